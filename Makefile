@@ -34,7 +34,7 @@ bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this ma
 	$(BIN)/python -m benchmarks
 
 bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery and RQ: ITEMS=1000000.
-	$(BIN)/python -m benchmarks.bulk_submit_submit $(if $(ITEMS),--items $(ITEMS))
+	$(BIN)/python -m benchmarks.bulk_submit $(if $(ITEMS),--items $(ITEMS))
 
 bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, on both databases; takes a minute or two.
 	$(BIN)/python -m benchmarks.small_batches

@@ -86,7 +86,7 @@ def explain_unwritable(path: Path) -> Iterator[None]:
 def unwritable_error(path: Path, error: OSError) -> BatchmillError:
     """Build the error for a file or folder that can't be written to."""
     if error.errno in FULL_ERRNOS:
-        return Unreachable(f"{path} is full; make room on its disk, or {OTHER_PLACE}")
+        return Unreachable(f"{path} is full; make room on its disk")
     sentence = f"{path} can't be written to: {error.strerror}"
     if error.errno in REFUSED_ERRNOS:
         return Unreachable(f"{sentence}; make it writable, or {OTHER_PLACE}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from models import clock, schema
+from models import clock, schema, version
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
@@ -29,6 +29,7 @@ URL_SETTINGS = ("database_url", "redis_url")  # settings that may contain a pass
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Check every part in turn; a part that does not respond is a finding, and the other checks go on."""
+    yield Finding(OK, "version", f"Batchmill {version.full_version()}, for tables {schema.HEAD}")
     yield from _check_settings(settings)
     yield findings.check_limits(settings)
     yield from findings.check_disk(*_disk_space(settings))

@@ -1,5 +1,6 @@
 """The files that no test runs for real: they name commands, settings and paths that exist."""
 
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -65,3 +66,10 @@ def test_make_has_the_targets_that_the_documents_name() -> None:
     assert targets["CONTRIBUTING.md"] == {"lint", "test", "soak", "bench"}
     for target in set().union(*targets.values()):
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_make_runs_modules_that_exist() -> None:
+    modules = set(re.findall(r"-m ((?:training|benchmarks|tests)[\w.]*)", (ROOT / "Makefile").read_text()))
+
+    assert len(modules) > 8
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []

@@ -43,7 +43,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
             raise UsageError(f"{parameter.opts[0]} can't be given with --repair: the batch keeps what it was given")
     given: dict[str, Any] = ctx.params
     settings = Settings.load()
-    deadline = None if given["deadline"] is None else Deadline.parse(given["deadline"])
+    deadline = None if given["deadline"] is None else Deadline.parse_future(given["deadline"])
     with common.open_database(settings) as database:
         columns = RepairColumns.for_batch(database, batch_id, given["inputs"], given["custom_id"])
         source = sources.open_source(
@@ -56,7 +56,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
         )
         with source as rows:
             result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline)
-        terminal.print_notice(f"{terminal.format_count(result.jobs, 'row')} of {batch_id} repaired; they will run now")
+        terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
         submission = SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         warning = submitting.notify_workers(settings, submission)
         common.print_worker_warnings(database, settings, result.pipeline, warning)

@@ -90,7 +90,8 @@ class TestHealthy:
         role = ["role"] if database.engine.dialect.name == "postgresql" else []
 
         assert [line.split()[:2] for line in lines] == [
-            ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", *role, "workers", "work")
+            ["ok", what]
+            for what in ("version", "settings", "limits", "disk", "redis", "database", *role, "workers", "work")
         ]
 
     def test_settings_are_told_with_their_source(
@@ -272,4 +273,4 @@ class TestSchedules:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))
 
         [(level, message)] = about("schedules", run_doctor(1))
-        assert (level, message) == ("problem", "schedule 'old': it needs pipeline")
+        assert (level, message) == ("problem", "schedule 'old': pipeline is missing")

@@ -12,6 +12,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests.factories import tiny_models
 from worker.adapters.encoding.collation import Collator
+from worker.adapters.interface import Limits
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -54,10 +55,10 @@ def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, thr
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True)
         }
 
-    everybody = list(range(len(all_texts)))
-    reference = scores(everybody, 1024)
-    others = [scores(everybody[::-1], 4096), scores(random.Random(1).sample(everybody, 30), 64)]
-    others += [scores([place], 1024) for place in random.Random(2).sample(everybody, 8)]
+    positions = list(range(len(all_texts)))
+    reference = scores(positions, 1024)
+    others = [scores(positions[::-1], 4096), scores(random.Random(1).sample(positions, 30), 64)]
+    others += [scores([place], 1024) for place in random.Random(2).sample(positions, 8)]
 
     for found in others:
         assert all(torch.equal(raw, reference[place]) for place, raw in found.items())
@@ -66,7 +67,7 @@ def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, thr
 @given(st.integers(1, 600), st.integers(1, 600))
 def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> None:
     length = min(length, limit)
-    collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), deterministic=True, max_width=limit)
+    collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), Limits(limit, deterministic=True))
 
     row = collation.make_row(JOB, {"input_ids": [5] * length})
 

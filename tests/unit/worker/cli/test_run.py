@@ -1,5 +1,6 @@
 """`batchmill up`: the pipelines that it serves and the words that it begins with."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from click.testing import CliRunner
 
 import batchmill
 from models import tasks
+from models.errors import SchemaMismatch
 from models.settings import Settings
-from worker.cli import run
+from worker.cli import maintain, run
 
 SAMPLES = [f"sample-{task}" for task in tasks.TASKS]
 MINE = '[pipelines.mine]\ntask = "ner"\nmodel = "a/b"\n[pipelines.sample-ner]\nmax_length = 64\n'
@@ -49,3 +51,27 @@ def test_up_says_its_pid_how_to_stop_it_and_where_its_log_is(
     assert "Ctrl-C or `batchmill down` stops it" in lines[1]
     place = "standard error; --log-file FILE writes it to a file instead"
     assert lines[2] == f"log: {place if source == 'nothing' else folder / 'logs' / 'up.log'}"
+
+
+@pytest.mark.parametrize("command", [["worker", "sample-ner"], ["maintain"]], ids=lambda words: words[0])
+def test_worker_and_maintain_say_where_their_log_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(maintain, "_run", lambda *_: os.write(2, b"a line\n"))
+    monkeypatch.setattr(run, "supervise", lambda *_a, **_k: os.write(2, b"a line\n") and 0)
+    monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    result = CliRunner().invoke(batchmill.cli, [*command, "--log-file", "mine.log"])
+
+    assert result.exit_code == 0, result.stderr
+    assert f"log: {folder / 'mine.log'}" in result.stderr
+    assert (folder / "mine.log").read_text() == "a line\n"
+
+
+def test_a_supervisor_that_the_tables_end_points_to_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "supervise", lambda *_a, **_k: SchemaMismatch.exit_code)
+
+    result = CliRunner().invoke(batchmill.cli, ["up", "--log-file", "up.log"])
+
+    assert result.exit_code == 6
+    assert result.stderr.endswith(f"the tables belong to another version; {folder / 'up.log'} has the details\n")
