@@ -180,8 +180,8 @@ def temporary_deployment(folder: Path, **settings: str) -> Iterator[Deployment]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
     environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST_SETTINGS}
     environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}
-    ours = Deployment(folder, environment)
+    deployment = Deployment(folder, environment)
     try:
-        yield ours
+        yield deployment
     finally:
-        ours.close()
+        deployment.close()
