@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.deployment import PIPELINE, random_texts, temporary_deployment, wait_for
+from tests.deployment import PIPELINE, random_texts, temporary_deployment
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
@@ -49,7 +49,7 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
         up = deployment.start("up")
-        wait_for(lambda: b"alive" in deployment.run("workers", "--json").stdout, "a worker")
+        deployment.wait_for_workers()
         family = psutil.Process(up.pid).children(recursive=True)
 
         up.kill()
@@ -57,13 +57,13 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
         _, alive = psutil.wait_procs(family, timeout=30)
         assert alive == []
         deployment.start("up")
-        wait_for(lambda: deployment.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
+        deployment.wait_for_workers()
 
 
 def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
         up = deployment.start("up", "--log-file", "up.log")
-        wait_for(lambda: deployment.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker")
+        deployment.wait_for_workers()
         family = psutil.Process(up.pid).children(recursive=True)
         second, down, again = deployment.run("up"), deployment.run("down"), deployment.run("down")
 
@@ -78,11 +78,13 @@ def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> Non
         assert {"supervisor.started", "child.started", "valkey.started", "worker.stopped"} <= set(events)
 
 
-def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path: Path, database_url, redis_url) -> None:
+def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(
+    tmp_path: Path, sqlite_url: str, redis_url: str
+) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
     (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
         submitted = deployment.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
         batch_id = submitted.stdout.decode().strip()
 

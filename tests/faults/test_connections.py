@@ -229,39 +229,35 @@ def let_lapse_without_waiting(url: str, leases: list[Lease]) -> None:
 
 class TestWhatOthersLock:
     def test_an_impatient_transaction_gives_its_connection_back(self, postgresql_url: str) -> None:
-        deployment, others = Database(postgresql_url, pool=PoolOptions(1)), Database(postgresql_url)
+        database, others = Database(postgresql_url, pool=PoolOptions(1)), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
             began = time.monotonic()
             with pytest.raises(LockTimeout, match="another transaction keeps locked"):
-                execute(
-                    deployment.with_lock_timeout(0.2),
-                    "UPDATE batches SET name = 'deployment' WHERE id = :id",
-                    id=batch_id,
-                )
+                execute(database.with_lock_timeout(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
             took = time.monotonic() - began
-            execute(deployment, "UPDATE workers SET pid = 1")
-        execute(deployment, "UPDATE batches SET name = 'deployment' WHERE id = :id", id=batch_id)
+            execute(database, "UPDATE workers SET pid = 1")
+        execute(database, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
 
         assert took < 5
-        for each in (deployment, others):
+        for each in (database, others):
             each.close()
 
     def test_a_role_s_own_lock_timeout_is_tried_again(self, postgresql_url: str) -> None:
         hasty = f"{postgresql_url}?options=-c%20lock_timeout%3D50"
-        deployment, others = Database(hasty), Database(postgresql_url)
+        database, others = Database(hasty), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
-            query = text("UPDATE batches SET name = 'deployment' WHERE id = :id")
-            thread = in_a_thread(lambda: deployment.transact(lambda found: found.execute(query, {"id": batch_id})))
+            query = text("UPDATE batches SET name = 'ours' WHERE id = :id")
+            thread = in_a_thread(lambda: database.transact(lambda found: found.execute(query, {"id": batch_id})))
             time.sleep(0.2)
         thread.join()
 
-        with deployment.read() as connection:
-            assert connection.scalar(text("SELECT name FROM batches WHERE id = :id"), {"id": batch_id}) == "deployment"
-        for each in (deployment, others):
+        with database.read() as connection:
+            assert connection.scalar(text("SELECT name FROM batches WHERE id = :id"), {"id": batch_id}) == "ours"
+        for each in (database, others):
             each.close()
 
 

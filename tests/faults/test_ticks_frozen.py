@@ -32,8 +32,8 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 
 def freeze(harness: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
     """Stop it where it is, but not with the one write lock of a SQLite file in its hands, which it would keep."""
-    deployment = make_url(harness.settings.database_url or "")
-    files = [harness.tickets.path, *([deployment.database] if deployment.get_backend_name() == "sqlite" else [])]
+    url = make_url(harness.settings.database_url or "")
+    files = [harness.tickets.path, *([url.database] if url.get_backend_name() == "sqlite" else [])]
     while True:
         zombie.send_signal(signal.SIGSTOP)
         try:

@@ -57,7 +57,7 @@ def test_on_the_way_in(harness: ScheduleHarness, point: str) -> None:
     check(harness, [row.id for row in harness.query("SELECT id FROM ticket_labels")])
 
 
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["deployment", "theirs"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same database", "other database"])
 @pytest.mark.parametrize("point", FINISHING)
 def test_on_the_way_out(harness: ScheduleHarness, point: str, elsewhere: bool) -> None:
     harness.create_schedule(into="ticket_labels", into_source="tickets" if elsewhere else None)
