@@ -19,12 +19,19 @@ import click
 
 if TYPE_CHECKING:
     from models.errors import *  # noqa: F403
+    from producer.batches.views import JobCounts as JobCounts
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
+    from producer.results.result_row import ResultRow as ResultRow
 
 PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are inside this one in the wheel
 
-API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # the errors are found in models.errors
+API = {  # the errors are found in models.errors
+    "Client": "producer.client",
+    "BatchHandle": "producer.handle",
+    "JobCounts": "producer.batches.views",
+    "ResultRow": "producer.results.result_row",
+}
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
 

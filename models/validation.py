@@ -54,7 +54,7 @@ def _describe_field(name: str, problems: Sequence[Any], model: type["BaseModel"]
     path = _path(name, problems[0]["loc"], is_table=field is not None and get_origin(field.annotation) is dict)
     clause = _merge(dict.fromkeys(_describe_value(problem, field and field.examples) for problem in problems))
     label = f"{noun} {path!r}" if noun else path
-    if not path:
+    if not path or clause.startswith(f"{name} "):
         return clause
     return f"{label} {clause}" if clause.startswith(("must ", "is missing")) else f"{label}: {clause}"
 
@@ -73,8 +73,8 @@ def _split(kinds: str) -> list[str]:
 
 def _path(name: str, location: Sequence[str | int], *, is_table: bool) -> str:
     # Pydantic also names the branches of a union, such as `list[str]`; only a table has keys.
-    keys = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:]]
-    return name + "".join(key for key in keys if is_table or key.startswith("["))
+    key = f".{location[1]}" if is_table and len(location) > 1 else ""
+    return name + key + "".join(f"[{part}]" for part in location[1:] if isinstance(part, int))
 
 
 def _describe_value(problem: Mapping[str, Any], examples: Sequence[Any] | None) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -28,6 +29,7 @@ from producer.submission.submit import SubmitResult
 log = logging.getLogger(__name__)
 
 MISSING: Any = object()
+PAGE_BATCHES = 1_000  # read at once
 
 
 class Client:
@@ -148,8 +150,15 @@ class Client:
         since, until: only batches created then or later, or before; a time without a zone is in this machine's.
         """
         batch_filter = BatchFilter(status, pipeline, name, since, until, after)
-        batches = views.list_batches(self.database, limit, batch_filter)
-        return [BatchHandle(self.database, self.settings, view.id, view=view) for view in batches]
+        batches: list[BatchHandle] = []
+        while limit is None or len(batches) < limit:
+            page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
+            page = views.list_batches(self.database, page_size, batch_filter)
+            batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
+            if len(page) < page_size:
+                break
+            batch_filter = replace(batch_filter, after=page[-1].id)
+        return batches
 
     def close(self) -> None:
         """Close the database's connections; the next call connects again."""

@@ -120,7 +120,8 @@ class BatchHandle:
         codes: only failures with this error code, or one of these; empty = any.
         deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
 
-        Raises UsageError if the batch has not ended, or has no such jobs. `warning` says if workers may start late.
+        Raises UsageError if the batch has not ended, or has no such jobs. Then `warning` says why workers may start
+        late, and which jobs a retry can't help.
         """
         outcomes = export.parse_statuses(status)
         if not outcomes or JobOutcome.SUCCEEDED in outcomes:
@@ -128,9 +129,10 @@ class BatchHandle:
         selection = RetrySelection(outcomes, (codes,) if isinstance(codes, str) else tuple(codes))
         new_deadline = None if deadline is None else Deadline.parse(deadline)
         result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
-        self.warning = submit.notify_workers(
+        warning = submit.notify_workers(
             self._settings, SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
         )
+        self.warning = "; ".join(filter(None, (result.advice, warning))) or None
         return self.refresh()
 
     def delete(self, *, cancel: bool = False) -> None:

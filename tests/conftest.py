@@ -45,13 +45,24 @@ def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def configure_test_logs() -> None:
+    """Log as structlog does by default, but not with the values of all variables: rendering them takes seconds."""
+    structlog.reset_defaults()
+    *processors, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*processors, renderer])
+
+
+configure_test_logs()
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Restore logging after each test, because commands in the same process configure it."""
     root = logging.getLogger()
     level = root.level
     yield
-    structlog.reset_defaults()
+    configure_test_logs()
     root.setLevel(level)
     for name in BATCHMILL_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
-from training import auxiliary_task, model_card, training_loop, wordpiece
+from training import model_card, training_loop, wordpiece
 from training.facts import Question, passage_with_questions
 from training.templates import Passage
 from training.training_loop import Batch, Row
@@ -151,7 +151,7 @@ def build(folder: Path, seed: int) -> dict[str, float]:
     model = new_model(len(tokenizer))
     learned = training_loop.stream_batches(tokenize_pairs(tokenizer, questions_on_passages(seed)), seed, max_rows=48)
     kinds, layers = 2 * len(_NAME_KINDS) + 2, model.config.num_hidden_layers
-    auxiliary_task.fit_with_hints(
+    training_loop.fit_with_hints(
         model,
         shift_positions(learned, seed),
         hint_count=kinds,

@@ -77,6 +77,26 @@ def fit(
     return last
 
 
+def fit_with_hints(
+    model: Any, training_batches: Iterator[Batch], *, hint_count: int, layer: int, steps: int, learning_rate: float
+) -> None:
+    """Fit a model to batches whose `hints`, (rows, tokens), are the kind of each token, -100 for none.
+
+    The hints are predicted from the states after `layer` layers. A model this small stays at chance for thousands
+    of steps if its only signal is one label a text. The layer that learns from hints is removed afterwards.
+    """
+    model.hints = torch.nn.Linear(model.config.hidden_size, hint_count)
+
+    def loss_of(model: Any, batch: Batch) -> torch.Tensor:
+        hints = batch.pop("hints")
+        answer = model(**batch, output_hidden_states=True)
+        guesses = model.hints(answer.hidden_states[layer])
+        return answer.loss + torch.nn.functional.cross_entropy(guesses.flatten(0, 1), hints.flatten())
+
+    fit(model, training_batches, steps=steps, learning_rate=learning_rate, loss_of=loss_of)
+    del model.hints
+
+
 def init_sinusoidal_positions(embedding: torch.nn.Embedding, scale: float) -> None:
     """Set position embeddings to sine waves (Vaswani et al. 2017, section 3.5) before training.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from training import auxiliary_task, model_card, training_loop, wordpiece
+from training import model_card, training_loop, wordpiece
 from training.topics import ENTAILMENT, LABELS, SUBJECTS, TOPICS, Claim, labels_for, stream_claims, topic_texts
 from training.training_loop import Row
 
@@ -101,7 +101,7 @@ def build(folder: Path, seed: int) -> dict[str, float]:
     )
     model = new_model(len(tokenizer))
     learned = training_loop.stream_batches(tokenize_claims(tokenizer, stream_claims(seed)), seed)
-    auxiliary_task.fit_with_hints(
+    training_loop.fit_with_hints(
         model, learned, hint_count=len(SUBJECTS), layer=1, steps=_STEPS, learning_rate=_LEARNING_RATE
     )
     kept = list(tokenize_claims(tokenizer, islice(stream_claims(seed, held_out=True), _HELD_OUT_CLAIMS)))

@@ -71,6 +71,14 @@ class ModelFiles:
             positions -= (padding if isinstance(padding, int) else 1) + 1
         return positions
 
+    def generation_defaults(self, pipeline: Pipeline) -> dict[str, Any]:
+        """Return the parameters with which a model generates if neither pipeline nor batch sets them."""
+        options = {**(self.generation_config or self.config), **self._task_params(pipeline.task)}
+        new_tokens, total = self._generation_limits(pipeline.task)
+        defaults = {"do_sample": True, "temperature": 0.7} if pipeline.spec.name == "text-generation" else {}
+        own = {name: options[name] for name in pipeline.spec.parameters.model_fields if options.get(name) is not None}
+        return {**defaults, **own, **({"max_new_tokens": new_tokens} if total is None else {})}
+
     @property
     def default_new_tokens(self) -> int | None:
         """The most new tokens of a text that continues a prompt; None = the model limits the sum of both instead."""

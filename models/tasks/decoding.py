@@ -131,6 +131,14 @@ class DecodingParameters(Parameters):
             raise _validation_error("has no effect without sampling; set do_sample to true, or leave it out")
         return value
 
+    @field_validator("length_penalty", "early_stopping")
+    @classmethod
+    def _check_beam_parameter(cls, value: Any, info: ValidationInfo) -> Any:
+        beams = info.data.get("num_beams") or (1 if cls._does_sample(info) else cls.default_beams)
+        if value is not None and beams == 1:
+            raise _validation_error("has no effect without beams; set num_beams to 2 or more, or leave it out")
+        return value
+
     @field_validator("num_return_sequences")
     @classmethod
     def _check_sequence_count(cls, value: int | None, info: ValidationInfo) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
+from models import validation
 from models.db import Database, comma_separated
 from models.errors import NothingToRetry, UsageError
 from models.lifecycle import slices as slicing
@@ -247,11 +248,14 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
 
 
 def _check_codes(batch_id: str, selection: RetrySelection, codes: Sequence[str]) -> None:
-    """Raise UsageError for a code that no failed job has, which is probably misspelt."""
-    for code in selection.codes:
-        if code not in codes and selection.outcomes == (JobOutcome.FAILED,):
-            known = f"its codes are {', '.join(dict.fromkeys(codes))}" if codes else "no job of it has failed"
-            raise UsageError(f"{batch_id} has no failed job with the code {code[:80]!r}; {known}")
+    """Raise UsageError if no failed job has any of the selected codes, which are probably misspelt."""
+    if not selection.codes or selection.outcomes != (JobOutcome.FAILED,) or not set(selection.codes).isdisjoint(codes):
+        return
+    code = selection.codes[0]
+    known = (
+        validation.suggest(code, list(dict.fromkeys(codes)), "its codes are") if codes else "no job of it has failed"
+    )
+    raise UsageError(f"{batch_id} has no failed job with the code {code[:80]!r}; {known}")
 
 
 def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, invalid_rows: Mapping[str, int]) -> str:

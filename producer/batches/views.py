@@ -134,8 +134,8 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
     return _view_from_row(row, working_times)
 
 
-def list_batches(database: Database, limit: int | None, batch_filter: BatchFilter | None = None) -> list[BatchView]:
-    """Return the newest batches, at most `limit` (None = all); raises NotFound if there is none to begin after."""
+def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
+    """Return the newest batches, at most `limit`; raises NotFound if there is none to begin after."""
     query = _batch_query().order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
     if batch_filter is not None:
         query = batch_filter.apply(query, database.engine.dialect.name)

@@ -57,10 +57,9 @@ class Problem(NamedTuple):
         hints: advice to append, by code
         """
         first, *others = errors
-        message = f"{first}{hints.get(first.code, '')}"
-        for error in others:
-            message += f"; also {error.code}: {error}{hints.get(error.code, '')}"
-        return cls(location, message, first.code)
+        message = "; also ".join([str(first), *(f"{error.code}: {error}" for error in others)])
+        advice = dict.fromkeys(hints.get(error.code, "") for error in errors)  # each once
+        return cls(location, message + "".join(advice), first.code)
 
 
 def unexpected_problem(location: int, error: Exception, custom_id: str | None = None) -> Problem:

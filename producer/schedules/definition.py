@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from models import validation
 from models.documents import to_json
 from models.errors import UsageError
 from models.pipelines import redaction
@@ -212,15 +212,8 @@ def _iter_texts(value: Any) -> Iterator[str]:
 def _describe_error(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden":
-        similar = get_close_matches(field, ScheduleDefinition.model_fields, n=1)
-        advice = f"is {similar[0]} meant?" if similar else f"it takes: {', '.join(ScheduleDefinition.model_fields)}"
-        return f"there is no field {field[:40]!r}; {advice}"
-    if problem["type"] == "missing":
-        return f"it needs {field}"
-    if field == "name":
+    if field == "name" and problem["type"] != "missing":
         return "a name has small letters, digits, '.', '_' and '-', at most 63, and begins with a letter or digit"
     if problem["type"].startswith("datetime"):
         return f"{field}: that is no time such as 2026-11-24 or 2026-11-24T02:00+01:00"
-    message = problem["msg"].removeprefix("Value error, ")
-    return message if not field or message.startswith(f"{field} ") else f"{field}: {message[:1].lower()}{message[1:]}"
+    return validation.describe_problems(error, ScheduleDefinition)

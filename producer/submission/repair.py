@@ -5,6 +5,7 @@ jobs replaced and requeued, as a retry does it. Jobs are otherwise insert-only; 
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
 from producer.times import Deadline
 
 POSITION_COLUMN = "position"  # as in every export of results
-CHUNK_JOBS = 10_000
+POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
+CHUNK_JOBS = 20_000
 NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
 
 SELECT_FAILED_JOBS = """
@@ -79,13 +81,13 @@ class RepairColumns(ColumnMapping):
     def map_row(self, location: int, record: object) -> SourceRow:
         """The row of a record; its passthrough is a document of the position and the columns that it has."""
         if not isinstance(record, dict):
-            raise JobError("missing_id", NO_POSITION_MESSAGE)
+            raise JobError("invalid_row", NO_POSITION_MESSAGE)
         if isinstance(record.get("input"), dict):
             record = {**record, **record["input"], **(record.get("passthrough") or {})}
         row = ColumnMapping.map_row(self, location, record)
         position = _parse_position(record.get(POSITION_COLUMN))
         if position is None and row.custom_id is None:
-            raise JobError("missing_id", NO_POSITION_MESSAGE)
+            raise JobError("invalid_row", NO_POSITION_MESSAGE)
         return row._replace(passthrough={"position": position, "columns": row.passthrough})
 
     def column_names(self, header: Iterable[str]) -> Iterator[str]:
@@ -112,6 +114,9 @@ class RepairColumns(ColumnMapping):
         return kept_columns.validate_passthrough({name: record[name] for name in self.passthrough if name in record})
 
     def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
+        return []
+
+    def _bare_value_errors(self) -> list[JobError]:
         return []
 
 
@@ -197,7 +202,8 @@ class _JobMatcher:
         with self._database.read() as connection:
             by_position = self._find_by_position(connection, [document["position"] for document in documents])
             by_id = self._find_by_id(connection, SELECT_FAILED_JOBS.format(which=HAS_ID), chunk.custom_ids)
-            owners = self._find_by_id(connection, SELECT_ID_OWNERS, chunk.custom_ids)
+            kept_ids = {row.custom_id for row in by_position.values()}
+            owners = self._find_by_id(connection, SELECT_ID_OWNERS, {*chunk.custom_ids, *kept_ids})
         problems: list[Problem] = []
         rows = zip(chunk.locations, chunk.custom_ids, chunk.documents, documents, strict=True)
         for location, custom_id, job_input, document in rows:
@@ -207,7 +213,7 @@ class _JobMatcher:
                 job = _replacement(failed, position, custom_id, job_input, document["columns"])
                 _check_owner(owners, job)
                 if not self._staged.add(job):
-                    raise JobError("duplicate_position", f"repairs the job at position {job.position} a second time")
+                    raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
             except JobError as error:
                 problems.append(Problem(location, str(error), error.code))
                 if len(problems) == MAX_PROBLEMS:
@@ -276,11 +282,11 @@ class _Repair:
 def _parse_position(value: object) -> int | None:
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 18:
+    if isinstance(value, str) and POSITION_TEXT.fullmatch(value):
+        return int(value.partition(".")[0])
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**18 and value == int(value):
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18:
-        return value
-    raise JobError("invalid_position", "has a position that is no number from 0; copy it from `batchmill errors`")
+    raise JobError("invalid_row", "has a position that is no number from 0; copy it from `batchmill errors`")
 
 
 def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> Row[Any] | None:
@@ -297,7 +303,7 @@ def _replacement(
 ) -> RepairedJob:
     if failed is None:
         name = f"at position {position}" if position is not None else f"with the id {str(custom_id)[:80]!r}"
-        raise JobError("not_failed", f"repairs no failed job: there is none {name}; see: batchmill errors ID")
+        raise JobError("invalid_row", f"repairs no failed job: there is none {name}; see: batchmill errors ID")
     passthrough = failed.passthrough
     if columns:
         passthrough = dict(passthrough or {}) | {

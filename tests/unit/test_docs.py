@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 
-from batchmill import COMMANDS, cli
+from batchmill import COMMANDS, BatchHandle, Client, ResultRow, cli
 from models import errors, tasks
 from models.pipelines.pipeline import Pipeline
 from models.postgresql import grants
@@ -75,6 +75,16 @@ def test_the_page_on_commands_has_every_command() -> None:
     first_words = {word.split()[0] for word in code_words("commands.md")}
 
     assert COMMANDS.keys() - first_words == set()
+
+
+def test_the_page_on_python_has_every_public_name() -> None:
+    page = re.sub(r"```.*?```", "", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    words = set(re.findall(r"\b\w+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    names = {name for kind in (Client, BatchHandle, ResultRow) for name in vars(kind) if not name.startswith("_")}
+
+    assert names - words == {"settings", "catalogue", "database", "json_line", "documents_length"}
+    for block in blocks("python", (DOCS / "python.md").read_text("utf-8")):
+        compile(block, "docs/python.md", "exec")
 
 
 def test_the_page_on_pipelines_has_every_task_and_every_key() -> None:

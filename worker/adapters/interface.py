@@ -17,12 +17,14 @@ class Limits:
     truncation: whether a longer input is cut, refused, or read in overlapping windows.
     stride: tokens that consecutive windows share, None = the task's default.
     deterministic: whether outputs must have equal bits, whatever else is in the micro-batch.
+    pipeline: the pipeline's name, for the log.
     """
 
     max_length: int | None
     truncation: Literal["truncate", "error", "stride"] = "truncate"
     stride: int | None = None
     deterministic: bool = False
+    pipeline: str | None = None
 
     @property
     def should_truncate(self) -> bool:

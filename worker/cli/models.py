@@ -1,7 +1,7 @@
 """The commands under `batchmill models`: list, fetch and explain models."""
 
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import click
 
@@ -9,9 +9,12 @@ from models import schema
 from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.catalogue import Catalogue
+from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
+from models.tasks.decoding import DecodingParameters
+from worker.cli import pipeline_names
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import InventoryItem
 from worker.loading.snapshots import Snapshot
@@ -39,7 +42,7 @@ def ls(as_json: bool) -> None:
 
 
 @models.command(short_help="Fetch a pipeline's model into the Hub's cache.")
-@click.argument("pipeline")
+@pipeline_names.single
 @click.option("--convert", is_flag=True, help="If there are only pickled weights, write safetensors beside them.")
 @terminal.json_option
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
@@ -57,7 +60,7 @@ def pull(pipeline: str, convert: bool, as_json: bool) -> None:
 
 
 @models.command(short_help="Explain a pipeline's model.")
-@click.argument("pipeline")
+@pipeline_names.single
 @terminal.json_option
 def show(pipeline: str, as_json: bool) -> None:
     """Show PIPELINE's model, its files on this machine, and the batches that used it."""
@@ -68,23 +71,105 @@ def show(pipeline: str, as_json: bool) -> None:
     revision = files.revision if files else entry.revision
     uses = inventory.list_batches(database, entry.model, revision) if revision else []
     database.close()
-    known = [
-        ("pipeline", f"{entry.name} (task {entry.task})"),
-        ("model", entry.model),
-        ("revision", revision),
-        ("tokenizer", entry.tokenizer or "the model's own, of the same revision"),
-        ("licence", entry.licence),
-        ("what", entry.description),
-        ("size", _format_size(inventory.folder_size_bytes(files.folder)) if files else None),
-        ("folder", files.folder if files else f"not here; fetch it: batchmill models pull {pipeline}"),
-        ("class", _architectures(files)),
-        ("batches", ", ".join(use.id for use in uses) or "none yet"),
-    ]
+    properties = {
+        "model": entry.model,
+        "revision": revision,
+        "tokenizer": entry.tokenizer or "the model's own, of the same revision",
+        "licence": entry.licence,
+        "what": entry.description,
+        "size": _format_size(inventory.folder_size_bytes(files.folder)) if files else None,
+        "folder": str(files.folder) if files else _missing_folder(entry),
+        "class": _architectures(files),
+    }
+    limits = EffectiveLimits.for_pipeline(entry)
     if as_json:
-        names = {**dict(known), "pipeline": redaction.redact_pipeline(entry), "batches": [use.id for use in uses]}
-        terminal.echo_json({"object": "model", **{name: _to_json_value(value) for name, value in names.items()}})
-    else:
-        click.echo(terminal.format_pairs([(name, value) for name, value in known if value]))
+        document = {"object": "model", "pipeline": redaction.redact_pipeline(entry), **properties}
+        terminal.echo_json({**document, "effective": limits.as_dict(), "batches": [use.id for use in uses]})
+        return
+    pairs = {
+        "pipeline": f"{entry.name} (task {entry.task})",
+        **properties,
+        **_describe_options(entry),
+        "max length": limits.max_length_text,
+        "output length": limits.output_length,
+        "parameters": terminal.compact_json(limits.parameters),
+        "batches": ", ".join(use.id for use in uses) or "none yet",
+    }
+    click.echo(terminal.format_pairs([(name, value) for name, value in pairs.items() if value]))
+
+
+def _missing_folder(pipeline: Pipeline) -> str:
+    if pipeline.folder is not None:
+        return f"there is no folder {pipeline.folder} on this machine; correct the entry's model"
+    return f"not here; fetch it: batchmill models pull {pipeline.name}"
+
+
+def _describe_options(pipeline: Pipeline) -> dict[str, object]:
+    is_auto = pipeline.dtype == "auto"
+    return {
+        "dtype": "auto: float32 on a CPU, the checkpoint's own elsewhere" if is_auto else pipeline.dtype,
+        "quantization": pipeline.quantization,
+        "attention": pipeline.attention,
+        "device": pipeline.device,
+        "truncation": _describe_truncation(pipeline),
+        "deterministic": pipeline.deterministic and "yes",
+    }
+
+
+def _describe_truncation(pipeline: Pipeline) -> str:
+    effects = {"error": "longer inputs fail", "stride": "longer inputs are read in overlapping windows"}
+    effect = effects.get(pipeline.truncation, "longer inputs are cut, and their results marked")
+    if pipeline.spec.name == "question-answering":
+        effect = "longer contexts are read in overlapping windows"
+    elif pipeline.spec.name == "text-generation" and pipeline.truncation == "truncate":
+        effect = "longer prompts fail, unless handle_long_generation is hole"
+    return f"{pipeline.truncation}: {effect}"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveLimits:
+    """The lengths and parameters with which a worker runs a pipeline, as far as the model is on this machine."""
+
+    max_length: int | None  # of the entry
+    model_max_length: int | None
+    is_model_here: bool
+    output_length: str | None  # of generated texts
+    parameters: dict[str, Any]
+
+    @classmethod
+    def for_pipeline(cls, pipeline: Pipeline) -> Self:
+        """Merge the entry with the model's own defaults."""
+        files, parameters = ModelFiles.find(pipeline), pipeline.spec.parameters().model_dump(mode="json")
+        output_length = None
+        if files is not None and issubclass(pipeline.spec.parameters, DecodingParameters):
+            new_tokens = pipeline.parameters.get("max_new_tokens")
+            parameters |= files.generation_defaults(pipeline)
+            output_length = files.output_length(pipeline.task)
+            output_length = f"up to {new_tokens:,} new tokens" if new_tokens else output_length
+        parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
+        limit = files.max_length if files else None
+        redacted = redaction.redact_parameters(parameters)
+        return cls(pipeline.max_length, limit, files is not None, output_length, redacted)
+
+    @property
+    def max_length_text(self) -> str:
+        """The most tokens of an input, and whose limit that is."""
+        if self.model_max_length is None:
+            unlimited = "no limit" if self.is_model_here else "the model's own, which is not here"
+            return f"{self.max_length:,} tokens" if self.max_length else unlimited
+        if self.max_length is None:
+            return f"{self.model_max_length:,} tokens, the model's own"
+        is_refused = "; more is refused at submit" if self.max_length > self.model_max_length else ""
+        return f"{self.max_length:,} tokens; the model takes {self.model_max_length:,}{is_refused}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `models show --json` prints as `effective`."""
+        return {
+            "max_length": min(filter(None, (self.max_length, self.model_max_length)), default=None),
+            "model_max_length": self.model_max_length,
+            "output_length": self.output_length,
+            "parameters": self.parameters,
+        }
 
 
 def _fetch(pipeline: Pipeline, *, convert: bool) -> Snapshot:
@@ -102,7 +187,7 @@ def _architectures(files: Snapshot | None) -> str | None:
 
 
 def _table_row(item: InventoryItem) -> list[object]:
-    revision = (item.revision or "settled once per batch")[:22]
+    revision = (item.revision or "resolved per batch")[:22]
     return [
         item.model,
         revision,
@@ -115,7 +200,3 @@ def _table_row(item: InventoryItem) -> list[object]:
 
 def _format_size(size: int | None) -> str:
     return "" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def _to_json_value(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value

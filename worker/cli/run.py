@@ -15,11 +15,13 @@ import structlog
 from models import background, failpoints, home_lock, log, version
 from models.errors import SchemaMismatch, SettingsError, UsageError
 from models.packages import import_name
+from models.pipelines import model_files
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import private_files, terminal, urls
 from models.settings import Settings
+from worker.cli import pipeline_names
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
@@ -39,13 +41,11 @@ devices_option = click.option(
 
 
 @click.command(short_help="Run worker processes for pipelines.")
-@click.argument("pipelines", nargs=-1, required=True)
+@pipeline_names.several(default="")
 @devices_option
 @click.option("--micro-batch-tokens", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
 @log.file_option
-def worker(
-    pipelines: tuple[str, ...], devices_text: str, micro_batch_tokens: int | None, log_file: Path | None
-) -> None:
+def worker(names: list[str], devices_text: str, micro_batch_tokens: int | None, log_file: Path | None) -> None:
     """Run one process for each device until Ctrl-C or SIGTERM.
 
     Given several PIPELINES, a process has one loaded at a time. It switches when that one has no work left, or when
@@ -55,19 +55,13 @@ def worker(
         # In the environment, because each child process loads the settings itself.
         os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(micro_batch_tokens)
     settings = _load_settings(log_file)
-    names = list(dict.fromkeys(pipelines))
     _check_requirements(settings, names)
     specs = _worker_specs(names, devices.device_names(devices_text))
     _supervise(settings, [specs])
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
-@click.option(
-    "--pipelines",
-    "pipelines_text",
-    default="",
-    help="Pipelines to serve, separated by commas; default: those of batchmill.toml, and the samples.",
-)
+@pipeline_names.several(default="those of batchmill.toml, and the samples")
 @devices_option
 @log.file_option
 @click.option(
@@ -76,7 +70,7 @@ def worker(
     hidden=True,
     help="Exit when standard input ends, which the parent process holds open.",
 )
-def up(pipelines_text: str, devices_text: str, log_file: Path | None, exit_with_parent: bool) -> None:
+def up(names: list[str], devices_text: str, log_file: Path | None, exit_with_parent: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines.
 
     It runs until Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
@@ -84,7 +78,7 @@ def up(pipelines_text: str, devices_text: str, log_file: Path | None, exit_with_
     settings = _load_settings(log_file)
     if exit_with_parent:
         background.exit_with_parent()
-    names = [name.strip() for name in pipelines_text.split(",") if name.strip()] or _default_pipelines(settings)
+    names = names or _default_pipelines(settings)
     _check_requirements(settings, names)
     device_names = devices.device_names(devices_text)
     with home_lock.lock_home(settings.home_path):
@@ -153,7 +147,11 @@ def _configure_log(settings: Settings) -> None:
 def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
     catalogue = Catalogue.load(settings)
     for name in pipeline_names:
-        catalogue[name]
+        try:
+            model_files.check_max_length(catalogue[name])
+            model_files.check_folder(catalogue[name])
+        except SettingsError as error:  # the other pipelines can be served
+            terminal.print_notice(f"warning: {error}")
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise UsageError(
             "workers need torch and transformers; in the checkout, run: pip install -c constraints.txt '.[worker]'"

@@ -88,13 +88,13 @@ def _inventory_item(
 ) -> InventoryItem:
     model, revision = key
     if folder is not None:
-        where = "bundled" if model.startswith(BUNDLED_PREFIX) else "folder"
-        here = folder.is_dir()
+        location = "bundled" if model.startswith(BUNDLED_PREFIX) else "folder"
+        exists = folder.is_dir()
         return InventoryItem(
             model,
             revision,
-            where if here else "missing",
-            folder_size_bytes(folder) if here else None,
+            location if exists else "missing",
+            folder_size_bytes(folder) if exists else None,
             pipeline_names,
             batch_count,
         )
@@ -113,8 +113,8 @@ def _resolve_revision(pipeline: Pipeline, cached_revisions: Iterable[tuple[str, 
     if pipeline.revision is not None:
         return pipeline.revision
     if pipeline.folder is None:
-        found = [revision for model, revision in cached_revisions if model == pipeline.model]
-        return found[0] if len(found) == 1 else None
+        revisions = [revision for model, revision in cached_revisions if model == pipeline.model]
+        return revisions[0] if len(revisions) == 1 else None
     try:
         return cached_content_hash(pipeline.folder, model_hashes_file())
     except ModelError:

@@ -41,46 +41,46 @@ def classify(error: BaseException, model: str, revision: str | None = None) -> B
         return error
     if isinstance(error, BatchmillError):
         return LoadFailed(str(error))
-    if trouble := _machine_problem_in_chain(error):
-        return LoadFailed(f"{model} can't be loaded on this machine now: {trouble}")
-    unusable = f"{model} can't be loaded: {type(error).__name__}: {first_line(error)}"
+    if problem := _machine_problem_in_chain(error):
+        return LoadFailed(f"{model} can't be loaded on this machine now: {problem}")
+    message = f"{model} can't be loaded: {type(error).__name__}: {first_line(error)}"
     if revision is None:
-        return LoadFailed(unusable)
-    found = ModelError(unusable)
-    found.revision = revision
-    return found
+        return LoadFailed(message)
+    model_error = ModelError(message)
+    model_error.revision = revision
+    return model_error
 
 
 def _machine_problem_in_chain(error: BaseException) -> str | None:
     """Return the machine's problem that the error or one of its causes shows; None = no such problem."""
-    for place, cause in enumerate(_exception_chain(error)):
+    for depth, cause in enumerate(_exception_chain(error)):
         # Libraries also look for optional files, so a missing file among the causes proves nothing.
-        if place and isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR):
+        if depth and isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR):
             continue
-        if place and isinstance(cause, ImportError):
+        if depth and isinstance(cause, ImportError):
             continue
-        if trouble := _machine_problem(cause):
-            return trouble
+        if problem := _machine_problem(cause):
+            return problem
     return None
 
 
 def _exception_chain(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
+    cause: BaseException | None = error
     for _ in range(MAX_CHAIN_LENGTH):
-        if found is None:
+        if cause is None:
             return
-        yield found
-        found = found.__cause__ or found.__context__
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _machine_problem(error: BaseException) -> str | None:
     text = str(error).lower()
-    if is_out_of_memory(error) or any(words in text for words in OUT_OF_MEMORY_PHRASES):
+    if is_out_of_memory(error) or any(phrase in text for phrase in OUT_OF_MEMORY_PHRASES):
         return "there is not enough memory"
     if isinstance(error, OSError) and error.errno is not None:
         return error.strerror or first_line(error)
     if isinstance(error, ImportError):
         return f"a package is missing ({first_line(error)})"
-    if isinstance(error, (RuntimeError, AssertionError)) and any(words in text for words in DEVICE_ERROR_PHRASES):
+    if isinstance(error, (RuntimeError, AssertionError)) and any(phrase in text for phrase in DEVICE_ERROR_PHRASES):
         return f"its device does not work: {first_line(error)}"
     return None

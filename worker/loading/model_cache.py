@@ -38,9 +38,9 @@ class ModelCache:
                 log.warning("model.offload_failed", target=str(key), error=str(error))
                 return
             self._offloaded[key] = runtime
-            while sum(parked.weight_bytes for parked in self._offloaded.values()) > self._max_bytes:
-                forgotten, _ = self._offloaded.popitem(last=False)
-                log.info("model.evicted", target=str(forgotten))
+            while sum(offloaded.weight_bytes for offloaded in self._offloaded.values()) > self._max_bytes:
+                evicted_key, _ = self._offloaded.popitem(last=False)
+                log.info("model.evicted", target=str(evicted_key))
 
     def __len__(self) -> int:
         return len(self._offloaded)

@@ -104,18 +104,19 @@ def load(
         # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
-    read: list[Snapshot] = []
+    used_snapshots: list[Snapshot] = []
     try:
         target = weights.resolve_device(device if pipeline.device == "auto" else pipeline.device)
-        read.append(snapshots.fetch_model_unchecked(pipeline))
-        return _assemble(pipeline, read, target, micro_batch_tokens)
+        used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
+        return _assemble(pipeline, used_snapshots, target, micro_batch_tokens)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
-        found = load_errors.classify(error, pipeline.model, read[0].revision if read else None)
-        if isinstance(found, ModelError):
-            found = _changed_files_error(read) or _damaged_files_error(pipeline, found) or found
-        raise found from error
+        revision = used_snapshots[0].revision if used_snapshots else None
+        problem = load_errors.classify(error, pipeline.model, revision)
+        if isinstance(problem, ModelError):
+            problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
+        raise problem from error
 
 
 def _max_cpu_tokens(config: Any) -> int:
@@ -144,21 +145,25 @@ def _assemble(
     started = time.monotonic()
     [files] = used_snapshots
     snapshots.check(files, pipeline.name)
-    words = snapshots.fetch_tokenizer(pipeline, files)
-    if words is not files:
-        used_snapshots.append(words)
-    tokenizer_probe.check(words.name, words.folder)
+    tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
+    if tokenizer_files is not files:
+        used_snapshots.append(tokenizer_files)
+    tokenizer_probe.check(tokenizer_files.name, tokenizer_files.folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
-    tokenizer = _load_tokenizer(words)
+    tokenizer = _load_tokenizer(tokenizer_files)
     limits = Limits(
-        _max_length(pipeline, model, tokenizer), pipeline.truncation, pipeline.stride, pipeline.deterministic
+        _max_length(pipeline, model, tokenizer),
+        pipeline.truncation,
+        pipeline.stride,
+        pipeline.deterministic,
+        pipeline.name,
     )
     runtime = Runtime(
         adapter(model, tokenizer, limits, pipeline.task),
-        _runtime_version(pipeline, files, words, model),
+        _runtime_version(pipeline, files, tokenizer_files, model),
         micro_batch_tokens
         or pipeline.tokens_per_batch
         or (CPU_MICRO_BATCH_TOKENS if device.type == "cpu" else GPU_MICRO_BATCH_TOKENS),

@@ -112,16 +112,18 @@ def _download(repo_id: str, revision: str | None) -> Snapshot:
 def _refusal_error(repo_id: str, revision: str | None, error: HfHubHTTPError) -> BatchmillError:
     """Return the error for a refusal by the Hub, which other machines with a token or the files may not meet."""
     status = error.response.status_code
-    where = f"{repo_id} at {revision or 'main'}"
+    address = f"{repo_id} at {revision or 'main'}"
     if isinstance(error, RevisionNotFoundError):
-        return MissingModel(f"the Hub has no {where}; pin a revision that it has")
+        return MissingModel(f"the Hub has no {address}; pin a revision that it has")
     if isinstance(error, GatedRepoError) or status in (401, 403):
-        return LoadFailed(f"the Hub refuses {where} ({status}); accept the model's terms there, and set HF_TOKEN here")
+        return LoadFailed(
+            f"the Hub refuses {address} ({status}); accept the model's terms there, and set HF_TOKEN here"
+        )
     if status == 404:
         return MissingModel(f"the Hub has no {repo_id}, or shows it to others only; check its name, and HF_TOKEN")
     if status in TRANSIENT_STATUSES:
         return Unreachable(f"the Hub can't give {repo_id} now ({status}); it will be tried again")
-    return LoadFailed(f"the Hub refuses {where}: {first_line(error)}")
+    return LoadFailed(f"the Hub refuses {address}: {first_line(error)}")
 
 
 def check(snapshot: Snapshot, pipeline_name: str) -> None:
@@ -129,12 +131,12 @@ def check(snapshot: Snapshot, pipeline_name: str) -> None:
     _ = snapshot.config
     vetting.check(snapshot.name, snapshot.folder)
     if not any(snapshot.folder.glob("*.safetensors")):
-        mend = (
+        advice = (
             f"run: batchmill models pull {pipeline_name} --convert"
             if COMMIT_HASH.fullmatch(snapshot.revision)
             else "convert them"
         )
-        raise ModelError(f"{snapshot.name} has no safetensors weights, and other formats can run code; {mend}")
+        raise ModelError(f"{snapshot.name} has no safetensors weights, and other formats can run code; {advice}")
 
 
 def _read_config(snapshot: Snapshot) -> dict[str, Any]:

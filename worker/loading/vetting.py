@@ -130,8 +130,8 @@ def _walk_entries(name: str, path: Path, value: Any, depth: int = 0) -> Iterator
 
 def _entry_problem(key: str, value: Any) -> str | None:
     """Return the problem with one entry of a configuration, or None."""
-    look = ENTRY_CHECKS.get(key)
-    return None if look is None else look(value)
+    check_value = ENTRY_CHECKS.get(key)
+    return None if check_value is None else check_value(value)
 
 
 def _code_problem(value: Any) -> str | None:
@@ -143,13 +143,13 @@ def _other_file_problem(value: Any) -> str | None:
 
 
 def _dtype_problem(value: Any) -> str | None:
-    known = all(DTYPE_NAME.fullmatch(str(leaf)) for leaf in _leaf_values(value))
-    return None if known else "names a precision that there is none of"
+    is_known = all(DTYPE_NAME.fullmatch(str(leaf)) for leaf in _leaf_values(value))
+    return None if is_known else "names a precision that there is none of"
 
 
 def _tokenizer_class_problem(value: Any) -> str | None:
-    known = not value or (isinstance(value, str) and TOKENIZER_CLASS_NAME.fullmatch(value))
-    return None if known else "names a tokenizer that is none"
+    is_known = not value or (isinstance(value, str) and TOKENIZER_CLASS_NAME.fullmatch(value))
+    return None if is_known else "names a tokenizer that is none"
 
 
 def _weights_problem(value: Any) -> str | None:
@@ -157,8 +157,8 @@ def _weights_problem(value: Any) -> str | None:
 
 
 def _implementation_problem(kind: str, value: Any, known: tuple[str, ...]) -> str | None:
-    strange = [leaf for leaf in _leaf_values(value) if leaf not in known]
-    return f"asks for the {kind} {str(strange[0])[:80]!r}, which transformers would fetch as code" if strange else None
+    unknown = [leaf for leaf in _leaf_values(value) if leaf not in known]
+    return f"asks for the {kind} {str(unknown[0])[:80]!r}, which transformers would fetch as code" if unknown else None
 
 
 def _quantization_problem(value: Any) -> str | None:

@@ -31,13 +31,13 @@ def resolve_device(name: str) -> torch.device:
     """Return the device with this name; `auto` means the best one available. Raises LoadFailed if it is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    found = torch.device(name)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(found.type):
+    device = torch.device(name)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type):
         raise LoadFailed(f"device {name} is not on this machine; set device to cpu or auto")
-    if found.type != "cuda":
-        return found
-    index = found.index or 0
+    if device.type != "cuda":
+        return device
+    index = device.index or 0
     if index >= torch.cuda.device_count():
         raise LoadFailed(f"device {name} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
     return torch.device("cuda", index)
@@ -57,21 +57,21 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
     if pipeline.quantization and device.type != "cpu":
         options |= _bitsandbytes_options(pipeline.quantization, device)
     try:
-        only = {"trust_remote_code": False, "local_files_only": True}
+        local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
-        config = AutoConfig.from_pretrained(files.folder, **only)
+        config = AutoConfig.from_pretrained(files.folder, **local_only)
         model, report = auto_model_class.from_pretrained(
-            files.folder, config=config, use_safetensors=True, output_loading_info=True, **only, **options
+            files.folder, config=config, use_safetensors=True, output_loading_info=True, **local_only, **options
         )
     except Exception as error:  # a broken folder can make transformers raise anything
         if "Unrecognized configuration class" in str(error):
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
         raise load_errors.classify(error, files.name, files.revision) from error
-    lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
-    if lacking:
+    missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
+    if missing:
         # transformers would initialize these randomly and only warn.
-        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
+        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}")
     if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
     if pipeline.quantization and device.type == "cpu":
@@ -91,8 +91,8 @@ def _detach_from_file(model: Any) -> None:
 
 def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
     for name in files.config.get("architectures") or ():
-        other = ARCHITECTURE_SUFFIX.search(str(name))
-        if other and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != other[0]:
+        suffix = ARCHITECTURE_SUFFIX.search(str(name))
+        if suffix and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != suffix[0]:
             raise ModelError(f"{files.name} is a {name}, which is not a model for this task; name another model")
 
 

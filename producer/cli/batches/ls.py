@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
@@ -66,11 +65,8 @@ def _print(batches: list[BatchView], *, has_more: bool, is_filtered: bool, as_js
 
 def _parse_time(value: str, *, is_end: bool = False) -> datetime:
     """Return the time that an age, a date or a time names; as an end, a date is the end of its day."""
-    age = times.parse_duration(value)
-    if age is not None:
-        return datetime.now(UTC) - timedelta(seconds=age)
-    try:
-        start = datetime.fromisoformat(value.strip())
-    except ValueError:
-        raise UsageError(f"{value[:80]!r} is neither an age such as 6h nor a time such as 2026-11-25 06:00") from None
-    return (start + timedelta(days=is_end and len(value.strip()) <= len("2026-11-25"))).astimezone()
+    if times.parse_duration(value) is not None:
+        return datetime.now(UTC) - timedelta(seconds=times.parse_age(value))
+    span = times.parse_time_range(value)
+    is_day = span.end - span.start > times.ONE_MINUTE
+    return span.end if is_end and is_day else span.start

@@ -56,7 +56,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
         )
         with source as rows:
             result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline)
-        terminal.print_notice(f"{terminal.format_count(result.jobs, 'row')} of {batch_id} repaired; they will run now")
+        terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
         submission = SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         warning = submitting.notify_workers(settings, submission)
         common.print_worker_warnings(database, settings, result.pipeline, warning)

@@ -3,7 +3,7 @@
 import click
 
 from models.db import Database
-from models.errors import NothingToRetry
+from models.errors import NothingToRetry, UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import JobOutcome
@@ -54,6 +54,8 @@ def retry(
     again; put corrected ones in their places: batchmill submit --repair ID FILE. If nothing can be tried again, this
     says why and exits with 0.
     """
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
     new_deadline = None if deadline is None else Deadline.parse(deadline)

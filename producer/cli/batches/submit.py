@@ -135,6 +135,8 @@ def submit(
         raise UsageError("say which pipeline: --pipeline NAME; see: batchmill pipelines")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
     request = SubmitRequest.create(catalogue_entry, **fields)

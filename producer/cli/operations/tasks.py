@@ -48,8 +48,8 @@ def _explain(spec: TaskSpec) -> str:
             terminal.format_pairs(
                 [
                     ("output", spec.output_description),
-                    ("a line in", terminal.compact_json(spec.example_input)),
-                    ("its output", terminal.compact_json(spec.example_output)),
+                    ("example input", terminal.compact_json(spec.example_input)),
+                    ("example output", terminal.compact_json(spec.example_output)),
                 ]
             ),
         )

@@ -15,6 +15,7 @@ from batchmill import Client, NotFound
 from models.columns import UtcDateTime
 from models.db import Database
 from models.states import BatchStatus
+from producer import client as client_module
 from producer.batches import views
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch, update_batch
@@ -45,7 +46,10 @@ def run_ls(*options: str) -> Any:
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 6, 7])
-def test_cursors_reach_every_batch_once(ids: list[str], database: Database, page_size: int) -> None:
+def test_cursors_reach_every_batch_once(
+    ids: list[str], database: Database, monkeypatch: pytest.MonkeyPatch, page_size: int
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE_BATCHES", 2)
     listed: list[str] = []
     with Client(database.url) as client:
         while page := client.batches(page_size, after=listed[-1] if listed else None):
@@ -97,7 +101,8 @@ def test_times_by_the_databases_clock(database: Database) -> None:
 
     assert [batch["id"] for batch in run_ls("--since", "1h")["data"]] == [batch_id]
     assert [batch["id"] for batch in run_ls("--since", today, "--until", today)["data"]] == [batch_id]
-    assert run_ls("--until", "1h")["data"] == []
+    assert [batch["id"] for batch in run_ls("--until", f"{today} 23:59:59")["data"]] == [batch_id]
+    assert run_ls("--until", "1h")["data"] == run_ls("--until", f"{today} 00:00")["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,8 @@ def test_times_by_the_databases_clock(database: Database) -> None:
     [
         (["--after", "batch_nope"], 4, "there is no batch"),
         (["--since", "yesterday"], 2, "yesterday"),
+        (["--since", "99999999d"], 2, "at most ten years"),
+        (["--until", "2026-02-30"], 2, "is not a time"),
         (["--status", "open"], 2, "open"),
     ],
 )

@@ -112,7 +112,9 @@ def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
     batch_id = insert_batch(database, 8)
     cancel(database, batch_id)
 
-    with pytest.raises(UsageError, match="no failed jobs to try again"):
+    with pytest.raises(
+        UsageError, match="no failed jobs, so there is nothing to try again; 8 are cancelled: --status cancelled"
+    ):
         try_again(database, batch_id)
     assert try_again(database, batch_id, outcomes=(JobOutcome.CANCELLED,)).jobs == 8
 
@@ -140,9 +142,10 @@ def test_while_it_runs_is_refused(database: Database) -> None:
         try_again(database, batch_id)
 
 
-def test_rows_that_had_no_input_stay_failed(database: Database) -> None:
-    batch_id = insert_batch(database, [{"text": "a"}, {}])
-    run(database, 0, 1)
+def test_rows_that_were_invalid_stay_failed(database: Database) -> None:
+    batch_id = insert_batch(database, [{"text": "a"}, {"text": ""}])
+    run(database, 0, 1, code="empty_text")
+    execute(database, "UPDATE jobs SET invalid = true WHERE position = 1")
 
     assert try_again(database, batch_id).jobs == 1
 

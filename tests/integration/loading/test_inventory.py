@@ -106,6 +106,35 @@ class TestCommands:
     def test_show_of_what_is_not_here_says_how_to_fetch_it(self) -> None:
         assert "batchmill models pull text-generation" in run("show", "text-generation").stdout
 
+    @pytest.mark.parametrize(
+        ("fields", "lines"),
+        [
+            ({}, ["max length  512 tokens, the model's own", "truncation  truncate: longer inputs are cut"]),
+            ({"max_length": 64}, ["max length  64 tokens; the model takes 512"]),
+            ({"max_length": 600}, ["more is refused at submit"]),
+            ({"truncation": "error"}, ["error: longer inputs fail"]),
+            ({"dtype": "float16", "device": "cuda:1"}, ["dtype       float16", "device      cuda:1"]),
+            ({"parameters": {"top_k": 3}}, ['parameters  {"top_k": 3}']),
+            ({"model": "./nothere"}, ["folder      there is no folder"]),
+        ],
+    )
+    def test_show_has_the_effective_settings(
+        self, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], lines: list[str]
+    ) -> None:
+        entry = {"task": "sentiment-analysis", "model": "bundled:sentiment-analysis", **fields}
+        monkeypatch.setenv("BATCHMILL_PIPELINES", json.dumps({"mine": entry}))
+
+        shown = run("show", "-p", "mine").stdout
+
+        assert [line for line in lines if line not in shown] == [], shown
+
+    def test_show_has_the_length_of_generated_texts(self) -> None:
+        effective = json.loads(run("show", "sample-text-generation", "--json").stdout)["effective"]
+
+        assert effective["output_length"] == "up to 256 new tokens"
+        assert effective["parameters"] == {"do_sample": True, "temperature": 0.7, "max_new_tokens": 256}
+        assert "output length  up to 80 tokens" in run("show", "sample-summarization").stdout
+
     @pytest.mark.usefixtures("snapshot")
     def test_pull_of_what_is_here_says_so(self) -> None:
         assert f"{REPOSITORY}@{COMMIT} is here" in run("pull", "made").stderr

@@ -63,6 +63,8 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", *ZERO_SHOT, "--idempotency-key", "again"),
         ("BAD", *SENTIMENT),
         ("BAD", *SENTIMENT, "--on-invalid", "fail-row"),
+        ("BAD", "--repair", "BATCH"),
+        ("IN", "--repair", "BATCH", "--id", "id"),
         (f"https://u:{SECRET}@127.0.0.1:1/a.jsonl?signature={SECRET}", *SENTIMENT),
         (f"nothing://u:{SECRET}@h/a.jsonl?signature={SECRET}", *SENTIMENT),
         (f"s3://b/a.zip?signature={SECRET}", *SENTIMENT),

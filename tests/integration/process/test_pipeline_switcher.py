@@ -44,6 +44,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads that failed are tried again soon."""
     monkeypatch.setattr(load_backoff, "INITIAL_SECONDS", 0.2)
     monkeypatch.setattr(load_backoff, "MAX_SECONDS", 0.4)
+    monkeypatch.setattr(load_backoff, "PAUSE_TO_LOAD_RATIO", 0)
 
 
 class SwitchingProcess:

@@ -445,6 +445,7 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["nowhere.jsonl", "-p", SAMPLE.name], "there is no file nowhere.jsonl"),
+            (["-", "-p", SAMPLE.name, "--timeout", "3"], "--timeout limits how long --wait waits"),
             (["-", "-p", "nope"], "there is no pipeline 'nope'; this catalogue has: fill-mask, "),
             (["-", "-p", SAMPLE.name, "--param", "top_k=0"], "parameter 'top_k'"),
             (["-", "-p", SAMPLE.name, "--param", "custom_generate=x"], "has no parameter 'custom_generate'"),

@@ -6,15 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from training import (
-    auxiliary_task,
-    fill_mask,
-    ner,
-    question_answering,
-    training_loop,
-    wordpiece,
-    zero_shot_classification,
-)
+from training import fill_mask, ner, question_answering, training_loop, wordpiece, zero_shot_classification
 from training.everyday import everyday_texts
 from training.sentences import labelled_sentences
 from training.templates import Passage, Span
@@ -99,7 +91,7 @@ class TestTraining:
         )
         model = zero_shot_classification.new_model(len(tokenizer))
         weights = set(model.state_dict())
-        auxiliary_task.fit_with_hints(model, learned, hint_count=len(SUBJECTS), layer=1, steps=3, learning_rate=1e-3)
+        training_loop.fit_with_hints(model, learned, hint_count=len(SUBJECTS), layer=1, steps=3, learning_rate=1e-3)
         assert set(model.state_dict()) == weights
 
     def test_moves_only_the_passage_to_later_positions(self) -> None:

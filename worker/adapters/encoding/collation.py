@@ -4,10 +4,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import structlog
 import torch
 
+from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
+
+log = structlog.get_logger(__name__)
 
 MAX_ROWS = 512
 
@@ -23,10 +27,10 @@ DETERMINISTIC_ROWS = 8  # for generation, whose memory grows with every new toke
 class Collator:
     """Pads the rows of a micro-batch to one width.
 
-    deterministic: let a pass's shape depend on the row alone.
+    limits: those of the pipeline; the first row that is longer and was cut is logged.
+    deterministic: let a pass's shape depend on the row alone, None = as the limits say.
     padding_side: where the model expects padding.
     pad_values: padding by feature; the default is the tokenizer's value, else 0.
-    max_width: tokens that the model can read, None = no limit.
     fixed_rows: rows of a deterministic pass, None = as many as the device's token limit allows at its width.
     """
 
@@ -34,17 +38,18 @@ class Collator:
         self,
         tokenizer: Any,
         device: Any,
+        limits: Limits,
         *,
-        deterministic: bool = False,
+        deterministic: bool | None = None,
         padding_side: Literal["left", "right"] = "right",
         pad_values: Mapping[str, int] | None = None,
-        max_width: int | None = None,
         fixed_rows: int | None = None,
     ) -> None:
         self._device = device
-        self._deterministic = deterministic
+        self._limits = limits
+        self._deterministic = limits.deterministic if deterministic is None else deterministic
         self._padding_side = padding_side
-        self._max_width = max_width
+        self._has_logged_truncation = False
         self._fixed_rows = fixed_rows
         self._pad_values = {
             "input_ids": tokenizer.pad_token_id or 0,
@@ -74,6 +79,9 @@ class Collator:
         packed: the pass removes the padding again.
         """
         length = len(features["input_ids"])
+        if truncated and not self._has_logged_truncation:
+            self._has_logged_truncation = True
+            log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
         if not self._deterministic or self._cannot_pad:
             key = (key, length) if equal_lengths else key
             return Row(job, features, length, truncated, key, part_index, part_count, packed=packed)
@@ -103,7 +111,8 @@ class Collator:
     def _round_width(self, length: int) -> int:
         step = next(step for max_length, step in WIDTH_STEPS if length <= max_length)
         width = -(-length // step) * step
-        return width if self._max_width is None else max(length, min(width, self._max_width))
+        max_width = self._limits.max_length
+        return width if max_width is None else max(length, min(width, max_width))
 
     def _deterministic_rows(self, width: int) -> int:
         if self._fixed_rows is not None:

@@ -39,9 +39,7 @@ class Encoder:
         self, model: Any, tokenizer: Any, limits: Limits, template: Template | None, *, sparse_positions: bool = False
     ) -> None:
         self._model = model
-        self._collator = Collator(
-            tokenizer, model.device, deterministic=limits.deterministic, max_width=limits.max_length
-        )
+        self._collator = Collator(tokenizer, model.device, limits)
         self.max_rows = self._collator.max_rows
         self._deterministic = limits.deterministic
         self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)

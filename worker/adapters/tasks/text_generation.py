@@ -144,6 +144,7 @@ class TextGeneration:
         return Collator(
             self._tokenizer,
             model.device,
+            self._limits,
             deterministic=deterministic or self._limits.deterministic,
             padding_side="left",
             pad_values={"input_ids": 0 if pad is None or pad >= (vocabulary.size(model) or pad + 1) else pad},

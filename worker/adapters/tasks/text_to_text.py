@@ -68,8 +68,8 @@ class TextToText:
             seeded: Collator(
                 tokenizer,
                 model.device,
+                limits,
                 deterministic=seeded or limits.deterministic,
-                max_width=limits.max_length,
                 fixed_rows=DETERMINISTIC_ROWS,
             )
             for seeded in (False, True)

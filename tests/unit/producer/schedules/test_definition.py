@@ -139,9 +139,9 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"bind": {"since": "2020-01-01"}}, "bind 'since' is what the schedule binds"),
         ({"bind": {"region": ["eu"]}}, "bind"),
         ({"max_failures": "many"}, "max_failures 'many' is not a number"),
-        ({"on_invalid": "ignore"}, "on_invalid: input should be 'reject' or 'fail-row'"),
-        ({"catchup": "some"}, "catchup: input should be 'latest', 'all' or 'none'"),
-        ({"overlap": "maybe"}, "overlap: input should be"),
+        ({"on_invalid": "ignore"}, "on_invalid must be reject or fail-row"),
+        ({"catchup": "some"}, "catchup must be latest, all or none"),
+        ({"overlap": "maybe"}, "overlap must be"),
         ({"catchup_window": "long"}, "catchup_window: 'long' is not an age"),
         ({"source_timeout": "-1h"}, "source_timeout: "),
         ({"lag": "x"}, "lag: "),
@@ -149,9 +149,9 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"since": "yesterday"}, "since: "),
         ({"into": "results"}, "into: results is reserved"),
         ({"into": "a; DROP TABLE x"}, "into: "),
-        ({"alert_drift": 1.5}, "alert_drift: "),
-        ({"alert_drift": 0}, "alert_drift: "),
-        ({"alert_drift": float("nan")}, "alert_drift: "),
+        ({"alert_drift": 1.5}, "alert_drift must be"),
+        ({"alert_drift": 0}, "alert_drift must be"),
+        ({"alert_drift": float("nan")}, "alert_drift must be"),
         ({"webhook": "http://example.com"}, "is not https"),
         ({"corn": "0 2 * * *"}, "there is no field 'corn'; is cron meant?"),
         ({"zzz": 1}, "there is no field 'zzz'; it takes: name, pipeline"),
@@ -187,7 +187,7 @@ def test_files_have_rules_of_their_own(fields: dict[str, Any], message: str) -> 
 
 def test_pipeline_and_cron_must_be_said() -> None:
     for missing in ("pipeline", "cron"):
-        with pytest.raises(UsageError, match=f"schedule 'a': it needs {missing}"):
+        with pytest.raises(UsageError, match=f"schedule 'a': {missing} is missing"):
             ScheduleDefinition.from_fields("a", {key: value for key, value in NIGHTLY.items() if key != missing})
 
 

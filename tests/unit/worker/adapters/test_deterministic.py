@@ -12,6 +12,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests.factories import tiny_models
 from worker.adapters.encoding.collation import Collator
+from worker.adapters.interface import Limits
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -66,7 +67,7 @@ def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, thr
 @given(st.integers(1, 600), st.integers(1, 600))
 def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> None:
     length = min(length, limit)
-    collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), deterministic=True, max_width=limit)
+    collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), Limits(limit, deterministic=True))
 
     row = collation.make_row(JOB, {"input_ids": [5] * length})
 

@@ -1,0 +1,45 @@
+"""Exports hold a page of rows in memory, however many there are and however large they are."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from batchmill import Client
+from models.db import Database
+from models.documents import to_json
+from producer.results import pages, parquet
+from tests import fake_worker
+from tests.factories.batch_rows import insert_batch
+
+ROWS, ROW_CHARACTERS = 100, 200_000
+MAX_PEAK_BYTES = 12 * 2**20  # all rows have 20 MB
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
+def test_the_peak_does_not_grow_with_the_rows(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    if file_format == "parquet":
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr(pages, "PAGE_CHARACTERS", 2**20)
+    monkeypatch.setattr(pages, "FETCH_ROWS", 4)
+    monkeypatch.setattr(parquet, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
+    texts = [{"text": f"{number} " + "é" * (ROW_CHARACTERS // 2)} for number in range(ROWS)]
+    batch_id = insert_batch(database, texts)
+    fake_worker.write_results(database, batch_id, [(number, {"label": "x" * 9}) for number in range(ROWS)])
+
+    with Client(database.url) as client:
+        export = getattr(client.batch(batch_id), f"to_{file_format}")
+        export(tmp_path / "first")  # imports and caches are not counted
+        tracemalloc.start()
+        try:
+            count = export(tmp_path / "out")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert count == ROWS
+    assert (tmp_path / "out").stat().st_size > (0 if file_format == "parquet" else len(to_json(texts)))
+    assert peak < MAX_PEAK_BYTES

@@ -1,0 +1,280 @@
+"""Repairs on both databases: corrected rows take the places of failed jobs, or nothing changes."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from models.db import Database
+from models.errors import InvalidRows, NothingToRetry, UsageError
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.states import JobOutcome
+from producer.batches import retry, views
+from producer.batches.retry import RetryResult, RetrySelection
+from producer.health import audit
+from producer.readers import open_source
+from producer.readers.rows import ColumnMapping
+from producer.results import attempts, pages
+from producer.submission import repair, submit
+from producer.submission.repair import RepairColumns
+from producer.submission.request import SubmitRequest
+from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
+from worker.leasing import claims, commit
+from worker.leasing.commit import JobResult
+from worker.loading import versions
+
+PIPELINE = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sentiment-analysis")
+SLICE = 2
+CLAIMANT = claimant_for(pipeline=PIPELINE.name, task=PIPELINE.task, model=PIPELINE.model, revision=PIPELINE.revision)
+ROWS: list[Any] = [
+    {"id": "R0", "text": "good", "region": "EU", "n": 1},
+    {"id": "R1", "text": "", "region": "US", "n": 2},
+    {"id": "R0", "text": "same id", "region": "EU", "n": 3},
+    {"id": "R3", "text": "good", "region": "EU", "n": 4},
+    {"id": "R4", "body": "misnamed", "region": "ASIA"},
+    {"id": "R0", "text": "same id again", "region": "EU", "n": None},
+]
+BROKEN = "{broken"
+
+
+@pytest.fixture
+def batch_id(database: Database, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A completed batch with two succeeded jobs and five invalid rows, the last of which is not JSON."""
+    monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + BROKEN)
+    columns = ColumnMapping.for_task(PIPELINE.spec, passthrough=("region", "n"))
+    request = SubmitRequest.create(PIPELINE, on_invalid="fail-row")
+    with open_source(str(path), columns) as source:
+        submission = submit.submit(database, SLICE, request, source)
+    assert work_off(database) == [0, 3]
+    return submission.batch_id
+
+
+def work_off(database: Database, failing: tuple[int, ...] = (), code: str = "model_error") -> list[int]:
+    """Answer all unanswered jobs; those at the positions `failing` fail. Returns the positions."""
+    version_id, positions = versions.register_version(database, MODEL_VERSION), []
+    while leases := claims.claim(database, CLAIMANT, 1000, SLICE):
+        for lease in leases:
+            results = [
+                JobResult(lease, job.position, JobOutcome.FAILED, error_code=code, error_message="No.")
+                if job.position in failing
+                else JobResult(lease, job.position, JobOutcome.SUCCEEDED, "{}")
+                for job in get_unanswered_jobs(database, [lease])
+            ]
+            with database.write() as connection:
+                commit.commit_results(connection, commit.BatchCommit([lease], results, {lease.slice_id}, version_id))
+            positions += [result.position for result in results]
+    return sorted(positions)
+
+
+def repair_with(database: Database, batch_id: str, records: Iterable[object], tmp_path: Path) -> RetryResult:
+    path = tmp_path / "repaired.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with open_source(str(path), RepairColumns.for_batch(database, batch_id, {}, None)) as source:
+        return repair.repair_jobs(database, batch_id, source, SLICE)
+
+
+def outcomes(database: Database, batch_id: str) -> dict[int, tuple[Any, ...]]:
+    rows = pages.iter_by_position(database, batch_id)
+    return {row.position: (row.status.value, row.custom_id, row.input, row.passthrough) for row in rows}
+
+
+def invoke(*arguments: str, exit_code: int = 0) -> Result:
+    result = CliRunner().invoke(batchmill.cli, list(arguments))
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+def test_invalid_rows_keep_what_can_be_kept(database: Database, batch_id: str) -> None:
+    assert outcomes(database, batch_id) == {
+        0: ("succeeded", "R0", {"text": "good"}, {"region": "EU", "n": 1}),
+        1: ("failed", "R1", {"text": ""}, {"region": "US", "n": 2}),
+        2: ("failed", "R0", {"text": "same id"}, {"region": "EU", "n": 3}),
+        3: ("succeeded", "R3", {"text": "good"}, {"region": "EU", "n": 4}),
+        4: ("failed", "R4", {"row": ROWS[4]}, {"region": "ASIA", "n": None}),
+        5: ("failed", "R0", {"text": "same id again"}, {"region": "EU", "n": None}),
+        6: ("failed", None, {"row": BROKEN}, {"region": None, "n": None}),
+    }
+    assert audit.audit_batch(database, batch_id, 30).is_sound
+
+
+def test_repaired_rows_run_in_the_places_of_the_failed_ones(database: Database, batch_id: str, tmp_path: Path) -> None:
+    records = [
+        {"position": 6, "id": "R6", "text": "whole again", "region": "AFRICA"},
+        {"id": "R1", "text": "no longer empty"},
+        {"position": 2, "id": "R2", "text": "same id", "n": "3"},
+        {"position": "4.0", "input": {"text": "renamed"}, "passthrough": {"region": "ASIA", "n": 7}},
+    ]
+
+    result = repair_with(database, batch_id, records, tmp_path)
+
+    view = views.get_batch(database, batch_id)
+    assert (result.jobs, view.status, view.counts.failed, view.counts.unanswered) == (4, "in_progress", 1, 4)
+    assert audit.audit_batch(database, batch_id, 30).is_sound
+    assert work_off(database) == [1, 2, 4, 6]
+    repaired = outcomes(database, batch_id)
+    assert [repaired[position] for position in (1, 2, 4, 6)] == [
+        ("succeeded", "R1", {"text": "no longer empty"}, {"region": "US", "n": 2}),
+        ("succeeded", "R2", {"text": "same id"}, {"region": "EU", "n": 3}),
+        ("succeeded", "R4", {"text": "renamed"}, {"region": "ASIA", "n": 7}),
+        ("succeeded", "R6", {"text": "whole again"}, {"region": "AFRICA", "n": None}),
+    ]
+    history = attempts.job_history(database, batch_id, 1)
+    assert (history[0].kind, history[0].error_code, history[-1].outcome) == (
+        "superseded_result",
+        "empty_text",
+        "succeeded",
+    )
+    assert audit.audit_batch(database, batch_id, 30).is_sound
+
+
+def test_in_chunks_comes_to_the_same(
+    database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHUNK_JOBS", 1)
+
+    result = repair_with(
+        database, batch_id, [{"position": place, "id": f"N{place}", "text": "x"} for place in (6, 1, 5, 2)], tmp_path
+    )
+
+    assert (result.jobs, views.get_batch(database, batch_id).counts.unanswered) == (4, 4)
+    assert audit.audit_batch(database, batch_id, 30).is_sound
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"position": 1, "text": ""}, "text is empty"),
+        ({"position": 0, "text": "x"}, "repairs no failed job: there is none at position 0"),
+        ({"position": 99, "text": "x"}, "there is none at position 99"),
+        ({"id": "R3", "text": "x"}, "there is none with the id 'R3'"),
+        ({"id": "R0", "text": "x"}, "has the id of 2 failed jobs"),
+        ({"position": 2, "text": "x"}, "has custom_id 'R0', which the job at position 0 has already"),
+        ({"position": 6, "id": "R3", "text": "x"}, "which the job at position 3 has already"),
+        ({"position": 1.5, "text": "x"}, "a position that is no number from 0"),
+        ({"position": -1, "text": "x"}, "a position that is no number from 0"),
+        ({"position": True, "text": "x"}, "a position that is no number from 0"),
+        ({"position": "1e3", "text": "x"}, "a position that is no number from 0"),
+        ({"text": "x"}, "names no job"),
+        ("x", "names no job"),
+        ({"position": 1, "text": "x", "region": {"a": "\0"}}, "NUL"),
+    ],
+)
+def test_a_row_that_repairs_nothing_is_named_and_nothing_changes(
+    database: Database, batch_id: str, tmp_path: Path, record: object, reason: str
+) -> None:
+    before = outcomes(database, batch_id)
+
+    with pytest.raises(InvalidRows) as raised:
+        repair_with(database, batch_id, [{"position": 4, "text": "fine"}, record], tmp_path)
+
+    [problem] = raised.value.problems
+    assert problem.startswith("line 2: ")
+    assert reason in problem
+    assert outcomes(database, batch_id) == before
+    assert views.get_batch(database, batch_id).status == "completed"
+
+
+def test_a_job_is_repaired_by_one_row_only(database: Database, batch_id: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRows, match="line 2: repairs the job at position 1 a second time"):
+        repair_with(database, batch_id, [{"position": 1, "text": "a"}, {"id": "R1", "text": "b"}], tmp_path)
+
+
+def test_a_batch_that_runs_can_t_be_repaired(database: Database, batch_id: str, tmp_path: Path) -> None:
+    repair_with(database, batch_id, [{"position": 1, "text": "a"}], tmp_path)
+
+    with pytest.raises(UsageError, match="is in_progress; wait until it has ended"):
+        repair_with(database, batch_id, [{"position": 4, "text": "a"}], tmp_path)
+
+
+def test_a_job_that_failed_in_the_model_takes_another_input(database: Database, batch_id: str, tmp_path: Path) -> None:
+    repair_with(database, batch_id, [{"position": 1, "text": "too long"}], tmp_path)
+    work_off(database, (1,), "input_too_long")
+
+    repair_with(database, batch_id, [{"position": 1, "text": "short"}], tmp_path)
+
+    work_off(database)
+    assert outcomes(database, batch_id)[1][:3] == ("succeeded", "R1", {"text": "short"})
+
+
+class TestRetry:
+    def test_names_the_rows_that_it_can_t_help(self, database: Database, batch_id: str) -> None:
+        with pytest.raises(NothingToRetry, match=r"5 rows were invalid .*\(2 duplicate_id, 1 empty_text, .*--repair"):
+            retry.retry_jobs(database, batch_id, RetrySelection(), SLICE)
+
+    def test_runs_the_others(self, database: Database, batch_id: str, tmp_path: Path) -> None:
+        repair_with(database, batch_id, [{"position": 1, "text": "a"}], tmp_path)
+        work_off(database, (1,))
+
+        result = retry.retry_jobs(database, batch_id, RetrySelection(), SLICE)
+
+        assert (result.jobs, result.invalid_rows) == (1, {"duplicate_id": 2, "invalid_row": 1, "missing_field": 1})
+        assert result.advice is not None
+        assert result.advice.startswith("4 rows were invalid")
+
+    def test_a_misspelt_code_is_an_error(self, database: Database, batch_id: str) -> None:
+        with pytest.raises(UsageError, match="no failed job with the code 'emtpy_text'; is empty_text meant"):
+            retry.retry_jobs(database, batch_id, RetrySelection(codes=("emtpy_text",)), SLICE)
+
+    @pytest.mark.parametrize("options", [(), ("--json",), ("--status", "expired")])
+    def test_with_nothing_to_do_is_no_failure(self, batch_id: str, options: tuple[str, ...]) -> None:
+        result = invoke("retry", batch_id, *options)
+
+        assert bool(result.stdout) == ("--json" in options)
+
+    def test_and_its_wait_ends_as_the_batch_did(self, batch_id: str) -> None:
+        invoke("retry", batch_id, "--wait", exit_code=3)
+
+    def test_takes_other_outcomes_by_their_codes(self, database: Database, batch_id: str) -> None:
+        selection = RetrySelection((JobOutcome.CANCELLED,), ("cancelled",))
+
+        with pytest.raises(NothingToRetry, match="no cancelled jobs"):
+            retry.retry_jobs(database, batch_id, selection, SLICE)
+
+
+class TestCommand:
+    def test_takes_the_file_of_errors_back(self, database: Database, batch_id: str, tmp_path: Path) -> None:
+        for name in ("errors.csv", "errors.jsonl"):
+            invoke("errors", batch_id, "-o", str(tmp_path / name))
+        lines = (tmp_path / "errors.csv").read_text().splitlines()
+        (tmp_path / "errors.csv").write_text("\n".join([lines[0], lines[1].replace("1,R1,", "1,R1,now filled in")]))
+
+        result = invoke("submit", "--repair", batch_id, str(tmp_path / "errors.csv"), "--json")
+
+        assert json.loads(result.stdout)["request_counts"]["unanswered"] == 1
+        assert "1 repaired row" in result.stderr
+        work_off(database)
+        assert outcomes(database, batch_id)[1] == (
+            "succeeded",
+            "R1",
+            {"text": "now filled in"},
+            {"region": "US", "n": 2},
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("-p", PIPELINE.name), "--pipeline can't be given with --repair"),
+            (("--reuse",), "--reuse can't be given with --repair"),
+            (("--dry-run",), "--dry-run can't be given with --repair"),
+            (("--format", "csv"), "names no job"),
+        ],
+    )
+    def test_refuses_what_the_batch_has_already(
+        self, batch_id: str, tmp_path: Path, options: tuple[str, ...], message: str
+    ) -> None:
+        (tmp_path / "a.csv").write_text("text\nx\n")
+
+        result = invoke("submit", "--repair", batch_id, str(tmp_path / "a.csv"), *options, exit_code=2)
+
+        assert message in result.stderr
+
+    def test_without_it_a_pipeline_must_be_named(self, database: Database) -> None:
+        result = invoke("submit", "a.csv", exit_code=2)
+
+        assert "say which pipeline: --pipeline NAME" in result.stderr
