@@ -22,9 +22,9 @@ def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployme
         yield ours
 
 
-def kill_half_way(ours: Deployment) -> str:
+def kill_half_way(ours: Deployment, *options: str) -> str:
     """Kill a submit of which a chunk is in the database; returns the batch's id."""
-    producer = ours.start("submit", "-", "-p", FAKE_PIPELINE, stdin=subprocess.PIPE)
+    producer = ours.start("submit", "-", "-p", FAKE_PIPELINE, *options, stdin=subprocess.PIPE)
     assert producer.stdin
     with producer.stdin:
         producer.stdin.write(LINES)
@@ -36,7 +36,7 @@ def kill_half_way(ours: Deployment) -> str:
 
 
 def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(ours: Deployment) -> None:
-    batch_id = kill_half_way(ours)
+    batch_id = kill_half_way(ours, "--idempotency-key", "k")
     ours.start("worker", FAKE_PIPELINE, BATCHMILL_SUBMIT_TIMEOUT_SECONDS="86400")
     ours.wait_for_workers()
     texts = numbered_texts(100)
@@ -60,7 +60,7 @@ def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(ours: Dep
 
 
 def test_its_batch_is_ended_for_it_once_nobody_has_heard_of_it_for_long(ours: Deployment) -> None:
-    batch_id = kill_half_way(ours)
+    batch_id = kill_half_way(ours, "--idempotency-key", "k")
     ours.start("maintain")
 
     batch = ours.client.batch(batch_id).wait(90)
@@ -69,3 +69,11 @@ def test_its_batch_is_ended_for_it_once_nobody_has_heard_of_it_for_long(ours: De
     assert batch.status == "failed"
     assert batch.request_counts.failed == READ
     assert {row.error_code for row in ours.query("SELECT error_code FROM results")} == {"submission_abandoned"}
+
+
+def test_its_batch_is_deleted_if_nobody_can_resume_it(ours: Deployment) -> None:
+    kill_half_way(ours)
+
+    ours.start("maintain")
+
+    wait_for(lambda: not ours.query("SELECT id FROM batches WHERE status <> 'deleting'"), "the mark")

@@ -47,7 +47,7 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
         nights.tick(utc(f"03-02 02:0{minute + 1}"))
         nights.answer_jobs()
     assert nights.run_states() == ["completed"]
-    assert [row.id for row in nights.query("SELECT id FROM labels")] == ["1"]
+    assert [row.id for row in nights.query("SELECT id FROM labels")] == [1]
     nights.assert_consistent()
     nights.close()
 

@@ -123,4 +123,4 @@ class TestFinishing:
             nights.tickets.execute("DELETE FROM labels WHERE id = '2'")
 
         assert nights.run_states() == ["completed"]
-        assert nights.tickets.query("SELECT id FROM labels ORDER BY id") == [("1",), ("3",)]
+        assert nights.tickets.query("SELECT id FROM labels ORDER BY id") == [(1,), (3,)]

@@ -30,13 +30,13 @@ def die(nights: ScheduleHarness, point: str) -> None:
     assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
 
 
-def check(nights: ScheduleHarness, table: list[str]) -> None:
+def check(nights: ScheduleHarness, table: list[int]) -> None:
     """One run, completed, over all tickets, each once; `table` is what the night's table has."""
     [run] = nights.runs()
-    ids = [str(number) for number in range(1, TICKETS + 1)]
+    ids = list(range(1, TICKETS + 1))
     assert (run.state, run.scheduled_at, run.error_code) == (RunState.COMPLETED, SCHEDULED_AT, None)
-    assert nights.input_ids(run) == ids
-    assert sorted(table, key=int) == ids
+    assert nights.input_ids(run) == [str(number) for number in ids]
+    assert sorted(table) == ids, "integers, as in the source"
     assert run.summary is not None
     assert (run.summary["total"], run.summary["computed"], run.summary["failed"]) == (TICKETS, TICKETS, 0)
     assert [row.id for row in nights.query("SELECT id FROM batches")] == [run.batch_id]

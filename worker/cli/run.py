@@ -165,5 +165,6 @@ def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
 def _worker_specs(pipeline_names: list[str], device_names: list[str]) -> list[ChildSpec]:
     threads = str(devices.threads_per_process(device_names))
     return [
-        ChildSpec(name, PROCESS, (",".join(pipeline_names), name, threads), reports_exit=True) for name in device_names
+        ChildSpec(f"worker-{number}", PROCESS, (",".join(pipeline_names), device, threads), reports_exit=True)
+        for number, device in enumerate(device_names, start=1)
     ]

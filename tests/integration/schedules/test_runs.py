@@ -444,6 +444,18 @@ class TestDeclared:
         assert [harness.input_ids(run) for run in harness.runs()] == [["1"], ["2"]]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
 
+    def test_an_unreadable_definition_can_be_replaced_and_declared_again(self, harness: ScheduleHarness) -> None:
+        definition = harness.create_schedule()
+        spoil = 'UPDATE schedules SET definition = \'{"of": "an earlier version"}\''
+        now = utc("03-02 03:00")
+
+        harness.execute(spoil)
+        assert registry.sync(harness.database, {"nightly": definition}, now).changed == ("nightly",)
+        harness.execute(spoil)
+        registry.delete(harness.database, "nightly", now)
+        assert registry.sync(harness.database, {"nightly": definition}, now).restored == ("nightly",)
+        assert registry.get(harness.database, "nightly").definition == definition
+
     def test_one_that_was_purged_starts_over(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
         harness.run_schedule(utc("03-02 02:00"))

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
+from batchmill import Client
 from models.db import Database
 from models.errors import InvalidRows, NothingToRetry, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
@@ -200,6 +201,26 @@ def test_a_job_that_failed_in_the_model_takes_another_input(database: Database, 
 
     work_off(database)
     assert outcomes(database, batch_id)[1][:3] == ("succeeded", "R1", {"text": "short"})
+
+
+class TestHandle:
+    def test_repairs_from_python(self, database: Database, batch_id: str) -> None:
+        with Client(database.url) as client:
+            batch = client.batch(batch_id)
+            rows = [{**row.as_dict(), "input": {"text": "corrected"}} for row in batch.errors("empty_text")]
+
+            batch.repair([*rows, {"position": 6, "text": "whole"}])
+
+            assert (batch.status, batch.request_counts.unanswered, batch.warning) == ("in_progress", 2, None)
+        assert work_off(database) == [1, 6]
+        assert outcomes(database, batch_id)[1] == ("succeeded", "R1", {"text": "corrected"}, {"region": "US", "n": 2})
+
+    @pytest.mark.parametrize("rows", [[], ["text"], [{"position": 1}], [{"text": "x"}], [{"position": 0, "text": "x"}]])
+    def test_and_refuses_the_rest(self, database: Database, batch_id: str, rows: list[Any]) -> None:
+        with Client(database.url) as client, pytest.raises(UsageError):
+            client.batch(batch_id).repair(rows)
+
+        assert views.get_batch(database, batch_id).status == "completed"
 
 
 class TestRetry:
