@@ -40,16 +40,16 @@ def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> l
 
 
 def answer(
-    database: Database, lease: Lease, *places: int, status: JobOutcome = JobOutcome.SUCCEEDED
+    database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED
 ) -> commit.CommitResult:
     """Write these jobs of a slice, or all of it."""
-    written = [
-        JobResult(lease, lease.start_position + place, status, output="{}") for place in places or range(lease.size)
+    results = [
+        JobResult(lease, lease.start_position + index, status, output="{}") for index in indexes or range(lease.size)
     ]
-    finished = set() if places else {lease.slice_id}
+    finished = set() if indexes else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, commit.BatchCommit([lease], written, finished, version_id))
+        return commit.commit_results(connection, commit.BatchCommit([lease], results, finished, version_id))
 
 
 class TestCancel:
@@ -58,10 +58,10 @@ class TestCancel:
         first = take(database, room=1)[0]
         answer(database, first, 0, 2)
 
-        seen = cancel(database, batch_id)
+        statuses = cancel(database, batch_id)
 
-        assert seen.status is BatchStatus.CANCELLED
-        assert (seen.counts.succeeded, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
+        assert statuses.status is BatchStatus.CANCELLED
+        assert (statuses.counts.succeeded, statuses.counts.cancelled, statuses.counts.unanswered) == (2, 8, 0)
         rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "cancelled", "succeeded"] + ["cancelled"] * 7
         assert {row.error_code for row in rows if row.status == "cancelled"} == {"cancelled"}
@@ -135,12 +135,12 @@ class TestCancel:
             def write(leases: list[Lease] = leases) -> int:
                 return sum(answer(database, lease).results_written for lease in leases)
 
-            written, seen = run_concurrently(write, lambda batch_id=batch_id: cancel_if_open(database, batch_id))
+            results, statuses = run_concurrently(write, lambda batch_id=batch_id: cancel_if_open(database, batch_id))
 
             row = get_batch(database, batch_id)
-            assert row.succeeded == written
+            assert row.succeeded == results
             assert row.succeeded + row.cancelled == 12
-            assert row.status == ("cancelled" if seen else "completed")
+            assert row.status == ("cancelled" if statuses else "completed")
             assert_consistent(database, batch_id)
 
     def test_of_what_has_ended_is_refused(self, database: Database) -> None:
@@ -169,12 +169,12 @@ class TestCancel:
 def test_of_one_that_is_read_in_with_failed_rows_counts_them(database: Database) -> None:
     batch_id = insert_batch(database, 6, status="validating", total=0)
     with database.write() as connection:
-        rows = [(batch_id, place, seq, "failed", "invalid_text", "line 1", False, 0) for seq, place in ((1, 2), (2, 4))]
+        rows = [(batch_id, index, seq, "failed", "invalid_text", "line 1", False, 0) for seq, index in ((1, 2), (2, 4))]
         insert_rows(connection, "results", FAILURE_COLUMNS, rows)
 
-    seen = cancel(database, batch_id)
+    statuses = cancel(database, batch_id)
 
-    assert (seen.counts.total, seen.counts.failed, seen.counts.cancelled) == (6, 2, 4)
+    assert (statuses.counts.total, statuses.counts.failed, statuses.counts.cancelled) == (6, 2, 4)
     assert_consistent(database, batch_id)
 
 
@@ -227,9 +227,9 @@ class TestErrorBudget:
         answer(database, first, 0, 1, status=JobOutcome.FAILED)
         assert get_batch(database, batch_id).status == "in_progress", "two are allowed"
 
-        closed = answer(database, second, 0, status=JobOutcome.FAILED)
+        closed_jobs = answer(database, second, 0, status=JobOutcome.FAILED)
 
-        assert closed.final_status == "failed"
+        assert closed_jobs.final_status == "failed"
         row = get_batch(database, batch_id)
         assert (row.status, row.failed, row.cancelled, row.error_code) == ("failed", 3, 9, "too_many_failures")
         assert "3 jobs failed, more than the 2" in row.error_message
@@ -242,9 +242,9 @@ class TestErrorBudget:
     def test_that_is_spent_by_the_last_jobs_fails_the_batch(self, database: Database) -> None:
         batch_id = insert_batch(database, 4, max_failures=3)
 
-        closed = answer(database, take(database)[0], status=JobOutcome.FAILED)
+        closed_jobs = answer(database, take(database)[0], status=JobOutcome.FAILED)
 
-        assert closed.final_status == "failed"
+        assert closed_jobs.final_status == "failed"
         assert get_batch(database, batch_id).error_code == "too_many_failures"
         assert_consistent(database, batch_id)
 

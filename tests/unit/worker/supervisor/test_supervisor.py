@@ -109,7 +109,7 @@ def end(pid: str) -> None:
         pass
 
 
-def gone(*pids: int) -> bool:
+def have_ended(*pids: int) -> bool:
     return all(not psutil.pid_exists(pid) or has_ended(psutil.Process(pid)) for pid in pids)
 
 
@@ -233,7 +233,7 @@ class TestChild:
 
         child.wait_or_kill(0.0)
 
-        assert gone(pid)
+        assert have_ended(pid)
         assert child.process is None
 
     def test_that_never_started_needs_no_end(self, children: list[Child], notes: Notes) -> None:
@@ -275,7 +275,7 @@ class TestSupervise:
 
         assert process.wait(WAIT_TIMEOUT_SECONDS) == status
         assert notes.pids("ended") == pids
-        assert gone(*pids)
+        assert have_ended(*pids)
 
     def test_kills_a_child_that_will_not_end(
         self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
@@ -286,7 +286,7 @@ class TestSupervise:
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(WAIT_TIMEOUT_SECONDS) == 0
-        assert gone(stubborn, steady)
+        assert have_ended(stubborn, steady)
 
     def test_takes_its_children_along_when_it_is_killed(
         self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
@@ -296,7 +296,7 @@ class TestSupervise:
 
         process.kill()
 
-        wait_until(lambda: gone(*pids), "the children to end")
+        wait_until(lambda: have_ended(*pids), "the children to end")
         assert notes.pids("orphaned") == pids
 
     def test_starts_a_later_group_only_when_things_are_ready(
