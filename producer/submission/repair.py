@@ -23,12 +23,13 @@ from models.errors import JobError, UsageError
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.retry import Requeue, RetryResult, check_ended
+from producer.readers.limits import portions
 from producer.readers.rows import Problem, Source
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
 from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
 from producer.times import Deadline
 
-CHUNK_JOBS = 20_000
+CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
 
 SELECT_FAILED_JOBS = """
 SELECT j.position, j.custom_id, j.passthrough FROM jobs j
@@ -100,7 +101,7 @@ class _StagedJobs:
         self._file = sqlite3.connect("")  # SQLite keeps it in memory while it is small
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute(
-            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT, input TEXT, passthrough TEXT)"
+            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT UNIQUE, input TEXT, passthrough TEXT)"
         )
 
     def __enter__(self) -> Self:
@@ -109,10 +110,15 @@ class _StagedJobs:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, job: RepairedJob) -> bool:
-        """Stage a job; returns False if another row names the same one."""
-        cursor = self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job)
-        return cursor.rowcount == 1
+    def add(self, job: RepairedJob) -> None:
+        """Stage a job; raises JobError if another row names the same one, or has its id."""
+        if self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job).rowcount == 1:
+            return
+        if self._file.execute("SELECT 1 FROM jobs WHERE position = ?", (job.position,)).fetchone():
+            raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
+        raise JobError(
+            "duplicate_id", f"has custom_id {str(job.custom_id)[:80]!r}, which another row of it has already"
+        )
 
     def count(self) -> int:
         """The number of staged jobs."""
@@ -121,7 +127,7 @@ class _StagedJobs:
     def chunks(self) -> Iterator[list[RepairedJob]]:
         """The jobs in the order of their positions."""
         cursor = self._file.execute("SELECT position, custom_id, input, passthrough FROM jobs ORDER BY position")
-        while rows := cursor.fetchmany(CHUNK_JOBS):
+        for rows in portions(map(list, cursor), CHUNK_JOBS, CHUNK_BYTES):
             yield [RepairedJob(*row) for row in rows]
 
 
@@ -152,8 +158,7 @@ class _JobMatcher:
                     continue
                 job = _replacement(failed, position, custom_id, job_input, document["columns"])
                 _check_owner(owners, job)
-                if not self._staged.add(job):
-                    raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
+                self._staged.add(job)
             except JobError as error:
                 problems.append(Problem(location, str(error), error.code))
                 if len(problems) == MAX_PROBLEMS:
