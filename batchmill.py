@@ -182,7 +182,7 @@ def main() -> NoReturn:
     sys.exit(cli(prog_name="batchmill"))
 
 
-def _print_version(ctx: click.Context) -> None:
+def _print_version(ctx: click.Context) -> NoReturn:
     from models.version import full_version  # imported here so that other commands never ask git
 
     click.echo(f"batchmill, version {full_version()}")

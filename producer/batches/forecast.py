@@ -19,10 +19,11 @@ MAX_BATCHES = 20  # the last ones that are looked at
 COMPARED_BATCHES = 3  # those of the most similar size decide
 SAMPLE_JOBS = 1000  # of each, to measure their mean length
 CLAIM_SECONDS = 0.06  # to claim, start and commit, whatever the size; measured with small models on SQLite
-MIN_SIZE_RATIO = 0.1  # smaller batches than this show only how long it takes at most
+FULL_JOBS = 128  # fewer do not fill the device, and about half of their time does not grow with their number
+MIN_SIZE_RATIO = 0.25  # small batches below this share show only how long it takes at most
 
 SELECT_RECENT_BATCHES = """
-SELECT id, succeeded - reused AS jobs, parameters FROM batches
+SELECT id, succeeded + failed - reused AS jobs, parameters FROM batches
 WHERE pipeline = :pipeline AND task = :task AND model = :model AND status = 'completed' AND succeeded > reused
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
@@ -66,21 +67,22 @@ def forecast(past_batches: Sequence[PastBatch], jobs: int, characters: float) ->
     if not similar or not jobs:
         return None
     estimates = [_scale(batch, characters) for batch in similar[:COMPARED_BATCHES]]
-    is_upper_bound = similar[0].characters < MIN_SIZE_RATIO * characters
+    closest = similar[0]
+    is_upper_bound = closest.jobs < FULL_JOBS and closest.characters < MIN_SIZE_RATIO * characters
     return Forecast(jobs, statistics.median(estimates), is_upper_bound)
 
 
 def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[PastBatch]:
     """Return the last batches that compare with one of these parameters, the newest first.
 
-    Equal parameters compare best, apart from the seed. How long a text is generated depends on them, so for these tasks
-    no others compare.
+    Equal parameters compare best; any seed is like another, but not like none. How long a text is generated depends on
+    the parameters, so for these tasks no others compare.
     """
     query = text(SELECT_RECENT_BATCHES).columns(column("id"), column("jobs"), column("parameters", Document))
     key = {"pipeline": pipeline.name, "task": pipeline.task, "model": pipeline.model, "limit": MAX_BATCHES}
     with database.read() as connection:
         rows = connection.execute(query, key).all()
-        equal = [row for row in rows if _without_seed(row.parameters) == _without_seed(parameters)]
+        equal = [row for row in rows if _cost_factors(row.parameters) == _cost_factors(parameters)]
         is_generative = issubclass(tasks.find_spec(pipeline.task).parameters, DecodingParameters)
         compared = equal or ([] if is_generative else rows)
         times = pace.working_times(connection, [row.id for row in compared])
@@ -97,9 +99,10 @@ def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[s
 
 
 def _scale(batch: PastBatch, characters: float) -> float:
-    fixed_seconds = min(CLAIM_SECONDS, batch.seconds / 2)
+    half = batch.seconds / 2
+    fixed_seconds = half if batch.jobs < FULL_JOBS else min(CLAIM_SECONDS, half)
     return fixed_seconds + (batch.seconds - fixed_seconds) * characters / batch.characters
 
 
-def _without_seed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if name != "seed" and value is not None}
+def _cost_factors(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: name == "seed" or value for name, value in parameters.items() if value is not None}

@@ -15,7 +15,7 @@ from producer.batches.views import BatchView
 SELECT_ACTIVE_WORKERS = """
 SELECT s.worker_id, w.host, w.device, count(*) AS slices, sum(s.size) AS jobs
 FROM slices s LEFT JOIN workers w ON w.id = s.worker_id
-WHERE s.batch_id = :batch_id AND s.state = 'leased'
+WHERE s.batch_id = :batch_id AND s.state = 'leased' AND s.lease_expires_at > {now}
 GROUP BY s.worker_id, w.host, w.device ORDER BY w.host, w.device, s.worker_id
 """
 
@@ -104,8 +104,9 @@ class ProgressTracker:
         return BatchProgress(batch, workers, self._update_failures(batch), eta, waiting_for)
 
     def _active_workers(self) -> tuple[ActiveWorker, ...]:
+        query = text(SELECT_ACTIVE_WORKERS.format(now=self._database.sql.now))
         with self._database.read() as connection:
-            rows = connection.execute(text(SELECT_ACTIVE_WORKERS), {"batch_id": self._batch_id})
+            rows = connection.execute(query, {"batch_id": self._batch_id})
             return tuple(ActiveWorker(row.worker_id, row.host, row.device, row.slices, int(row.jobs)) for row in rows)
 
     def _update_failures(self, batch: BatchView) -> tuple[tuple[str, int], ...]:

@@ -80,6 +80,7 @@ def test_there_is_no_pace_while_nobody_works(database: Database) -> None:
     assert running.is_running
     assert running.jobs_per_second is not None
     assert (expired.batch.is_running, expired.batch.jobs_per_second, expired.eta) == (False, None, None)
+    assert expired.active_workers == ()
     assert expired.batch.working_seconds == pytest.approx(1.0, abs=0.5)  # until the lease expired
     assert views.get_batch(database, insert_batch(database, 4)).jobs_per_second is None
 

@@ -63,9 +63,9 @@ def test_the_forecast_compares_with_the_last_batches(database: Database, tmp_pat
     set_claim_times(database, batch_id, 0, 2)
     set_claim_times(database, other_model, 0, 2000)
 
-    assert "takes         about 0.5 s at" in submit_dry(tmp_path, GOOD).stdout
+    assert "takes         about 1.2 s at" in submit_dry(tmp_path, GOOD).stdout
     document = json.loads(submit_dry(tmp_path, GOOD, "--json").stdout)
-    assert 3 < document["jobs_per_second"] < 5
+    assert 1 < document["jobs_per_second"] < 3
     assert document["seconds_is_upper_bound"] is False
 
 
@@ -75,7 +75,8 @@ def test_generation_compares_only_with_equal_parameters(database: Database) -> N
     batch_id = insert_batch(database, 8, **columns, succeeded=8, parameters={"max_new_tokens": 5, "seed": 1})
     set_claim_times(database, batch_id, 0, 2)
 
-    assert forecast.recent_batches(database, pipeline, {"max_new_tokens": 50}) == []
+    assert forecast.recent_batches(database, pipeline, {"max_new_tokens": 50, "seed": 1}) == []
+    assert forecast.recent_batches(database, pipeline, {"max_new_tokens": 5}) == []  # without a seed, rows share passes
     [past_batch] = forecast.recent_batches(database, pipeline, {"max_new_tokens": 5, "seed": 2})
     assert (past_batch.jobs, past_batch.seconds) == (8, pytest.approx(2.0))
 

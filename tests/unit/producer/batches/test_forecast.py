@@ -37,11 +37,14 @@ def test_batches_of_similar_size_decide() -> None:
     assert prediction.seconds == pytest.approx(10.0, rel=0.01)  # one exceptional batch does not count
 
 
-def test_far_smaller_batches_give_an_upper_bound() -> None:
-    prediction = forecast([past(10, 0.1)], 10_000, 1_000_000)
+@pytest.mark.parametrize(
+    ("past_jobs", "jobs", "is_upper_bound"), [(10, 10_000, True), (100, 300, False), (500, 10_000, False)]
+)
+def test_small_batches_give_an_upper_bound_for_large_ones(past_jobs: int, jobs: int, *, is_upper_bound: bool) -> None:
+    prediction = forecast([past(past_jobs, 0.1)], jobs, jobs * 100)
 
     assert prediction is not None
-    assert prediction.is_upper_bound
+    assert prediction.is_upper_bound == is_upper_bound
 
 
 @pytest.mark.parametrize(("batches", "jobs"), [([], 10), ([past(10, 1.0)], 0)])
