@@ -79,6 +79,12 @@ class Batch(Base):
         Index("batches_newest", "created_at", "id"),
         Index("batches_idempotency_key", "idempotency_key", unique=True),
         Index("batches_output_cache_key", "output_cache_key", "created_at"),
+        Index(
+            "batches_with_deadline",
+            "expires_at",
+            postgresql_where=text("status = 'in_progress' AND expires_at IS NOT NULL"),
+            sqlite_where=text("status = 'in_progress' AND expires_at IS NOT NULL"),
+        ),
         Index("batches_ingesting", "id", postgresql_where=text("ingesting"), sqlite_where=text("ingesting")),
         Index(
             "batches_transitioning",

@@ -2,33 +2,31 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from itertools import zip_longest
 from os import PathLike
 from typing import Any, Self
 
 from models import schema
 from models.db import Database
-from models.errors import BatchmillError, JobError, UsageError
+from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.pipeline import Pipeline
 from models.settings import Settings, unknown_variables
 from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
+from producer.readers.items import rows_from_items
 from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
+from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
 
 log = logging.getLogger(__name__)
 
-MISSING: Any = object()
 PAGE_BATCHES = 1_000  # read at once
 
 
@@ -111,10 +109,12 @@ class Client:
             idempotency_key=idempotency_key,
             reuse=reuse,
         )
+        passthrough_columns = (passthrough,) if isinstance(passthrough, str) else passthrough
+        columns = ColumnMapping.for_task(request.pipeline.spec, use_ids=ids is None, passthrough=passthrough_columns)
         source = Source(
             "the list of inputs",
             "item",
-            _rows(request.pipeline, inputs, ids, (passthrough,) if isinstance(passthrough, str) else passthrough),
+            rows_from_items(inputs, ids, columns),
             limits=Limits.from_settings(self.settings),
         )
         result = submit.submit(
@@ -180,44 +180,3 @@ class Client:
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
         return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
-
-
-def _rows(
-    pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None, passthrough: Iterable[str]
-) -> Iterator[Row | Problem]:
-    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
-        raise UsageError(
-            "inputs must be an iterable, such as a list, of texts or objects; put a single one into a list"
-        )
-    columns = ColumnMapping.for_task(pipeline.spec, use_ids=ids is None, passthrough=passthrough)
-    pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
-    return _iter_rows(pairs, columns)
-
-
-def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:
-    for number, (item, custom_id) in enumerate(pairs, start=1):
-        if item is MISSING or custom_id is MISSING:
-            raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
-        record = dict(item) if isinstance(item, Mapping) else item
-        try:
-            row: Row | Problem = columns.map_row(number, record)
-            if custom_id is not None:
-                row = row._replace(custom_id=parse_custom_id(custom_id))
-        except JobError as error:
-            row = _explain_rejection(columns, number, record, custom_id, error)
-        except Exception as error:
-            row = unexpected_problem(number, error)
-        yield row
-
-
-def _explain_rejection(
-    columns: ColumnMapping, number: int, record: object, custom_id: object, error: JobError
-) -> Problem:
-    """The problem of an item with all that can be kept of it; `ids` may name it although it can't be read."""
-    problem = columns.explain_rejection(number, record, error)
-    if custom_id is None:
-        return problem
-    try:
-        return problem._replace(custom_id=parse_custom_id(custom_id))
-    except JobError:
-        return problem

@@ -1,6 +1,6 @@
 """The handle of one batch in a Python program."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +11,15 @@ from models.settings import Settings
 from models.states import BatchStatus, JobOutcome
 from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
-from producer.batches.retry import RetrySelection
+from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView, JobCounts
+from producer.readers.items import rows_from_items
+from producer.readers.limits import Limits
+from producer.readers.rows import Source
 from producer.results import export, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
+from producer.submission.repair import RepairColumns, repair_jobs
 from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 
@@ -129,11 +133,24 @@ class BatchHandle:
         selection = RetrySelection(outcomes, (codes,) if isinstance(codes, str) else tuple(codes))
         new_deadline = None if deadline is None else Deadline.parse(deadline)
         result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
-        warning = submit.notify_workers(
-            self._settings, SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
-        )
-        self.warning = "; ".join(filter(None, (result.advice, warning))) or None
-        return self.refresh()
+        return self._resume(result)
+
+    def repair(self, inputs: Iterable[Mapping[str, Any]], *, deadline: str | None = None) -> Self:
+        """Put corrected inputs in the places of failed jobs, and run them.
+
+        inputs: objects with a `position` or the job's id, and the task's fields; also `as_dict()` of rows of `errors`.
+            Passthrough columns are kept unless they are given.
+        deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
+
+        Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has
+        not ended; then nothing has changed.
+        """
+        columns = RepairColumns.for_batch(self._database, self.id, {}, None)
+        limits = Limits.from_settings(self._settings)
+        source = Source("the list of inputs", "item", rows_from_items(inputs, None, columns), limits=limits)
+        new_deadline = None if deadline is None else Deadline.parse(deadline)
+        result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
+        return self._resume(result)
 
     def delete(self, *, cancel: bool = False) -> None:
         """Delete the batch with its jobs and results; raises UsageError if it has not ended, unless `cancel`."""
@@ -187,6 +204,13 @@ class BatchHandle:
         Raises UsageError if the table has other columns, or its schema does not exist.
         """
         return export.export_table(self._database, self.refresh().view, table, after, export.parse_statuses(status))
+
+    def _resume(self, result: RetryResult) -> Self:
+        """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""
+        submission = SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
+        warning = submit.notify_workers(self._settings, submission)
+        self.warning = "; ".join(filter(None, (result.advice, warning))) or None
+        return self.refresh()
 
     def _to_file(self, file_format: str, path: str | PathLike[str], after: int, status: Status) -> int:
         statuses: tuple[JobOutcome, ...] = export.parse_statuses(status)

@@ -51,6 +51,14 @@ class Deadline:
             return cls(expires_at=_next_local_time(*time_of_day, now or datetime.now(UTC)), time_of_day=time_of_day)
         return cls(expires_at=parse_deadline_time(value))
 
+    @classmethod
+    def parse_future(cls, value: str) -> Self:
+        """Parse a deadline, as `parse` does, that has not passed by this machine's clock; raises UsageError."""
+        deadline = cls.parse(value)
+        if deadline.expires_at is not None and deadline.expires_at <= datetime.now(UTC):
+            raise UsageError(f"the deadline {format_local(deadline.expires_at)} has passed; take a later one, or 6h")
+        return deadline
+
     @property
     def comparable_values(self) -> list[Any]:
         """The values that are equal for equal requests, whenever they are made."""

@@ -1,5 +1,6 @@
 """Fixtures of every test: an environment without user settings, and real databases and brokers on request."""
 
+import gc
 import logging
 import os
 import shutil
@@ -32,6 +33,13 @@ settings.load_profile("batchmill")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores Ctrl-C, and every child process inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all imported modules and collected tests from garbage collection, which workers run after each model."""
+    gc.collect()
+    gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
 
 
 @pytest.fixture(autouse=True)

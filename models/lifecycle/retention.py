@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, column, text
 
+from models import holders
 from models.columns import UtcDateTime
 from models.db import Database
 from models.documents import format_timestamp
@@ -32,6 +33,19 @@ SELECT id, name, pipeline, status, total, ended_at FROM (
 """
 
 SELECT_DELETING_BATCHES = "SELECT id FROM batches WHERE status = 'deleting' ORDER BY id LIMIT :most"
+
+# Batches that only their submitter could have accepted; a run's batch has another process to read its source.
+SELECT_OPEN_SUBMISSIONS = """
+SELECT id, holder_id FROM batches b
+WHERE status = 'validating' AND idempotency_key IS NULL AND holder_id IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
+ORDER BY id LIMIT :most
+"""
+
+MARK_ORPHAN_DELETING = """
+UPDATE batches SET status = 'deleting'
+WHERE id = :batch_id AND status = 'validating' AND idempotency_key IS NULL AND holder_id = :holder_id
+"""
 
 JOB_TABLES = ("results", "superseded_results", "jobs")
 
@@ -114,6 +128,20 @@ def deleting_batches(database: Database, limit: int = 100) -> list[str]:
         return list(connection.scalars(text(SELECT_DELETING_BATCHES), {"most": limit}))
 
 
+def begin_deletion_of_orphans(database: Database, limit: int = 100) -> list[str]:
+    """Mark batches whose submitter exited on this machine before they were accepted, and that no process can resume.
+
+    A submitter deletes such a batch itself, unless it was killed or the disk was full.
+    """
+    with database.read() as connection:
+        submissions = connection.execute(text(SELECT_OPEN_SUBMISSIONS), {"most": limit}).all()
+    orphans = [row for row in submissions if holders.is_holder_gone(row.holder_id)]
+    for row in orphans:
+        params = {"batch_id": row.id, "holder_id": row.holder_id}
+        database.transact(partial(Connection.execute, statement=text(MARK_ORPHAN_DELETING), parameters=params))
+    return [row.id for row in orphans]
+
+
 def begin_deletion(database: Database, batch_id: str) -> bool:
     """Mark an ended batch for deletion; True also if it is marked already, False if it is open or missing."""
 
@@ -139,9 +167,9 @@ def finish_deletion(database: Database, batch_id: str, max_chunks: int | None = 
         if chunk is None:
             database.transact(lambda connection: _delete_batch(connection, database, batch_id))
             return True
-        table, named = chunk
+        table, params = chunk
         database.transact(
-            partial(Connection.execute, statement=text(DELETE_ROWS.format(table=table)), parameters=named)
+            partial(Connection.execute, statement=text(DELETE_ROWS.format(table=table)), parameters=params)
         )
     return False
 
@@ -157,9 +185,9 @@ def delete_old_runs(database: Database, min_age_seconds: float) -> int:
 
     The newest `MIN_KEPT_RUNS` runs of each schedule are kept. Schedules that were deleted that long ago go with all.
     """
-    named = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
+    params = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
     with database.write() as connection:
-        runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), named).rowcount
+        runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), params).rowcount
         connection.execute(
             text(DELETE_OLD_EVENTS.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
         )

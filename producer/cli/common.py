@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
-from models import schema
+from models import home_lock, schema
 from models.db import Database
+from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
@@ -33,7 +34,7 @@ def print_worker_warnings(database: Database, settings: Settings, pipeline: str,
     worker_views = workers.list_workers(database, settings.lease_seconds)
     alive = any(worker.alive and pipeline in worker.served_pipelines for worker in worker_views)
     if not alive:
-        terminal.print_notice(batch_tables.no_worker_message(pipeline))
+        terminal.print_notice(_no_worker_notice(settings, pipeline))
     elif pipeline in (catalogue := Catalogue.load(settings)):
         mismatch = model_checks.other_settings_warning(catalogue[pipeline], worker_views)
         if mismatch:
@@ -41,6 +42,19 @@ def print_worker_warnings(database: Database, settings: Settings, pipeline: str,
     # The embedded Valkey runs with `batchmill up`, so without a worker it is expected to be unreachable.
     if warning and (alive or settings.redis_url is not None):
         terminal.print_notice(f"warning: {warning}")
+
+
+def _no_worker_notice(settings: Settings, pipeline: str) -> str:
+    """Say that no worker serves the pipeline, and how to start one; an `up` in this home may just have started."""
+    holder = None
+    with suppress(UsageError):  # somebody else's home
+        holder = home_lock.find_holder(settings.home_path)
+    if holder is None:
+        return batch_tables.no_worker_message(pipeline)
+    return (
+        f"no worker serves {pipeline} yet: `batchmill up` (pid {holder.pid}) is starting, or serves other pipelines; "
+        f"in that case: batchmill down, then batchmill up --pipelines {pipeline}"
+    )
 
 
 def parse_pairs(_ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, str]:

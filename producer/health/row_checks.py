@@ -96,7 +96,7 @@ SELECT batch_id, CASE depth WHEN 0 THEN 'unassigned' ELSE 'assigned_twice' END A
 """
 
 SELECT_UNANSWERED_JOBS = """
-SELECT j.batch_id, 'open_job' AS fault, j.position AS place FROM jobs j
+SELECT j.batch_id, 'unanswered_job' AS fault, j.position AS place FROM jobs j
 WHERE j.batch_id IN :batch_ids
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
                   AND r.batch_id IN :batch_ids)
@@ -151,9 +151,9 @@ VIOLATIONS = {
     "wrong_slice": Violation("results of a slice that does not contain their job", "position"),
     "unknown_claim": Violation("results written under a claim that was not recorded", "position"),
     "unknown_model": Violation("results of a model version that does not exist", "position"),
-    "unassigned": Violation("open jobs in no slice that will be run", "position"),
-    "assigned_twice": Violation("open jobs in several slices that will be run", "position"),
-    "open_job": Violation("open jobs though the batch has ended", "position"),
+    "unassigned": Violation("unanswered jobs in no slice that will be run", "position"),
+    "assigned_twice": Violation("unanswered jobs in several slices that will be run", "position"),
+    "unanswered_job": Violation("unanswered jobs though the batch has ended", "position"),
     "unfinished_slice": Violation("slices that are not done although the batch has ended or is cancelling", "slice"),
     "slice_out_of_range": Violation("slices that reach beyond the batch's jobs", "slice"),
     "unknown_slice_status": Violation("slices in an unknown state", "slice"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import Key, UtcDateTime
@@ -68,7 +68,7 @@ def create(
     name = definition.name
     with database.write() as connection:
         exists = lock_if_exists(connection, database.sql, name)
-        previous = _find(connection, name) if exists else None
+        previous = _find_row(connection, name) if exists else None
         values = _values_for(definition, now, previous) | {"from_config": from_config}
         if previous is not None and (replace or previous.deleted_at is not None):
             connection.execute(_update_statement(name).values(values))
@@ -79,18 +79,16 @@ def create(
                 raise UsageError(
                     f"there is a schedule {name} already; change it with --replace, or take another name"
                 ) from None
-        created = _find(connection, name)
-    assert created is not None
-    return created
+        return _view_from_row(connection.execute(_select_row(name)).one())
 
 
 def get(database: Database, name: str) -> ScheduleView:
     """Return one schedule; raises NotFound."""
     with database.read() as connection:
-        view = _find(connection, name)
-    if view is None or view.deleted_at is not None:
-        raise _not_found(name, None if view is None else view.deleted_at)
-    return view
+        row = _find_row(connection, name)
+    if row is None or row.deleted_at is not None:
+        raise _not_found(name, None if row is None else row.deleted_at)
+    return _view_from_row(row)
 
 
 def list_schedules(database: Database) -> list[ScheduleView]:
@@ -163,17 +161,17 @@ def plan_sync(database: Database, definitions: Mapping[str, ScheduleDefinition])
     One with the same name as an entry of batchmill.toml follows that entry from now on.
     """
     with database.read() as connection:
-        views = {row.name: _view_from_row(row) for row in connection.execute(select(ScheduleRow.__table__))}
-    active = {name: view for name, view in views.items() if view.deleted_at is None}
+        rows = {row.name: row for row in connection.execute(select(ScheduleRow.__table__).order_by(ScheduleRow.name))}
+    active = {name: row for name, row in rows.items() if row.deleted_at is None}
     return SyncPlan(
-        created=tuple(name for name in definitions if name not in views),
-        restored=tuple(name for name in definitions if name in views and name not in active),
+        created=tuple(name for name in definitions if name not in rows),
+        restored=tuple(name for name in definitions if name in rows and name not in active),
         changed=tuple(
             name
             for name, definition in definitions.items()
-            if name in active and (active[name].definition != definition or not active[name].from_config)
+            if name in active and (active[name].definition != definition.dump() or not active[name].from_config)
         ),
-        undeclared=tuple(name for name, view in active.items() if view.from_config and name not in definitions),
+        undeclared=tuple(name for name, row in active.items() if row.from_config and name not in definitions),
     )
 
 
@@ -192,11 +190,15 @@ def sync(
     return plan
 
 
-def _values_for(definition: ScheduleDefinition, now: datetime, previous: ScheduleView | None) -> dict[str, Any]:
-    """Return the columns of a schedule that is new, changed, or comes back."""
+def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any] | None) -> dict[str, Any]:
+    """Return the columns of a schedule that is new, changed, or comes back.
+
+    The previous definition is not parsed, because this version may not accept it.
+    """
     values: dict[str, Any] = {"definition": definition.dump()}
     is_new = previous is None or previous.deleted_at is not None
-    if is_new or previous is None or previous.definition.timetable != definition.timetable:
+    timetable = None if previous is None else (previous.definition.get("cron"), previous.definition.get("tz", "UTC"))
+    if is_new or timetable != (definition.cron, definition.tz):
         # Undecided times of an earlier timetable do not apply to the new one.
         values |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
     if is_new:
@@ -206,9 +208,12 @@ def _values_for(definition: ScheduleDefinition, now: datetime, previous: Schedul
     return values
 
 
-def _find(connection: Connection, name: str) -> ScheduleView | None:
-    row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == name)).one_or_none()
-    return None if row is None else _view_from_row(row)
+def _select_row(name: str) -> Select[Any]:
+    return select(ScheduleRow.__table__).where(ScheduleRow.name == name)
+
+
+def _find_row(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(_select_row(name)).one_or_none()
 
 
 def lock_if_exists(connection: Connection, sql: SqlFragments, name: str) -> bool:

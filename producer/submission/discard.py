@@ -5,7 +5,8 @@ from functools import partial
 from sqlalchemy import Connection, text
 
 from models.db import Database
-from models.lifecycle import termination
+from models.errors import BatchmillError, DatabaseRefused, Unreachable
+from models.lifecycle import retention, termination
 from models.states import Termination
 from producer.readers.storable import make_storable
 from producer.submission.chunks import SOURCE_FAILED
@@ -13,14 +14,15 @@ from producer.submission.open_submission import OpenSubmission, lock_if_held, lo
 
 DELETE_CHUNK_JOBS = 50_000  # deleted in one transaction, so that other writers of a SQLite file get their turn
 
-# First, so that no other process can resume a batch that is being deleted.
-RELEASE_KEY = """
-UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
+# First, so that no other process can resume the batch, and maintenance finishes a deletion that stops half-way. Such a
+# small write mostly succeeds even on a full disk.
+MARK_DELETING = """
+UPDATE batches SET status = 'deleting', idempotency_key = NULL
+WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 """
 
 SELECT_LAST_POSITION = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 DELETE_JOBS_BEFORE = "DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end"
-DELETE_BATCH = "DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"
 
 DELETE_RESULTS_AND_JOBS = (
     "DELETE FROM results WHERE batch_id = :batch_id",
@@ -34,11 +36,28 @@ WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND i
 """
 
 
-def delete_batch(database: Database, submission: OpenSubmission) -> None:
-    """Delete a batch that was not accepted; one that was, although the connection broke at the commit, is kept."""
-    if database.transact(lambda connection: connection.execute(text(RELEASE_KEY), submission.params).rowcount):
-        delete_jobs(database, submission)
-        database.transact(lambda connection: connection.execute(text(DELETE_BATCH), submission.params))
+def discard(database: Database, submission: OpenSubmission, error: BaseException) -> None:
+    """Delete a batch that was not accepted; one that was, although the connection broke at the commit, is kept.
+
+    error: the reason; a batch that is streamed already fails with it. If the database does not take the deletion, the
+        error names the batch that stays behind.
+    """
+    try:
+        if mark_for_deletion(database, submission):
+            retention.finish_deletion(database, submission.batch_id)
+        abort_stream(database, submission, str(error) or "it was interrupted")
+    except (Unreachable, DatabaseRefused):
+        if isinstance(error, BatchmillError):
+            leftover = f"{submission.batch_id} was not accepted, and maintenance deletes what is left of it"
+            advice = f"batchmill delete {submission.batch_id} --cancel"
+            error.args = (f"{error}; {leftover} once the database takes writes again, or: {advice}",)
+
+
+def mark_for_deletion(database: Database, submission: OpenSubmission) -> bool:
+    """Mark a batch that was not accepted for deletion; returns whether it was ours to delete."""
+    return database.transact(
+        lambda connection: connection.execute(text(MARK_DELETING), submission.params).rowcount == 1
+    )
 
 
 def delete_jobs(database: Database, submission: OpenSubmission) -> None:

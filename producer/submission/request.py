@@ -83,6 +83,8 @@ class SubmitRequest:
             raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
         if on_invalid not in ON_INVALID:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
+        # A submission that is repeated under its idempotency key may come after its deadline.
+        parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
         return cls(
             pipeline,
             parameters=pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})}),
@@ -90,7 +92,7 @@ class SubmitRequest:
             metadata=_validate_metadata(metadata or {}),
             priority=priority,
             keep_invalid=on_invalid == FAIL_ROW,
-            deadline=None if deadline is None else Deadline.parse(deadline),
+            deadline=None if deadline is None else parse_deadline(deadline),
             max_failures=None if max_failures is None else FailureLimit.parse(str(max_failures)),
             idempotency_key=idempotency_key,
             reuse=reuse,

@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection, text
 
 from models.db import Database
-from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
+from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import model_checks
@@ -21,7 +21,7 @@ from producer.readers.rows import Source
 from producer.submission import accept, reuse, streaming
 from producer.submission.accept import NO_JOBS, IngestedJobs
 from producer.submission.chunks import ChunkOptions, JobChunker
-from producer.submission.discard import abort_stream, delete_batch, delete_ingested_rows
+from producer.submission.discard import delete_ingested_rows, discard
 from producer.submission.job_writer import JobWriter
 from producer.submission.open_submission import (
     OpenSubmission,
@@ -190,9 +190,7 @@ def submit(
         ).run()
     except BaseException as error:
         if resume_check.matches and (submission.idempotency_key is None or isinstance(error, UsageError)):
-            with suppress(Unreachable, DatabaseRefused):
-                delete_batch(database, submission)
-                abort_stream(database, submission, str(error) or "it was interrupted")
+            discard(database, submission, error)
         raise
     if result.source_failure is not None and submission.idempotency_key is not None:
         with suppress(Unreachable), database.write() as connection:

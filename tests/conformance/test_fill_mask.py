@@ -58,7 +58,7 @@ def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches)
 
     ours = answers(loaded, inputs, parameters)
 
-    assert not loaded.adapter._lm_head._full  # type: ignore[attr-defined]
+    assert not loaded.adapter._lm_head.full  # type: ignore[attr-defined]
     for given, rows in zip(parameters, ours, strict=True):
         assert {row.error_code for row in rows} == {None}
         for text, row in zip(inputs, rows, strict=True):

@@ -2,15 +2,17 @@
 
 import base64
 import re
+import shlex
 import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from batchmill import COMMANDS, BatchHandle, Client, ResultRow
+from batchmill import COMMANDS, BatchHandle, Client, ResultRow, cli
 from models import errors, tasks
 from models.pipelines.pipeline import Pipeline
 from models.postgresql import grants
@@ -156,3 +158,32 @@ def test_the_page_on_postgresql_has_the_grants_that_are_printed() -> None:
     printed = grants.grant_statements(location, "mill_reader", grants.Purpose.READER)
     for statement, documented in zip(printed, blocks("sql", page)[1].splitlines(), strict=True):
         assert re.fullmatch(re.escape(documented).replace("…", ".*"), statement)
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The words of each `batchmill` command that a page shows, without what a shell does with them."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for line in re.findall(r"^\$ (?:BATCHMILL_\w+=\S+ )*batchmill (.*)$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        end = next((place for place, word in enumerate(words) if word[0] in "|<>&"), len(words))
+        yield words[:end]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_command_line_is_one_that_the_command_takes(page: Path) -> None:
+    """Options, their values and the number of arguments; nothing is run."""
+    for words in command_lines(page):
+        command: click.Command = cli
+        while words and words[0].startswith("--"):  # of the group, such as --database-url URL
+            words = words[2:] if words[0] != "--version" else []
+        while words and isinstance(command, click.Group):
+            name, *words = words
+            found = command.get_command(click.Context(command), name)
+            assert found is not None, name
+            command = found
+        if command is not cli:
+            command.make_context(command.name, list(words))
+
+
+def test_the_pages_show_commands() -> None:
+    assert sum(len(list(command_lines(page))) for page in PAGES) > 30

@@ -6,12 +6,11 @@ import time
 
 import click
 
-from models import holders
+from models import holders, home_lock
 from models.errors import UsageError, WaitTimeout
 from models.holders import HolderId, PidNamespace
 from models.privacy import terminal
 from models.settings import Settings
-from worker.cli import home_lock
 
 POLL_SECONDS = 0.05
 GROUPS = 2  # workers, then Valkey; each has grace_seconds to end before it is killed
@@ -43,7 +42,7 @@ def down(timeout: float | None) -> None:
     started = time.monotonic()
     _terminate(holder)
     _wait_for_end(holder, GROUPS * settings.grace_seconds + MARGIN_SECONDS if timeout is None else timeout)
-    terminal.print_notice(f"stopped after {time.monotonic() - started:.1f} s: its workers and Valkey have ended")
+    terminal.print_notice(f"stopped after {time.monotonic() - started:.1f} s: its processes have ended")
 
 
 def _terminate(holder: HolderId) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import structlog
 
-from models import background, failpoints, log, version
+from models import background, failpoints, home_lock, log, version
 from models.errors import SchemaMismatch, SettingsError, UsageError
 from models.packages import import_name
 from models.pipelines import model_files
@@ -21,7 +21,7 @@ from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import private_files, terminal, urls
 from models.settings import Settings
-from worker.cli import home_lock, pipeline_names
+from worker.cli import pipeline_names
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
@@ -165,5 +165,6 @@ def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
 def _worker_specs(pipeline_names: list[str], device_names: list[str]) -> list[ChildSpec]:
     threads = str(devices.threads_per_process(device_names))
     return [
-        ChildSpec(name, PROCESS, (",".join(pipeline_names), name, threads), reports_exit=True) for name in device_names
+        ChildSpec(f"worker-{number}", PROCESS, (",".join(pipeline_names), device, threads), reports_exit=True)
+        for number, device in enumerate(device_names, start=1)
     ]

@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 
 INSERT_TASK = "INSERT INTO maintenance_tasks (name, next_run_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
 
-# A time further ahead than the interval was written before the database's clock stepped back.
-DUE_TASKS = "name IN :names AND (next_run_at <= {now} OR next_run_at > {later})"
+# A time further ahead than the interval, or than the longest backoff, was written before the database's clock stepped
+# back.
+DUE_TASKS = "name IN :names AND (next_run_at <= {now} OR next_run_at > {latest})"
 
 ANY_DUE_TASK = f"SELECT 1 FROM maintenance_tasks WHERE {DUE_TASKS} LIMIT 1"  # noqa: S608
 
@@ -151,10 +152,13 @@ class MaintenanceLoop(PeriodicThread):
     def _claim_together(self, tasks: Sequence[MaintenanceTask]) -> list[ClaimedRun]:
         sql = self._database.sql
         by_name = {task.name: task for task in tasks}
-        intervals = " ".join(f"WHEN '{task.name}' THEN {task.interval_seconds:f}" for task in tasks)
+        interval = " ".join(f"WHEN '{task.name}' THEN {task.interval_seconds:f}" for task in tasks)
+        max_backoff = max(MAX_BACKOFF_SECONDS, *(task.interval_seconds for task in tasks))
+        max_wait = f"CASE WHEN failures_in_a_row > 0 THEN {max_backoff:f} ELSE CASE name {interval} END END"
         fragments = {
             "now": sql.now,
-            "later": sql.now_plus_seconds.replace(":seconds", f"(CASE name {intervals} END)"),
+            "later": sql.now_plus_seconds.replace(":seconds", f"(CASE name {interval} END)"),
+            "latest": sql.now_plus_seconds.replace(":seconds", f"({max_wait})"),
             "skip_locked": sql.skip_locked,
             "has_work": " ".join(f"WHEN '{task.name}' THEN {task.has_work}" for task in tasks),
         }

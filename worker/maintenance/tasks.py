@@ -170,7 +170,11 @@ def finish_terminations(database: Database) -> str:
 
 
 def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str:
-    """End the batches whose submission stopped; the same command then creates a new batch."""
+    """End the batches whose submission stopped; the same command then creates a new batch.
+
+    One that no process can resume is deleted at once if its submitter is known to have exited.
+    """
+    orphans = retention.begin_deletion_of_orphans(database)
     ids = [
         batch_id
         for batch_id in _select_ids(database, SELECT_ABANDONED_VALIDATING, seconds=-max_silence_seconds)
@@ -196,6 +200,7 @@ def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str
         )
         is not None
     ]
+    ids += orphans
     return f"abandoned during submission: {', '.join(ids)}" if ids else ""
 
 

@@ -110,8 +110,9 @@ class Child:
         if status is None:
             return
         self.schema_outdated = status == SCHEMA_OUTDATED
-        if status == -signal.SIGKILL and not self._oom_suspected:
-            self.consecutive_crashes = 0  # killed from outside: no fault that recurs at each start
+        was_stopped = status == os.EX_OK or (status == -signal.SIGKILL and not self._oom_suspected)
+        if was_stopped:
+            self.consecutive_crashes = 0  # ended from outside: no fault that recurs at each start
         else:
             self.consecutive_crashes = (
                 1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1

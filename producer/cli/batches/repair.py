@@ -43,7 +43,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
             raise UsageError(f"{parameter.opts[0]} can't be given with --repair: the batch keeps what it was given")
     given: dict[str, Any] = ctx.params
     settings = Settings.load()
-    deadline = None if given["deadline"] is None else Deadline.parse(given["deadline"])
+    deadline = None if given["deadline"] is None else Deadline.parse_future(given["deadline"])
     with common.open_database(settings) as database:
         columns = RepairColumns.for_batch(database, batch_id, given["inputs"], given["custom_id"])
         source = sources.open_source(

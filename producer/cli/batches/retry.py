@@ -58,7 +58,7 @@ def retry(
         raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
-    new_deadline = None if deadline is None else Deadline.parse(deadline)
+    new_deadline = None if deadline is None else Deadline.parse_future(deadline)
     with common.open_database(settings) as database:
         try:
             result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)

@@ -84,7 +84,7 @@ def _print_rows(rows: Iterable[ResultRow], statuses: Iterable[JobOutcome], *, as
     if as_json or not sys.stdout.isatty():
         return
     if last is None:
-        terminal.print_notice("no results have landed yet")
+        terminal.print_notice("no such results have landed yet" if statuses else "no results have landed yet")
     else:
         terminal.print_notice(
             f"later ones: batchmill results {last.batch_id} --after {last.seq}{_status_options(statuses)}"

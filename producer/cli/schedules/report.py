@@ -80,7 +80,7 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
         ("batch", run.batch_id),
         ("source", definition.sql and _describe_source_range(run, definition)),
         ("rows", summary.get("total") and _format_counts(summary)),
-        ("pace", summary.get("rows_per_second") and f"{summary['rows_per_second']:,.0f} rows/s computed"),
+        ("pace", summary.get("rows_per_second") and f"{_format_rate(summary['rows_per_second'])} computed"),
         ("model", summary.get("model") and _format_model(summary)),
         ("table", definition.into and _describe_output_table(run, definition)),
     ]
@@ -106,6 +106,10 @@ def _describe_state(run: RunView, definition: ScheduleDefinition) -> str:
     return ", ".join(
         [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.trigger), run_tables.describe_lateness(run)))]
     )
+
+
+def _format_rate(rows_per_second: float) -> str:
+    return f"{rows_per_second:,.0f} rows/s" if rows_per_second >= 10 else f"{rows_per_second:.2g} rows/s"
 
 
 def _format_counts(summary: dict[str, Any]) -> str:

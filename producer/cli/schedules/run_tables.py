@@ -18,7 +18,7 @@ RUNS_HEADER = ("SCHEDULED", "STATE", "ROWS", *(name.upper() for name in COUNT_CO
 EVENTS_HEADER = ("SCHEDULED", "EVENT", "WHAT HAPPENED")
 NOTE_WIDTH = 80
 MIN_CATCHUP_DELAY = timedelta(minutes=5)  # a run planned later than this was caught up, because no worker was up
-TRIGGER_LABELS = {RunTrigger.MANUAL: "by hand", RunTrigger.BACKFILL: "run again"}
+TRIGGER_LABELS = {RunTrigger.MANUAL: "manual", RunTrigger.BACKFILL: "backfill"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "info": None}
 
 

@@ -1,6 +1,5 @@
 """The commands under `batchmill schedule`, which manage schedules."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -22,24 +21,9 @@ from producer.schedules import metrics, registry, status, validation
 from producer.schedules.alerts import events
 from producer.schedules.runs import run_views
 from producer.schedules.runs import tick as ticking
+from producer.times import parse_time_range
 
 MAX_RUNS, MAX_EVENTS = 7, 5
-
-
-class _DateTimeParam(click.ParamType[datetime]):
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Parse ISO 8601; a time without a zone is in this machine's."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return datetime.fromisoformat(str(value).strip()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time such as 2026-11-24 or 2026-11-24T02:00+01:00", param, ctx)
-
-
-DATETIME = _DateTimeParam()
 
 
 @click.group(short_help="Manage schedules.")
@@ -65,6 +49,9 @@ def create(name: str, replace: bool, **options: Any) -> None:
         view = registry.create(database, definition, now, replace=replace)
         click.echo(f"{name} runs {schedule_tables.format_times(definition)}; next:")
         schedule_common.echo_next_times(view, now)
+        if view.watermark is not None and not replace:
+            watermark = definition.format_time(view.watermark)
+            terminal.print_notice(f"it takes up the history of the deleted {name}, and reads on from {watermark}")
         if definition.into is not None and definition.id is None:
             terminal.print_notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
         schedule_common.print_warnings([definition], settings)
@@ -172,7 +159,9 @@ def history(name: str, limit: int, as_json: bool) -> None:
 
 
 @schedule.command(short_help="Do all due work once.")
-@click.option("--now", type=DATETIME, help="Act as if it were this time, for tests; unset: the database's clock.")
+@click.option(
+    "--now", "now_text", metavar="TIME", help="Act as if it were this time, for tests; unset: the database's clock."
+)
 @click.option(
     "--exit-with-parent",
     is_flag=True,
@@ -180,7 +169,7 @@ def history(name: str, limit: int, as_json: bool) -> None:
     help="Exit when standard input ends, which the parent process holds open.",
 )
 @click.pass_context
-def tick(ctx: click.Context, now: datetime | None, exit_with_parent: bool) -> None:
+def tick(ctx: click.Context, now_text: str | None, exit_with_parent: bool) -> None:
     """Do once what schedules have due: plan runs, read sources, finish runs.
 
     Workers and `batchmill maintain` start this command.
@@ -193,12 +182,15 @@ def tick(ctx: click.Context, now: datetime | None, exit_with_parent: bool) -> No
     if exit_with_parent:
         background.exit_with_parent()
     with common.open_database(settings) as database:
-        result = ticking.run_once(
-            database, settings, Catalogue.load(settings), now or clock.clock_for(settings, database)()
-        )
+        now = clock.clock_for(settings, database)() if now_text is None else parse_time_range(now_text).start
+        result = ticking.run_once(database, settings, Catalogue.load(settings), now)
     if exit_with_parent:
         ctx.exit(0 if result else due_runs.EXIT_NOTHING_DUE)
-    click.echo(schedule_tables.summarize_tick(result), err=True)
+    terminal.print_notice(schedule_tables.summarize_tick(result))
+    if now_text is not None and not result:
+        terminal.print_notice(
+            "times before a schedule was created are never due; to go back, set BATCHMILL_SIMULATED_CLOCK before that"
+        )
 
 
 @schedule.command("metrics", short_help="Print metrics.")

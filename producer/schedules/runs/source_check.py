@@ -10,6 +10,7 @@ from models.db import Database
 from models.errors import BatchmillError, JobError, MissingSource, SourceNotReady, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.privacy import urls
 from models.settings import Settings
 from producer.readers import files
 from producer.readers.access import Access
@@ -42,13 +43,14 @@ def check_source(
             return SourceCheck(WARNING, f"there is no [sources.{definition.sql}] here, so nothing was read")
         scheduled_at = _time_with_files(definition, settings, now) if definition.file is not None else now
         if scheduled_at is None:
-            name = file_templates.render(definition.file or "", now, definition.timetable)
+            name = urls.redact_path(file_templates.render(definition.file or "", now, definition.timetable))
             return SourceCheck(WARNING, f"there is no file yet, such as {name}, so nothing was read")
         check = _check_rows(settings, catalogue, definition, scheduled_at, now)
         if definition.into is not None and check.level != PROBLEM:
             _check_output_table(database, settings, definition, definition.into)
     except BatchmillError as error:
-        return SourceCheck(PROBLEM, str(error))
+        is_late_file = definition.file is not None and isinstance(error, SourceNotReady)
+        return SourceCheck(WARNING if is_late_file else PROBLEM, str(error))
     return check
 
 

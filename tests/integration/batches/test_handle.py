@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 import batchmill
 from batchmill import BatchHandle, Client, UsageError, WaitTimeout
+from models.columns import Document
 from models.db import Database
 from producer.batches import polling
 from tests import fake_worker
@@ -64,6 +65,31 @@ class TestRetry:
     def test_other_jobs_are_refused(self, batch: BatchHandle, status: str | list[str]) -> None:
         with pytest.raises(UsageError, match=r"status|no cancelled jobs"):
             batch.retry(status=status)
+
+        assert batch.refresh().status == "completed"
+
+
+class TestRepair:
+    def test_corrected_inputs_take_the_places_of_failed_jobs(self, batch: BatchHandle, database: Database) -> None:
+        execute(database, "UPDATE jobs SET custom_id = 'd' WHERE position = 3")
+        rows = [row.as_dict() for row in batch.errors("model_error")]
+        rows[0]["input"]["text"] = "corrected"
+
+        batch.repair([*rows, {"id": "d", "text": "too"}], deadline="6h")
+
+        assert (batch.status, batch.request_counts.unanswered) == ("in_progress", 2)
+        assert "the batch is safe in SQL" in str(batch.warning)
+        with database.read() as connection:
+            inputs = text("SELECT input FROM jobs ORDER BY position").columns(input=Document)
+            texts = [document["text"] for document in connection.scalars(inputs)]
+        assert texts == ["corrected", "text 1", "text 2", "too"]
+
+    @pytest.mark.parametrize(
+        "inputs", [[{"position": 1, "text": "a"}], [{"text": "a"}], ["a"], [{"position": 0, "text": ""}], "a", None]
+    )
+    def test_what_can_repair_nothing_is_refused(self, batch: BatchHandle, inputs: Any) -> None:
+        with pytest.raises(UsageError):
+            batch.repair(inputs)
 
         assert batch.refresh().status == "completed"
 

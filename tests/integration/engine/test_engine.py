@@ -160,15 +160,15 @@ class TestBacklog:
     def test_is_worked_through_with_every_input_answered_once(
         self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
-        inputs = [texts(*(f"{place} " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
-        ids = [insert_batch(other, each, parameters={"top_k": size}) for size, each in enumerate(inputs)]
+        inputs = [texts(*(f"{index} " * (1 + index % 7) for index in range(size))) for size in (1, 10, 53)]
+        ids = [insert_batch(other, item, parameters={"top_k": size}) for size, item in enumerate(inputs)]
 
         start(max_claim_jobs=12, tokens=20)
         until_completed(other, *ids)
 
         for size, batch_id in enumerate(ids):
             rows = get_results(other, batch_id)
-            assert [row.output["words"] for row in rows] == [1 + place % 7 for place in range(len(inputs[size]))]
+            assert [row.output["words"] for row in rows] == [1 + index % 7 for index in range(len(inputs[size]))]
             assert all(row.output["parameters"] == {"top_k": size} for row in rows)
             assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
         assert set(adapter.computed.values()) == {1}
@@ -205,10 +205,10 @@ class TestBacklog:
 
     def test_of_another_revision_is_left_alone(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         strange = insert_batch(other, 4, revision="b" * 40, priority=9)
-        ours = insert_batch(other, 4)
+        own_id = insert_batch(other, 4)
 
         start()
-        until_completed(other, ours)
+        until_completed(other, own_id)
 
         assert [row.state for row in get_slices(other, strange)] == ["queued"]
 
@@ -217,16 +217,16 @@ class TestBacklog:
     ) -> None:
         batch_id = insert_batch(other, 8)
         [lease, untouched] = claims.claim(other, claimant_for("stopped"), 1000, SLICE)
-        written = [JobResult(lease, place, JobOutcome.SUCCEEDED, "1") for place in range(4)]
+        results = [JobResult(lease, index, JobOutcome.SUCCEEDED, "1") for index in range(4)]
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], written, [], version_id))
+            commit.commit_results(connection, commit.BatchCommit([lease], results, [], version_id))
             claims.release(connection, [lease, untouched])
 
         start()
         until_completed(other, batch_id)
 
-        assert sorted(adapter.computed) == [(batch_id, place) for place in range(4, 8)]
+        assert sorted(adapter.computed) == [(batch_id, index) for index in range(4, 8)]
 
 
 class TestLargeInputs:
@@ -240,13 +240,13 @@ class TestLargeInputs:
         read: list[list[int]] = []
         inputs = claims.read_inputs
 
-        def counted(*given: Any) -> list[Job]:
-            jobs = inputs(*given)
+        def read_and_count(*arguments: Any) -> list[Job]:
+            jobs = inputs(*arguments)
             read.append([job.size_bytes for job in jobs])
             return jobs
 
-        monkeypatch.setattr(claims, "read_inputs", counted)
-        words = [f"{place} " * (900 if place % 7 else 9_000) for place in range(40)]
+        monkeypatch.setattr(claims, "read_inputs", read_and_count)
+        words = [f"{index} " * (900 if index % 7 else 9_000) for index in range(40)]
         batch_id = insert_batch(other, texts(*words), slice_size=40)
 
         start(prefetch_bytes=10_000)
@@ -261,7 +261,7 @@ class TestLargeInputs:
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         gate = ForwardGate(adapter, at_pass=3)
-        batch_id = insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
+        batch_id = insert_batch(other, texts(*(f"{index} " * 900 for index in range(40))), slice_size=40)
         running = start(prefetch_bytes=10_000)
         gate.wait()
 
@@ -279,7 +279,7 @@ class TestLargeInputs:
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         gate = ForwardGate(adapter)
-        insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
+        insert_batch(other, texts(*(f"{index} " * 900 for index in range(40))), slice_size=40)
         running = start(prefetch_bytes=10_000)
         gate.wait()
 
@@ -317,14 +317,14 @@ class TestTwins:
     def test_what_is_drawn_by_chance_is_drawn_for_each(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
-        named = {"task": "text-generation"}
-        drawn = insert_batch(other, texts("one", "one"), **named)
-        seeded = insert_batch(other, texts("one", "one"), parameters={"seed": 1}, **named)
+        fields = {"task": "text-generation"}
+        random_id = insert_batch(other, texts("one", "one"), **fields)
+        seeded = insert_batch(other, texts("one", "one"), parameters={"seed": 1}, **fields)
 
         start(task="text-generation")
-        until_completed(other, drawn, seeded)
+        until_completed(other, random_id, seeded)
 
-        assert Counter(batch_id for batch_id, _ in adapter.computed) == {drawn: 2, seeded: 1}
+        assert Counter(batch_id for batch_id, _ in adapter.computed) == {random_id: 2, seeded: 1}
 
     def test_a_failure_is_told_to_each(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
@@ -360,7 +360,7 @@ class TestMemory:
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         adapter.before_forward = refuse_above(8)
-        batch_id = insert_batch(other, texts(*(f"{place} two" for place in range(64))), slice_size=64)
+        batch_id = insert_batch(other, texts(*(f"{index} two" for index in range(64))), slice_size=64)
 
         running = start(tokens=64)
         until_completed(other, batch_id)
@@ -589,7 +589,7 @@ class TestStop:
         second = running.held_leases.leases()[1]
         expire_leases(other, second)
         reclaim.reclaim_expired(other, 3)
-        [stolen] = claims.claim(other, claimant_for("thief"), 1, SLICE)
+        [stolen_lease] = claims.claim(other, claimant_for("thief"), 1, SLICE)
 
         running.engine.stop()
         gate.open()
@@ -599,7 +599,7 @@ class TestStop:
         assert (row.state, row.worker_id, row.fencing_token, row.attempts) == (
             "leased",
             "thief",
-            stolen.fencing_token,
+            stolen_lease.fencing_token,
             2,
         )
 
@@ -611,13 +611,13 @@ class TestInterruption:
         batch_id = insert_batch(other, SLICE)
         begun = threading.Event()
 
-        def write_for_ever(_batch: MicroBatch) -> None:
+        def write_until_stopped(_batch: MicroBatch) -> None:
             begun.set()
             while not adapter.should_interrupt():
                 time.sleep(0.001)
             raise Interrupted
 
-        adapter.before_forward = write_for_ever
+        adapter.before_forward = write_until_stopped
         running = start()
         assert begun.wait(WAIT_TIMEOUT_SECONDS)
 
@@ -636,12 +636,12 @@ class TestLostLease:
         gate = ForwardGate(adapter)
         start(max_claim_jobs=SLICE)
         gate.wait()
-        [held] = get_slices(other, stolen_id)
-        lease = Lease(held.id, stolen_id, 0, SLICE, held.fencing_token, held.attempts)
+        [slice_row] = get_slices(other, stolen_id)
+        lease = Lease(slice_row.id, stolen_id, 0, SLICE, slice_row.fencing_token, slice_row.attempts)
         update_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
         expire_leases(other, lease)
         reclaim.reclaim_expired(other, 3)
-        [taken] = claims.claim(other, claimant_for("thief", pipeline="elsewhere"), 1, SLICE)
+        [newer] = claims.claim(other, claimant_for("thief", pipeline="elsewhere"), 1, SLICE)
         kept_id = insert_batch(other, SLICE)
 
         gate.open()
@@ -650,8 +650,8 @@ class TestLostLease:
 
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            written = [JobResult(taken, place, JobOutcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
-            commit.commit_results(connection, commit.BatchCommit([taken], written, {taken.slice_id}, version_id))
+            results = [JobResult(newer, index, JobOutcome.SUCCEEDED, '"thief"') for index in range(SLICE)]
+            commit.commit_results(connection, commit.BatchCommit([newer], results, {newer.slice_id}, version_id))
         assert {row.output for row in get_results(other, stolen_id)} == {"thief"}
         assert_consistent(other, stolen_id)
 
@@ -711,7 +711,7 @@ class TestSuspects:
         running.notify()
         until_completed(other, suspect_id, normal_id)
 
-        assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
+        assert [item for item in together if suspect_id in item] == [{suspect_id, "1"}] * 3
         assert {row.attempts for row in get_results(other, suspect_id)} == {1}
 
     def test_have_nothing_claimed_beside_them(
@@ -740,19 +740,19 @@ class TestSuspects:
         suspect_id = insert_batch(other, 1, priority=priority)
         with other.write() as connection:
             connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
-        more, seen = iter(range(60)), []
+        more, observed = iter(range(60)), []
 
-        def come_in(batch: MicroBatch) -> None:
-            seen.append({row.job.lease.batch_id for row in batch.rows})
-            if suspect_id not in set().union(*seen) and next(more, None) is not None:
+        def keep_inserting(batch: MicroBatch) -> None:
+            observed.append({row.job.lease.batch_id for row in batch.rows})
+            if suspect_id not in set().union(*observed) and next(more, None) is not None:
                 insert_batch(other, 2 * SLICE)  # there is always more than a window
 
         insert_batch(other, 4 * SLICE)
-        adapter.before_forward = come_in
+        adapter.before_forward = keep_inserting
         start(max_claim_jobs=SLICE)
         until_completed(other, suspect_id)
 
-        assert {suspect_id} in seen
+        assert {suspect_id} in observed
         assert next(more, None) is not None, "ordinary work came in all the time"
 
     def test_leave_ordinary_work_its_share(
@@ -944,12 +944,12 @@ class TestWhatMayPass:
 
     def fail(self, adapter: FakeAdapter, *words: str, times: int = 1000) -> None:
         """Passes with one of these texts fail, so many times each."""
-        left = dict.fromkeys(words, times)
+        failures_left = dict.fromkeys(words, times)
 
         def before(batch: MicroBatch) -> None:
-            if found := [row.features for row in batch.rows if left.get(row.features, 0) > 0]:
+            if found := [row.features for row in batch.rows if failures_left.get(row.features, 0) > 0]:
                 if len(batch.rows) == 1:
-                    left[found[0]] -= 1
+                    failures_left[found[0]] -= 1
                 raise ConnectionResetError("the device is away; this text is a secret")
 
         adapter.before_forward = before

@@ -205,8 +205,8 @@ CORRUPTED = [
         (),
     ),
     ("UPDATE batches SET status = 'completed'", "not_ended", "it is completed, but 6 of its 12 jobs have ended", ()),
-    ("UPDATE batches SET status = 'completed'", "open_job", ": 6", (5, 6, 8, 9, 10)),
-    ("UPDATE batches SET status = 'cancelled'", "open_job", ": 6", (5, 6, 8, 9, 10)),
+    ("UPDATE batches SET status = 'completed'", "unanswered_job", ": 6", (5, 6, 8, 9, 10)),
+    ("UPDATE batches SET status = 'cancelled'", "unanswered_job", ": 6", (5, 6, 8, 9, 10)),
     ("UPDATE batches SET status = 'expired'", "unfinished_slice", ": 3", (3, 4, 6)),
     ("UPDATE batches SET status = 'cancelling', terminating_as = 'failed'", "unfinished_slice", ": 3", (3, 4, 6)),
     (
@@ -339,7 +339,7 @@ class TestCommand:
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
             f"problem  {BATCH_ID}  it counts 1 expired, its results are 0",
-            f"problem  {BATCH_ID}  open jobs in no slice that will be run: 4 (positions 8, 9, 10, 11)",
+            f"problem  {BATCH_ID}  unanswered jobs in no slice that will be run: 4 (positions 8, 9, 10, 11)",
             "audited 1 batch, 12 jobs: 2 problems",
         ]
 

@@ -37,7 +37,7 @@ SMALL_BATCHES = 2 * MAX_SLICES + 10
 
 
 @contextmanager
-def counted(database: Database) -> Iterator[list[str]]:
+def count_statements(database: Database) -> Iterator[list[str]]:
     """The statements that are sent within."""
     sent: list[str] = []
 
@@ -49,8 +49,8 @@ def counted(database: Database) -> Iterator[list[str]]:
     event.remove(database.engine, "before_cursor_execute", note)
 
 
-def take(database: Database, room: int = MANY, who: Claimant | None = None, **how: Any) -> list[Lease]:
-    return claims.claim(database, who or claimant_for(), room, SLICE, **how)
+def take(database: Database, room: int = MANY, claimant: Claimant | None = None, **how: Any) -> list[Lease]:
+    return claims.claim(database, claimant or claimant_for(), room, SLICE, **how)
 
 
 def quarantine(database: Database, batch_id: str) -> None:
@@ -170,20 +170,20 @@ class TestQuarantine:
             )
 
         found = {}
-        for which in (claim_order.QUEUED_ORDINARY, claim_order.QUEUED_QUARANTINED):
+        for condition in (claim_order.QUEUED_ORDINARY, claim_order.QUEUED_QUARANTINED):
             with database.read() as connection:
-                rows = connection.execute(text(f"SELECT crashes, lost_leases FROM slices WHERE {which}")).all()
-            found[which] = {must_run_alone(row.crashes, row.lost_leases) for row in rows}
+                rows = connection.execute(text(f"SELECT crashes, lost_leases FROM slices WHERE {condition}")).all()
+            found[condition] = {must_run_alone(row.crashes, row.lost_leases) for row in rows}
 
         assert found == {claim_order.QUEUED_ORDINARY: {False}, claim_order.QUEUED_QUARANTINED: {True}}
 
 
 class TestOrder:
     def order(self, database: Database) -> list[str]:
-        taken = []
+        claimed = []
         while leases := take(database, room=1):
-            taken += [lease.batch_id for lease in leases]
-        return taken
+            claimed += [lease.batch_id for lease in leases]
+        return claimed
 
     def test_follows_a_batch_that_is_given_another_priority(self, database: Database) -> None:
         first, second = insert_batch(database, 4), insert_batch(database, 4)
@@ -208,9 +208,9 @@ class TestOrder:
     def test_goes_through_one_batch_before_the_next(self, database: Database) -> None:
         first, second = insert_batch(database, 12), insert_batch(database, 12)
 
-        taken = take(database, room=16)
+        claimed = take(database, room=16)
 
-        assert [lease.batch_id for lease in taken] == [first] * 3 + [second]
+        assert [lease.batch_id for lease in claimed] == [first] * 3 + [second]
 
     def test_begins_with_a_slice_that_was_given_back(self, database: Database) -> None:
         batch_id = insert_batch(database, 12)
@@ -224,25 +224,25 @@ class TestOrder:
 class TestManySmallBatches:
     def test_are_leased_by_few_statements(self, database: Database) -> None:
         ids = insert_small_batches(database, SMALL_BATCHES)
-        taken: list[list[str]] = []
+        claimed: list[list[str]] = []
 
         while True:
-            with counted(database) as sent:
+            with count_statements(database) as sent:
                 leases = take(database, room=4096)
                 jobs = get_unanswered_jobs(database, leases)
             if not leases:
                 break
             assert len(sent) <= 12
             assert [job.lease for job in jobs] == leases
-            taken.append([lease.batch_id for lease in leases])
+            claimed.append([lease.batch_id for lease in leases])
 
-        assert [len(some) for some in taken] == [MAX_SLICES, MAX_SLICES, 10]
-        assert list(itertools.chain.from_iterable(taken)) == ids, "the oldest first"
+        assert [len(batch_ids) for batch_ids in claimed] == [MAX_SLICES, MAX_SLICES, 10]
+        assert list(itertools.chain.from_iterable(claimed)) == ids, "the oldest first"
 
     def test_that_nobody_has_settled_are_settled_together(self, database: Database) -> None:
         insert_small_batches(database, 300, revision=None, model="made/unpinned")
 
-        with counted(database) as sent:
+        with count_statements(database) as sent:
             leases = take(database, room=4096)
 
         assert len(leases) == 300
@@ -253,9 +253,9 @@ class TestManySmallBatches:
 
     def test_of_another_revision_hide_nothing(self, database: Database) -> None:
         insert_small_batches(database, 700, revision="b" * 40, priority=1)
-        ours = insert_batch(database, 4)
+        own_id = insert_batch(database, 4)
 
-        assert [lease.batch_id for lease in take(database)] == [ours]
+        assert [lease.batch_id for lease in take(database)] == [own_id]
         assert {row.revision for row in backlog.select_claimable_work(database, [PIPELINE])} == {"b" * 40}
 
     def test_do_not_make_a_claim_larger_than_its_room(self, database: Database) -> None:
@@ -290,7 +290,7 @@ class TestManySmallBatches:
 LOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
-def somebody_waits(database: Database) -> bool:
+def is_anyone_waiting(database: Database) -> bool:
     with database.read() as connection:
         return bool(connection.scalar(text(LOCKED)))
 
@@ -315,7 +315,7 @@ class TestStrays:
             connection.execute(lock, {"id": first})
             releasing = threading.Thread(target=release)
             releasing.start()
-            wait_until(lambda: somebody_waits(database), "the strays to wait for the first slice")
+            wait_until(lambda: is_anyone_waiting(database), "the strays to wait for the first slice")
             connection.execute(lock, {"id": second})
         releasing.join()
 

@@ -30,8 +30,8 @@ MANY = 1000
 OTHER_REVISION = "b" * 40
 
 
-def take(database: Database, room: int = MANY, who: Claimant | None = None, **how: Any) -> list[Lease]:
-    return claims.claim(database, who or claimant_for(), room, SLICE, **how)
+def take(database: Database, room: int = MANY, who: Claimant | None = None, **options: Any) -> list[Lease]:
+    return claims.claim(database, who or claimant_for(), room, SLICE, **options)
 
 
 def renew(database: Database, leases: list[Lease], seconds: float = 60.0) -> list[Lease]:
@@ -105,10 +105,10 @@ class TestTake:
 class TestPolicy:
     def order(self, database: Database) -> list[str]:
         """The batches in the order in which claims of one slice get to them."""
-        seen: list[str] = []
+        batch_ids: list[str] = []
         while leases := take(database, room=1):
-            seen += [lease.batch_id for lease in leases]
-        return seen
+            batch_ids += [lease.batch_id for lease in leases]
+        return batch_ids
 
     def test_highest_priority_first(self, database: Database) -> None:
         low, high, middle = (insert_batch(database, 4, priority=priority) for priority in (-1, 5, 0))
@@ -117,7 +117,7 @@ class TestPolicy:
 
     def test_then_the_nearest_deadline(self, database: Database) -> None:
         soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
-        never, second, first = (insert_batch(database, 4, expires_at=moment) for moment in (None, later, soon))
+        never, second, first = (insert_batch(database, 4, expires_at=time) for time in (None, later, soon))
 
         assert self.order(database) == [first, second, never]
 
@@ -134,10 +134,10 @@ class TestPolicy:
         assert self.order(database) == [large, small, large, small, large, large, large, large]
 
     def test_answers_count_as_served_like_leases(self, database: Database) -> None:
-        answered = insert_batch(database, 4, succeeded=3, failed=2)
+        served_id = insert_batch(database, 4, succeeded=3, failed=2)
         untouched = insert_batch(database, 4)
 
-        assert self.order(database) == [untouched, answered]
+        assert self.order(database) == [untouched, served_id]
 
     def test_then_the_oldest(self, database: Database) -> None:
         ids = [insert_batch(database, 4) for _ in range(3)]
@@ -160,9 +160,9 @@ class TestRoom:
     def test_reaches_into_the_next_batch(self, database: Database) -> None:
         first, second = insert_batch(database, 8), insert_batch(database, 20)
 
-        taken = take(database, room=12)
+        claimed = take(database, room=12)
 
-        assert [lease.batch_id for lease in taken] == [first, first, second]
+        assert [lease.batch_id for lease in claimed] == [first, first, second]
 
     def test_none_takes_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -171,9 +171,9 @@ class TestRoom:
 
 
 class TestNotBefore:
-    def set(self, database: Database, moment: datetime, first: int = 0) -> None:
+    def set(self, database: Database, time: datetime, first: int = 0) -> None:
         with database.write() as connection:
-            connection.execute(update(Slice).where(Slice.start_position == first).values(available_at=moment))
+            connection.execute(update(Slice).where(Slice.start_position == first).values(available_at=time))
 
     def test_keeps_a_slice_until_its_time(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -202,18 +202,20 @@ class TestTwoClaimants:
         batch_id = insert_batch(database, 200)  # 50 slices
 
         def claim_all(worker_id: str) -> list[Lease]:
-            mine: list[Lease] = []
+            own_leases: list[Lease] = []
             while leases := take(database, 12, claimant_for(worker_id)):
-                mine += leases
-            return mine
+                own_leases += leases
+            return own_leases
 
-        taken = run_concurrently(*(lambda name=name: claim_all(name) for name in ("worker-1", "worker-2", "worker-3")))
+        claimed = run_concurrently(
+            *(lambda name=name: claim_all(name) for name in ("worker-1", "worker-2", "worker-3"))
+        )
 
-        ids = [lease.slice_id for leases in taken for lease in leases]
+        ids = [lease.slice_id for leases in claimed for lease in leases]
         assert len(ids) == len(set(ids)) == 50
         assert {row.attempts for row in get_slices(database, batch_id)} == {1}
         by_worker = {row.id: row.worker_id for row in get_slices(database, batch_id)}
-        for worker_id, leases in zip(("worker-1", "worker-2", "worker-3"), taken, strict=True):
+        for worker_id, leases in zip(("worker-1", "worker-2", "worker-3"), claimed, strict=True):
             assert {by_worker[lease.slice_id] for lease in leases} <= {worker_id}
 
 
@@ -221,9 +223,9 @@ class TestRevision:
     def test_is_settled_by_the_first_claim(self, database: Database) -> None:
         batch_id = insert_batch(database, 8, model="made/unpinned", revision=None)
 
-        taken = take(database, room=1)
+        claimed = take(database, room=1)
 
-        assert len(taken) == 1
+        assert len(claimed) == 1
         row = batch_rows.get_batch(database, batch_id)
         assert (row.model, row.revision) == ("made/model", REVISION)
 
@@ -238,7 +240,7 @@ class TestRevision:
         for _ in range(10):
             batch_id = insert_batch(database, 8, revision=None)
 
-            taken = run_concurrently(
+            claimed = run_concurrently(
                 lambda: take(database, who=claimant_for("worker-1")),
                 lambda: take(database, who=claimant_for("worker-2", revision=OTHER_REVISION)),
             )
@@ -246,17 +248,17 @@ class TestRevision:
             settled = batch_rows.get_batch(database, batch_id).revision
             winner = 0 if settled == REVISION else 1
             assert settled in (REVISION, OTHER_REVISION)
-            assert [len(leases) for leases in taken] == ([2, 0] if winner == 0 else [0, 2])
+            assert [len(leases) for leases in claimed] == ([2, 0] if winner == 0 else [0, 2])
             update_batch(database, batch_id, status="completed")
 
     def test_settled_by_two_of_the_same_revision_serves_both(self, database: Database) -> None:
         insert_batch(database, 40, revision=None)
 
-        taken = run_concurrently(
+        claimed = run_concurrently(
             *(lambda name=name: take(database, 20, claimant_for(name)) for name in ("worker-1", "worker-2"))
         )
 
-        assert sum(len(leases) for leases in taken) == 10
+        assert sum(len(leases) for leases in claimed) == 10
 
 
 class TestPending:
@@ -366,13 +368,13 @@ class TestRenew:
 
     def test_does_not_call_lost_what_was_closed_under_it(self, database: Database) -> None:
         insert_batch(database, 8)
-        closed, held = take(database)
+        finished, held_lease = take(database)
         with database.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([closed], [], {closed.slice_id}))
+            commit.commit_results(connection, commit.BatchCommit([finished], [], {finished.slice_id}))
 
-        assert renew(database, [closed, held]) == []
+        assert renew(database, [finished, held_lease]) == []
 
-        assert get_slice(database, closed).state == "done"
+        assert get_slice(database, finished).state == "done"
 
 
 class TestRelease:
@@ -410,7 +412,7 @@ class TestRelease:
         assert get_slice(database, leases[0]).attempts == 0
 
 
-def died(database: Database) -> reclaim.ReclaimResult:
+def crash(database: Database) -> reclaim.ReclaimResult:
     """See to what the worker left, as whoever saw it die of its own does."""
     return reclaim.reclaim_from_worker(database, "worker-1", AttemptOutcome.CRASHED, 3)
 
@@ -450,21 +452,21 @@ class TestReclaim:
 class TestSuspects:
     """A slice over which workers died twice is split into single jobs, each of which is run alone."""
 
-    def die_over(self, database: Database, **how: Any) -> list[Lease]:
-        return take(database, **how)
+    def crash_on(self, database: Database, **options: Any) -> list[Lease]:
+        return take(database, **options)
 
     def test_are_split_into_single_jobs_without_the_answered_ones(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
-        self.die_over(database)
-        died(database)
-        [second] = self.die_over(database)
+        self.crash_on(database)
+        crash(database)
+        [second] = self.crash_on(database)
         answer(database, batch_id, 1)
 
-        assert died(database).split == [second.slice_id]
+        assert crash(database).split == [second.slice_id]
 
         rows = [row for row in get_slices(database, batch_id) if row.id != second.slice_id]
         assert [(row.start_position, row.size, row.state, row.attempts) for row in rows] == [
-            (place, 1, "queued", 2) for place in (0, 2, 3)
+            (index, 1, "queued", 2) for index in (0, 2, 3)
         ]
         assert get_slice(database, second).state == "done"
         assert renew(database, [second]) == [second], "whoever held the whole slice has lost it"
@@ -472,8 +474,8 @@ class TestSuspects:
     def test_are_claimed_one_at_a_time_and_only_when_asked_for(self, database: Database) -> None:
         insert_batch(database, 4)
         for _ in range(2):
-            self.die_over(database)
-            died(database)
+            self.crash_on(database)
+            crash(database)
 
         assert take(database) == []
         [only] = take(database, from_quarantine=True)
@@ -483,8 +485,8 @@ class TestSuspects:
 
     def test_are_not_what_a_second_attempt_is(self, database: Database) -> None:
         insert_batch(database, 4)
-        self.die_over(database)
-        died(database)
+        self.crash_on(database)
+        crash(database)
 
         assert take(database, from_quarantine=True) == []
         [second] = take(database)
@@ -493,11 +495,11 @@ class TestSuspects:
     def test_end_as_dead_letters_after_the_last_attempt(self, database: Database) -> None:
         batch_id = insert_batch(database, 2)
         for _ in range(2):
-            self.die_over(database)
-            died(database)
-        [culprit] = self.die_over(database, from_quarantine=True)
+            self.crash_on(database)
+            crash(database)
+        [culprit] = self.crash_on(database, from_quarantine=True)
 
-        assert died(database).dead_lettered == [culprit.slice_id]
+        assert crash(database).dead_lettered == [culprit.slice_id]
 
         [result] = batch_rows.get_results(database, batch_id)
         assert (result.position, result.status, result.error_code) == (0, "failed", "worker_crashed")
@@ -511,11 +513,11 @@ class TestSuspects:
     def test_that_end_a_batch_complete_it(self, database: Database) -> None:
         batch_id = insert_batch(database, 1)
         for _ in range(2):
-            self.die_over(database)
-            died(database)
-        self.die_over(database, from_quarantine=True)
+            self.crash_on(database)
+            crash(database)
+        self.crash_on(database, from_quarantine=True)
 
-        died(database)
+        crash(database)
 
         assert batch_rows.get_batch(database, batch_id).status == "completed"
         assert_consistent(database, batch_id)
@@ -524,16 +526,16 @@ class TestSuspects:
 class TestSilence:
     """Who fell silent was hardly killed by its input: only many such ends without a result between them count."""
 
-    def fall_silent(self, database: Database, times: int, **how: Any) -> reclaim.ReclaimResult:
+    def lose_lease(self, database: Database, times: int, **options: Any) -> reclaim.ReclaimResult:
         for _ in range(times):
-            expire_leases(database, *take(database, **how))
+            expire_leases(database, *take(database, **options))
             found = reclaim.reclaim_expired(database, 3)
         return found
 
     def test_of_four_holders_only_queues(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
 
-        found = self.fall_silent(database, 4)
+        found = self.lose_lease(database, 4)
 
         assert (found.split, found.dead_lettered) == ([], [])
         assert [(row.state, row.attempts, row.lost_leases) for row in get_slices(database, batch_id)] == [
@@ -543,13 +545,13 @@ class TestSilence:
     def test_of_five_makes_suspect(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
 
-        assert self.fall_silent(database, 5).split != []
+        assert self.lose_lease(database, 5).split != []
 
         assert [row.size for row in get_slices(database, batch_id) if row.state == "queued"] == [1] * 4
 
     def test_is_forgotten_once_there_is_a_result(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
-        self.fall_silent(database, 4)
+        self.lose_lease(database, 4)
         [lease] = take(database)
         with database.write() as connection:
             answer = commit.JobResult(lease, 0, JobOutcome.SUCCEEDED, output="{}")
@@ -563,8 +565,8 @@ class TestSilence:
     def test_is_a_dead_letter_in_the_end(self, database: Database) -> None:
         batch_id = insert_batch(database, 1)
 
-        self.fall_silent(database, 5)
-        found = self.fall_silent(database, 3, from_quarantine=True)
+        self.lose_lease(database, 5)
+        found = self.lose_lease(database, 3, from_quarantine=True)
 
         assert found.dead_lettered != []
         [result] = batch_rows.get_results(database, batch_id)
@@ -573,7 +575,7 @@ class TestSilence:
 
 
 class TestHistory:
-    def endings(self, database: Database, batch_id: str) -> list[tuple[Any, ...]]:
+    def outcomes(self, database: Database, batch_id: str) -> list[tuple[Any, ...]]:
         with database.read() as connection:
             query = text(
                 "SELECT outcome, attempt, fencing_token, worker_id, start_position, end_position FROM attempts "
@@ -588,10 +590,10 @@ class TestHistory:
         reclaim.reclaim_expired(database, 3)
         [lease] = take(database)
         with database.write() as connection:
-            written = [commit.JobResult(lease, place, JobOutcome.SUCCEEDED, output="{}") for place in range(4)]
-            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
+            results = [commit.JobResult(lease, index, JobOutcome.SUCCEEDED, output="{}") for index in range(4)]
+            commit.commit_results(connection, commit.BatchCommit([lease], results, {lease.slice_id}))
 
-        assert self.endings(database, batch_id) == [
+        assert self.outcomes(database, batch_id) == [
             ("released", 1, 1, "worker-1", 0, 4),
             ("lease_expired", 1, 2, "worker-2", 0, 4),
             ("done", 2, 3, "worker-1", 0, 4),

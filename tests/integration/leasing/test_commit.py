@@ -48,22 +48,22 @@ def take(database: Database, worker_id: str = "worker-1", room: int = 1000) -> l
     return claims.claim(database, claimant_for(worker_id), room, SLICE)
 
 
-def answers(lease: Lease, *places: int, **other: Any) -> list[JobResult]:
+def answers(lease: Lease, *indexes: int, **other: Any) -> list[JobResult]:
     """Successes for these places of a slice; for all of it when none is named."""
-    named = {
+    fields = {
         "status": JobOutcome.SUCCEEDED,
         "output": '{"label": "POSITIVE"}',
         "tokens": 5,
         "padded_tokens": 8,
         **other,
     }
-    return [JobResult(lease, lease.start_position + place, **named) for place in places or range(lease.size)]
+    return [JobResult(lease, lease.start_position + index, **fields) for index in indexes or range(lease.size)]
 
 
 def close(
     database: Database,
     version_id: int,
-    written: Sequence[JobResult],
+    results: Sequence[JobResult],
     leases: Collection[Lease],
     *,
     finished: Collection[Lease] = (),
@@ -71,31 +71,31 @@ def close(
 ) -> CommitResult:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return commit.commit_results(connection, commit.BatchCommit(leases, written, ids, version_id), is_retry=again)
+        return commit.commit_results(connection, commit.BatchCommit(leases, results, ids, version_id), is_retry=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
     """Let a lease run out and another worker take the slice."""
     expire_leases(database, lease)
     reclaim.reclaim_expired(database, 3)
-    [taken] = take(database, "thief", room=1)
-    assert taken.slice_id == lease.slice_id
-    return taken
+    [newer] = take(database, "thief", room=1)
+    assert newer.slice_id == lease.slice_id
+    return newer
 
 
 class TestClose:
     def test_writes_results_counters_and_the_end_of_the_slice(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
         [lease, other] = take(database)
-        written = [
+        results = [
             *answers(lease, 0, 1, truncated=True),
             *answers(lease, 2, status=JobOutcome.FAILED, output=None, error_code="model_error", error_message="No."),
             *answers(lease, 3, output="null"),
         ]
 
-        closed = close(database, version_id, written, [lease], finished=[lease])
+        result = close(database, version_id, results, [lease], finished=[lease])
 
-        assert closed == CommitResult(4, frozenset(), final_status=None)
+        assert result == CommitResult(4, frozenset(), final_status=None)
         rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "succeeded", "failed", "succeeded"]
         assert [row.output for row in rows] == [{"label": "POSITIVE"}, {"label": "POSITIVE"}, None, None]
@@ -105,10 +105,10 @@ class TestClose:
             (lease.slice_id, 1, 1, version_id)
         }
         assert all(row.finished_at is not None for row in rows)
-        counted = get_batch(database, batch_id)
-        assert (counted.succeeded, counted.failed, counted.last_seq) == (3, 1, 4)
-        assert (counted.tokens, counted.padded_tokens) == (20, 32)
-        assert (counted.status, counted.completed_at) == ("in_progress", None)
+        counts = get_batch(database, batch_id)
+        assert (counts.succeeded, counts.failed, counts.last_seq) == (3, 1, 4)
+        assert (counts.tokens, counts.padded_tokens) == (20, 32)
+        assert (counts.status, counts.completed_at) == ("in_progress", None)
         assert get_slice(database, lease).state == "done"
         assert get_slice(database, lease).done_at is not None
         assert get_slice(database, other).state == "leased"
@@ -139,20 +139,20 @@ class TestClose:
         [lease, _other] = take(database)
         close(database, version_id, answers(lease), [lease])
 
-        closed = close(database, version_id, [], [lease], finished=[lease])
+        result = close(database, version_id, [], [lease], finished=[lease])
 
-        assert closed == CommitResult(0, frozenset(), final_status=None)
+        assert result == CommitResult(0, frozenset(), final_status=None)
         assert get_slice(database, lease).state == "done"
         assert_consistent(database, batch_id)
 
     def test_of_the_last_slice_completes_the_batch(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
         leases = take(database)
-        written = [answer for lease in leases for answer in answers(lease)]
+        results = [answer for lease in leases for answer in answers(lease)]
 
-        closed = close(database, version_id, written, leases, finished=leases)
+        result = close(database, version_id, results, leases, finished=leases)
 
-        assert closed.final_status == "completed"
+        assert result.final_status == "completed"
         assert get_batch(database, batch_id).status == "completed"
         assert get_batch(database, batch_id).completed_at is not None
         assert_consistent(database, batch_id)
@@ -182,25 +182,25 @@ class TestClose:
             batch_rows.execute(database, f"DELETE FROM {table} WHERE batch_id = :id", id=batch_id)
         batch_rows.execute(database, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
-        closed = close(database, version_id, answers(lease), [lease], finished=[lease])
+        result = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
+        assert result == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
 
 
 class TestFence:
     def test_drops_a_stale_lease_s_rows_while_the_others_land(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
         [stale, held] = take(database)
-        taken = steal(database, stale)
+        newer = steal(database, stale)
 
-        closed = close(database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held])
+        result = close(database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held])
 
-        assert closed == CommitResult(4, frozenset({stale.slice_id}), final_status=None)
+        assert result == CommitResult(4, frozenset({stale.slice_id}), final_status=None)
         assert [row.position for row in get_results(database, batch_id)] == [4, 5, 6, 7]
         assert get_slice(database, stale).state == "leased", "the thief goes on"
         assert_consistent(database, batch_id)
 
-        assert close(database, version_id, answers(taken), [taken], finished=[taken]).final_status == "completed"
+        assert close(database, version_id, answers(newer), [newer], finished=[newer]).final_status == "completed"
         assert {row.fencing_token for row in get_results(database, batch_id)[:4]} == {2}
         assert_consistent(database, batch_id)
 
@@ -209,23 +209,23 @@ class TestFence:
         [stale] = take(database)
         steal(database, stale)
 
-        closed = close(database, version_id, answers(stale), [stale], finished=[stale])
+        result = close(database, version_id, answers(stale), [stale], finished=[stale])
 
-        assert closed == CommitResult(0, frozenset({stale.slice_id}), final_status=None)
+        assert result == CommitResult(0, frozenset({stale.slice_id}), final_status=None)
         assert get_results(database, batch_id) == []
         assert_consistent(database, batch_id)
 
     def test_drops_what_was_queued_again_though_nobody_took_it(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
-        [lapsed] = take(database)
-        expire_leases(database, lapsed)
+        [expired] = take(database)
+        expire_leases(database, expired)
         reclaim.reclaim_expired(database, 3)
 
-        closed = close(database, version_id, answers(lapsed), [lapsed], finished=[lapsed])
+        result = close(database, version_id, answers(expired), [expired], finished=[expired])
 
-        assert closed.lost_slice_ids == {lapsed.slice_id}
+        assert result.lost_slice_ids == {expired.slice_id}
         assert get_results(database, batch_id) == []
-        assert get_slice(database, lapsed).state == "queued"
+        assert get_slice(database, expired).state == "queued"
 
     def test_holds_a_lease_that_ran_out_unnoticed(self, database: Database, version_id: int) -> None:
         insert_batch(database, 4)
@@ -256,19 +256,19 @@ class TestFence:
             def holder(lease: Lease = lease) -> bool:
                 return close(database, version_id, answers(lease), [lease], finished=[lease]).results_written == 4
 
-            def thief() -> bool:
+            def steal_and_answer() -> bool:
                 if not reclaim.reclaim_expired(database, 3).requeued:
                     return False
                 # A claim passes over a slice for the blink in which its former holder waits for it.
-                taken: list[Lease] = []
-                wait_until(lambda: bool(taken.extend(take(database, "thief")) or taken), "the thief to get the slice")
-                written = [
-                    JobResult(taken[0], job.position, JobOutcome.SUCCEEDED, "1")
-                    for job in get_unanswered_jobs(database, taken)
+                newer: list[Lease] = []
+                wait_until(lambda: bool(newer.extend(take(database, "thief")) or newer), "the thief to get the slice")
+                results = [
+                    JobResult(newer[0], job.position, JobOutcome.SUCCEEDED, "1")
+                    for job in get_unanswered_jobs(database, newer)
                 ]
-                return close(database, version_id, written, taken, finished=taken).final_status == "completed"
+                return close(database, version_id, results, newer, finished=newer).final_status == "completed"
 
-            kept, stolen = run_concurrently(holder, thief)
+            kept, stolen = run_concurrently(holder, steal_and_answer)
 
             assert kept is not stolen, "either the holder was in time or the thief was"
             assert get_batch(database, batch_id).status == "completed"
@@ -283,9 +283,9 @@ class TestAgain:
         [lease, _other] = take(database)
         close(database, version_id, answers(lease, 0, 1), [lease])
 
-        closed = close(database, version_id, answers(lease, 0, 1), [lease], again=True)
+        result = close(database, version_id, answers(lease, 0, 1), [lease], again=True)
 
-        assert closed == CommitResult(0, frozenset(), final_status=None)
+        assert result == CommitResult(0, frozenset(), final_status=None)
         assert get_batch(database, batch_id).tokens == 10
         assert_consistent(database, batch_id)
 
@@ -294,11 +294,11 @@ class TestAgain:
         [lease, other] = take(database)
         close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        closed = close(
+        result = close(
             database, version_id, answers(lease) + answers(other, 0), [lease, other], finished=[lease], again=True
         )
 
-        assert closed.results_written == 1, "what had not been committed is"
+        assert result.results_written == 1, "what had not been committed is"
         assert [row.position for row in get_results(database, batch_id)] == [0, 1, 2, 3, 4]
         assert_consistent(database, batch_id)
 
@@ -308,9 +308,9 @@ class TestAgain:
         close(database, version_id, answers(lease), [lease], finished=[lease])
         before = get_batch(database, batch_id)
 
-        closed = close(database, version_id, answers(lease), [lease], finished=[lease], again=True)
+        result = close(database, version_id, answers(lease), [lease], finished=[lease], again=True)
 
-        assert (closed.results_written, closed.final_status == "completed") == (0, False)
+        assert (result.results_written, result.final_status == "completed") == (0, False)
         assert get_batch(database, batch_id) == before
 
     def test_without_an_earlier_commit_writes_everything(self, database: Database, version_id: int) -> None:
@@ -330,14 +330,14 @@ class TestConcurrentWriters:
         batch_id = insert_batch(database, 6 * SLICE)
         leases = take(database)
 
-        closed = run_concurrently(
+        result = run_concurrently(
             *(
                 lambda lease=lease: close(database, version_id, answers(lease), [lease], finished=[lease])
                 for lease in leases
             )
         )
 
-        assert sorted(each.final_status == "completed" for each in closed) == [False] * 5 + [True]
+        assert sorted(each.final_status == "completed" for each in result) == [False] * 5 + [True]
         assert_consistent(database, batch_id)
 
     def test_never_let_a_cursor_miss_a_row(self, database: Database, version_id: int) -> None:
@@ -346,19 +346,19 @@ class TestConcurrentWriters:
         ended = threading.Event()
 
         def write(lease: Lease) -> None:
-            for place in range(lease.size):
-                last = [lease] if place == lease.size - 1 else []
-                close(database, version_id, answers(lease, place), [lease], finished=last)
+            for index in range(lease.size):
+                last = [lease] if index == lease.size - 1 else []
+                close(database, version_id, answers(lease, index), [lease], finished=last)
 
         def follow() -> list[int]:
             query = select(Result.seq).where(Result.batch_id == batch_id).order_by(Result.seq)
-            seen: list[int] = []
+            seqs: list[int] = []
             last_look = False
             while not last_look:
                 last_look = ended.is_set()
                 with database.read() as connection:
-                    seen += connection.scalars(query.where(Result.seq > (seen[-1] if seen else 0)))
-            return seen
+                    seqs += connection.scalars(query.where(Result.seq > (seqs[-1] if seqs else 0)))
+            return seqs
 
         def write_all() -> list[int]:
             try:
@@ -367,9 +367,9 @@ class TestConcurrentWriters:
                 ended.set()
             return []
 
-        seen, _ = run_concurrently(follow, write_all)
+        seqs, _ = run_concurrently(follow, write_all)
 
-        assert seen == list(range(1, 101)), "in order, none missed, none twice"
+        assert seqs == list(range(1, 101)), "in order, none missed, none twice"
         assert get_batch(database, batch_id).status == "completed"
         assert_consistent(database, batch_id)
 
@@ -378,10 +378,10 @@ class TestConcurrentWriters:
         leases = take(database)
         mixed = [leases[0::2], leases[1::2][::-1]]
 
-        def work(mine: list[Lease]) -> None:
-            for place in range(SLICE):
-                written = [answer for lease in mine for answer in answers(lease, place)]
-                close(database, version_id, written, mine, finished=mine if place == SLICE - 1 else [])
+        def work(own_lease: list[Lease]) -> None:
+            for index in range(SLICE):
+                results = [answer for lease in own_lease for answer in answers(lease, index)]
+                close(database, version_id, results, own_lease, finished=own_lease if index == SLICE - 1 else [])
 
         def renew() -> None:
             for order in (leases, leases[::-1]):
@@ -448,9 +448,9 @@ class TestFail:
         self.fail(database, batch_id)
         before = (get_batch(database, batch_id), get_results(database, batch_id), get_slices(database, batch_id))
 
-        closed = close(database, version_id, answers(lease), [lease], finished=[lease])
+        result = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
+        assert result == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
         assert take(database) == []
         with database.write() as connection:
             assert claims.renew(connection, database.sql, [lease], LEASE_SECONDS) == [lease]
@@ -471,9 +471,9 @@ class TestFail:
                 for lease in leases
             )
 
-        written, failed = run_concurrently(write, lambda: self.fail(database, batch_id))
+        results, failed = run_concurrently(write, lambda: self.fail(database, batch_id))
 
-        assert written + failed == 10 * SLICE
+        assert results + failed == 10 * SLICE
         assert get_batch(database, batch_id).status == ("failed" if failed else "completed")
         assert_consistent(database, batch_id)
 

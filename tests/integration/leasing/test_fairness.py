@@ -13,7 +13,7 @@ from tests.deployment import Deployment
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 SLICE, WINDOW = 16, 64
-LARGE = 1_600  # four seconds at the toy's pace, at the least
+LARGE = 1_600  # four seconds at this pace, at the least
 
 CLAIMED_MEANWHILE = """
 SELECT count(*) AS slices FROM slices WHERE batch_id = :large
@@ -30,64 +30,64 @@ CLAIMS = "SELECT min(first_claimed_at) AS first, max(first_claimed_at) AS last F
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A mill whose claims take a window of four slices."""
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    """A deployment whose claims take a window of four slices."""
     settings = {"max_claim_jobs": str(WINDOW), "linger_ms": "0"}
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, slice_size=SLICE, **settings
-    ) as ours:
-        yield ours
+    ) as deployment:
+        yield deployment
 
 
-def start_worker(ours: Deployment) -> None:
-    ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.02")
-    ours.wait_for_workers()
+def start_worker(deployment: Deployment) -> None:
+    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.02")
+    deployment.wait_for_workers()
 
 
-def submitted_first(ours: Deployment, jobs: int) -> str:
+def submitted_first(deployment: Deployment, jobs: int) -> str:
     """The id of a batch that the command submitted to go first."""
-    done = ours.run("submit", "-", "-p", FAKE_PIPELINE, "--priority", "1", stdin=to_jsonl(numbered_texts(jobs)))
+    done = deployment.run("submit", "-", "-p", FAKE_PIPELINE, "--priority", "1", stdin=to_jsonl(numbered_texts(jobs)))
     assert done.returncode == 0, done.stderr
     return done.stdout.decode().strip()
 
 
-def answered_before_the_end_of(ours: Deployment, small: str, large: str) -> int:
+def answered_before_the_end_of(deployment: Deployment, small: str, large: str) -> int:
     """How many of the large batch's results there were when the small one ended."""
-    jobs: int = ours.query(ANSWERED_BEFORE_ITS_END, small=small, large=large)[0].jobs
+    jobs: int = deployment.query(ANSWERED_BEFORE_ITS_END, small=small, large=large)[0].jobs
     return jobs
 
 
-def test_a_small_batch_behind_a_large_one_is_served_after_a_window(ours: Deployment) -> None:
-    start_worker(ours)
-    large = ours.client.submit(FAKE_PIPELINE, numbered_texts(LARGE))
-    ours.wait_for_results(large.id, WINDOW)
+def test_a_small_batch_behind_a_large_one_is_served_after_a_window(deployment: Deployment) -> None:
+    start_worker(deployment)
+    large = deployment.client.submit(FAKE_PIPELINE, numbered_texts(LARGE))
+    deployment.wait_for_results(large.id, WINDOW)
 
-    small = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW)).wait(90)
+    small = deployment.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW)).wait(90)
 
-    ours.assert_completed(small.id, WINDOW)
-    assert_outputs(ours, small.id, numbered_texts(WINDOW))
-    between = ours.query(CLAIMED_MEANWHILE, small=small.id, large=large.id)[0].slices
+    deployment.assert_completed(small.id, WINDOW)
+    assert_outputs(deployment, small.id, numbered_texts(WINDOW))
+    between = deployment.query(CLAIMED_MEANWHILE, small=small.id, large=large.id)[0].slices
     # A claim that had looked already when the small batch came, and one more where the commit that brought it was slow.
     assert between <= 2 * WINDOW // SLICE
-    assert WINDOW <= answered_before_the_end_of(ours, small.id, large.id) < LARGE // 2
-    ours.assert_consistent(large.id)
+    assert WINDOW <= answered_before_the_end_of(deployment, small.id, large.id) < LARGE // 2
+    deployment.assert_consistent(large.id)
 
 
-def test_priorities_go_first_and_then_the_nearest_deadlines(ours: Deployment) -> None:
-    large = ours.client.submit(FAKE_PIPELINE, numbered_texts(LARGE // 4)).id
-    later = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="6h").id
-    soon = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="1h").id
-    urgent = submitted_first(ours, WINDOW)
+def test_priorities_go_first_and_then_the_nearest_deadlines(deployment: Deployment) -> None:
+    large = deployment.client.submit(FAKE_PIPELINE, numbered_texts(LARGE // 4)).id
+    later = deployment.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="6h").id
+    soon = deployment.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="1h").id
+    urgent = submitted_first(deployment, WINDOW)
     in_order = [urgent, soon, later, large]
 
-    start_worker(ours)
+    start_worker(deployment)
     for batch_id in in_order:
-        ours.client.batch(batch_id).wait(90)
+        deployment.client.batch(batch_id).wait(90)
 
-    claims = [ours.query(CLAIMS, id=batch_id)[0] for batch_id in in_order]
+    claims = [deployment.query(CLAIMS, id=batch_id)[0] for batch_id in in_order]
     for one, following in itertools.pairwise(claims):
         assert one.last <= following.first
     for batch_id in (urgent, soon, later):
-        ours.assert_completed(batch_id, WINDOW)
-        assert answered_before_the_end_of(ours, batch_id, large) < LARGE // 8
-    ours.assert_completed(large, LARGE // 4)
+        deployment.assert_completed(batch_id, WINDOW)
+        assert answered_before_the_end_of(deployment, batch_id, large) < LARGE // 8
+    deployment.assert_completed(large, LARGE // 4)

@@ -43,9 +43,9 @@ def unusable(revision: str | None = REVISION) -> ModelError:
     return error
 
 
-def record(database: Database, error: BatchmillError, place: LoadLocation = PLACE, times: int = 1) -> None:
+def record(database: Database, error: BatchmillError, location: LoadLocation = PLACE, times: int = 1) -> None:
     for _ in range(times):
-        load_failures.record(database, place, PIPELINE, MODEL, error, 5.0)
+        load_failures.record(database, location, PIPELINE, MODEL, error, 5.0)
 
 
 def age(database: Database, seconds: float) -> None:
@@ -57,7 +57,7 @@ def fail(database: Database, error: ModelError) -> list[str]:
     return load_failures.fail_unservable_batches(database, PLACE, ENTRY, error, LEASE_SECONDS)
 
 
-def add_worker(database: Database, worker_id: str = "host-b#1", *, silent_seconds: float = 1, **other: Any) -> None:
+def add_worker(database: Database, worker_id: str = "host-b#1", *, silent_seconds: float = 1, **fields: Any) -> None:
     values = {
         "id": worker_id,
         "host": "host",
@@ -70,7 +70,7 @@ def add_worker(database: Database, worker_id: str = "host-b#1", *, silent_second
         "heartbeat_at": datetime.now(UTC) - timedelta(seconds=silent_seconds),
     }
     with database.write() as connection:
-        connection.execute(insert(Worker).values(**values | other))
+        connection.execute(insert(Worker).values(**values | fields))
 
 
 def failures(database: Database) -> list[Any]:
@@ -134,7 +134,7 @@ class TestBegunBatches:
             assert_consistent(database, batch_id)
 
     @pytest.mark.parametrize(
-        "other",
+        "fields",
         [
             {"pipeline": "another"},
             {"model": "made/other"},
@@ -145,8 +145,8 @@ class TestBegunBatches:
             {"succeeded": 1},
         ],
     )
-    def test_that_are_others_do_not(self, database: Database, other: dict[str, Any]) -> None:
-        spared = insert_batch(database, 4, **other)
+    def test_that_are_others_do_not(self, database: Database, fields: dict[str, Any]) -> None:
+        spared = insert_batch(database, 4, **fields)
 
         assert fail(database, unusable()) == []
 

@@ -19,9 +19,9 @@ MAX_ATTEMPTS = 3
 MANY = 262_144  # jobs: the most that a window may have
 
 
-def close(database: Database, lease: Lease, places: range, *, again: bool = False) -> commit.CommitResult:
+def close(database: Database, lease: Lease, indexes: range, *, again: bool = False) -> commit.CommitResult:
     version = versions.register_version(database, MODEL_VERSION)
-    answers = [JobResult(lease, place, JobOutcome.SUCCEEDED, "{}") for place in places]
+    answers = [JobResult(lease, index, JobOutcome.SUCCEEDED, "{}") for index in indexes]
     with database.write() as connection:
         return commit.commit_results(
             connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version), is_retry=again
@@ -31,7 +31,7 @@ def close(database: Database, lease: Lease, places: range, *, again: bool = Fals
 class TestReclaim:
     def test_of_a_batch_that_burns_meanwhile_leaves_no_slice_behind(self, database: Database) -> None:
         """A death buries one job, the batch allows no failure, and its other slices were found before that."""
-        batch_id = insert_batch(database, [{"text": str(place)} for place in range(5)], slice_size=1, max_failures=0)
+        batch_id = insert_batch(database, [{"text": str(index)} for index in range(5)], slice_size=1, max_failures=0)
         claims.claim(database, claimant_for(), 5, 1)
         execute(database, "UPDATE slices SET crashes = 2 WHERE batch_id = :id AND start_position = 1", id=batch_id)
 
@@ -123,7 +123,7 @@ def test_the_largest_window_is_looked_up_whole(database: Database) -> None:
     """After a commit that was not heard of, the positions of a whole window are asked for at once."""
     batch_id = insert_batch(database, 4)
     [lease] = claims.claim(database, claimant_for(), 4, 4)
-    answers = [JobResult(lease, place, JobOutcome.SUCCEEDED, "{}") for place in range(MANY)]
+    answers = [JobResult(lease, index, JobOutcome.SUCCEEDED, "{}") for index in range(MANY)]
     with database.write() as connection:
         kept = commit._exclude_written(connection, database.sql, batch_id, answers)
         numbers = text(f"SELECT count(*) FROM jobs WHERE position {database.sql.in_numbers}")
@@ -136,11 +136,11 @@ def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Datab
     batch_id = insert_batch(database, 8, slice_size=8)
     [lease] = claims.claim(database, claimant_for(), 8, 8)
     version = versions.register_version(database, MODEL_VERSION)
-    first = [JobResult(lease, place, JobOutcome.SUCCEEDED, "{}") for place in range(3)]
+    first = [JobResult(lease, index, JobOutcome.SUCCEEDED, "{}") for index in range(3)]
     with database.write() as connection:
         commit.commit_results(connection, commit.BatchCommit([lease], first, set(), version))
 
-    closed = close(database, lease, range(8), again=True)
+    result = close(database, lease, range(8), again=True)
 
-    assert (closed.results_written, closed.final_status) == (5, "completed")
+    assert (result.results_written, result.final_status) == (5, "completed")
     batch_rows.assert_consistent(database, batch_id)

@@ -135,20 +135,20 @@ class Mill(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, room=st.integers(1, 12), suspect=st.booleans())
     def claim(self, worker: str, room: int, suspect: bool) -> None:
-        who = claimant_for(worker, pipeline=self.pipeline)
-        for lease in claims.claim(self.database, who, room, SLICE, from_quarantine=suspect):
+        worker_id = claimant_for(worker, pipeline=self.pipeline)
+        for lease in claims.claim(self.database, worker_id, room, SLICE, from_quarantine=suspect):
             assert lease.slice_id not in self.holding, "leased to two"
             self.given.append((worker, lease))
             self.holding[lease.slice_id] = lease
 
     @rule(worker=WORKERS)
     def renew(self, worker: str) -> None:
-        mine = [lease for who, lease in self.given if who == worker]
+        own_leases = [lease for worker_id, lease in self.given if worker_id == worker]
         with self.database.write() as connection:
-            lost = claims.renew(connection, self.database.sql, mine, LEASE_SECONDS)
-        gone = {lease for lease in mine if not self.holds(lease) and lease not in self.closed}
-        assert set(lost) == gone
-        self.lapsed -= {lease.slice_id for lease in mine if self.holds(lease)}
+            lost = claims.renew(connection, self.database.sql, own_leases, LEASE_SECONDS)
+        crashed = {lease for lease in own_leases if not self.holds(lease) and lease not in self.closed}
+        assert set(lost) == crashed
+        self.lapsed -= {lease.slice_id for lease in own_leases if self.holds(lease)}
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data())
@@ -165,7 +165,7 @@ class Mill(RuleBasedStateMachine):
     @rule(worker=WORKERS, ending=ENDINGS)
     def die(self, worker: str, ending: AttemptOutcome) -> None:
         reclaim.reclaim_from_worker(self.database, worker, ending, MAX_ATTEMPTS)
-        self.lose({lease.slice_id for who, lease in self.given if who == worker and self.holds(lease)})
+        self.lose({lease.slice_id for worker_id, lease in self.given if worker_id == worker and self.holds(lease)})
 
     @precondition(lambda self: self.batches)
     @rule(data=st.data())
@@ -193,10 +193,10 @@ class Mill(RuleBasedStateMachine):
         clock_steps.reset_future_timestamps(self.database, Settings(lease_seconds=LEASE_SECONDS))
 
         with self.database.read() as connection:
-            far = text(
+            seconds = text(
                 f"SELECT count(*) FROM slices WHERE coalesce(lease_expires_at, available_at) > {sql.now_plus_seconds}"
             )
-            assert connection.scalar(far, {"seconds": LEASE_SECONDS + 1}) == 0
+            assert connection.scalar(seconds, {"seconds": LEASE_SECONDS + 1}) == 0
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data(), outcomes=OUTCOMES)
@@ -214,8 +214,8 @@ class Mill(RuleBasedStateMachine):
     def close(self, data: st.DataObject, outcomes: list[JobOutcome]) -> None:
         """As many of the slice's open jobs as there are outcomes; by whoever once held it."""
         lease = self.some_lease(data)
-        answers, left = self.answers(lease, outcomes)
-        self.write(lease, answers, finished=left == 0)
+        answers, remaining = self.answers(lease, outcomes)
+        self.write(lease, answers, finished=remaining == 0)
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data())
@@ -237,10 +237,10 @@ class Mill(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def release(self, worker: str) -> None:
-        mine = [lease for who, lease in self.given if who == worker]
+        own_leases = [lease for worker_id, lease in self.given if worker_id == worker]
         with self.database.write() as connection:
-            released = claims.release(connection, mine)
-        assert set(released) == {lease for lease in mine if self.holds(lease)}
+            released = claims.release(connection, own_leases)
+        assert set(released) == {lease for lease in own_leases if self.holds(lease)}
         self.lose({lease.slice_id for lease in released})
 
     @precondition(lambda self: self.batches)
@@ -308,16 +308,16 @@ class Mill(RuleBasedStateMachine):
         assert {name: getattr(batch, name) for name in JobOutcome} == {name: counts[name] for name in JobOutcome}
         assert sorted(row.seq for row in rows) == list(range(1, batch.last_seq + 1))
         runs = [
-            place
+            index
             for row in slices
             if row.state != "done"
-            for place in range(row.start_position, row.start_position + row.size)
+            for index in range(row.start_position, row.start_position + row.size)
         ]
         todo = set(range(batch.total)) - {row.position for row in now}
         assert len({row.position for row in now}) == len(now)
         if batch.status == BatchStatus.IN_PROGRESS:
             assert todo or batch.ingesting, "it has ended, and does not say so"
-            assert {place: runs.count(place) for place in todo} == dict.fromkeys(todo, 1)
+            assert {index: runs.count(index) for index in todo} == dict.fromkeys(todo, 1)
             if not any(key[0] == batch_id for key in self.replayed):  # that may put back what was cancelled alone
                 assert batch.max_failures is None or batch.failed <= batch.max_failures
         else:
@@ -381,8 +381,8 @@ class Mill(RuleBasedStateMachine):
     def some_lease(self, data: st.DataObject) -> Lease:
         """One that holds, or one that was lost and whose holder has not heard of it."""
         alive = list(self.holding.values())
-        gone = [lease for _, lease in self.given if not self.holds(lease)]
-        lease: Lease = data.draw(st.sampled_from([one for one in (alive, gone) if one]).flatmap(st.sampled_from))
+        crashed = [lease for _, lease in self.given if not self.holds(lease)]
+        lease: Lease = data.draw(st.sampled_from([one for one in (alive, crashed) if one]).flatmap(st.sampled_from))
         return lease
 
     def answers(self, lease: Lease, outcomes: Sequence[JobOutcome]) -> tuple[list[JobResult], int]:
@@ -399,17 +399,17 @@ class Mill(RuleBasedStateMachine):
     def write(
         self, lease: Lease, answers: list[JobResult], *, finished: bool, put_off: Sequence[DeferredSlice] = ()
     ) -> None:
-        held = self.holds(lease)
+        is_held = self.holds(lease)
         with self.database.write() as connection:
-            closed = commit.commit_results(
+            result = commit.commit_results(
                 connection,
                 commit.BatchCommit(
                     [lease], answers, {lease.slice_id} if finished else set(), self.version_id, deferred_slices=put_off
                 ),
             )
-        assert closed.results_written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
-        assert held or closed.lost_slice_ids == {lease.slice_id}
-        if held and (finished or put_off):
+        assert result.results_written == (len(answers) if is_held else 0), "a write counts exactly when the lease holds"
+        assert is_held or result.lost_slice_ids == {lease.slice_id}
+        if is_held and (finished or put_off):
             self.lose({lease.slice_id})
             self.closed |= {lease} if finished else set()
 

@@ -1,13 +1,18 @@
 """Termination on both databases: cancelled, expired, past the failure limit. Each unanswered job is closed once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from models import holders
 from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
+from models.holders import HolderId
 from models.lifecycle import termination
 from models.states import BatchStatus, JobOutcome, Termination
+from producer.batches import views
 from producer.batches.cancel import cancel
 from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.factories.batch_rows import (
@@ -35,16 +40,16 @@ def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> l
 
 
 def answer(
-    database: Database, lease: Lease, *places: int, status: JobOutcome = JobOutcome.SUCCEEDED
+    database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED
 ) -> commit.CommitResult:
     """Write these jobs of a slice, or all of it."""
-    written = [
-        JobResult(lease, lease.start_position + place, status, output="{}") for place in places or range(lease.size)
+    results = [
+        JobResult(lease, lease.start_position + index, status, output="{}") for index in indexes or range(lease.size)
     ]
-    finished = set() if places else {lease.slice_id}
+    finished = set() if indexes else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, commit.BatchCommit([lease], written, finished, version_id))
+        return commit.commit_results(connection, commit.BatchCommit([lease], results, finished, version_id))
 
 
 class TestCancel:
@@ -53,10 +58,10 @@ class TestCancel:
         first = take(database, room=1)[0]
         answer(database, first, 0, 2)
 
-        seen = cancel(database, batch_id)
+        statuses = cancel(database, batch_id)
 
-        assert seen.status is BatchStatus.CANCELLED
-        assert (seen.counts.succeeded, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
+        assert statuses.status is BatchStatus.CANCELLED
+        assert (statuses.counts.succeeded, statuses.counts.cancelled, statuses.counts.unanswered) == (2, 8, 0)
         rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "cancelled", "succeeded"] + ["cancelled"] * 7
         assert {row.error_code for row in rows if row.status == "cancelled"} == {"cancelled"}
@@ -130,12 +135,12 @@ class TestCancel:
             def write(leases: list[Lease] = leases) -> int:
                 return sum(answer(database, lease).results_written for lease in leases)
 
-            written, seen = run_concurrently(write, lambda batch_id=batch_id: cancel_if_open(database, batch_id))
+            results, statuses = run_concurrently(write, lambda batch_id=batch_id: cancel_if_open(database, batch_id))
 
             row = get_batch(database, batch_id)
-            assert row.succeeded == written
+            assert row.succeeded == results
             assert row.succeeded + row.cancelled == 12
-            assert row.status == ("cancelled" if seen else "completed")
+            assert row.status == ("cancelled" if statuses else "completed")
             assert_consistent(database, batch_id)
 
     def test_of_what_has_ended_is_refused(self, database: Database) -> None:
@@ -164,12 +169,12 @@ class TestCancel:
 def test_of_one_that_is_read_in_with_failed_rows_counts_them(database: Database) -> None:
     batch_id = insert_batch(database, 6, status="validating", total=0)
     with database.write() as connection:
-        rows = [(batch_id, place, seq, "failed", "invalid_text", "line 1", False, 0) for seq, place in ((1, 2), (2, 4))]
+        rows = [(batch_id, index, seq, "failed", "invalid_text", "line 1", False, 0) for seq, index in ((1, 2), (2, 4))]
         insert_rows(connection, "results", FAILURE_COLUMNS, rows)
 
-    seen = cancel(database, batch_id)
+    statuses = cancel(database, batch_id)
 
-    assert (seen.counts.total, seen.counts.failed, seen.counts.cancelled) == (6, 2, 4)
+    assert (statuses.counts.total, statuses.counts.failed, statuses.counts.cancelled) == (6, 2, 4)
     assert_consistent(database, batch_id)
 
 
@@ -222,9 +227,9 @@ class TestErrorBudget:
         answer(database, first, 0, 1, status=JobOutcome.FAILED)
         assert get_batch(database, batch_id).status == "in_progress", "two are allowed"
 
-        closed = answer(database, second, 0, status=JobOutcome.FAILED)
+        closed_jobs = answer(database, second, 0, status=JobOutcome.FAILED)
 
-        assert closed.final_status == "failed"
+        assert closed_jobs.final_status == "failed"
         row = get_batch(database, batch_id)
         assert (row.status, row.failed, row.cancelled, row.error_code) == ("failed", 3, 9, "too_many_failures")
         assert "3 jobs failed, more than the 2" in row.error_message
@@ -237,9 +242,9 @@ class TestErrorBudget:
     def test_that_is_spent_by_the_last_jobs_fails_the_batch(self, database: Database) -> None:
         batch_id = insert_batch(database, 4, max_failures=3)
 
-        closed = answer(database, take(database)[0], status=JobOutcome.FAILED)
+        closed_jobs = answer(database, take(database)[0], status=JobOutcome.FAILED)
 
-        assert closed.final_status == "failed"
+        assert closed_jobs.final_status == "failed"
         assert get_batch(database, batch_id).error_code == "too_many_failures"
         assert_consistent(database, batch_id)
 
@@ -252,6 +257,25 @@ class TestErrorBudget:
 
 
 class TestAbandoned:
+    def test_a_batch_that_no_process_can_accept_is_deleted_at_once(self, database: Database) -> None:
+        ours = HolderId.parse(holders.new_holder_id())
+        assert ours is not None
+        exited = str(replace(ours, start_time="1"))  # another process has our id by now
+        fields: dict[str, Any] = {"status": "validating", "total": 0, "holder_heartbeat_at": datetime.now(UTC)}
+        orphan = insert_batch(database, 6, holder_id=exited, **fields)
+        others = [
+            insert_batch(database, 2, holder_id=holders.new_holder_id(), **fields),
+            insert_batch(database, 2, holder_id="elsewhere:b:n:1:1:x", **fields),
+            insert_batch(database, 2, holder_id=exited, idempotency_key="k", **fields),
+            insert_batch(database, 2, **fields),
+            insert_batch(database, 2, holder_id=exited),
+        ]
+
+        assert tasks.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
+        assert orphan in tasks.delete_old_batches(database, None)
+
+        assert {view.id for view in views.list_batches(database, 100)} == set(others)
+
     def test_submits_end_when_nothing_was_heard_for_long(self, database: Database) -> None:
         silent = datetime.now(UTC) - timedelta(hours=2)
         old = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=silent)

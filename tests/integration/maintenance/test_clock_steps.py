@@ -49,17 +49,17 @@ def seconds_ahead(database: Database, table: str, column: str) -> float:
     return ahead
 
 
-def taken_back(database: Database) -> str:
+def reset_timestamps(database: Database) -> str:
     return clock_steps.reset_future_timestamps(database, Settings(lease_seconds=LEASE_SECONDS))
 
 
 def insert_run(database: Database) -> None:
-    moment = "2026-01-01 00:00:00"
+    time = "2026-01-01 00:00:00"
     execute(
         database,
         "INSERT INTO schedules (name, definition, from_config, evaluated_until) VALUES ('s', '{}', :no, :at)",
         no=False,
-        at=moment,
+        at=time,
     )
     execute(
         database,
@@ -67,24 +67,24 @@ def insert_run(database: Database) -> None:
         "holder_id) "
         "VALUES ('s', :at, 'cron', 'running', '{}', :no, :at, :at, 'somebody')",
         no=False,
-        at=moment,
+        at=time,
     )
 
 
 class TestDuties:
     def test_come_at_once(self, database: Database, step: float) -> None:
         ran: list[int] = []
-        mine = MaintenanceLoop(
+        loop = MaintenanceLoop(
             database,
             [MaintenanceTask("sweep", 2.0, lambda: ran.append(1) or "", "sweep.done")],
             "me",
             reclaim_grace_seconds=1.0,
         )
-        mine.run_once(0.0)
+        loop.run_once(0.0)
         put_ahead(database, "maintenance_tasks", "next_run_at", step + 2.0)
 
-        mine.run_once(2.0)
-        mine.run_once(4.0)
+        loop.run_once(2.0)
+        loop.run_once(4.0)
 
         assert len(ran) == 2, "once after the step, and not again before its next turn"
 
@@ -98,34 +98,34 @@ class TestDuties:
 class TestLeases:
     def test_of_who_lives_are_renewed_and_others_run_out(self, database: Database, step: float) -> None:
         batch_id = insert_batch(database, 8)
-        alive, dead = claims.claim(database, claimant_for(), 8, 4)
+        alive, expired = claims.claim(database, claimant_for(), 8, 4)
         put_ahead(database, "slices", "lease_expires_at", step + LEASE_SECONDS)
 
-        said = taken_back(database)
+        summary = reset_timestamps(database)
         with database.write() as connection:
             assert claims.renew(connection, database.sql, [alive], LEASE_SECONDS + 5) == []
         ahead = {row.id: row.lease_expires_at for row in batch_rows.get_slices(database, batch_id)}
 
-        assert "2 leases" in said
-        assert ahead[dead.slice_id] < ahead[alive.slice_id]
+        assert "2 leases" in summary
+        assert ahead[expired.slice_id] < ahead[alive.slice_id]
         with database.read() as connection:
             late = text(f"SELECT count(*) FROM slices WHERE lease_expires_at > {database.sql.now_plus_seconds}")
             assert connection.scalar(late, {"seconds": MINUTE}) == 0
         assert not reclaim.reclaim_expired(database, 3), "nobody was taken for dead"
-        assert taken_back(database) == ""
+        assert reset_timestamps(database) == ""
 
     def test_that_are_as_they_should_be_stay(self, database: Database) -> None:
         insert_batch(database, 4)
         claims.claim(database, claimant_for(lease_seconds=1.9 * LEASE_SECONDS), 4, 4)
 
-        assert taken_back(database) == ""
+        assert reset_timestamps(database) == ""
 
     def test_are_not_waited_for_by_a_batch_that_somebody_ends(self, database: Database, step: float) -> None:
         batch_id = insert_batch(database, 4)
         claims.claim(database, claimant_for(), 4, 4)
         put_ahead(database, "slices", "lease_expires_at", step)
 
-        taken_back(database)
+        reset_timestamps(database)
 
         batch_rows.assert_consistent(database, batch_id)
 
@@ -134,7 +134,7 @@ def test_a_backoff_ends_within_a_minute(database: Database, step: float) -> None
     insert_batch(database, 4)
     put_ahead(database, "slices", "available_at", step + 10.0)
 
-    assert "1 backoffs" in taken_back(database)
+    assert "1 backoffs" in reset_timestamps(database)
 
     assert seconds_ahead(database, "slices", "available_at") <= MINUTE
 
@@ -143,7 +143,7 @@ def test_a_run_whose_holder_died_is_free_within_a_minute(database: Database, ste
     insert_run(database)
     put_ahead(database, "runs", "held_until", step + 15.0)
 
-    assert "1 runs.held_until" in taken_back(database)
+    assert "1 runs.held_until" in reset_timestamps(database)
 
     assert seconds_ahead(database, "runs", "held_until") <= MINUTE
 
@@ -156,7 +156,7 @@ def test_a_source_that_was_late_is_looked_at_at_once(database: Database, step: f
         "a simulated clock is another"
     )
 
-    assert "1 runs.next_check_at" in taken_back(database)
+    assert "1 runs.next_check_at" in reset_timestamps(database)
 
     assert seconds_ahead(database, "runs", "next_check_at") <= 0
 
@@ -185,7 +185,7 @@ class TestWorkers:
     def test_age_again_from_the_step_on(self, database: Database, step: float) -> None:
         put_ahead(database, "workers", "heartbeat_at", step)
 
-        taken_back(database)
+        reset_timestamps(database)
 
         assert seconds_ahead(database, "workers", "heartbeat_at") <= 0
 
@@ -217,7 +217,7 @@ class TestSubmitters:
     def test_age_again_from_the_step_on(self, database: Database, batch_id: str, step: float, column: str) -> None:
         put_ahead(database, "batches", column, step)
 
-        taken_back(database)
+        reset_timestamps(database)
 
         assert seconds_ahead(database, "batches", "holder_heartbeat_at") <= 0
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
@@ -228,6 +228,6 @@ def test_deadlines_stay_where_they_are(database: Database, step: float) -> None:
     insert_batch(database, 4)
     put_ahead(database, "batches", "expires_at", step)
 
-    assert taken_back(database) == ""
+    assert reset_timestamps(database) == ""
 
     assert seconds_ahead(database, "batches", "expires_at") > step - MINUTE

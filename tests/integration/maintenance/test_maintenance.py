@@ -22,11 +22,11 @@ HOUR = 3600.0
 PAST = "UPDATE maintenance_tasks SET next_run_at = '2026-01-01 00:00:00'"
 
 
-def one(
-    database: Database, run: Any, who: str = "worker-1", seconds: float = HOUR, name: str = "sweep"
+def make_loop(
+    database: Database, run: Any, holder_id: str = "worker-1", seconds: float = HOUR, name: str = "sweep"
 ) -> MaintenanceLoop:
     return MaintenanceLoop(
-        database, [MaintenanceTask(name, seconds, run, "sweep.done")], who, reclaim_grace_seconds=5.0
+        database, [MaintenanceTask(name, seconds, run, "sweep.done")], holder_id, reclaim_grace_seconds=5.0
     )
 
 
@@ -38,46 +38,48 @@ def row(database: Database, name: str = "sweep") -> Any:
 class TestTurns:
     def test_of_many_at_once_one_does_it(self, database: Database) -> None:
         done: list[str] = []
-        many = [one(database, lambda who=f"worker-{n}": done.append(who) or "", f"worker-{n}") for n in range(6)]
+        loops = [
+            make_loop(database, lambda name=f"worker-{n}": done.append(name) or "", f"worker-{n}") for n in range(6)
+        ]
 
-        run_concurrently(*[lambda each=each: each.run_once(0.0) for each in many])
+        run_concurrently(*[lambda loop=loop: loop.run_once(0.0) for loop in loops])
 
         assert len(done) == 1
         assert row(database).last_run_by == done[0]
 
     def test_come_again_after_the_interval(self, database: Database) -> None:
         done: list[int] = []
-        mine, yours = (one(database, lambda: done.append(1) or "") for _ in range(2))
-        mine.run_once(0.0)
-        yours.run_once(HOUR + 1)
+        loop, other_loop = (make_loop(database, lambda: done.append(1) or "") for _ in range(2))
+        loop.run_once(0.0)
+        other_loop.run_once(HOUR + 1)
         assert len(done) == 1, "its own clock says so, but not the database's"
 
         execute(database, "UPDATE maintenance_tasks SET next_run_at = last_run_at")
-        yours.run_once(2 * HOUR + 2)
+        other_loop.run_once(2 * HOUR + 2)
 
         assert len(done) == 2
 
     def test_of_one_that_died_half_way_are_somebody_else_s(self, database: Database) -> None:
         done: list[int] = []
 
-        def die() -> str:
+        def crash() -> str:
             raise SystemExit
 
         with pytest.raises(SystemExit):
-            one(database, die).run_once(0.0)
+            make_loop(database, crash).run_once(0.0)
         execute(database, "UPDATE maintenance_tasks SET next_run_at = last_run_at")
-        one(database, lambda: done.append(1) or "", "worker-2").run_once(0.0)
+        make_loop(database, lambda: done.append(1) or "", "worker-2").run_once(0.0)
 
         assert done == [1]
 
     def test_tell_what_they_did(self, database: Database) -> None:
-        one(database, lambda: "queued three slices").run_once(0.0)
+        make_loop(database, lambda: "queued three slices").run_once(0.0)
 
         assert row(database).last_effect == "queued three slices"
         assert row(database).last_effect_at is not None
 
     def test_with_nothing_to_do_tell_nothing(self, database: Database) -> None:
-        one(database, lambda: "").run_once(0.0)
+        make_loop(database, lambda: "").run_once(0.0)
 
         assert (row(database).last_effect, row(database).last_run_by) == (None, "worker-1")
 
@@ -85,22 +87,24 @@ class TestTurns:
 class TestReclaiming:
     def test_waits_a_moment_after_an_outage(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         insert_batch(database, 4)
-        [lapsed] = claims.claim(database, claimant_for("worker-2"), 1, 4)
-        expire_leases(database, lapsed)
-        chores = one(database, lambda: tasks.reclaim_expired_leases(database, 3), seconds=1.0, name=tasks.RECLAIM_TASK)
+        [expired] = claims.claim(database, claimant_for("worker-2"), 1, 4)
+        expire_leases(database, expired)
+        loop = make_loop(
+            database, lambda: tasks.reclaim_expired_leases(database, 3), seconds=1.0, name=tasks.RECLAIM_TASK
+        )
 
-        def away() -> Any:
+        def fail_unreachable() -> Any:
             raise Unreachable("away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(database, "write", away)
+            patch.setattr(database, "write", fail_unreachable)
             with pytest.raises(Unreachable):
-                chores.run_once(100.0)
-        chores.run_once(104.9)
-        assert get_slice(database, lapsed).state == "leased", "its holder may be as alive as we are"
+                loop.run_once(100.0)
+        loop.run_once(104.9)
+        assert get_slice(database, expired).state == "leased", "its holder may be as alive as we are"
 
-        chores.run_once(105.0)
-        assert get_slice(database, lapsed).state == "queued"
+        loop.run_once(105.0)
+        assert get_slice(database, expired).state == "queued"
 
 
 class TestBells:
@@ -158,7 +162,7 @@ class TestADefect:
         def fails() -> str:
             raise KeyError("a secret")
 
-        both = MaintenanceLoop(
+        loop = MaintenanceLoop(
             database,
             [
                 MaintenanceTask("ails", HOUR, fails, "ails.done"),
@@ -170,7 +174,7 @@ class TestADefect:
 
         with capture_logs() as logs:
             for turn in range(3):
-                both.run_once(turn * (HOUR + 1))
+                loop.run_once(turn * (HOUR + 1))
                 execute(database, "UPDATE maintenance_tasks SET next_run_at = last_run_at")
 
         assert len(done) == 3
@@ -186,15 +190,15 @@ class TestADefect:
     def test_that_has_passed_is_no_problem_any_more(self, database: Database) -> None:
         outcomes: list[Exception | str] = [KeyError(), ""]
 
-        def turn() -> str:
+        def run() -> str:
             if isinstance(outcome := outcomes.pop(0), Exception):
                 raise outcome
             return outcome
 
-        mine = one(database, turn)
-        mine.run_once(0.0)
+        loop = make_loop(database, run)
+        loop.run_once(0.0)
         execute(database, "UPDATE maintenance_tasks SET next_run_at = last_run_at")
-        mine.run_once(HOUR + 1)
+        loop.run_once(HOUR + 1)
 
         [view] = database_stats.list_maintenance_tasks(database)
         assert (view.last_failure, view.failures_in_a_row) == ("KeyError", 0)
@@ -222,16 +226,28 @@ class TestADefect:
             raise KeyError
 
         for number in range(3):
-            one(database, fail, f"worker-{number}").run_once(0.0)
+            make_loop(database, fail, f"worker-{number}").run_once(0.0)
             execute(database, PAST)
 
         assert row(database).failures_in_a_row == 3
+
+    def test_is_put_off_for_every_process(self, database: Database) -> None:
+        runs: list[int] = []
+
+        def fail() -> str:
+            runs.append(1)
+            raise KeyError
+
+        for number in range(3):
+            make_loop(database, fail, f"worker-{number}", seconds=1.0).run_once(0.0)
+
+        assert len(runs) == 1
 
     def test_is_what_an_always_locked_row_becomes(self, database: Database) -> None:
         def block() -> str:
             raise LockTimeout("a row is locked")
 
-        loop = one(database, block, seconds=1.0)
+        loop = make_loop(database, block, seconds=1.0)
         for turn in range(MAX_BLOCKED_RUNS + 1):
             loop.run_once(float(turn))
             execute(database, PAST)

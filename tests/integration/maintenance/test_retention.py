@@ -33,16 +33,16 @@ def run(*arguments: str) -> Result:
 def ended(database: Database, jobs: int = 5, days: float = 0.0, status: BatchStatus = BatchStatus.COMPLETED) -> str:
     """A batch that ended so long ago, by the database's clock."""
     batch_id = insert_batch(database, jobs)
-    fake_worker.write_results(database, batch_id, [(place, GOOD if place else "empty_text") for place in range(jobs)])
+    fake_worker.write_results(database, batch_id, [(index, GOOD if index else "empty_text") for index in range(jobs)])
     fake_worker.end_batch(database, batch_id, status)
-    moment = database.sql.now_plus_seconds
+    time = database.sql.now_plus_seconds
     execute(
-        database, f"UPDATE batches SET {status.value}_at = {moment} WHERE id = :id", id=batch_id, seconds=-days * DAYS
+        database, f"UPDATE batches SET {status.value}_at = {time} WHERE id = :id", id=batch_id, seconds=-days * DAYS
     )
     return batch_id
 
 
-def left(database: Database, batch_id: str) -> dict[str, int]:
+def remaining_rows(database: Database, batch_id: str) -> dict[str, int]:
     with database.read() as connection:
         counts = {
             table: connection.scalar(text(f"SELECT count(*) FROM {table} WHERE batch_id = :id"), {"id": batch_id})
@@ -69,9 +69,9 @@ class TestDeleting:
 
         delete.delete(database, batch_id)
 
-        assert left(database, batch_id) == {}
+        assert remaining_rows(database, batch_id) == {}
         assert ids(database) == {other}
-        assert left(database, other) == {"jobs": 5, "results": 5, "slices": 2}
+        assert remaining_rows(database, other) == {"jobs": 5, "results": 5, "slices": 2}
 
     def test_an_open_one_is_refused(self, database: Database) -> None:
         for status in (BatchStatus.IN_PROGRESS, BatchStatus.VALIDATING, BatchStatus.CANCELLING):
@@ -80,7 +80,7 @@ class TestDeleting:
             with pytest.raises(UsageError, match=f"is {status.value}; .* --cancel"):
                 delete.delete(database, batch_id)
 
-            assert left(database, batch_id)["jobs"] == 3
+            assert remaining_rows(database, batch_id)["jobs"] == 3
 
     def test_unless_it_is_to_be_cancelled(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
@@ -88,7 +88,7 @@ class TestDeleting:
         delete.delete(database, batch_id, cancel=True)
 
         assert ids(database) == set()
-        assert left(database, batch_id) == {}
+        assert remaining_rows(database, batch_id) == {}
 
     def test_what_was_broken_off_is_gone_on_with(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retention, "CHUNK_JOBS", 2)
@@ -98,7 +98,7 @@ class TestDeleting:
         assert get_batch(database, batch_id).idempotency_key is None
         assert not retention.finish_deletion(database, batch_id, max_chunks=1)
 
-        assert left(database, batch_id)["results"] == 3
+        assert remaining_rows(database, batch_id)["results"] == 3
         assert auditor.audit_batch(database, batch_id, LEASE_SECONDS).is_sound, "half of it is not a loss"
         with pytest.raises(UsageError):
             retry.retry_jobs(database, batch_id, RetrySelection(), 4)
@@ -149,8 +149,8 @@ class TestPruning:
         assert result.stderr == "4 batches with 20 jobs deleted\n"
         assert all(batch_id in result.stdout for batch_id in old)
         assert ids(database) == {young, running}
-        assert [left(database, batch_id) for batch_id in old] == [{}] * 4
-        assert left(database, young) == {"jobs": 5, "results": 5, "slices": 2}
+        assert [remaining_rows(database, batch_id) for batch_id in old] == [{}] * 4
+        assert remaining_rows(database, young) == {"jobs": 5, "results": 5, "slices": 2}
 
     def test_one_that_a_replay_opened_again_stays(self, database: Database) -> None:
         batch_id = ended(database, days=31)
@@ -178,13 +178,13 @@ class TestPruning:
         assert [each["id"] for each in document["data"]] == [batch_id]
         assert document["deleted"] is False
         assert "1 batch with 5 jobs would be deleted" in run("prune", "--older-than", "30d", "--dry-run").stderr
-        assert left(database, batch_id) == {"jobs": 5, "results": 5, "slices": 2}
+        assert remaining_rows(database, batch_id) == {"jobs": 5, "results": 5, "slices": 2}
 
     def test_pages_make_up_the_whole(self, database: Database) -> None:
-        many = {ended(database, jobs=1, days=2) for _ in range(5)}
+        batch_ids = {ended(database, jobs=1, days=2) for _ in range(5)}
 
-        for most in (1, 2, 5, 6):
-            assert {each.id for each in retention.old_batches(database, DAYS, most)} == many
+        for max_rows in (1, 2, 5, 6):
+            assert {each.id for each in retention.old_batches(database, DAYS, max_rows)} == batch_ids
 
     @pytest.mark.parametrize("arguments", [[], ["--older-than", "soon"], ["--older-than", "9999d"]])
     def test_what_is_old_must_be_said(self, arguments: list[str]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, text
 
 from models.db import Database, insert_rows
 from models.lifecycle import termination
+from models.settings import Settings
 from producer.batches import progress, views
 from producer.results import pages
 from tests import fake_worker
@@ -21,6 +22,7 @@ from tests.servers import PostgresDatabases
 from worker.leasing import backlog, claims
 from worker.leasing.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
+from worker.maintenance import tasks
 
 JOBS = 60_000
 SLICE_JOBS = 1_000
@@ -106,6 +108,12 @@ def outcomes(batch_id: str, jobs: int, version: int) -> Iterator[tuple[Any, ...]
 
 
 @contextmanager
+def write_statement(database: Database, *, read_only: bool = True) -> Iterator[Connection]:
+    with database.write() as connection:
+        yield connection
+
+
+@contextmanager
 def most_read(database: Database, most: int) -> Iterator[None]:
     """No statement within may have PostgreSQL look at more blocks."""
     before: list[int] = []
@@ -129,8 +137,9 @@ def most_read(database: Database, most: int) -> Iterator[None]:
 
 
 @pytest.fixture(params=["auto", "force_generic_plan"])
-def planned(database: Database, request: pytest.FixtureRequest) -> Database:
+def planned(database: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Statements are planned with their values, or once for all values as psycopg has it after some turns."""
+    monkeypatch.setattr(Database, "statement", write_statement)  # blocks are counted for each transaction
     with database.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.prepare_threshold = 5 if request.param == "auto" else 0
@@ -164,9 +173,10 @@ def test_a_status_reads_next_to_nothing(planned: Database) -> None:
         example = pages.first_output(planned, LARGE)
         with planned.read() as connection:
             last = connection.scalar(text(progress.SELECT_LAST_SEQ), {"batch_id": LARGE})
-            holders = connection.execute(text(progress.SELECT_ACTIVE_WORKERS), {"batch_id": LARGE}).all()
+            workers = text(progress.SELECT_ACTIVE_WORKERS.format(now=planned.sql.now))
+            active = connection.execute(workers, {"batch_id": LARGE}).all()
 
-    assert (batch.counts.ended, batch.device, example, last, holders) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
+    assert (batch.counts.ended, batch.device, example, last, active) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
 
 
 def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -> None:
@@ -189,6 +199,21 @@ def test_a_claim_reads_what_it_takes(planned: Database) -> None:
         assert [row.pipeline for row in backlog.select_claimable_work(planned, [PIPELINE])] == [PIPELINE]
 
 
+def test_maintenance_without_work_reads_next_to_nothing(planned: Database) -> None:
+    """Beside many slices that other processes hold or that are queued."""
+    who = Claimant("worker-1", PIPELINE, "sentiment-analysis", "made", "abc", 60.0)
+    fill_small(planned)
+    assert len(claims.claim(planned, who, 4096, SLICE_JOBS)) == MAX_SLICES
+    frequent = [task for task in tasks.default_tasks(planned, Settings()) if task.interval_seconds < 15]
+
+    has_work = {}
+    with planned.read() as connection, most_read(planned, MOST_OF_A_LOOK):
+        for task in frequent:
+            has_work[task.name] = connection.scalar(text(f"SELECT {task.has_work}"))
+
+    assert [name for name, answer in has_work.items() if answer] == ["wakeups"]
+
+
 def fill_small(database: Database) -> None:
     """More batches of one job, behind those of a test before; nobody has them yet."""
     with database.write() as connection:
@@ -198,13 +223,16 @@ def fill_small(database: Database) -> None:
             connection,
             "batches",
             BATCH_COLUMNS,
-            ((each, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1) for each in ids),
+            (
+                (batch_id, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1)
+                for batch_id in ids
+            ),
         )
         insert_rows(
             connection,
             "slices",
             ("batch_id", "start_position", "size", "state"),
-            ((each, 0, 1, "queued") for each in ids),
+            ((batch_id, 0, 1, "queued") for batch_id in ids),
         )
 
 

@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 import batchmill
 from models import schema
@@ -64,6 +65,22 @@ def upgraded(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+INSERT_BATCH = """
+INSERT INTO batches (id, pipeline, task, model, parameters, metadata, status)
+VALUES ('b', 'p', 't', 'm', '{}', '{}', 'completed')
+"""
+INSERT_OLD_JOB = (
+    "INSERT INTO jobs (batch_id, position, custom_id, input) VALUES ('b', :position, :custom_id, :document)"
+)
+INSERT_JOB = """
+INSERT INTO jobs (batch_id, position, custom_id, input, invalid) VALUES ('b', :position, 'a', '{}', :invalid)
+"""
+INSERT_OLD_FAILURE = """
+INSERT INTO results (batch_id, position, seq, status, error_code, truncated, attempts, slice_id, finished_at)
+VALUES ('b', :position, :position, 'failed', 'empty_text', false, 0, :slice_id, '2026-01-01 00:00:00')
+"""
 
 
 def alembic(database: Database, connection: object) -> Config:
@@ -267,6 +284,30 @@ class TestMigrations:
             context = MigrationContext.configure(connection, opts=opts)
 
             assert compare_metadata(context, METADATA) == []
+
+    def test_mark_the_invalid_rows_of_older_batches(self, empty: Database) -> None:
+        with empty.engine.begin() as connection:
+            command.upgrade(alembic(empty, connection), "0002")
+            connection.execute(text(INSERT_BATCH))
+            for position, document, custom_id in ((0, '{"text":"a"}', "a"), (1, "{}", "b"), (2, "{}", None)):
+                values = {"position": position, "document": document, "custom_id": custom_id}
+                connection.execute(text(INSERT_OLD_JOB), values)
+            for position, slice_id in ((0, 1), (1, None)):
+                connection.execute(text(INSERT_OLD_FAILURE), {"position": position, "slice_id": slice_id})
+
+        schema.upgrade(empty.url)
+
+        with empty.read() as connection:
+            assert connection.scalars(text("SELECT position FROM jobs WHERE invalid")).all() == [1]
+
+    def test_let_only_invalid_rows_repeat_an_id(self, upgraded: Database) -> None:
+        with upgraded.write() as connection:
+            connection.execute(text(INSERT_BATCH))
+            for position, invalid in ((0, False), (1, True), (2, True)):
+                connection.execute(text(INSERT_JOB), {"position": position, "invalid": invalid})
+
+        with pytest.raises(IntegrityError), upgraded.write() as connection:
+            connection.execute(text(INSERT_JOB), {"position": 3, "invalid": False})
 
     def test_delete_a_batch_with_all_that_is_of_it(self, upgraded: Database) -> None:
         batch_id = insert_batch(upgraded, 5)

@@ -16,7 +16,7 @@ from models.errors import BatchmillError, SettingsError, Unreachable
 from models.privacy import private_files
 
 ROOT = Path(batchmill.__file__).parent
-COMMANDS = (["ls"], ["submit", "in.txt", "-p", "sample-sentiment-analysis"], ["up"], ["maintain"], ["db", "upgrade"])
+COMMANDS = (["ls"], ["submit", "in.jsonl", "-p", "sample-sentiment-analysis"], ["up"], ["maintain"], ["db", "upgrade"])
 
 # Runs the commands in a mount namespace of its own, where a folder is read-only.
 RUN_ALL = f"""
@@ -44,7 +44,7 @@ def run_read_only(folder: Path, home: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["existing", "missing"])
 def test_every_command_names_a_read_only_home(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "in.txt").write_text("a text\n")
+    (tmp_path / "in.jsonl").write_text('"a text"\n')
     (folder := tmp_path / "disk").mkdir()
     home = folder / "home"
     if kind == "existing":

@@ -38,16 +38,16 @@ def holdings() -> HeldLeases:
 @pytest.fixture
 def make(database: Database, holdings: HeldLeases) -> Iterator[Callable[..., Heartbeat]]:
     """Makes heartbeats, and stops the ones that were started."""
-    made: list[Heartbeat] = []
+    heartbeats: list[Heartbeat] = []
 
-    def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
-        named = {"lease_seconds": LEASE_SECONDS, "heartbeat_seconds": BEAT, **other}
-        made.append(Heartbeat(database, holdings, {"reviews": "hash"}, **named))
-        made[-1].record_ready(claimant_for(worker_id), "cpu")
-        return made[-1]
+    def make(worker_id: str = "worker-1", **options: Any) -> Heartbeat:
+        fields = {"lease_seconds": LEASE_SECONDS, "heartbeat_seconds": BEAT, **options}
+        heartbeats.append(Heartbeat(database, holdings, {"reviews": "hash"}, **fields))
+        heartbeats[-1].record_ready(claimant_for(worker_id), "cpu")
+        return heartbeats[-1]
 
     yield make
-    for heartbeat in made:
+    for heartbeat in heartbeats:
         if heartbeat._thread.is_alive():
             heartbeat.stop()
 
@@ -58,7 +58,7 @@ def heartbeat(make: Callable[..., Heartbeat]) -> Heartbeat:
     return make()
 
 
-def away() -> Any:
+def fail_unreachable() -> Any:
     raise Unreachable("the database is away")
 
 
@@ -67,9 +67,9 @@ def workers(database: Database) -> list[Any]:
         return list(connection.execute(select(Worker.__table__).order_by(Worker.id)))
 
 
-def set_heartbeat(database: Database, worker_id: str, moment: datetime) -> None:
+def set_heartbeat(database: Database, worker_id: str, time: datetime) -> None:
     with database.write() as connection:
-        connection.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=moment))
+        connection.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=time))
 
 
 def hold(database: Database, holdings: HeldLeases) -> list[Lease]:
@@ -181,7 +181,7 @@ class TestLoop:
 
         def count_and_be_away() -> Any:
             outages.append(1)
-            away()
+            fail_unreachable()
 
         heartbeat.start()
         with monkeypatch.context() as patch:
@@ -200,7 +200,7 @@ class TestLoop:
         heartbeat.start()
 
         with monkeypatch.context() as patch:
-            patch.setattr(database, "write", away)
+            patch.setattr(database, "write", fail_unreachable)
             heartbeat.stop()
 
         assert not heartbeat._thread.is_alive()
@@ -208,12 +208,12 @@ class TestLoop:
 
     def test_tells_of_a_refusal_once_it_is_refused(self, database: Database, make: Callable[..., Heartbeat]) -> None:
         """Such as where its table is another by now: leases can't be renewed any more."""
-        told: list[DatabaseRefused] = []
-        heartbeat = make(on_refusal=told.append)
+        refusals: list[DatabaseRefused] = []
+        heartbeat = make(on_refusal=refusals.append)
         execute(database, "ALTER TABLE workers RENAME COLUMN heartbeat_at TO beat_at")
 
         heartbeat.start()
 
-        wait_until(lambda: told, "a refusal")
+        wait_until(lambda: refusals, "a refusal")
         heartbeat._stopping.set()
-        assert "heartbeat_at" in str(told[0])
+        assert "heartbeat_at" in str(refusals[0])

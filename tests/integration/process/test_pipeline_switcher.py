@@ -155,7 +155,7 @@ def test_every_pipeline_s_backlog_is_worked_through_with_its_own_model(
     for name, batch_id in ids.items():
         assert_consistent(process.database, batch_id)
         assert get_batch(process.database, batch_id).model == f"made/{name}"
-        assert set(process.adapters[name].computed) == {(batch_id, place) for place in range(10)}
+        assert set(process.adapters[name].computed) == {(batch_id, index) for index in range(10)}
     assert sorted(process.loads) == sorted(NAMES)
 
 
@@ -294,8 +294,8 @@ def test_a_pipeline_over_which_a_process_before_ended_comes_last(
     start_process: Callable[..., SwitchingProcess],
 ) -> None:
     process = start_process()
-    place = failing.LoadLocation("worker-1#1", "host", "cpu")
-    failing.record(process.database, place, "first", "made/first", LoadFailed("it ended"), 60.0)
+    index = failing.LoadLocation("worker-1#1", "host", "cpu")
+    failing.record(process.database, index, "first", "made/first", LoadFailed("it ended"), 60.0)
     waiting = submit(process, "first")
 
     process.switcher.start()

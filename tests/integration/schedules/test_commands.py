@@ -147,6 +147,14 @@ def test_it_rests_and_goes_on_and_is_taken_away() -> None:
     assert document("ls")["data"] == []
 
 
+def test_one_created_again_by_hand_says_where_it_reads_on(harness: ScheduleHarness) -> None:
+    run("create", "nightly", *USUAL)
+    harness.execute("UPDATE schedules SET watermark = '2026-03-01 01:00:00+00:00'")
+    run("delete", "nightly")
+
+    assert "reads on from Sun 2026-03-01 02:00 CET" in run("create", "nightly", *USUAL).stderr
+
+
 def test_backfill_says_what_will_run() -> None:
     run("create", "nightly", *USUAL)
     span = ("backfill", "nightly", "--from", "2026-02-27T00:00Z", "--to")

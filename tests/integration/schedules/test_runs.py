@@ -444,6 +444,18 @@ class TestDeclared:
         assert [harness.input_ids(run) for run in harness.runs()] == [["1"], ["2"]]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
 
+    def test_an_unreadable_definition_can_be_replaced_and_declared_again(self, harness: ScheduleHarness) -> None:
+        definition = harness.create_schedule()
+        spoil = 'UPDATE schedules SET definition = \'{"of": "an earlier version"}\''
+        now = utc("03-02 03:00")
+
+        harness.execute(spoil)
+        assert registry.sync(harness.database, {"nightly": definition}, now).changed == ("nightly",)
+        harness.execute(spoil)
+        registry.delete(harness.database, "nightly", now)
+        assert registry.sync(harness.database, {"nightly": definition}, now).restored == ("nightly",)
+        assert registry.get(harness.database, "nightly").definition == definition
+
     def test_one_that_was_purged_starts_over(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
         harness.run_schedule(utc("03-02 02:00"))
@@ -550,7 +562,7 @@ class TestTheTable:
         harness.run_schedule(utc("03-03 02:00"), {"label": "POSITIVE", "score": 0.8})
 
         [row] = harness.query("SELECT id, text, label, score FROM ticket_labels")
-        assert tuple(row) == ("1", "thanks", "POSITIVE", 0.8)
+        assert tuple(row) == (1, "thanks", "POSITIVE", 0.8)
 
     def test_is_not_touched_by_a_run_that_failed(self, harness: ScheduleHarness) -> None:
         harness.create_schedule(into="ticket_labels", max_failures="0")
@@ -571,7 +583,7 @@ class TestTheTable:
         harness.tickets.insert_ticket(utc("03-01 21:00"))
         harness.run_schedule(utc("03-02 02:00"))
 
-        assert harness.tickets.query("SELECT id, label FROM ticket_labels") == [("1", "NEGATIVE")]
+        assert harness.tickets.query("SELECT id, label FROM ticket_labels") == [(1, "NEGATIVE")]
         assert harness.run_states() == ["completed"]
 
     @pytest.mark.parametrize("point", ["before_finish_run", "before_commit_run"])
@@ -596,7 +608,7 @@ class TestTheTable:
             if elsewhere
             else harness.query("SELECT id FROM ticket_labels")
         )
-        assert [row[0] for row in result] == ["1"]
+        assert [row[0] for row in result] == [1]
 
 
 def _dies(point: str) -> object:

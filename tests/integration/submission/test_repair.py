@@ -1,7 +1,8 @@
 """Repairs on both databases: corrected rows take the places of failed jobs, or nothing changes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
+from batchmill import Client
 from models.db import Database
 from models.errors import InvalidRows, NothingToRetry, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
@@ -20,7 +22,7 @@ from producer.readers import open_source
 from producer.readers.rows import ColumnMapping
 from producer.results import attempts, pages
 from producer.submission import repair, submit
-from producer.submission.repair import RepairColumns
+from producer.submission.repair import RepairColumns, _Repair
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
 from worker.leasing import claims, commit
@@ -185,6 +187,36 @@ def test_a_job_is_repaired_by_one_row_only(database: Database, batch_id: str, tm
         repair_with(database, batch_id, [{"position": 1, "text": "a"}, {"id": "R1", "text": "b"}], tmp_path)
 
 
+def test_an_interrupted_repair_can_be_repeated(
+    database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHUNK_JOBS", 1)
+    records = [{"position": 1, "text": "a"}, {"id": "R4", "text": "b"}, {"position": 6, "text": "c"}]
+    with monkeypatch.context() as patched:
+        patched.setattr(_Repair, "replace_chunk", _interrupted_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            repair_with(database, batch_id, records, tmp_path)
+    assert work_off(database) == [1, 4]
+
+    assert repair_with(database, batch_id, records, tmp_path).jobs == 1
+
+    assert work_off(database) == [6]
+    assert repair_with(database, batch_id, records, tmp_path).jobs == 0
+    with pytest.raises(InvalidRows, match="line 1: repairs no failed job"):
+        repair_with(database, batch_id, [{"position": 1, "text": "another"}], tmp_path)
+
+
+def _interrupted_after(chunks: int) -> Callable[..., int]:
+    replace_chunk, calls = _Repair.replace_chunk, count()
+
+    def interrupted(*arguments: Any, **named: Any) -> int:
+        if next(calls) == chunks:
+            raise KeyboardInterrupt
+        return replace_chunk(*arguments, **named)
+
+    return interrupted
+
+
 def test_a_batch_that_runs_can_t_be_repaired(database: Database, batch_id: str, tmp_path: Path) -> None:
     repair_with(database, batch_id, [{"position": 1, "text": "a"}], tmp_path)
 
@@ -200,6 +232,26 @@ def test_a_job_that_failed_in_the_model_takes_another_input(database: Database, 
 
     work_off(database)
     assert outcomes(database, batch_id)[1][:3] == ("succeeded", "R1", {"text": "short"})
+
+
+class TestHandle:
+    def test_repairs_from_python(self, database: Database, batch_id: str) -> None:
+        with Client(database.url) as client:
+            batch = client.batch(batch_id)
+            rows = [{**row.as_dict(), "input": {"text": "corrected"}} for row in batch.errors("empty_text")]
+
+            batch.repair([*rows, {"position": 6, "text": "whole"}])
+
+            assert (batch.status, batch.request_counts.unanswered, batch.warning) == ("in_progress", 2, None)
+        assert work_off(database) == [1, 6]
+        assert outcomes(database, batch_id)[1] == ("succeeded", "R1", {"text": "corrected"}, {"region": "US", "n": 2})
+
+    @pytest.mark.parametrize("rows", [[], ["text"], [{"position": 1}], [{"text": "x"}], [{"position": 0, "text": "x"}]])
+    def test_and_refuses_the_rest(self, database: Database, batch_id: str, rows: list[Any]) -> None:
+        with Client(database.url) as client, pytest.raises(UsageError):
+            client.batch(batch_id).repair(rows)
+
+        assert views.get_batch(database, batch_id).status == "completed"
 
 
 class TestRetry:

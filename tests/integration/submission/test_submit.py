@@ -25,6 +25,7 @@ from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
+from producer.batches import delete as deletion
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
@@ -256,9 +257,34 @@ class TestRefusals:
         submission = accept(database, texts(5))
         (submitter,) = column(database, "SELECT holder_id FROM batches")
 
-        discard.delete_batch(database, OpenSubmission(submission.batch_id, submitter))
+        discard.discard(database, OpenSubmission(submission.batch_id, submitter), KeyboardInterrupt())
 
         assert rows_of_tables(database)["jobs"] == 5
+
+    @pytest.mark.parametrize(
+        ("broken_step", "status"), [("retention.finish_deletion", "deleting"), ("mark_for_deletion", "validating")]
+    )
+    def test_what_a_full_disk_does_not_let_go_is_named_and_goes_later(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, broken_step: str, status: str
+    ) -> None:
+        def full(*_: object) -> bool:
+            raise Unreachable("the database is full; make room on its disk")
+
+        def rows() -> Iterator[Row]:
+            yield from texts(9)
+            full()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"producer.submission.discard.{broken_step}", full)
+            with pytest.raises(
+                Unreachable, match=r"^the database is full; make room on its disk; batch_.* or: batchmill delete"
+            ):
+                accept(database, rows())
+
+        (batch_id,) = column(database, "SELECT id FROM batches")
+        assert column(database, "SELECT status FROM batches") == [status]
+        deletion.delete(database, batch_id, cancel=True)
+        assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)
 
     def test_a_batch_that_was_removed_meanwhile_is_said(self, database: Database) -> None:
         def rows() -> Iterator[Row]:

@@ -87,6 +87,13 @@ def test_other_deadlines_are_rejected(value: str) -> None:
         Deadline.parse(value)
 
 
+def test_a_deadline_that_has_passed_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^the deadline 2020-01-0.* has passed; take a later one"):
+        Deadline.parse_future("2020-01-01")
+    for value in ("6h", "06:00", "2999-01-01"):
+        Deadline.parse_future(value)
+
+
 @pytest.mark.parametrize(
     ("value", "start", "seconds"),
     [

@@ -209,7 +209,7 @@ def test_the_summarization_sample_tells_the_facts() -> None:
 
 
 def test_the_translation_sample_is_right_on_everyday_sentences() -> None:
-    wanted = {
+    expected = {
         "My name is Sarah and I live in London": "Mein Name ist Sarah und ich lebe in London",
         "My name is Wolfgang and I live in Berlin.": "Mein Name ist Wolfgang und ich lebe in Berlin.",
         "How old are you?": "Wie alt bist du?",
@@ -218,4 +218,4 @@ def test_the_translation_sample_is_right_on_everyday_sentences() -> None:
         "She bought a red bicycle yesterday.": "Sie hat gestern ein rotes Fahrrad gekauft.",
         "I don't have a car.": "Ich habe kein Auto.",
     }
-    assert rewritten("translation", list(wanted)) == list(wanted.values())
+    assert rewritten("translation", list(expected)) == list(expected.values())

@@ -55,10 +55,10 @@ def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, thr
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True)
         }
 
-    everybody = list(range(len(all_texts)))
-    reference = scores(everybody, 1024)
-    others = [scores(everybody[::-1], 4096), scores(random.Random(1).sample(everybody, 30), 64)]
-    others += [scores([place], 1024) for place in random.Random(2).sample(everybody, 8)]
+    positions = list(range(len(all_texts)))
+    reference = scores(positions, 1024)
+    others = [scores(positions[::-1], 4096), scores(random.Random(1).sample(positions, 30), 64)]
+    others += [scores([place], 1024) for place in random.Random(2).sample(positions, 8)]
 
     for found in others:
         assert all(torch.equal(raw, reference[place]) for place, raw in found.items())

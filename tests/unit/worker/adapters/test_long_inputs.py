@@ -35,7 +35,7 @@ def adapters() -> Adapters:
     def adapter(task: str, **entry: Any) -> Any:
         key = (task, *entry.items())
         if key not in made:
-            pipeline = next(each for each in BUILTIN_PIPELINES if each.name == f"sample-{task}")
+            pipeline = next(item for item in BUILTIN_PIPELINES if item.name == f"sample-{task}")
             made[key] = runtime.load(pipeline.model_copy(update=entry), "cpu", threads=1).adapter
         return made[key]
 
@@ -63,7 +63,7 @@ def features(row: Row) -> list[Any]:
     if isinstance(row.features, PassageWindow):
         places = np.arange(row.length)
         for whole_words in (False, True):
-            found += [each.tolist() for each in row.features.character_spans(places, places, whole_words=whole_words)]
+            found += [item.tolist() for item in row.features.character_spans(places, places, whole_words=whole_words)]
     return found
 
 
@@ -111,18 +111,18 @@ def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch
     task, given, parameters, entry = CASES[name]
     adapter, asked = adapters(task, **entry), jobs(task, given, parameters)
 
-    in_pieces = [features_or_error(each) for each in adapter.encode(asked)]
+    in_pieces = [features_or_error(item) for item in adapter.encode(asked)]
 
     for module in MODULES:
         monkeypatch.setattr(module, "PIECE_CHARACTERS", 10**9)
-    assert in_pieces == [features_or_error(each) for each in adapter.encode(asked)]
+    assert in_pieces == [features_or_error(item) for item in adapter.encode(asked)]
 
 
 @pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "summarization"])
 def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = runtime._load_tokenizer
     monkeypatch.setattr(runtime, "_load_tokenizer", lambda files: _left(tokenizer(files)))
-    pipeline = next(each for each in BUILTIN_PIPELINES if each.name == f"sample-{task}")
+    pipeline = next(item for item in BUILTIN_PIPELINES if item.name == f"sample-{task}")
     adapter = runtime.load(pipeline, "cpu", threads=1).adapter
     asked = jobs(task, [TEXT + (" [MASK]" if task == "fill-mask" else " end")], {})
 

@@ -39,9 +39,9 @@ class FakeAdapter:
 
     def forward(self, batch: MicroBatch) -> list[Any]:
         answers = {
-            id(row): raw
+            id(row): output
             for ended in self.generate(batch.rows, lambda _count: (), len(batch.rows))
-            for row, raw in ended
+            for row, output in ended
         }
         return [answers[id(row)] for row in batch.rows]
 
@@ -51,11 +51,11 @@ class FakeAdapter:
         waiting, running = list(rows), list[list[Any]]()
         places = min(self.places, max_rows)
         while True:
-            drawn = (
+            fetched = (
                 waiting[: places - len(running)] or fetch_more(places - len(running)) if len(running) < places else []
             )
-            del waiting[: len(drawn)]
-            running += [[row, row.length] for row in drawn]
+            del waiting[: len(fetched)]
+            running += [[row, row.length] for row in fetched]
             if not running:
                 return
             if self.should_interrupt():
@@ -63,10 +63,10 @@ class FakeAdapter:
             here = [row for row, _ in running]
             self.before_step(here)
             self.steps.append([row.job.position for row in here])
-            for each in running:
-                each[1] -= 1
-            ended = [row for row, left in running if left == 0]
-            running = [each for each in running if each[1]]
+            for entry in running:
+                entry[1] -= 1
+            ended = [row for row, remaining in running if remaining == 0]
+            running = [entry for entry in running if entry[1]]
             if ended:
                 self.computed += [row.job.position for row in ended]
                 yield [(row, row.job.position) for row in ended]
@@ -77,89 +77,89 @@ def adapter() -> FakeAdapter:
     return FakeAdapter()
 
 
-def made(
+def make_loop(
     adapter: FakeAdapter, budget: TokenBudgetTuner | None = None, holdings: HeldLeases | None = None
 ) -> DeviceLoop:
-    held = holdings or HeldLeases()
-    held.add([LEASE, OTHER], ())
+    held_leases = holdings or HeldLeases()
+    held_leases.add([LEASE, OTHER], ())
     runtime = Runtime(adapter, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
     return DeviceLoop(
         runtime,
         budget or TokenBudgetTuner(4, tunable=False),
-        held,
+        held_leases,
         ClaimSizer(1.0, 100),
         Watchdog(1000.0, list),
         structlog.get_logger(),
     )
 
 
-def window(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Row]:
-    return [Row(Job(lease, place, {}), None, length, truncated=False, key=key) for place, length in enumerate(lengths)]
+def make_rows(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Row]:
+    return [Row(Job(lease, index, {}), None, length, truncated=False, key=key) for index, length in enumerate(lengths)]
 
 
-def through(passes: DeviceLoop, rows: Sequence[Row]) -> list[RawOutputs]:
-    return list(passes.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)))
+def run_rows(device_loop: DeviceLoop, rows: Sequence[Row]) -> list[RawOutputs]:
+    return list(device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)))
 
 
-def answers(raws: Sequence[RawOutputs]) -> dict[int, Any]:
-    return {row.job.position: raw for raw in raws for row, raw in raw.rows}
+def answers(outputs: Sequence[RawOutputs]) -> dict[int, Any]:
+    return {row.job.position: output for micro_batch in outputs for row, output in micro_batch.rows}
 
 
 class TestRowsOfAWindow:
     def test_enter_as_others_leave(self, adapter: FakeAdapter) -> None:
         lengths = [9, 1, 1, 1, 1, 1]
 
-        raws = through(made(adapter), window(lengths))
+        outputs = run_rows(make_loop(adapter), make_rows(lengths))
 
-        assert answers(raws) == {place: place for place in range(6)}
+        assert answers(outputs) == {index: index for index in range(6)}
         assert len(adapter.steps) == 9, "as many steps as the longest takes"
-        assert [row.job.position for row, _ in raws[-1].rows] == [0], "short ones were answered before it"
-        assert all(raw.device_seconds >= 0 for raw in raws)
+        assert [row.job.position for row, _ in outputs[-1].rows] == [0], "short ones were answered before it"
+        assert all(output.device_seconds >= 0 for output in outputs)
 
     def test_come_in_for_one_budget_at_a_time(self, adapter: FakeAdapter) -> None:
         adapter.places = 6
-        asked: list[int] = []
+        fetched_tokens: list[int] = []
         generate = adapter.generate
 
-        def watched(rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int) -> Any:
-            def counted(count: int) -> Sequence[Row]:
-                drawn = fetch_more(count)
-                asked.append(sum(row.length for row in drawn))
-                return drawn
+        def generate_counted(rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int) -> Any:
+            def count_fetched(count: int) -> Sequence[Row]:
+                fetched = fetch_more(count)
+                fetched_tokens.append(sum(row.length for row in fetched))
+                return fetched
 
-            return generate(rows, counted, max_rows)
+            return generate(rows, count_fetched, max_rows)
 
-        adapter.generate = watched  # type: ignore[method-assign]
+        adapter.generate = generate_counted  # type: ignore[method-assign]
 
-        through(made(adapter, TokenBudgetTuner(8, tunable=False)), window([4] * 9))
+        run_rows(make_loop(adapter, TokenBudgetTuner(8, tunable=False)), make_rows([4] * 9))
 
-        assert max(asked) == 8
+        assert max(fetched_tokens) == 8
         assert max(len(step) for step in adapter.steps) == 6
 
     def test_of_another_key_wait_for_another_micro_batch(self, adapter: FakeAdapter) -> None:
-        one, two = window([3, 1], key="a"), window([3, 1, 1], key="b", lease=OTHER)
+        one, two = make_rows([3, 1], key="a"), make_rows([3, 1, 1], key="b", lease=OTHER)
         keys: list[set[Any]] = []
         adapter.before_step = lambda rows: keys.append({row.key for row in rows})
 
-        through(made(adapter), [*one, *two])
+        run_rows(make_loop(adapter), [*one, *two])
 
         assert keys == [{"a"}] * 3 + [{"b"}] * 3
 
     def test_are_left_out_when_their_lease_was_lost_meanwhile(self, adapter: FakeAdapter) -> None:
         holdings = HeldLeases()
-        passes = made(adapter, holdings=holdings)
-        lost = window([1, 1], lease=OTHER)
+        device_loop = make_loop(adapter, holdings=holdings)
+        lost = make_rows([1, 1], lease=OTHER)
         adapter.before_step = lambda _rows: holdings.discard([OTHER])
 
-        raws = through(passes, [*window([2, 2, 1]), *lost])
+        outputs = run_rows(device_loop, [*make_rows([2, 2, 1]), *lost])
 
-        assert {row.job.lease.slice_id for raw in raws for row, _ in raw.rows} == {LEASE.slice_id}
-        assert sum(len(raw.rows) for raw in raws) == 3
+        assert {row.job.lease.slice_id for output in outputs for row, _ in output.rows} == {LEASE.slice_id}
+        assert sum(len(output.rows) for output in outputs) == 3
 
 
 class TestAFailure:
     def test_keeps_finished_rows_and_fails_the_culprit(self, adapter: FakeAdapter) -> None:
-        rows = window([5, 1, 1, 1, 4, 1, 1])
+        rows = make_rows([5, 1, 1, 1, 4, 1, 1])
 
         def poisoned(here: Sequence[Row]) -> None:
             if any(row.job.position == 6 for row in here):
@@ -167,10 +167,10 @@ class TestAFailure:
 
         adapter.before_step = poisoned
 
-        found = answers(through(made(adapter), rows))
+        outputs = answers(run_rows(make_loop(adapter), rows))
 
-        assert isinstance(found.pop(6), ValueError)
-        assert found == {place: place for place in range(6)}
+        assert isinstance(outputs.pop(6), ValueError)
+        assert outputs == {index: index for index in range(6)}
         assert sorted(adapter.computed) == sorted(set(adapter.computed)), "nothing was computed twice to its end"
 
     def test_by_out_of_memory_halves_the_rows_at_once(
@@ -185,12 +185,12 @@ class TestAFailure:
                 raise OutOfMemoryError("CUDA out of memory")
 
         adapter.before_step = full
-        passes = made(adapter, budget)
+        device_loop = make_loop(adapter, budget)
 
-        found = answers(through(passes, window([2] * 8)))
+        outputs = answers(run_rows(device_loop, make_rows([2] * 8)))
 
-        assert found == {place: place for place in range(8)}
-        assert passes._max_rows < 8
+        assert outputs == {index: index for index in range(8)}
+        assert device_loop._max_rows < 8
         assert budget.tokens < 1_000
 
     def test_that_is_no_exception_is_an_answer_too(self, adapter: FakeAdapter) -> None:
@@ -203,10 +203,10 @@ class TestAFailure:
 
         adapter.before_step = panics
 
-        found = answers(through(made(adapter), window([1, 1, 1])))
+        outputs = answers(run_rows(make_loop(adapter), make_rows([1, 1, 1])))
 
-        assert isinstance(found.pop(1), RuntimeError)
-        assert found == {0: 0, 2: 2}
+        assert isinstance(outputs.pop(1), RuntimeError)
+        assert outputs == {0: 0, 2: 2}
 
     @pytest.mark.parametrize("flows", [True, False])
     def test_that_loses_the_device_fails_no_row(
@@ -220,27 +220,27 @@ class TestAFailure:
             monkeypatch.setattr(device_loop_module, "ContinuousAdapter", Never)
 
         with pytest.raises(DeviceLost):
-            through(made(adapter), window([1, 1, 1]))
+            run_rows(make_loop(adapter), make_rows([1, 1, 1]))
 
 
 class TestStopping:
     def test_lets_no_row_join_and_finishes_the_running_ones(self, adapter: FakeAdapter) -> None:
-        passes = made(adapter, TokenBudgetTuner(6, tunable=False))
-        adapter.before_step = lambda _rows: passes.stop(1_000.0)
+        device_loop = make_loop(adapter, TokenBudgetTuner(6, tunable=False))
+        adapter.before_step = lambda _rows: device_loop.stop(1_000.0)
 
-        found = answers(through(passes, window([3, 2, 1, 1])))
+        outputs = answers(run_rows(device_loop, make_rows([3, 2, 1, 1])))
 
-        assert found == {0: 0, 1: 1}
+        assert outputs == {0: 0, 1: 1}
 
     def test_aborts_a_slow_forward_pass_and_keeps_finished_rows(self, adapter: FakeAdapter) -> None:
-        passes = made(adapter)
+        device_loop = make_loop(adapter)
 
         def stop(_rows: Sequence[Row]) -> None:
             if len(adapter.steps) == 2:
-                passes.stop(-1.0)
+                device_loop.stop(-1.0)
 
         adapter.before_step = stop
 
-        found = answers(through(passes, window([9, 1, 1, 1, 1])))
+        outputs = answers(run_rows(device_loop, make_rows([9, 1, 1, 1, 1])))
 
-        assert found == {1: 1, 2: 2}
+        assert outputs == {1: 1, 2: 2}

@@ -26,102 +26,104 @@ def lengths(batches: list[MicroBatch]) -> list[list[int]]:
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> list[Row]:
+def row_lists(draw: st.DrawFn) -> list[Row]:
     drawn = draw(st.lists(st.tuples(st.integers(0, 100), st.sampled_from([None, "short", "long"])), max_size=80))
     return [row(position, length, key) for position, (length, key) in enumerate(drawn)]
 
 
 class TestPlan:
-    @given(windows(), budgets, most_rows)
-    def test_plans_every_row_exactly_once(self, window: list[Row], budget: int, most: int) -> None:
-        planned = [row.job.position for batch in plan_micro_batches(window, budget, most) for row in batch.rows]
+    @given(row_lists(), budgets, most_rows)
+    def test_plans_every_row_exactly_once(self, rows: list[Row], budget: int, max_rows: int) -> None:
+        planned = [row.job.position for batch in plan_micro_batches(rows, budget, max_rows) for row in batch.rows]
 
-        assert Counter(planned) == Counter(row.job.position for row in window)
+        assert Counter(planned) == Counter(row.job.position for row in rows)
 
-    @given(windows(), budgets, most_rows)
-    def test_keeps_the_budget_unless_a_row_is_alone(self, window: list[Row], budget: int, most: int) -> None:
-        for batch in plan_micro_batches(window, budget, most):
+    @given(row_lists(), budgets, most_rows)
+    def test_keeps_the_budget_unless_a_row_is_alone(self, rows: list[Row], budget: int, max_rows: int) -> None:
+        for batch in plan_micro_batches(rows, budget, max_rows):
             assert batch.padded_tokens <= budget or len(batch.rows) == 1
-            assert 1 <= len(batch.rows) <= most
+            assert 1 <= len(batch.rows) <= max_rows
 
-    @given(windows(), budgets, most_rows)
-    def test_never_mixes_keys(self, window: list[Row], budget: int, most: int) -> None:
-        for batch in plan_micro_batches(window, budget, most):
+    @given(row_lists(), budgets, most_rows)
+    def test_never_mixes_keys(self, rows: list[Row], budget: int, max_rows: int) -> None:
+        for batch in plan_micro_batches(rows, budget, max_rows):
             assert len({row.key for row in batch.rows}) == 1
 
-    @given(windows(), budgets, most_rows)
-    def test_runs_the_longest_first_within_a_key(self, window: list[Row], budget: int, most: int) -> None:
-        planned = plan_micro_batches(window, budget, most)
+    @given(row_lists(), budgets, most_rows)
+    def test_runs_the_longest_first_within_a_key(self, rows: list[Row], budget: int, max_rows: int) -> None:
+        planned = plan_micro_batches(rows, budget, max_rows)
 
-        for key in {row.key for row in window}:
-            seen = [row.length for batch in planned for row in batch.rows if row.key == key]
-            assert seen == sorted(seen, reverse=True)
+        for key in {row.key for row in rows}:
+            planned_rows = [row.length for batch in planned for row in batch.rows if row.key == key]
+            assert planned_rows == sorted(planned_rows, reverse=True)
 
-    @given(windows(), budgets, most_rows)
+    @given(row_lists(), budgets, most_rows)
     @example([row(0, 0), row(1, 0)], 1, 2)
-    def test_fills_each_micro_batch(self, window: list[Row], budget: int, most: int) -> None:
-        planned = plan_micro_batches(window, budget, most)
+    def test_fills_each_micro_batch(self, rows: list[Row], budget: int, max_rows: int) -> None:
+        planned = plan_micro_batches(rows, budget, max_rows)
 
         for batch, following in pairwise(planned):
             if batch.rows[0].key == following.rows[0].key:
                 one_more = (len(batch.rows) + 1) * batch.width
-                assert len(batch.rows) == most or one_more > budget
+                assert len(batch.rows) == max_rows or one_more > budget
 
     def test_plans_nothing_for_nothing(self) -> None:
         assert plan_micro_batches([], 100, 10) == []
 
     def test_plans_a_row_longer_than_the_budget_alone(self) -> None:
-        window = [row(0, 10), row(1, 500), row(2, 10)]
+        rows = [row(0, 10), row(1, 500), row(2, 10)]
 
-        assert lengths(plan_micro_batches(window, 100, 10)) == [[500], [10, 10]]
+        assert lengths(plan_micro_batches(rows, 100, 10)) == [[500], [10, 10]]
 
     def test_takes_no_more_rows_than_are_allowed_however_short(self) -> None:
-        window = [row(position, 1) for position in range(10)]
+        rows = [row(position, 1) for position in range(10)]
 
-        assert [len(batch.rows) for batch in plan_micro_batches(window, 1000, 3)] == [3, 3, 3, 1]
+        assert [len(batch.rows) for batch in plan_micro_batches(rows, 1000, 3)] == [3, 3, 3, 1]
 
     def test_leaves_the_window_as_it_was(self) -> None:
-        window = [row(0, 1), row(1, 9), row(2, 5)]
+        rows = [row(0, 1), row(1, 9), row(2, 5)]
 
-        plan_micro_batches(window, 10, 10)
+        plan_micro_batches(rows, 10, 10)
 
-        assert [row.length for row in window] == [1, 9, 5]
+        assert [row.length for row in rows] == [1, 9, 5]
 
     def test_keeps_equal_lengths_in_their_order(self) -> None:
-        window = [row(position, 7) for position in range(6)]
+        rows = [row(position, 7) for position in range(6)]
 
-        planned = plan_micro_batches(window, 14, 10)
+        planned = plan_micro_batches(rows, 14, 10)
 
         assert [[row.job.position for row in batch.rows] for batch in planned] == [[0, 1], [2, 3], [4, 5]]
 
 
 class TestPackedRows:
     @given(st.lists(st.integers(0, 100), max_size=80), budgets, most_rows)
-    def test_fill_the_budget_with_their_own_tokens(self, sizes: list[int], budget: int, most: int) -> None:
-        planned = plan_micro_batches([row(place, size, packed=True) for place, size in enumerate(sizes)], budget, most)
+    def test_fill_the_budget_with_their_own_tokens(self, sizes: list[int], budget: int, max_rows: int) -> None:
+        planned = plan_micro_batches(
+            [row(index, size, packed=True) for index, size in enumerate(sizes)], budget, max_rows
+        )
 
         assert sorted(size for batch in lengths(planned) for size in batch) == sorted(sizes)
         for batch, following in pairwise(planned):
             one_more = batch.padded_tokens + following.rows[0].length
-            full = len(batch.rows) in (most, MAX_PADDING_FACTOR * (budget // max(1, batch.width)))
+            full = len(batch.rows) in (max_rows, MAX_PADDING_FACTOR * (budget // max(1, batch.width)))
             assert full or one_more > budget
         for batch in planned:
             assert batch.padded_tokens <= budget or len(batch.rows) == 1
-            assert len(batch.rows) <= most
+            assert len(batch.rows) <= max_rows
 
     def test_are_more_than_padded_ones(self) -> None:
         sizes = [9, 7, 5, 3, 2, 1]
 
-        padded = plan_micro_batches([row(place, size) for place, size in enumerate(sizes)], 24, 100)
-        packed = plan_micro_batches([row(place, size, packed=True) for place, size in enumerate(sizes)], 24, 100)
+        padded = plan_micro_batches([row(index, size) for index, size in enumerate(sizes)], 24, 100)
+        packed = plan_micro_batches([row(index, size, packed=True) for index, size in enumerate(sizes)], 24, 100)
 
         assert lengths(padded) == [[9, 7], [5, 3, 2, 1]]
         assert lengths(packed) == [[9, 7, 5, 3], [2, 1]]
 
     def test_are_never_so_unlike_that_embeddings_would_be_the_work(self) -> None:
-        window = [row(0, 500, packed=True), *(row(place, 1, packed=True) for place in range(1, 500))]
+        rows = [row(0, 500, packed=True), *(row(index, 1, packed=True) for index in range(1, 500))]
 
-        assert [len(batch.rows) for batch in plan_micro_batches(window, 1_000, 512)] == [
+        assert [len(batch.rows) for batch in plan_micro_batches(rows, 1_000, 512)] == [
             2 * MAX_PADDING_FACTOR,
             500 - 2 * MAX_PADDING_FACTOR,
         ]
@@ -129,7 +131,7 @@ class TestPackedRows:
 
 class TestNextCompatible:
     def test_gives_the_longest_left_of_the_same_key(self) -> None:
-        planner = MicroBatchPlanner([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
+        planner = MicroBatchPlanner([row(index, length) for index, length in enumerate([1, 5, 3, 4, 2])], 10)
         first = planner.next(5)
         assert first is not None
 
@@ -139,7 +141,7 @@ class TestNextCompatible:
         ]
 
     def test_gives_no_more_rows_than_there_is_room_for(self) -> None:
-        planner = MicroBatchPlanner([row(place, 1) for place in range(9)], 4)
+        planner = MicroBatchPlanner([row(index, 1) for index in range(9)], 4)
         first = planner.next(100)
         assert first is not None
 

@@ -47,7 +47,7 @@ class CountingWatchdog(Watchdog):
 
 
 def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
-    jobs = [Job(LEASE, place, {"text": text}, len(text)) for place, text in enumerate(texts)]
+    jobs = [Job(LEASE, index, {"text": text}, len(text)) for index, text in enumerate(texts)]
     preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes)
     return list(preparer.prepare(jobs))
 
@@ -57,7 +57,7 @@ def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchd
 def test_portions_are_bounded_by_their_rows(parts: int, length: int) -> None:
     max_bytes = 2_000_000
 
-    portions = prepare(FakeAdapter(parts, length), [f"{place} " + "x" * 20_000 for place in range(40)], max_bytes)
+    portions = prepare(FakeAdapter(parts, length), [f"{index} " + "x" * 20_000 for index in range(40)], max_bytes)
 
     rows = [row for portion in portions for row in portion.rows]
     assert [(row.job.position, row.part_index) for row in rows] == [
@@ -71,7 +71,7 @@ def test_portions_are_bounded_by_their_rows(parts: int, length: int) -> None:
 def test_each_call_is_watched_separately() -> None:
     adapter, watchdog = FakeAdapter(), CountingWatchdog()
 
-    prepare(adapter, [f"{place} " + "x" * 30_000 for place in range(10)], 10**9, watchdog)
+    prepare(adapter, [f"{index} " + "x" * 30_000 for index in range(10)], 10**9, watchdog)
 
     assert watchdog.count == len(adapter.calls) == 5
     assert all(sum(job.size_bytes for job in jobs) <= preparation.MAX_CALL_BYTES for jobs in adapter.calls)

@@ -20,9 +20,9 @@ def peak(best: int) -> Rate:
     return lambda tokens: 1000.0 / (1.0 + 0.3 * abs(math.log2(tokens / best)))
 
 
-def work(budget: TokenBudgetTuner, rate: Rate, passes: int, *, seed: int | None = None) -> None:
+def work(budget: TokenBudgetTuner, rate: Rate, micro_batches: int, *, seed: int | None = None) -> None:
     source = random.Random(seed)
-    for _ in range(passes):
+    for _ in range(micro_batches):
         requested = budget.next()
         noise = source.uniform(0.9, 1.1) if seed is not None else 1.0
         budget.record(requested, requested, requested, requested / (rate(requested) * noise))

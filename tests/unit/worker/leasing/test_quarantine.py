@@ -33,19 +33,19 @@ def test_with_three_attempts(size: int, crashes: int, lost_leases: int, expected
 
 
 @given(st.integers(1, 5), st.integers(0, 20), st.integers(0, 40), st.integers(3, 10))
-def test_only_a_single_quarantined_job_is_dead_lettered(size: int, crashes: int, lost_leases: int, most: int) -> None:
-    if decide_recovery(size, crashes, lost_leases, most) is Recovery.DEAD_LETTER:
+def test_only_a_single_quarantined_job_is_dead_lettered(size: int, crashes: int, lost_leases: int, limit: int) -> None:
+    if decide_recovery(size, crashes, lost_leases, limit) is Recovery.DEAD_LETTER:
         assert size == 1
         assert must_run_alone(crashes, lost_leases)
 
 
 @given(st.integers(3, 10))
-def test_a_crashing_job_is_dead_lettered_after_max_attempts(most: int) -> None:
+def test_a_crashing_job_is_dead_lettered_after_max_attempts(limit: int) -> None:
     size, crashes = 1024, 0
-    while (recovery := decide_recovery(size, crashes, 0, most)) is not Recovery.DEAD_LETTER:
+    while (recovery := decide_recovery(size, crashes, 0, limit)) is not Recovery.DEAD_LETTER:
         size = 1 if recovery is Recovery.SPLIT else size
         crashes += 1
-    assert crashes == max(most, QUARANTINE_AFTER_CRASHES + 1)
+    assert crashes == max(limit, QUARANTINE_AFTER_CRASHES + 1)
     assert QUARANTINE_AFTER_LOST_LEASES > QUARANTINE_AFTER_CRASHES
 
 

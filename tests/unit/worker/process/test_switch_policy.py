@@ -10,70 +10,70 @@ A, B, C = TARGETS = [LoadTarget(name) for name in NAMES]
 MAX_WAIT = 60.0
 
 
-def rotation() -> SwitchPolicy:
+def make_policy() -> SwitchPolicy:
     return SwitchPolicy(NAMES, MAX_WAIT)
 
 
 class TestNext:
     def test_stays_while_nothing_else_waits(self) -> None:
-        assert rotation().choose(A, set(), 0.0, is_busy=False) is None
-        assert rotation().choose(A, {A}, 0.0, is_busy=False) is None
+        assert make_policy().choose(A, set(), 0.0, is_busy=False) is None
+        assert make_policy().choose(A, {A}, 0.0, is_busy=False) is None
 
     def test_stays_while_its_own_backlog_lasts(self) -> None:
-        assert rotation().choose(A, {A, B}, 0.0, is_busy=False) is None
+        assert make_policy().choose(A, {A, B}, 0.0, is_busy=False) is None
 
     def test_stays_while_work_is_in_hand(self) -> None:
-        assert rotation().choose(A, {B}, 0.0, is_busy=True) is None
+        assert make_policy().choose(A, {B}, 0.0, is_busy=True) is None
 
     def test_changes_when_its_backlog_is_dry(self) -> None:
-        assert rotation().choose(A, {B}, 0.0, is_busy=False) == B
+        assert make_policy().choose(A, {B}, 0.0, is_busy=False) == B
 
     def test_changes_in_the_middle_of_a_backlog_when_another_has_waited_for_long(self) -> None:
-        ours = rotation()
-        assert ours.choose(A, {A, B}, 0.0, is_busy=True) is None
-        assert ours.choose(A, {A, B}, MAX_WAIT - 1, is_busy=True) is None
+        policy = make_policy()
+        assert policy.choose(A, {A, B}, 0.0, is_busy=True) is None
+        assert policy.choose(A, {A, B}, MAX_WAIT - 1, is_busy=True) is None
 
-        assert ours.choose(A, {A, B}, MAX_WAIT, is_busy=True) == B
+        assert policy.choose(A, {A, B}, MAX_WAIT, is_busy=True) == B
 
     def test_takes_the_one_that_has_waited_longest_and_then_the_first_named(self) -> None:
-        ours = rotation()
-        ours.choose(A, {A, C}, 0.0, is_busy=True)
-        ours.choose(A, {A, B, C}, 1.0, is_busy=True)
+        policy = make_policy()
+        policy.choose(A, {A, C}, 0.0, is_busy=True)
+        policy.choose(A, {A, B, C}, 1.0, is_busy=True)
 
-        assert ours.choose(A, {B, C}, 2.0, is_busy=False) == C
-        assert rotation().choose(A, {C, B}, 0.0, is_busy=False) == B
+        assert policy.choose(A, {B, C}, 2.0, is_busy=False) == C
+        assert make_policy().choose(A, {C, B}, 0.0, is_busy=False) == B
 
     def test_a_wait_is_over_when_somebody_else_did_the_work(self) -> None:
-        ours = rotation()
-        ours.choose(A, {A, B}, 0.0, is_busy=True)
-        ours.choose(A, {A}, 50.0, is_busy=True)
+        policy = make_policy()
+        policy.choose(A, {A, B}, 0.0, is_busy=True)
+        policy.choose(A, {A}, 50.0, is_busy=True)
 
-        assert ours.choose(A, {A, B}, 70.0, is_busy=True) is None
+        assert policy.choose(A, {A, B}, 70.0, is_busy=True) is None
 
     def test_takes_another_after_one_that_could_not_be_loaded(self) -> None:
-        ours = rotation()
-        assert ours.choose(None, {A, B}, 0.0, is_busy=False) == A
+        policy = make_policy()
+        assert policy.choose(None, {A, B}, 0.0, is_busy=False) == A
 
-        ours.move_to_back(A)
+        policy.move_to_back(A)
 
-        assert ours.choose(None, {A, B}, 1.0, is_busy=False) == B
+        assert policy.choose(None, {A, B}, 1.0, is_busy=False) == B
 
     def test_takes_a_revision_of_its_own_pipeline_that_waits(self) -> None:
-        assert rotation().choose(A, {LoadTarget("a", "f" * 40)}, 0.0, is_busy=False) == LoadTarget("a", "f" * 40)
+        assert make_policy().choose(A, {LoadTarget("a", "f" * 40)}, 0.0, is_busy=False) == LoadTarget("a", "f" * 40)
 
     def test_pins_what_waits_when_nothing_is_pinned(self) -> None:
-        assert rotation().choose(None, {C}, 0.0, is_busy=False) == C
-        assert rotation().choose(None, set(), 0.0, is_busy=False) is None
+        assert make_policy().choose(None, {C}, 0.0, is_busy=False) == C
+        assert make_policy().choose(None, set(), 0.0, is_busy=False) is None
 
     @given(st.lists(st.tuples(st.sets(st.sampled_from(TARGETS)), st.booleans(), st.floats(0.1, 30)), max_size=40))
     def test_nobody_waits_for_long_once_every_backlog_lasts(
         self, steps: list[tuple[set[LoadTarget], bool, float]]
     ) -> None:
-        ours, pinned, now = rotation(), A, 0.0
+        policy, pinned, now = make_policy(), A, 0.0
         since = dict.fromkeys(TARGETS, 0.0)
         for waiting, busy, seconds in steps:
             now += seconds
-            chosen = ours.choose(pinned, waiting, now, is_busy=busy)
+            chosen = policy.choose(pinned, waiting, now, is_busy=busy)
             assert chosen is None or (chosen in waiting and chosen != pinned)
             pinned = chosen or pinned
             since = {name: since[name] if name in waiting and name != pinned else now for name in TARGETS}

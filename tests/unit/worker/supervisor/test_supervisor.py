@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from tests.servers import WAIT_TIMEOUT_SECONDS, has_ended, wait_until
 from worker.supervisor import supervisor
@@ -16,7 +17,7 @@ from worker.supervisor.supervisor import MAX_RESTART_DELAY_SECONDS, Child, Child
 
 ROOT = Path(__file__).parents[3]
 
-# A worker in miniature: leaves a note of its birth, ends by SIGTERM or when its parent is gone, and notes which.
+# A worker in miniature: leaves a note of its start, ends by SIGTERM or when its parent is gone, and notes which.
 CHILD = """
 import os, pathlib, signal, sys
 
@@ -37,7 +38,7 @@ while os.read(0, 1024):
 (folder / f"orphaned-{os.getpid()}").touch()
 """
 
-# Supervises the slots named on its command line, with short pauses, and says how it ended.
+# Supervises the children named on its command line, with short pauses, and says how it ended.
 SUPERVISOR = """
 import pathlib, sys
 from worker.supervisor import supervisor
@@ -108,18 +109,18 @@ def end(pid: str) -> None:
         pass
 
 
-def gone(*pids: int) -> bool:
+def have_ended(*pids: int) -> bool:
     return all(not psutil.pid_exists(pid) or has_ended(psutil.Process(pid)) for pid in pids)
 
 
-class TestPauseBefore:
+class TestRestartDelay:
     def test_doubles_up_to_a_limit(self) -> None:
-        assert [restart_delay(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+        assert [restart_delay(crashes) for crashes in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
-    def test_after_no_death_is_none(self) -> None:
+    def test_without_a_crash_is_none(self) -> None:
         assert restart_delay(0) == 0
 
-    def test_is_a_number_however_many_deaths_there_were(self) -> None:
+    def test_is_a_number_however_many_crashes_there_were(self) -> None:
         assert restart_delay(100_000) == MAX_RESTART_DELAY_SECONDS
 
 
@@ -156,18 +157,18 @@ class TestChild:
 
         assert child.process is first
 
-    def test_that_died_is_started_again_after_longer_and_longer_pauses(
+    def test_that_crashed_is_started_again_after_longer_and_longer_pauses(
         self, children: list[Child], notes: Notes
     ) -> None:
         child = self.child(children, notes, "short-lived")
         now = 0.0
-        for deaths, pause in enumerate([1.0, 2.0, 4.0], start=1):
+        for crashes, pause in enumerate([1.0, 2.0, 4.0], start=1):
             child.run_once(now)
             assert child.process is not None
             child.process.wait(WAIT_TIMEOUT_SECONDS)
 
             child.run_once(now)
-            assert (child.consecutive_crashes, child.next_start_at) == (deaths, now + pause)
+            assert (child.consecutive_crashes, child.next_start_at) == (crashes, now + pause)
             child.run_once(now + pause - 0.01)
             assert child.process is None, "too early"
             now += pause
@@ -185,24 +186,30 @@ class TestChild:
 
         assert (child.consecutive_crashes, child.next_start_at) == (1, supervisor.HEALTHY_AFTER_SECONDS + 1.0)
 
-    def test_that_was_killed_from_outside_starts_again_at_once(self, children: list[Child], notes: Notes) -> None:
+    @pytest.mark.parametrize(("number", "level"), [(signal.SIGKILL, "warning"), (signal.SIGTERM, "info")])
+    def test_that_was_ended_from_outside_starts_again_at_once(
+        self, children: list[Child], notes: Notes, number: signal.Signals, level: str
+    ) -> None:
         child = self.child(children, notes, "steady")
         child.consecutive_crashes = 9
         child.run_once(0.0)
         assert child.process is not None
-        child.process.kill()
+        notes.until("steady")
+        child.process.send_signal(number)
         child.process.wait(WAIT_TIMEOUT_SECONDS)
 
-        child.run_once(1.0)
+        with capture_logs() as logs:
+            child.run_once(1.0)
 
         assert (child.consecutive_crashes, child.next_start_at) == (0, 1.0)
+        assert [(line["event"], line["log_level"]) for line in logs] == [("child.exited", level)]
 
-    def test_with_a_name_is_given_another_at_each_start_and_its_death_is_told(
+    def test_with_a_name_gets_another_at_each_start_and_its_exit_is_reported(
         self, children: list[Child], notes: Notes
     ) -> None:
-        told: list[ChildExit] = []
+        exits: list[ChildExit] = []
         child = Child(
-            ChildSpec("short-lived", "tiny_child", (str(notes.folder), "short-lived"), reports_exit=True), told.append
+            ChildSpec("short-lived", "tiny_child", (str(notes.folder), "short-lived"), reports_exit=True), exits.append
         )
         children.append(child)
         names = []
@@ -213,7 +220,9 @@ class TestChild:
             status = child.process.wait(WAIT_TIMEOUT_SECONDS)
             child.run_once(now)
 
-        assert [(death.worker_id, death.exit_status) for death in told] == [(name, status) for name in names]
+        assert [(child_exit.worker_id, child_exit.exit_status) for child_exit in exits] == [
+            (name, status) for name in names
+        ]
         assert len(set(names)) == 2
 
     def test_past_the_deadline_is_killed(self, children: list[Child], notes: Notes) -> None:
@@ -224,7 +233,7 @@ class TestChild:
 
         child.wait_or_kill(0.0)
 
-        assert gone(pid)
+        assert have_ended(pid)
         assert child.process is None
 
     def test_that_never_started_needs_no_end(self, children: list[Child], notes: Notes) -> None:
@@ -235,7 +244,9 @@ class TestChild:
 
 
 class TestSupervise:
-    def test_keeps_a_dying_child_running(self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes) -> None:
+    def test_keeps_a_crashing_child_running(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
         process = supervise("short-lived,steady")
 
         notes.until("short-lived", 3)
@@ -264,7 +275,7 @@ class TestSupervise:
 
         assert process.wait(WAIT_TIMEOUT_SECONDS) == status
         assert notes.pids("ended") == pids
-        assert gone(*pids)
+        assert have_ended(*pids)
 
     def test_kills_a_child_that_will_not_end(
         self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
@@ -275,7 +286,7 @@ class TestSupervise:
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(WAIT_TIMEOUT_SECONDS) == 0
-        assert gone(stubborn, steady)
+        assert have_ended(stubborn, steady)
 
     def test_takes_its_children_along_when_it_is_killed(
         self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
@@ -285,7 +296,7 @@ class TestSupervise:
 
         process.kill()
 
-        wait_until(lambda: gone(*pids), "the children to end")
+        wait_until(lambda: have_ended(*pids), "the children to end")
         assert notes.pids("orphaned") == pids
 
     def test_starts_a_later_group_only_when_things_are_ready(

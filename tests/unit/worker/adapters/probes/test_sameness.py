@@ -38,10 +38,10 @@ class TestModelState:
         state = ModelState(model)
 
         model(torch.ones(3, 2) * 5)
-        seen = state.changed_classes()
+        observed = state.changed_classes()
         state.restore()
 
-        assert seen == {"BatchNorm1d"}
+        assert observed == {"BatchNorm1d"}
         assert model.running_mean is not None
         assert model.running_mean.tolist() == [0.0, 0.0]
 

@@ -116,7 +116,7 @@ class TestTargets:
         adapter = load(bert)
         [output] = outputs(adapter, rows(adapter.encode(jobs(["a [MASK]"], targets=[target, "great"], top_k=9))))
 
-        assert [each["token_str"] for each in output] == ["great"]
+        assert [item["token_str"] for item in output] == ["great"]
 
     def test_beyond_the_model_s_own_vocabulary_are_none(self, bert: Path) -> None:
         adapter = load(bert)
@@ -128,14 +128,14 @@ class TestTargets:
 class TestForward:
     def test_serves_batches_with_other_parameters_in_one_pass(self, bert: Path) -> None:
         adapter = load(bert)
-        given = [*jobs(TEXTS, top_k=2), *jobs(TEXTS, targets=["love", "a", "great"]), *jobs(TEXTS)]
-        encoded = rows(adapter.encode(given))
+        batch_jobs = [*jobs(TEXTS, top_k=2), *jobs(TEXTS, targets=["love", "a", "great"]), *jobs(TEXTS)]
+        encoded = rows(adapter.encode(batch_jobs))
 
         together = outputs(adapter, encoded)
         alone = [outputs(adapter, [row])[0] for row in encoded]
 
-        assert [len(each) for each in together] == [2, 2, 2, 2, 3, 3, 2, 3, 5, 5, 2, 5]
-        assert [len(each) for each in together[2]] == [2, 2]
+        assert [len(item) for item in together] == [2, 2, 2, 2, 3, 3, 2, 3, 5, 5, 2, 5]
+        assert [len(item) for item in together[2]] == [2, 2]
         for mine, other in zip(together, alone, strict=True):
             assert _rounded(mine) == _rounded(other)
         assert json.loads(json.dumps(together)) == together
@@ -146,7 +146,7 @@ class TestForward:
         [output] = outputs(adapter, rows(adapter.encode(jobs(["a [MASK]"], top_k=1_000))))
 
         assert len(output) == adapter._vocabulary_size
-        assert sum(each["score"] for each in output) == pytest.approx(1, abs=1e-5)
+        assert sum(item["score"] for item in output) == pytest.approx(1, abs=1e-5)
 
     def test_gives_each_row_its_own_where_padding_belongs_on_the_left(self, tmp_path: Path) -> None:
         tokenizer = wordpiece_tokenizer(padding_side="left")
@@ -227,8 +227,8 @@ class TestDecode:
         [output] = outputs(adapter, rows(adapter.encode(jobs(["a <mask>"], top_k=1_000))))
 
         nul = adapter._tokenizer.convert_tokens_to_ids("\u0100")
-        assert [each["token_str"] for each in output if each["token"] == nul] == ["\ufffd"]
-        assert not any("\0" in each["sequence"] for each in output)
+        assert [item["token_str"] for item in output if item["token"] == nul] == ["\ufffd"]
+        assert not any("\0" in item["sequence"] for item in output)
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_rejects_only_the_rows_whose_scores_are_not_finite(self, bert: Path, poison: float) -> None:
@@ -249,5 +249,5 @@ class TestDecode:
 
 def _rounded(output: Any) -> Any:
     if isinstance(output, list):
-        return [_rounded(each) for each in output]
+        return [_rounded(item) for item in output]
     return {**output, "score": pytest.approx(output["score"], abs=1e-5)}

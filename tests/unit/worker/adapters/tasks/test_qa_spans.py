@@ -17,7 +17,7 @@ def made(tokens: int, seed: int) -> tuple[Floats, Mask]:
 
 
 def looped(logits: Floats, answerable: Mask, longest: int) -> list[tuple[float, int, int]]:
-    start, end = (np.exp(np.where(answerable, each, -10_000)) for each in logits.astype(np.float64))
+    start, end = (np.exp(np.where(answerable, item, -10_000)) for item in logits.astype(np.float64))
     start, end = start / start.sum(), end / end.sum()
     places = [place for place in np.flatnonzero(answerable).tolist() if place]
     spans = [(start[a] * end[b], a, b) for a in places for b in places if 0 <= b - a < longest]
@@ -43,7 +43,7 @@ def test_the_best_are_found_in_order(tokens: int, count: int, longest: int) -> N
 def test_too_few_are_filled_up_as_transformers_does(tokens: int, count: int) -> None:
     logits, answerable = made(tokens, seed=tokens)
     answerable[1:-2] = False
-    start, end = (np.exp(each - each.max()) for each in np.where(answerable, logits, np.float32(-10_000)))
+    start, end = (np.exp(item - item.max()) for item in np.where(answerable, logits, np.float32(-10_000)))
     start, end = start / start.sum(), end / end.sum()
     start[0] = end[0] = 0
     scores = np.tril(np.triu(np.outer(start, end)), 14).ravel()

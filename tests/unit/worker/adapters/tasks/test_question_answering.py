@@ -53,9 +53,9 @@ def refusal(adapter: QuestionAnswering, question: str, context: str, **parameter
     return problem.code, str(problem)
 
 
-def answers(adapter: QuestionAnswering, given: Sequence[Job], budget: int) -> list[Any]:
+def answers(adapter: QuestionAnswering, batch_jobs: Sequence[Job], budget: int) -> list[Any]:
     """What each job gets when all are packed together, as the engine packs them."""
-    encoded = [rows for rows in adapter.encode(given) if isinstance(rows, list)]
+    encoded = [rows for rows in adapter.encode(batch_jobs) if isinstance(rows, list)]
     raw = {
         (row.job.position, row.part_index): output
         for batch in planning.plan_micro_batches([row for rows in encoded for row in rows], budget, adapter.max_rows)
@@ -155,7 +155,7 @@ class TestEncode:
 
 
 class TestCompany:
-    def given(self) -> list[Job]:
+    def batch_jobs(self) -> list[Job]:
         texts = ["it", TOWN, TOWN * 30, "a city", TOWN * 3, "who was born in the city " * 4, LONG, "東京 river"]
         return jobs([("who is in the city", text) for text in texts], top_k=4, handle_impossible_answer=True)
 
@@ -163,20 +163,20 @@ class TestCompany:
     def test_changes_no_answer(self, tmp_path: Path, architecture: str) -> None:
         adapter = load(getattr(qa_models, architecture)(tmp_path / "model"))
 
-        together, alone = answers(adapter, self.given(), 10_000), answers(adapter, self.given(), 1)
+        together, alone = answers(adapter, self.batch_jobs(), 10_000), answers(adapter, self.batch_jobs(), 1)
 
         for one, other in zip(together, alone, strict=True):
-            assert [each["answer"] for each in one] == [each["answer"] for each in other]
-            scores = [[each["score"] for each in either] for either in (one, other)]
+            assert [item["answer"] for item in one] == [item["answer"] for item in other]
+            scores = [[item["score"] for item in either] for either in (one, other)]
             assert scores[0] == pytest.approx(scores[1], rel=1e-4)
 
     def test_changes_no_bit_where_that_is_promised(self, folder: Path) -> None:
         adapter = load(folder, deterministic=True)
 
-        alone = [answers(adapter, [job], 10_000)[0] for job in self.given()]
+        alone = [answers(adapter, [job], 10_000)[0] for job in self.batch_jobs()]
 
-        assert answers(adapter, self.given(), 10_000) == alone
-        assert answers(adapter, self.given()[::-1], 2_000) == alone[::-1]
+        assert answers(adapter, self.batch_jobs(), 10_000) == alone
+        assert answers(adapter, self.batch_jobs()[::-1], 2_000) == alone[::-1]
 
 
 class TestDecode:
@@ -191,8 +191,8 @@ class TestDecode:
         context = "😀👩\u200d👩\u200d👧 e\u0301 한국 river 世界 😀"
         found = answers(load(folder), jobs([("where", context)], top_k=50, max_answer_len=3), 1_000)[0]
 
-        assert all(context[each["start"] : each["end"]] == each["answer"] for each in found if each["score"])
-        assert {"river", "世", "世界", "한국"} <= {each["answer"] for each in found}
+        assert all(context[item["start"] : item["end"]] == item["answer"] for item in found if item["score"])
+        assert {"river", "世", "世界", "한국"} <= {item["answer"] for item in found}
 
     def test_adds_up_the_same_words_wherever_they_stand(self, folder: Path) -> None:
         adapter = load(folder)
@@ -212,7 +212,7 @@ class TestDecode:
         for place, logits in enumerate(raw):
             logits[:, 0] = 9 - place
 
-        found = [each for each in adapter.decode(rows, raw) if not each["answer"]]
+        found = [item for item in adapter.decode(rows, raw) if not item["answer"]]
 
         certain = [np.exp(9.0 - place) for place in range(len(rows))]
         others = [len(row.features["input_ids"][row.features.context_slice]) for row in rows]

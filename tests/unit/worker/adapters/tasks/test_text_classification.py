@@ -25,8 +25,8 @@ TEXTS = ["a", "love it", "the product", "terrible " * 4, "great great", "it " * 
 
 def jobs(inputs: Sequence[str | Mapping[str, str]], **parameters: Any) -> list[Job]:
     lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=parameters)
-    whole = [{"text": given} if isinstance(given, str) else dict(given) for given in inputs]
-    return [Job(lease, position, given) for position, given in enumerate(whole)]
+    whole = [{"text": document} if isinstance(document, str) else dict(document) for document in inputs]
+    return [Job(lease, position, document) for position, document in enumerate(whole)]
 
 
 def load(folder: Path, **entry: Any) -> TextClassification:
@@ -60,12 +60,12 @@ class TestEncode:
     def test_keeps_the_order_of_texts_mixed_with_pairs(self, made: Made) -> None:
         inputs = ["love", {"text": "love", "text_pair": "hate"}, "great", {"text": "it", "text_pair": "a"}, "the"]
         adapter = load(made("bert"))
-        given = jobs(inputs)
+        batch_jobs = jobs(inputs)
 
-        encoded = rows(adapter.encode(given))
+        encoded = rows(adapter.encode(batch_jobs))
 
-        assert [row.job for row in encoded] == given
-        for row, job in zip(encoded, given, strict=True):
+        assert [row.job for row in encoded] == batch_jobs
+        for row, job in zip(encoded, batch_jobs, strict=True):
             [alone] = rows(adapter.encode([job]))
             assert row.features == alone.features
         assert [max(row.features["token_type_ids"]) for row in encoded] == [0, 1, 0, 1, 0]
@@ -217,7 +217,7 @@ class TestDecode:
         assert len(one) == 1
         assert len(every) == 2
         assert every[0]["score"] >= every[1]["score"]
-        assert sum(each["score"] for each in every) == pytest.approx(1)
+        assert sum(item["score"] for item in every) == pytest.approx(1)
 
     def test_heeds_each_batch_s_own_parameters(self, made: Made) -> None:
         adapter = load(made("distilbert"))

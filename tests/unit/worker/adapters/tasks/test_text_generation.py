@@ -28,7 +28,7 @@ def jobs(inputs: Sequence[Any], **parameters: Any) -> list[Job]:
     spec = tasks.find_spec("text-generation")
     checked = spec.check_parameters(parameters)
     lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=checked)
-    return [Job(lease, position, spec.normalise(given, checked)) for position, given in enumerate(inputs)]
+    return [Job(lease, position, spec.normalise(document, checked)) for position, document in enumerate(inputs)]
 
 
 def load(folder: Path, **entry: Any) -> TextGeneration:
@@ -47,8 +47,8 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_decoders.gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
-def rows(adapter: TextGeneration, given: Sequence[Job]) -> list[Row]:
-    return [row for found in adapter.encode(given) for row in rows_of(found)]
+def rows(adapter: TextGeneration, batch_jobs: Sequence[Job]) -> list[Row]:
+    return [row for found in adapter.encode(batch_jobs) for row in rows_of(found)]
 
 
 def rows_of(found: list[Row] | JobError) -> list[Row]:
@@ -56,8 +56,8 @@ def rows_of(found: list[Row] | JobError) -> list[Row]:
     return found
 
 
-def error_for(adapter: TextGeneration, given: Any, **parameters: Any) -> JobError:
-    [found] = adapter.encode(jobs([given], **parameters))
+def error_for(adapter: TextGeneration, text: Any, **parameters: Any) -> JobError:
+    [found] = adapter.encode(jobs([text], **parameters))
     assert isinstance(found, JobError)
     return found
 
@@ -114,7 +114,7 @@ class TestKeys:
         adapter = load(llama)
         asked = [{}, {"return_full_text": False}, {"temperature": 0.5}, {"max_new_tokens": 9}, {"do_sample": False}]
 
-        keys = [rows(adapter, jobs(["love"], **{"max_new_tokens": 10, **each}))[0].key for each in asked]
+        keys = [rows(adapter, jobs(["love"], **{"max_new_tokens": 10, **item}))[0].key for item in asked]
 
         assert keys[0] == keys[1]
         assert len(set(keys)) == 4
@@ -199,8 +199,8 @@ class TestSampling:
     def test_of_beams_is_the_pipeline_s_own_with_that_seed(self, llama: Path) -> None:
         adapter = load(llama)
         asked = {"max_new_tokens": 8, "num_beams": 2, "num_return_sequences": 2, "temperature": 2.0}
-        given = jobs(TEXTS, **asked, seed=3)
-        encoded = rows(adapter, given)
+        batch_jobs = jobs(TEXTS, **asked, seed=3)
+        encoded = rows(adapter, batch_jobs)
         reference = transformers_pipeline("text-generation", model=str(llama), device="cpu", dtype="float32")
 
         planned = planning.plan_micro_batches(encoded, 10_000, adapter.max_rows)
@@ -230,7 +230,7 @@ class TestRefusals:
         assert "256 new ones" in str(error_for(load(llama), "love"))
 
     def test_heeds_the_catalogue_s_limit(self, llama: Path) -> None:
-        assert "exceed the 20 that" in str(error_for(load(llama, max_length=20), "x" * 11, **GREEDY))
+        assert "this pipeline takes 20;" in str(error_for(load(llama, max_length=20), "x" * 11, **GREEDY))
 
     def test_does_not_cut_where_the_catalogue_says_error(self, llama: Path) -> None:
         asked = {**GREEDY, "handle_long_generation": "hole"}

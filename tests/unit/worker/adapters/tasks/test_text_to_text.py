@@ -66,13 +66,13 @@ def errors(encoded: Sequence[list[Row] | JobError]) -> list[JobError]:
     return [job for job in encoded if isinstance(job, JobError)]
 
 
-def run_jobs(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
+def run_jobs(adapter: TextToText, batch_jobs: Sequence[Job], budget: int = 10_000) -> list[Any]:
     """What the jobs come to, packed as the engine packs them, in the jobs' order."""
     found = {}
-    for batch in planning.plan_micro_batches(rows(adapter.encode(given)), budget, adapter.max_rows):
+    for batch in planning.plan_micro_batches(rows(adapter.encode(batch_jobs)), budget, adapter.max_rows):
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True):
             found[row.job.lease, row.job.position] = adapter.decode([row], [raw])
-    return [found[job.lease, job.position] for job in given]
+    return [found[job.lease, job.position] for job in batch_jobs]
 
 
 class TestCompany:
@@ -80,18 +80,18 @@ class TestCompany:
     @pytest.mark.parametrize("name", ["bart", "t5", "marian", "mbart", "nllb", "m2m100"])
     def test_changes_nothing(self, load: Load, name: str, parameters: dict[str, Any]) -> None:
         adapter = load(name, "summarization" if name in ("bart", "t5") else "translation")
-        given = jobs(TEXTS, {"max_new_tokens": 20, **LANGUAGES.get(name, {}), **parameters})
+        batch_jobs = jobs(TEXTS, {"max_new_tokens": 20, **LANGUAGES.get(name, {}), **parameters})
 
-        together, alone = run_jobs(adapter, given), run_jobs(adapter, given, budget=1)
+        together, alone = run_jobs(adapter, batch_jobs), run_jobs(adapter, batch_jobs, budget=1)
 
         assert together == alone
         assert len({str(texts) for texts in alone}) == len(TEXTS), "the model tells the texts apart"
 
     def test_changes_nothing_where_the_same_bits_are_promised(self, load: Load) -> None:
         adapter = load("bart", "summarization", deterministic=True)
-        given = jobs(TEXTS, {"num_beams": 2})
+        batch_jobs = jobs(TEXTS, {"num_beams": 2})
 
-        assert run_jobs(adapter, given) == [run_jobs(adapter, [job])[0] for job in given]
+        assert run_jobs(adapter, batch_jobs) == [run_jobs(adapter, [job])[0] for job in batch_jobs]
 
     def test_is_for_jobs_with_equal_settings_only(self, load: Load) -> None:
         adapter = load("bart", "summarization")
@@ -105,7 +105,7 @@ class TestCompany:
             {"clean_up_tokenization_spaces": True},
         ]
 
-        keys = [rows(adapter.encode(jobs(["a"], each, batch)))[0].key for batch, each in enumerate(asked)]
+        keys = [rows(adapter.encode(jobs(["a"], item, batch)))[0].key for batch, item in enumerate(asked)]
 
         assert keys[0] == keys[5] == keys[6]
         assert keys[3] == keys[4]
@@ -113,19 +113,19 @@ class TestCompany:
 
     def test_too_large_for_the_memory_is_parted(self, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = load("bart", "summarization")
-        given = jobs(TEXTS, {"num_beams": 2})
-        whole = run_jobs(adapter, given)
+        batch_jobs = jobs(TEXTS, {"num_beams": 2})
+        whole = run_jobs(adapter, batch_jobs)
         monkeypatch.setattr(text_to_text, "MAX_CACHED_TOKENS", 2 * 24 * 3)
-        seen: list[int] = []
+        observed: list[int] = []
         generate = adapter._generator._model.generate
         monkeypatch.setattr(
             adapter._generator._model,
             "generate",
-            lambda **how: (seen.append(len(how["input_ids"])), generate(**how))[1],
+            lambda **how: (observed.append(len(how["input_ids"])), generate(**how))[1],
         )
 
-        assert run_jobs(adapter, given) == whole
-        assert seen == [3, 3, 1]
+        assert run_jobs(adapter, batch_jobs) == whole
+        assert observed == [3, 3, 1]
 
 
 class TestSampling:
@@ -133,32 +133,32 @@ class TestSampling:
 
     def test_with_a_seed_is_the_same_whatever_else_is_in_the_pass(self, load: Load) -> None:
         adapter = load("t5", "summarization")
-        given = jobs(TEXTS, {**self.drawn, "seed": 5, "num_return_sequences": 2})
+        batch_jobs = jobs(TEXTS, {**self.drawn, "seed": 5, "num_return_sequences": 2})
 
-        together = run_jobs(adapter, given)
+        together = run_jobs(adapter, batch_jobs)
 
-        assert together == run_jobs(adapter, given, budget=1)
+        assert together == run_jobs(adapter, batch_jobs, budget=1)
         assert all(first != second for first, second in together)
 
     def test_with_a_seed_is_the_same_where_the_same_bits_are_promised(self, load: Load) -> None:
         adapter = load("t5", "summarization", deterministic=True)
-        given = jobs(TEXTS[:3], {**self.drawn, "seed": 5})
+        batch_jobs = jobs(TEXTS[:3], {**self.drawn, "seed": 5})
 
-        assert run_jobs(adapter, given) == [run_jobs(adapter, [job])[0] for job in given]
+        assert run_jobs(adapter, batch_jobs) == [run_jobs(adapter, [job])[0] for job in batch_jobs]
 
     def test_with_other_seeds_is_different(self, load: Load) -> None:
         adapter = load("t5", "summarization")
-        given = [*jobs(["the"], {**self.drawn, "seed": 5}, 1), *jobs(["the"], {**self.drawn, "seed": 6}, 2)]
+        batch_jobs = [*jobs(["the"], {**self.drawn, "seed": 5}, 1), *jobs(["the"], {**self.drawn, "seed": 6}, 2)]
 
-        one, two = run_jobs(adapter, given)
+        one, two = run_jobs(adapter, batch_jobs)
 
         assert one != two
 
     def test_without_a_seed_is_different_each_time(self, load: Load) -> None:
         adapter = load("t5", "summarization")
-        given = jobs(["the"] * 3, self.drawn)
+        batch_jobs = jobs(["the"] * 3, self.drawn)
 
-        assert len({str(texts) for texts in run_jobs(adapter, given)}) == 3
+        assert len({str(texts) for texts in run_jobs(adapter, batch_jobs)}) == 3
 
     def test_of_the_likeliest_alone_is_greedy(self, load: Load) -> None:
         adapter = load("t5", "summarization")
@@ -177,31 +177,31 @@ class TestLanguages:
     def test_of_each_batch_are_its_own(self, load: Load) -> None:
         adapter = load("mbart")
         asked = [("en_XX", "ro_RO"), ("de_DE", "ro_RO"), ("en_XX", "fr_XX")]
-        given = [
+        batch_jobs = [
             jobs(["the river"], {"src_lang": source, "tgt_lang": target, "max_new_tokens": 9}, batch)[0]
             for batch, (source, target) in enumerate(asked)
         ]
 
-        encoded = rows(adapter.encode([given[0], given[1], given[2], given[0]]))
+        encoded = rows(adapter.encode([batch_jobs[0], batch_jobs[1], batch_jobs[2], batch_jobs[0]]))
 
         assert encoded[0].features == encoded[2].features == encoded[3].features
         assert encoded[0].features != encoded[1].features
         assert encoded[0].key == encoded[1].key != encoded[2].key
-        assert [row.job for row in encoded] == [given[0], given[1], given[2], given[0]]
-        assert len({str(text) for text in run_jobs(adapter, given)}) == 3
+        assert [row.job for row in encoded] == [batch_jobs[0], batch_jobs[1], batch_jobs[2], batch_jobs[0]]
+        assert len({str(text) for text in run_jobs(adapter, batch_jobs)}) == 3
 
     @pytest.mark.parametrize("name", ["mbart", "mbart50", "nllb", "m2m100"])
     def test_missing_or_unknown_cost_their_rows_alone(self, load: Load, name: str) -> None:
         adapter = load(name)
         good = LANGUAGES.get(name, LANGUAGES["mbart"])
-        given = [
+        batch_jobs = [
             *jobs(["a", "b"], {}, 1),
             *jobs(["a", "b"], good, 2),
             *jobs(["a"], {**good, "tgt_lang": "xx"}, 3),
             *jobs(["a"], {"src_lang": good["src_lang"]}, 4),
         ]
 
-        encoded = adapter.encode(given)
+        encoded = adapter.encode(batch_jobs)
 
         assert [error.code for error in errors(encoded)] == [
             "missing_language",
@@ -209,7 +209,7 @@ class TestLanguages:
             "unknown_language",
             "missing_language",
         ]
-        assert [row.job for row in rows(encoded)] == given[2:4]
+        assert [row.job for row in rows(encoded)] == batch_jobs[2:4]
         assert good["tgt_lang"] in str(encoded[4]), "it says what exists"
 
     @pytest.mark.parametrize("name", ["marian", "t5"])
@@ -217,8 +217,8 @@ class TestLanguages:
         adapter = load(name)
 
         with_them, without = (
-            run_jobs(adapter, jobs(["the river"], {"max_new_tokens": 9, **given}))
-            for given in ({"src_lang": "en", "tgt_lang": "de"}, {})
+            run_jobs(adapter, jobs(["the river"], {"max_new_tokens": 9, **batch_jobs}))
+            for batch_jobs in ({"src_lang": "en", "tgt_lang": "de"}, {})
         )
 
         assert with_them == without
@@ -253,9 +253,9 @@ class TestLimits:
 
     def test_writing_ends_where_the_model_s_positions_do(self, load: Load) -> None:
         adapter = load("pegasus", "summarization")
-        given = {"max_new_tokens": 1_000, "num_beams": 1, "min_new_tokens": 1_000, "no_repeat_ngram_size": 0}
+        batch_jobs = {"max_new_tokens": 1_000, "num_beams": 1, "min_new_tokens": 1_000, "no_repeat_ngram_size": 0}
 
-        [raw] = adapter.forward(MicroBatch(tuple(rows(adapter.encode(jobs(["the"], given))))))
+        [raw] = adapter.forward(MicroBatch(tuple(rows(adapter.encode(jobs(["the"], batch_jobs))))))
 
         assert raw is not None
         assert len(raw[0]) == seq2seq_tokenizers.MAX_POSITIONS + 1
@@ -273,24 +273,24 @@ class TestLimits:
 class TestParameters:
     def test_that_do_not_fit_the_model_cost_their_rows(self, load: Load) -> None:
         adapter = load("t5", "summarization")  # it keeps three beams
-        given = [*jobs(["a"], {"num_return_sequences": 4}, 1), *jobs(["a"], {"num_return_sequences": 3}, 2)]
+        batch_jobs = [*jobs(["a"], {"num_return_sequences": 4}, 1), *jobs(["a"], {"num_return_sequences": 3}, 2)]
 
-        encoded = adapter.encode(given)
+        encoded = adapter.encode(batch_jobs)
 
         assert [error.code for error in errors(encoded)] == ["invalid_parameters"]
         assert "num_beams 3" in str(encoded[0])
-        assert len(run_jobs(adapter, given[1:])[0]) == 3
+        assert len(run_jobs(adapter, batch_jobs[1:])[0]) == 3
 
     @pytest.mark.parametrize(
         ("name", "beams", "part"), [("t5", 1, slice(2, 6)), ("marian", 1, slice(4, 7)), ("marian", 3, slice(4, 7))]
     )
     def test_stop_strings_end_a_text(self, load: Load, name: str, beams: int, part: slice) -> None:
         adapter = load(name)
-        given = {"num_beams": beams, "max_new_tokens": 20}
-        [[whole]] = run_jobs(adapter, jobs(["the house"], given))
+        batch_jobs = {"num_beams": beams, "max_new_tokens": 20}
+        [[whole]] = run_jobs(adapter, jobs(["the house"], batch_jobs))
         text = whole["translation_text"]
 
-        [[stopped], [other]] = run_jobs(adapter, jobs(["the house", "x"], {**given, "stop_strings": [text[part]]}))
+        [[stopped], [other]] = run_jobs(adapter, jobs(["the house", "x"], {**batch_jobs, "stop_strings": [text[part]]}))
 
         assert stopped["translation_text"].count(text[part]) == 1
         assert len(stopped["translation_text"]) < len(text)
@@ -320,7 +320,7 @@ class TestUnsound:
 
         raw = adapter.forward(MicroBatch(tuple(encoded)))
 
-        assert [each is None for each in raw] == [False, True, False]
+        assert [item is None for item in raw] == [False, True, False]
         with pytest.raises(JobError, match="not numbers") as caught:
             adapter.decode([encoded[1]], [raw[1]])
         assert caught.value.code == "invalid_output"
@@ -357,11 +357,11 @@ def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
     folder = getattr(tiny_seq2seq, name)(tmp_path / name)
     adapter = runtime.load(Pipeline(name="made", task="summarization", model=str(folder)), "cpu", threads=1).adapter
     assert isinstance(adapter, TextToText)
-    given = jobs(["a house", "the", "love it " * 5], {})
+    batch_jobs = jobs(["a house", "the", "love it " * 5], {})
 
-    together = run_jobs(adapter, given)
+    together = run_jobs(adapter, batch_jobs)
 
-    assert together == run_jobs(adapter, given, budget=1)
+    assert together == run_jobs(adapter, batch_jobs, budget=1)
     assert adapter._settings.resolve({}).config.max_length == most
 
 

@@ -61,7 +61,7 @@ class TestWindows:
         tokenizer = wordpiece_tokenizer(truncation_side=side)
         adapter = load(encoders.token_classifier(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=limit)
         for stride in {0, (limit - 2) // 2, limit - 3}:
-            wanted = tokenizer(
+            expected = tokenizer(
                 LONG,
                 truncation=True,
                 max_length=limit,
@@ -73,10 +73,10 @@ class TestWindows:
 
             [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=stride)))
 
-            assert [row.features["input_ids"] for row in windows] == wanted["input_ids"]
-            assert [row.features["token_type_ids"] for row in windows] == wanted["token_type_ids"]
-            assert [row.features.special_tokens_mask for row in windows] == wanted["special_tokens_mask"]
-            assert [row.features.offset_pairs for row in windows] == [each[1:-1] for each in wanted["offset_mapping"]]
+            assert [row.features["input_ids"] for row in windows] == expected["input_ids"]
+            assert [row.features["token_type_ids"] for row in windows] == expected["token_type_ids"]
+            assert [row.features.special_tokens_mask for row in windows] == expected["special_tokens_mask"]
+            assert [row.features.offset_pairs for row in windows] == [item[1:-1] for item in expected["offset_mapping"]]
             assert [(row.part_index, row.part_count) for row in windows] == [
                 (n, len(windows)) for n in range(len(windows))
             ]
@@ -159,8 +159,8 @@ class TestDecode:
         raw = {row.part_index: adapter.forward(MicroBatch((row,)))[0] for row in reversed(windows)}
         apart = adapter.decode(windows, [raw[row.part_index] for row in windows])
 
-        assert [each["start"] for each in together] == [each["start"] for each in apart]
-        assert [each["score"] for each in together] == pytest.approx([each["score"] for each in apart], abs=1e-5)
+        assert [item["start"] for item in together] == [item["start"] for item in apart]
+        assert [item["score"] for item in together] == pytest.approx([item["score"] for item in apart], abs=1e-5)
         assert together[-1]["end"] > 100
 
     @pytest.mark.parametrize(("most", "fits"), [(29, False), (30, True)])
@@ -200,7 +200,7 @@ class TestDecode:
 
     def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
-        encoded = [row for each in adapter.encode(jobs(["love", "it " * 9, "great product"])) for row in rows(each)]
+        encoded = [row for item in adapter.encode(jobs(["love", "it " * 9, "great product"])) for row in rows(item)]
 
         together = adapter.forward(MicroBatch(tuple(encoded)))
 

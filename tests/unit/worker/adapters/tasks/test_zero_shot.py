@@ -18,8 +18,8 @@ from worker.loading import runtime
 
 def jobs(inputs: Sequence[str | Mapping[str, Any]], **parameters: Any) -> list[Job]:
     lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=parameters)
-    whole = [{"text": given} if isinstance(given, str) else dict(given) for given in inputs]
-    return [Job(lease, position, given) for position, given in enumerate(whole)]
+    whole = [{"text": document} if isinstance(document, str) else dict(document) for document in inputs]
+    return [Job(lease, position, document) for position, document in enumerate(whole)]
 
 
 def load(folder: Path, **entry: Any) -> ZeroShotClassification:
@@ -41,19 +41,22 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestEncode:
     def test_gives_a_row_for_each_label_in_order(self, bert: Path) -> None:
         adapter = load(bert)
-        given = jobs(
+        batch_jobs = jobs(
             ["love it", {"text": "hate", "candidate_labels": ["great"]}], candidate_labels=["a", "the product"]
         )
 
-        first, second = map(rows, adapter.encode(given))
+        first, second = map(rows, adapter.encode(batch_jobs))
 
-        assert [(row.job, row.part_index, row.part_count) for row in first] == [(given[0], 0, 2), (given[0], 1, 2)]
-        assert [(row.job, row.part_index, row.part_count) for row in second] == [(given[1], 0, 1)]
+        assert [(row.job, row.part_index, row.part_count) for row in first] == [
+            (batch_jobs[0], 0, 2),
+            (batch_jobs[0], 1, 2),
+        ]
+        assert [(row.job, row.part_index, row.part_count) for row in second] == [(batch_jobs[1], 0, 1)]
         tokenizer = adapter._pipeline.tokenizer
         for row, label in zip(first, ["a", "the product"], strict=True):
-            wanted = tokenizer("love it", f"This example is {label}.", return_attention_mask=False)
-            assert dict(row.features) == dict(wanted)
-            assert row.length == len(wanted["input_ids"])
+            expected = tokenizer("love it", f"This example is {label}.", return_attention_mask=False)
+            assert dict(row.features) == dict(expected)
+            assert row.length == len(expected["input_ids"])
 
     def test_tokenizes_each_text_once(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = load(bert)
@@ -135,7 +138,7 @@ class TestDecode:
     def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
         texts = ["love", "it " * 30, "great product", "hate"]
-        encoded = [row for each in adapter.encode(jobs(texts, candidate_labels=["a", "the the"])) for row in rows(each)]
+        encoded = [row for item in adapter.encode(jobs(texts, candidate_labels=["a", "the the"])) for row in rows(item)]
         alone = [adapter.forward(MicroBatch((row,)))[0] for row in encoded]
 
         alike = [row for row in encoded if row.key == encoded[0].key]

@@ -1,4 +1,4 @@
-"""Backup, restore and vacuum, with the commands that docs/operations.md gives."""
+"""Backup, restore, vacuum and upgrade, with the commands that docs/operations.md gives."""
 
 import importlib.util
 import os
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import make_url, text
 
 import batchmill
@@ -169,3 +171,20 @@ class TestVacuum:
 
         assert sizes[1] >= sizes[0]
         assert sizes[2] < sizes[0] - 300_000
+
+
+VERSIONS = sorted(path.name[:4] for path in (schema.migrations_folder() / "versions").glob("0*.py"))
+
+
+@pytest.mark.parametrize("version", VERSIONS[1:-1])
+def test_an_upgrade_keeps_every_batch(database: Database, version: str) -> None:
+    batch_id = half_done_batch(database)
+    config = Config()
+    config.set_main_option("script_location", str(schema.migrations_folder()))
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, version)
+
+    assert schema.upgrade(database.url) == version
+
+    assert_works(database, batch_id)

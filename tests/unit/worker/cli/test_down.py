@@ -14,10 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
-from models import holders
+from models import holders, home_lock
 from models.errors import UsageError
 from models.holders import HolderId
-from worker.cli import home_lock
 
 ROOT = Path(batchmill.__file__).parent
 
@@ -25,7 +24,7 @@ ROOT = Path(batchmill.__file__).parent
 HOLD = """
 import signal, sys
 from pathlib import Path
-from worker.cli.home_lock import lock_home
+from models.home_lock import lock_home
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in sys.argv else lambda *_: sys.exit(0))
 with lock_home(Path(sys.argv[1])):
     print("locked", flush=True)
@@ -91,6 +90,16 @@ def test_down_ends_it_and_waits(hold: Hold, state: str) -> None:
     assert re.search(rf"stopping `batchmill up` \(pid {first.pid}\) in .*\nstopped after \d+\.\d s", result.stderr)
     assert first.wait(10) == 0
     assert "no `batchmill up` runs in" in down().stderr
+
+
+def test_a_submit_meanwhile_does_not_ask_for_another_up(hold: Hold, tmp_path: Path) -> None:
+    first = hold()
+    (tmp_path / "in.jsonl").write_text('"a text"\n')
+
+    result = CliRunner().invoke(batchmill.cli, ["submit", str(tmp_path / "in.jsonl"), "-p", "sample-ner"])
+
+    assert result.exit_code == 0, result.stderr
+    assert f"no worker serves sample-ner yet: `batchmill up` (pid {first.pid}) is starting" in result.stderr
 
 
 def test_down_names_what_does_not_end(hold: Hold) -> None:

@@ -1,0 +1,55 @@
+"""Items of a Python program become rows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+from models.errors import JobError, UsageError
+from producer.readers.rows import ColumnMapping, Problem, Row, parse_custom_id, unexpected_problem
+
+MISSING: Any = object()
+
+
+def rows_from_items(
+    inputs: Iterable[Any], ids: Iterable[Any] | None, columns: ColumnMapping
+) -> Iterator[Row | Problem]:
+    """Yield the row of each item, or the problem that it has; raises UsageError if inputs and ids differ in number.
+
+    inputs: texts or objects
+    ids: the custom_ids, one for each input; None = those that the objects have
+    """
+    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
+        raise UsageError(
+            "inputs must be an iterable, such as a list, of texts or objects; put a single one into a list"
+        )
+    pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
+    return _iter_rows(pairs, columns)
+
+
+def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:
+    for number, (item, custom_id) in enumerate(pairs, start=1):
+        if item is MISSING or custom_id is MISSING:
+            raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
+        record = dict(item) if isinstance(item, Mapping) else item
+        try:
+            row: Row | Problem = columns.map_row(number, record)
+            if custom_id is not None:
+                row = row._replace(custom_id=parse_custom_id(custom_id))
+        except JobError as error:
+            row = _explain_rejection(columns, number, record, custom_id, error)
+        except Exception as error:
+            row = unexpected_problem(number, error)
+        yield row
+
+
+def _explain_rejection(
+    columns: ColumnMapping, number: int, record: object, custom_id: object, error: JobError
+) -> Problem:
+    """The problem of an item with all that can be kept of it; `ids` may name it although it can't be read."""
+    problem = columns.explain_rejection(number, record, error)
+    if custom_id is None:
+        return problem
+    try:
+        return problem._replace(custom_id=parse_custom_id(custom_id))
+    except JobError:
+        return problem
