@@ -223,13 +223,16 @@ def fill_small(database: Database) -> None:
             connection,
             "batches",
             BATCH_COLUMNS,
-            ((each, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1) for each in ids),
+            (
+                (batch_id, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1)
+                for batch_id in ids
+            ),
         )
         insert_rows(
             connection,
             "slices",
             ("batch_id", "start_position", "size", "state"),
-            ((each, 0, 1, "queued") for each in ids),
+            ((batch_id, 0, 1, "queued") for batch_id in ids),
         )
 
 
