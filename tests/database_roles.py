@@ -50,7 +50,7 @@ def execute(url: str, *commands: str) -> None:
 def temporary_roles(owner_url: str) -> Iterator[DatabaseRoles]:
     """Yield a role for each purpose, without rights; afterwards the roles and their objects are dropped."""
     mark = secrets.token_hex(4)
-    names = {purpose: f"mill_{purpose.value}_{mark}" for purpose in Purpose}
+    names = {purpose: f"batchmill_{purpose.value}_{mark}" for purpose in Purpose}
     try:
         execute(owner_url, *(f"CREATE ROLE {name} LOGIN" for name in names.values()))
     except psycopg.errors.InsufficientPrivilege:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from batchmill import Client
 from producer.health import audit
@@ -67,6 +68,12 @@ class Deployment:
         return Client(self.environment.get("BATCHMILL_DATABASE_URL"), self.environment.get("BATCHMILL_REDIS_URL"))
 
     @property
+    def database_url(self) -> str:
+        """Return the URL of its database, by default a file in its home, which is not created."""
+        file = Path(self.environment["BATCHMILL_HOME"]) / "batchmill.db"
+        return self.environment.get("BATCHMILL_DATABASE_URL") or f"sqlite:///file:{file}?mode=rw&uri=true"
+
+    @property
     def log(self) -> str:
         """Return the output of the started processes."""
         return (self.folder / "log").read_text(errors="replace")
@@ -99,7 +106,7 @@ class Deployment:
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Return the rows of a query on the deployment's database."""
-        engine = create_engine(self.environment["BATCHMILL_DATABASE_URL"], poolclass=NullPool)
+        engine = create_engine(self.database_url, poolclass=NullPool)
         try:
             with engine.connect() as connection:
                 return list(connection.execute(text(sql), parameters))
@@ -108,7 +115,7 @@ class Deployment:
 
     def execute(self, sql: str) -> None:
         """Execute a statement that changes rows; it fails at once if the database is locked."""
-        url = self.environment["BATCHMILL_DATABASE_URL"]
+        url = self.database_url
         at_once = {"timeout": 0.2} if "sqlite" in url else {"options": "-c lock_timeout=200"}
         engine = create_engine(url, poolclass=NullPool, connect_args=at_once)
         try:
@@ -118,12 +125,12 @@ class Deployment:
             engine.dispose()
 
     def ready_worker_pids(self) -> list[int]:
-        """Return the process ids of the ready workers."""
-        return [
-            row.pid
-            for row in self.query("SELECT pid FROM workers WHERE state = 'ready' ORDER BY started_at")
-            if psutil.pid_exists(row.pid)
-        ]
+        """Return the process ids of the ready workers; none if the database has no tables yet."""
+        try:
+            rows = self.query("SELECT pid FROM workers WHERE state = 'ready' ORDER BY started_at")
+        except OperationalError:
+            return []
+        return [row.pid for row in rows if psutil.pid_exists(row.pid)]
 
     def wait_for_workers(self, count: int = 1) -> list[int]:
         """Wait until this many workers are ready; returns their process ids."""
@@ -180,8 +187,8 @@ def temporary_deployment(folder: Path, **settings: str) -> Iterator[Deployment]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
     environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST_SETTINGS}
     environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}
-    ours = Deployment(folder, environment)
+    deployment = Deployment(folder, environment)
     try:
-        yield ours
+        yield deployment
     finally:
-        ours.close()
+        deployment.close()

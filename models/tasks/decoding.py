@@ -103,7 +103,7 @@ class DecodingParameters(Parameters):
     def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
         limit = info.data.get("max_new_tokens")
         if value is not None and limit is not None and value > limit:
-            raise _validation_error(f"at most max_new_tokens, which is {limit}")
+            raise _validation_error(f"must be at most max_new_tokens, which is {limit}")
         return value
 
     @field_validator("stop_strings")
@@ -113,11 +113,11 @@ class DecodingParameters(Parameters):
         if stops is None:
             return None
         if not 1 <= len(stops) <= MAX_STOP_STRINGS:
-            raise _validation_error(f"from 1 to {MAX_STOP_STRINGS} texts")
+            raise _validation_error(f"must have from 1 to {MAX_STOP_STRINGS} texts")
         for stop in stops:
             if not 1 <= len(stop) <= MAX_STOP_CHARACTERS or "\0" in stop:
                 raise _validation_error(
-                    f"each text has from 1 to {MAX_STOP_CHARACTERS} characters and no NUL character"
+                    f"must have texts of 1 to {MAX_STOP_CHARACTERS} characters and no NUL character"
                 )
             if not stop.isascii() and any("\ud800" <= character <= "\udfff" for character in stop):
                 raise _validation_error("a text has half a surrogate pair; mend its encoding")
@@ -147,7 +147,7 @@ class DecodingParameters(Parameters):
         if value is None or value <= beams or (beams == 1 and cls._does_sample(info)):
             return value
         if beams > 1:
-            raise _validation_error(f"at most num_beams, which is {beams}")
+            raise _validation_error(f"must be at most num_beams, which is {beams}")
         raise _validation_error("more than 1 takes do_sample or as many num_beams; otherwise all would be the same")
 
     @classmethod

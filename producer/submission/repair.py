@@ -48,6 +48,11 @@ SELECT_ID_OWNERS = """
 SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
 """
 
+# Jobs that an earlier repair by the same rows may have replaced.
+SELECT_RUNNABLE_JOBS = """
+SELECT position, custom_id, input FROM jobs WHERE batch_id = :batch_id AND NOT invalid AND position {in_numbers}
+"""
+
 COUNT_FAILED = "SELECT count(*) FROM results WHERE batch_id = :batch_id AND status = 'failed' AND position {in_numbers}"
 
 DELETE_JOBS = "DELETE FROM jobs WHERE batch_id = :batch_id AND position {in_numbers}"
@@ -137,6 +142,8 @@ def repair_jobs(
     slice_size: jobs per slice
     deadline: the batch's new deadline; None keeps the old one, unless it has passed
 
+    Rows that were put in their places before are passed over, so an interrupted repair can be repeated.
+
     Raises InvalidRows naming the rows that can't be jobs or name no failed job; then nothing has changed. Raises
     NotFound, and UsageError when the batch has not ended or is changed by others meanwhile.
     """
@@ -210,6 +217,8 @@ class _JobMatcher:
             try:
                 position = document["position"]
                 failed = by_position.get(position) if position is not None else _only(by_id, custom_id)
+                if failed is None and self._is_repaired(position, custom_id, job_input, owners):
+                    continue
                 job = _replacement(failed, position, custom_id, job_input, document["columns"])
                 _check_owner(owners, job)
                 if not self._staged.add(job):
@@ -220,6 +229,18 @@ class _JobMatcher:
                     break
         if problems:
             raise self._chunker.rejection_error(problems)
+
+    def _is_repaired(
+        self, position: int | None, custom_id: str | None, job_input: str, owners: Mapping[str, list[Row[Any]]]
+    ) -> bool:
+        """Whether the named job has not failed, and has this input already: an interrupted repair can be repeated."""
+        positions = [position] if position is not None else [row.position for row in owners.get(custom_id or "", [])]
+        query = text(SELECT_RUNNABLE_JOBS.format(in_numbers=self._database.sql.in_numbers)).columns(
+            column("position"), column("custom_id"), column("input", Document)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query, {"batch_id": self._batch_id, "numbers": comma_separated(positions)}).all()
+        return any(row.input == json.loads(job_input) and custom_id in (None, row.custom_id) for row in rows)
 
     def _find_by_position(self, connection: Connection, positions: list[int | None]) -> dict[int, Row[Any]]:
         in_numbers = HAS_POSITION.format(in_numbers=self._database.sql.in_numbers)

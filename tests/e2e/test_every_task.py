@@ -64,16 +64,16 @@ ALL = [
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A mill with one worker process for all eight samples."""
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        ours.start("worker", *(f"sample-{task.name}" for task in ALL), "--devices", "cpu")
-        yield ours
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    """A deployment with one worker process for all eight samples."""
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
+        deployment.start("worker", *(f"sample-{task.name}" for task in ALL), "--devices", "cpu")
+        yield deployment
 
 
-def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: Deployment) -> None:
+def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(deployment: Deployment) -> None:
     batches = {
-        task.name: ours.client.submit(
+        task.name: deployment.client.submit(
             f"sample-{task.name}", [*task.bad.values(), *task.good], parameters=task.parameters, on_invalid="fail-row"
         )
         for task in ALL
@@ -85,7 +85,7 @@ def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: D
     assert list(batches) == list(tasks.TASKS)
     for task in ALL:
         batch = batches[task.name]
-        ours.assert_completed(batch.id, len(task.bad) + len(task.good))
+        deployment.assert_completed(batch.id, len(task.bad) + len(task.good))
         rows = sorted(batch.results(), key=lambda row: row.position)
         assert [row.error_code for row in rows] == [*task.bad, *[None] * len(task.good)], task.name
         outputs = [row.output for row in rows[len(task.bad) :]]

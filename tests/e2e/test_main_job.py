@@ -34,11 +34,11 @@ def test_every_input_is_answered_once_in_order_and_as_the_pipeline_answers(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     inputs = random_texts(600, seed=7) + STRANGE
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size="128") as ours:
-        ours.start("worker", PIPELINE, "--devices", "cpu")
-        batch = ours.client.submit(PIPELINE, inputs)
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size="128") as deployment:
+        deployment.start("worker", PIPELINE, "--devices", "cpu")
+        batch = deployment.client.submit(PIPELINE, inputs)
         batch.wait(120)
-        ours.assert_completed(batch.id, len(inputs))
+        deployment.assert_completed(batch.id, len(inputs))
         rows = sorted(batch.results(), key=lambda row: row.position)
 
     reference = pipeline("sentiment-analysis", model=str(SAMPLES_FOLDER / "sentiment-analysis"), device="cpu")

@@ -20,15 +20,15 @@ def test_nothing_of_a_batch_is_in_logs_and_all_files_are_its_users(tmp_path: Pat
     settings = {"log_format": "console", "log_level": "debug", "database_url": f"{postgresql_url}?password={SECRET}"}
     before = os.umask(0)
     try:
-        with temporary_deployment(tmp_path, **settings) as ours:
-            up = ours.start("up", "--pipelines", PIPELINE, HF_TOKEN=f"hf_{SECRET}")
-            submitted = ours.run(
+        with temporary_deployment(tmp_path, **settings) as deployment:
+            up = deployment.start("up", "--pipelines", PIPELINE, HF_TOKEN=f"hf_{SECRET}")
+            submitted = deployment.run(
                 "submit", "in.jsonl", "--pipeline", PIPELINE, "--param", f"candidate_labels={labels}", "--wait"
             )
             family = psutil.Process(up.pid).children(recursive=True)
             arguments = [" ".join(process.cmdline()) for process in family]
             made = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").rglob("*")}
-            log = ours.log
+            log = deployment.log
     finally:
         os.umask(before)
 

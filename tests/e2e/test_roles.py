@@ -42,8 +42,8 @@ class User:
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, ours: Deployment, given: DatabaseRoles, purpose: Purpose) -> "User":
-        ours_are = {name: value for name, value in ours.environment.items() if name.startswith("BATCHMILL_")}
+    def of(cls, deployment: Deployment, given: DatabaseRoles, purpose: Purpose) -> "User":
+        ours_are = {name: value for name, value in deployment.environment.items() if name.startswith("BATCHMILL_")}
         return cls(ours_are | {"BATCHMILL_DATABASE_URL": given.url_for(purpose)})
 
     def run(self, *command: str, stdin: bytes = b"") -> str:
@@ -66,7 +66,7 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redi
     with fake_model_deployment(tmp_path, **settings) as works:
         worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
         submitter.run(*schedule)
-        works.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
+        works.start("worker", FAKE_PIPELINE, "--devices", "cpu", FAKE_FORWARD_SECONDS="0.02")
         [pid] = works.wait_for_workers()
 
         submitter.run("schedule", "trigger", "daily")

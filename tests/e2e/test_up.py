@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.deployment import PIPELINE, random_texts, temporary_deployment, wait_for
+from tests.deployment import PIPELINE, random_texts, temporary_deployment
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
@@ -18,16 +18,16 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
 ) -> None:
     inputs = random_texts(300)
     write_jsonl(tmp_path / "reviews.jsonl", inputs)
-    with temporary_deployment(tmp_path) as ours:
-        submitted = ours.run("submit", "reviews.jsonl", "--pipeline", PIPELINE)
+    with temporary_deployment(tmp_path) as deployment:
+        submitted = deployment.run("submit", "reviews.jsonl", "--pipeline", PIPELINE)
         batch_id = submitted.stdout.decode().strip()
         assert submitted.returncode == 0
         assert b"batchmill up --pipelines" in submitted.stderr
 
-        up = ours.start("up")
-        waited = ours.run("wait", batch_id, "--timeout", "90")
-        results = ours.run("results", batch_id, "-o", "out.jsonl")
-        workers = json.loads(ours.run("workers", "--json").stdout)["data"]
+        up = deployment.start("up")
+        waited = deployment.run("wait", batch_id, "--timeout", "90")
+        results = deployment.run("results", batch_id, "-o", "out.jsonl")
+        workers = json.loads(deployment.run("workers", "--json").stdout)["data"]
         family = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
 
@@ -42,30 +42,30 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
         assert len(family) == 3  # the embedded Valkey, the process that keeps it, and a worker
         _, alive = psutil.wait_procs(family, timeout=20)
         assert alive == []
-        assert ours.run("workers", "--json").stdout.decode().count('"pid"') == 0
+        assert deployment.run("workers", "--json").stdout.decode().count('"pid"') == 0
         assert not (tmp_path / "home" / "valkey.sock").exists()
 
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
-    with temporary_deployment(tmp_path) as ours:
-        up = ours.start("up")
-        wait_for(lambda: b"alive" in ours.run("workers", "--json").stdout, "a worker")
+    with temporary_deployment(tmp_path) as deployment:
+        up = deployment.start("up")
+        deployment.wait_for_workers()
         family = psutil.Process(up.pid).children(recursive=True)
 
         up.kill()
 
         _, alive = psutil.wait_procs(family, timeout=30)
         assert alive == []
-        ours.start("up")
-        wait_for(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
+        deployment.start("up")
+        deployment.wait_for_workers()
 
 
 def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> None:
-    with temporary_deployment(tmp_path) as ours:
-        up = ours.start("up", "--log-file", "up.log")
-        wait_for(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker")
+    with temporary_deployment(tmp_path) as deployment:
+        up = deployment.start("up", "--log-file", "up.log")
+        deployment.wait_for_workers()
         family = psutil.Process(up.pid).children(recursive=True)
-        second, down, again = ours.run("up"), ours.run("down"), ours.run("down")
+        second, down, again = deployment.run("up"), deployment.run("down"), deployment.run("down")
 
         assert (second.returncode, down.returncode, again.returncode) == (2, 0, 0)
         assert f"`batchmill up` (pid {up.pid}) runs already".encode() in second.stderr
@@ -73,23 +73,25 @@ def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> Non
         assert b"nothing was stopped" in again.stderr
         assert up.wait(10) == 0
         assert [process for process in family if process.is_running()] == []
-        assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in ours.log
+        assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in deployment.log
         events = [json.loads(line)["event"] for line in (tmp_path / "up.log").read_text().splitlines()]
         assert {"supervisor.started", "child.started", "valkey.started", "worker.stopped"} <= set(events)
 
 
-def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path: Path, database_url, redis_url) -> None:
+def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(
+    tmp_path: Path, sqlite_url: str, redis_url: str
+) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
     (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        submitted = ours.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
+        submitted = deployment.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
         batch_id = submitted.stdout.decode().strip()
 
-        ours.start("worker", "broken", "--devices", "cpu")
-        waited = ours.run("wait", batch_id, "--timeout", "90")
+        deployment.start("worker", "broken", "--devices", "cpu")
+        waited = deployment.run("wait", batch_id, "--timeout", "90")
 
         assert waited.returncode == 1
         assert b"no safetensors weights" in waited.stderr
-        rows = [json.loads(line) for line in ours.run("results", batch_id).stdout.decode().splitlines()]
+        rows = [json.loads(line) for line in deployment.run("results", batch_id).stdout.decode().splitlines()]
         assert [row["error_code"] for row in rows] == ["model_unusable"] * 2

@@ -16,11 +16,11 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
     source = f"[sources.rows]\nurl = 'sqlite:///{tmp_path / 'rows.db'}'\nquery = 'SELECT id, text FROM rows'\n"
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, simulated_clock="2026-10-25T00:59:50Z"
-    ) as ours:
+    ) as deployment:
         _fill(tmp_path / "rows.db", rows)
         with (tmp_path / "home" / "batchmill.toml").open("a") as config:
             config.write(source)
-        made = ours.run(
+        made = deployment.run(
             "schedule",
             "create",
             "hourly",
@@ -38,15 +38,15 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
         )
         assert made.returncode == 0, made.stderr
         clock = f"2026-10-25T00:59:50Z@{datetime.now(UTC).isoformat()}*5"
-        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", BATCHMILL_SIMULATED_CLOCK=clock)
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", BATCHMILL_SIMULATED_CLOCK=clock)
 
-        wait_for(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
+        wait_for(lambda: len(deployment.query(COMPLETED)) >= 1, "a run that completed")
 
-        [run] = ours.query(COMPLETED)[:1]
+        [run] = deployment.query(COMPLETED)[:1]
         assert "2026-10-25 01:00" in str(run.scheduled_at)  # the second of the two hours from 02:00 on, in Berlin
-        assert ours.outputs(run.batch_id) == [{"text": row["text"], "length": len(row["text"])} for row in rows]
-        assert len(ours.query("SELECT id FROM answers")) == 40
-        ours.assert_completed(run.batch_id, 40)
+        assert deployment.outputs(run.batch_id) == [{"text": row["text"], "length": len(row["text"])} for row in rows]
+        assert len(deployment.query("SELECT id FROM answers")) == 40
+        deployment.assert_completed(run.batch_id, 40)
 
 
 def _fill(path: Path, rows: list[dict[str, str]]) -> None:

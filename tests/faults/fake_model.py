@@ -10,37 +10,37 @@ from pathlib import Path
 
 from tests.deployment import Deployment, temporary_deployment
 
-FAKE_PIPELINE = "toy"
-FAKE_MODEL_FOLDER = Path(__file__).parent / "toy"
-PIPELINE_CONFIG = '[pipelines.toy]\ntask = "sentiment-analysis"\nmodel = "nobody/toy"\n'
+FAKE_PIPELINE = "fake"
+CHILD_PROCESS_FOLDER = Path(__file__).parent / "child_process"
+PIPELINE_CONFIG = '[pipelines.fake]\ntask = "sentiment-analysis"\nmodel = "nobody/fake"\n'
 
 
 @contextmanager
 def fake_model_deployment(
     folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, **settings: str
 ) -> Iterator[Deployment]:
-    """A deployment of the pipeline `toy`; a worker's `TOY_…` variables say what else it does (see `toy/`)."""
+    """Yield a deployment of the pipeline `fake`; `FAKE_…` variables select faults (see `child_process/`)."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}")  # clients read it, too
-    with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as ours:
-        path = os.pathsep.join(filter(None, (str(FAKE_MODEL_FOLDER), ours.environment.get("PYTHONPATH"))))
-        ours.environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        yield ours
+    with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
+        path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
+        deployment.environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        yield deployment
 
 
 def numbered_texts(count: int) -> list[str]:
-    """As many different texts, all of one length."""
+    """Return different texts of the same length."""
     return [f"number {place:06}" for place in range(count)]
 
 
 def to_jsonl(texts: list[str]) -> bytes:
-    """A file of inputs."""
+    """Return a file of inputs."""
     return "".join(f'"{text}"\n' for text in texts).encode()
 
 
 def daily_schedule(folder: Path, texts: list[str]) -> list[str]:
-    """The command that creates the schedule `daily`, into the table `answers`, with a file of texts for two days."""
+    """Write a file of texts for two days, and return the command that creates `daily` into the table `answers`."""
     rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in texts)
     for day in (0, 1):  # the test may run over midnight
         (folder / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
@@ -50,10 +50,10 @@ def daily_schedule(folder: Path, texts: list[str]) -> list[str]:
 
 
 def assert_outputs(deployment: Deployment, batch_id: str, texts: list[str]) -> None:
-    """Every text has the answer that it has in an undisturbed run."""
+    """Assert that each text has the output of an undisturbed run."""
     assert deployment.outputs(batch_id) == [{"text": text, "length": len(text)} for text in texts]
 
 
 def count_forward_passes(path: Path) -> Counter[str]:
-    """How often each text went through the model of whoever has this TOY_LEDGER."""
+    """Count how often each text went through the model, from a FAKE_FORWARD_LOG."""
     return Counter(path.read_text().splitlines() if path.exists() else ())

@@ -44,22 +44,24 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
             f'[pipelines.{name}]\ntask = "sentiment-analysis"\nmodel = "{folder}"\n' for name, folder in models.items()
         )
     )
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1") as ours:
-        batches = {name: ours.client.submit(name, numbered_texts(JOBS)) for name in models}
-        ours.start("worker", *models, "--devices", "cpu")
+    with temporary_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1"
+    ) as deployment:
+        batches = {name: deployment.client.submit(name, numbered_texts(JOBS)) for name in models}
+        deployment.start("worker", *models, "--devices", "cpu")
         for batch in batches.values():
             batch.wait(120)
 
-        [worker] = ours.wait_for_workers()  # a load that failed leaves it idle until the next that succeeds
-        ours.assert_completed(batches["good"].id, JOBS)
+        [worker] = deployment.wait_for_workers()  # a load that failed leaves it idle until the next that succeeds
+        deployment.assert_completed(batches["good"].id, JOBS)
         for name in ("truncated", "headless"):
             view = batches[name].view
             assert (view.status, view.error_code) == ("failed", "model_unusable"), name
             assert models[name].name in str(view.error_message), "it says which model"
             assert batches[name].request_counts.failed == JOBS
-            ours.assert_consistent(batches[name].id)
-        ours.assert_completed(batches["nan"].id, JOBS)
-        codes = ours.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
+            deployment.assert_consistent(batches[name].id)
+        deployment.assert_completed(batches["nan"].id, JOBS)
+        codes = deployment.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
         assert [row.error_code for row in codes] == ["invalid_output"]
-        ours.assert_completed(ours.client.submit("good", numbered_texts(JOBS)).wait(90).id, JOBS)
-        assert ours.ready_worker_pids() == [worker], "it did not have to be started again"
+        deployment.assert_completed(deployment.client.submit("good", numbered_texts(JOBS)).wait(90).id, JOBS)
+        assert deployment.ready_worker_pids() == [worker], "it did not have to be started again"

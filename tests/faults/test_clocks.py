@@ -11,15 +11,17 @@ def test_a_worker_an_hour_off_takes_nothing_from_others_and_loses_nothing(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     texts, hours = numbered_texts(JOBS), "-1" if "sqlite" in database_url else "1"
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="32") as ours:
-        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.1")
-        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.1", TOY_CLOCK_HOURS=hours)
-        workers = ours.wait_for_workers(2)
-        batch = ours.client.submit(FAKE_PIPELINE, texts, deadline="30m").wait(90)
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="32"
+    ) as deployment:
+        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1")
+        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1", FAKE_CLOCK_HOURS=hours)
+        workers = deployment.wait_for_workers(2)
+        batch = deployment.client.submit(FAKE_PIPELINE, texts, deadline="30m").wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert_outputs(ours, batch.id, texts)
-        shares = ours.query("SELECT worker_id, outcome FROM attempts WHERE batch_id = :id", id=batch.id)
+        deployment.assert_completed(batch.id, JOBS)
+        assert_outputs(deployment, batch.id, texts)
+        shares = deployment.query("SELECT worker_id, outcome FROM attempts WHERE batch_id = :id", id=batch.id)
         assert {row.outcome for row in shares} == {"done"}, "no lease ran out"
         assert len({row.worker_id for row in shares}) == 2, "both had a share"
-        assert ours.ready_worker_pids() == workers
+        assert deployment.ready_worker_pids() == workers

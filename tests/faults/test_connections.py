@@ -1,4 +1,4 @@
-"""How many connections a process of ours has to PostgreSQL, and that none of its threads waits in vain for one."""
+"""The number of connections of a process to PostgreSQL; none of its threads waits in vain for one."""
 
 import re
 import threading
@@ -86,19 +86,22 @@ def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: st
     """Claims, writes, heartbeats, maintenance, a schedule with an output table, and submits that reuse."""
     schedule = daily_schedule(tmp_path, numbered_texts(300))
     settings = {"database_url": postgresql_url, "redis_url": redis_url, "retention_days": "365"}
-    with fake_model_deployment(tmp_path, **settings) as ours, Watcher(make_url(postgresql_url).port or 5432) as watcher:
-        made = ours.run(*schedule)
+    with (
+        fake_model_deployment(tmp_path, **settings) as deployment,
+        Watcher(make_url(postgresql_url).port or 5432) as watcher,
+    ):
+        made = deployment.run(*schedule)
         assert made.returncode == 0, made.stderr
-        assert ours.run("schedule", "trigger", "daily").returncode == 0
-        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
-        ours.start("maintain")
-        ours.wait_for_workers()
+        assert deployment.run("schedule", "trigger", "daily").returncode == 0
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", FAKE_FORWARD_SECONDS="0.001")
+        deployment.start("maintain")
+        deployment.wait_for_workers()
         for _ in range(2):
-            submitted = ours.run(
+            submitted = deployment.run(
                 "submit", "-", "--pipeline", FAKE_PIPELINE, "--reuse", "--wait", stdin=to_jsonl(numbered_texts(3000))
             )
             assert submitted.returncode == 0, submitted.stderr
-        wait_for(lambda: ours.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
+        wait_for(lambda: deployment.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
 
     assert watcher.most.keys() == MOST.keys()
     assert all(watcher.most[kind] <= MOST[kind] for kind in MOST), watcher.most
@@ -111,17 +114,19 @@ def test_processes_that_have_worked_keep_as_many_as_documented(
     tmp_path: Path, postgresql_url: str, redis_url: str
 ) -> None:
     """Two worker processes, their supervisor and `maintain`: 2 D + M."""
-    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url) as ours:
-        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.01")
-        ours.start("maintain")
-        ours.wait_for_workers(2)
-        done = ours.run("submit", "-", "--pipeline", FAKE_PIPELINE, "--wait", stdin=to_jsonl(numbered_texts(1500)))
+    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url) as deployment:
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.01")
+        deployment.start("maintain")
+        deployment.wait_for_workers(2)
+        done = deployment.run(
+            "submit", "-", "--pipeline", FAKE_PIPELINE, "--wait", stdin=to_jsonl(numbered_texts(1500))
+        )
         assert done.returncode == 0, done.stderr
 
         count = (
             "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        wait_for(lambda: ours.query(count)[0].n == 2 * 2 + 2, "the connections that the page counts")
+        wait_for(lambda: deployment.query(count)[0].n == 2 * 2 + 2, "the connections that the page counts")
 
 
 @pytest.fixture
@@ -224,35 +229,35 @@ def let_lapse_without_waiting(url: str, leases: list[Lease]) -> None:
 
 class TestWhatOthersLock:
     def test_an_impatient_transaction_gives_its_connection_back(self, postgresql_url: str) -> None:
-        ours, others = Database(postgresql_url, pool=PoolOptions(1)), Database(postgresql_url)
+        database, others = Database(postgresql_url, pool=PoolOptions(1)), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
             began = time.monotonic()
             with pytest.raises(LockTimeout, match="another transaction keeps locked"):
-                execute(ours.with_lock_timeout(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
+                execute(database.with_lock_timeout(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
             took = time.monotonic() - began
-            execute(ours, "UPDATE workers SET pid = 1")
-        execute(ours, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
+            execute(database, "UPDATE workers SET pid = 1")
+        execute(database, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
 
         assert took < 5
-        for each in (ours, others):
+        for each in (database, others):
             each.close()
 
     def test_a_role_s_own_lock_timeout_is_tried_again(self, postgresql_url: str) -> None:
         hasty = f"{postgresql_url}?options=-c%20lock_timeout%3D50"
-        ours, others = Database(hasty), Database(postgresql_url)
+        database, others = Database(hasty), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
             query = text("UPDATE batches SET name = 'ours' WHERE id = :id")
-            thread = in_a_thread(lambda: ours.transact(lambda found: found.execute(query, {"id": batch_id})))
+            thread = in_a_thread(lambda: database.transact(lambda found: found.execute(query, {"id": batch_id})))
             time.sleep(0.2)
         thread.join()
 
-        with ours.read() as connection:
+        with database.read() as connection:
             assert connection.scalar(text("SELECT name FROM batches WHERE id = :id"), {"id": batch_id}) == "ours"
-        for each in (ours, others):
+        for each in (database, others):
             each.close()
 
 

@@ -28,11 +28,11 @@ MIB = 1024 * 1024
 BOMB_BYTES = 300 * MIB
 HUGE_BYTES = 200 * MIB
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-OTHER = '{"other": {"task": "sentiment-analysis", "model": "nobody/toy"}}'
+OTHER = '{"other": {"task": "sentiment-analysis", "model": "nobody/fake"}}'
 
 
 def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
-    """Messages as one of ours but for what is in them, and some that are none."""
+    """Yield messages that differ from a real wakeup in their contents, and some that are no messages."""
 
     def forged(
         arguments: object = (FAKE_PIPELINE, 1), *, body: bytes | None = None, **headers: object
@@ -86,8 +86,8 @@ def peak_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def dropped(ours: Deployment) -> list[str]:
-    return [line for line in ours.log.splitlines() if "wakeups.rejected" in line]
+def dropped(deployment: Deployment) -> list[str]:
+    return [line for line in deployment.log.splitlines() if "wakeups.rejected" in line]
 
 
 def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
@@ -97,51 +97,53 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
     temporary.mkdir()
     settings = Settings.load(redis_url=own_valkey.url)
     with (
-        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **WAKEUPS_ONLY) as ours,
+        fake_model_deployment(
+            tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **WAKEUPS_ONLY
+        ) as deployment,
         redis.Redis.from_url(own_valkey.url) as client,
     ):
-        started = ours.start("worker", FAKE_PIPELINE, TMPDIR=str(temporary))
-        [worker] = ours.wait_for_workers()
-        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
+        started = deployment.start("worker", FAKE_PIPELINE, TMPDIR=str(temporary))
+        [worker] = deployment.wait_for_workers()
+        deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
         before = peak_bytes(worker)
 
         for forged in forgeries(real_message(settings, client)):
             client.lpush(QUEUE, forged)
-            ours.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
+            deployment.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
         client.lpush(QUEUE, *[b"garbage"] * FLOOD)
-        ours.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
+        deployment.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
 
-        assert ours.ready_worker_pids() == [worker]
+        assert deployment.ready_worker_pids() == [worker]
         assert peak_bytes(worker) - before < 48 * MIB
         assert client.keys() == []
-        assert 0 < len(dropped(ours)) < FLOOD / 100
+        assert 0 < len(dropped(deployment)) < FLOOD / 100
         started.terminate()
         assert started.wait(60) == 0
         assert list(temporary.iterdir()) == []
-        assert "Traceback" not in ours.log
+        assert "Traceback" not in deployment.log
 
 
 def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     settings = {**WAKEUPS_ONLY, "pipelines": OTHER}
     with (
-        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
+        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as deployment,
         redis.Redis.from_url(redis_url) as client,
     ):
         client.set(wakeups.queue_name("other"), "taken")
-        ours.start("worker", FAKE_PIPELINE, "other")
-        [worker] = ours.wait_for_workers()
-        wait_for(lambda: dropped(ours), "the warning")
+        deployment.start("worker", FAKE_PIPELINE, "other")
+        [worker] = deployment.wait_for_workers()
+        wait_for(lambda: dropped(deployment), "the warning")
 
-        ours.client.submit(FAKE_PIPELINE, ["its own queue is there"]).wait(90)
+        deployment.client.submit(FAKE_PIPELINE, ["its own queue is there"]).wait(90)
         client.set(QUEUE, "taken")
-        batch = ours.client.submit(FAKE_PIPELINE, ["not heard"])
+        batch = deployment.client.submit(FAKE_PIPELINE, ["not heard"])
         client.delete(QUEUE)
-        ours.client.submit(FAKE_PIPELINE, ["heard again"]).wait(30)
+        deployment.client.submit(FAKE_PIPELINE, ["heard again"]).wait(30)
 
         assert batch.warning is not None
         batch.wait(30)
-        assert ours.ready_worker_pids() == [worker]
-        assert "Traceback" not in ours.log
+        assert deployment.ready_worker_pids() == [worker]
+        assert "Traceback" not in deployment.log
 
 
 def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: str, own_valkey: Valkey) -> None:
@@ -150,15 +152,15 @@ def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: st
         client.execute_command(*command.replace("PASSWORD", "secret").split())
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **WAKEUPS_ONLY) as ours:
-        ours.start("worker", FAKE_PIPELINE)
-        ours.wait_for_workers()
-        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **WAKEUPS_ONLY) as deployment:
+        deployment.start("worker", FAKE_PIPELINE)
+        deployment.wait_for_workers()
+        deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
 
-        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(20)).wait(30)
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(20)).wait(30)
 
         assert batch.warning is None
         assert wakeups.queue_depths(Settings.load(redis_url=url), [FAKE_PIPELINE]) == {FAKE_PIPELINE: 0}
         assert wakeups.server_info(Settings.load(redis_url=url)).version
-        assert "secret" not in ours.log
-        assert "Traceback" not in ours.log
+        assert "secret" not in deployment.log
+        assert "Traceback" not in deployment.log

@@ -14,14 +14,14 @@ def test_an_input_on_which_the_device_hangs_is_closed_and_costs_the_others_nothi
     texts[PLACE] = f"hang {texts[PLACE]}"
     with fake_model_deployment(
         tmp_path, database_url=sqlite_url, redis_url=redis_url, forward_timeout_seconds="1.5"
-    ) as ours:
-        batch = ours.client.submit(FAKE_PIPELINE, texts)
-        ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
+    ) as deployment:
+        batch = deployment.client.submit(FAKE_PIPELINE, texts)
+        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
         batch.wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        failed = ours.query("SELECT position, error_code, attempts FROM results WHERE status <> 'succeeded'")
+        deployment.assert_completed(batch.id, JOBS)
+        failed = deployment.query("SELECT position, error_code, attempts FROM results WHERE status <> 'succeeded'")
         assert [tuple(row) for row in failed] == [(PLACE, "forward_timeout", 3)]
-        endings = ours.query("SELECT outcome FROM job_attempts WHERE position = :place", place=PLACE)
+        endings = deployment.query("SELECT outcome FROM job_attempts WHERE position = :place", place=PLACE)
         assert [row.outcome for row in endings] == ["hung"] * 3
-        assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3
+        assert count_forward_passes(tmp_path / "forward.log")[texts[PLACE]] == 3

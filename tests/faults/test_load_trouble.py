@@ -25,19 +25,19 @@ def catalogue(path: Path, **models: Path) -> str:
     return str(path)
 
 
-def waiting_for(ours: Deployment, batch_id: str) -> dict[str, str]:
+def waiting_for(deployment: Deployment, batch_id: str) -> dict[str, str]:
     """Code and sentence of what `show` gives as the reason that nobody works on the batch."""
-    shown = json.loads(ours.run("show", batch_id, "--json").stdout)
+    shown = json.loads(deployment.run("show", batch_id, "--json").stdout)
     return {blocker["code"]: blocker["message"] for blocker in shown["waiting_for"]}
 
 
-def until_waiting_for(ours: Deployment, batch_id: str, code: str) -> str:
-    found: str = wait_for(lambda: waiting_for(ours, batch_id).get(code), f"the reason {code}")
+def until_waiting_for(deployment: Deployment, batch_id: str, code: str) -> str:
+    found: str = wait_for(lambda: waiting_for(deployment, batch_id).get(code), f"the reason {code}")
     return found
 
 
-def status(ours: Deployment, batch_id: str) -> str:
-    found: str = ours.query("SELECT status FROM batches WHERE id = :id", id=batch_id)[0].status
+def status(deployment: Deployment, batch_id: str) -> str:
+    found: str = deployment.query("SELECT status FROM batches WHERE id = :id", id=batch_id)[0].status
     return found
 
 
@@ -54,24 +54,24 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
     bad = catalogue(tmp_path / "bad.toml", b=damaged)
     with fake_model_deployment(
         tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="600"
-    ) as ours:
-        config = ours.folder / "home" / "batchmill.toml"
-        config.write_text(config.read_text() + PIPELINE_CONFIG.replace("pipelines.toy", "pipelines.b"))
-        busy = ours.client.submit("toy", numbered_texts(60_000))  # more than it has time for
-        ours.start("worker", "toy", "b", "--devices", "cpu", TOY_PASS_SECONDS="0.05")
-        ours.wait_for_results(busy.id, 1)
-        batch = ours.client.submit("b", numbered_texts(JOBS))
-        with ours.client.database.write() as connection:  # both machines have the model under this name
+    ) as deployment:
+        config = deployment.folder / "home" / "batchmill.toml"
+        config.write_text(config.read_text() + PIPELINE_CONFIG.replace("pipelines.fake", "pipelines.b"))
+        busy = deployment.client.submit("fake", numbered_texts(60_000))  # more than it has time for
+        deployment.start("worker", "fake", "b", "--devices", "cpu", FAKE_FORWARD_SECONDS="0.05")
+        deployment.wait_for_results(busy.id, 1)
+        batch = deployment.client.submit("b", numbered_texts(JOBS))
+        with deployment.client.database.write() as connection:  # both machines have the model under this name
             connection.execute(text("UPDATE batches SET model = :model"), {"model": str(damaged)})
 
-        ours.start("worker", "b", "--devices", "cpu", BATCHMILL_CONFIG=bad, TOY_MODEL="none")
-        reason = until_waiting_for(ours, batch.id, "model_unusable")
-        wait_for(lambda: ours.query("SELECT attempts FROM load_failures")[0].attempts >= 3, "three tries")
+        deployment.start("worker", "b", "--devices", "cpu", BATCHMILL_CONFIG=bad, FAKE_RUNTIME="off")
+        reason = until_waiting_for(deployment, batch.id, "model_unusable")
+        wait_for(lambda: deployment.query("SELECT attempts FROM load_failures")[0].attempts >= 3, "three tries")
         busy.cancel()
         batch.wait(60)
 
         assert str(damaged) in reason
-        ours.assert_completed(batch.id, JOBS)
+        deployment.assert_completed(batch.id, JOBS)
 
 
 def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
@@ -79,23 +79,25 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
 ) -> None:
     away = folders["model"].rename(tmp_path / "unmounted")
     catalogue(tmp_path / "home" / "batchmill.toml", late=tmp_path / "model", healthy=folders["other"])
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1") as ours:
-        batch = ours.client.submit("late", numbered_texts(JOBS))
-        ours.start("worker", "late", "healthy", "--devices", "cpu")
+    with temporary_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1"
+    ) as deployment:
+        batch = deployment.client.submit("late", numbered_texts(JOBS))
+        deployment.start("worker", "late", "healthy", "--devices", "cpu")
 
-        reason = until_waiting_for(ours, batch.id, "model_missing")
-        other = ours.client.submit("healthy", numbered_texts(JOBS)).wait(90)
-        findings = json.loads(ours.run("doctor", "--json").stdout)["findings"]
-        watched = ours.run("watch", batch.id, "--timeout", "7")
+        reason = until_waiting_for(deployment, batch.id, "model_missing")
+        other = deployment.client.submit("healthy", numbered_texts(JOBS)).wait(90)
+        findings = json.loads(deployment.run("doctor", "--json").stdout)["findings"]
+        watched = deployment.run("watch", batch.id, "--timeout", "7")
         away.rename(tmp_path / "model")
         batch.wait(120)
 
         assert "there is no model folder" in reason
         assert [one["level"] for one in findings if one["what"] == "models"] == ["warning"]
         assert b"there is no model folder" in watched.stderr
-        ours.assert_completed(batch.id, JOBS)
-        ours.assert_completed(other.id, JOBS)
-        assert ours.query("SELECT * FROM load_failures") == []
+        deployment.assert_completed(batch.id, JOBS)
+        deployment.assert_completed(other.id, JOBS)
+        assert deployment.query("SELECT * FROM load_failures") == []
 
 
 def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
@@ -103,21 +105,21 @@ def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
 ) -> None:
     with fake_model_deployment(
         tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1"
-    ) as ours:
-        config = ours.folder / "home" / "batchmill.toml"
+    ) as deployment:
+        config = deployment.folder / "home" / "batchmill.toml"
         config.write_text(
-            config.read_text() + config.read_text().partition("\n")[2].replace("pipelines.toy", "pipelines.deadly")
+            config.read_text() + config.read_text().partition("\n")[2].replace("pipelines.fake", "pipelines.crashing")
         )
-        deadly = ours.client.submit("deadly", numbered_texts(JOBS))
-        toy = ours.client.submit("toy", numbered_texts(JOBS))
-        ours.start("worker", "deadly", "toy", "--devices", "cpu", TOY_LOAD_KILLS="deadly")
+        crashing = deployment.client.submit("crashing", numbered_texts(JOBS))
+        healthy = deployment.client.submit("fake", numbered_texts(JOBS))
+        deployment.start("worker", "crashing", "fake", "--devices", "cpu", FAKE_LOAD_CRASH="crashing")
 
-        reason = until_waiting_for(ours, deadly.id, "load_failed")
-        toy.wait(60)
+        reason = until_waiting_for(deployment, crashing.id, "load_failed")
+        healthy.wait(60)
 
-        assert "ended (exit status -6, crashed) while it loaded nobody/toy" in reason
-        assert status(ours, deadly.id) == "in_progress"
-        ours.assert_completed(toy.id, JOBS)
+        assert "ended (exit status -6, crashed) while it loaded nobody/fake" in reason
+        assert status(deployment, crashing.id) == "in_progress"
+        deployment.assert_completed(healthy.id, JOBS)
 
 
 def test_a_stop_in_the_middle_of_a_load_is_in_good_order(
@@ -125,11 +127,11 @@ def test_a_stop_in_the_middle_of_a_load_is_in_good_order(
 ) -> None:
     catalogue(tmp_path / "home" / "batchmill.toml", slow=folders["model"])
     (folders["model"] / "big.bin").symlink_to("/dev/zero")  # no regular file: it is not read for ever
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
-        supervisor = ours.start("worker", "slow", "--devices", "cpu")
-        wait_for(lambda: ours.query("SELECT * FROM workers"), "the process to be seen")
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
+        supervisor = deployment.start("worker", "slow", "--devices", "cpu")
+        wait_for(lambda: deployment.query("SELECT * FROM workers"), "the process to be seen")
 
         supervisor.terminate()
 
         assert supervisor.wait(30) == 0
-        assert ours.query("SELECT * FROM workers") == []
+        assert deployment.query("SELECT * FROM workers") == []

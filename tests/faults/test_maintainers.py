@@ -22,35 +22,39 @@ from tests.deployment import wait_for
 from tests.factories.schedules import ScheduleHarness, utc
 from tests.servers import RedisDatabase
 
-ZONES = {"berlin": "Europe/Berlin", "york": "America/New_York", "howe": "Australia/Lord_Howe"}
-TIMES = {"night": "30 2 * * *", "hour": "0 * * * *", "half": "*/30 1-3 * * *"}
+CRONS = {"night": "30 2 * * *", "hour": "0 * * * *", "half": "*/30 1-3 * * *"}
 SPAN = timedelta(hours=26)
 SPEED = 14_400  # four hours a second
-LIFE_SECONDS = (1.5, 4.0)  # of a process or its tick, at first
-LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
-PATIENCE_SECONDS = 220.0
+SECONDS_TO_KILL = (1.5, 4.0)  # from a start to the first kill
+GROWTH = 1.25  # after each kill, so that a loaded machine makes progress as well
+MAX_SECONDS = 220.0
 
-# The evening before, in UTC, whose clocks are changed, and by hand what comes of it: the night's one time, those of
-# every half hour from one to four (with their offsets), and how many full hours there are.
+# The evening before, in UTC; the expected times of "night" and "half", with their offsets; and the number of "hour".
 NIGHTS = {
-    "forward in New York": ("03-07 22:00", "york", "03:00-0400", "01:00-0500 01:30-0500 03:00-0400 03:30-0400", 26),
+    "forward in New York": (
+        "03-07 22:00",
+        "America/New_York",
+        "03:00-0400",
+        "01:00-0500 01:30-0500 03:00-0400 03:30-0400",
+        26,
+    ),
     "back on Lord Howe": (
         "04-04 08:00",
-        "howe",
+        "Australia/Lord_Howe",
         "02:30+1030",
         "01:00+1100 01:30+1100 01:30+1030 02:00+1030 02:30+1030 03:00+1030 03:30+1030",
         25,
     ),
     "forward on Lord Howe": (
         "10-03 08:00",
-        "howe",
+        "Australia/Lord_Howe",
         "02:30+1100",
         "01:00+1030 01:30+1030 02:30+1100 03:00+1100 03:30+1100",
         26,
     ),
     "back in Berlin": (
         "10-24 12:00",
-        "berlin",
+        "Europe/Berlin",
         "02:30+0200",
         "01:00+0200 01:30+0200 02:00+0200 02:30+0200 02:00+0100 02:30+0100 03:00+0100 03:30+0100",
         26,
@@ -59,37 +63,36 @@ NIGHTS = {
 
 
 class MaintainProcess:
-    """A process that looks after the schedules; it, or the tick that it has at work, is killed now and then."""
+    """A `batchmill maintain` that is killed now and then, or its running tick, and is started again."""
 
-    def __init__(self, nights: ScheduleHarness, clock: str, source: random.Random) -> None:
-        self._environment = nights.environment(SIMULATED_CLOCK=clock, SCHEDULE_CHECK_SECONDS="0.2")
-        self._source = source
-        self.deaths = 0
+    def __init__(self, harness: ScheduleHarness, clock: str, rng: random.Random) -> None:
+        self._environment = harness.environment(SIMULATED_CLOCK=clock, SCHEDULE_CHECK_SECONDS="0.2")
+        self._rng = rng
+        self.kills = 0
         self._start()
 
-    def look(self) -> None:
-        """Kill one of the two when its time has come; start it again where it is dead."""
-        if time.monotonic() > self._until:
+    def kill_or_restart(self) -> None:
+        """Kill one of the two when it is time; start the process again if it has ended."""
+        if time.monotonic() > self._kill_at:
             ticks = psutil.Process(self._process.pid).children()
-            victim = self._source.choice([psutil.Process(self._process.pid), *ticks])
+            victim = self._rng.choice([psutil.Process(self._process.pid), *ticks])
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
-            self.deaths += 1
-            self._live()
+            self.kills += 1
+            self._schedule_kill()
         if self._process.poll() is not None:
             self._start()
 
-    def end(self) -> None:
-        """For good."""
+    def close(self) -> None:
         self._process.kill()
         self._process.wait()
 
     def _start(self) -> None:
         self._process = start_maintain(self._environment)
-        self._live()
+        self._schedule_kill()
 
-    def _live(self) -> None:
-        self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS) * LONGER**self.deaths
+    def _schedule_kill(self) -> None:
+        self._kill_at = time.monotonic() + self._rng.uniform(*SECONDS_TO_KILL) * GROWTH**self.kills
 
 
 def start_maintain(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -98,113 +101,116 @@ def start_maintain(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def maintain_processes(nights: ScheduleHarness, clock: str) -> Iterator[list[MaintainProcess]]:
-    source = random.Random(clock[:10])
-    made = [MaintainProcess(nights, clock, source) for _ in range(2)]
+def maintain_processes(harness: ScheduleHarness, clock: str) -> Iterator[list[MaintainProcess]]:
+    rng = random.Random(clock[:10])
+    processes = [MaintainProcess(harness, clock, rng) for _ in range(2)]
     try:
-        yield made
+        yield processes
     finally:
-        for process in made:
-            process.end()
+        for process in processes:
+            process.close()
 
 
 @pytest.mark.parametrize("night", NIGHTS)
 def test_every_scheduled_time_has_one_run_though_clocks_are_changed(
     request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, valkey_server: RedisDatabase, night: str
 ) -> None:
-    evening, zone, *by_hand = NIGHTS[night]
+    evening, zone, night_time, half_hours, hours = NIGHTS[night]
     kind = "sqlite" if list(NIGHTS).index(night) in (0, 3) else "postgresql"  # each goes forward and back
     start = utc(evening)
-    end, nights = start + SPAN, ScheduleHarness(request.getfixturevalue(f"{kind}_url"), tmp_path, redis_url=redis_url)
-    wanted = set(made(nights, start, end))
+    end, harness = start + SPAN, ScheduleHarness(request.getfixturevalue(f"{kind}_url"), tmp_path, redis_url=redis_url)
+    expected = set(create_schedules(harness, zone, start, end))
     for hour in range(0, 24, 8):
-        nights.tickets.insert_ticket(start + timedelta(hours=hour, minutes=10))
-    deadline = time.monotonic() + PATIENCE_SECONDS
+        harness.tickets.insert_ticket(start + timedelta(hours=hour, minutes=10))
+    deadline = time.monotonic() + MAX_SECONDS
 
-    with maintain_processes(nights, f"{start.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}") as two:
-        while left := wanted - completed(nights):
-            assert time.monotonic() < deadline, f"left are {len(left)}, such as {min(left)}"
-            for process in two:
-                process.look()
+    with maintain_processes(harness, f"{start.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}") as processes:
+        while missing := expected - completed_runs(harness):
+            assert time.monotonic() < deadline, f"{len(missing)} are missing, such as {min(missing)}"
+            for process in processes:
+                process.kill_or_restart()
             valkey_server.flush()
-            nights.answer_jobs()
-            let_rest(nights, end)
+            harness.answer_jobs()
+            suspend_schedules_past(harness, end)
             time.sleep(0.2)
         wait_for(
-            lambda: not nights.query("SELECT scheduled_at FROM runs WHERE next_check_at IS NOT NULL"), "the last runs"
+            lambda: not harness.query("SELECT scheduled_at FROM runs WHERE next_check_at IS NOT NULL"), "the last runs"
         )
 
-    assert sum(process.deaths for process in two) >= 2
-    check(nights, wanted, end)
-    night_time, half_hours, hours = by_hand
-    assert told(nights, f"{zone}-night", end) == [night_time]
-    assert told(nights, f"{zone}-half", end) == half_hours.split()
-    assert len(told(nights, f"{zone}-hour", end)) == hours
-    nights.close()
+    assert sum(process.kills for process in processes) >= 2
+    check_runs(harness, expected, end)
+    assert local_times(harness, "night", zone, end) == [night_time]
+    assert local_times(harness, "half", zone, end) == half_hours.split()
+    assert len(local_times(harness, "hour", zone, end)) == hours
+    harness.close()
 
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_a_maintain_process_that_ends_leaves_no_tick_behind(sqlite_url: str, tmp_path: Path, how: str) -> None:
-    nights = ScheduleHarness(sqlite_url, tmp_path)
-    nights.create_schedule()
-    nights.tickets.insert_ticket(utc("03-01 21:00"))
-    environment = nights.environment(
+    harness = ScheduleHarness(sqlite_url, tmp_path)
+    harness.create_schedule()
+    harness.tickets.insert_ticket(utc("03-01 21:00"))
+    environment = harness.environment(
         SIMULATED_CLOCK="2026-03-02T02:00Z",
         SCHEDULE_CHECK_SECONDS="0.1",
         FAILPOINT="before_read_source:sleep",
         DATABASE_URL=sqlite_url,
     )
     with start_maintain(environment) as process:
-        wait_for(lambda: nights.query("SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"), "its tick to read")
+        wait_for(lambda: harness.query("SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"), "its tick to read")
         [tick] = psutil.Process(process.pid).children()
         getattr(process, how)()
         assert process.wait(30) == (0 if how == "terminate" else -9)
 
     assert psutil.wait_procs([tick], timeout=30)[1] == []
-    nights.tick(utc("03-02 02:30"))  # at once, since the one who held it is known to be dead
-    assert nights.run_states() == ["running"]
-    nights.close()
+    harness.tick(utc("03-02 02:30"))  # at once, since its holder is known to be gone
+    assert harness.run_states() == ["running"]
+    harness.close()
 
 
-def made(nights: ScheduleHarness, start: datetime, end: datetime) -> Iterator[tuple[str, datetime]]:
-    """Schedules of all times in all zones; gives their times, as the schedule has them."""
-    for zone, tz in ZONES.items():
-        for what, cron in TIMES.items():
-            name = f"{zone}-{what}"
-            nights.create_schedule(name, start, cron=cron, tz=tz, catchup="all", catchup_window="30d", overlap="queue")
-            for scheduled_at in Cron(cron, tz).times_between(start, end):
-                yield name, scheduled_at
+def create_schedules(
+    harness: ScheduleHarness, zone: str, start: datetime, end: datetime
+) -> Iterator[tuple[str, datetime]]:
+    """Create a schedule for each cron expression in the zone; yields the scheduled times of each."""
+    for name, cron in CRONS.items():
+        harness.create_schedule(name, start, cron=cron, tz=zone, catchup="all", catchup_window="30d", overlap="queue")
+        for scheduled_at in Cron(cron, zone).times_between(start, end):
+            yield name, scheduled_at
 
 
-def completed(nights: ScheduleHarness) -> set[tuple[str, datetime]]:
-    names = (f"{zone}-{what}" for zone in ZONES for what in TIMES)
-    return {(run.schedule, run.scheduled_at) for name in names for run in nights.runs(name) if run.state == "completed"}
+def completed_runs(harness: ScheduleHarness) -> set[tuple[str, datetime]]:
+    return {
+        (run.schedule, run.scheduled_at) for name in CRONS for run in harness.runs(name) if run.state == "completed"
+    }
 
 
-def let_rest(nights: ScheduleHarness, end: datetime) -> None:
-    """Suspend what is decided up to the end, so that the clock may run on."""
-    for view in registry.list_schedules(nights.database):
+def suspend_schedules_past(harness: ScheduleHarness, end: datetime) -> None:
+    """Suspend the schedules that are evaluated up to the end, while the clock runs on."""
+    for view in registry.list_schedules(harness.database):
         if view.suspended_at is None and view.next_run_at is not None and view.next_run_at > end:
-            registry.suspend(nights.database, view.name, end)
+            registry.suspend(harness.database, view.name, end)
 
 
-def check(nights: ScheduleHarness, wanted: set[tuple[str, datetime]], end: datetime) -> None:
-    runs = nights.query("SELECT schedule, batch_id, state FROM runs")
-    batches = {row.id for row in nights.query("SELECT id FROM batches")}
+def check_runs(harness: ScheduleHarness, expected: set[tuple[str, datetime]], end: datetime) -> None:
+    runs = harness.query("SELECT schedule, batch_id, state FROM runs")
+    batches = {row.id for row in harness.query("SELECT id FROM batches")}
     assert {row.state for row in runs} == {"completed"}
     assert {row.batch_id for row in runs} == batches
     assert len(runs) == len(batches)
-    assert {run for run in completed(nights) if run[1] <= end} == wanted
-    taken = nights.query(
+    assert {run for run in completed_runs(harness) if run[1] <= end} == expected
+    tickets = harness.query(
         """SELECT r.schedule, j.custom_id, count(*) AS times FROM runs r JOIN jobs j ON j.batch_id = r.batch_id
         GROUP BY r.schedule, j.custom_id"""
     )
-    assert {row.times for row in taken} == {1}
-    assert len([row for row in taken if row.schedule.endswith("-hour")]) == 9
-    nights.assert_consistent()
+    assert {row.times for row in tickets} == {1}
+    assert len([row for row in tickets if row.schedule == "hour"]) == 3
+    harness.assert_consistent()
 
 
-def told(nights: ScheduleHarness, name: str, end: datetime) -> list[str]:
-    """A schedule's times of that day, as the zone's clocks told them."""
-    zone = ZoneInfo(ZONES[name.split("-")[0]])
-    return [f"{run.scheduled_at.astimezone(zone):%H:%M%z}" for run in nights.runs(name) if run.scheduled_at <= end]
+def local_times(harness: ScheduleHarness, name: str, zone: str, end: datetime) -> list[str]:
+    """Return a schedule's times of that day on the zone's clocks."""
+    return [
+        f"{run.scheduled_at.astimezone(ZoneInfo(zone)):%H:%M%z}"
+        for run in harness.runs(name)
+        if run.scheduled_at <= end
+    ]

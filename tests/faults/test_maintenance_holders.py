@@ -11,19 +11,19 @@ from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_de
 JOBS = 64
 
 
-def leave_leases_behind(ours: Deployment) -> int:
+def leave_leases_behind(deployment: Deployment) -> int:
     """A worker takes slices, and is killed with its supervisor; returns how many slices that were."""
-    supervisor = psutil.Process(ours.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
-    wait_for(lambda: leased(ours), "a claim")
+    supervisor = psutil.Process(deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
+    wait_for(lambda: leased(deployment), "a claim")
     [worker] = supervisor.children()
     worker.suspend()  # or it would see its supervisor's end, and give the slices back
     supervisor.kill()
     worker.kill()
-    return leased(ours)
+    return leased(deployment)
 
 
-def leased(ours: Deployment) -> int:
-    found: int = ours.query("SELECT count(*) AS n FROM slices WHERE state = 'leased'")[0].n
+def leased(deployment: Deployment) -> int:
+    found: int = deployment.query("SELECT count(*) AS n FROM slices WHERE state = 'leased'")[0].n
     return found
 
 
@@ -31,23 +31,23 @@ def test_a_duty_is_done_once_though_two_come_and_one_dies_half_way(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     texts = numbered_texts(JOBS)
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        batch = ours.client.submit(FAKE_PIPELINE, texts)
-        left = leave_leases_behind(ours)
-        doomed = ours.start("maintain", BATCHMILL_FAILPOINT="in_maintenance:kill")
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
+        batch = deployment.client.submit(FAKE_PIPELINE, texts)
+        left = leave_leases_behind(deployment)
+        doomed = deployment.start("maintain", BATCHMILL_FAILPOINT="in_maintenance:kill")
         assert doomed.wait(60) == -signal.SIGKILL
-        ours.assert_consistent(batch.id)
+        deployment.assert_consistent(batch.id)
 
         for _ in range(2):
-            ours.start("maintain")
-        wait_for(lambda: leased(ours) == 0, "what was left behind to be queued")
-        ours.start("worker", FAKE_PIPELINE)
+            deployment.start("maintain")
+        wait_for(lambda: leased(deployment) == 0, "what was left behind to be queued")
+        deployment.start("worker", FAKE_PIPELINE)
         batch.wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert_outputs(ours, batch.id, texts)
-        lapsed = ours.query(
+        deployment.assert_completed(batch.id, JOBS)
+        assert_outputs(deployment, batch.id, texts)
+        lapsed = deployment.query(
             "SELECT slice_id, count(*) AS n FROM attempts WHERE outcome = 'lease_expired' GROUP BY slice_id"
         )
         assert [row.n for row in lapsed] == [1] * left
-        assert {row.attempts for row in ours.query("SELECT attempts FROM results")} <= {1, 2}
+        assert {row.attempts for row in deployment.query("SELECT attempts FROM results")} <= {1, 2}

@@ -36,30 +36,30 @@ INPUTS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[tuple[Deployment, int, int]]:
-    """A mill with one worker process for all of them, that process' id, and its megabytes once it is idle."""
-    folder = tmp_path_factory.mktemp("mill")
+    """A deployment with one worker process for all of them, that process' id, and its megabytes once it is idle."""
+    folder = tmp_path_factory.mktemp("deployment")
     path = folder / "batchmill.db"
     path.write_bytes(sqlite_template.read_bytes())
     with (
         Valkey() as server,
-        temporary_deployment(folder, database_url=f"sqlite:///{path}", redis_url=server.url) as ours,
+        temporary_deployment(folder, database_url=f"sqlite:///{path}", redis_url=server.url) as deployment,
     ):
-        ours.start("worker", *(f"sample-{name}" for name in PIPELINES))
-        [pid] = ours.wait_for_workers()
-        yield ours, pid, megabytes(pid, "VmRSS")
+        deployment.start("worker", *(f"sample-{name}" for name in PIPELINES))
+        [pid] = deployment.wait_for_workers()
+        yield deployment, pid, megabytes(pid, "VmRSS")
 
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_stays_within_its_bound(running: tuple[Deployment, int, int], name: str) -> None:
-    ours, pid, idle = running
+    deployment, pid, idle = running
     task, given, parameters = INPUTS[name]
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # begin to look for the peak anew
 
-    batch = ours.client.submit(f"sample-{task}", given, parameters=parameters).wait(120)
+    batch = deployment.client.submit(f"sample-{task}", given, parameters=parameters).wait(120)
 
-    assert ours.count_results(batch.id) == len(given)
+    assert deployment.count_results(batch.id) == len(given)
     assert megabytes(pid, "VmHWM") - idle < BOUND_MB
-    assert ours.ready_worker_pids() == [pid]
+    assert deployment.ready_worker_pids() == [pid]
 
 
 def megabytes(pid: int, name: str) -> int:

@@ -13,17 +13,17 @@ def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
     texts = numbered_texts(JOBS)
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, micro_batch_tokens="10000"
-    ) as ours:
-        ours.start("worker", FAKE_PIPELINE, TOY_MEMORY_TOKENS="50")
-        [worker] = ours.wait_for_workers()
-        batch = ours.client.submit(FAKE_PIPELINE, texts).wait(90)
-        with_large = ours.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(90)
+    ) as deployment:
+        deployment.start("worker", FAKE_PIPELINE, FAKE_MEMORY_TOKENS="50")
+        [worker] = deployment.wait_for_workers()
+        batch = deployment.client.submit(FAKE_PIPELINE, texts).wait(90)
+        with_large = deployment.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert_outputs(ours, batch.id, texts)
-        ours.assert_completed(with_large.id, JOBS + 1)
-        failed = ours.query("SELECT position, error_code FROM results WHERE status = 'failed'")
+        deployment.assert_completed(batch.id, JOBS)
+        assert_outputs(deployment, batch.id, texts)
+        deployment.assert_completed(with_large.id, JOBS + 1)
+        failed = deployment.query("SELECT position, error_code FROM results WHERE status = 'failed'")
         assert [tuple(row) for row in failed] == [(JOBS, "out_of_memory")]
-        assert {row.attempts for row in ours.query("SELECT attempts FROM results")} == {1}
-        assert ours.ready_worker_pids() == [worker]
-        assert "device.out_of_memory" in ours.log
+        assert {row.attempts for row in deployment.query("SELECT attempts FROM results")} == {1}
+        assert deployment.ready_worker_pids() == [worker]
+        assert "device.out_of_memory" in deployment.log

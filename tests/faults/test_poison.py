@@ -12,11 +12,11 @@ JOBS, PLACE = 64, 37
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, retry_base_seconds="0.1"
-    ) as ours:
-        yield ours
+    ) as deployment:
+        yield deployment
 
 
 def with_one(verb: str) -> list[str]:
@@ -25,9 +25,9 @@ def with_one(verb: str) -> list[str]:
     return texts
 
 
-def outcome(ours: Deployment, batch_id: str) -> tuple[str, int]:
+def outcome(deployment: Deployment, batch_id: str) -> tuple[str, int]:
     """The one failure's code and its attempts; all others have succeeded."""
-    rows = ours.query(
+    rows = deployment.query(
         "SELECT position, status, error_code, attempts FROM results WHERE batch_id = :id ORDER BY position", id=batch_id
     )
     [failed] = [row for row in rows if row.status != "succeeded"]
@@ -38,31 +38,33 @@ def outcome(ours: Deployment, batch_id: str) -> tuple[str, int]:
 
 @pytest.mark.parametrize("verb", ["abort", "assert"])
 def test_an_input_that_kills_its_process_or_device_is_closed_and_costs_the_others_nothing(
-    ours: Deployment, tmp_path: Path, verb: str
+    deployment: Deployment, tmp_path: Path, verb: str
 ) -> None:
     texts = with_one(verb)
-    batch = ours.client.submit(FAKE_PIPELINE, texts)
-    ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
+    batch = deployment.client.submit(FAKE_PIPELINE, texts)
+    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
     batch.wait(90)
 
-    ours.assert_completed(batch.id, JOBS)
-    assert outcome(ours, batch.id) == ("worker_crashed", 3)
-    endings = ours.query(
+    deployment.assert_completed(batch.id, JOBS)
+    assert outcome(deployment, batch.id) == ("worker_crashed", 3)
+    endings = deployment.query(
         "SELECT outcome FROM job_attempts WHERE batch_id = :id AND position = :place", id=batch.id, place=PLACE
     )
     assert [row.outcome for row in endings] == ["crashed"] * 3
-    assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3
+    assert count_forward_passes(tmp_path / "forward.log")[texts[PLACE]] == 3
 
 
-def test_an_input_that_fails_has_its_code_and_kills_nobody(ours: Deployment) -> None:
-    ours.start("worker", FAKE_PIPELINE)
-    [worker] = ours.wait_for_workers()
-    raising, disconnecting = (ours.client.submit(FAKE_PIPELINE, with_one(verb)) for verb in ("raise", "disconnect"))
+def test_an_input_that_fails_has_its_code_and_kills_nobody(deployment: Deployment) -> None:
+    deployment.start("worker", FAKE_PIPELINE)
+    [worker] = deployment.wait_for_workers()
+    raising, disconnecting = (
+        deployment.client.submit(FAKE_PIPELINE, with_one(verb)) for verb in ("raise", "disconnect")
+    )
 
     for batch in (raising, disconnecting):
         batch.wait(90)
-        ours.assert_completed(batch.id, JOBS)
+        deployment.assert_completed(batch.id, JOBS)
 
-    assert outcome(ours, raising.id) == ("model_error", 1)
-    assert outcome(ours, disconnecting.id) == ("unavailable", 3), "what may pass with time is tried again"
-    assert ours.ready_worker_pids() == [worker]
+    assert outcome(deployment, raising.id) == ("model_error", 1)
+    assert outcome(deployment, disconnecting.id) == ("unavailable", 3), "what may pass with time is tried again"
+    assert deployment.ready_worker_pids() == [worker]

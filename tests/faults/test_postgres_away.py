@@ -10,25 +10,25 @@ JOBS = 1_600
 
 
 def test_a_postgresql_that_goes_away_costs_no_attempt(tmp_path: Path, own_postgres: Postgres, redis_url: str) -> None:
-    url, texts = own_postgres.create_database("mill"), numbered_texts(JOBS)
+    url, texts = own_postgres.create_database("batchmill"), numbered_texts(JOBS)
     schema.upgrade(url)
     settings = {"lease_seconds": "30", "max_claim_jobs": "64"}
-    with fake_model_deployment(tmp_path, database_url=url, redis_url=redis_url, **settings) as ours:
-        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.03")
-        workers = ours.wait_for_workers(2)
-        batch = ours.client.submit(FAKE_PIPELINE, texts)
-        ours.wait_for_results(batch.id, 100)
+    with fake_model_deployment(tmp_path, database_url=url, redis_url=redis_url, **settings) as deployment:
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03")
+        workers = deployment.wait_for_workers(2)
+        batch = deployment.client.submit(FAKE_PIPELINE, texts)
+        deployment.wait_for_results(batch.id, 100)
 
         own_postgres.stop("immediate")
         own_postgres.start()
-        ours.wait_for_results(batch.id, JOBS // 4)
-        own_postgres.terminate_connections("mill")
-        ours.wait_for_results(batch.id, JOBS // 2)
+        deployment.wait_for_results(batch.id, JOBS // 4)
+        own_postgres.terminate_connections("batchmill")
+        deployment.wait_for_results(batch.id, JOBS // 2)
         own_postgres.restart("fast")
         batch.wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert_outputs(ours, batch.id, texts)
-        attempts = ours.query("SELECT DISTINCT attempts FROM results WHERE batch_id = :id", id=batch.id)
+        deployment.assert_completed(batch.id, JOBS)
+        assert_outputs(deployment, batch.id, texts)
+        attempts = deployment.query("SELECT DISTINCT attempts FROM results WHERE batch_id = :id", id=batch.id)
         assert [row.attempts for row in attempts] == [1]
-        assert ours.ready_worker_pids() == workers
+        assert deployment.ready_worker_pids() == workers

@@ -16,31 +16,33 @@ JOBS = len(TEXTS)
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A mill that takes its time, so that signals arrive in the middle of the work."""
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="64") as ours:
-        ours.environment["TOY_PASS_SECONDS"] = "0.03"
-        yield ours
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    """A deployment that takes its time, so that signals arrive in the middle of the work."""
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="64"
+    ) as deployment:
+        deployment.environment["FAKE_FORWARD_SECONDS"] = "0.03"
+        yield deployment
 
 
-def submit(ours: Deployment) -> str:
-    return ours.client.submit(FAKE_PIPELINE, TEXTS).id
+def submit(deployment: Deployment) -> str:
+    return deployment.client.submit(FAKE_PIPELINE, TEXTS).id
 
 
-def check(ours: Deployment, batch_id: str) -> None:
-    ours.assert_completed(batch_id, JOBS)
-    assert_outputs(ours, batch_id, TEXTS)
+def check(deployment: Deployment, batch_id: str) -> None:
+    deployment.assert_completed(batch_id, JOBS)
+    assert_outputs(deployment, batch_id, TEXTS)
 
 
-def freeze(ours: Deployment, process: psutil.Process) -> None:
+def freeze(deployment: Deployment, process: psutil.Process) -> None:
     """Stop a process wherever it is; on SQLite, whose one write lock it would keep for good, between two writes."""
-    if "sqlite" not in ours.environment["BATCHMILL_DATABASE_URL"]:
+    if "sqlite" not in deployment.environment["BATCHMILL_DATABASE_URL"]:
         process.send_signal(signal.SIGSTOP)
         return
     for _ in range(100):
         process.send_signal(signal.SIGSTOP)
         try:
-            ours.execute("UPDATE batches SET name = 'free'")
+            deployment.execute("UPDATE batches SET name = 'free'")
         except OperationalError:
             process.send_signal(signal.SIGCONT)
         else:
@@ -48,76 +50,76 @@ def freeze(ours: Deployment, process: psutil.Process) -> None:
     raise AssertionError("the process was never stopped between two writes")
 
 
-def until_ended(ours: Deployment, batch_id: str) -> None:
-    ours.client.batch(batch_id).wait(90)
+def until_ended(deployment: Deployment, batch_id: str) -> None:
+    deployment.client.batch(batch_id).wait(90)
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Deployment) -> None:
-    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu")
-    victim = ours.wait_for_workers(2)[0]
-    batch_id = submit(ours)
-    ours.wait_for_results(batch_id, 50)
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(deployment: Deployment) -> None:
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu")
+    victim = deployment.wait_for_workers(2)[0]
+    batch_id = submit(deployment)
+    deployment.wait_for_results(batch_id, 50)
 
     psutil.Process(victim).kill()
 
-    ours.assert_consistent(batch_id)  # with half of the work out, and half of that with nobody
-    until_ended(ours, batch_id)
-    check(ours, batch_id)
-    assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2
+    deployment.assert_consistent(batch_id)  # with half of the work out, and half of that with nobody
+    until_ended(deployment, batch_id)
+    check(deployment, batch_id)
+    assert deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2
 
 
-def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(ours: Deployment) -> None:
-    supervisor = ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    [child] = [psutil.Process(pid) for pid in ours.wait_for_workers()]
-    batch_id = submit(ours)
-    ours.wait_for_results(batch_id, 50)
+def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(deployment: Deployment) -> None:
+    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    [child] = [psutil.Process(pid) for pid in deployment.wait_for_workers()]
+    batch_id = submit(deployment)
+    deployment.wait_for_results(batch_id, 50)
 
     supervisor.kill()
 
     child.wait(30)
-    assert ours.count_results(batch_id) < JOBS
-    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    until_ended(ours, batch_id)
-    check(ours, batch_id)
+    assert deployment.count_results(batch_id) < JOBS
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    until_ended(deployment, batch_id)
+    check(deployment, batch_id)
 
 
-def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Deployment) -> None:
-    supervisor = ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    ours.wait_for_workers()
-    batch_id = submit(ours)
-    ours.wait_for_results(batch_id, 50)
+def test_sigterm_writes_what_is_computed_and_costs_no_attempt(deployment: Deployment) -> None:
+    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    deployment.wait_for_workers()
+    batch_id = submit(deployment)
+    deployment.wait_for_results(batch_id, 50)
 
     supervisor.terminate()
 
     assert supervisor.wait(30) == 0
-    assert ours.count_results(batch_id) < JOBS
-    left = ours.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
+    assert deployment.count_results(batch_id) < JOBS
+    left = deployment.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
     assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
-    assert ours.query("SELECT id FROM workers") == []
-    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    until_ended(ours, batch_id)
-    check(ours, batch_id)
-    assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
+    assert deployment.query("SELECT id FROM workers") == []
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    until_ended(deployment, batch_id)
+    check(deployment, batch_id)
+    assert deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
 
 
-def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Deployment) -> None:
-    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    [zombie] = ours.wait_for_workers()
-    batch_id = submit(ours)
-    ours.wait_for_results(batch_id, 50)
+def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(deployment: Deployment) -> None:
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    [zombie] = deployment.wait_for_workers()
+    batch_id = submit(deployment)
+    deployment.wait_for_results(batch_id, 50)
 
-    freeze(ours, psutil.Process(zombie))
-    before = ours.count_results(batch_id)
-    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
-    until_ended(ours, batch_id)
+    freeze(deployment, psutil.Process(zombie))
+    before = deployment.count_results(batch_id)
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    until_ended(deployment, batch_id)
     psutil.Process(zombie).send_signal(signal.SIGCONT)
 
-    wait_for(lambda: "lost" in ours.log or '"attempts"' in ours.log, "the zombie noticing")
-    check(ours, batch_id)
+    wait_for(lambda: "lost" in deployment.log or '"attempts"' in deployment.log, "the zombie noticing")
+    check(deployment, batch_id)
     assert before < JOBS
-    second = submit(ours)
-    until_ended(ours, second)
-    check(ours, second)
+    second = submit(deployment)
+    until_ended(deployment, second)
+    check(deployment, second)
     assert psutil.pid_exists(zombie)
 
 
@@ -125,31 +127,33 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
     tmp_path: Path, postgresql_url: str, redis_url: str
 ) -> None:
     inputs = TEXTS[: JOBS // 4]
-    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url, max_claim_jobs="64") as ours:
-        supervisor = ours.start(
-            "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01"
+    with fake_model_deployment(
+        tmp_path, database_url=postgresql_url, redis_url=redis_url, max_claim_jobs="64"
+    ) as deployment:
+        supervisor = deployment.start(
+            "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", FAKE_FORWARD_SECONDS="0.01"
         )
-        [pid] = ours.wait_for_workers()
-        batch = ours.client.submit(FAKE_PIPELINE, inputs)
-        wait_for(lambda: in_a_write(ours), "the zombie holding the batch's row")
+        [pid] = deployment.wait_for_workers()
+        batch = deployment.client.submit(FAKE_PIPELINE, inputs)
+        wait_for(lambda: in_a_write(deployment), "the zombie holding the batch's row")
         psutil.Process(pid).send_signal(signal.SIGSTOP)
-        before = ours.count_results(batch.id)
+        before = deployment.count_results(batch.id)
 
-        ours.start("worker", FAKE_PIPELINE)
+        deployment.start("worker", FAKE_PIPELINE)
         batch.wait(90)  # the server ends the zombie's session, and with it its locks
         psutil.Process(pid).send_signal(signal.SIGCONT)
 
-        wait_for(lambda: "leases.lost" in ours.log, "the zombie noticing")
+        wait_for(lambda: "leases.lost" in deployment.log, "the zombie noticing")
         assert before < len(inputs)
-        ours.assert_completed(batch.id, len(inputs))
-        assert_outputs(ours, batch.id, inputs)
-        assert (supervisor.poll(), pid in ours.ready_worker_pids()) == (None, True)
+        deployment.assert_completed(batch.id, len(inputs))
+        assert_outputs(deployment, batch.id, inputs)
+        assert (supervisor.poll(), pid in deployment.ready_worker_pids()) == (None, True)
 
 
-def in_a_write(ours: Deployment) -> bool:
+def in_a_write(deployment: Deployment) -> bool:
     """Whether somebody's transaction stands still, with results in it that nobody else can see."""
     return bool(
-        ours.query(
+        deployment.query(
             """SELECT 1 FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid
                WHERE a.datname = current_database() AND a.state = 'idle in transaction'
                AND l.relation = 'results'::regclass AND l.mode = 'RowExclusiveLock'"""

@@ -15,26 +15,26 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
     tmp_path: Path, database_url: str, own_valkey: Valkey
 ) -> None:
     texts = numbered_texts(JOBS)
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **SMALL) as ours:
-        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.03")
-        ours.wait_for_workers()
-        batch = ours.client.submit(FAKE_PIPELINE, texts)
-        ours.wait_for_results(batch.id, 50)
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **SMALL) as deployment:
+        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
+        deployment.wait_for_workers()
+        batch = deployment.client.submit(FAKE_PIPELINE, texts)
+        deployment.wait_for_results(batch.id, 50)
 
         own_valkey.flush()
         own_valkey.restart()
         own_valkey.pause()
         started = time.monotonic()
-        second = ours.client.submit(FAKE_PIPELINE, texts[:100])
+        second = deployment.client.submit(FAKE_PIPELINE, texts[:100])
         answered_in = time.monotonic() - started
         second.wait(90)  # found in SQL, without a wakeup
         own_valkey.resume()
         batch.wait(90)
-        third = ours.client.submit(FAKE_PIPELINE, texts[:100]).wait(90)
+        third = deployment.client.submit(FAKE_PIPELINE, texts[:100]).wait(90)
 
         for each, count in ((batch, JOBS), (second, 100), (third, 100)):
-            ours.assert_completed(each.id, count)
-            assert_outputs(ours, each.id, texts[:count])
+            deployment.assert_completed(each.id, count)
+            assert_outputs(deployment, each.id, texts[:count])
         assert second.warning is not None
         assert answered_in < 10, "the submit's answer must be bounded"
         assert third.warning is None
@@ -43,32 +43,32 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
 def test_wakeups_that_redis_lost_are_resent(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:
     # A process that receives no wakeup looks at SQL again only after ten minutes.
     quiet = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "0.5"}
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **quiet) as ours:
-        ours.start("worker", FAKE_PIPELINE)
-        ours.wait_for_workers()
-        ours.client.submit(FAKE_PIPELINE, numbered_texts(16)).wait(90)  # it listens, and has nothing to do
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **quiet) as deployment:
+        deployment.start("worker", FAKE_PIPELINE)
+        deployment.wait_for_workers()
+        deployment.client.submit(FAKE_PIPELINE, numbered_texts(16)).wait(90)  # it listens, and has nothing to do
         own_valkey.pause()
-        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
         own_valkey.resume()
         own_valkey.flush()
 
-        ours.start("maintain")
+        deployment.start("maintain")
         batch.wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        wait_for(lambda: "wakeups.resent" in ours.log, "the bells")
+        deployment.assert_completed(batch.id, JOBS)
+        wait_for(lambda: "wakeups.resent" in deployment.log, "the bells")
 
 
 def test_a_full_redis_stops_nobody(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:
     own_valkey.config_set("maxmemory-policy", "noeviction")
     own_valkey.config_set("maxmemory", "1")
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url) as ours:
-        ours.start("worker", FAKE_PIPELINE)
-        [worker] = ours.wait_for_workers()
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url) as deployment:
+        deployment.start("worker", FAKE_PIPELINE)
+        [worker] = deployment.wait_for_workers()
 
-        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(300))
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(300))
 
         assert batch.warning is not None
         batch.wait(90)
-        ours.assert_completed(batch.id, 300)
-        assert ours.ready_worker_pids() == [worker]  # it did not have to be started again
+        deployment.assert_completed(batch.id, 300)
+        assert deployment.ready_worker_pids() == [worker]  # it did not have to be started again

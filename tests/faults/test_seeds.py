@@ -22,25 +22,27 @@ def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
     texts, some = prompts(), range(0, JOBS, 37)
     with temporary_deployment(
         tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_size="16", max_claim_jobs="64"
-    ) as ours:
-        ours.start("worker", PIPELINE, "--devices", "cpu")
-        [victim] = ours.wait_for_workers()
-        crowd = ours.client.submit(PIPELINE, texts, parameters=PARAMETERS)
-        ours.wait_for_results(crowd.id, 16)
+    ) as deployment:
+        deployment.start("worker", PIPELINE, "--devices", "cpu")
+        [victim] = deployment.wait_for_workers()
+        crowd = deployment.client.submit(PIPELINE, texts, parameters=PARAMETERS)
+        deployment.wait_for_results(crowd.id, 16)
 
         psutil.Process(victim).kill()
 
         crowd.wait(90)
-        ours.assert_completed(crowd.id, JOBS)
-        alone = [ours.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
-        shuffled = ours.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
-        other = ours.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)
+        deployment.assert_completed(crowd.id, JOBS)
+        alone = [deployment.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
+        shuffled = deployment.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
+        other = deployment.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)
 
-        outputs = ours.outputs(crowd.id)
-        attempts = ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=crowd.id)[0].most
+        outputs = deployment.outputs(crowd.id)
+        attempts = deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=crowd.id)[
+            0
+        ].most
         assert attempts == 2, "the kill came too late to show anything"
-        assert [ours.outputs(batch.id) for batch in alone] == [[outputs[place]] for place in some]
-        assert ours.outputs(shuffled.id) == outputs[::-1]
+        assert [deployment.outputs(batch.id) for batch in alone] == [[outputs[place]] for place in some]
+        assert deployment.outputs(shuffled.id) == outputs[::-1]
         assert all(one["generated_text"] != two["generated_text"] for one, two in outputs)
-        different = sum(ours.outputs(other.id)[place] != outputs[place] for place in range(JOBS))
+        different = sum(deployment.outputs(other.id)[place] != outputs[place] for place in range(JOBS))
         assert different > JOBS * 0.9

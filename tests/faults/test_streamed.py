@@ -13,33 +13,37 @@ TEXTS = numbered_texts(400)
 
 
 @pytest.fixture
-def ours(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str
+) -> Iterator[Deployment]:
     settings = {"submit_timeout_seconds": getattr(request, "param", "3")}
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, slice_size=8, **settings
-    ) as ours:
-        ours.start("worker", FAKE_PIPELINE)
-        ours.wait_for_workers()
-        yield ours
+    ) as deployment:
+        deployment.start("worker", FAKE_PIPELINE)
+        deployment.wait_for_workers()
+        yield deployment
 
 
-def submit(ours: Deployment, *options: str) -> subprocess.Popen[bytes]:
-    return ours.start("submit", "-", "-p", FAKE_PIPELINE, "--on-invalid", "fail-row", *options, stdin=subprocess.PIPE)
+def submit(deployment: Deployment, *options: str) -> subprocess.Popen[bytes]:
+    return deployment.start(
+        "submit", "-", "-p", FAKE_PIPELINE, "--on-invalid", "fail-row", *options, stdin=subprocess.PIPE
+    )
 
 
-def trickle(ours: Deployment, producer: subprocess.Popen[bytes]) -> int:
+def trickle(deployment: Deployment, producer: subprocess.Popen[bytes]) -> int:
     """Write one line after another until results have landed; returns how many lines."""
     written = 0
 
     def landed() -> bool:
         nonlocal written
         assert producer.stdin
-        assert producer.poll() is None, ours.log
+        assert producer.poll() is None, deployment.log
         if written < len(TEXTS) - 10:
             producer.stdin.write(to_jsonl(TEXTS[written : written + 1]))
             producer.stdin.flush()
             written += 1
-        return bool(ours.query("SELECT count(*) AS n FROM results")[0].n)
+        return bool(deployment.query("SELECT count(*) AS n FROM results")[0].n)
 
     wait_for(landed, "the first results")
     return written
@@ -52,57 +56,59 @@ def kill(producer: subprocess.Popen[bytes]) -> None:
     producer.stdin.close()
 
 
-def the_batch(ours: Deployment) -> str:
-    [row] = ours.query("SELECT id, status, ingesting FROM batches")
+def the_batch(deployment: Deployment) -> str:
+    [row] = deployment.query("SELECT id, status, ingesting FROM batches")
     assert (row.status, bool(row.ingesting)) == ("in_progress", True)
-    ours.assert_consistent(row.id)
+    deployment.assert_consistent(row.id)
     return str(row.id)
 
 
-def test_results_land_before_the_source_has_ended(ours: Deployment) -> None:
-    producer = submit(ours)
-    written = trickle(ours, producer)
-    batch_id = the_batch(ours)
-    wait_for(lambda: ours.query("SELECT count(*) AS n FROM slices WHERE state <> 'done'")[0].n == 0, "all that is in")
+def test_results_land_before_the_source_has_ended(deployment: Deployment) -> None:
+    producer = submit(deployment)
+    written = trickle(deployment, producer)
+    batch_id = the_batch(deployment)
+    wait_for(
+        lambda: deployment.query("SELECT count(*) AS n FROM slices WHERE state <> 'done'")[0].n == 0, "all that is in"
+    )
 
-    batch_id = the_batch(ours)
+    batch_id = the_batch(deployment)
     assert producer.stdin
     producer.stdin.write(to_jsonl(TEXTS[written:]))
     producer.stdin.close()
 
     assert producer.wait(60) == 0
-    ours.client.batch(batch_id).wait(90)
-    ours.assert_completed(batch_id, len(TEXTS))
-    assert_outputs(ours, batch_id, TEXTS)
-    assert "is processing while still ingesting" in ours.log
+    deployment.client.batch(batch_id).wait(90)
+    deployment.assert_completed(batch_id, len(TEXTS))
+    assert_outputs(deployment, batch_id, TEXTS)
+    assert "is processing while still ingesting" in deployment.log
 
 
-def test_a_killed_submitter_s_batch_ends_with_what_it_has(ours: Deployment) -> None:
-    producer = submit(ours)
-    trickle(ours, producer)
-    batch_id = the_batch(ours)
+def test_a_killed_submitter_s_batch_ends_with_what_it_has(deployment: Deployment) -> None:
+    producer = submit(deployment)
+    trickle(deployment, producer)
+    batch_id = the_batch(deployment)
 
     kill(producer)
 
-    batch = ours.client.batch(batch_id).wait(90)
-    ours.assert_consistent(batch_id)
+    batch = deployment.client.batch(batch_id).wait(90)
+    deployment.assert_consistent(batch_id)
     assert (batch.status, batch.view.error_code) == ("failed", "submission_abandoned")
     assert batch.request_counts.succeeded > 0
 
 
-@pytest.mark.parametrize("ours", ["600"], indirect=True)  # however long the command takes to start
-def test_under_a_key_the_same_command_goes_on(ours: Deployment) -> None:
-    producer = submit(ours, "--idempotency-key", "k")
-    trickle(ours, producer)
-    batch_id = the_batch(ours)
+@pytest.mark.parametrize("deployment", ["600"], indirect=True)  # however long the command takes to start
+def test_under_a_key_the_same_command_goes_on(deployment: Deployment) -> None:
+    producer = submit(deployment, "--idempotency-key", "k")
+    trickle(deployment, producer)
+    batch_id = the_batch(deployment)
     kill(producer)
 
-    again = ours.run(
+    again = deployment.run(
         "submit", "-", "-p", FAKE_PIPELINE, "--on-invalid", "fail-row", "--idempotency-key", "k", stdin=to_jsonl(TEXTS)
     )
 
     assert again.returncode == 0, again.stderr
     assert again.stdout.decode().strip() == batch_id
-    ours.client.batch(batch_id).wait(90)
-    ours.assert_completed(batch_id, len(TEXTS))
-    assert_outputs(ours, batch_id, TEXTS)
+    deployment.client.batch(batch_id).wait(90)
+    deployment.assert_completed(batch_id, len(TEXTS))
+    assert_outputs(deployment, batch_id, TEXTS)

@@ -23,19 +23,19 @@ HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
     tmp_path: Path, own_postgres: Postgres, point: str
 ) -> None:
-    url = own_postgres.create_database("nights")
+    url = own_postgres.create_database("harness")
     schema.upgrade(url)
-    nights = ScheduleHarness(url, tmp_path)
-    nights.create_schedule(into="labels")
-    nights.tickets.insert_ticket(utc("03-01 21:00"))
+    harness = ScheduleHarness(url, tmp_path)
+    harness.create_schedule(into="labels")
+    harness.tickets.insert_ticket(utc("03-01 21:00"))
     if point == "before_finish_run":
-        nights.tick(NIGHT)
-        nights.answer_jobs()
+        harness.tick(NIGHT)
+        harness.answer_jobs()
     duty = ScheduleLauncher(
-        nights.database, nights.settings.model_copy(update={"simulated_clock": "2026-03-01T12:00Z"})
+        harness.database, harness.settings.model_copy(update={"simulated_clock": "2026-03-01T12:00Z"})
     )
-    with nights.start_tick_process(NIGHT, f"{point}:sleep:2") as tick:
-        wait_for(lambda: nights.query(HELD), "the tick to be at it")
+    with harness.start_tick_process(NIGHT, f"{point}:sleep:2") as tick:
+        wait_for(lambda: harness.query(HELD), "the tick to be at it")
         own_postgres.stop("immediate")
         with pytest.raises(Unreachable):
             duty.run_once()
@@ -44,20 +44,20 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
 
     assert duty.run_once() == ""
     for minute in range(3):
-        nights.tick(utc(f"03-02 02:0{minute + 1}"))
-        nights.answer_jobs()
-    assert nights.run_states() == ["completed"]
-    assert [row.id for row in nights.query("SELECT id FROM labels")] == [1]
-    nights.assert_consistent()
-    nights.close()
+        harness.tick(utc(f"03-02 02:0{minute + 1}"))
+        harness.answer_jobs()
+    assert harness.run_states() == ["completed"]
+    assert [row.id for row in harness.query("SELECT id FROM labels")] == [1]
+    harness.assert_consistent()
+    harness.close()
 
 
 def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
-    nights = ScheduleHarness(sqlite_url, tmp_path)
-    nights.create_schedule()
-    nights.tickets.insert_ticket(utc("03-01 21:00"))
-    with nights.start_tick_process(NIGHT, "before_read_source:sleep:1") as tick:
-        wait_for(lambda: nights.query(HELD), "the tick to be at it")
+    harness = ScheduleHarness(sqlite_url, tmp_path)
+    harness.create_schedule()
+    harness.tickets.insert_ticket(utc("03-01 21:00"))
+    with harness.start_tick_process(NIGHT, "before_read_source:sleep:1") as tick:
+        wait_for(lambda: harness.query(HELD), "the tick to be at it")
         with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(subprocess.TimeoutExpired):
@@ -65,5 +65,5 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
             other.execute("ROLLBACK")
         assert tick.wait(60) == 0
 
-    assert nights.run_states() == ["running"]
-    nights.close()
+    assert harness.run_states() == ["running"]
+    harness.close()

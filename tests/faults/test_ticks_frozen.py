@@ -22,7 +22,7 @@ HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
     made = ScheduleHarness(database_url, tmp_path)
     for _ in range(3):
         made.tickets.insert_ticket(utc("03-01 21:00"))
@@ -30,10 +30,10 @@ def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
     made.close()
 
 
-def freeze(nights: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
+def freeze(harness: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
     """Stop it where it is, but not with the one write lock of a SQLite file in its hands, which it would keep."""
-    ours = make_url(nights.settings.database_url or "")
-    files = [nights.tickets.path, *([ours.database] if ours.get_backend_name() == "sqlite" else [])]
+    url = make_url(harness.settings.database_url or "")
+    files = [harness.tickets.path, *([url.database] if url.get_backend_name() == "sqlite" else [])]
     while True:
         zombie.send_signal(signal.SIGSTOP)
         try:
@@ -47,16 +47,16 @@ def freeze(nights: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def frozen(nights: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[bytes]"]:
+def frozen(harness: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
-    zombie = nights.start_tick_process(NIGHT, f"{point}:sleep:2")
+    zombie = harness.start_tick_process(NIGHT, f"{point}:sleep:2")
     try:
-        wait_for(lambda: nights.query(HELD), f"the tick to be at {point}")
-        freeze(nights, zombie)
-        [before] = nights.query(HELD)
-        nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE holder_id IS NOT NULL")
+        wait_for(lambda: harness.query(HELD), f"the tick to be at {point}")
+        freeze(harness, zombie)
+        [before] = harness.query(HELD)
+        harness.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE holder_id IS NOT NULL")
         yield zombie
-        assert nights.query(HELD) != [before], "somebody has taken over"
+        assert harness.query(HELD) != [before], "somebody has taken over"
         zombie.send_signal(signal.SIGCONT)
         assert zombie.wait(60) == 0
     finally:
@@ -65,62 +65,62 @@ def frozen(nights: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[by
 
 
 class TestReading:
-    def test_what_was_read_since_stays(self, nights: ScheduleHarness) -> None:
-        nights.create_schedule()
-        with frozen(nights, "before_read_source"):
-            nights.tickets.execute("DELETE FROM tickets WHERE id = 2")
-            nights.tick(NIGHT)
-            nights.tickets.execute("DELETE FROM tickets WHERE id = 3")
-        nights.answer_jobs()
-        nights.tick(NIGHT)
+    def test_what_was_read_since_stays(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule()
+        with frozen(harness, "before_read_source"):
+            harness.tickets.execute("DELETE FROM tickets WHERE id = 2")
+            harness.tick(NIGHT)
+            harness.tickets.execute("DELETE FROM tickets WHERE id = 3")
+        harness.answer_jobs()
+        harness.tick(NIGHT)
 
-        [run] = nights.runs()
+        [run] = harness.runs()
         assert run.state is RunState.COMPLETED
-        assert nights.input_ids(run) == ["1", "3"]
-        nights.assert_consistent()
+        assert harness.input_ids(run) == ["1", "3"]
+        harness.assert_consistent()
 
-    def test_who_reads_now_is_not_disturbed(self, nights: ScheduleHarness) -> None:
-        nights.create_schedule()
-        with frozen(nights, "before_read_source") as zombie:
-            other = nights.start_tick_process(NIGHT, "before_read_source:sleep:2")
-            [before] = nights.query("SELECT holder_id FROM batches")
-            wait_for(lambda: nights.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
+    def test_who_reads_now_is_not_disturbed(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule()
+        with frozen(harness, "before_read_source") as zombie:
+            other = harness.start_tick_process(NIGHT, "before_read_source:sleep:2")
+            [before] = harness.query("SELECT holder_id FROM batches")
+            wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
             zombie.send_signal(signal.SIGCONT)
             assert zombie.wait(60) == 0
-            assert nights.runs()[0].state is RunState.WAITING
+            assert harness.runs()[0].state is RunState.WAITING
             assert other.wait(60) == 0
-        nights.answer_jobs()
-        nights.tick(NIGHT)
+        harness.answer_jobs()
+        harness.tick(NIGHT)
 
-        [run] = nights.runs()
+        [run] = harness.runs()
         assert run.state is RunState.COMPLETED
-        assert nights.input_ids(run) == ["1", "2", "3"]
-        nights.assert_consistent()
+        assert harness.input_ids(run) == ["1", "2", "3"]
+        harness.assert_consistent()
 
 
 class TestFinishing:
-    def test_the_next_night_s_table_stays(self, nights: ScheduleHarness) -> None:
-        nights.create_schedule(into="labels")
-        nights.tick(NIGHT)
-        nights.answer_jobs({"label": "NEGATIVE", "score": 0.9})
-        with frozen(nights, "before_finish_run"):
-            nights.tick(NIGHT)
-            first = nights.runs()[0]
-            nights.tickets.execute("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
-            nights.run_schedule(NEXT, {"label": "POSITIVE", "score": 0.8})
+    def test_the_next_night_s_table_stays(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule(into="labels")
+        harness.tick(NIGHT)
+        harness.answer_jobs({"label": "NEGATIVE", "score": 0.9})
+        with frozen(harness, "before_finish_run"):
+            harness.tick(NIGHT)
+            first = harness.runs()[0]
+            harness.tickets.execute("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
+            harness.run_schedule(NEXT, {"label": "POSITIVE", "score": 0.8})
 
-        assert nights.run_states() == ["completed", "completed"]
-        assert nights.runs()[0] == first
-        assert {row.label for row in nights.query("SELECT label FROM labels")} == {"POSITIVE"}
-        nights.assert_consistent()
+        assert harness.run_states() == ["completed", "completed"]
+        assert harness.runs()[0] == first
+        assert {row.label for row in harness.query("SELECT label FROM labels")} == {"POSITIVE"}
+        harness.assert_consistent()
 
-    def test_a_row_that_its_owner_deleted_since_stays_away(self, nights: ScheduleHarness) -> None:
-        nights.create_schedule(into="labels", into_source="tickets")
-        nights.tick(NIGHT)
-        nights.answer_jobs()
-        with frozen(nights, "before_finish_run"):
-            nights.tick(NIGHT)
-            nights.tickets.execute("DELETE FROM labels WHERE id = '2'")
+    def test_a_row_that_its_owner_deleted_since_stays_away(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule(into="labels", into_source="tickets")
+        harness.tick(NIGHT)
+        harness.answer_jobs()
+        with frozen(harness, "before_finish_run"):
+            harness.tick(NIGHT)
+            harness.tickets.execute("DELETE FROM labels WHERE id = '2'")
 
-        assert nights.run_states() == ["completed"]
-        assert nights.tickets.query("SELECT id FROM labels ORDER BY id") == [(1,), (3,)]
+        assert harness.run_states() == ["completed"]
+        assert harness.tickets.query("SELECT id FROM labels ORDER BY id") == [(1,), (3,)]

@@ -25,41 +25,41 @@ WAKEUPS_ONLY = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "600"}
 
 def test_one_claim_wins_however_often_a_wakeup_comes(tmp_path: Path, database_url: str, redis_url: str) -> None:
     texts, settings = numbered_texts(JOBS), Settings.load(redis_url=redis_url)
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        ours.start(
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
+        deployment.start(
             "worker",
             FAKE_PIPELINE,
             "--devices",
             "cpu,cpu",
-            TOY_LEDGER=str(tmp_path / "ledger"),
-            TOY_PASS_SECONDS="0.02",
+            FAKE_FORWARD_LOG=str(tmp_path / "forward.log"),
+            FAKE_FORWARD_SECONDS="0.02",
         )
-        ours.wait_for_workers(2)
-        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        deployment.wait_for_workers(2)
+        batch = deployment.client.submit(FAKE_PIPELINE, texts)
 
         wakeups.send_wakeups(settings, FAKE_PIPELINE, 100)
         batch.wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert_outputs(ours, batch.id, texts)
-        assert set(count_forward_passes(tmp_path / "ledger").values()) == {1}
-        assert {row.outcome for row in ours.query("SELECT outcome FROM attempts")} == {"done"}
+        deployment.assert_completed(batch.id, JOBS)
+        assert_outputs(deployment, batch.id, texts)
+        assert set(count_forward_passes(tmp_path / "forward.log").values()) == {1}
+        assert {row.outcome for row in deployment.query("SELECT outcome FROM attempts")} == {"done"}
 
 
 def test_a_forged_wakeup_is_passed_over(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     settings = Settings.load(redis_url=redis_url)
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **WAKEUPS_ONLY) as ours:
-        ours.start("worker", FAKE_PIPELINE)
-        [worker] = ours.wait_for_workers()
-        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **WAKEUPS_ONLY) as deployment:
+        deployment.start("worker", FAKE_PIPELINE)
+        [worker] = deployment.wait_for_workers()
+        deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
         with redis.Redis.from_url(redis_url) as client:
             client.lpush(wakeups.queue_name(FAKE_PIPELINE), *forgeries(settings, client))
 
-        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(90)
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(90)
 
-        ours.assert_completed(batch.id, JOBS)
-        assert ours.ready_worker_pids() == [worker]
-        assert "DuplicateTaskNameWarning" not in ours.log
+        deployment.assert_completed(batch.id, JOBS)
+        assert deployment.ready_worker_pids() == [worker]
+        assert "DuplicateTaskNameWarning" not in deployment.log
 
 
 def forgeries(settings: Settings, client: Any) -> list[bytes]:

@@ -218,7 +218,7 @@ def _plan_locked(
     due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in existing]
     if is_busy:
         _insert_ended_runs(connection, definition, due, RunState.SKIPPED, now)
-        _record_events(connection, definition, due, "skipped", "the run before was still at it", now)
+        _record_events(connection, definition, due, "skipped", "the previous run was still open", now)
     elif error := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
         failure = {"error_code": error.code, "error_message": make_storable(str(error))}
         _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **failure)

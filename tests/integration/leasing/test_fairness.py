@@ -13,7 +13,7 @@ from tests.deployment import Deployment
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 SLICE, WINDOW = 16, 64
-LARGE = 1_600  # four seconds at the toy's pace, at the least
+LARGE = 1_600  # four seconds at this pace, at the least
 
 CLAIMED_MEANWHILE = """
 SELECT count(*) AS slices FROM slices WHERE batch_id = :large
@@ -31,7 +31,7 @@ CLAIMS = "SELECT min(first_claimed_at) AS first, max(first_claimed_at) AS last F
 
 @pytest.fixture
 def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A mill whose claims take a window of four slices."""
+    """A deployment whose claims take a window of four slices."""
     settings = {"max_claim_jobs": str(WINDOW), "linger_ms": "0"}
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, slice_size=SLICE, **settings
@@ -40,7 +40,7 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
 
 
 def start_worker(deployment: Deployment) -> None:
-    deployment.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.02")
+    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.02")
     deployment.wait_for_workers()
 
 

@@ -313,6 +313,7 @@ class TestPolling:
         assert result.stdout == ""
         assert result.stderr == "batchmill: there is no batch 'batch_nope'; list the batches: batchmill ls\n"
 
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     def test_ctrl_c_says_how_to_come_back(self, submitted: Submitted) -> None:
         batch_id = submitted(2)
         with subprocess.Popen(
@@ -396,6 +397,7 @@ class TestResultsCommand:
         assert result.exit_code == 2
         assert words in result.stderr
 
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     def test_on_a_terminal_results_steer_nothing(self, database: Database) -> None:
         steering = "\x1b[2J\x9b31m\u202e"
         rows = iter([Row(1, f"id{steering}", f"text{steering}")])
@@ -450,8 +452,19 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
     ]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
-@pytest.mark.parametrize("command", [("results",), ("show",), ("show", "--json"), ("ls",), ("ls", "--json")])
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("command", "encoding"),
+    [
+        (("results",), "ascii"),
+        (("results",), "latin-1"),
+        (("results",), "utf-8"),
+        (("show",), "ascii"),
+        (("show", "--json"), "latin-1"),
+        (("ls",), "latin-1"),
+        (("ls", "--json"), "ascii"),
+    ],
+)
 def test_standard_output_may_lack_characters(database: Database, encoding: str, command: tuple[str, ...]) -> None:
     request = SubmitRequest.create(SAMPLE, name="good \U0001f600 día")
     rows = iter([Row(1, None, {"text": "good \U0001f600 día"})])

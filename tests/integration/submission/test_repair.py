@@ -1,7 +1,8 @@
 """Repairs on both databases: corrected rows take the places of failed jobs, or nothing changes."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from producer.readers import open_source
 from producer.readers.rows import ColumnMapping
 from producer.results import attempts, pages
 from producer.submission import repair, submit
-from producer.submission.repair import RepairColumns
+from producer.submission.repair import RepairColumns, _Repair
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
 from worker.leasing import claims, commit
@@ -184,6 +185,36 @@ def test_a_row_that_repairs_nothing_is_named_and_nothing_changes(
 def test_a_job_is_repaired_by_one_row_only(database: Database, batch_id: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRows, match="line 2: repairs the job at position 1 a second time"):
         repair_with(database, batch_id, [{"position": 1, "text": "a"}, {"id": "R1", "text": "b"}], tmp_path)
+
+
+def test_an_interrupted_repair_can_be_repeated(
+    database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHUNK_JOBS", 1)
+    records = [{"position": 1, "text": "a"}, {"id": "R4", "text": "b"}, {"position": 6, "text": "c"}]
+    with monkeypatch.context() as patched:
+        patched.setattr(_Repair, "replace_chunk", _interrupted_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            repair_with(database, batch_id, records, tmp_path)
+    assert work_off(database) == [1, 4]
+
+    assert repair_with(database, batch_id, records, tmp_path).jobs == 1
+
+    assert work_off(database) == [6]
+    assert repair_with(database, batch_id, records, tmp_path).jobs == 0
+    with pytest.raises(InvalidRows, match="line 1: repairs no failed job"):
+        repair_with(database, batch_id, [{"position": 1, "text": "another"}], tmp_path)
+
+
+def _interrupted_after(chunks: int) -> Callable[..., int]:
+    replace_chunk, calls = _Repair.replace_chunk, count()
+
+    def interrupted(*arguments: Any, **named: Any) -> int:
+        if next(calls) == chunks:
+            raise KeyboardInterrupt
+        return replace_chunk(*arguments, **named)
+
+    return interrupted
 
 
 def test_a_batch_that_runs_can_t_be_repaired(database: Database, batch_id: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A SQLite on a full disk: while a file is there, no transaction of this process may make the database larger."""
+"""A full disk for SQLite: while a file exists, no transaction of this process can make the database larger."""
 
 import sqlite3
 from pathlib import Path
@@ -8,7 +8,7 @@ UNLIMITED_PAGES = 1_073_741_823
 
 
 def simulate_full_disk(switch_file: str) -> None:
-    """Look for the file before each transaction."""
+    """Check for the file before each transaction."""
 
     class Connection(sqlite3.Connection):
         def cursor(self, *args: Any) -> Any:
@@ -20,5 +20,5 @@ def simulate_full_disk(switch_file: str) -> None:
                 super().execute(f"PRAGMA max_page_count = {1 if Path(switch_file).exists() else UNLIMITED_PAGES}")
             return super().execute(sql, *args)
 
-    plain = sqlite3.dbapi2.connect
-    sqlite3.dbapi2.connect = lambda *args, **named: plain(*args, factory=Connection, **named)
+    real_connect = sqlite3.dbapi2.connect
+    sqlite3.dbapi2.connect = lambda *args, **options: real_connect(*args, factory=Connection, **options)

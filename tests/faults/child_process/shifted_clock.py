@@ -1,15 +1,14 @@
-"""A process whose clock is wrong: what Python tells of the time of day is hours off. Its monotonic clock is right."""
+"""A process whose time of day is hours off; its monotonic clock is right."""
 
 import datetime
 import time
 
 
 def shift_clock(hours: float) -> None:
-    """From now on be so many hours ahead."""
-    true, seconds = time.time, hours * 3600
-    true_ns = time.time_ns
-    time.time = lambda: true() + seconds
-    time.time_ns = lambda: true_ns() + int(seconds * 1e9)
+    """Move this process's time of day ahead by these hours."""
+    real_time, real_time_ns, seconds = time.time, time.time_ns, hours * 3600
+    time.time = lambda: real_time() + seconds
+    time.time_ns = lambda: real_time_ns() + int(seconds * 1e9)
 
     class Shifted(datetime.datetime):
         @classmethod

@@ -1,4 +1,4 @@
-"""A model without torch, in the place of `worker.loading.runtime`: quick to start, and it does what its inputs say."""
+"""Replaces `worker.loading.runtime` in worker processes: a model without torch that fails where its inputs say so."""
 
 import os
 import resource
@@ -15,19 +15,19 @@ from worker.loading.versions import RuntimeVersion
 Runtime = SimpleNamespace
 MAX_ROWS = 8
 
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its deaths are meant
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its crashes are intended
 
 
 class OutOfMemoryError(RuntimeError):
-    """Known by its name, as torch's is."""
+    """Recognized by its name, as torch's is."""
 
 
 class FakeAdapter:
-    """Answers with the text and its length; a text that begins with a verb of `VERBS` does what that says."""
+    """Returns the text and its length; a text that begins with a verb of `FAULTS_BY_VERB` causes that fault."""
 
     max_rows = MAX_ROWS
     should_interrupt = staticmethod(never_interrupted)
-    device_lost = False  # the device, to this process
+    device_lost = False  # of this process
 
     def encode(self, jobs: list[Job]) -> list[list[Row]]:
         return [[Row(job, None, len(job.input["text"]), truncated=False)] for job in jobs]
@@ -35,12 +35,12 @@ class FakeAdapter:
     def forward(self, batch: MicroBatch) -> list[Any]:
         texts = [row.job.input["text"] for row in batch.rows]
         log_forward_pass(texts)
-        time.sleep(float(os.environ.get("TOY_PASS_SECONDS", "0")))
-        if batch.padded_tokens > float(os.environ.get("TOY_MEMORY_TOKENS", "inf")):
-            raise OutOfMemoryError("of the toy")
+        time.sleep(float(os.environ.get("FAKE_FORWARD_SECONDS", "0")))
+        if batch.padded_tokens > float(os.environ.get("FAKE_MEMORY_TOKENS", "inf")):
+            raise OutOfMemoryError("of the fake model")
         for text in texts:
-            if act := FAULTS_BY_VERB.get(text.partition(" ")[0]):
-                act()
+            if cause_fault := FAULTS_BY_VERB.get(text.partition(" ")[0]):
+                cause_fault()
         if self.device_lost:
             raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
         return texts
@@ -50,10 +50,10 @@ class FakeAdapter:
 
 
 def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens: int | None) -> Any:
-    if pipeline.name == os.environ.get("TOY_LOAD_KILLS"):
+    if pipeline.name == os.environ.get("FAKE_LOAD_CRASH"):
         os.abort()
     version = RuntimeVersion(
-        "sentiment-analysis", "nobody/toy", "r", "nobody/toy", "r", "float32", None, "none", "cpu", {}
+        "sentiment-analysis", "nobody/fake", "r", "nobody/fake", "r", "float32", None, "none", "cpu", {}
     )
     del threads
     return Runtime(
@@ -67,9 +67,9 @@ def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens
 
 
 def log_forward_pass(texts: list[str]) -> None:
-    """Write down what goes through the model, a line for each text."""
-    if ledger := os.environ.get("TOY_LEDGER"):
-        with Path(ledger).open("a") as file:
+    """Write a line for each text that goes through the model."""
+    if path := os.environ.get("FAKE_FORWARD_LOG"):
+        with Path(path).open("a") as file:
             file.writelines(f"{text}\n" for text in texts)
 
 
@@ -78,11 +78,11 @@ def hang_forever() -> None:
 
 
 def raise_model_error() -> None:
-    raise RuntimeError("of the toy")
+    raise RuntimeError("of the fake model")
 
 
 def raise_connection_error() -> None:
-    raise ConnectionResetError("of the toy")
+    raise ConnectionResetError("of the fake model")
 
 
 def mark_device_lost() -> None:
