@@ -29,13 +29,17 @@ class DecodingParameters(Parameters):
     default_beams: ClassVar[int] = 1
 
     do_sample: bool | None = Field(
-        default=None, description="Draw each token at random by its probability; false takes the likeliest."
+        default=None,
+        description="Draw each token at random, as text-generation does if unset; false takes the likeliest.",
     )
     num_beams: int | None = Field(
         default=None, ge=1, le=MAX_BEAMS, description="How many continuations to follow side by side; 1 is no search."
     )
     max_new_tokens: int | None = Field(
-        default=None, ge=1, le=MAX_NEW_TOKENS, description="The most tokens to write, beside those of the input."
+        default=None,
+        ge=1,
+        le=MAX_NEW_TOKENS,
+        description="The most tokens to write, beside those of the input; unset: what the model names, or else 256.",
     )
     min_new_tokens: int | None = Field(
         default=None, ge=0, le=MAX_NEW_TOKENS, description="The fewest tokens to write before an end is allowed."
