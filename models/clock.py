@@ -22,12 +22,12 @@ def clock_for(settings: Settings, database: Database) -> Clock:
     """Build the clock that the settings name, which returns aware times in UTC; raises SettingsError."""
     if settings.simulated_clock is None:
         return lambda: database_time(database)
-    found = SIMULATED_CLOCK.fullmatch(settings.simulated_clock.strip())
-    if found is None:
+    match = SIMULATED_CLOCK.fullmatch(settings.simulated_clock.strip())
+    if match is None:
         raise _invalid_clock(settings.simulated_clock)
-    start = _parse_time(found["start"], settings.simulated_clock)
-    began = _parse_time(found["began"], settings.simulated_clock) if found["began"] else datetime.now(UTC)
-    speed = float(found["speed"] or 1.0)
+    start = _parse_time(match["start"], settings.simulated_clock)
+    began = _parse_time(match["began"], settings.simulated_clock) if match["began"] else datetime.now(UTC)
+    speed = float(match["speed"] or 1.0)
     passed = (datetime.now(UTC) - began).total_seconds() - time.monotonic()
     return lambda: start + timedelta(seconds=speed * (passed + time.monotonic()))
 

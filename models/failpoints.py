@@ -74,20 +74,20 @@ def failpoint(point: str) -> None:
 def arm(spec: str | None = None) -> None:
     """Arm the failpoints that `spec` or the environment names; raises SettingsError if one is unknown."""
     words = os.environ.get(ENVIRONMENT_VARIABLE, "") if spec is None else spec
-    found = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
+    failpoints = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
     _armed.clear()
-    _armed.update(found)
+    _armed.update(failpoints)
 
 
 def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
-    read = FAILPOINT_PATTERN.fullmatch(spec)
-    if read is None or read["point"] not in FAILPOINTS or read["passing"] == "0":
+    match = FAILPOINT_PATTERN.fullmatch(spec)
+    if match is None or match["point"] not in FAILPOINTS or match["passing"] == "0":
         points = ", ".join(FAILPOINTS)
         raise SettingsError(
             f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|sleep[:SECONDS][@N] with one of {points}"
         )
-    passing = int(read["passing"]) if read["passing"] else None
-    return read["point"], ArmedFailpoint(_action_for(read["action"], float(read["seconds"] or math.inf)), passing)
+    passing = int(match["passing"]) if match["passing"] else None
+    return match["point"], ArmedFailpoint(_action_for(match["action"], float(match["seconds"] or math.inf)), passing)
 
 
 def _action_for(action: str, seconds: float) -> Callable[[], object]:

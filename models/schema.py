@@ -42,15 +42,15 @@ def current_version(database: Database) -> str | None:
 
 def check_version(database: Database) -> None:
     """Raise SchemaMismatch, with the command that fixes it, unless the tables have this code's version."""
-    found = current_version(database)
-    if found == HEAD:
+    version = current_version(database)
+    if version == HEAD:
         return
-    if found is None:
+    if version is None:
         _reject_other_schema(database)
         raise SchemaMismatch("the database has no Batchmill tables yet; run: batchmill db upgrade")
-    if found < HEAD:
-        raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
-    _reject_newer(found)
+    if version < HEAD:
+        raise SchemaMismatch(f"the tables are of version {version}, this code needs {HEAD}; run: batchmill db upgrade")
+    _reject_newer(version)
 
 
 def explain_refusal(database: Database, error: DatabaseRefused) -> BatchmillError:

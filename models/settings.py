@@ -193,20 +193,20 @@ class Settings(BaseSettings):
     @field_validator("webhook_allowed_hosts")
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        for one in hosts:
-            if "/" in one or ":" in one:
+        for host in hosts:
+            if "/" in host or ":" in host:
                 try:
-                    ipaddress.ip_network(one.strip("[]"), strict=False)
+                    ipaddress.ip_network(host.strip("[]"), strict=False)
                 except ValueError:
-                    raise ValueError(f"{one[:80]!r} is neither a host's name nor an address or a network") from None
+                    raise ValueError(f"{host[:80]!r} is neither a host's name nor an address or a network") from None
         return hosts
 
     @field_validator("source_roots")
     @classmethod
     def _check_absolute(cls, folders: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
-        for one in folders or ():
-            if not one.expanduser().is_absolute():
-                raise ValueError(f"{str(one)[:80]!r} is no absolute path, and processes start in many folders")
+        for folder in folders or ():
+            if not folder.expanduser().is_absolute():
+                raise ValueError(f"{str(folder)[:80]!r} is no absolute path, and processes start in many folders")
         return folders
 
     @classmethod
@@ -219,8 +219,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: flags, then the environment, then the first batchmill.toml found."""
-        found = config_file()
-        toml = (TomlConfigSettingsSource(settings_cls, found),) if found else ()
+        path = config_file()
+        toml = (TomlConfigSettingsSource(settings_cls, path),) if path else ()
         return (init_settings, env_settings, *toml)
 
     @classmethod
@@ -313,10 +313,10 @@ def config_file() -> Path | None:
 
     Raises SettingsError if `BATCHMILL_CONFIG` is not a file.
     """
-    named = os.environ.get("BATCHMILL_CONFIG")
-    if named:
-        if not Path(named).is_file():
-            raise SettingsError(f"BATCHMILL_CONFIG names {named}, which is not a file")
-        return Path(named)
+    path = os.environ.get("BATCHMILL_CONFIG")
+    if path:
+        if not Path(path).is_file():
+            raise SettingsError(f"BATCHMILL_CONFIG names {path}, which is not a file")
+        return Path(path)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)

@@ -56,7 +56,7 @@ def _describe_field(name: str, problems: Sequence[Any], model: type["BaseModel"]
     label = f"{noun} {path!r}" if noun else path
     if not path or clause.startswith(f"{name} "):
         return clause
-    return f"{label} {clause}" if clause.startswith(("must ", "is missing")) else f"{label}: {clause}"
+    return f"{label} {clause}" if clause.startswith(("must ", "has no ", "is missing")) else f"{label}: {clause}"
 
 
 def _merge(clauses: Iterable[str]) -> str:

@@ -167,9 +167,9 @@ def finish_deletion(database: Database, batch_id: str, max_chunks: int | None = 
         if chunk is None:
             database.transact(lambda connection: _delete_batch(connection, database, batch_id))
             return True
-        table, named = chunk
+        table, params = chunk
         database.transact(
-            partial(Connection.execute, statement=text(DELETE_ROWS.format(table=table)), parameters=named)
+            partial(Connection.execute, statement=text(DELETE_ROWS.format(table=table)), parameters=params)
         )
     return False
 
@@ -185,9 +185,9 @@ def delete_old_runs(database: Database, min_age_seconds: float) -> int:
 
     The newest `MIN_KEPT_RUNS` runs of each schedule are kept. Schedules that were deleted that long ago go with all.
     """
-    named = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
+    params = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
     with database.write() as connection:
-        runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), named).rowcount
+        runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), params).rowcount
         connection.execute(
             text(DELETE_OLD_EVENTS.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
         )

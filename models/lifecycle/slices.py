@@ -162,8 +162,8 @@ def check_and_finish(
     is_finished: whether the slice is done with these results
     has_results: whether there are any, which resets its count of lost leases
     """
-    named = {**fence_parameters(claim), "finished": is_finished, "answered": has_results}
-    return connection.execute(_format_statement(CHECK_AND_FINISH_SLICE, sql), named).rowcount == 1
+    params = {**fence_parameters(claim), "finished": is_finished, "answered": has_results}
+    return connection.execute(_format_statement(CHECK_AND_FINISH_SLICE, sql), params).rowcount == 1
 
 
 def defer(connection: Connection, sql: SqlFragments, claim: SliceClaim, delay_seconds: float) -> bool:
@@ -187,8 +187,8 @@ def lock_leased(
 def requeue(connection: Connection, row: Row[Any], outcome: AttemptOutcome, *, crashes: int, lost_leases: int) -> bool:
     """Requeue a locked slice and record the outcome of its claim; False if it is lost."""
     record_attempt_outcome(connection, CHECK_FENCE, fence_parameters(row), outcome)
-    named = {**fence_parameters(row), "crashes": crashes, "lost_leases": lost_leases}
-    return connection.execute(text(REQUEUE_SLICE.format(held=CHECK_FENCE)), named).rowcount == 1
+    params = {**fence_parameters(row), "crashes": crashes, "lost_leases": lost_leases}
+    return connection.execute(text(REQUEUE_SLICE.format(held=CHECK_FENCE)), params).rowcount == 1
 
 
 def split(
@@ -198,7 +198,7 @@ def split(
     record_attempt_outcome(connection, CHECK_FENCE, fence_parameters(row), outcome)
     if connection.execute(_format_statement(RETIRE_SLICE, sql), fence_parameters(row)).rowcount == 0:
         return False
-    named = {
+    params = {
         "batch_id": row.batch_id,
         "start_position": row.start_position,
         "end_position": row.start_position + row.size,
@@ -208,16 +208,16 @@ def split(
         "retries": row.retries,
         "slice_id": row.slice_id,
     }
-    connection.execute(text(INSERT_SINGLE_JOB_SLICES), named)
+    connection.execute(text(INSERT_SINGLE_JOB_SLICES), params)
     return True
 
 
 def end_open_slices(connection: Connection, sql: SqlFragments, batch_id: str, error_code: str | None) -> None:
     """Revoke all open slices of a batch whose row is locked, by new fencing tokens."""
-    named = {"batch_id": batch_id}
-    connection.execute(text(LOCK_OPEN_SLICES.format(for_update=sql.for_update)), named).all()
-    record_attempt_outcome(connection, LEASED_OF_BATCH, named, AttemptOutcome.BATCH_ENDED, error_code)
-    connection.execute(text(END_OPEN_SLICES.format(now=sql.now)), named)
+    params = {"batch_id": batch_id}
+    connection.execute(text(LOCK_OPEN_SLICES.format(for_update=sql.for_update)), params).all()
+    record_attempt_outcome(connection, LEASED_OF_BATCH, params, AttemptOutcome.BATCH_ENDED, error_code)
+    connection.execute(text(END_OPEN_SLICES.format(now=sql.now)), params)
 
 
 def record_finished_attempts(

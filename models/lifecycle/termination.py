@@ -154,10 +154,10 @@ def begin_termination(
 
     `close_next_chunk` closes the unanswered jobs afterwards.
     """
-    named = {"batch_id": batch_id, "terminating_as": reason.value, "code": code, "message": message}
+    params = {"batch_id": batch_id, "terminating_as": reason.value, "code": code, "message": message}
     slices.end_open_slices(connection, sql, batch_id, code)
-    connection.execute(text(RECOUNT_JOBS), named)
-    connection.execute(text(BEGIN_TERMINATION.format(now=sql.now)), named)
+    connection.execute(text(RECOUNT_JOBS), params)
+    connection.execute(text(BEGIN_TERMINATION.format(now=sql.now)), params)
 
 
 def close_next_chunk(database: Database, batch_id: str, after: int = -1) -> ClosingProgress:

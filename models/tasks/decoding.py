@@ -29,13 +29,17 @@ class DecodingParameters(Parameters):
     default_beams: ClassVar[int] = 1
 
     do_sample: bool | None = Field(
-        default=None, description="Draw each token at random by its probability; false takes the likeliest."
+        default=None,
+        description="Draw each token at random, as text-generation does if unset; false takes the likeliest.",
     )
     num_beams: int | None = Field(
         default=None, ge=1, le=MAX_BEAMS, description="How many continuations to follow side by side; 1 is no search."
     )
     max_new_tokens: int | None = Field(
-        default=None, ge=1, le=MAX_NEW_TOKENS, description="The most tokens to write, beside those of the input."
+        default=None,
+        ge=1,
+        le=MAX_NEW_TOKENS,
+        description="The most tokens to write, beside those of the input; unset: what the model names, or else 256.",
     )
     min_new_tokens: int | None = Field(
         default=None, ge=0, le=MAX_NEW_TOKENS, description="The fewest tokens to write before an end is allowed."
@@ -103,7 +107,7 @@ class DecodingParameters(Parameters):
     def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
         limit = info.data.get("max_new_tokens")
         if value is not None and limit is not None and value > limit:
-            raise _validation_error(f"at most max_new_tokens, which is {limit}")
+            raise _validation_error(f"must be at most max_new_tokens, which is {limit}")
         return value
 
     @field_validator("stop_strings")
@@ -113,11 +117,11 @@ class DecodingParameters(Parameters):
         if stops is None:
             return None
         if not 1 <= len(stops) <= MAX_STOP_STRINGS:
-            raise _validation_error(f"from 1 to {MAX_STOP_STRINGS} texts")
+            raise _validation_error(f"must have from 1 to {MAX_STOP_STRINGS} texts")
         for stop in stops:
             if not 1 <= len(stop) <= MAX_STOP_CHARACTERS or "\0" in stop:
                 raise _validation_error(
-                    f"each text has from 1 to {MAX_STOP_CHARACTERS} characters and no NUL character"
+                    f"must have texts of 1 to {MAX_STOP_CHARACTERS} characters and no NUL character"
                 )
             if not stop.isascii() and any("\ud800" <= character <= "\udfff" for character in stop):
                 raise _validation_error("a text has half a surrogate pair; mend its encoding")
@@ -147,7 +151,7 @@ class DecodingParameters(Parameters):
         if value is None or value <= beams or (beams == 1 and cls._does_sample(info)):
             return value
         if beams > 1:
-            raise _validation_error(f"at most num_beams, which is {beams}")
+            raise _validation_error(f"must be at most num_beams, which is {beams}")
         raise _validation_error("more than 1 takes do_sample or as many num_beams; otherwise all would be the same")
 
     @classmethod

@@ -102,7 +102,8 @@ class TaskSpec:
     def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Validate parameters; raises InvalidParameters that names each wrong one and the allowed values."""
         try:
-            return self.parameters(**raw_parameters).model_dump(mode="json", exclude_unset=True)
+            named = {str(name): value for name, value in raw_parameters.items()}
+            return self.parameters.model_validate(named).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
             unknown = f"{self.name} has no parameter"
             raise InvalidParameters(

@@ -44,7 +44,9 @@ class TextToTextParameters(DecodingParameters):
     def _check_min_length(cls, value: int | None, info: ValidationInfo) -> int | None:
         limit = info.data.get("max_new_tokens")
         if value is not None and limit is not None and value > limit + 1:
-            raise PydanticCustomError("text_to_text", f"at most max_new_tokens and the start, which is {limit + 1}")
+            raise PydanticCustomError(
+                "text_to_text", f"must be at most max_new_tokens and the start, which is {limit + 1}"
+            )
         return value
 
     @field_validator("max_length")
@@ -52,7 +54,7 @@ class TextToTextParameters(DecodingParameters):
     def _check_max_length(cls, value: int | None, info: ValidationInfo) -> int | None:
         min_length = info.data.get("min_length")
         if value is not None and min_length is not None and value < min_length:
-            raise PydanticCustomError("text_to_text", f"at least min_length, which is {min_length}")
+            raise PydanticCustomError("text_to_text", f"must be at least min_length, which is {min_length}")
         return value
 
 

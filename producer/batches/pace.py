@@ -7,18 +7,23 @@ from sqlalchemy import Connection, bindparam, text
 
 from models.db import SQL_FRAGMENTS
 
-# The union of all claims. A claim lasts from `leased_at` until its slice is done, or until the outcome in `attempts`.
-# Claims of a process that crashed end with their lease at the latest.
+# The union of all claims. A claim lasts from `leased_at` until its slice is done, or until the outcome in `attempts`,
+# where there is one: a slice that waited in the queue may be done because its batch was cancelled. Claims of a process
+# that crashed end with their lease at the latest.
 SUM_WORKING_SECONDS = """
-WITH claims AS (
-    SELECT batch_id, leased_at AS began, CASE WHEN state = 'done' THEN done_at WHEN lease_expires_at < {now}
-           THEN lease_expires_at ELSE {now} END AS ended,
+WITH records AS (
+    SELECT batch_id, id AS slice_id, leased_at AS began, CASE WHEN state = 'done' THEN done_at
+           WHEN lease_expires_at < {now} THEN lease_expires_at ELSE {now} END AS ended, 0 AS attempted,
+           CASE WHEN state = 'leased' THEN 1 ELSE 0 END AS leased,
            CASE WHEN state = 'leased' AND lease_expires_at > {now} THEN 1 ELSE 0 END AS running
-    FROM slices s WHERE batch_id IN :batch_ids AND leased_at IS NOT NULL AND state IN ('leased', 'done')
-    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.batch_id = s.batch_id AND a.slice_id = s.id
-                    AND s.state = 'done' AND a.claimed_at = s.leased_at)
+    FROM slices WHERE batch_id IN :batch_ids AND leased_at IS NOT NULL AND state IN ('leased', 'done')
     UNION ALL
-    SELECT batch_id, claimed_at, ended_at, 0 FROM attempts WHERE batch_id IN :batch_ids AND claimed_at IS NOT NULL
+    SELECT batch_id, slice_id, claimed_at, ended_at, 1, 0, 0
+    FROM attempts WHERE batch_id IN :batch_ids AND claimed_at IS NOT NULL
+), claims AS (
+    SELECT batch_id, began, max(running) AS running, CASE WHEN max(attempted) = 1 AND max(leased) = 0
+           THEN max(CASE WHEN attempted = 1 THEN ended END) ELSE max(ended) END AS ended
+    FROM records GROUP BY batch_id, slice_id, began
 ), ordered AS (
     SELECT batch_id, began, ended, running, max(ended) OVER (
         PARTITION BY batch_id ORDER BY began, ended ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS covered

@@ -16,7 +16,7 @@ from producer.results.tabular import ColumnType, TabularLayout
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 RESERVED_TABLES = {*METADATA.tables, *VIEWS, VERSION_TABLE, "batchmill_merged_runs", STAGING_TABLE_NAME}
-RESERVED_PREFIXES = ("sqlite_", "pg_")  # reserved by the databases
+RESERVED_PREFIXES = ("sqlite_", "pg_", "information_schema")  # reserved by the databases
 
 
 class UserTable(NamedTuple):

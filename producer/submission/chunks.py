@@ -5,21 +5,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
+from producer.readers.kept_input import keep_input
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
 from producer.readers.rows import Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
-from producer.submission.kept_input import keep_input
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long
 MAX_PROBLEMS = 10  # named in a rejection
 MAX_ROWS_AFTER_PROBLEM = 10_000  # read after the first problem to name others
-SOURCE_FAILED, MISSING_FIELD = "source_failed", "missing_field"
+SOURCE_FAILED, MISSING_FIELD, DUPLICATE_ID = "source_failed", "missing_field", "duplicate_id"
 
 
 @dataclass(slots=True)
@@ -70,12 +70,14 @@ class Chunk:
         self.failures[self.start_position + self.locations.index(problem.location)] = problem
 
     def canonical_bytes(self) -> Iterator[bytes]:
-        """The chunk's rows as bytes, equal for equal rows only."""
-        for columns in zip(self.custom_ids, self.documents, self.passthroughs, strict=True):
+        """The chunk's rows as bytes, equal for equal rows only, wherever chunks end."""
+        rows = zip(self.custom_ids, self.documents, self.passthroughs, strict=True)
+        for position, columns in enumerate(rows, start=self.start_position):
             # JSON has no control characters, and an id has no NUL.
             yield "\0".join("\0" if column is None else column for column in columns).encode() + b"\n"
-        for position, problem in sorted(self.failures.items()):
-            yield f"{position}\0{problem.code}\n".encode()
+            problem = self.failures.get(position)
+            if problem is not None and problem.code != DUPLICATE_ID:  # the earlier row may be in another chunk
+                yield f"{position}\0{problem.code}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,14 @@ class ChunkOptions:
     boundary_position: int | None = None
     max_chunk_seconds: float = math.inf
     tolerated_errors: tuple[type[BatchmillError], ...] = ()
+
+
+class _ValidRow(NamedTuple):
+    """A valid row with the JSON to store for it; its custom_id may be that of an earlier row."""
+
+    row: Row
+    document: str
+    duplicate: Problem | None = None
 
 
 class JobChunker:
@@ -137,7 +147,7 @@ class JobChunker:
     def duplicate_problem(self, location: int, custom_id: str, first_location: int) -> Problem:
         """The problem of a custom_id that the row at `first_location` has already."""
         first = self._source.describe_location(first_location)
-        return Problem(location, f"has custom_id {custom_id[:80]!r}, which {first} has already", "duplicate_id")
+        return Problem(location, f"has custom_id {custom_id[:80]!r}, which {first} has already", DUPLICATE_ID)
 
     def describe_problem(self, problem: Problem) -> str:
         """A sentence that names the row and its problem, and that every database can store."""
@@ -152,15 +162,17 @@ class JobChunker:
 
     def _add_row(self, chunk: Chunk, row: Row | Problem) -> None:
         job = self._validate(row, chunk.location_by_id)
-        if not isinstance(job, Problem):
-            chunk.add(*job)
-        elif self.keep_invalid:
-            chunk.add_failed(job, self._spec.fields[0].name)
-        else:
+        problem = job if isinstance(job, Problem) else job.duplicate
+        if problem is not None and not self.keep_invalid:
             # The rest of an endless row may be as large, so no other problems are looked for behind one.
-            problem = job._replace(raw_input=None)
-            others = [] if job.code == ROW_TOO_LARGE else self._more_problems(chunk.location_by_id)
-            raise self.rejection_error([problem, *others])
+            others = [] if problem.code == ROW_TOO_LARGE else self._more_problems(chunk.location_by_id)
+            raise self.rejection_error([problem._replace(raw_input=None), *others])
+        if isinstance(job, Problem):
+            chunk.add_failed(job, self._spec.fields[0].name)
+            return
+        if job.duplicate is not None:
+            chunk.failures[chunk.end_position] = job.duplicate
+        chunk.add(job.row, job.document)
 
     def _rows(self) -> Iterator[Row | Problem]:
         """The source's rows; after a tolerated error, one problem stands for all rows that were not read."""
@@ -184,7 +196,7 @@ class JobChunker:
                 )
             yield row
 
-    def _validate(self, row: Row | Problem, location_by_id: dict[str, int]) -> tuple[Row, str] | Problem:
+    def _validate(self, row: Row | Problem, location_by_id: dict[str, int]) -> _ValidRow | Problem:
         """The row with the JSON to store for it, or the reason why it can't be a job."""
         if isinstance(row, Problem):
             return self._add_input_errors(row, location_by_id)
@@ -200,11 +212,10 @@ class JobChunker:
             unexpected = unexpected_problem(row.location, error, row.custom_id)
             return unexpected._replace(raw_input=row.raw_input, passthrough=row.passthrough)
         if first_location is not None:
-            duplicate = self.duplicate_problem(row.location, str(row.custom_id), first_location)
-            return duplicate._replace(custom_id=row.custom_id, raw_input=row.raw_input, passthrough=row.passthrough)
+            return _ValidRow(row, document, self.duplicate_problem(row.location, str(row.custom_id), first_location))
         if row.custom_id is not None:
             location_by_id[row.custom_id] = row.location
-        return row, document
+        return _ValidRow(row, document)
 
     def _add_input_errors(self, problem: Problem, location_by_id: Mapping[str, int]) -> Problem:
         """The problem with those of its input and of its custom_id, so that all can be repaired at once."""
@@ -242,8 +253,9 @@ class JobChunker:
         problems: list[Problem] = []
         for row, _ in zip(self._rows(), range(MAX_ROWS_AFTER_PROBLEM), strict=False):
             job = self._validate(row, location_by_id)
-            if isinstance(job, Problem):
-                problems.append(job._replace(raw_input=None))
+            problem = job if isinstance(job, Problem) else job.duplicate
+            if problem is not None:
+                problems.append(problem._replace(raw_input=None))
                 if len(problems) + 1 == MAX_PROBLEMS:
                     break
         return problems

@@ -144,7 +144,7 @@ def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches
 
     codes = [row.error_code for row in rows]
     assert codes == [None, "input_too_long", None, "invalid_messages", None, None, "input_too_long"]
-    assert "117 tokens and 12 new ones exceed the 128" in rows[1].error_message
+    assert "117 tokens and 12 new ones; this pipeline takes 128;" in rows[1].error_message
     assert "this model has no tools" in rows[3].error_message
     for place in (0, 2, 4, 5):
         assert rows[place].output == reference(inputs[place], **GREEDY)

@@ -35,7 +35,7 @@ def _table_row(spec: TaskSpec) -> list[object]:
 def _explain(spec: TaskSpec) -> str:
     inputs = [(field.name, "required" if field.required else "optional", field.help) for field in spec.fields]
     parameters = [
-        (name, _describe_schema(schema), terminal.compact_json(schema.get("default")), schema.get("description", ""))
+        (name, _describe_schema(schema), _describe_default(schema.get("default")), schema.get("description", ""))
         for name, schema in _parameter_schemas(spec).items()
     ]
     return "\n".join(
@@ -54,6 +54,10 @@ def _explain(spec: TaskSpec) -> str:
             ),
         )
     )
+
+
+def _describe_default(value: Any) -> str:
+    return "unset" if value is None else terminal.compact_json(value)
 
 
 def _describe_schema(schema: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def alert_if_overdue(database: Database, run: RunView, now: datetime) -> bool:
     if run.deadline_at is None or now < run.deadline_at:
         return False
     time = ScheduleDefinition.from_fields(run.schedule, run.definition).format_time(run.deadline_at)
-    _record_event(database, run, "overdue", f"it was to be done by {time}", now)
+    _record_event(database, run, "overdue", f"its deadline was {time}", now)
     return True
 
 
@@ -53,7 +53,9 @@ def _alert_if_late(database: Database, run: RunView, deadline_at: datetime, now:
     pace, seconds_left = batch.jobs_per_second, (deadline_at - now).total_seconds()
     if pace is None:
         if now - run.started_at > (deadline_at - run.started_at) / 2:
-            _record_event(database, run, "late", f"half of its time has passed and no worker has begun {batch.id}", now)
+            _record_event(
+                database, run, "late", f"half of its time has passed, and no worker has started {batch.id}", now
+            )
         return
     seconds = batch.counts.unanswered / pace
     if (now - run.started_at).total_seconds() > MIN_FORECAST_SECONDS and seconds > seconds_left:

@@ -104,7 +104,7 @@ def finish_run(database: Database, settings: Settings, run: RunView, now: dateti
             if run.attempts * RETRY_DELAY < definition.max_source_wait:
                 _postpone(leased_run, error)
                 return False
-            message = f"{error}; it was waited for over {definition.source_timeout}"
+            message = f"{error}; the run waited longer than {definition.source_timeout}"
             _fail_run(leased_run, batch, "output_table_not_ready", message)
         except _LeaseLost:
             return False
@@ -126,7 +126,10 @@ def _failure_reason(batch: BatchView | None) -> tuple[str, str]:
     if batch.status is BatchStatus.CANCELLED:
         return "cancelled", f"{batch.id} was cancelled"
     if batch.status is BatchStatus.EXPIRED and batch.error_code is None:
-        return "deadline_exceeded", f"{batch.counts.expired:,} of {batch.counts.total:,} jobs were open at the deadline"
+        return (
+            "deadline_exceeded",
+            f"{batch.counts.expired:,} of {batch.counts.total:,} jobs were unanswered at the deadline",
+        )
     return batch.error_code or "failed", batch.error_message or f"{batch.id} {batch.status.value}"
 
 

@@ -175,7 +175,7 @@ def _postpone_or_fail(
     timeout = leased_run.definition.max_source_wait
     if run.attempts and now >= run.planned_at + timeout:
         start = leased_run.definition.format_time(run.planned_at)
-        _fail_batch(database, submission, "source_not_ready", f"{error}; it was waited for since {start}")
+        _fail_batch(database, submission, "source_not_ready", f"{error}; the run waited for it since {start}")
         return
     pause = min(max(timeout / CHECKS_PER_TIMEOUT, MIN_CHECK_INTERVAL), MAX_CHECK_INTERVAL)
     statement = bind_datetimes(POSTPONE_RUN, "next_check_at")

@@ -67,7 +67,7 @@ def record_alerts(connection: Connection, run: RunView, run_summary: dict[str, A
     if run_summary["changed"]:
         alerts.append(("model_changed", run_summary["changed"]))
     if connection.scalar(bind_datetimes(SELECT_PREVIOUS_STATE), run.key) in RECOVERABLE_STATES:
-        alerts.append(("recovered", f"{run_summary['total']:,} rows, after a run that came to nothing"))
+        alerts.append(("recovered", f"{run_summary['total']:,} rows, after an unsuccessful run"))
     for kind, message in alerts:
         record_run_event(connection, run, kind, message, now)
 

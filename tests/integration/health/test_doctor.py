@@ -273,4 +273,4 @@ class TestSchedules:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))
 
         [(level, message)] = about("schedules", run_doctor(1))
-        assert (level, message) == ("problem", "schedule 'old': pipeline is missing")
+        assert (level, message) == ("problem", "schedule 'old': pipeline is missing; cron is missing")

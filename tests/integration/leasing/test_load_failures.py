@@ -134,7 +134,7 @@ class TestBegunBatches:
             assert_consistent(database, batch_id)
 
     @pytest.mark.parametrize(
-        "other",
+        "fields",
         [
             {"pipeline": "another"},
             {"model": "made/other"},

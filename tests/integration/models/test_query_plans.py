@@ -173,9 +173,10 @@ def test_a_status_reads_next_to_nothing(planned: Database) -> None:
         example = pages.first_output(planned, LARGE)
         with planned.read() as connection:
             last = connection.scalar(text(progress.SELECT_LAST_SEQ), {"batch_id": LARGE})
-            holders = connection.execute(text(progress.SELECT_ACTIVE_WORKERS), {"batch_id": LARGE}).all()
+            workers = text(progress.SELECT_ACTIVE_WORKERS.format(now=planned.sql.now))
+            active = connection.execute(workers, {"batch_id": LARGE}).all()
 
-    assert (batch.counts.ended, batch.device, example, last, holders) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
+    assert (batch.counts.ended, batch.device, example, last, active) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
 
 
 def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -> None:
@@ -222,13 +223,16 @@ def fill_small(database: Database) -> None:
             connection,
             "batches",
             BATCH_COLUMNS,
-            ((each, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1) for each in ids),
+            (
+                (batch_id, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1)
+                for batch_id in ids
+            ),
         )
         insert_rows(
             connection,
             "slices",
             ("batch_id", "start_position", "size", "state"),
-            ((each, 0, 1, "queued") for each in ids),
+            ((batch_id, 0, 1, "queued") for batch_id in ids),
         )
 
 

@@ -139,7 +139,17 @@ def test_names_that_are_not_one_s_own(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["analytics.jobs", "a.b.labels", ".labels", "pg_temp.labels", "A.labels", "a b.labels", "a."]
+    "name",
+    [
+        "analytics.jobs",
+        "a.b.labels",
+        ".labels",
+        "pg_temp.labels",
+        "information_schema.labels",
+        "A.labels",
+        "a b.labels",
+        "a.",
+    ],
 )
 def test_schemas_that_cannot_be_named(name: str) -> None:
     with pytest.raises(UsageError, match="name"):

@@ -1,4 +1,4 @@
-"""Events: each told once, on both databases."""
+"""Events, each recorded once, on both databases."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -33,9 +33,12 @@ def note(
     message: str = "it is so",
     url: str | None = None,
     schedule: str = "nightly",
+    error_code: str | None = None,
 ) -> bool:
     with database.write() as connection:
-        return events.record_event(connection, schedule, scheduled_at, kind, message, occurred_at=NOW, url=url)
+        return events.record_event(
+            connection, schedule, scheduled_at, kind, message, occurred_at=NOW, url=url, error_code=error_code
+        )
 
 
 def test_the_same_is_told_once(database: Database) -> None:
@@ -121,7 +124,14 @@ def test_only_with_an_address_there_is_something_to_send(database: Database) -> 
     assert due == ["failed"]
 
 
-def test_the_log_has_names_and_no_message(database: Database) -> None:
+def test_the_log_has_the_reason_of_a_failed_run(database: Database) -> None:
+    with capture_logs() as logs:
+        note(database, EventKind.FAILED, message="there is no file", error_code="source_not_ready")
+
+    assert [(entry["error_code"], entry["error"]) for entry in logs] == [("source_not_ready", "there is no file")]
+
+
+def test_the_log_has_no_other_message(database: Database) -> None:
     with capture_logs() as logs:
         for kind in (EventKind.FAILED, EventKind.DRIFT, EventKind.FAILED):
             note(database, kind, message="a label of yours")

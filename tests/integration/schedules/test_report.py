@@ -73,7 +73,7 @@ def test_a_run_that_was_caught_up_says_how_late(harness: ScheduleHarness) -> Non
 
     assert "caught up 6 h late, done 2 h 5 min after its deadline" in text
     assert [event["kind"] for event in output["events"]] == ["overdue"]
-    assert "by Mon 2026-03-02 06:00 CET" in output["events"][0]["message"]
+    assert "its deadline was Mon 2026-03-02 06:00 CET" in output["events"][0]["message"]
 
 
 def test_a_run_that_failed_says_what_to_do(harness: ScheduleHarness) -> None:

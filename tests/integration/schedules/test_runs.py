@@ -562,7 +562,7 @@ class TestTheTable:
         harness.run_schedule(utc("03-03 02:00"), {"label": "POSITIVE", "score": 0.8})
 
         [row] = harness.query("SELECT id, text, label, score FROM ticket_labels")
-        assert tuple(row) == ("1", "thanks", "POSITIVE", 0.8)
+        assert tuple(row) == (1, "thanks", "POSITIVE", 0.8)
 
     def test_is_not_touched_by_a_run_that_failed(self, harness: ScheduleHarness) -> None:
         harness.create_schedule(into="ticket_labels", max_failures="0")
@@ -583,7 +583,7 @@ class TestTheTable:
         harness.tickets.insert_ticket(utc("03-01 21:00"))
         harness.run_schedule(utc("03-02 02:00"))
 
-        assert harness.tickets.query("SELECT id, label FROM ticket_labels") == [("1", "NEGATIVE")]
+        assert harness.tickets.query("SELECT id, label FROM ticket_labels") == [(1, "NEGATIVE")]
         assert harness.run_states() == ["completed"]
 
     @pytest.mark.parametrize("point", ["before_finish_run", "before_commit_run"])
@@ -608,7 +608,7 @@ class TestTheTable:
             if elsewhere
             else harness.query("SELECT id FROM ticket_labels")
         )
-        assert [row[0] for row in result] == ["1"]
+        assert [row[0] for row in result] == [1]
 
 
 def _dies(point: str) -> object:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, results, settings
 from hypothesis import strategies as st
 
 from models.db import Database
@@ -51,17 +51,17 @@ def accept(
 def compute(
     database: Database, pipeline: Pipeline = PINNED, libraries: str = "1", failing: Sequence[str] = ()
 ) -> list[str]:
-    """Have a worker answer all that is open, from the text alone; returns the texts that it was given."""
+    """Have a worker answer all that is open, from the text alone; returns the texts that it was results."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
     who = claimant_for(pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision)
     version = replace(
         MODEL_VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries}
     )
-    version_id, given = versions.register_version(database, version), []
+    version_id, results = versions.register_version(database, version), []
     while leases := claims.claim(database, who, 1000, SLICE):
         for lease in leases:
             jobs = get_unanswered_jobs(database, [lease])
-            given += [job.input["text"] for job in jobs]
+            results += [job.input["text"] for job in jobs]
             answers = [
                 JobResult(lease, job.position, JobOutcome.FAILED, error_code="model_error", error_message="No.")
                 if job.input["text"] in failing
@@ -72,7 +72,7 @@ def compute(
             ]
             with database.write() as connection:
                 commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
-    return given
+    return results
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -471,7 +471,7 @@ TEXTS = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=12)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@given(rounds=st.lists(TEXTS, min_size=2, max_size=4), failing=st.sampled_from(["", "a", "bc"]))
+@results(rounds=st.lists(TEXTS, min_size=2, max_size=4), failing=st.sampled_from(["", "a", "bc"]))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_row_for_row_what_computing_gives(
     request: pytest.FixtureRequest, kind: str, rounds: list[list[str]], failing: str

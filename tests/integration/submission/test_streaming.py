@@ -97,20 +97,20 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
 
 class TestWhileItIsReadIn:
     def test_results_land_and_the_batch_does_not_end(self, database: Database) -> None:
-        seen = []
+        snapshots = []
 
         def look() -> None:
             assert work_off(database) == 2
-            found = views.get_batch(database, the_batch(database))
-            seen.append(
-                (found.status, found.ingesting, found.counts.total, found.counts.succeeded, found.counts.unanswered)
+            batch = views.get_batch(database, the_batch(database))
+            snapshots.append(
+                (batch.status, batch.ingesting, batch.counts.total, batch.counts.succeeded, batch.counts.unanswered)
             )
 
         submission = accept(database, ["a", "b", look, "c", "d", look, "e"])
 
-        assert seen == [("in_progress", True, 2, 2, 0), ("in_progress", True, 4, 4, 0)]
-        found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.ingesting, found.counts.total, submission.slices) == ("in_progress", False, 5, 5)
+        assert snapshots == [("in_progress", True, 2, 2, 0), ("in_progress", True, 4, 4, 0)]
+        batch = views.get_batch(database, submission.batch_id)
+        assert (batch.status, batch.ingesting, batch.counts.total, submission.slices) == ("in_progress", False, 5, 5)
         work_off(database)
         assert views.get_batch(database, submission.batch_id).status == "completed"
         assert [row.output for row in pages.iter_by_position(database, submission.batch_id)] == [
@@ -125,9 +125,9 @@ class TestWhileItIsReadIn:
     def test_all_answered_by_the_source_s_end_it_is_completed_then(self, database: Database) -> None:
         submission = accept(database, ["a", "b", lambda: work_off(database)])
 
-        found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.succeeded, found.ingesting) == ("completed", 2, False)
-        assert found.timestamps["completed_at"] is not None
+        batch = views.get_batch(database, submission.batch_id)
+        assert (batch.status, batch.counts.succeeded, batch.ingesting) == ("completed", 2, False)
+        assert batch.timestamps["completed_at"] is not None
         assert_consistent(database, submission.batch_id)
 
     def test_rows_that_can_t_be_jobs_take_their_turn_in_seq(self, database: Database) -> None:
@@ -158,14 +158,14 @@ class TestWhileItIsReadIn:
         assert_consistent(database, submission.batch_id)
 
     def test_wakeups_are_sent_once_there_is_something(self, database: Database) -> None:
-        heard: list[SubmitResult] = []
+        announcements: list[SubmitResult] = []
         request = SubmitRequest.create(PIPELINE, on_invalid="fail-row")
         source = Source("a.jsonl", "line", _rows(["a", "b", "c"]))
 
-        submission = submit.submit(database, SLICE, request, source, on_slices_queued=heard.append)
+        submission = submit.submit(database, SLICE, request, source, on_slices_queued=announcements.append)
 
-        assert [some.slices for some in heard] == [1, 1, 1]
-        assert {some.batch_id for some in heard} == {submission.batch_id}
+        assert [result.slices for result in announcements] == [1, 1, 1]
+        assert {result.batch_id for result in announcements} == {submission.batch_id}
 
     @pytest.mark.parametrize("fields", [{"on_invalid": "reject"}, {"reuse": True}])
     def test_nothing_runs_where_a_row_may_refuse_it_or_results_are_looked_for(
@@ -208,9 +208,9 @@ class TestAnEndBeforeTheSourceS:
         with pytest.raises(BatchmillError, match="ended while it was read in; see: batchmill show"):
             accept(database, ["a", "b", "c", end, "d", "e"])
 
-        found = views.get_batch(database, the_batch(database))
-        assert found.status == {"cancel": "cancelled", "deadline": "expired", "broken": "failed"}[kind]
-        assert (found.counts.total, found.counts.succeeded, found.counts.unanswered, found.ingesting) == (
+        batch = views.get_batch(database, the_batch(database))
+        assert batch.status == {"cancel": "cancelled", "deadline": "expired", "broken": "failed"}[kind]
+        assert (batch.counts.total, batch.counts.succeeded, batch.counts.unanswered, batch.ingesting) == (
             3,
             1,
             0,
@@ -221,16 +221,16 @@ class TestAnEndBeforeTheSourceS:
         with pytest.raises(BatchmillError, match="ended while it was read in"):
             accept(database, ["a", "b", lambda: work_off(database, failing="a b"), "c", "d"], max_failures=1)
 
-        found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.error_code) == ("failed", "too_many_failures")
+        batch = views.get_batch(database, the_batch(database))
+        assert (batch.status, batch.error_code) == ("failed", "too_many_failures")
 
     def test_a_share_of_failures_counts_at_the_source_s_end(self, database: Database) -> None:
         submission = accept(
             database, ["a", "b", lambda: work_off(database, failing="a b"), "c", "d", "e"], max_failures="30%"
         )
 
-        found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.error_code, found.counts.failed, found.counts.cancelled) == (
+        batch = views.get_batch(database, submission.batch_id)
+        assert (batch.status, batch.error_code, batch.counts.failed, batch.counts.cancelled) == (
             "failed",
             "too_many_failures",
             2,
@@ -265,8 +265,8 @@ class TestASourceThatBreaksOff:
         submission = accept(database, ["a", lambda: work_off(database), "b", "c", _break(error), "d"])
 
         work_off(database)
-        found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.total, found.counts.succeeded, found.counts.failed) == ("completed", 4, 3, 1)
+        batch = views.get_batch(database, submission.batch_id)
+        assert (batch.status, batch.counts.total, batch.counts.succeeded, batch.counts.failed) == ("completed", 4, 3, 1)
         assert submission.source_failure == str(error)
         [failed] = pages.iter_failed(database, submission.batch_id)
         assert (failed.position, failed.error_code) == (3, "source_failed")
@@ -280,9 +280,9 @@ class TestASourceThatBreaksOff:
         with pytest.raises(type(error)):
             accept(database, ["a", lambda: work_off(database), "b", _break(error), "c"])
 
-        found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.error_code) == ("failed", "source_failed")
-        assert (found.counts.total, found.counts.succeeded, found.counts.failed) == (2, 1, 1)
+        batch = views.get_batch(database, the_batch(database))
+        assert (batch.status, batch.error_code) == ("failed", "source_failed")
+        assert (batch.counts.total, batch.counts.succeeded, batch.counts.failed) == (2, 1, 1)
 
     def test_before_its_first_chunk_leaves_nothing(self, database: Database) -> None:
         with pytest.raises(OSError, match="gone"):
@@ -296,25 +296,25 @@ class TestASourceThatBreaksOff:
 
         with pytest.raises(KeyboardInterrupt):
             accept(database, ["a", "b", lambda: work_off(database), dies], idempotency_key="k")
-        found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.ingesting, found.counts.succeeded) == ("in_progress", True, 2)
+        batch = views.get_batch(database, the_batch(database))
+        assert (batch.status, batch.ingesting, batch.counts.succeeded) == ("in_progress", True, 2)
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
 
         again = accept(database, ["a", "b", "c"], idempotency_key="k")
         known = accept(database, ["a", "b", "c"], idempotency_key="k")
 
-        assert (again.batch_id, again.already_ingested, again.jobs) == (found.id, 2, 3)
-        assert (known.batch_id, known.existing_status) == (found.id, "in_progress")
+        assert (again.batch_id, again.already_ingested, again.jobs) == (batch.id, 2, 3)
+        assert (known.batch_id, known.existing_status) == (batch.id, "in_progress")
         assert work_off(database) == 1
-        assert views.get_batch(database, found.id).status == "completed"
-        assert_consistent(database, found.id)
+        assert views.get_batch(database, batch.id).status == "completed"
+        assert_consistent(database, batch.id)
 
     def test_with_a_key_what_can_t_be_read_is_let_go(self, database: Database) -> None:
         accept(database, ["a", _break(UnreadableSource("torn")), "b"], idempotency_key="k")
 
         mended = accept(database, ["b", "a"], idempotency_key="k")
 
-        assert [found.counts.failed for found in views.list_batches(database, 10)] == [0, 1]
+        assert [batch.counts.failed for batch in views.list_batches(database, 10)] == [0, 1]
         assert mended.existing_status is None
 
     def test_ended_early_it_is_known_by_the_rows_that_it_has(self, database: Database) -> None:
@@ -332,8 +332,8 @@ class TestASourceThatBreaksOff:
             accept(database, ["a", taken_over, "b", "c"], idempotency_key="k")
 
         work_off(database)
-        found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.counts.succeeded) == ("completed", 2)
+        batch = views.get_batch(database, the_batch(database))
+        assert (batch.status, batch.counts.succeeded) == ("completed", 2)
 
 
 class TestASubmitterThatIsGone:
@@ -341,7 +341,7 @@ class TestASubmitterThatIsGone:
     def test_the_batch_ends_when_nobody_will_go_on(
         self, database: Database, key: str | None, silent: int, ends: bool
     ) -> None:
-        told = []
+        effects = []
 
         def silence() -> None:
             work_off(database)
@@ -350,7 +350,7 @@ class TestASubmitterThatIsGone:
                     "UPDATE batches SET holder_heartbeat_at = "
                     + database.sql.now_plus_seconds.replace(":seconds", str(-silent))
                 )
-            told.append(tasks.end_abandoned_batches(database, 86_400.0))
+            effects.append(tasks.end_abandoned_batches(database, 86_400.0))
 
         items: list[str | Problem | Step] = ["a", "b", silence, "c"]
         if ends:
@@ -359,9 +359,9 @@ class TestASubmitterThatIsGone:
         else:
             accept(database, items, idempotency_key=key)
 
-        assert [bool(one) for one in told] == [ends]
-        found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.error_code) == (
+        assert [bool(effect) for effect in effects] == [ends]
+        batch = views.get_batch(database, the_batch(database))
+        assert (batch.status, batch.error_code) == (
             ("failed", "submission_abandoned") if ends else ("in_progress", None)
         )
 
@@ -408,9 +408,9 @@ def _carry_out(database: Database, plan: list[str], allowed: str | int | None) -
     for status in ("validating", "cancelling"):
         assert views.get_batch(database, batch_id).status != status
     work_off(database)
-    found = views.get_batch(database, the_batch(database))
-    assert found.status.has_ended
-    assert found.counts.unanswered == 0
+    batch = views.get_batch(database, the_batch(database))
+    assert batch.status.has_ended
+    assert batch.counts.unanswered == 0
 
 
 def _made(database: Database, step: str, number: int) -> Problem | Step:

@@ -44,9 +44,9 @@ class TestInsertRows:
             insert_rows(connection, "jobs", JOBS, iter(rows))
 
         with database.read() as connection:
-            found = connection.execute(text("SELECT custom_id, input FROM jobs ORDER BY position")).all()
-        assert [row[0] for row in found] == [row[2] for row in rows]
-        documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in found]
+            stored = connection.execute(text("SELECT custom_id, input FROM jobs ORDER BY position")).all()
+        assert [row[0] for row in stored] == [row[2] for row in rows]
+        documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in stored]
         assert documents == [row[3] for row in rows]
 
     def test_a_violation_is_sqlalchemys_own_error_and_quotes_no_values(self, database: Database) -> None:
@@ -155,9 +155,9 @@ class TestClock:
         insert_batch(database, "later", created_at=datetime.now(UTC) + timedelta(days=1))
 
         with database.read() as connection:
-            found = connection.scalars(select(Batch.id).order_by(Batch.created_at)).all()
+            rows = connection.scalars(select(Batch.id).order_by(Batch.created_at)).all()
 
-        assert found == ["earlier", "by the database", "later"]
+        assert rows == ["earlier", "by the database", "later"]
 
 
 class TestDocuments:

@@ -1,9 +1,12 @@
+import math
 from typing import Any
 
 import pytest
 
 from models import tasks
+from models.documents import to_json
 from models.errors import JobError, UnreadableSource, UsageError
+from producer.readers import kept_columns
 from producer.readers.rows import ColumnMapping, Row, parse_custom_id
 
 SPEC = tasks.find_spec("sentiment-analysis")
@@ -62,8 +65,9 @@ class TestColumns:
             ({"text": "x", "\ud800": 1}, "rename it"),
             ({"text": "x", None: [1]}, "rename it"),
             ({"text": "x", **{f"c{n}": "y" * 200 for n in range(100)}}, "in 100 columns to keep"),
+            ({"text": "x", "a": 1, "b": math.nan, "c": [math.inf]}, "a value in b and c that JSON can't hold"),
         ],
-        ids=["nul", "surrogate", "none", "wide"],
+        ids=["nul", "surrogate", "none", "wide", "nan"],
     )
     def test_columns_that_cannot_be_kept_fail_the_row(self, record: Any, words: str) -> None:
         with pytest.raises(JobError, match=words) as caught:
@@ -71,6 +75,17 @@ class TestColumns:
 
         assert caught.value.code == "invalid_passthrough"
         str(caught.value).encode()
+        problem = ColumnMapping.for_task(SPEC, passthrough=["*"]).explain_rejection(1, record, caught.value)
+        document = to_json(problem.passthrough)
+        assert "\\u0000" not in document
+        assert len(document) <= kept_columns.MAX_JSON_CHARACTERS + len(record)
+
+    def test_an_invalid_row_keeps_what_can_be_kept(self) -> None:
+        record = {"text": "x", "a": 1, "b": math.nan, "c\0": 2, "d": b"", "e": "y" * 20_000, "f": ["z"]}
+
+        kept = ColumnMapping.for_task(SPEC, passthrough=["*"]).keep_passthrough(record)
+
+        assert kept == {"a": 1, "b": None, "d": None, "e": None, "f": ["z"]}
 
     def test_an_unknown_field_is_rejected(self) -> None:
         with pytest.raises(UsageError, match=r"no input 'body'; it takes: text, text_pair"):

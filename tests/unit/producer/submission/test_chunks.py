@@ -153,6 +153,26 @@ def test_all_problems_of_a_row_are_named_under_the_code_of_the_first(
     assert problem.message.count("; also ") == len(parts) - 1
 
 
+def test_the_bytes_of_equal_rows_do_not_depend_on_where_chunks_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        Row(1, "a", "x"),
+        Row(2, "b", ""),
+        Row(3, "a", "y"),
+        Row(4, "a", ""),
+        Problem(5, "is bad"),
+        Row(6, "c", "z"),
+    ]
+
+    def canonical(chunk_jobs: int, changed: Row | None = None) -> bytes:
+        monkeypatch.setattr(chunks, "CHUNK_JOBS", chunk_jobs)
+        source = Source("a.jsonl", "line", iter([*rows[:-1], changed or rows[-1]]))
+        chunker = JobChunker(SPEC, source, options=ChunkOptions(keep_invalid=True))
+        return b"".join(part for chunk in chunker.chunks() for part in chunk.canonical_bytes())
+
+    assert len({canonical(chunk_jobs) for chunk_jobs in range(1, 8)}) == 1
+    assert canonical(3, Row(6, "c", "other")) != canonical(3) != canonical(3, Row(6, "d", "z"))
+
+
 def test_an_id_belongs_to_the_first_row_that_can_run() -> None:
     rows = [Row(1, "a", ""), Row(2, "a", "x"), Row(3, "a", "y")]
     [chunk] = JobChunker(SPEC, Source("a.jsonl", "line", iter(rows)), options=ChunkOptions(keep_invalid=True)).chunks()

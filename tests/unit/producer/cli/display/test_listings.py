@@ -40,6 +40,7 @@ def test_a_task_is_explained() -> None:
 
 def test_bounds_are_shown() -> None:
     assert "integer at least 1, at most 10,000 or null" in stdout("tasks", "text-classification")
+    assert "unset: what the model names, or else 256" in stdout("tasks", "text-generation")
 
 
 def test_an_unknown_task_is_exit_2() -> None:

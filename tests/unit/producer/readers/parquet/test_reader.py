@@ -76,7 +76,7 @@ def test_bytes_can_t_be_passed_through() -> None:
 
     assert row == Problem(
         1,
-        "raw holds bytes, which JSON has not; use another column",
+        "raw holds bytes, which JSON has not; keep other columns",
         "invalid_passthrough",
         raw_input=ANY,
         passthrough=ANY,
