@@ -145,7 +145,7 @@ def _is_right(row: Any, input_text: str | None, output: Any, expected: Mapping[s
         return output["label"] == expected[input_text]["label"] and math.isclose(
             output["score"], expected[input_text]["score"], abs_tol=SCORE_TOLERANCE
         )
-    if row.status != "failed" or input_text is None or row.error_code == "submission_abandoned":
+    if row.status != "failed" or not isinstance(input_text, str) or row.error_code == "submission_abandoned":
         return row.error_code not in FORBIDDEN_ERROR_CODES
     return (
         row.pipeline == FAKE_PIPELINE
