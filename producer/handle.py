@@ -19,7 +19,8 @@ from producer.readers.rows import Source
 from producer.results import export, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
-from producer.submission.repair import RepairColumns, repair_jobs
+from producer.submission.repair import repair_jobs
+from producer.submission.repair_columns import RepairColumns
 from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 

@@ -53,7 +53,6 @@ class EntityNames:
         return f"{self._choose(key)} " if self._rng.random() < 0.3 else ""
 
     def _listed_name(self, key: str) -> str:
-        """Return a listed name from this side of the split."""
         return self._draw_in_split(lambda: self._choose(key))
 
     def _invented_name(self, kind: str) -> str:

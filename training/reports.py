@@ -59,7 +59,6 @@ def _random_report(rng: random.Random) -> Report:
 
 
 def _random_words(rng: random.Random) -> str:
-    """Return known and unknown words at random, with sentence punctuation."""
     words = [random_word(rng) if rng.random() < 0.4 else rng.choice(_WORDS) for _ in range(rng.randint(3, 11))]
     marked = [f"{word}," if rng.random() < 0.1 else word for word in words[:-1]]
     return _capitalize_sentences(" ".join((*marked, words[-1]))) + rng.choice("......!?")

@@ -48,6 +48,7 @@ SELECT_INVALID_RESULTS = """
 SELECT batch_id, fault, place FROM (
     SELECT r.batch_id, r.position AS place, CASE
         WHEN j.position IS NULL THEN 'orphan_result'
+        WHEN j.invalid AND r.status <> 'failed' THEN 'invalid_row_run'
         WHEN r.reused_from IS NOT NULL AND (r.status <> 'succeeded' OR r.model_version_id IS NULL
                                             OR r.slice_id IS NOT NULL OR r.fencing_token IS NOT NULL)
             THEN 'invalid_reuse'
@@ -144,6 +145,7 @@ CHECKS = (
 VIOLATIONS = {
     "duplicate_seq": Violation("seqs of more than one result", "seq"),
     "orphan_result": Violation("results without a job", "position"),
+    "invalid_row_run": Violation("results of invalid rows that did not fail", "position"),
     "unfenced_result": Violation("results that succeeded without slice, fencing token or model version", "position"),
     "invalid_reuse": Violation("reused results that failed, have no model version, or a claim", "position"),
     "slice_missing": Violation("results of a slice that the batch does not have", "position"),

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
+from producer.readers.kept_input import keep_input
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
 from producer.readers.rows import Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
-from producer.submission.kept_input import keep_input
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long

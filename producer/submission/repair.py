@@ -5,7 +5,6 @@ jobs replaced and requeued, as a retry does it. Jobs are otherwise insert-only; 
 """
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,22 +19,17 @@ from models import tasks
 from models.columns import Document
 from models.db import Database, comma_separated, insert_rows
 from models.documents import to_json
-from models.errors import JobError, UnreadableSource, UsageError
+from models.errors import JobError, UsageError
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.retry import Requeue, RetryResult, check_ended
-from producer.readers import kept_columns
-from producer.readers.rows import ColumnMapping, Problem, Source
-from producer.readers.rows import Row as SourceRow
-from producer.results import pages
+from producer.readers.limits import portions
+from producer.readers.rows import Problem, Source
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
 from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
 from producer.times import Deadline
 
-POSITION_COLUMN = "position"  # as in every export of results
-POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
-CHUNK_JOBS = 20_000
-NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
+CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
 
 SELECT_FAILED_JOBS = """
 SELECT j.position, j.custom_id, j.passthrough FROM jobs j
@@ -61,68 +55,6 @@ DELETE_JOBS = "DELETE FROM jobs WHERE batch_id = :batch_id AND position {in_numb
 RAISE_FAILURE_LIMIT = """
 UPDATE batches SET max_failures = max_failures + failed - :repaired WHERE id = :batch_id AND failed > max_failures
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RepairColumns(ColumnMapping):
-    """The columns of repaired rows: a position or an id, the task's fields, and perhaps passthrough columns.
-
-    A record may have the form that `batchmill errors` prints as JSON, with the fields in `input`.
-    """
-
-    @classmethod
-    def for_batch(
-        cls, database: Database, batch_id: str, input_columns: Mapping[str, str], id_column: str | None
-    ) -> Self:
-        """The mapping for a batch; raises NotFound.
-
-        input_columns: columns by field; a field that is not named has a column of its name.
-        id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
-        """
-        spec = tasks.find_spec(views.get_batch(database, batch_id).task)
-        passthrough = pages.passthrough_columns(database, batch_id)
-        return cls.for_task(spec, input_columns, id_column, passthrough=passthrough)
-
-    def map_row(self, location: int, record: object) -> SourceRow:
-        """The row of a record; its passthrough is a document of the position and the columns that it has."""
-        if not isinstance(record, dict):
-            raise JobError("invalid_row", NO_POSITION_MESSAGE)
-        if isinstance(record.get("input"), dict):
-            record = {**record, **record["input"], **(record.get("passthrough") or {})}
-        row = ColumnMapping.map_row(self, location, record)
-        position = _parse_position(record.get(POSITION_COLUMN))
-        if position is None and row.custom_id is None:
-            raise JobError("invalid_row", NO_POSITION_MESSAGE)
-        return row._replace(passthrough={"position": position, "columns": row.passthrough})
-
-    def column_names(self, header: Iterable[str]) -> Iterator[str]:
-        """All columns that a row may be made of, in a table with this header."""
-        yield POSITION_COLUMN
-        yield from ColumnMapping.column_names(self, header)
-
-    def check_header(self, source_name: str, header: Iterable[str]) -> None:
-        """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""
-        header = list(header)
-        ColumnMapping.check_header(self.without_passthrough(), source_name, header)
-        if POSITION_COLUMN not in header and not any(name in header for name in self.id_columns):
-            raise UnreadableSource(f"{source_name} {NO_POSITION_MESSAGE}")
-
-    def without_passthrough(self) -> ColumnMapping:
-        """The mapping of the other columns."""
-        return ColumnMapping(self.fields, self.id_columns, self.is_id_required)
-
-    def keep_passthrough(self, record: object) -> dict[str, Any] | None:
-        """Nothing, because an invalid row changes no job."""
-        return None
-
-    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
-        return kept_columns.validate_passthrough({name: record[name] for name in self.passthrough if name in record})
-
-    def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
-        return []
-
-    def _bare_value_errors(self) -> list[JobError]:
-        return []
 
 
 class RepairedJob(NamedTuple):
@@ -169,7 +101,7 @@ class _StagedJobs:
         self._file = sqlite3.connect("")  # SQLite keeps it in memory while it is small
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute(
-            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT, input TEXT, passthrough TEXT)"
+            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT UNIQUE, input TEXT, passthrough TEXT)"
         )
 
     def __enter__(self) -> Self:
@@ -178,10 +110,15 @@ class _StagedJobs:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
 
-    def add(self, job: RepairedJob) -> bool:
-        """Stage a job; returns False if another row names the same one."""
-        cursor = self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job)
-        return cursor.rowcount == 1
+    def add(self, job: RepairedJob) -> None:
+        """Stage a job; raises JobError if another row names the same one, or has its id."""
+        if self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job).rowcount == 1:
+            return
+        if self._file.execute("SELECT 1 FROM jobs WHERE position = ?", (job.position,)).fetchone():
+            raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
+        raise JobError(
+            "duplicate_id", f"has custom_id {str(job.custom_id)[:80]!r}, which another row of it has already"
+        )
 
     def count(self) -> int:
         """The number of staged jobs."""
@@ -190,7 +127,7 @@ class _StagedJobs:
     def chunks(self) -> Iterator[list[RepairedJob]]:
         """The jobs in the order of their positions."""
         cursor = self._file.execute("SELECT position, custom_id, input, passthrough FROM jobs ORDER BY position")
-        while rows := cursor.fetchmany(CHUNK_JOBS):
+        for rows in portions(map(list, cursor), CHUNK_JOBS, CHUNK_BYTES):
             yield [RepairedJob(*row) for row in rows]
 
 
@@ -221,8 +158,7 @@ class _JobMatcher:
                     continue
                 job = _replacement(failed, position, custom_id, job_input, document["columns"])
                 _check_owner(owners, job)
-                if not self._staged.add(job):
-                    raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
+                self._staged.add(job)
             except JobError as error:
                 problems.append(Problem(location, str(error), error.code))
                 if len(problems) == MAX_PROBLEMS:
@@ -298,16 +234,6 @@ class _Repair:
     def _changed_error(self) -> UsageError:
         batch_id = self.requeue.batch_id
         return UsageError(f"another process changes {batch_id}; wait until it has ended: batchmill wait {batch_id}")
-
-
-def _parse_position(value: object) -> int | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and POSITION_TEXT.fullmatch(value):
-        return int(value.partition(".")[0])
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**18 and value == int(value):
-        return int(value)
-    raise JobError("invalid_row", "has a position that is no number from 0; copy it from `batchmill errors`")
 
 
 def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> Row[Any] | None:

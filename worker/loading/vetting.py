@@ -110,7 +110,8 @@ def _check_config(name: str, path: Path) -> None:
     if path.name == "config.json" and not isinstance(content, dict):
         raise ModelError(f"{name}: config.json is not an object")
     for key, value in _walk_entries(name, path, content):
-        if problem := _entry_problem(key, value):
+        check_value = ENTRY_CHECKS.get(key)
+        if check_value is not None and (problem := check_value(value)):
             raise ModelError(f"{name} {problem} ({key} in {path.name}); that is refused")
 
 
@@ -126,12 +127,6 @@ def _walk_entries(name: str, path: Path, value: Any, depth: int = 0) -> Iterator
     elif isinstance(value, list):
         for inner in value:
             yield from _walk_entries(name, path, inner, depth + 1)
-
-
-def _entry_problem(key: str, value: Any) -> str | None:
-    """Return the problem with one entry of a configuration, or None."""
-    check_value = ENTRY_CHECKS.get(key)
-    return None if check_value is None else check_value(value)
 
 
 def _code_problem(value: Any) -> str | None:

@@ -104,7 +104,6 @@ def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
 
 
 def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, Any]:
-    """Return the options with which `from_pretrained` quantizes and places the model on the device."""
     if device.type != "cuda":
         raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {device.type}")
     try:

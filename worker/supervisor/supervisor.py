@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2
 #
 # oneDNN compiles code for each shape of a matrix product, and both it and torch keep the last 1,024, up to 3 MB each.
 # Our layers round numbers of tokens to few sizes (decision 0029), so 64 hold the shapes of the passes that alternate.
-# With exact sizes, 16 cost 6 % more processor time, and with 1,024 the bundled classifier grew by 0.6 GB.
+# With exact sizes, 16 cost up to 12 % more processor time, and with 1,024 the bundled classifier grew by 0.6 GB.
 CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "DISABLE_SAFETENSORS_CONVERSION": "1",

@@ -13,7 +13,8 @@ from producer.cli import common
 from producer.cli.batches import input_source as sources
 from producer.cli.batches import wait
 from producer.submission import submit as submitting
-from producer.submission.repair import RepairColumns, repair_jobs
+from producer.submission.repair import repair_jobs
+from producer.submission.repair_columns import RepairColumns
 from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 

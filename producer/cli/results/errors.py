@@ -39,7 +39,8 @@ ID_WIDTH, MESSAGE_WIDTH, INPUT_WIDTH = 24, 60, 40
 def errors(batch_id: str, code: str | None, limit: int | None, output: Path | None, as_json: bool) -> None:
     """Show the failed jobs of the batch ID in the order of the source: a table on a terminal, else JSON lines.
 
-    The lines are those of `batchmill results`. To try the jobs again: batchmill retry ID.
+    The lines are those of `batchmill results`. To try the jobs again: batchmill retry ID. To put corrected rows in
+    their places: batchmill submit --repair ID FILE.
     """
     if output is not None and limit is not None:
         raise UsageError("-o writes all rows; leave out --limit")

@@ -17,7 +17,7 @@ from producer.batches.polling import poll_intervals
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_views
-from producer.schedules.runs.planning import open_run
+from producer.schedules.runs.planning import LockedSchedule, open_run
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 from producer.times import TimeRange
@@ -57,9 +57,8 @@ def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) 
     try:
         with database.write() as connection:
             registry.lock_schedule(connection, database.sql, name)
-            batch_id = open_run(
-                connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.MANUAL, now=now
-            )
+            schedule = LockedSchedule(connection, database, catalogue, definition, now)
+            batch_id = open_run(schedule, scheduled_at, RunTrigger.MANUAL)
     except IntegrityError:
         raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
     return StartedRun(scheduled_at, batch_id)
@@ -98,16 +97,9 @@ def backfill(
                 result.skipped.append(scheduled_at)
                 continue
             connection.execute(bind_datetimes(DELETE_EVENTS), key)
-            batch_id = open_run(
-                connection,
-                database,
-                catalogue,
-                definition,
-                scheduled_at,
-                trigger=RunTrigger.BACKFILL,
-                now=now,
-                since=None if deleted is None else deleted.since,
-            )
+            schedule = LockedSchedule(connection, database, catalogue, definition, now)
+            since = None if deleted is None else deleted.since
+            batch_id = open_run(schedule, scheduled_at, RunTrigger.BACKFILL, since)
         result.started.append(StartedRun(scheduled_at, batch_id))
     return result
 
@@ -164,7 +156,8 @@ def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: dat
 def _no_times_message(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> str:
     if span.start > now:
         return "that time is still to come, and only past scheduled times can be run again; to run now: trigger"
-    previous = next(definition.timetable.times_before(span.end), None)
-    following = next(definition.timetable.times_after(span.end), None)
-    near = [definition.format_time(scheduled_at) for scheduled_at in (previous, following) if scheduled_at is not None]
-    return f"{definition.name} has no past scheduled time there; the nearest are {' and '.join(near)}"
+    end = min(span.end, now)
+    previous = next(definition.timetable.times_before(end), None)
+    following = next(definition.timetable.times_after(end), None)
+    nearest = [definition.format_time(time) for time in (previous, following) if time is not None]
+    return f"{definition.name} has no past scheduled time there; the nearest are {' and '.join(nearest)}"

@@ -18,7 +18,6 @@ from models.db import Database
 from models.errors import BatchmillError, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
 from producer.readers.storable import make_storable
@@ -61,6 +60,17 @@ class PlanResult:
     missed_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class LockedSchedule:
+    """A schedule whose row the transaction of `connection` has locked, at the time `now`."""
+
+    connection: Connection
+    database: Database
+    catalogue: Catalogue
+    definition: ScheduleDefinition
+    now: datetime
+
+
 def plan_due_schedules(database: Database, catalogue: Catalogue, now: datetime) -> list[PlanResult]:
     """Plan the runs of every schedule up to `now`, as far as possible; raises Unreachable."""
     with database.read() as connection:
@@ -94,7 +104,7 @@ def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: date
                 message=f"the pipeline {definition.pipeline!r} is not in the catalogue of {socket.gethostname()}",
             )
             return None
-        plan = _plan_locked(connection, database, catalogue, definition, row, now)
+        plan = _plan_locked(LockedSchedule(connection, database, catalogue, definition, now), row)
         failpoint("during_planning")
     failpoint("after_planning")
     return plan
@@ -120,7 +130,7 @@ def _plan_as_failed(
                 log.warning("schedule.evaluation_deferred", schedule=name, error=type(error).__name__)
                 return None
             definition = ScheduleDefinition.from_fields(name, row.definition)
-            plan = _plan_locked(connection, database, catalogue, definition, row, now, defect)
+            plan = _plan_locked(LockedSchedule(connection, database, catalogue, definition, now), row, defect)
     except Unreachable:
         raise
     except Exception as second_error:  # then the due times are unknown
@@ -142,33 +152,22 @@ def _alert_unplannable(database: Database, name: str, error: Exception, now: dat
 
 
 def open_run(
-    connection: Connection,
-    database: Database,
-    catalogue: Catalogue,
-    definition: ScheduleDefinition,
-    scheduled_at: datetime,
-    *,
-    trigger: RunTrigger,
-    now: datetime,
-    since: datetime | None = None,
+    schedule: LockedSchedule, scheduled_at: datetime, trigger: RunTrigger, since: datetime | None = None
 ) -> str:
-    """Create a run and its open batch; return the batch's id. The caller has locked the schedule's row.
+    """Create a run and its open batch; return the batch's id.
 
     Raises IntegrityError if the run exists.
 
-    connection: connection with the caller's transaction
-    database: our database
-    catalogue: pipelines of this machine
-    definition: definition of the schedule
+    schedule: the schedule, locked
     scheduled_at: time of the run
     trigger: reason for the run
-    now: time of the call
     since: start of a backfill's rows, None = the scheduled time before
     """
+    definition, database, now = schedule.definition, schedule.database, schedule.now
     deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
-    request = _request_with_deadline(definition, catalogue[definition.pipeline], scheduled_at, deadline_at, now)
+    request = _request_with_deadline(schedule, scheduled_at, deadline_at)
     submission = OpenSubmission(new_batch_id(), holder_id="")
-    open_submission.insert_batch(connection, database.sql, request, submission)
+    open_submission.insert_batch(schedule.connection, database.sql, request, submission)
     values = _run_row(definition, scheduled_at, trigger, now) | {
         "state": RunState.WAITING.value,
         "batch_id": submission.batch_id,
@@ -176,34 +175,23 @@ def open_run(
         "next_check_at": now,
         "since": since,
     }
-    connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
+    schedule.connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
     return submission.batch_id
 
 
 def _request_with_deadline(
-    definition: ScheduleDefinition,
-    pipeline: Pipeline,
-    scheduled_at: datetime,
-    deadline_at: datetime | None,
-    now: datetime,
+    schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None
 ) -> SubmitRequest:
     """Build the request with the deadline as a duration, so that only the database's clock measures it."""
-    request = definition.request_for(pipeline, scheduled_at)
-    seconds = None if deadline_at is None else (deadline_at - now).total_seconds()
+    request = schedule.definition.request_for(schedule.catalogue[schedule.definition.pipeline], scheduled_at)
+    seconds = None if deadline_at is None else (deadline_at - schedule.now).total_seconds()
     if seconds is None or seconds <= 0:  # a passed deadline would expire a run that is to be caught up
         return request
     return replace(request, deadline=Deadline(seconds=seconds))
 
 
-def _plan_locked(
-    connection: Connection,
-    database: Database,
-    catalogue: Catalogue,
-    definition: ScheduleDefinition,
-    row: Row[Any],
-    now: datetime,
-    planning_error: BatchmillError | None = None,
-) -> PlanResult:
+def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: BatchmillError | None = None) -> PlanResult:
+    connection, definition, now = schedule.connection, schedule.definition, schedule.now
     name = definition.name
     decision = due_times.decide_due_times(
         definition.timetable,
@@ -217,21 +205,21 @@ def _plan_locked(
     existing = set(_existing_times(connection, name, (*decision.due, *decision.missed)))
     due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in existing]
     if is_busy:
-        _insert_ended_runs(connection, definition, due, RunState.SKIPPED, now)
-        _record_events(connection, definition, due, "skipped", "the previous run was still open", now)
-    elif error := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
-        failure = {"error_code": error.code, "error_message": make_storable(str(error))}
-        _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **failure)
-        _record_events(connection, definition, due, "failed", str(error), now, error.code)
+        _insert_ended_runs(schedule, due, RunState.SKIPPED)
+        _record_events(schedule, due, "skipped", "the previous run was still open")
+    elif error := planning_error or _find_request_error(schedule):
+        _insert_ended_runs(
+            schedule, due, RunState.FAILED, error_code=error.code, error_message=make_storable(str(error))
+        )
+        _record_events(schedule, due, "failed", str(error), error.code)
     else:
         for scheduled_at in due:
-            open_run(connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.CRON, now=now)
+            open_run(schedule, scheduled_at, RunTrigger.CRON)
     if decision.missed_count:
-        _insert_ended_runs(
-            connection, definition, [time for time in decision.missed if time not in existing], RunState.MISSED, now
-        )
+        missed = [scheduled_at for scheduled_at in decision.missed if scheduled_at not in existing]
+        _insert_ended_runs(schedule, missed, RunState.MISSED)
         message = _missed_message(definition.format_time(decision.missed[-1]), decision.missed_count)
-        _record_events(connection, definition, decision.missed[-1:], "missed", message, now)
+        _record_events(schedule, decision.missed[-1:], "missed", message)
     connection.execute(
         bind_datetimes(SET_EVALUATED_UNTIL, "evaluated_until", "next_run_at"),
         {"name": name, "evaluated_until": decision.evaluated_until, "next_run_at": decision.next_run_at},
@@ -251,49 +239,45 @@ def _existing_times(connection: Connection, name: str, scheduled_times: Iterable
     )
 
 
-def _find_request_error(definition: ScheduleDefinition, pipeline: Pipeline, now: datetime) -> UsageError | None:
+def _find_request_error(schedule: LockedSchedule) -> UsageError | None:
     """Return the reason why the pipeline, changed since the schedule was created, rejects such a batch."""
     try:
-        definition.request_for(pipeline, now)
+        schedule.definition.request_for(schedule.catalogue[schedule.definition.pipeline], schedule.now)
     except UsageError as error:
         return error
     return None
 
 
 def _record_events(
-    connection: Connection,
-    definition: ScheduleDefinition,
+    schedule: LockedSchedule,
     scheduled_times: Iterable[datetime],
     kind: str,
     message: str,
-    now: datetime,
     error_code: str | None = None,
 ) -> None:
     for scheduled_at in scheduled_times:
         events.record_event(
-            connection,
-            definition.name,
+            schedule.connection,
+            schedule.definition.name,
             scheduled_at,
             kind,
             message,
-            occurred_at=now,
-            url=definition.webhook,
+            occurred_at=schedule.now,
+            url=schedule.definition.webhook,
             error_code=error_code,
         )
 
 
 def _insert_ended_runs(
-    connection: Connection,
-    definition: ScheduleDefinition,
-    scheduled_times: Iterable[datetime],
-    state: RunState,
-    now: datetime,
-    **extra: str,
+    schedule: LockedSchedule, scheduled_times: Iterable[datetime], state: RunState, **error: str
 ) -> None:
-    values = {"state": state.value, "finished_at": now, **extra}
-    rows = [_run_row(definition, scheduled_at, RunTrigger.CRON, now) | values for scheduled_at in scheduled_times]
+    values = {"state": state.value, "finished_at": schedule.now, **error}
+    rows = [
+        _run_row(schedule.definition, scheduled_at, RunTrigger.CRON, schedule.now) | values
+        for scheduled_at in scheduled_times
+    ]
     if rows:
-        connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
+        schedule.connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
 
 
 def _run_row(

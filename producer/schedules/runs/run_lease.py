@@ -78,26 +78,26 @@ def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
 
 def bind_datetimes(statement: str, *names: str) -> TextClause:
     """Return a statement with these parameters, and `:scheduled_at` if it is used, bound as timestamps."""
-    named = [*names, *(["scheduled_at"] if ":scheduled_at" in statement else [])]
-    return text(statement).bindparams(*(bindparam(name, type_=UtcDateTime()) for name in named))
+    datetimes = [*names, *(["scheduled_at"] if ":scheduled_at" in statement else [])]
+    return text(statement).bindparams(*(bindparam(name, type_=UtcDateTime()) for name in datetimes))
 
 
 def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
     sql = database.sql
     with database.read() as connection:
         holder = connection.scalar(bind_datetimes(SELECT_HOLDER), run.key)
-    gone = holder if holder is not None and holders.is_holder_gone(holder) else None
-    named = {
+    gone_holder_id = holder if holder is not None and holders.is_holder_gone(holder) else None
+    values = {
         **run.key,
         "state": run.state.value,
         "holder_id": holder_id,
-        "gone_holder_id": gone,
+        "gone_holder_id": gone_holder_id,
         "seconds": LEASE_SECONDS,
     }
     with database.write() as connection:
         return (
             connection.execute(
-                bind_datetimes(ACQUIRE_LEASE.format(now=sql.now, later=sql.now_plus_seconds)), named
+                bind_datetimes(ACQUIRE_LEASE.format(now=sql.now, later=sql.now_plus_seconds)), values
             ).rowcount
             == 1
         )

@@ -1,4 +1,4 @@
-"""Replays on both databases: only what was chosen, in the same place, and what it came to before is kept."""
+"""Replays on both databases: only what was chosen, in the same place, and what it came to before is superseded."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -75,12 +75,12 @@ def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> Non
     assert run(database) == [1, 2, 9]
     row = get_batch(database, batch_id)
     assert (row.status, row.succeeded, row.failed, row.last_seq) == ("completed", 12, 0, 15)
-    assert [each.position for each in get_results(database, batch_id)] == list(range(12))
-    kept = past(database, batch_id)
-    assert [(each.position, each.status, each.error_code) for each in kept] == [
+    assert [row.position for row in get_results(database, batch_id)] == list(range(12))
+    superseded = past(database, batch_id)
+    assert [(row.position, row.status, row.error_code) for row in superseded] == [
         (place, "failed", "model_error") for place in (1, 2, 9)
     ]
-    seqs = [each.seq for each in get_results(database, batch_id)] + [each.seq for each in kept]
+    seqs = [row.seq for row in get_results(database, batch_id)] + [row.seq for row in superseded]
     assert sorted(seqs) == list(range(1, 16)), "a cursor sees the new rows behind all others"
 
 
@@ -91,10 +91,7 @@ def test_again_and_again_keeps_every_result(database: Database) -> None:
         try_again(database, batch_id)
         run(database, 3, code="another")
 
-    assert [(each.position, each.error_code) for each in past(database, batch_id)] == [
-        (3, "model_error"),
-        (3, "another"),
-    ]
+    assert [(row.position, row.error_code) for row in past(database, batch_id)] == [(3, "model_error"), (3, "another")]
     assert get_results(database, batch_id)[3].error_code == "another"
 
 

@@ -196,6 +196,7 @@ CORRUPTED = [
     ("DELETE FROM attempts WHERE outcome = 'lease_expired'", "unknown_claim", ": 1", (4,)),
     ("DELETE FROM attempts WHERE fencing_token = 1", "unknown_claim", ": 3", (0, 1, 4)),
     ("UPDATE results SET fencing_token = NULL WHERE position = 3", "unfenced_result", ": 1", (3,)),
+    ("UPDATE jobs SET invalid = true WHERE position = 3", "invalid_row_run", ": 1", (3,)),
     ("UPDATE results SET model_version_id = NULL WHERE position = 3", "unfenced_result", ": 1", (3,)),
     ("UPDATE results SET model_version_id = 77 WHERE position > 2", "unknown_model", ": 3", (3, 4, 7)),
     (

@@ -107,7 +107,7 @@ class TestReclaiming:
         assert get_slice(database, expired).state == "queued"
 
 
-class TestBells:
+class TestWakeups:
     @pytest.fixture
     def settings(self, redis_url: str) -> Settings:
         return Settings.load(redis_url=redis_url)
@@ -118,7 +118,7 @@ class TestBells:
     def make_old(self, database: Database) -> None:
         execute(database, "UPDATE batches SET in_progress_at = created_at")
 
-    def test_ring_anew_where_redis_has_none(self, database: Database, settings: Settings) -> None:
+    def test_are_sent_again_where_redis_has_none(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
 
@@ -126,7 +126,7 @@ class TestBells:
 
         assert self.depth(settings) == 10
 
-    def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
+    def test_are_not_sent_where_some_are_left(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
         wakeups.send_wakeups(settings, PIPELINE, 1)
@@ -135,20 +135,20 @@ class TestBells:
 
         assert self.depth(settings) == 1
 
-    def test_do_not_ring_for_what_is_not_due(self, database: Database, settings: Settings) -> None:
+    def test_are_not_sent_for_slices_that_are_not_due(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 4)
         self.make_old(database)
         execute(database, "UPDATE slices SET available_at = '2100-01-01'")
 
         assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
-    def test_do_not_ring_for_what_was_submitted_just_now(self, database: Database, settings: Settings) -> None:
+    def test_are_not_sent_for_a_new_batch(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 4)
         execute(database, f"UPDATE batches SET in_progress_at = {database.sql.now}")
 
         assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
-    def test_that_cannot_ring_say_nothing(self, database: Database) -> None:
+    def test_that_cannot_be_sent_report_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
         self.make_old(database)
 

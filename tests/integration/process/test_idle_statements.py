@@ -74,7 +74,7 @@ def test_an_idle_process_sends_at_most_two_statements_a_second(
     heartbeat = Heartbeat(
         database,
         context.held_leases,
-        PIPELINES,
+        dict.fromkeys(PIPELINES, "hash"),
         lease_seconds=LEASE_SECONDS,
         heartbeat_seconds=settings.heartbeat_seconds,
     )

@@ -61,20 +61,20 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
     started = threading.Event()
 
     def poll() -> int:
-        reader, seen, looks = Database(database_url), [], 0
+        reader, positions, looks = Database(database_url), [], 0
         cursor = 0
         try:
-            while len(seen) < jobs and looks < 100_000:
+            while len(positions) < jobs and looks < 100_000:
                 # A page of three: most looks end amid what is being written.
                 page = list(results_pages.iter_results(reader, batch_id, cursor, 3))
-                seen += [row.position for row in page]
+                positions += [row.position for row in page]
                 cursor = page[-1].seq if page else cursor
                 looks += 1
                 started.set()
         finally:
             reader.close()
-        assert len(seen) == len(set(seen))
-        return len(seen)
+        assert len(positions) == len(set(positions))
+        return len(positions)
 
     def write(name: str) -> int:
         assert started.wait(60)

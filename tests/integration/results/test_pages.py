@@ -19,7 +19,7 @@ from models.columns import Document, UtcDateTime
 from models.db import Database
 from models.errors import NotFound, WaitTimeout
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from models.states import BatchStatus
+from models.states import BatchStatus, JobOutcome
 from producer.batches import views, workers
 from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
@@ -93,7 +93,7 @@ class TestPages:
         assert [row.position for row in pages.iter_results(database, batch_id, last)] == [0]
 
     @pytest.mark.parametrize(
-        ("rows", "held", "fetched"),
+        ("rows", "characters", "fetched"),
         [(1, 10**6, 32), (2, 10**6, 1), (3, 10**6, 2), (7, 10**6, 32), (8, 10**6, 32), (1000, 1, 1), (1000, 100, 2)],
     )
     def test_pages_make_up_the_whole(
@@ -102,11 +102,11 @@ class TestPages:
         submitted: Submitted,
         monkeypatch: pytest.MonkeyPatch,
         rows: int,
-        held: int,
+        characters: int,
         fetched: int,
     ) -> None:
         monkeypatch.setattr(pages, "PAGE_ROWS", rows)
-        monkeypatch.setattr(pages, "PAGE_CHARACTERS", held)
+        monkeypatch.setattr(pages, "PAGE_CHARACTERS", characters)
         monkeypatch.setattr(pages, "FETCH_ROWS", fetched)
         batch_id, other = submitted(7), submitted(3)
         order = [6, 2, 4, 0, 1, 5, 3]
@@ -117,6 +117,41 @@ class TestPages:
         assert [row.position for row in pages.iter_by_position(database, batch_id)] == sorted(order)
         assert [row.position for row in pages.iter_by_position(database, batch_id, after_seq=4)] == [1, 3, 5]
         assert [row.position for row in pages.iter_results(database, batch_id, limit=5)] == order[:5]
+
+    @pytest.mark.parametrize("page", [1, 2, 3, 1000])
+    @pytest.mark.parametrize(
+        ("statuses", "positions"),
+        [
+            ([], [6, 2, 4, 0, 1]),
+            ([JobOutcome.FAILED], [2, 0]),
+            ([JobOutcome.SUCCEEDED], [6, 4, 1]),
+            ([JobOutcome.FAILED, JobOutcome.SUCCEEDED], [6, 2, 4, 0, 1]),
+            ([JobOutcome.EXPIRED], []),
+        ],
+    )
+    def test_statuses_filter_pages(
+        self,
+        database: Database,
+        submitted: Submitted,
+        monkeypatch: pytest.MonkeyPatch,
+        page: int,
+        statuses: list[JobOutcome],
+        positions: list[int],
+    ) -> None:
+        monkeypatch.setattr(pages, "PAGE_ROWS", page)
+        batch_id = submitted(7)
+        fake_worker.write_results(
+            database, batch_id, [(6, GOOD), (2, "empty_text"), (4, GOOD), (0, "empty_text"), (1, GOOD)]
+        )
+        later = [position for position in positions if position not in (6, 2)]
+
+        by_seq = pages.iter_results(database, batch_id, statuses=statuses)
+        by_position = pages.iter_by_position(database, batch_id, statuses=statuses)
+
+        assert [row.position for row in by_seq] == positions
+        assert [row.position for row in by_position] == sorted(positions)
+        assert [row.position for row in pages.iter_results(database, batch_id, 2, 2, statuses)] == later[:2]
+        assert [row.position for row in pages.iter_by_position(database, batch_id, 2, statuses)] == sorted(later)
 
     def test_a_page_of_large_rows_is_short(
         self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch

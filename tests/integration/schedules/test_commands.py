@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 import batchmill
 from models.db import Database
@@ -85,7 +86,7 @@ class TestCreate:
             (("--cron", "0 0 30 2 *"), "cron"),
             (("--tz", "Europe/Berln"), "is Europe/Berlin meant?"),
             (("-p", "nope"), "there is no pipeline 'nope'"),
-            (("--overlap", "skpi"), "'skip', 'queue' or 'allow'"),
+            (("--overlap", "skpi"), "overlap must be skip, queue or allow (is skip meant?)"),
             (("--overlap", "allow"), "overlap"),
             (("--since", "yesterday"), "since: that is no time such as"),
             (("--deadline", "25:00"), "deadline"),
@@ -197,6 +198,7 @@ def test_backfill_takes_spans_as_people_say_them(options: tuple[str, ...], days:
         (("--time", "soon"), "is not a time such as"),
         (("--time", "2026-03-01 03:00"), "the nearest are Sun 2026-03-01 02:00 CET and Mon 2026-03-02 02:00 CET"),
         (("--time", "2026-03-03"), "still to come"),
+        (("--from", "2026-03-02 11:00", "--to", "2026-03-03"), "the nearest are Mon 2026-03-02 02:00 CET and Tue"),
         (("--from", "2026-03-04", "--to", "2026-03-05"), "still to come"),
         (("--from", "2020-01-01"), "take a shorter span"),
         (("--time", "2026-03-01", "--timeout", "3"), "add --wait"),
@@ -225,17 +227,18 @@ def test_wait_reports_how_the_run_ended(
 
     def work(_seconds: float) -> None:
         now = next(times)
-        harness.tick(now)
-        if failures is None:
-            harness.execute("DELETE FROM batches")
-        else:
-            harness.answer_jobs(failures_per_claim=failures)
-        harness.tick(now)
+        with capture_logs():  # a tick of its own process logs elsewhere
+            harness.tick(now)
+            if failures is None:
+                harness.execute("DELETE FROM batches")
+            else:
+                harness.answer_jobs(failures_per_claim=failures)
+            harness.tick(now)
 
     monkeypatch.setattr(manual_runs.time, "sleep", work)
     result = run("trigger", "nightly", "--wait", "--json", code=code)
 
-    [run_document] = json.loads(result.stdout.splitlines()[-1])["data"]  # after the log lines of `tick`
+    [run_document] = json.loads(result.stdout)["data"]
     assert run_document["finished_at"] is not None
     assert run_document["batch_id"].startswith("batch_")
 

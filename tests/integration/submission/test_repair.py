@@ -21,8 +21,9 @@ from producer.health import audit
 from producer.readers import open_source
 from producer.readers.rows import ColumnMapping
 from producer.results import attempts, pages
-from producer.submission import repair, submit
-from producer.submission.repair import RepairColumns, _Repair
+from producer.submission import chunks, repair, submit
+from producer.submission.repair import _Repair
+from producer.submission.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
 from worker.leasing import claims, commit
@@ -185,6 +186,35 @@ def test_a_row_that_repairs_nothing_is_named_and_nothing_changes(
 def test_a_job_is_repaired_by_one_row_only(database: Database, batch_id: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRows, match="line 2: repairs the job at position 1 a second time"):
         repair_with(database, batch_id, [{"position": 1, "text": "a"}, {"id": "R1", "text": "b"}], tmp_path)
+
+
+def test_two_rows_with_one_id_are_refused_wherever_they_stand(
+    database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 1)
+    records = [{"position": 1, "id": "N", "text": "a"}, {"position": 4, "id": "N", "text": "b"}]
+
+    with pytest.raises(InvalidRows, match="line 2: has custom_id 'N', which another row of it has already"):
+        repair_with(database, batch_id, records, tmp_path)
+
+    assert views.get_batch(database, batch_id).status == "completed"
+
+
+def test_large_rows_are_replaced_a_few_at_a_time(
+    database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repair, "CHUNK_BYTES", 1_000)
+    sizes = []
+    replace_chunk = _Repair.replace_chunk
+
+    def record(*arguments: Any, jobs: list[Any], **named: Any) -> int:
+        sizes.append(len(jobs))
+        return replace_chunk(*arguments, jobs=jobs, **named)
+
+    monkeypatch.setattr(_Repair, "replace_chunk", record)
+    repair_with(database, batch_id, [{"position": place, "text": "x" * 600} for place in (1, 4, 6)], tmp_path)
+
+    assert sizes == [2, 1]
 
 
 def test_an_interrupted_repair_can_be_repeated(

@@ -298,7 +298,7 @@ class TestRefusals:
         assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)
 
 
-class TestRing:
+class TestWakeups:
     def settings(self, redis_url: str) -> Settings:
         return Settings.load(redis_url=redis_url)
 

@@ -44,9 +44,9 @@ class TestInsertRows:
             insert_rows(connection, "jobs", JOBS, iter(rows))
 
         with database.read() as connection:
-            rows = connection.execute(text("SELECT custom_id, input FROM jobs ORDER BY position")).all()
-        assert [row[0] for row in rows] == [row[2] for row in rows]
-        documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in rows]
+            stored = connection.execute(text("SELECT custom_id, input FROM jobs ORDER BY position")).all()
+        assert [row[0] for row in stored] == [row[2] for row in rows]
+        documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in stored]
         assert documents == [row[3] for row in rows]
 
     def test_a_violation_is_sqlalchemys_own_error_and_quotes_no_values(self, database: Database) -> None:

@@ -113,7 +113,6 @@ def is_sparse_head_exact(lm_head: SparseLmHead, template: Template, token_id: in
 
 
 def _select_positions(all_scores: Iterable[torch.Tensor], positions: Positions) -> list[torch.Tensor]:
-    """Each row's scores at its positions; a row with a single set of scores keeps it."""
     return [
         row_scores if row_scores.ndim == 1 else row_scores[list(row_positions)]
         for row_scores, row_positions in zip(all_scores, positions, strict=True)

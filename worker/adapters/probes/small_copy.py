@@ -126,7 +126,6 @@ def small_copies(model: Any, *, exceeds_positions: bool = False) -> Iterator[Any
 
 
 def _shrunk_configs(model: Any, *, exceeds_positions: bool) -> Iterator[Any]:
-    """Reduced configurations, the smallest first."""
     full = model.config.to_dict()
     for heads in (2, 4, None):
         for layers in (2, 3, 4, 6, 8, 12, 16, None):
@@ -169,7 +168,6 @@ def _cap(value: Any, maximum: int) -> Any:
 
 
 def _cap_layers(shrunk: dict[str, Any], config: Mapping[str, Any], max_layers: int | None) -> None:
-    """Limit the number of layers, and shorten lists that have one entry per layer."""
     if max_layers is None:
         return
     counts = {config[name] for name in LAYER_COUNT_KEYS if isinstance(config.get(name), int)}

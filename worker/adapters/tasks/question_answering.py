@@ -113,7 +113,6 @@ class QuestionAnswering:
         return self._long_text_tokenizer is not None and sum(map(len, self._text_pair(job))) > PIECE_CHARACTERS
 
     def _tokenize_separately(self, job: Job) -> Passage:
-        """A passage whose two texts are tokenized separately, in pieces."""
         example = self._tokenizer(*EXAMPLE_PAIR, **WITHOUT_TRUNCATION).encodings[0]
         texts = (
             [self._long_text_tokenizer.tokenize(text) for text in self._text_pair(job)]

@@ -208,6 +208,5 @@ class TextToText:
 
 
 def _max_rows(settings: GenerationSettings) -> int:
-    """The most rows in one run."""
     sequences = max(settings.config.num_beams, settings.num_sequences)
     return max(1, MAX_CACHED_TOKENS // (sequences * settings.config.max_length))

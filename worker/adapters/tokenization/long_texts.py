@@ -180,7 +180,6 @@ def long_text_tokenizer_for(tokenizer: Any) -> LongTextTokenizer | None:
 
 
 def _tokens_between(span: TokenSpan, start: int, end: int) -> slice:
-    """Return the tokens that lie between two characters of the text."""
     first, last = int(np.searchsorted(span.starts, start)), int(np.searchsorted(span.ends, end, side="right"))
     return slice(first, max(first, last))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from producer.readers.kept_input import MAX_CHARACTERS, keep_input
 from producer.readers.storable import UnreadableValue, is_storable
-from producer.submission.kept_input import MAX_CHARACTERS, keep_input
 
 
 def nested(levels: int) -> Any:
