@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from models.errors import SettingsError
+from models.errors import InvalidParameters, SettingsError
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
+from models.tasks.decoding import SAMPLING_PARAMETERS, DecodingParameters
 
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
@@ -75,7 +77,8 @@ class ModelFiles:
         """Return the parameters with which a model generates if neither pipeline nor batch sets them."""
         options = {**(self.generation_config or self.config), **self._task_params(pipeline.task)}
         new_tokens, total = self._generation_limits(pipeline.task)
-        defaults = {"do_sample": True, "temperature": 0.7} if pipeline.spec.name == "text-generation" else {}
+        samples = pipeline.spec.name == "text-generation" and options.get("do_sample") is not False
+        defaults = {"do_sample": True, "temperature": 0.7} if samples else {}
         own = {name: options[name] for name in pipeline.spec.parameters.model_fields if options.get(name) is not None}
         return {**defaults, **own, **({"max_new_tokens": new_tokens} if total is None else {})}
 
@@ -130,6 +133,20 @@ def check_max_length(pipeline: Pipeline) -> None:
         raise SettingsError(
             f"{settings_place()}[pipelines.{pipeline.name}] max_length is {pipeline.max_length:,}, but the model takes "
             f"{files.max_length:,} tokens; set at most {files.max_length}, or leave it out"
+        )
+
+
+def check_sampling(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Raise InvalidParameters for a sampling parameter without effect, because the model's files turn sampling off."""
+    names = [name for name in SAMPLING_PARAMETERS if parameters.get(name) is not None]
+    is_generation = issubclass(pipeline.spec.parameters, DecodingParameters)
+    if not is_generation or not names or parameters.get("do_sample") is not None:
+        return
+    files = ModelFiles.find(pipeline)
+    if files is not None and files.generation_defaults(pipeline).get("do_sample") is False:
+        raise InvalidParameters(
+            f"parameter {names[0]!r} has no effect, because the model's own generation config does not sample; set "
+            "do_sample to true, or leave it out"
         )
 
 

@@ -13,6 +13,7 @@ from models.tasks.spec import Parameters
 MAX_NEW_TOKENS, MAX_BEAMS, MAX_SEQUENCES, MAX_SECONDS = 32_768, 32, 64, 3_600
 MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 16, 200
 MAX_SEED = 2**63 - 1
+SAMPLING_PARAMETERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
 
 
 class DecodingParameters(Parameters):
@@ -127,7 +128,7 @@ class DecodingParameters(Parameters):
                 raise _validation_error("a text has half a surrogate pair; mend its encoding")
         return value
 
-    @field_validator("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
+    @field_validator(*SAMPLING_PARAMETERS)
     @classmethod
     def _check_sampling_parameter(cls, value: Any, info: ValidationInfo) -> Any:
         # transformers would only warn, and the user would take greedy output for a sample.

@@ -1,6 +1,7 @@
 """Checks of a pipeline before a batch is submitted: its model's files, and what live workers have loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from models.db import Database
 from models.errors import SettingsError
@@ -25,12 +26,13 @@ def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> 
     model_files.check_folder(pipeline)
 
 
-def check_before_submit(database: Database, pipeline: Pipeline, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> None:
-    """Check a pipeline with the workers that the database lists. Raises SettingsError."""
+def check_before_submit(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Check a pipeline with the workers that the database lists. Raises SettingsError and InvalidParameters."""
+    model_files.check_sampling(pipeline, parameters)
     try:
         check_model(pipeline)
     except SettingsError:  # rarely, so the database is rarely asked
-        check_model(pipeline, workers.list_workers(database, lease_seconds))
+        check_model(pipeline, workers.list_workers(database, DEFAULT_LEASE_SECONDS))
 
 
 def other_settings_warning(pipeline: Pipeline, worker_views: Iterable[WorkerView]) -> str | None:

@@ -63,7 +63,7 @@ def parse_pairs(_ctx: click.Context, parameter: click.Parameter, raw_values: Seq
     for raw_value in raw_values:
         name, equals, value = raw_value.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"one is not {parameter.metavar}: it has no name and = before its value")
+            raise click.BadParameter(f"a value is not {parameter.metavar}: write a name, =, and what it stands for")
         if name in pairs:
             raise click.BadParameter(f"{name!r} is given twice")
         pairs[name] = value

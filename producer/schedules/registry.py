@@ -4,6 +4,7 @@ A deleted schedule keeps its watermark and its runs, so that one created again u
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -184,9 +185,16 @@ def sync(
     """
     plan = plan_sync(database, definitions)
     for name in (*plan.created, *plan.restored, *plan.changed):
-        create(database, definitions[name], now, from_config=True, replace=True)
+        for may_retry in (True, False):
+            try:
+                create(database, definitions[name], now, from_config=True, replace=True)
+                break
+            except UsageError:  # another sync created it at the same moment, so that it can be replaced now
+                if not may_retry:
+                    raise
     for name in plan.undeclared if prune else ():
-        delete(database, name, now)
+        with suppress(NotFound):  # another sync deleted it at the same moment
+            delete(database, name, now)
     return plan
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models.errors import UnreadableSource, UsageError
+from models.errors import SettingsError, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
+from producer.batches import model_checks
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
@@ -69,6 +70,12 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]
             )
         except UnreadableSource as error:
             warnings.append(f"here {error}; the machines that run schedules must allow it")
+    catalogue = Catalogue.load(settings)
+    if schedule.pipeline in catalogue:
+        try:
+            model_checks.check_model(catalogue[schedule.pipeline])
+        except SettingsError as error:
+            warnings.append(str(error))
     return warnings
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 from models import schema
 from models.db import Database
 from models.errors import BatchmillError
+from models.pipelines import model_files
 from producer.batches import forecast as forecasts
 from producer.batches import model_checks
 from producer.batches.forecast import Forecast
@@ -108,10 +109,11 @@ def forecast_for(report: DryRunReport, request: SubmitRequest, database_url: str
 def check_pipeline(request: SubmitRequest, database_url: str) -> None:
     """Check the pipeline's model as a submission would; raises SettingsError."""
     with _readable_database(database_url) as database:
-        if database is None:
-            model_checks.check_model(request.pipeline)
-        else:
-            model_checks.check_before_submit(database, request.pipeline)
+        if database is not None:
+            model_checks.check_before_submit(database, request.pipeline, request.parameters)
+            return
+        model_files.check_sampling(request.pipeline, request.parameters)
+        model_checks.check_model(request.pipeline)
 
 
 @contextmanager

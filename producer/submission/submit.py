@@ -174,7 +174,7 @@ def submit(
     Raises SettingsError where the model can't be there, InvalidRows or UnreadableSource naming what is wrong with the
     source, and IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission.
     """
-    model_checks.check_before_submit(database, request.pipeline)
+    model_checks.check_before_submit(database, request.pipeline, request.parameters)
     submission = open_or_resume(database, request)
     streams = _can_stream(request, submission)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, _chunk_options(request, submission))

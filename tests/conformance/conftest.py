@@ -1,4 +1,4 @@
-"""What the conformance tests share: batches are worked through by a real engine, on a real database."""
+"""Fixtures of the conformance tests: a real engine processes batches in a real database."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,31 +15,31 @@ from worker.loading.runtime import Runtime
 
 SLICE_JOBS = 25
 
-# runtime, inputs, sets of parameters → for each set the result rows by position
+# runtime, inputs, sets of parameters → result rows by position, for each set
 RunBatches = Callable[[Runtime, Sequence[Any], Sequence[Mapping[str, Any]]], list[list[Any]]]
 
 
 @pytest.fixture
-def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunBatches]:
-    """Works batches of the same inputs through one engine, one batch for each set of parameters, all at once."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # put back afterwards: loading sets it
+def run_batches(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunBatches]:
+    """Run batches of the same inputs in one engine, one for each set of parameters, all at once."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # restored afterwards; loading sets it
     database = Database(sqlite_url)
 
-    def work(loaded: Runtime, inputs: Sequence[Any], parameters: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    def run(loaded: Runtime, inputs: Sequence[Any], parameters: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         spec = tasks.find_spec(loaded.version.task)
         ids = []
-        for given in parameters:
-            checked = spec.check_parameters(given)
-            stored = [spec.normalise(each, checked) for each in inputs]
-            named = {"task": loaded.version.task, "revision": None, "parameters": checked}
-            ids.append(insert_batch(database, stored, slice_size=SLICE_JOBS, **named))
+        for raw_parameters in parameters:
+            checked = spec.check_parameters(raw_parameters)
+            stored = [spec.normalise(raw_input, checked) for raw_input in inputs]
+            columns = {"task": loaded.version.task, "revision": None, "parameters": checked}
+            ids.append(insert_batch(database, stored, slice_size=SLICE_JOBS, **columns))
         run_engine_until_completed(database, loaded, ids)
         for batch_id in ids:
             assert_consistent(database, batch_id)
             assert get_batch(database, batch_id).revision == loaded.version.revision
         return [get_results(database, batch_id) for batch_id in ids]
 
-    yield work
+    yield run
     database.close()
 
 

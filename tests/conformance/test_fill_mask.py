@@ -48,7 +48,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("architecture", [*encoders.ARCHITECTURES, "bart"])
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline(architecture: str, tmp_path: Path, run_batches: RunBatches) -> None:
     folder = encoders.masked_lm(tmp_path / "model", architecture)
     loaded = runtime.load(encoders.pipeline_for(folder, "fill-mask"), "cpu", threads=1, micro_batch_tokens=200)
     reference = transformers_pipeline("fill-mask", model=str(folder), device="cpu", dtype="float32")
@@ -56,7 +56,7 @@ def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches)
     targets = TARGETS[architecture]
     parameters = [*PARAMETERS, {"targets": targets}, {"targets": targets[0]}, {"targets": targets, "top_k": 2}]
 
-    ours = answers(loaded, inputs, parameters)
+    ours = run_batches(loaded, inputs, parameters)
 
     assert not loaded.adapter._lm_head.full  # type: ignore[attr-defined]
     for given, rows in zip(parameters, ours, strict=True):
@@ -78,12 +78,12 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
         assert mine["score"] == pytest.approx(theirs["score"], abs=CLOSE), where
 
 
-def test_a_text_without_a_mask_costs_no_other(tmp_path: Path, answers: RunBatches) -> None:
+def test_a_text_without_a_mask_costs_no_other(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = encoders.masked_lm(tmp_path / "model", "bert")
     loaded = runtime.load(encoders.pipeline_for(folder, "fill-mask"), "cpu", threads=1)
     inputs = ["a [MASK]", "a", "a <mask>", "[MASK] a", "it " * 70 + "[MASK]", "[MASK]" + " it" * 70]
 
-    [rows] = answers(loaded, inputs, [{}])
+    [rows] = run_batches(loaded, inputs, [{}])
 
     assert [row.error_code for row in rows] == [None, "no_mask", "wrong_mask", None, "mask_truncated", None]
     assert [row.truncated for row in rows] == [False, False, False, False, False, True]

@@ -36,7 +36,7 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
     [*((*case, "truncate") for case in CASES), (*CASES[2], "error"), (*CASES[-1], "error")],
 )
 def test_the_count_is_that_of_the_results(
-    answers: RunBatches, task: str, max_length: int, inputs: list[Any], parameters: dict[str, Any], truncation: str
+    run_batches: RunBatches, task: str, max_length: int, inputs: list[Any], parameters: dict[str, Any], truncation: str
 ) -> None:
     settings = {"max_length": max_length, "truncation": truncation, "device": "cpu"}
     pipeline = BY_NAME[f"sample-{task}"].model_copy(update=settings)
@@ -44,7 +44,7 @@ def test_the_count_is_that_of_the_results(
     lengths = LengthHistogram.for_pipeline(pipeline, checked)
     lengths.add([to_json(pipeline.spec.normalise(job_input, checked)) for job_input in inputs])
 
-    [rows] = answers(runtime.load(pipeline, "cpu"), inputs, [parameters])
+    [rows] = run_batches(runtime.load(pipeline, "cpu"), inputs, [parameters])
 
     truncated = sum(row.truncated for row in rows)
     failed = sum(row.error_code == "input_too_long" for row in rows)

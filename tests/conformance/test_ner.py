@@ -60,11 +60,14 @@ IN_WINDOWS: list[dict[str, Any]] = [
 # What transformers warns of for every token of tokenizers that know no words.
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 @pytest.mark.parametrize("architecture", encoders.ARCHITECTURES)
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline(architecture: str, tmp_path: Path, run_batches: RunBatches) -> None:
     folder = encoders.token_classifier(tmp_path / "model", architecture)
     loaded = runtime.load(encoders.pipeline_for(folder, "ner"), "cpu", threads=1, micro_batch_tokens=300)
 
-    cut, in_windows = assert_equal(folder, loaded, CUT, answers), assert_equal(folder, loaded, IN_WINDOWS, answers)
+    cut, in_windows = (
+        assert_equal(folder, loaded, CUT, run_batches),
+        assert_equal(folder, loaded, IN_WINDOWS, run_batches),
+    )
 
     long = INPUTS.index(LONG)
     assert cut[0][long].truncated
@@ -75,31 +78,33 @@ def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches)
     assert starts == sorted(starts)
 
 
-def test_equals_pipeline_where_padding_would_change_the_answer(tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline_where_padding_would_change_the_answer(tmp_path: Path, run_batches: RunBatches) -> None:
     # In windows it would not: there the pipeline itself pads a text's last one.
     folder = encoders.token_classifier(tmp_path / "model", "convbert")
     loaded = runtime.load(encoders.pipeline_for(folder, "ner"), "cpu", threads=1, micro_batch_tokens=300)
 
-    assert_equal(folder, loaded, CUT[:3], answers)
+    assert_equal(folder, loaded, CUT[:3], run_batches)
 
 
-def test_equals_pipeline_with_a_tokenizer_in_plain_python(tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline_with_a_tokenizer_in_plain_python(tmp_path: Path, run_batches: RunBatches) -> None:
     bytewise = ByT5Tokenizer(model_max_length=encoders.MAX_POSITIONS)
     folder = encoders.token_classifier(tmp_path / "model", "bert", tokenizer=bytewise)
     loaded = runtime.load(
         encoders.pipeline_for(folder, "token-classification"), "cpu", threads=1, micro_batch_tokens=300
     )
 
-    rows = assert_equal(folder, loaded, CUT[:3], answers)
-    refused = answers(loaded, ["love"], [{"aggregation_strategy": "max"}, {"stride": 3}])
+    rows = assert_equal(folder, loaded, CUT[:3], run_batches)
+    refused = run_batches(loaded, ["love"], [{"aggregation_strategy": "max"}, {"stride": 3}])
 
     assert rows[0][INPUTS.index("a" * 150)].truncated
     assert [[row.error_code for row in each] for each in refused] == [["needs_fast_tokenizer"]] * 2
 
 
-def assert_equal(folder: Path, loaded: Any, parameters: list[dict[str, Any]], answers: RunBatches) -> list[list[Any]]:
+def assert_equal(
+    folder: Path, loaded: Any, parameters: list[dict[str, Any]], run_batches: RunBatches
+) -> list[list[Any]]:
     reference = transformers_pipeline("ner", model=str(folder), device="cpu", dtype="float32")
-    ours = answers(loaded, INPUTS, parameters)
+    ours = run_batches(loaded, INPUTS, parameters)
     for given, rows in zip(parameters, ours, strict=True):
         assert {row.error_code for row in rows} == {None}
         for text, row in zip(INPUTS, rows, strict=True):

@@ -34,15 +34,15 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
 
 @pytest.mark.parametrize("deterministic", [False, True], ids=["packed", "deterministic"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answers: RunBatches) -> None:
-    known, folder = load_golden(NAME, case), case.make_model(tmp_path / "model")
-    assert hash_folder(folder) == known.made, "it is not the model that was asked; see tests/golden/README.md"
-    assert case.input_hash == known.asked, "it was asked something else; see tests/golden/README.md"
+def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, run_batches: RunBatches) -> None:
+    golden, folder = load_golden(NAME, case), case.make_model(tmp_path / "model")
+    assert hash_folder(folder) == golden.model_hash, "the model has changed; see tests/golden/README.md"
+    assert case.input_hash == golden.input_hash, "the inputs have changed; see tests/golden/README.md"
     entry = tiny_models.pipeline_for(folder, task=case.task, deterministic=deterministic)
 
-    ours = answers(runtime.load(entry, "cpu", threads=1, micro_batch_tokens=400), case.inputs, case.parameters)
+    ours = run_batches(runtime.load(entry, "cpu", threads=1, micro_batch_tokens=400), case.inputs, case.parameters)
 
-    for parameters, rows, expected in zip(case.parameters, ours, known.answers, strict=True):
+    for parameters, rows, expected in zip(case.parameters, ours, golden.outputs, strict=True):
         for given, row, wanted in zip(case.inputs, rows, expected, strict=True):
             assert row.error_code is None
             assert not row.truncated
@@ -50,16 +50,16 @@ def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answer
                 assert_same(row.output, wanted, f"{parameters} {given}")
 
 
-def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, answers: RunBatches) -> None:
+def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, run_batches: RunBatches) -> None:
     case = CASES[0]
-    known = load_golden(NAME, case).answers[case.parameters.index({})]
+    golden_outputs = load_golden(NAME, case).outputs[case.parameters.index({})]
     loaded = runtime.load(
         tiny_models.pipeline_for(case.make_model(tmp_path / "model"), task=case.task), "cpu", threads=1
     )
     bad = {"question": "Who " * 500, "context": "the city"}
 
-    [rows] = answers(loaded, [bad, *case.inputs, bad], [{}])
+    [rows] = run_batches(loaded, [bad, *case.inputs, bad], [{}])
 
     assert [rows[0].error_code, rows[-1].error_code] == ["question_too_long"] * 2
-    for given, row, wanted in zip(case.inputs, rows[1:-1], known, strict=True):
+    for given, row, wanted in zip(case.inputs, rows[1:-1], golden_outputs, strict=True):
         assert_same(row.output, wanted, str(given))

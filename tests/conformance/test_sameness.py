@@ -138,7 +138,7 @@ def jobs(task: str, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[J
     return [Job(lease, place, spec.normalise(each, checked)) for place, each in enumerate(inputs)]
 
 
-def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
+def run_batches(adapter: Any, asked: Sequence[Job]) -> list[Any]:
     """The jobs' answers, from passes of as many rows as may share them."""
     encoded = adapter.encode(asked)
     found: dict[int, Any] = {place: rows for place, rows in enumerate(encoded) if isinstance(rows, JobError)}
@@ -157,7 +157,7 @@ def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
 def alone_by_adapter(folder: Path, task: str, asked: Sequence[Job]) -> list[Any]:
     """Each job's answer from an adapter whose model was loaded for it; for tasks that have no pipeline any more."""
     entry = made.pipeline_for(folder, task)
-    return [answers(runtime.load(entry, "cpu", threads=1).adapter, [job])[0] for job in asked]
+    return [run_batches(runtime.load(entry, "cpu", threads=1).adapter, [job])[0] for job in asked]
 
 
 def is_same(one: Any, other: Any) -> bool:
@@ -171,7 +171,7 @@ def is_same(one: Any, other: Any) -> bool:
 def assert_same(adapter: Any, asked: Sequence[Job], expected: Sequence[Any]) -> None:
     """Together, and a second time the other way round."""
     for order in (asked, asked[::-1]):
-        for job, answer in zip(order, answers(adapter, order), strict=True):
+        for job, answer in zip(order, run_batches(adapter, order), strict=True):
             assert is_same(answer, expected[job.position]), f"{job.input}: {answer}, but alone {expected[job.position]}"
 
 

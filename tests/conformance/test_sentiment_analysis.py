@@ -113,13 +113,13 @@ MODELS = [
 ]
 
 
-def assert_equal_to_pipeline(entry: Pipeline, answers: RunBatches) -> list[Any]:
+def assert_equal_to_pipeline(entry: Pipeline, run_batches: RunBatches) -> list[Any]:
     """Hold every answer against `pipeline(...)`; returns the rows for the first set of parameters."""
     loaded = runtime.load(entry, "cpu", threads=1, micro_batch_tokens=200)
     longest = loaded.adapter._limits.max_length  # type: ignore[attr-defined]
     reference = transformers_pipeline("sentiment-analysis", model=str(entry.folder), device="cpu", dtype="float32")
 
-    ours = answers(loaded, INPUTS, PARAMETERS)
+    ours = run_batches(loaded, INPUTS, PARAMETERS)
 
     for parameters, rows in zip(PARAMETERS, ours, strict=True):
         expected = reference(INPUTS, truncation=True, max_length=longest, **parameters)
@@ -139,10 +139,10 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
-def test_equals_pipeline(model: Model, tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline(model: Model, tmp_path: Path, run_batches: RunBatches) -> None:
     folder = getattr(tiny_models, model.architecture)(tmp_path / "model", num_labels=model.labels, **model.config)
 
-    rows = assert_equal_to_pipeline(tiny_models.pipeline_for(folder), answers)
+    rows = assert_equal_to_pipeline(tiny_models.pipeline_for(folder), run_batches)
 
     cut = {
         given if isinstance(given, str) else given["text"]
@@ -153,12 +153,12 @@ def test_equals_pipeline(model: Model, tmp_path: Path, answers: RunBatches) -> N
     assert {"love hate " * 40, "love it " * 30} <= cut
 
 
-def test_equals_pipeline_on_the_bundled_sample(answers: RunBatches) -> None:
+def test_equals_pipeline_on_the_bundled_sample(run_batches: RunBatches) -> None:
     if not (SAMPLES_FOLDER / "sentiment-analysis" / "model.safetensors").is_file():
         pytest.skip("the sample is not here; make samples trains it")
     [entry] = [each for each in BUILTIN_PIPELINES if each.name == "sample-sentiment-analysis"]
 
-    rows = assert_equal_to_pipeline(entry, answers)
+    rows = assert_equal_to_pipeline(entry, run_batches)
 
     labels = {given: row.output["label"] for given, row in zip(INPUTS, rows, strict=True) if isinstance(given, str)}
     assert labels["I love this product! It's amazing."] == "POSITIVE"

@@ -76,11 +76,11 @@ CONFIGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 def assert_equal_to_pipeline(
-    entry: Pipeline, answers: RunBatches, inputs: list[Any], parameters: list[Mapping[str, Any]]
+    entry: Pipeline, run_batches: RunBatches, inputs: list[Any], parameters: list[Mapping[str, Any]]
 ) -> list[list[Any]]:
     loaded = runtime.load(entry, "cpu", threads=1)
     reference = transformers_pipeline("text-generation", model=str(entry.folder), device="cpu", dtype="float32")
-    every = answers(loaded, inputs, parameters)
+    every = run_batches(loaded, inputs, parameters)
     for asked, rows in zip(parameters, every, strict=True):
         for given, row in zip(inputs, rows, strict=True):
             assert row.error_code is None, f"{asked} {given!r}: {row.error_message}"
@@ -89,58 +89,58 @@ def assert_equal_to_pipeline(
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "mistral", "gpt_neox", "opt", "bloom"])
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline(architecture: str, tmp_path: Path, run_batches: RunBatches) -> None:
     folder = getattr(tiny_decoders, architecture)(tmp_path / "model")
 
     # Architectures differ in how they take padding, not in what is done with their scores.
     asked = PARAMETERS if architecture == "gpt2" else PARAMETERS[:7:2]
-    every = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, INPUTS, asked)
+    every = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), run_batches, INPUTS, asked)
 
     greedy = [str(row.output) for row in every[0]]
     assert len(set(greedy)) > len(TEXTS), "the model tells the prompts apart"
 
 
-def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = tiny_decoders.gpt2(tmp_path / "model")
 
     entry = tiny_decoders.pipeline_for(folder, deterministic=True)
-    assert_equal_to_pipeline(entry, answers, INPUTS, PARAMETERS[:12])
+    assert_equal_to_pipeline(entry, run_batches, INPUTS, PARAMETERS[:12])
 
 
 @pytest.mark.parametrize(("generation", "asked"), CONFIGS, ids=str)
 def test_equals_pipeline_with_the_model_s_own_generation_config(
-    tmp_path: Path, answers: RunBatches, generation: dict[str, Any], asked: dict[str, Any]
+    tmp_path: Path, run_batches: RunBatches, generation: dict[str, Any], asked: dict[str, Any]
 ) -> None:
     folder = tiny_decoders.llama(tmp_path / "model", generation=generation)
 
-    assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, INPUTS, [asked])
+    assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), run_batches, INPUTS, [asked])
 
 
-def test_equals_pipeline_where_a_prefix_goes_before_every_prompt(tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline_where_a_prefix_goes_before_every_prompt(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = tiny_decoders.xlnet(tmp_path / "model")
 
     entry = tiny_decoders.pipeline_for(folder)
-    assert_equal_to_pipeline(entry, answers, TEXTS[:4], [{**GREEDY, "max_new_tokens": 3}])
+    assert_equal_to_pipeline(entry, run_batches, TEXTS[:4], [{**GREEDY, "max_new_tokens": 3}])
 
 
-def test_equals_pipeline_where_a_prompt_is_cut_to_leave_room(tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline_where_a_prompt_is_cut_to_leave_room(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = tiny_decoders.gpt2(tmp_path / "model")
     inputs = ["short", "y" * 100 + " end of it", "z" * 300, [{"role": "user", "content": "w" * 200}]]
 
     asked = {**GREEDY, "handle_long_generation": "hole"}
-    [rows] = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, inputs, [asked])
+    [rows] = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), run_batches, inputs, [asked])
 
     assert [row.truncated for row in rows] == [False, False, True, True]
 
 
-def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches) -> None:
+def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = tiny_decoders.gpt2(tmp_path / "model")
     loaded = runtime.load(tiny_decoders.pipeline_for(folder), "cpu", threads=1)
     reference = transformers_pipeline("text-generation", model=str(folder), device="cpu", dtype="float32")
     tool = [{"role": "user", "content": "hi"}, {"role": "tool", "content": "3"}]
     inputs = ["fine", "x" * 117, "also fine", tool, "x" * 116, CHATS[0], "x" * 5_000]
 
-    [rows] = answers(loaded, inputs, [GREEDY])
+    [rows] = run_batches(loaded, inputs, [GREEDY])
 
     codes = [row.error_code for row in rows]
     assert codes == [None, "input_too_long", None, "invalid_messages", None, None, "input_too_long"]
@@ -151,15 +151,15 @@ def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, answers: RunBatches, dtype: str) -> None:
+def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, run_batches: RunBatches, dtype: str) -> None:
     folder = tiny_decoders.llama(tmp_path / "model")
     loaded = runtime.load(tiny_decoders.pipeline_for(folder, dtype=dtype), "cpu", threads=1)
     asked = {"max_new_tokens": 20, "temperature": 3.0, "top_k": 0, "num_return_sequences": 2}
     seven, eight, chance = {**asked, "seed": 7}, {**asked, "seed": 8}, asked
 
-    [crowd, other, drawn] = answers(loaded, INPUTS, [seven, eight, chance])
-    [backwards] = answers(loaded, INPUTS[::-1], [seven])
-    few = [answers(loaded, INPUTS[place : place + 1], [seven])[0][0] for place in (0, 5, 9)]
+    [crowd, other, drawn] = run_batches(loaded, INPUTS, [seven, eight, chance])
+    [backwards] = run_batches(loaded, INPUTS[::-1], [seven])
+    few = [run_batches(loaded, INPUTS[place : place + 1], [seven])[0][0] for place in (0, 5, 9)]
 
     outputs = [row.output for row in crowd]
     assert [row.output for row in backwards[::-1]] == outputs

@@ -53,13 +53,13 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("architecture", "labels"), MODELS)
-def test_equals_pipeline(architecture: str, labels: tuple[str, ...], tmp_path: Path, answers: RunBatches) -> None:
+def test_equals_pipeline(architecture: str, labels: tuple[str, ...], tmp_path: Path, run_batches: RunBatches) -> None:
     folder = encoders.nli_model(tmp_path / "model", architecture, labels)
     entry = encoders.pipeline_for(folder, "zero-shot-classification")
     loaded = runtime.load(entry, "cpu", threads=1, micro_batch_tokens=400)
     reference = transformers_pipeline("zero-shot-classification", model=str(folder), device="cpu", dtype="float32")
 
-    ours = answers(loaded, INPUTS, PARAMETERS)
+    ours = run_batches(loaded, INPUTS, PARAMETERS)
 
     for parameters, rows in zip(PARAMETERS, ours, strict=True):
         assert {row.error_code for row in rows} == {None}
@@ -86,11 +86,11 @@ def assert_same(output: Any, wanted: dict[str, Any], where: str) -> None:
     assert output["scores"] == pytest.approx(wanted["scores"], abs=CLOSE), where
 
 
-def test_a_text_that_can_t_be_answered_costs_no_other(tmp_path: Path, answers: RunBatches) -> None:
+def test_a_text_that_can_t_be_answered_costs_no_other(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = encoders.nli_model(tmp_path / "model", "bert")
     loaded = runtime.load(encoders.pipeline_for(folder, "zero-shot-classification"), "cpu", threads=1)
     inputs = ["love", {"text": "great", "candidate_labels": ["a", "it " * 70]}, "hate"]
 
-    [rows] = answers(loaded, inputs, [{"candidate_labels": LABELS}])
+    [rows] = run_batches(loaded, inputs, [{"candidate_labels": LABELS}])
 
     assert [row.error_code for row in rows] == [None, "hypothesis_too_long", None]

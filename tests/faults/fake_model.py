@@ -25,7 +25,7 @@ def fake_model_deployment(
     (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}")  # clients read it, too
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
         path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
-        deployment.environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        deployment.environment["PYTHONPATH"] = path
         yield deployment
 
 

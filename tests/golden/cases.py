@@ -1,4 +1,4 @@
-"""Golden cases: what was asked of a pipeline of transformers 4, and what it answered."""
+"""Golden cases: inputs and parameters for pipelines of transformers 4, and their recorded outputs."""
 
 import hashlib
 import importlib
@@ -10,13 +10,13 @@ from typing import Any
 
 GOLDEN_FOLDER = Path(__file__).parent
 
-# The key under which an answer says what the pipeline raised instead.
+# Key of an output that holds what the pipeline raised instead.
 ERROR_KEY = "failed"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, by the function that makes it in a folder, and what it is asked: each input with each set of parameters.
+    """A model, by the function that creates it in a folder, with inputs and sets of parameters.
 
     An input is what `pipeline(task)` takes as its one positional argument.
     """
@@ -31,26 +31,26 @@ class Case:
 
     @property
     def input_hash(self) -> str:
-        """A hash of all that is asked, so that a change of it without new answers is noticed."""
-        whole = json.dumps([self.task, list(self.inputs), [dict(each) for each in self.parameters]])
-        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+        """Hash of inputs and parameters, to notice a change without new outputs."""
+        content = json.dumps([self.task, list(self.inputs), [dict(parameters) for parameters in self.parameters]])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The answers to a case: for each set of parameters, for each input. `made` is the digest of the model's folder."""
+    """The recorded outputs of a case, for each set of parameters and each input; `model_hash` covers the folder."""
 
-    made: str
-    asked: str
-    answers: list[list[Any]]
+    model_hash: str
+    input_hash: str
+    outputs: list[list[Any]]
 
 
 def load_cases(name: str) -> Sequence[Case]:
-    """The cases of the module `tests/golden/<name>.py`."""
-    found: Sequence[Case] = importlib.import_module(f"tests.golden.{name}").CASES
-    return found
+    """Return the cases of the module `tests/golden/<name>.py`."""
+    cases: Sequence[Case] = importlib.import_module(f"tests.golden.{name}").CASES
+    return cases
 
 
 def load_golden(name: str, case: Case) -> Golden:
-    """What `tests/golden/<name>.json` holds for a case."""
+    """Return the recorded outputs of a case from `tests/golden/<name>.json`."""
     return Golden(**json.loads((GOLDEN_FOLDER / f"{name}.json").read_text(encoding="utf-8"))["cases"][str(case)])

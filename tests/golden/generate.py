@@ -1,4 +1,4 @@
-"""Writes golden answers, under a transformers that still has the pipeline: see README.md beside this file."""
+"""Writes golden outputs, with a transformers that still has the pipelines: see README.md beside this file."""
 
 import json
 import sys
@@ -16,17 +16,20 @@ from tests.golden.model_files import hash_folder
 TRANSFORMERS_VERSION = "4.57.6"
 
 
-def answer_case(case: Case) -> Golden:
-    """Ask one input at a time, as the bulk of inputs must come out too."""
+def record_case(case: Case) -> Golden:
+    """Run one input at a time; outputs of micro-batches must equal these."""
     with tempfile.TemporaryDirectory() as folder:
-        made = case.make_model(Path(folder))
-        pipeline = transformers.pipeline(case.task, model=str(made), device="cpu", dtype=torch.float32)
-        answers = [[run_pipeline(pipeline, each, given) for each in case.inputs] for given in case.parameters]
-        return Golden(hash_folder(made), case.input_hash, answers)
+        model_folder = case.make_model(Path(folder))
+        pipeline = transformers.pipeline(case.task, model=str(model_folder), device="cpu", dtype=torch.float32)
+        outputs = [
+            [run_pipeline(pipeline, pipeline_input, parameters) for pipeline_input in case.inputs]
+            for parameters in case.parameters
+        ]
+        return Golden(hash_folder(model_folder), case.input_hash, outputs)
 
 
 def run_pipeline(pipeline: Any, pipeline_input: Any, parameters: Mapping[str, Any]) -> Any:
-    """The pipeline's answer; what it raised is kept too, since ours must not answer less."""
+    """Return the pipeline's output, or what it raised: ours must not fail on more inputs."""
     try:
         return pipeline(pipeline_input, **parameters)
     except (KeyboardInterrupt, SystemExit):
@@ -37,20 +40,20 @@ def run_pipeline(pipeline: Any, pipeline_input: Any, parameters: Mapping[str, An
 
 def main(names: list[str]) -> None:
     if transformers.__version__ != TRANSFORMERS_VERSION:
-        sys.exit(f"golden answers come from transformers {TRANSFORMERS_VERSION}, not {transformers.__version__}")
+        sys.exit(f"golden outputs come from transformers {TRANSFORMERS_VERSION}, not {transformers.__version__}")
     torch.set_num_threads(1)
     for name in names:
-        found = {str(case): answer_case(case) for case in load_cases(name)}
-        (GOLDEN_FOLDER / f"{name}.json").write_text(format_json(found), encoding="utf-8")
-        sys.stdout.write(f"{name}.json: {len(found)} cases\n")
+        golden_by_case = {str(case): record_case(case) for case in load_cases(name)}
+        (GOLDEN_FOLDER / f"{name}.json").write_text(format_json(golden_by_case), encoding="utf-8")
+        sys.stdout.write(f"{name}.json: {len(golden_by_case)} cases\n")
 
 
 def format_json(golden_by_case: Mapping[str, Golden]) -> str:
-    """JSON with one answer a line, so that a difference can be read."""
+    """Return JSON with one output per line, for readable diffs."""
     lines = []
     for name, case in golden_by_case.items():
-        sets = [",\n".join(json.dumps(each, allow_nan=False) for each in answers) for answers in case.answers]
-        head = f'"{name}": {{"made": "{case.made}", "asked": "{case.asked}", "answers": ['
+        sets = [",\n".join(json.dumps(output, allow_nan=False) for output in outputs) for outputs in case.outputs]
+        head = f'"{name}": {{"model_hash": "{case.model_hash}", "input_hash": "{case.input_hash}", "outputs": ['
         lines.append(head + "\n[\n" + "\n], [\n".join(sets) + "\n]\n]}")
     return f'{{"transformers": "{TRANSFORMERS_VERSION}", "cases": {{\n' + ",\n".join(lines) + "\n}}\n"
 

@@ -1,6 +1,6 @@
-"""Soak: for some minutes, servers and processes are killed, frozen and cut off while batches run; then all is counted.
+"""The soak test kills, freezes and disconnects servers and processes while batches run, and then checks all rows.
 
-`python -m tests.soak --minutes 5 --seed 7`; exits with 1 if anything was lost, done twice or answered wrongly.
+`python -m tests.soak --minutes 5 --seed 7`; exits with 1 if anything was lost, written twice or computed wrongly.
 """
 
 import argparse
@@ -35,25 +35,25 @@ print(json.dumps({text: model(text)[0] for text in json.load(sys.stdin)}))
 
 
 def main() -> int:
-    """Disturb, wait, count; returns the exit status."""
+    """Inject faults, wait for all batches, check them; returns the exit status."""
     options = _parse_options()
     print(f"soak on {options.database}, {options.minutes:g} minutes, seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is ended on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is stopped at the exit
     rng = random.Random(options.seed)
     expected = _reference_outputs()
     with tempfile.TemporaryDirectory(prefix="batchmill-soak-") as folder:
-        with run_cluster(Path(folder), options.database, options.lease, random.Random(rng.random())) as ours:
-            ours.accepted_file.touch()
-            ours.start()
-            faults = FaultInjector(ours, rng)
-            _inject_faults(ours, faults, options.minutes * 60)
-            waited = _wait_until_drained(ours)
-            found = checks.run_checks(ours, expected)
-            times = checks.measure_recovery(ours, faults.kills)
+        with run_cluster(Path(folder), options.database, options.lease, random.Random(rng.random())) as cluster:
+            cluster.accepted_file.touch()
+            cluster.start()
+            faults = FaultInjector(cluster, rng)
+            _inject_faults(cluster, faults, options.minutes * 60)
+            drain_seconds = _wait_until_drained(cluster)
+            report = checks.run_checks(cluster, expected)
+            times = checks.measure_recovery(cluster, faults.kills)
             if options.log:
-                Path(options.log).write_text(ours.log)
-        _print_report(faults, found, times, waited)
-    return 1 if found.violations else 0
+                Path(options.log).write_text(cluster.log)
+        _print_report(faults, report, times, drain_seconds)
+    return 1 if report.violations else 0
 
 
 def _parse_options() -> argparse.Namespace:
@@ -62,24 +62,24 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000))
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--lease", type=float, default=3.0, help="seconds")
-    parser.add_argument("--log", help="where to keep what all processes said")
+    parser.add_argument("--log", help="file for the logs of all processes")
     return parser.parse_args()
 
 
 def _reference_outputs() -> dict[str, Any]:
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", REFERENCE_SCRIPT],
         input=json.dumps(real_texts()),
         capture_output=True,
         text=True,
         check=True,
     )
-    answers: dict[str, Any] = json.loads(ran.stdout)
-    return answers
+    outputs: dict[str, Any] = json.loads(result.stdout)
+    return outputs
 
 
 def _inject_faults(cluster: Cluster, faults: FaultInjector, seconds: float) -> None:
-    end, due = time.monotonic() + seconds, time.monotonic() + 5.0  # first let it run
+    end, due = time.monotonic() + seconds, time.monotonic() + 5.0  # a pause without faults
     while time.monotonic() < end:
         cluster.restart_exited()
         if time.monotonic() >= due:
@@ -89,13 +89,13 @@ def _inject_faults(cluster: Cluster, faults: FaultInjector, seconds: float) -> N
 
 
 def _wait_until_drained(cluster: Cluster) -> float:
-    """Let everything come to its end; returns how many seconds that took."""
+    """Wait until all batches have ended; returns how many seconds that took."""
     cluster.stop_faults()
     started = time.monotonic()
-    while open_ones := cluster.query(SELECT_UNFINISHED_BATCHES):
+    while unfinished := cluster.query(SELECT_UNFINISHED_BATCHES):
         cluster.restart_exited()
         if time.monotonic() - started > MAX_DRAIN_SECONDS:
-            cluster.unexpected_exits += [f"{row.id} is still {row.status}" for row in open_ones]
+            cluster.unexpected_exits += [f"{row.id} is still {row.status}" for row in unfinished]
             break
         time.sleep(0.25)
     return time.monotonic() - started
@@ -106,15 +106,15 @@ def _print_report(
 ) -> None:
     rows = [(name, f"{count:,}") for name, count in sorted(faults.counts.items())]
     rows += [
-        ("faults in all", f"{sum(faults.counts.values()):,}"),
+        ("faults in total", f"{sum(faults.counts.values()):,}"),
         ("batches", f"{report.batches:,}"),
         ("jobs", f"{report.jobs:,}"),
         ("lost", f"{report.lost:,}"),
-        ("twice", f"{report.duplicated:,}"),
+        ("written twice", f"{report.duplicated:,}"),
         ("wrong", f"{report.wrong:,}"),
-        ("seconds until all had ended", f"{drain_seconds:.1f}"),
-        ("after kill -9: given back, s", _format_percentiles(recovery_times.release_seconds)),
-        ("after kill -9: claimed by another, s", _format_percentiles(recovery_times.reclaim_seconds)),
+        ("seconds until all batches ended", f"{drain_seconds:.1f}"),
+        ("after kill -9: requeued, s", _format_percentiles(recovery_times.release_seconds)),
+        ("after kill -9: claimed again, s", _format_percentiles(recovery_times.reclaim_seconds)),
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

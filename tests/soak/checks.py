@@ -1,4 +1,4 @@
-"""The verdict: what was lost, answered twice or answered wrongly, from the rows alone."""
+"""Consistency checks: which jobs were lost, written twice or computed wrongly, from the rows alone."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from tests.soak import fake_device
 from tests.soak.cluster import FAKE_PIPELINE, Cluster
 from tests.soak.faults import WorkerKill
 
-SCORE_TOLERANCE = 1e-4  # between a score that was computed in company and one alone; as the conformance tests have it
+SCORE_TOLERANCE = 1e-4  # between a score from a full micro-batch and one of a text alone, as in the conformance tests
 MAX_EXAMPLES = 10
 
 SELECT_LOST_JOBS = """
@@ -28,7 +28,7 @@ SELECT batch_id, seq, count(*) AS times FROM (
 ) AS written GROUP BY batch_id, seq HAVING count(*) > 1
 """
 
-# Results and what replays took back; a batch that failed as a whole has computed nothing.
+# Results and those that retries superseded; a batch that failed as a whole has computed nothing.
 SELECT_RESULTS = """
 SELECT b.pipeline, r.batch_id, r.position, r.status, r.output, r.error_code, j.input FROM (
     SELECT batch_id, position, status, output, error_code FROM results
@@ -36,7 +36,7 @@ SELECT b.pipeline, r.batch_id, r.position, r.status, r.output, r.error_code, j.i
 ) AS r JOIN batches b ON b.id = r.batch_id JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 """
 
-# The claim had been ended by somebody else before the result was written under it.
+# Results that were written under a claim after another process had ended it.
 SELECT_STALE_WRITES = """
 SELECT r.batch_id, r.position, a.outcome FROM (
     SELECT batch_id, position, slice_id, fencing_token, finished_at FROM results
@@ -45,7 +45,7 @@ SELECT r.batch_id, r.position, a.outcome FROM (
 WHERE a.outcome NOT IN ('done', 'retried') AND r.finished_at > a.ended_at
 """
 
-# One claim has one end; only what is put off has one for each job that asks for it.
+# A claim has one outcome, except that deferred jobs have one each.
 SELECT_MULTIPLE_OUTCOMES = """
 SELECT slice_id, fencing_token, count(DISTINCT outcome) AS outcomes, count(*) AS times FROM attempts
 GROUP BY slice_id, fencing_token
@@ -63,7 +63,7 @@ SELECT id, fencing_token, leased_at, NULL, 'held' FROM slices WHERE id IN ({ids}
 """
 
 FORBIDDEN_ERROR_CODES = ("worker_crashed", "forward_timeout")
-EXPECTED_ERRORS = {  # codes that a job of the soak may fail with, and which of its texts may
+EXPECTED_ERRORS = {  # codes with which jobs may fail, and the texts that may
     "model_error": fake_device.is_invalid,
     "unavailable": fake_device.is_transient,
 }
@@ -71,7 +71,7 @@ EXPECTED_ERRORS = {  # codes that a job of the soak may fail with, and which of 
 
 @dataclass
 class ConsistencyReport:
-    """Counts, and a sentence for each of the first few things that are wrong."""
+    """Counts, and a sentence for each kind of violation."""
 
     batches: int = 0
     jobs: int = 0
@@ -81,37 +81,39 @@ class ConsistencyReport:
     violations: list[str] = field(default_factory=list)
 
     def add_violations(self, kind: str, examples: Sequence[Any]) -> int:
-        """Count what is wrong in one way."""
+        """Record violations of one kind; returns their number."""
         if examples:
             self.violations.append(f"{kind}, {len(examples):,}: {'; '.join(map(str, examples[:MAX_EXAMPLES]))}")
         return len(examples)
 
 
 def run_checks(cluster: Cluster, expected: Mapping[str, Mapping[str, Any]]) -> ConsistencyReport:
-    """Everything that is wrong; `expected` is what the real model says of each of its texts."""
-    verdict = ConsistencyReport()
+    """Return all violations; `expected` has the real model's output for each of its texts."""
+    report = ConsistencyReport()
     [counts] = cluster.query("SELECT count(*) AS batches, coalesce(sum(total), 0) AS jobs FROM batches")
-    verdict.batches, verdict.jobs = counts.batches, counts.jobs
-    verdict.lost = verdict.add_violations("lost: open though ended", cluster.query(SELECT_LOST_JOBS))
-    verdict.lost += verdict.add_violations("lost: accepted, and not there", list(_find_missing_batches(cluster)))
-    verdict.duplicated = verdict.add_violations("twice: a seq", cluster.query(SELECT_DUPLICATE_SEQS))
-    verdict.duplicated += verdict.add_violations(
-        "twice: written under a claim that had ended", cluster.query(SELECT_STALE_WRITES)
+    report.batches, report.jobs = counts.batches, counts.jobs
+    report.lost = report.add_violations("lost: unanswered in an ended batch", cluster.query(SELECT_LOST_JOBS))
+    report.lost += report.add_violations(
+        "lost: accepted, but not in the database", list(_find_missing_batches(cluster))
     )
-    verdict.add_violations("a claim with several ends", cluster.query(SELECT_MULTIPLE_OUTCOMES))
-    verdict.add_violations("an attempt's number", cluster.query(SELECT_BAD_ATTEMPT_NUMBERS))
-    verdict.wrong = verdict.add_violations("wrong", list(_find_wrong_results(cluster, expected)))
+    report.duplicated = report.add_violations("twice: the same seq", cluster.query(SELECT_DUPLICATE_SEQS))
+    report.duplicated += report.add_violations(
+        "twice: written under an ended claim", cluster.query(SELECT_STALE_WRITES)
+    )
+    report.add_violations("claims with several outcomes", cluster.query(SELECT_MULTIPLE_OUTCOMES))
+    report.add_violations("attempt numbers", cluster.query(SELECT_BAD_ATTEMPT_NUMBERS))
+    report.wrong = report.add_violations("wrong", list(_find_wrong_results(cluster, expected)))
     problems = [
-        (found.batch_id, problem.code, problem.message, problem.places)
-        for found in audit.audit_all(cluster.database, cluster.settings.lease_seconds)
-        for problem in found.problems
+        (audited.batch_id, problem.code, problem.message, problem.places)
+        for audited in audit.audit_all(cluster.database, cluster.settings.lease_seconds)
+        for problem in audited.problems
     ]
-    verdict.add_violations("unsound by the audit", problems)
-    verdict.add_violations("not as it should be", cluster.unexpected_exits)
-    verdict.add_violations(
-        "a crash in a log", [line[:1500] for line in cluster.log.splitlines() if _is_unhandled_error(line)]
+    report.add_violations("found by the audit", problems)
+    report.add_violations("unexpected ends", cluster.unexpected_exits)
+    report.add_violations(
+        "crashes in logs", [line[:1500] for line in cluster.log.splitlines() if _is_unhandled_error(line)]
     )
-    return verdict
+    return report
 
 
 def _is_unhandled_error(line: str) -> bool:
@@ -119,20 +121,20 @@ def _is_unhandled_error(line: str) -> bool:
 
 
 def _find_missing_batches(cluster: Cluster) -> Iterator[Any]:
-    there = {row.id: row.total for row in cluster.query("SELECT id, total FROM batches")}
+    totals = {row.id: row.total for row in cluster.query("SELECT id, total FROM batches")}
     for line in cluster.accepted_file.read_text().splitlines():
         accepted = json.loads(line)
-        if there.get(accepted["id"]) != accepted["jobs"]:
-            yield accepted, there.get(accepted["id"])
+        if totals.get(accepted["id"]) != accepted["jobs"]:
+            yield accepted, totals.get(accepted["id"])
 
 
 def _find_wrong_results(cluster: Cluster, expected: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
     with cluster.database.read() as connection:
         rows = connection.execution_options(yield_per=10_000).execute(text(SELECT_RESULTS))
         for row in rows:
-            given, output = _parse_json(row.input), _parse_json(row.output)
-            if not _is_right(row, given.get("text"), output, expected):
-                yield row.batch_id, row.position, row.status, row.error_code, output, given
+            job_input, output = _parse_json(row.input), _parse_json(row.output)
+            if not _is_right(row, job_input.get("text"), output, expected):
+                yield row.batch_id, row.position, row.status, row.error_code, output, job_input
 
 
 def _is_right(row: Any, input_text: str | None, output: Any, expected: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -143,7 +145,7 @@ def _is_right(row: Any, input_text: str | None, output: Any, expected: Mapping[s
         return output["label"] == expected[input_text]["label"] and math.isclose(
             output["score"], expected[input_text]["score"], abs_tol=SCORE_TOLERANCE
         )
-    if row.status != "failed" or input_text is None or row.error_code == "submission_abandoned":
+    if row.status != "failed" or not isinstance(input_text, str) or row.error_code == "submission_abandoned":
         return row.error_code not in FORBIDDEN_ERROR_CODES
     return (
         row.pipeline == FAKE_PIPELINE
@@ -158,23 +160,23 @@ def _parse_json(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryTimes:
-    """Seconds from a kill until the last slice of the dead was given back, and until it was claimed by another."""
+    """Seconds from a kill until the worker's last slice was requeued, and until another worker claimed it."""
 
     release_seconds: list[float]
     reclaim_seconds: list[float]
 
 
 def measure_recovery(cluster: Cluster, kills: Sequence[WorkerKill]) -> RecoveryTimes:
-    """How long it took after each kill; slices that were closed or split meanwhile have no other claim."""
+    """Measure each kill; slices that were done or split meanwhile have no other claim."""
     ids = {slice_id for kill in kills for slice_id, _ in kill.held_slices}
     if not ids:
         return RecoveryTimes([], [])
-    found: dict[int, list[Any]] = {}
+    claims: dict[int, list[Any]] = {}
     for row in cluster.query(SELECT_CLAIMS.format(ids=", ".join(map(str, sorted(ids))))):
-        found.setdefault(row.slice_id, []).append(row)
-    back, claimed = [], []
+        claims.setdefault(row.slice_id, []).append(row)
+    release_seconds, reclaim_seconds = [], []
     for kill in kills:
-        of_kill = [(fence, found.get(slice_id, [])) for slice_id, fence in kill.held_slices]
+        of_kill = [(fence, claims.get(slice_id, [])) for slice_id, fence in kill.held_slices]
         ends = [
             _seconds_after_kill(row.ended_at, kill)
             for fence, rows in of_kill
@@ -186,9 +188,9 @@ def measure_recovery(cluster: Cluster, kills: Sequence[WorkerKill]) -> RecoveryT
             for fence, rows in of_kill
             if (later := [_seconds_after_kill(row.claimed_at, kill) for row in rows if row.fencing_token > fence])
         ]
-        back += [max(ends)] if ends else []
-        claimed += [max(nexts)] if nexts else []
-    return RecoveryTimes(back, claimed)
+        release_seconds += [max(ends)] if ends else []
+        reclaim_seconds += [max(nexts)] if nexts else []
+    return RecoveryTimes(release_seconds, reclaim_seconds)
 
 
 def _seconds_after_kill(timestamp: Any, kill: WorkerKill) -> float:

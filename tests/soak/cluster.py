@@ -1,4 +1,4 @@
-"""The plant: servers, supervisors and producers of the soak's own, kept running, and all ended when it is over."""
+"""The soak's servers, supervisors and producers: restarted when they end, and all stopped at the end."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ PRODUCER_COUNT = 2
 
 @dataclass
 class RestartingProcess:
-    """A process to start again whenever it has ended; `unexpected_exits` is told of an end that nobody wanted."""
+    """A process that is restarted whenever it ends; ends without a fault are recorded in `unexpected_exits`."""
 
     name: str
     command: Callable[[], list[str]]
@@ -94,16 +94,16 @@ class Cluster:
 
     def restart_exited(self) -> None:
         """Start again what has ended, do what is due, and remember every process there is."""
-        for keeper in (*self.supervisors, *self.producers):
-            status = None if keeper.process is None else keeper.process.poll()
+        for restarting in (*self.supervisors, *self.producers):
+            status = None if restarting.process is None else restarting.process.poll()
             if (
-                status not in (None, Unreachable.exit_code) and not keeper.exit_expected
+                status not in (None, Unreachable.exit_code) and not restarting.exit_expected
             ):  # that says: start me again later
-                self.unexpected_exits.append(f"{keeper.name} ended by itself with {status}")
-            if keeper.process is None or keeper.process.poll() is not None:
-                keeper.process, keeper.exit_expected = self._spawn(keeper), False
-        for keeper in self.supervisors:
-            self.known_processes.update(self.worker_processes(keeper))
+                self.unexpected_exits.append(f"{restarting.name} ended by itself with {status}")
+            if restarting.process is None or restarting.process.poll() is not None:
+                restarting.process, restarting.exit_expected = self._spawn(restarting), False
+        for supervisor in self.supervisors:
+            self.known_processes.update(self.worker_processes(supervisor))
         now = time.monotonic()
         due = [call for moment, call in self.scheduled_calls if moment <= now]
         self.scheduled_calls = [(moment, call) for moment, call in self.scheduled_calls if moment > now]
@@ -131,20 +131,20 @@ class Cluster:
         for process in self.known_processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
-        for keeper in self.producers:
-            self.kill(keeper)
-            assert keeper.process
-            keeper.process.wait()
+        for producer in self.producers:
+            self.kill(producer)
+            assert producer.process
+            producer.process.wait()
         self.producers = []
 
-    def kill(self, process: RestartingProcess) -> None:
+    def kill(self, restarting: RestartingProcess) -> None:
         """SIGKILL, on purpose."""
-        process.exit_expected = True
-        if process.process is not None and process.process.poll() is None:
-            process.process.kill()
+        restarting.exit_expected = True
+        if restarting.process is not None and restarting.process.poll() is None:
+            restarting.process.kill()
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
-        """Rows, as soon as the database answers."""
+        """Return the rows, waiting until the database is reachable."""
         for _ in range(100):
             with contextlib.suppress(Unreachable), self.database.read() as connection:
                 return list(connection.execute(text(sql), parameters))
@@ -153,12 +153,12 @@ class Cluster:
 
     def close(self) -> None:
         """End every process that was ever started here, however it fares."""
-        for keeper in self.supervisors:
-            self.known_processes.update(self.worker_processes(keeper))
+        for supervisor in self.supervisors:
+            self.known_processes.update(self.worker_processes(supervisor))
         for process in self.known_processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
-        own = [keeper.process for keeper in (*self.supervisors, *self.producers) if keeper.process]
+        own = [restarting.process for restarting in (*self.supervisors, *self.producers) if restarting.process]
         for process in own:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -193,7 +193,7 @@ class Cluster:
 
 @contextmanager
 def run_cluster(folder: Path, database_kind: str, lease_seconds: float, seed_rng: random.Random) -> Iterator[Cluster]:
-    """A plant on a database of this kind, with leases of so many seconds; nothing of it is left behind."""
+    """Yield a cluster on a database of this kind, with leases of so many seconds; afterwards nothing is left."""
     (folder / CONFIG_NAME).write_text(CONFIG)
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
@@ -223,6 +223,6 @@ def run_cluster(folder: Path, database_kind: str, lease_seconds: float, seed_rng
         environment |= {f"BATCHMILL_{name.upper()}": str(value) for name, value in settings.items()}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         os.environ.update({name: value for name, value in environment.items() if name.startswith("BATCHMILL_")})
-        ours = Cluster(folder, Database(url), Settings.load(), valkey, postgres, environment, seed_rng)
-        stack.callback(ours.close)
-        yield ours
+        cluster = Cluster(folder, Database(url), Settings.load(), valkey, postgres, environment, seed_rng)
+        stack.callback(cluster.close)
+        yield cluster

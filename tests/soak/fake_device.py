@@ -1,4 +1,4 @@
-"""A worker process with a device that isn't one: a text's answer is its hash, and now and then something goes wrong.
+"""A worker process with a fake device: a text's output is its hash, and some passes fail.
 
 It runs in place of `worker.process.main`, without torch, so that a killed worker is back within a second.
 """
@@ -61,7 +61,7 @@ class FakeAdapter:
         return [[Row(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
 
     def forward(self, batch: Any) -> list[dict[str, Any]]:
-        """The answers, after a while."""
+        """Return the outputs after a while."""
         time.sleep(FORWARD_SECONDS + ROW_SECONDS * len(batch.rows))
         texts = [row.job.input["text"] for row in batch.rows]
         if len(texts) > 1 and self._rng.random() < DEVICE_FAILURE_PROBABILITY:
@@ -79,7 +79,7 @@ class FakeAdapter:
         return [expected_output(text) for text in texts]
 
     def decode(self, _rows: Sequence[Any], raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The answer as it stands."""
+        """Return the output unchanged."""
         return raw[0]
 
 

@@ -1,4 +1,4 @@
-"""The faults: each disturbs the plant once, and says whether it could."""
+"""The faults; each method injects one into the cluster, and returns whether it could."""
 
 import random
 import signal
@@ -32,7 +32,7 @@ class WorkerKill:
 
 @dataclass
 class FaultInjector:
-    """Draws faults from a seed and does them; `kills` are those whose recovery is timed."""
+    """Injects faults that a seed selects; `kills` are those whose recovery is measured."""
 
     cluster: Cluster
     rng: random.Random
@@ -40,7 +40,7 @@ class FaultInjector:
     kills: list[WorkerKill] = field(default_factory=list)
 
     def run_once(self) -> None:
-        """One fault, of a kind that is possible now."""
+        """Inject a fault of a kind that is possible now."""
         kinds = self._possible_faults()
         name = self.rng.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
         if kinds[name][1]():
@@ -73,10 +73,12 @@ class FaultInjector:
     # ---- processes
 
     def _kill_worker(self) -> bool:
-        found = [worker for keeper in self.cluster.supervisors for worker in self.cluster.worker_processes(keeper)]
-        if not found:
+        workers = [
+            worker for supervisor in self.cluster.supervisors for worker in self.cluster.worker_processes(supervisor)
+        ]
+        if not workers:
             return False
-        worker = self.rng.choice(found)
+        worker = self.rng.choice(workers)
         with suppress(psutil.NoSuchProcess):
             worker_id = worker.cmdline()[-1]
             worker.kill()
@@ -91,10 +93,12 @@ class FaultInjector:
         return True
 
     def _freeze_worker(self) -> bool:
-        found = [worker for keeper in self.cluster.supervisors for worker in self.cluster.worker_processes(keeper)]
-        if not found:
+        workers = [
+            worker for supervisor in self.cluster.supervisors for worker in self.cluster.worker_processes(supervisor)
+        ]
+        if not workers:
             return False
-        worker = self.rng.choice(found)
+        worker = self.rng.choice(workers)
         with suppress(psutil.NoSuchProcess):
             worker.send_signal(signal.SIGSTOP)
         self.cluster.call_later(
@@ -103,14 +107,14 @@ class FaultInjector:
         return True
 
     def _stop_supervisor(self) -> bool:
-        keeper = self.rng.choice(self.cluster.supervisors)
-        process = keeper.process
-        if process is None or process.poll() is not None or keeper.exit_expected:
+        supervisor = self.rng.choice(self.cluster.supervisors)
+        process = supervisor.process
+        if process is None or process.poll() is not None or supervisor.exit_expected:
             return False
-        keeper.exit_expected = True
+        supervisor.exit_expected = True
         process.terminate()
         self.cluster.call_later(
-            3 * self.cluster.settings.grace_seconds, lambda: self._check_stopped(keeper, process.pid)
+            3 * self.cluster.settings.grace_seconds, lambda: self._check_stopped(supervisor, process.pid)
         )
         return True
 
@@ -120,7 +124,7 @@ class FaultInjector:
             and restarting_process.process.pid == pid
             and restarting_process.process.poll() is None
         ):
-            self.cluster.unexpected_exits.append(f"{restarting_process.name} did not end within three graces")
+            self.cluster.unexpected_exits.append(f"{restarting_process.name} did not end within three grace periods")
             restarting_process.process.kill()
 
     def _kill_producer(self) -> bool:
@@ -171,7 +175,9 @@ class FaultInjector:
 
     def _lock_sqlite(self) -> bool:
         with suppress(Unreachable), self.cluster.database.write() as connection:
-            connection.execute(text("UPDATE batches SET name = name WHERE status = :one"), {"one": BatchStatus.FAILED})
+            connection.execute(
+                text("UPDATE batches SET name = name WHERE status = :status"), {"status": BatchStatus.FAILED}
+            )
             time.sleep(self.rng.uniform(0.5, 3.0))
         return True
 

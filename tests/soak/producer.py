@@ -1,4 +1,4 @@
-"""A producer process: submits, cancels and retries for as long as it lives, which may not be long."""
+"""A producer process that submits, cancels and retries batches until it is killed."""
 
 import json
 import random
@@ -23,7 +23,7 @@ from tests.deployment import WORDS, random_texts
 
 FAKE_PIPELINE = "soak"
 MAX_UNANSWERED_JOBS = 20_000
-REAL_TEXT_COUNT = 150  # different ones, each of which the model answers once alone, to compare with
+REAL_TEXT_COUNT = 150  # the model computes each of them once alone, for comparison
 
 COUNT_UNANSWERED_JOBS = """
 SELECT coalesce(sum(total - succeeded - failed - cancelled - expired), 0) FROM batches WHERE status = 'in_progress'
@@ -37,12 +37,12 @@ SELECT id FROM batches WHERE status IN ('completed', 'failed') AND failed > 0 OR
 
 
 def real_texts() -> list[str]:
-    """What the real model is asked."""
+    """Return the inputs of the real model."""
     return random_texts(REAL_TEXT_COUNT, seed=11)
 
 
 class Producer:
-    """Does one thing after another, drawn from its seed."""
+    """Runs actions that its seed selects, one after another."""
 
     def __init__(self, seed: int, accepted_file: Path) -> None:
         self._rng = random.Random(seed)
@@ -51,7 +51,7 @@ class Producer:
         self._client = Client()
 
     def run_once(self) -> None:
-        """Submit, cancel or retry something; whatever says that a server is away, or that it came late, is fine."""
+        """Submit, cancel or retry something; an unreachable server or a refusal is fine."""
         try:
             action = self._rng.choices([self._submit, self._cancel, self._retry], [6, 1, 2])[0]
             action(self._client.database)
@@ -81,7 +81,7 @@ class Producer:
     def _inputs(self, count: int, *, real: bool, invalid: bool, slow: bool) -> Iterator[Any]:
         for place in range(count):
             if slow and place % 100 == 0:
-                time.sleep(0.05)  # a kill finds it half-way
+                time.sleep(0.05)  # so that a kill interrupts it
             if invalid and self._rng.random() < 0.01:
                 yield {"text": 7}
             elif real:
@@ -90,18 +90,18 @@ class Producer:
                 yield " ".join(self._rng.choices(WORDS, k=self._rng.randint(1, 20)))
 
     def _cancel(self, database: Database) -> None:
-        if found := self._query(database, SELECT_RUNNING_BATCHES):
-            cancel.cancel(database, self._rng.choice(found))
+        if batch_ids := self._query(database, SELECT_RUNNING_BATCHES):
+            cancel.cancel(database, self._rng.choice(batch_ids))
 
     def _retry(self, database: Database) -> None:
-        found = self._query(database, SELECT_BATCHES_WITH_FAILURES)
-        if not found:
+        batch_ids = self._query(database, SELECT_BATCHES_WITH_FAILURES)
+        if not batch_ids:
             return
         outcomes = self._rng.choice([(JobOutcome.FAILED,), (JobOutcome.FAILED, JobOutcome.CANCELLED)])
         slice_size = self._client.settings.slice_size
-        again = retry.retry_jobs(database, self._rng.choice(found), RetrySelection(outcomes), slice_size)
-        told = SubmitResult(again.batch_id, again.pipeline, again.jobs, 0, again.slices)
-        submit.notify_workers(self._client.settings, told)
+        result = retry.retry_jobs(database, self._rng.choice(batch_ids), RetrySelection(outcomes), slice_size)
+        submitted = SubmitResult(result.batch_id, result.pipeline, result.jobs, 0, result.slices)
+        submit.notify_workers(self._client.settings, submitted)
 
     def _query(self, database: Database, query: str) -> list[Any]:
         with database.read() as connection:
@@ -109,8 +109,8 @@ class Producer:
 
 
 def main(seed: int, accepted_file: Path) -> None:
-    """Go on until killed."""
-    chunks.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill finds it half-way
+    """Run until killed."""
+    chunks.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill interrupts it
     producer = Producer(seed, accepted_file)
     while True:
         producer.run_once()

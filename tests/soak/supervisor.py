@@ -1,6 +1,6 @@
-"""`batchmill worker PIPELINE` for the soak: with the soak's own device where it is told so, and never without the soak.
+"""`batchmill worker PIPELINE` for the soak, with the fake device if requested; it ends with the soak.
 
-Restarts come fast, since here workers die all the time.
+Restarts are fast because workers crash all the time.
 """
 
 import sys

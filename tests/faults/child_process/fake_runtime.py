@@ -49,6 +49,10 @@ class FakeAdapter:
         return {"text": raw[0], "length": len(raw[0])}
 
 
+def resolve_device(name: str) -> str:
+    return "cpu" if name == "auto" else name
+
+
 def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens: int | None) -> Any:
     if pipeline.name == os.environ.get("FAKE_LOAD_CRASH"):
         os.abort()

@@ -444,6 +444,16 @@ class TestDeclared:
         assert [harness.input_ids(run) for run in harness.runs()] == [["1"], ["2"]]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
 
+    def test_several_syncs_at_once_come_to_the_same(self, harness: ScheduleHarness) -> None:
+        item = harness.create_schedule("old")
+        registry.sync(harness.database, {"old": item}, CREATED_AT)
+        config = {name: item.model_copy(update={"name": name}) for name in ("one", "two")}
+
+        run_concurrently(*[lambda: registry.sync(harness.database, config, CREATED_AT, prune=True)] * 4)
+
+        assert [view.name for view in registry.list_schedules(harness.database)] == ["one", "two"]
+        assert not registry.sync(harness.database, config, CREATED_AT)
+
     def test_an_unreadable_definition_can_be_replaced_and_declared_again(self, harness: ScheduleHarness) -> None:
         definition = harness.create_schedule()
         spoil = 'UPDATE schedules SET definition = \'{"of": "an earlier version"}\''

@@ -475,7 +475,7 @@ class TestCommand:
             (["-", "-p", "nope"], "there is no pipeline 'nope'; this catalogue has: fill-mask, "),
             (["-", "-p", SAMPLE.name, "--param", "top_k=0"], "parameter 'top_k'"),
             (["-", "-p", SAMPLE.name, "--param", "custom_generate=x"], "has no parameter 'custom_generate'"),
-            (["-", "-p", SAMPLE.name, "--param", "top_k"], "one is not NAME=VALUE"),
+            (["-", "-p", SAMPLE.name, "--param", "top_k"], "a value is not NAME=VALUE"),
             (["-", "-p", SAMPLE.name, "--input", "body=text"], "has no input 'body'"),
             (["-", "-p", SAMPLE.name, "--metadata", "a=1", "--metadata", "a=2"], "'a' is given twice"),
             (["-", "-p", SAMPLE.name, "--id", "a", "--no-id"], "exclude each other"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import SettingsError
+from models.errors import InvalidParameters, SettingsError
 from models.pipelines import model_files
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.model_files import ModelFiles
@@ -104,6 +104,30 @@ def test_the_length_of_generated_texts_is_known(tmp_path: Path, config: Any, gen
 
     assert files is not None
     assert files.output_length("text-generation") == text
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "parameters", "is_refused"),
+    [
+        ({"do_sample": False}, {"seed": 3}, True),
+        ({"do_sample": False}, {"temperature": 0.5}, True),
+        ({"do_sample": False}, {"seed": 3, "do_sample": True}, False),
+        ({"do_sample": False}, {"seed": None, "max_new_tokens": 5}, False),
+        ({"do_sample": True}, {"seed": 3}, False),
+        ({}, {"seed": 3}, False),
+        ("nonsense", {"seed": 3}, False),
+    ],
+)
+def test_sampling_parameters_need_a_model_that_samples(
+    tmp_path: Path, generation_config: Any, parameters: dict[str, Any], *, is_refused: bool
+) -> None:
+    pipeline = write_model(tmp_path / "model", {}, None, generation_config)
+
+    if is_refused:
+        with pytest.raises(InvalidParameters, match="has no effect, because the model's own generation config"):
+            model_files.check_sampling(pipeline, parameters)
+    else:
+        model_files.check_sampling(pipeline, parameters)
 
 
 def test_the_hash_follows_what_workers_take_from_the_entry() -> None:

@@ -74,6 +74,26 @@ def test_what_is_not_here_may_be_where_it_runs(settings: Settings) -> None:
     assert "canary" not in f"{signed!r}{signed}{signed.model_dump()}"
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"model": "/nothere"}, "[pipelines.mine] model: there is no folder /nothere"),
+        ({"model": "bundled:sentiment-analysis", "max_length": 600}, "[pipelines.mine] max_length is 600"),
+        ({"model": "bundled:sentiment-analysis"}, None),
+    ],
+)
+def test_a_pipeline_that_can_not_work_here_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any], message: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load(sources=SOURCES, pipelines={"mine": {"task": "sentiment-analysis", **entry}})
+
+    warnings = find_warnings(admit(settings, pipeline="mine", sql="all", input={"text": "body"}), settings)
+
+    assert [warning for warning in warnings if message is None or not warning.startswith(message)] == []
+    assert bool(warnings) == (message is not None)
+
+
 def test_a_file_is_found_from_wherever_it_runs(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
