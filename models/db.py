@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import sqlite
+from models.dialects import sqlite
+from models.dialects.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
 from models.documents import from_json
-from models.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore

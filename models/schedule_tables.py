@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.columns import DATABASE_CLOCK, Document, Key, RowId
+from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId
 from models.tables import Base
 
 METADATA = Base.metadata  # contains the tables of `models/tables.py` too

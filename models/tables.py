@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from models.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime
+from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime
 from models.lifecycle.claim_order import CLAIM_ORDER_COLUMNS, QUEUED_ORDINARY, QUEUED_QUARANTINED
 
 

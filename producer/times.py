@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import TextClause, bindparam, text
 
-from models.columns import UtcDateTime
+from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 
 UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}

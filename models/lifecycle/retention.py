@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, column, text
 
-from models import holders
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.documents import format_timestamp
 from models.lifecycle.termination import FREE_IDEMPOTENCY_KEY, lock_batch
+from models.processes import holders
 from models.states import BatchStatus
 
 CHUNK_JOBS = 5_000

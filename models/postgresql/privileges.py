@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from models.driver_errors import driver_error_code
+from models.dialects.driver_errors import driver_error_code
 from models.errors import BatchmillError, DatabaseRefused, InsufficientPrivilege
 from models.postgresql.grants import Purpose, SchemaLocation, TablePrivileges, format_grant, quote_identifier
 from models.privacy import urls

@@ -77,6 +77,6 @@ def _driver_message(error: BaseException) -> str | None:
         return None
     from sqlalchemy.exc import DBAPIError
 
-    from models import driver_errors
+    from models.dialects import driver_errors
 
     return driver_errors.safe_message(error) if isinstance(error, DBAPIError) else None

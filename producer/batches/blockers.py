@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import column, literal_column, select, text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle.claim_order import IS_AVAILABLE
 from models.lifecycle.seats import worker_name_for
 from models.states import BatchStatus, WorkerState

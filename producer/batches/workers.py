@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import literal_column, select, text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.tables import Worker
 from producer.batches.views import BatchView
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from models import home_lock, schema
+from models import schema
 from models.db import Database
 from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
+from models.processes import home_lock
 from models.settings import Settings
 from producer.batches import model_checks, workers
 from producer.cli.display import batch_tables

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import column, literal_column, select, text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle.claim_order import IS_AVAILABLE
 from models.tables import MaintenanceTaskRow
 

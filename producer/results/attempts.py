@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import column, text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.documents import format_timestamp
 from models.errors import NotFound
 from producer.batches import views

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Boolean, TextualSelect, column, text
 
-from models.columns import Document, UtcDateTime
 from models.db import Database
+from models.dialects.columns import Document, UtcDateTime
 from models.errors import NotFound
 from models.states import BatchStatus, JobOutcome
 from producer.batches import polling, views

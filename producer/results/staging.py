@@ -28,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
 
-from models.columns import Document
 from models.db import Database, insert_rows
+from models.dialects.columns import Document
 from models.errors import UsageError
 from models.postgresql.session import MAX_NAME_BYTES
 from producer.readers.limits import portions

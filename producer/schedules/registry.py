@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from models.columns import Key, UtcDateTime
 from models.db import Database, SqlFragments
+from models.dialects.columns import Key, UtcDateTime
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.schedule_tables import Schedule as ScheduleRow

@@ -14,12 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models import holders
-from models.columns import Document
 from models.db import Database, SqlFragments
+from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
-from models.holders import ProcessLease
+from models.processes import holders
+from models.processes.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
 from producer.submission.cache_key import output_cache_key

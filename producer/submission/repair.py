@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, bindparam, column, text
 from sqlalchemy.exc import IntegrityError
 
 from models import tasks
-from models.columns import Document
 from models.db import Database, comma_separated, insert_rows
+from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import JobError, UsageError
 from models.states import JobOutcome

@@ -6,7 +6,7 @@ import pytest
 
 from models.documents import to_json
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from producer.submission.input_lengths import LengthHistogram
+from producer.dry_run.input_lengths import LengthHistogram
 from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 

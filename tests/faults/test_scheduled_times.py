@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, text
 
-from models import failpoints
-from models.columns import UtcDateTime
+from models.dialects.columns import UtcDateTime
+from models.processes import failpoints
 from producer.schedules import registry
 from tests.factories.schedules import ScheduleHarness
 

@@ -5,8 +5,8 @@ Restarts are fast because workers crash all the time.
 
 import sys
 
-from models import background
 from models.errors import BatchmillError
+from models.processes import background
 from worker.cli import run
 from worker.supervisor import supervisor
 from worker.supervisor.supervisor import ChildSpec

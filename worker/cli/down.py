@@ -6,10 +6,10 @@ import time
 
 import click
 
-from models import holders, home_lock
 from models.errors import UsageError, WaitTimeout
-from models.holders import HolderId, PidNamespace
 from models.privacy import terminal
+from models.processes import holders, home_lock
+from models.processes.holders import HolderId, PidNamespace
 from models.settings import Settings
 
 POLL_SECONDS = 0.05

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log
+from models import log
 from models.db import Database
 from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import terminal
+from models.processes import failpoints
 from models.settings import Settings
 from worker.leasing import database_refusal
 from worker.leasing.leases import HeldLeases

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import structlog
 
-from models import background, failpoints, home_lock, log, version
+from models import log, version
 from models.errors import SchemaMismatch, SettingsError, UsageError
 from models.packages import import_name
 from models.pipelines import model_files
@@ -20,6 +20,7 @@ from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import private_files, terminal, urls
+from models.processes import background, failpoints, home_lock
 from models.settings import Settings
 from worker.cli import pipeline_names
 from worker.supervisor import devices, embedded_valkey

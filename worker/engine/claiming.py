@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from models.errors import Unreachable
-from models.failpoints import failpoint
 from models.pipelines import redaction
+from models.processes.failpoints import failpoint
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.leasing import claims, quarantine_turns
 from worker.leasing.leases import JobSize, Lease

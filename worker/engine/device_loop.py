@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from models.failpoints import failpoint
+from models.processes.failpoints import failpoint
 from worker.adapters.interface import ContinuousAdapter, Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine.bisection import bisect_failed, isolate_failures

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from models.background import PeriodicThread
+from models.processes.background import PeriodicThread
 
 CHECKS_PER_LIMIT = 8  # a hang is noticed an eighth of the limit late, at most
 MAX_CHECK_INTERVAL_SECONDS = 1.0

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from models import backoff
 from models.db import SqlFragments, comma_separated
-from models.failpoints import failpoint
+from models.processes.failpoints import failpoint
 from worker import process_memory
 from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, column, text
 
-from models.columns import Document, UtcDateTime
 from models.db import Database, SqlFragments
+from models.dialects.columns import Document, UtcDateTime
 from models.lifecycle import claim_order
 
 if TYPE_CHECKING:

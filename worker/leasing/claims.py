@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextualSelect, column, text
 
-from models.columns import Document
 from models.db import SQL_FRAGMENTS, Database, SqlFragments, comma_separated
+from models.dialects.columns import Document
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
 from worker.leasing.chunking import split_into_chunks

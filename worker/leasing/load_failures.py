@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, column, text
 
-from models.columns import Document, UtcDateTime
 from models.db import Database, SqlFragments
+from models.dialects.columns import Document, UtcDateTime
 from models.errors import BatchmillError, MissingModel, ModelError
 from models.lifecycle import termination
 from models.lifecycle.seats import worker_name_for

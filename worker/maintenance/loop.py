@@ -12,11 +12,11 @@ import structlog
 from sqlalchemy import TextClause, bindparam, text
 
 from models import schema
-from models.background import PeriodicThread, UnexpectedErrorLog
 from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, TransactionConflict, Unreachable
-from models.failpoints import failpoint
+from models.processes.background import PeriodicThread, UnexpectedErrorLog
+from models.processes.failpoints import failpoint
 from worker.leasing import database_refusal
 from worker.leasing.database_refusal import OnRefusal
 from worker.maintenance.tasks import RECLAIM_TASK, MaintenanceTask

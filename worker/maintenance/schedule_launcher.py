@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, text
 
 from models import clock
 from models.backoff import max_backoff_seconds
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle import due_runs
 from models.settings import Settings
 

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 
-from models.background import PeriodicThread, UnexpectedErrorLog
 from models.db import Database
 from models.documents import to_json
 from models.errors import DatabaseRefused, Unreachable
 from models.pipelines.pipeline import Pipeline
+from models.processes.background import PeriodicThread, UnexpectedErrorLog
 from models.states import WorkerState
 from worker.leasing import claims, database_refusal, load_failures
 from worker.leasing.database_refusal import OnRefusal

@@ -11,12 +11,13 @@ from typing import NoReturn
 
 import structlog
 
-from models import background, failpoints, log, schema
-from models.background import PeriodicThread
+from models import log, schema
 from models.errors import BatchmillError, LoadFailed
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import tracebacks
+from models.processes import background, failpoints
+from models.processes.background import PeriodicThread
 from models.settings import Settings
 from worker.engine.context import WorkerContext
 from worker.engine.wakeup import WakeupSignal

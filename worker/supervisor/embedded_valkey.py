@@ -9,8 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from models import background, log
+from models import log
 from models.privacy import private_files, tracebacks
+from models.processes import background
 from models.settings import Settings
 
 logger = structlog.get_logger(__name__)

@@ -5,10 +5,10 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli.display import batch_tables, progress
+from producer.dry_run import dry_run
+from producer.dry_run.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
+from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
-from producer.submission import dry_run
-from producer.submission.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
-from producer.submission.input_lengths import LengthHistogram
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40

@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
-from models import background, clock, failpoints, log
+from models import clock, log
 from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
+from models.processes import background, failpoints
 from models.settings import Settings
 from producer.cli import common
 from producer.cli.schedules import common as schedule_common

@@ -17,8 +17,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from models import driver_errors
-from models.driver_errors import ErrorKind, classify_error, driver_error_code
+from models.dialects import driver_errors
+from models.dialects.driver_errors import ErrorKind, classify_error, driver_error_code
 from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
 from models.privacy import urls
 from producer.readers import rows_from_records

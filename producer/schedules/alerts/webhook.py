@@ -18,8 +18,8 @@ import structlog
 from sqlalchemy import Row, text
 
 from models.backoff import max_backoff_seconds
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.documents import format_timestamp
 from models.errors import SettingsError
 from models.settings import Settings

@@ -12,10 +12,10 @@ import structlog
 from sqlalchemy import Connection, bindparam
 
 from models import tasks
-from models.columns import Document
 from models.db import Database
+from models.dialects.columns import Document
 from models.errors import NotFound, Unreachable, UsageError
-from models.failpoints import failpoint
+from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, RunTrigger
 from producer.batches import views

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.errors import NotFound, UsageError, WaitTimeout
 from models.pipelines.catalogue import Catalogue
 from models.states import RunTrigger

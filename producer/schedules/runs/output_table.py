@@ -14,10 +14,10 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspec
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from models import driver_errors
-from models.columns import UtcDateTime
 from models.db import SQL_FRAGMENTS, Database
-from models.driver_errors import driver_error_code
+from models.dialects import driver_errors
+from models.dialects.columns import UtcDateTime
+from models.dialects.driver_errors import driver_error_code
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import JobOutcome

@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, insert, select, text
 
-from models.columns import Document, UtcDateTime
 from models.db import Database
+from models.dialects.columns import Document, UtcDateTime
 from models.errors import BatchmillError, Unreachable, UsageError
-from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
+from models.processes.failpoints import failpoint
 from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
 from producer.readers.storable import make_storable

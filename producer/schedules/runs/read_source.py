@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.errors import BatchmillError, SourceNotReady, Unreachable, UsageError
-from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
+from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import RunTrigger
 from producer.readers.rows import Problem, Row

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from models import tasks
-from models.columns import Document
+from models.dialects.columns import Document
 from models.states import RunState
 from producer.batches.views import BatchView
 from producer.schedules.alerts import events

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
-from models import holders
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.errors import DatabaseRefused, Unreachable
-from models.holders import ProcessLease
+from models.processes import holders
+from models.processes.holders import ProcessLease
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
 
-from models.columns import Key, UtcDateTime
 from models.db import Database
+from models.dialects.columns import Key, UtcDateTime
 from models.documents import format_timestamp
 from models.lifecycle import due_runs
 from models.schedule_tables import Run, Schedule

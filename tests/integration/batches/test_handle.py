@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 import batchmill
 from batchmill import BatchHandle, Client, UsageError, WaitTimeout
-from models.columns import Document
 from models.db import Database
+from models.dialects.columns import Document
 from producer.batches import polling
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 import batchmill
 from batchmill import Client, NotFound
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.states import BatchStatus
 from producer import client as client_module
 from producer.batches import views

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from models import holders
 from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
-from models.holders import HolderId
 from models.lifecycle import termination
+from models.processes import holders
+from models.processes.holders import HolderId
 from models.states import BatchStatus, JobOutcome, Termination
 from producer.batches import views
 from producer.batches.cancel import cancel

@@ -9,8 +9,8 @@ import socket
 import pytest
 from sqlalchemy import text
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
 from models.states import BatchStatus

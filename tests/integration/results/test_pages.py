@@ -15,8 +15,8 @@ from sqlalchemy import Boolean, text
 
 import batchmill
 from batchmill import Client
-from models.columns import Document, UtcDateTime
 from models.db import Database
+from models.dialects.columns import Document, UtcDateTime
 from models.errors import NotFound, WaitTimeout
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus, JobOutcome

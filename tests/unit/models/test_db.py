@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from models.columns import UtcDateTime
 from models.db import Database, insert_rows
+from models.dialects.columns import UtcDateTime
 from models.documents import from_json, to_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.tables import Batch

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
-from models import holders, home_lock
 from models.errors import UsageError
-from models.holders import HolderId
+from models.processes import holders, home_lock
+from models.processes.holders import HolderId
 
 ROOT = Path(batchmill.__file__).parent
 
@@ -24,7 +24,7 @@ ROOT = Path(batchmill.__file__).parent
 HOLD = """
 import signal, sys
 from pathlib import Path
-from models.home_lock import lock_home
+from models.processes.home_lock import lock_home
 signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in sys.argv else lambda *_: sys.exit(0))
 with lock_home(Path(sys.argv[1])):
     print("locked", flush=True)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from producer.submission.input_lengths import LengthHistogram
+from producer.dry_run.input_lengths import LengthHistogram
 
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 SAMPLE, HUB = BY_NAME["sample-sentiment-analysis"], BY_NAME["sentiment-analysis"]

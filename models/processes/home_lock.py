@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models import holders
 from models.errors import UsageError
-from models.holders import HolderId
 from models.privacy import private_files
+from models.processes import holders
+from models.processes.holders import HolderId
 
 LOCK_NAME = "up.lock"
 MAX_ID_BYTES = 1024

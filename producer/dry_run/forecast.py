@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import column, text
 
 from models import tasks
-from models.columns import Document
 from models.db import Database
+from models.dialects.columns import Document
 from models.pipelines.pipeline import Pipeline
 from models.tasks.decoding import DecodingParameters
 from producer.batches import pace

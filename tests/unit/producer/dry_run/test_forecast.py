@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.batches.forecast import CLAIM_SECONDS, PastBatch, forecast
+from producer.dry_run.forecast import CLAIM_SECONDS, PastBatch, forecast
 
 
 def past(jobs: int, seconds: float, characters_per_job: int = 100) -> PastBatch:

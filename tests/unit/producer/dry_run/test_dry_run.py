@@ -5,9 +5,10 @@ import pytest
 
 from models.errors import UnreadableSource
 from models.pipelines.builtin import BUILTIN_PIPELINES
+from producer.dry_run import dry_run
+from producer.dry_run.dry_run import DryRunReport
 from producer.readers.rows import Problem, Row, Source
-from producer.submission import chunks, dry_run
-from producer.submission.dry_run import DryRunReport
+from producer.submission import chunks
 from producer.submission.request import SubmitRequest
 
 HUB = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sentiment-analysis"]

@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from sqlalchemy import TextClause
 
-from models.background import HeartbeatThread
 from models.db import Database
+from models.processes.background import HeartbeatThread
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 19  # in /proc/PID/stat after the process' name: its start, in ticks since the kernel booted

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from models.background import UnexpectedErrorLog
+from models.processes.background import UnexpectedErrorLog
 
 
 def raised(error: Exception, defects: UnexpectedErrorLog) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from models import failpoints
 from models.errors import SettingsError
-from models.failpoints import ENVIRONMENT_VARIABLE, FAILPOINTS, FailpointError, failpoint
+from models.processes import failpoints
+from models.processes.failpoints import ENVIRONMENT_VARIABLE, FAILPOINTS, FailpointError, failpoint
 
 
 @pytest.fixture(autouse=True)

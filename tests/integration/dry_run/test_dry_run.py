@@ -10,7 +10,7 @@ from sqlalchemy import text
 import batchmill
 from models.db import Database
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from producer.batches import forecast
+from producer.dry_run import forecast
 from tests.factories.batch_rows import insert_batch, set_claim_times
 
 SAMPLE = "sample-sentiment-analysis"

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from models import driver_errors
-from models.driver_errors import ErrorKind
+from models.dialects import driver_errors
+from models.dialects.driver_errors import ErrorKind
 from models.errors import DatabaseRefused, LockTimeout, TransactionConflict, Unreachable
 
 CANARY = "canary of a row"

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from models import holders
-from models.holders import HolderId, PidNamespace
+from models.processes import holders
+from models.processes.holders import HolderId, PidNamespace
 
 PRINT_NEW_ID = "from models import holders; print(holders.new_holder_id(), flush=True)"
 LINUX = sys.platform == "linux"

@@ -16,12 +16,12 @@ from models import schema
 from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines import model_files
-from producer.batches import forecast as forecasts
 from producer.batches import model_checks
-from producer.batches.forecast import Forecast
+from producer.dry_run import forecast as forecasts
+from producer.dry_run.forecast import Forecast
+from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, ChunkOptions, JobChunker
-from producer.submission.input_lengths import LengthHistogram
 from producer.submission.request import SubmitRequest
 
 MAX_PROBLEMS_LISTED = 20

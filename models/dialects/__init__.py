@@ -1,0 +1,1 @@
+"""Differences between the two databases and their drivers: engines, column types, and errors."""
