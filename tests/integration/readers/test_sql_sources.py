@@ -331,4 +331,7 @@ class TestValuesThatPythonHasNot:
             found = list(JobChunker(SPEC, opened, options=ChunkOptions(keep_invalid=True)).chunks())
 
         [chunk] = found
-        assert chunk.failures[1].message == "text has text that is not UTF-8; repair it, or select it as hex()"
+        assert (
+            chunk.failures[1].message
+            == "text has text that is not UTF-8; repair it, or select it as hex() (its input is kept in part)"
+        )
