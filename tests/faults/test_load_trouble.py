@@ -77,12 +77,12 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
 def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
     tmp_path: Path, sqlite_url: str, redis_url: str, folders: dict[str, Path]
 ) -> None:
-    away = folders["model"].rename(tmp_path / "unmounted")
     catalogue(tmp_path / "home" / "batchmill.toml", late=tmp_path / "model", healthy=folders["other"])
     with temporary_deployment(
         tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1"
     ) as deployment:
         batch = deployment.client.submit("late", numbered_texts(JOBS))
+        away = folders["model"].rename(tmp_path / "unmounted")
         deployment.start("worker", "late", "healthy", "--devices", "cpu")
 
         reason = until_waiting_for(deployment, batch.id, "model_missing")
