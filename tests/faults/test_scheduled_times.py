@@ -38,7 +38,8 @@ PATIENCE_SECONDS = 240.0
 # Ticks almost without a pause, by a clock that it shares with its like.
 TICKER = """
 import time
-from models import clock, failpoints
+from models import clock
+from models.processes import failpoints
 from models.pipelines.catalogue import Catalogue
 from models.db import Database
 from models.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 from models.processes import holders
 from models.processes.holders import HolderId, PidNamespace
 
-PRINT_NEW_ID = "from models import holders; print(holders.new_holder_id(), flush=True)"
+PRINT_NEW_ID = "from models.processes import holders; print(holders.new_holder_id(), flush=True)"
 LINUX = sys.platform == "linux"
 
 
