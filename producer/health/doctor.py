@@ -10,6 +10,7 @@ from models import clock, schema, version
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
+from models.lifecycle.wakeups import ServerInfo
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.privacy import private_files, urls
@@ -34,8 +35,8 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     yield findings.check_limits(settings)
     yield from findings.check_disk(*_disk_space(settings))
     yield from findings.check_privacy(_exposed_paths(settings))
-    redis = list(_check_redis(settings))
-    yield from redis
+    redis = _ask_redis(settings)
+    yield from _check_redis(settings, redis)
     try:
         database = schema.open_database(settings, max_connections=2)
     except (Unreachable, DatabaseRefused) as error:
@@ -43,9 +44,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))
         return
     try:
-        yield from _check_tables(
-            database, settings, is_redis_reachable=not any(finding.unreachable for finding in redis)
-        )
+        yield from _check_tables(database, settings, is_redis_reachable=isinstance(redis, ServerInfo))
     except Unreachable as error:
         yield Finding(PROBLEM, "database", str(error), "the connection broke during the checks; run them again", True)
     except DatabaseRefused as error:
@@ -54,13 +53,21 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
         database.close()
 
 
-def _check_redis(settings: Settings) -> Iterator[Finding]:
+def _ask_redis(settings: Settings) -> ServerInfo | Unreachable:
     try:
-        yield from findings.check_redis(wakeups.server_info(settings), urls.redact_url(settings.broker_url))
+        return wakeups.server_info(settings)
     except Unreachable as error:
-        start = "run: batchmill up" if settings.redis_url is None else "start it, or correct redis_url"
-        advice = f"{start}; until then work continues, but each slice starts later"
-        yield Finding(PROBLEM, "redis", str(error), advice, unreachable=True)
+        return error
+
+
+def _check_redis(settings: Settings, answer: ServerInfo | Unreachable) -> Iterator[Finding]:
+    if isinstance(answer, ServerInfo):
+        yield from findings.check_redis(answer, urls.redact_url(settings.broker_url))
+    elif settings.redis_url is None:
+        yield Finding(WARNING, "redis", "no `batchmill up` runs in this home", "to process batches, run: batchmill up")
+    else:
+        advice = "start it, or correct redis_url; until then work continues, but each slice starts later"
+        yield Finding(PROBLEM, "redis", str(answer), advice, unreachable=True)
 
 
 def _check_tables(database: Database, settings: Settings, *, is_redis_reachable: bool) -> Iterator[Finding]:
