@@ -18,6 +18,7 @@ from tests.deployment import wait_for
 from tests.factories.schedules import ScheduleHarness, utc
 
 NIGHT, NEXT = utc("03-02 02:00"), utc("03-03 02:00")
+ENDED_WELL = (0, 5)  # 5: frozen for longer than PostgreSQL keeps a silent transaction, as on a slow machine
 HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 
 
@@ -58,7 +59,7 @@ def frozen(harness: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[b
         yield zombie
         assert harness.query(HELD) != [before], "somebody has taken over"
         zombie.send_signal(signal.SIGCONT)
-        assert zombie.wait(60) == 0
+        assert zombie.wait(60) in ENDED_WELL
     finally:
         zombie.kill()
         zombie.wait()
@@ -82,13 +83,13 @@ class TestReading:
     def test_who_reads_now_is_not_disturbed(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
         with frozen(harness, "before_read_source") as zombie:
-            other = harness.start_tick_process(NIGHT, "before_read_source:sleep:2")
-            [before] = harness.query("SELECT holder_id FROM batches")
-            wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
-            zombie.send_signal(signal.SIGCONT)
-            assert zombie.wait(60) == 0
-            assert harness.runs()[0].state is RunState.WAITING
-            assert other.wait(60) == 0
+            with harness.start_tick_process(NIGHT, "before_read_source:sleep:2") as other:
+                [before] = harness.query("SELECT holder_id FROM batches")
+                wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
+                zombie.send_signal(signal.SIGCONT)
+                assert zombie.wait(60) in ENDED_WELL
+                assert harness.runs()[0].state is RunState.WAITING
+                assert other.wait(60) == 0
         harness.answer_jobs()
         harness.tick(NIGHT)
 
