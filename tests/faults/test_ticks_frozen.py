@@ -82,14 +82,16 @@ class TestReading:
 
     def test_who_reads_now_is_not_disturbed(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
-        with frozen(harness, "before_read_source") as zombie:
-            with harness.start_tick_process(NIGHT, "before_read_source:sleep:2") as other:
-                [before] = harness.query("SELECT holder_id FROM batches")
-                wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
-                zombie.send_signal(signal.SIGCONT)
-                assert zombie.wait(60) in ENDED_WELL
-                assert harness.runs()[0].state is RunState.WAITING
-                assert other.wait(60) == 0
+        with (
+            frozen(harness, "before_read_source") as zombie,
+            harness.start_tick_process(NIGHT, "before_read_source:sleep:2") as other,
+        ):
+            [before] = harness.query("SELECT holder_id FROM batches")
+            wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
+            zombie.send_signal(signal.SIGCONT)
+            assert zombie.wait(60) in ENDED_WELL
+            assert harness.runs()[0].state is RunState.WAITING
+            assert other.wait(60) == 0
         harness.answer_jobs()
         harness.tick(NIGHT)
 
