@@ -261,8 +261,15 @@ def _replacement(
 
 
 def _is_same(old: object, new: object) -> bool:
-    """Whether a column has not changed, although CSV has only texts."""
-    return new == old or new == ("" if old is None else old if isinstance(old, str) else to_json(old))
+    """Whether a column has not changed, although an exported table has other values than texts as JSON."""
+    if new == old or (old is None and new == ""):
+        return True
+    if isinstance(old, str) or not isinstance(new, str):
+        return False
+    try:
+        return bool(json.loads(new) == old)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_owner(owners: Mapping[str, list[Row[Any]]], job: RepairedJob) -> None:
