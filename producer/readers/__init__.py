@@ -101,7 +101,8 @@ def _read_records(stream: BinaryIO, file: SourceFile, columns: ColumnMapping, me
         return ()
     columns.check_header(file.name, table.header)
     optional = [column for _, column, required in columns.fields if not required and column in table.header]
-    return _drop_empty_cells(table.records(), optional) if optional else table.records()
+    records = columns.restore_cells(table.records())
+    return _drop_empty_cells(records, optional) if optional else records
 
 
 def _drop_empty_cells(records: Iterable[tuple[int, dict[str, str]] | Problem], optional_columns: list[str]) -> Records:

@@ -193,6 +193,10 @@ class ColumnMapping:
         yield from self.id_columns
         yield from self.passthrough
 
+    def restore_cells(self, records: Iterable[tuple[int, dict[str, str]] | Problem]) -> Iterable[Any]:
+        """The records of CSV as they were before they were exported; here they are as their file has them."""
+        return records
+
     def check_header(self, source_name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource if a table's header lacks a required column."""
         header = list(header)

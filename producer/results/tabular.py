@@ -103,6 +103,12 @@ class TabularLayout:
         return [*((name, ColumnType.TEXT) for name in self.input_fields), *passthrough], outputs
 
     @property
+    def passthrough_by_name(self) -> dict[str, str]:
+        """The passthrough columns by the names that they have in `columns`."""
+        first = len(LEADING_COLUMNS) + len(self.input_fields)
+        return dict(zip(self.column_names[first:], self.passthrough, strict=False))
+
+    @property
     def column_names(self) -> list[str]:
         """The columns' names."""
         return [name for name, _ in self.columns]

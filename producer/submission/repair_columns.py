@@ -2,28 +2,48 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 from models import tasks
 from models.db import Database
 from models.errors import JobError, UnreadableSource
 from producer.batches import views
 from producer.readers import kept_columns
-from producer.readers.rows import ColumnMapping, Row
+from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
 from producer.results import pages
+from producer.results.files import escape_formula
+from producer.results.tabular import TabularLayout
 
 POSITION_COLUMN = "position"  # as in every export of results
 POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
 NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
 
 
+class _RecordParts(NamedTuple):
+    """The parts of a repaired row's record, read apart because a passthrough column may be named like a field.
+
+    job: names the job, by position or id
+    input: the task's fields
+    columns: passthrough columns by their names in the batch
+    """
+
+    job: dict[str, Any]
+    input: dict[str, Any]
+    columns: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class RepairColumns(ColumnMapping):
     """The columns of repaired rows: a position or an id, the task's fields, and perhaps passthrough columns.
 
-    A record may have the form that `batchmill errors` prints as JSON, with the fields in `input`.
+    A record may have the form that `batchmill errors` prints as JSON, with the fields in `input` and the columns in
+    `passthrough`.
+
+    exported_names: passthrough columns by their names in an exported table, such as `meta_status`.
     """
+
+    exported_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def for_batch(
@@ -36,24 +56,48 @@ class RepairColumns(ColumnMapping):
         """
         spec = tasks.find_spec(views.get_batch(database, batch_id).task)
         passthrough = pages.passthrough_columns(database, batch_id)
-        return cls.for_task(spec, input_columns, id_column, passthrough=passthrough)
+        columns = cls.for_task(spec, input_columns, id_column)
+        layout = TabularLayout(tuple(field.name for field in spec.fields), tuple(passthrough), None)
+        return replace(columns, passthrough=tuple(passthrough), exported_names=layout.passthrough_by_name)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a record; its passthrough is a document of the position and the columns that it has."""
         if not isinstance(record, dict):
             raise JobError("invalid_row", NO_POSITION_MESSAGE)
-        if isinstance(record.get("input"), dict):
-            record = {**record, **record["input"], **(record.get("passthrough") or {})}
-        row = ColumnMapping.map_row(self, location, record)
-        position = _parse_position(record.get(POSITION_COLUMN))
-        if position is None and row.custom_id is None:
+        parts = self._split(record)
+        if errors := self._missing_field_errors(parts.input):
+            raise errors[0]
+        columns = kept_columns.validate_passthrough(parts.columns)
+        custom_id = self._custom_id(parts.job)
+        position = _parse_position(parts.job.get(POSITION_COLUMN))
+        if position is None and custom_id is None:
             raise JobError("invalid_row", NO_POSITION_MESSAGE)
-        return row._replace(passthrough={"position": position, "columns": row.passthrough})
+        return Row(location, custom_id, self._raw_input(parts.input), {"position": position, "columns": columns})
+
+    def explain_rejection(
+        self, location: int, record: object, rejection: JobError, hints: Mapping[str, str] = NO_HINTS
+    ) -> Problem:
+        """All problems of a record that can't be mapped; nothing of it is kept, because it changes no job."""
+        errors = [rejection]
+        if rejection.code == "missing_field" and isinstance(record, dict):
+            errors = self._missing_field_errors(self._split(record).input)
+        return Problem.from_errors(location, errors, hints)
+
+    def restore_cells(self, records: Iterable[tuple[int, dict[str, str]] | Problem]) -> Iterator[Any]:
+        """The records of CSV without the `'` that an export puts before a text that a spreadsheet would run."""
+        names = {escape_formula(name): name for name in self.exported_names if escape_formula(name) != name}
+        for record in records:
+            if isinstance(record, Problem):
+                yield record
+            else:
+                location, cells = record
+                yield location, {names.get(name, name): _unescape_formula(cell) for name, cell in cells.items()}
 
     def column_names(self, header: Iterable[str]) -> Iterator[str]:
         """All columns that a row may be made of, in a table with this header."""
         yield POSITION_COLUMN
-        yield from ColumnMapping.column_names(self, header)
+        yield from ColumnMapping.column_names(self.without_passthrough(), header)
+        yield from self.exported_names
 
     def check_header(self, source_name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""
@@ -70,14 +114,25 @@ class RepairColumns(ColumnMapping):
         """Nothing, because an invalid row changes no job."""
         return None
 
-    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
-        return kept_columns.validate_passthrough({name: record[name] for name in self.passthrough if name in record})
+    def _split(self, record: dict[str, Any]) -> _RecordParts:
+        if not isinstance(record.get("input"), dict):
+            columns = {name: record[key] for key, name in self.exported_names.items() if key in record}
+            return _RecordParts(self._without_kept_id(record), record, columns)
+        kept = record.get("passthrough") or {}
+        if not isinstance(kept, dict):
+            raise JobError("invalid_row", "has a passthrough that is no object; leave it out to keep the old values")
+        return _RecordParts(record, record["input"], {name: kept[name] for name in self.passthrough if name in kept})
 
-    def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
-        return []
+    def _without_kept_id(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record without a passthrough column `id`, which an export has beside `custom_id`."""
+        custom_id, kept_id = DEFAULT_ID_COLUMNS
+        if self.id_columns == DEFAULT_ID_COLUMNS and custom_id in record and kept_id in self.exported_names:
+            return {name: value for name, value in record.items() if name != kept_id}
+        return record
 
-    def _bare_value_errors(self) -> list[JobError]:
-        return []
+
+def _unescape_formula(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and escape_formula(cell[1:]) == cell else cell
 
 
 def _parse_position(value: object) -> int | None:

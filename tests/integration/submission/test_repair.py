@@ -1,11 +1,15 @@
 """Repairs on both databases: corrected rows take the places of failed jobs, or nothing changes."""
 
+import csv
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,6 +25,7 @@ from producer.health import audit
 from producer.readers import open_source
 from producer.readers.rows import ColumnMapping
 from producer.results import attempts, pages
+from producer.results.files import escape_formula
 from producer.submission import chunks, repair, submit
 from producer.submission.repair import _Repair
 from producer.submission.repair_columns import RepairColumns
@@ -262,6 +267,100 @@ def test_a_job_that_failed_in_the_model_takes_another_input(database: Database, 
 
     work_off(database)
     assert outcomes(database, batch_id)[1][:3] == ("succeeded", "R1", {"text": "short"})
+
+
+class TestExport:
+    """A file of errors comes back with its inputs corrected, and nothing else changes."""
+
+    KEPT: dict[str, Any] = {  # noqa: RUF012
+        "id": "7",
+        "status": "new",
+        "text": "kept",
+        "position": 99,
+        "=odd": "-2+3",
+        "tags": ["a", {"b": 1}],
+        "note": None,
+    }
+
+    @pytest.fixture
+    def exported_id(self, database: Database, tmp_path: Path) -> str:
+        """A completed batch with two empty inputs, the first of which has an id, and columns of taken names."""
+        path = tmp_path / "in.jsonl"
+        rows = [{"key": "=R0", "body": "", **self.KEPT}, {"key": None, "body": "", **self.KEPT}]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        columns = ColumnMapping.for_task(PIPELINE.spec, {"text": "body"}, "key", passthrough=self.KEPT)
+        columns = replace(columns, is_id_required=False)
+        request = SubmitRequest.create(PIPELINE, on_invalid="fail-row")
+        with open_source(str(path), columns) as source:
+            submission = submit.submit(database, SLICE, request, source)
+        assert work_off(database) == []
+        return submission.batch_id
+
+    @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+    def test_only_the_inputs_change(self, database: Database, exported_id: str, tmp_path: Path, suffix: str) -> None:
+        path = tmp_path / f"errors.{suffix}"
+        with Client(database.url) as client:
+            batch = client.batch(exported_id)
+            {"csv": batch.to_csv, "jsonl": batch.to_jsonl, "parquet": batch.to_parquet}[suffix](path)
+        _fill_in(path, ["- corrected", "'quoted'"])
+
+        with open_source(str(path), RepairColumns.for_batch(database, exported_id, {}, None)) as source:
+            repair.repair_jobs(database, exported_id, source, SLICE)
+
+        assert work_off(database) == [0, 1]
+        assert outcomes(database, exported_id) == {
+            0: ("succeeded", "=R0", {"text": "- corrected"}, self.KEPT),
+            1: ("succeeded", None, {"text": "'quoted'"}, self.KEPT),
+        }
+
+    def test_json_takes_each_part_from_its_place(self, database: Database, exported_id: str, tmp_path: Path) -> None:
+        kept = {"position": 0, "custom_id": "other", "text": "changed"}
+        record = {"position": 1, "text": "no", "tags": "no", "input": {"text": "good"}, "passthrough": kept}
+
+        repair_with(database, exported_id, [record], tmp_path)
+
+        work_off(database)
+        expected = self.KEPT | {"position": 0, "text": "changed"}
+        assert outcomes(database, exported_id)[1] == ("succeeded", None, {"text": "good"}, expected)
+
+    def test_a_changed_column_of_a_table_replaces_the_old_one(
+        self, database: Database, exported_id: str, tmp_path: Path
+    ) -> None:
+        record = {"position": 1, "text": "good", "meta_status": "old", "status": "failed", "tags": "[" * 5000}
+
+        repair_with(database, exported_id, [record], tmp_path)
+
+        work_off(database)
+        expected = self.KEPT | {"status": "old", "tags": "[" * 5000}
+        assert outcomes(database, exported_id)[1] == ("succeeded", None, {"text": "good"}, expected)
+
+    def test_a_passthrough_that_is_no_object_is_refused(
+        self, database: Database, exported_id: str, tmp_path: Path
+    ) -> None:
+        record = {"position": 1, "input": {"text": "good"}, "passthrough": ["x"]}
+
+        with pytest.raises(InvalidRows, match="line 1: has a passthrough that is no object"):
+            repair_with(database, exported_id, [record], tmp_path)
+
+
+def _fill_in(path: Path, texts: list[str]) -> None:
+    """Write texts into the inputs of an export, as a person or a data frame does."""
+    if path.suffix == ".parquet":
+        table = pyarrow.parquet.read_table(path)
+        index = table.column_names.index("text")
+        pyarrow.parquet.write_table(table.set_column(index, "text", pyarrow.array(texts)), path)
+    elif path.suffix == ".csv":
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+        for row, value in zip(rows, texts, strict=True):
+            row[header.index("text")] = escape_formula(value)
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+    else:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        for record, value in zip(records, texts, strict=True):
+            record["input"] = {"text": value}
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 class TestHandle:
