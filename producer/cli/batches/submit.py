@@ -129,14 +129,14 @@ def submit(
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
     is a text, or an object with the task's fields. The first invalid rows are named, and then nothing is submitted.
     """
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     if repaired_batch_id is not None:
         ctx.exit(repair.repair(ctx, repaired_batch_id))
     if pipeline is None:
         raise UsageError("say which pipeline: --pipeline NAME; see: batchmill pipelines")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
-    if timeout is not None and not waits:
-        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
     request = SubmitRequest.create(catalogue_entry, **fields)

@@ -444,6 +444,7 @@ class TestCommand:
             (("--reuse",), "--reuse can't be given with --repair"),
             (("--dry-run",), "--dry-run can't be given with --repair"),
             (("--format", "csv"), "names no job"),
+            (("--timeout", "3"), "give --wait too"),
         ],
     )
     def test_refuses_what_the_batch_has_already(
