@@ -275,6 +275,6 @@ def _invalid_rows_message(batch_id: str, invalid_rows: Mapping[str, int]) -> str
     codes = ", ".join(f"{count:,} {code}" for code, count in invalid_rows.items())
     return (
         f"{sum(invalid_rows.values()):,} rows were invalid when they were submitted ({codes}), so a retry can't help "
-        f"them; correct them and put them back: batchmill errors {batch_id} -o errors.csv, then batchmill submit "
-        f"--repair {batch_id} errors.csv"
+        f"them; correct them and put them back: batchmill errors {batch_id} -o errors.jsonl, then batchmill submit "
+        f"--repair {batch_id} errors.jsonl"
     )
