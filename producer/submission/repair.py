@@ -30,6 +30,7 @@ from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
 from producer.times import Deadline
 
 CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
+POSITIONS_PER_LOOKUP = 500  # of jobs that are read with their inputs
 
 SELECT_FAILED_JOBS = """
 SELECT j.position, j.custom_id, j.passthrough FROM jobs j
@@ -55,6 +56,19 @@ DELETE_JOBS = "DELETE FROM jobs WHERE batch_id = :batch_id AND position {in_numb
 RAISE_FAILURE_LIMIT = """
 UPDATE batches SET max_failures = max_failures + failed - :repaired WHERE id = :batch_id AND failed > max_failures
 """
+
+
+class _CorrectedRow(NamedTuple):
+    """A row of the source; the input is JSON.
+
+    columns: the passthrough columns that it has
+    """
+
+    location: int
+    position: int | None
+    custom_id: str | None
+    input: str
+    columns: dict[str, Any]
 
 
 class RepairedJob(NamedTuple):
@@ -142,41 +156,57 @@ class _JobMatcher:
 
     def stage(self, chunk: Chunk) -> None:
         """Stage a chunk's rows; raises InvalidRows naming those that can't replace a failed job."""
-        documents = [json.loads(document or "{}") for document in chunk.passthroughs]
+        rows = _corrected_rows(chunk)
         with self._database.read() as connection:
-            by_position = self._find_by_position(connection, [document["position"] for document in documents])
+            by_position = self._find_by_position(connection, [row.position for row in rows])
             by_id = self._find_by_id(connection, SELECT_FAILED_JOBS.format(which=HAS_ID), chunk.custom_ids)
-            kept_ids = {row.custom_id for row in by_position.values()}
+            kept_ids = {job.custom_id for job in by_position.values()}
             owners = self._find_by_id(connection, SELECT_ID_OWNERS, {*chunk.custom_ids, *kept_ids})
+            unmatched = [
+                row
+                for row in rows
+                if (row.custom_id not in by_id if row.position is None else row.position not in by_position)
+            ]
+            repaired_locations = self._find_repaired(connection, unmatched, owners)
         problems: list[Problem] = []
-        rows = zip(chunk.locations, chunk.custom_ids, chunk.documents, documents, strict=True)
-        for location, custom_id, job_input, document in rows:
+        for row in rows:
+            if row.location in repaired_locations:
+                continue
             try:
-                position = document["position"]
-                failed = by_position.get(position) if position is not None else _only(by_id, custom_id)
-                if failed is None and self._is_repaired(position, custom_id, job_input, owners):
-                    continue
-                job = _replacement(failed, position, custom_id, job_input, document["columns"])
+                failed = _only(by_id, row.custom_id) if row.position is None else by_position.get(row.position)
+                job = _replacement(failed, row)
                 _check_owner(owners, job)
                 self._staged.add(job)
             except JobError as error:
-                problems.append(Problem(location, str(error), error.code))
+                problems.append(Problem(row.location, str(error), error.code))
                 if len(problems) == MAX_PROBLEMS:
                     break
         if problems:
             raise self._chunker.rejection_error(problems)
 
-    def _is_repaired(
-        self, position: int | None, custom_id: str | None, job_input: str, owners: Mapping[str, list[Row[Any]]]
-    ) -> bool:
-        """Whether the named job has not failed, and has this input already: an interrupted repair can be repeated."""
-        positions = [position] if position is not None else [row.position for row in owners.get(custom_id or "", [])]
+    def _find_repaired(
+        self, connection: Connection, rows: list[_CorrectedRow], owners: Mapping[str, list[Row[Any]]]
+    ) -> set[int]:
+        """The locations of rows whose job has their input already: an interrupted repair can be repeated."""
+        rows_by_position: dict[int, list[_CorrectedRow]] = {}
+        for row in rows:
+            named = [owner.position for owner in owners.get(row.custom_id or "", [])]
+            for position in named if row.position is None else [row.position]:
+                rows_by_position.setdefault(position, []).append(row)
         query = text(SELECT_RUNNABLE_JOBS.format(in_numbers=self._database.sql.in_numbers)).columns(
             column("position"), column("custom_id"), column("input", Document)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query, {"batch_id": self._batch_id, "numbers": comma_separated(positions)}).all()
-        return any(row.input == json.loads(job_input) and custom_id in (None, row.custom_id) for row in rows)
+        positions = list(rows_by_position)
+        locations: set[int] = set()
+        for start in range(0, len(positions), POSITIONS_PER_LOOKUP):
+            numbers = comma_separated(positions[start : start + POSITIONS_PER_LOOKUP])
+            for job in connection.execute(query, {"batch_id": self._batch_id, "numbers": numbers}):
+                locations.update(
+                    row.location
+                    for row in rows_by_position[job.position]
+                    if job.input == json.loads(row.input) and row.custom_id in (None, job.custom_id)
+                )
+        return locations
 
     def _find_by_position(self, connection: Connection, positions: list[int | None]) -> dict[int, Row[Any]]:
         in_numbers = HAS_POSITION.format(in_numbers=self._database.sql.in_numbers)
@@ -236,6 +266,15 @@ class _Repair:
         return UsageError(f"another process changes {batch_id}; wait until it has ended: batchmill wait {batch_id}")
 
 
+def _corrected_rows(chunk: Chunk) -> list[_CorrectedRow]:
+    rows = []
+    columns = zip(chunk.locations, chunk.custom_ids, chunk.documents, chunk.passthroughs, strict=True)
+    for location, custom_id, job_input, passthrough in columns:
+        document = json.loads(passthrough or "{}")
+        rows.append(_CorrectedRow(location, document["position"], custom_id, job_input, document["columns"]))
+    return rows
+
+
 def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> Row[Any] | None:
     failed = failed_by_id.get(custom_id or "", [])
     if len(failed) > 1:
@@ -245,19 +284,17 @@ def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> 
     return failed[0] if failed else None
 
 
-def _replacement(
-    failed: Row[Any] | None, position: int | None, custom_id: str | None, job_input: str, columns: dict[str, Any] | None
-) -> RepairedJob:
+def _replacement(failed: Row[Any] | None, row: _CorrectedRow) -> RepairedJob:
     if failed is None:
-        name = f"at position {position}" if position is not None else f"with the id {str(custom_id)[:80]!r}"
+        name = f"at position {row.position}" if row.position is not None else f"with the id {str(row.custom_id)[:80]!r}"
         raise JobError("invalid_row", f"repairs no failed job: there is none {name}; see: batchmill errors ID")
     passthrough = failed.passthrough
-    if columns:
+    if row.columns:
         passthrough = dict(passthrough or {}) | {
-            name: value for name, value in columns.items() if not _is_same((passthrough or {}).get(name), value)
+            name: value for name, value in row.columns.items() if not _is_same((passthrough or {}).get(name), value)
         }
     kept = None if passthrough is None else to_json(passthrough)
-    return RepairedJob(failed.position, custom_id or failed.custom_id, job_input, kept)
+    return RepairedJob(failed.position, row.custom_id or failed.custom_id, row.input, kept)
 
 
 def _is_same(old: object, new: object) -> bool:

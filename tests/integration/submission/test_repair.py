@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine, event
 
 import batchmill
 from batchmill import Client
@@ -239,6 +240,25 @@ def test_an_interrupted_repair_can_be_repeated(
     assert repair_with(database, batch_id, records, tmp_path).jobs == 0
     with pytest.raises(InvalidRows, match="line 1: repairs no failed job"):
         repair_with(database, batch_id, [{"position": 1, "text": "another"}], tmp_path)
+
+
+def test_a_finished_repair_is_repeated_in_few_queries(database: Database, batch_id: str, tmp_path: Path) -> None:
+    records = [{"position": 1, "text": "a"}, {"id": "R4", "text": "b"}, {"position": 6, "text": "c"}]
+    repair_with(database, batch_id, records, tmp_path)
+    work_off(database)
+    statements: list[str] = []
+
+    def count_statement(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count_statement)
+    try:
+        result = repair_with(database, batch_id, records, tmp_path)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count_statement)
+
+    assert result.jobs == 0
+    assert sum(", input FROM jobs" in statement for statement in statements) == 1
 
 
 def _interrupted_after(chunks: int) -> Callable[..., int]:
