@@ -63,13 +63,12 @@ def forecast(past_batches: Sequence[PastBatch], jobs: int, characters: float) ->
     jobs: number of jobs to forecast
     characters: of their inputs, all together
     """
-    similar = sorted(past_batches, key=lambda batch: abs(math.log(batch.characters / max(characters, 1.0))))
-    if not similar or not jobs:
+    if not past_batches or not jobs:
         return None
+    telling = [batch for batch in past_batches if not _is_far_smaller(batch, characters)]
+    similar = sorted(telling or past_batches, key=lambda batch: abs(math.log(batch.characters / max(characters, 1.0))))
     estimates = [_scale(batch, characters) for batch in similar[:COMPARED_BATCHES]]
-    closest = similar[0]
-    is_upper_bound = closest.jobs < FULL_JOBS and closest.characters < MIN_SIZE_RATIO * characters
-    return Forecast(jobs, statistics.median(estimates), is_upper_bound)
+    return Forecast(jobs, statistics.median(estimates), is_upper_bound=not telling)
 
 
 def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[PastBatch]:
@@ -98,6 +97,10 @@ def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[s
         for row in compared
         if lengths.get(row.id)
     ]
+
+
+def _is_far_smaller(batch: PastBatch, characters: float) -> bool:
+    return batch.jobs < FULL_JOBS and batch.characters < MIN_SIZE_RATIO * characters
 
 
 def _scale(batch: PastBatch, characters: float) -> float:
