@@ -55,9 +55,13 @@ class Deadline:
     def parse_future(cls, value: str) -> Self:
         """Parse a deadline, as `parse` does, that has not passed by this machine's clock; raises UsageError."""
         deadline = cls.parse(value)
-        if deadline.expires_at is not None and deadline.expires_at <= datetime.now(UTC):
-            raise UsageError(f"the deadline {format_local(deadline.expires_at)} has passed; take a later one, or 6h")
+        deadline.check_future()
         return deadline
+
+    def check_future(self) -> None:
+        """Raise UsageError if the deadline has passed by this machine's clock."""
+        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+            raise UsageError(f"the deadline {format_local(self.expires_at)} has passed; take a later one, or 6h")
 
     @property
     def comparable_values(self) -> list[Any]:
