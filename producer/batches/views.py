@@ -134,6 +134,12 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
     return _view_from_row(row, working_times)
 
 
+def check_not_deleting(batch: BatchView) -> None:
+    """Raise NotFound if a batch is being deleted: it has only a part of its rows, which must not look complete."""
+    if batch.status is BatchStatus.DELETING:
+        raise NotFound(f"{batch.id} is being deleted; list the batches: batchmill ls")
+
+
 def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
     """Return the newest batches, at most `limit`; raises NotFound if there is none to begin after."""
     dialect = database.engine.dialect.name
