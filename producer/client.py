@@ -12,9 +12,11 @@ from typing import Any, Self
 
 from models import schema
 from models.db import Database
-from models.errors import BatchmillError
+from models.errors import BatchmillError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings, unknown_variables
+from models.states import BatchStatus
+from producer import times
 from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
@@ -138,8 +140,8 @@ class Client:
         status: str | None = None,
         pipeline: str | None = None,
         name: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> list[BatchHandle]:
         """Return the newest batches, the newest first.
 
@@ -147,9 +149,15 @@ class Client:
         after: the id of a batch; only those after it in this list, which are older. Raises NotFound if it is gone.
         status, pipeline: only batches with this status, of this pipeline.
         name: only batches of this name, in which `*` stands for any text.
-        since, until: only batches created then or later, or before; a time without a zone is in this machine's.
+        since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
+            text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
+
+        Raises UsageError if there is no such status, or no such time.
         """
-        batch_filter = BatchFilter(status, pipeline, name, since, until, after)
+        if status is not None and status not in list(BatchStatus):
+            raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
+        span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
+        batch_filter = BatchFilter(status, pipeline, name, *span, after)
         batches: list[BatchHandle] = []
         while limit is None or len(batches) < limit:
             page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
@@ -157,7 +165,9 @@ class Client:
             batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
             if len(page) < page_size:
                 break
-            batch_filter = replace(batch_filter, after=page[-1].id)
+            created_at = page[-1].timestamps["created_at"]
+            assert created_at is not None
+            batch_filter = replace(batch_filter, after=None, older_than=(created_at, page[-1].id))
         return batches
 
     def close(self) -> None:
@@ -180,3 +190,11 @@ class Client:
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
         return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
+
+
+def _parse_moment(option: str, value: object, *, is_end: bool = False) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{option} is not a time; use a datetime, or text such as 2026-11-25 06:00")
+    return times.parse_moment(value, is_end=is_end)

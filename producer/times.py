@@ -110,6 +110,18 @@ def parse_time_range(value: str, zone: tzinfo | None = None) -> TimeRange:
         ) from None
 
 
+def parse_moment(value: str, *, is_end: bool = False) -> datetime:
+    """Return the time that an age such as 6h, a date or a time names; raises UsageError.
+
+    is_end: whether a date is the end of its day, rather than its start
+    """
+    if parse_duration(value) is not None:
+        return datetime.now(UTC) - timedelta(seconds=parse_age(value))
+    span = parse_time_range(value)
+    is_day = span.end - span.start > ONE_MINUTE
+    return span.end if is_end and is_day else span.start
+
+
 def parse_deadline_time(value: str, zone: tzinfo | None = None) -> datetime:
     """Parse a deadline that is a time; a date ends with its day. Raises UsageError, which names all spellings."""
     try:

@@ -183,6 +183,8 @@ class TestExports:
         assert [row.position for row in batch.follow(status="failed")] == [0, 3]
         with pytest.raises(UsageError, match="succeeded, failed, cancelled, expired"):
             batch.results(status="completed")
+        with pytest.raises(UsageError, match="succeeded, failed, cancelled, expired"):
+            batch.results(status=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [[], ["--follow"], ["--json"]])
