@@ -80,6 +80,8 @@ class Client:
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
+        input_columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
         passthrough: str | Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
@@ -94,6 +96,8 @@ class Client:
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
             logged, which is also the handle's `warning`.
+        input_columns: keys of the objects by field, such as {"text": "review_body"}; None = the fields' names.
+        id_column: the key of the custom_id, which each object must have; None = see `ids`.
         passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
 
@@ -112,7 +116,11 @@ class Client:
             reuse=reuse,
         )
         passthrough_columns = (passthrough,) if isinstance(passthrough, str) else passthrough
-        columns = ColumnMapping.for_task(request.pipeline.spec, use_ids=ids is None, passthrough=passthrough_columns)
+        if ids is not None and id_column is not None:
+            raise UsageError("ids and id_column both name the custom_ids; give one of them")
+        columns = ColumnMapping.for_task(
+            request.pipeline.spec, input_columns, id_column, use_ids=ids is None, passthrough=passthrough_columns
+        )
         source = Source(
             "the list of inputs",
             "item",
