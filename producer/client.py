@@ -12,9 +12,11 @@ from typing import Any, Self
 
 from models import schema
 from models.db import Database
-from models.errors import BatchmillError
+from models.errors import BatchmillError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings, unknown_variables
+from models.states import BatchStatus
+from producer import times
 from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
@@ -78,6 +80,8 @@ class Client:
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
+        input_columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
         passthrough: str | Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
@@ -92,6 +96,8 @@ class Client:
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
             logged, which is also the handle's `warning`.
+        input_columns: keys of the objects by field, such as {"text": "review_body"}; None = the fields' names.
+        id_column: the key of the custom_id, which each object must have; None = see `ids`.
         passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
 
@@ -110,7 +116,11 @@ class Client:
             reuse=reuse,
         )
         passthrough_columns = (passthrough,) if isinstance(passthrough, str) else passthrough
-        columns = ColumnMapping.for_task(request.pipeline.spec, use_ids=ids is None, passthrough=passthrough_columns)
+        if ids is not None and id_column is not None:
+            raise UsageError("ids and id_column both name the custom_ids; give one of them")
+        columns = ColumnMapping.for_task(
+            request.pipeline.spec, input_columns, id_column, use_ids=ids is None, passthrough=passthrough_columns
+        )
         source = Source(
             "the list of inputs",
             "item",
@@ -138,8 +148,8 @@ class Client:
         status: str | None = None,
         pipeline: str | None = None,
         name: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
     ) -> list[BatchHandle]:
         """Return the newest batches, the newest first.
 
@@ -147,9 +157,15 @@ class Client:
         after: the id of a batch; only those after it in this list, which are older. Raises NotFound if it is gone.
         status, pipeline: only batches with this status, of this pipeline.
         name: only batches of this name, in which `*` stands for any text.
-        since, until: only batches created then or later, or before; a time without a zone is in this machine's.
+        since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
+            text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
+
+        Raises UsageError if there is no such status, or no such time.
         """
-        batch_filter = BatchFilter(status, pipeline, name, since, until, after)
+        if status is not None and status not in list(BatchStatus):
+            raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
+        span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
+        batch_filter = BatchFilter(status, pipeline, name, *span, after)
         batches: list[BatchHandle] = []
         while limit is None or len(batches) < limit:
             page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
@@ -157,7 +173,9 @@ class Client:
             batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
             if len(page) < page_size:
                 break
-            batch_filter = replace(batch_filter, after=page[-1].id)
+            created_at = page[-1].timestamps["created_at"]
+            assert created_at is not None
+            batch_filter = replace(batch_filter, after=None, older_than=(created_at, page[-1].id))
         return batches
 
     def close(self) -> None:
@@ -180,3 +198,11 @@ class Client:
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
         return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
+
+
+def _parse_moment(option: str, value: object, *, is_end: bool = False) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{option} is not a time; use a datetime, or text such as 2026-11-25 06:00")
+    return times.parse_moment(value, is_end=is_end)

@@ -132,7 +132,7 @@ class BatchHandle:
         if not outcomes or JobOutcome.SUCCEEDED in outcomes:
             raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
         selection = RetrySelection(outcomes, (codes,) if isinstance(codes, str) else tuple(codes))
-        new_deadline = None if deadline is None else Deadline.parse(deadline)
+        new_deadline = None if deadline is None else Deadline.parse_future(deadline)
         result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
         return self._resume(result)
 
@@ -149,7 +149,7 @@ class BatchHandle:
         columns = RepairColumns.for_batch(self._database, self.id, {}, None)
         limits = Limits.from_settings(self._settings)
         source = Source("the list of inputs", "item", rows_from_items(inputs, None, columns), limits=limits)
-        new_deadline = None if deadline is None else Deadline.parse(deadline)
+        new_deadline = None if deadline is None else Deadline.parse_future(deadline)
         result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
         return self._resume(result)
 

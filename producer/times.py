@@ -55,9 +55,13 @@ class Deadline:
     def parse_future(cls, value: str) -> Self:
         """Parse a deadline, as `parse` does, that has not passed by this machine's clock; raises UsageError."""
         deadline = cls.parse(value)
-        if deadline.expires_at is not None and deadline.expires_at <= datetime.now(UTC):
-            raise UsageError(f"the deadline {format_local(deadline.expires_at)} has passed; take a later one, or 6h")
+        deadline.check_future()
         return deadline
+
+    def check_future(self) -> None:
+        """Raise UsageError if the deadline has passed by this machine's clock."""
+        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+            raise UsageError(f"the deadline {format_local(self.expires_at)} has passed; take a later one, or 6h")
 
     @property
     def comparable_values(self) -> list[Any]:
@@ -104,6 +108,18 @@ def parse_time_range(value: str, zone: tzinfo | None = None) -> TimeRange:
         raise UsageError(
             f"{value[:80]!r} is not a time such as 2026-11-25, 2026-11-25 06:00 or 2026-11-25T06:00+01:00"
         ) from None
+
+
+def parse_moment(value: str, *, is_end: bool = False) -> datetime:
+    """Return the time that an age such as 6h, a date or a time names; raises UsageError.
+
+    is_end: whether a date is the end of its day, rather than its start
+    """
+    if parse_duration(value) is not None:
+        return datetime.now(UTC) - timedelta(seconds=parse_age(value))
+    span = parse_time_range(value)
+    is_day = span.end - span.start > ONE_MINUTE
+    return span.end if is_end and is_day else span.start
 
 
 def parse_deadline_time(value: str, zone: tzinfo | None = None) -> datetime:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, literal, text
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, literal, or_, text
 
 from models.tables import Batch
 
@@ -22,6 +22,7 @@ class BatchFilter:
     since: only batches that were created then or later
     until: only batches that were created before
     after: the id of a batch; only those after it in the list, which are older
+    older_than: the same by a batch's time and id, so that the batch may be deleted meanwhile
     """
 
     status: str | None = None
@@ -30,6 +31,7 @@ class BatchFilter:
     since: datetime | None = None
     until: datetime | None = None
     after: str | None = None
+    older_than: tuple[datetime, str] | None = None
 
     def apply(self, query: Select[Any], dialect: str) -> Select[Any]:
         """Return the query with these conditions."""
@@ -45,6 +47,8 @@ class BatchFilter:
             query = query.where(Batch.created_at < _bind_time(self.until, dialect))
         if self.after is not None:
             query = query.where(text(AFTER_BATCH).bindparams(bindparam("after", self.after)))
+        if self.older_than is not None:
+            query = query.where(_is_older(*self.older_than, dialect))
         return query
 
 
@@ -56,6 +60,17 @@ def _matches_name(pattern: str, dialect: str) -> ColumnElement[bool]:
     for special in ("\\", "%", "_"):
         pattern = pattern.replace(special, f"\\{special}")
     return Batch.name.like(pattern.replace("*", "%"), escape="\\")
+
+
+def _is_older(created_at: datetime, batch_id: str, dialect: str) -> ColumnElement[bool]:
+    """Whether a batch comes after the one with this time and id, in any of the texts that SQLite has for the time."""
+    first: ColumnElement[Any] = literal(created_at)
+    last = first
+    if dialect == "sqlite":
+        utc = created_at.astimezone(UTC).replace(tzinfo=None)
+        last = literal(utc.isoformat(" ", "microseconds"), Text())
+        first = last if utc.microsecond % 1000 else _bind_time(created_at, dialect)
+    return and_(Batch.created_at <= last, or_(Batch.created_at < first, Batch.id < batch_id))
 
 
 def _bind_time(timestamp: datetime, dialect: str) -> ColumnElement[Any]:

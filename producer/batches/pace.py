@@ -34,6 +34,19 @@ SELECT batch_id, max(running) AS running, sum(CASE WHEN covered IS NULL OR cover
 FROM ordered GROUP BY batch_id
 """
 
+# The failed jobs of a batch that a worker had claimed: not its invalid rows, nor jobs whose model can't be used.
+# Of many failures the first show the share of these, so that each poll reads only a few pages.
+MAX_FAILURES = 500
+COUNT_CLAIMED_FAILURES = """
+(CASE WHEN batches.failed > 0 THEN (
+    SELECT coalesce(batches.failed * count(f.slice_id) / nullif(count(*), 0), 0) FROM (
+        SELECT slice_id FROM results{hint} WHERE batch_id = batches.id AND status = 'failed'
+        ORDER BY position LIMIT {limit}) AS f) ELSE 0 END)
+"""
+
+# SQLite would scan all results of the batch instead.
+FAILURES_HINT = {"postgresql": "", "sqlite": " INDEXED BY results_failed"}
+
 MIN_SECONDS = 0.001  # the resolution of SQLite's clock
 
 SECONDS_BETWEEN = {
@@ -63,6 +76,11 @@ def working_times(connection: Connection, batch_ids: Iterable[str]) -> dict[str,
     return {
         row.batch_id: WorkingTime(max(MIN_SECONDS, round(float(row.seconds), 3)), bool(row.running)) for row in rows
     }
+
+
+def count_claimed_failures(dialect: str) -> str:
+    """The SQL expression for how many jobs of a row of `batches` failed after a worker had claimed them."""
+    return COUNT_CLAIMED_FAILURES.format(hint=FAILURES_HINT[dialect], limit=MAX_FAILURES)
 
 
 def jobs_per_second(answered_jobs: int, working_seconds: float) -> float | None:

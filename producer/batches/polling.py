@@ -30,11 +30,12 @@ def wait_until_ended(
     timeout: seconds, None = no limit
     on_poll: called with the batch at every poll
 
-    Raises WaitTimeout, and NotFound when there is no such batch.
+    Raises WaitTimeout, and NotFound when there is no such batch, or it is being deleted.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     for pause in poll_intervals():
         batch = views.get_batch(database, batch_id)
+        views.check_not_deleting(batch)
         if on_poll is not None:
             on_poll(batch)
         if batch.status.has_ended:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, case, literal_column, select
 
 from models.db import Database
 from models.documents import format_timestamp
@@ -127,18 +127,25 @@ class BatchView:
 def get_batch(database: Database, batch_id: str) -> BatchView:
     """Return one batch; raises NotFound."""
     with database.read() as connection:
-        row = connection.execute(_batch_query().where(Batch.id == batch_id)).one_or_none()
+        row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
         if row is None:
             raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
         working_times = pace.working_times(connection, [batch_id])
     return _view_from_row(row, working_times)
 
 
+def check_not_deleting(batch: BatchView) -> None:
+    """Raise NotFound if a batch is being deleted: it has only a part of its rows, which must not look complete."""
+    if batch.status is BatchStatus.DELETING:
+        raise NotFound(f"{batch.id} is being deleted; list the batches: batchmill ls")
+
+
 def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
     """Return the newest batches, at most `limit`; raises NotFound if there is none to begin after."""
-    query = _batch_query().order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
+    dialect = database.engine.dialect.name
+    query = _batch_query(dialect).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
     if batch_filter is not None:
-        query = batch_filter.apply(query, database.engine.dialect.name)
+        query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
             get_batch(database, batch_filter.after)
     with database.read() as connection:
@@ -147,8 +154,8 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     return [_view_from_row(row, working_times) for row in rows]
 
 
-def _batch_query() -> Select[Any]:
-    """Select batches with their model version: a few index look-ups, however many jobs they have."""
+def _batch_query(dialect: str) -> Select[Any]:
+    """Select batches with their model version and claimed failures: index look-ups, however many jobs they have."""
     # Only results of a model have a version, so the subquery runs only for batches that have such results.
     first_version = (
         select(Result.model_version_id)
@@ -157,8 +164,9 @@ def _batch_query() -> Select[Any]:
         .limit(1)
     )
     version: ColumnElement[int] = case((Batch.succeeded > 0, first_version.scalar_subquery()))
+    claimed_failures: ColumnElement[int] = literal_column(pace.count_claimed_failures(dialect), Integer)
     return (
-        select(*Batch.__table__.c, ModelVersion.dtype, ModelVersion.device)
+        select(*Batch.__table__.c, ModelVersion.dtype, ModelVersion.device, claimed_failures.label("claimed_failures"))
         .select_from(Batch)
         .outerjoin(ModelVersion, ModelVersion.id == version)
     )
@@ -189,7 +197,7 @@ def _view_from_row(row: Row[Any], working_times: Mapping[str, WorkingTime]) -> B
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
         working_seconds=working_time.seconds,
-        jobs_per_second=pace.jobs_per_second(counts.succeeded + counts.failed - row.reused, working_time.seconds)
+        jobs_per_second=pace.jobs_per_second(counts.succeeded - row.reused + row.claimed_failures, working_time.seconds)
         if is_running or status.has_ended
         else None,
         is_running=is_running,

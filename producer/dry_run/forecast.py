@@ -23,13 +23,13 @@ FULL_JOBS = 128  # fewer do not fill the device, and about half of their time do
 MIN_SIZE_RATIO = 0.25  # small batches below this share show only how long it takes at most
 
 SELECT_RECENT_BATCHES = """
-SELECT id, succeeded + failed - reused AS jobs, parameters FROM batches
+SELECT id, succeeded - reused + {claimed_failures} AS jobs, parameters FROM batches
 WHERE pipeline = :pipeline AND task = :task AND model = :model AND status = 'completed' AND succeeded > reused
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
 AVERAGE_CHARACTERS = """
-SELECT avg(characters) FROM (SELECT length(CAST(input AS text)) AS characters FROM jobs
+SELECT avg(characters) FROM (SELECT CASE WHEN NOT invalid THEN length(CAST(input AS text)) END AS characters FROM jobs
                              WHERE batch_id = :batch_id ORDER BY position LIMIT :limit) AS sample
 """
 
@@ -63,13 +63,12 @@ def forecast(past_batches: Sequence[PastBatch], jobs: int, characters: float) ->
     jobs: number of jobs to forecast
     characters: of their inputs, all together
     """
-    similar = sorted(past_batches, key=lambda batch: abs(math.log(batch.characters / max(characters, 1.0))))
-    if not similar or not jobs:
+    if not past_batches or not jobs:
         return None
+    telling = [batch for batch in past_batches if not _is_far_smaller(batch, characters)]
+    similar = sorted(telling or past_batches, key=lambda batch: abs(math.log(batch.characters / max(characters, 1.0))))
     estimates = [_scale(batch, characters) for batch in similar[:COMPARED_BATCHES]]
-    closest = similar[0]
-    is_upper_bound = closest.jobs < FULL_JOBS and closest.characters < MIN_SIZE_RATIO * characters
-    return Forecast(jobs, statistics.median(estimates), is_upper_bound)
+    return Forecast(jobs, statistics.median(estimates), is_upper_bound=not telling)
 
 
 def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[PastBatch]:
@@ -78,7 +77,9 @@ def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[s
     Equal parameters compare best; any seed is like another, but not like none. How long a text is generated depends on
     the parameters, so for these tasks no others compare.
     """
-    query = text(SELECT_RECENT_BATCHES).columns(column("id"), column("jobs"), column("parameters", Document))
+    claimed_failures = pace.count_claimed_failures(database.engine.dialect.name)
+    recent = text(SELECT_RECENT_BATCHES.format(claimed_failures=claimed_failures))
+    query = recent.columns(column("id"), column("jobs"), column("parameters", Document))
     key = {"pipeline": pipeline.name, "task": pipeline.task, "model": pipeline.model, "limit": MAX_BATCHES}
     with database.read() as connection:
         rows = connection.execute(query, key).all()
@@ -96,6 +97,10 @@ def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[s
         for row in compared
         if lengths.get(row.id)
     ]
+
+
+def _is_far_smaller(batch: PastBatch, characters: float) -> bool:
+    return batch.jobs < FULL_JOBS and batch.characters < MIN_SIZE_RATIO * characters
 
 
 def _scale(batch: PastBatch, characters: float) -> float:

@@ -15,10 +15,10 @@ from producer.results.result_row import ResultRow
 
 def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]:
     """Return the outcomes that a status or several name; none for None. Raises UsageError."""
-    names = [status] if isinstance(status, str) else status or ()
+    names = [status] if isinstance(status, str) else () if status is None else status
     try:
         return tuple(dict.fromkeys(map(JobOutcome, names)))
-    except ValueError:
+    except (TypeError, ValueError):
         raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
 
 

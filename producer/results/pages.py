@@ -10,8 +10,7 @@ from sqlalchemy import Boolean, TextualSelect, column, text
 
 from models.db import Database
 from models.dialects.columns import Document, UtcDateTime
-from models.errors import NotFound
-from models.states import BatchStatus, JobOutcome
+from models.states import JobOutcome
 from producer.batches import polling, views
 from producer.results.result_row import ResultRow
 
@@ -116,12 +115,12 @@ def iter_by_position(
     error_code: only failures with this code; None = all
     limit: maximum number of rows; None = all
     """
-    _check_not_deleting(database, batch_id)
+    views.check_not_deleting(views.get_batch(database, batch_id))
     query = _by_position_query(database.engine.dialect.name, statuses, has_code=error_code is not None)
     params = {"batch_id": batch_id, "cursor": -1, "after": after_seq, "code": error_code}
     for page in _iter_pages(database, query, params, "position", limit):
         yield from page.rows
-    _check_not_deleting(database, batch_id)
+    views.check_not_deleting(views.get_batch(database, batch_id))
 
 
 def iter_failed(
@@ -163,12 +162,6 @@ def fetch_at_positions(database: Database, batch_id: str, positions: Iterable[in
 def _fetch_at(database: Database, batch_id: str, after_position: int, limit: int) -> list[ResultRow]:
     query = _by_position_query(database.engine.dialect.name, (), has_code=False)
     return _fetch_page(database, query, batch_id=batch_id, cursor=after_position, after=0, limit=limit).rows
-
-
-def _check_not_deleting(database: Database, batch_id: str) -> None:
-    # A batch that is being deleted has only a part of its rows, which must not look complete.
-    if views.get_batch(database, batch_id).status is BatchStatus.DELETING:
-        raise NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,8 @@ def open_or_resume(
 ) -> OpenSubmission:
     """Create a batch, or resume the one that has the request's idempotency key.
 
-    Raises IdempotencyConflict where that batch was requested differently, and IdempotencyKeyInUse while another process
-    ingests it.
+    Raises IdempotencyConflict where that batch was requested differently, IdempotencyKeyInUse while another process
+    ingests it, and UsageError if the deadline of a new batch has passed.
     """
     while True:
         row = None if request.idempotency_key is None else _find_by_key(database, request.idempotency_key)
@@ -217,7 +217,12 @@ def _find_by_key(database: Database, idempotency_key: str) -> Row[Any] | None:
 
 
 def _try_create(database: Database, request: SubmitRequest) -> OpenSubmission | None:
-    """A new batch; None if another process created one under the same key at the same time."""
+    """A new batch; None if another process created one under the same key at the same time.
+
+    Raises UsageError if its deadline has passed.
+    """
+    if request.deadline is not None:
+        request.deadline.check_future()
     submission = OpenSubmission(new_batch_id(), holders.new_holder_id(), request.idempotency_key)
     try:
         with database.write() as connection:

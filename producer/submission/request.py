@@ -83,7 +83,7 @@ class SubmitRequest:
             raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
         if on_invalid not in ON_INVALID:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
-        # A submission that is repeated under its idempotency key may come after its deadline.
+        # A submission repeated under its idempotency key may come after its deadline; `open_or_resume` checks new ones.
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
         return cls(
             pipeline,

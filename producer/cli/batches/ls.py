@@ -1,7 +1,5 @@
 """`batchmill ls` lists batches."""
 
-from datetime import UTC, datetime, timedelta
-
 import click
 
 from models.privacy import terminal
@@ -39,8 +37,8 @@ def ls(
     as_json: bool,
 ) -> None:
     """List batches, the newest first. To list older ones, give the last ID to --after."""
-    since_time = None if since is None else _parse_time(since)
-    until_time = None if until is None else _parse_time(until, is_end=True)
+    since_time = None if since is None else times.parse_moment(since)
+    until_time = None if until is None else times.parse_moment(until, is_end=True)
     batch_filter = BatchFilter(status, pipeline, name, since_time, until_time, after)
     with common.open_database(Settings.load()) as database:
         batches = views.list_batches(database, limit + 1, batch_filter)
@@ -61,12 +59,3 @@ def _print(batches: list[BatchView], *, has_more: bool, is_filtered: bool, as_js
         terminal.print_notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")
     if has_more:
         terminal.print_notice(f"older ones: the same with --after {batches[-1].id}")
-
-
-def _parse_time(value: str, *, is_end: bool = False) -> datetime:
-    """Return the time that an age, a date or a time names; as an end, a date is the end of its day."""
-    if times.parse_duration(value) is not None:
-        return datetime.now(UTC) - timedelta(seconds=times.parse_age(value))
-    span = times.parse_time_range(value)
-    is_day = span.end - span.start > times.ONE_MINUTE
-    return span.end if is_end and is_day else span.start

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import batchmill
-from batchmill import BatchHandle, Client, UsageError, WaitTimeout
+from batchmill import BatchHandle, Client, NotFound, UsageError, WaitTimeout
 from models.db import Database
 from models.dialects.columns import Document
 from producer.batches import polling
 from tests import fake_worker
-from tests.factories.batch_rows import execute, insert_batch
+from tests.factories.batch_rows import execute, insert_batch, update_batch
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 NO_REDIS = "redis://127.0.0.1:1/0"
@@ -94,6 +94,16 @@ class TestRepair:
         assert batch.refresh().status == "completed"
 
 
+@pytest.mark.parametrize("method", ["retry", "repair"])
+def test_a_deadline_that_has_passed_is_refused(batch: BatchHandle, method: str) -> None:
+    arguments = [[{"position": 0, "text": "corrected"}]] if method == "repair" else []
+
+    with pytest.raises(UsageError, match="has passed"):
+        getattr(batch, method)(*arguments, deadline="2020-01-01")
+
+    assert batch.refresh().status == "completed"
+
+
 class TestWait:
     def test_progress_is_reported_when_it_changes(
         self, client: Client, database: Database, monkeypatch: pytest.MonkeyPatch
@@ -122,6 +132,12 @@ class TestWait:
     def test_a_timeout_is_its_own_error(self, client: Client, database: Database) -> None:
         with pytest.raises(WaitTimeout):
             client.batch(insert_batch(database, 1)).wait(timeout=0)
+
+    def test_a_batch_that_is_being_deleted_is_gone(self, batch: BatchHandle, database: Database) -> None:
+        update_batch(database, batch.id, status="deleting")
+
+        with pytest.raises(NotFound, match="is being deleted"):
+            batch.wait()
 
 
 class TestExports:
@@ -167,6 +183,8 @@ class TestExports:
         assert [row.position for row in batch.follow(status="failed")] == [0, 3]
         with pytest.raises(UsageError, match="succeeded, failed, cancelled, expired"):
             batch.results(status="completed")
+        with pytest.raises(UsageError, match="succeeded, failed, cancelled, expired"):
+            batch.results(status=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [[], ["--follow"], ["--json"]])

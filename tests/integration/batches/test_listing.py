@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import batchmill
-from batchmill import Client, NotFound
+from batchmill import Client, NotFound, UsageError
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.states import BatchStatus
 from producer import client as client_module
 from producer.batches import views
 from tests import fake_worker
-from tests.factories.batch_rows import insert_batch, update_batch
+from tests.factories.batch_rows import execute, insert_batch, update_batch
 
 ROOT = Path(__file__).parents[3]
 NAME = re.compile(r"`(\w+)`")
@@ -158,3 +158,47 @@ def test_the_view_of_batches_is_the_documented_one(database: Database) -> None:
     ]
 
     assert documented == names
+
+
+def test_a_batch_deleted_between_two_pages_ends_no_list(
+    ids: list[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE_BATCHES", 1)
+    list_batches = views.list_batches
+
+    def list_and_delete(*args: Any) -> list[views.BatchView]:
+        page = list_batches(*args)
+        for view in page:
+            for table, column in (("slices", "batch_id"), ("jobs", "batch_id"), ("batches", "id")):
+                execute(database, f"DELETE FROM {table} WHERE {column} = :id", id=view.id)
+        return page
+
+    monkeypatch.setattr(views, "list_batches", list_and_delete)
+
+    with Client(database.url) as client:
+        assert [batch.id for batch in client.batches(None)] == ids
+
+
+@pytest.mark.parametrize(
+    "created_at", ["2026-03-01 00:00:00.123", "2026-03-01 00:00:00.123000", "2026-03-01 00:00:00.123456"]
+)
+def test_equal_times_are_paged_by_id_however_they_are_written(
+    database: Database, monkeypatch: pytest.MonkeyPatch, created_at: str
+) -> None:
+    ids = [insert_batch(database, 1) for _ in range(4)]
+    execute(database, f"UPDATE batches SET created_at = '{created_at}'")
+    monkeypatch.setattr(client_module, "PAGE_BATCHES", 1)
+
+    with Client(database.url) as client:
+        assert [batch.id for batch in client.batches(None)] == sorted(ids, reverse=True)
+
+
+def test_texts_name_times(ids: list[str], database: Database) -> None:
+    with Client(database.url) as client:
+        assert [batch.id for batch in client.batches(since="2026-03-01T04:00Z", until="1h")] == ids[:2]
+
+
+@pytest.mark.parametrize("filters", [{"status": "bogus"}, {"status": 5}, {"since": "yesterday"}, {"until": 5}], ids=str)
+def test_a_filter_that_nothing_can_match_is_refused(database: Database, filters: dict[str, Any]) -> None:
+    with Client(database.url) as client, pytest.raises(UsageError):
+        client.batches(**filters)

@@ -8,7 +8,7 @@ from sqlalchemy import insert
 from models.db import Database
 from models.states import BatchStatus
 from models.tables import Attempt
-from producer.batches import views
+from producer.batches import pace, views
 from producer.batches.progress import ProgressTracker
 from tests import fake_worker
 from tests.factories.batch_rows import FIRST_CREATED_AT, claimant_for, execute, insert_batch, set_claim_times
@@ -99,3 +99,16 @@ def test_the_remaining_time_counts_working_time(database: Database) -> None:
     assert progress.batch.status is BatchStatus.IN_PROGRESS
     assert progress.eta is not None
     assert progress.eta.jobs_per_second == pytest.approx(1.0, rel=0.1)
+
+
+def test_only_jobs_that_a_worker_claimed_count_for_the_pace(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = insert_batch(database, 8, status="completed")
+    fake_worker.write_results(database, batch_id, [(0, GOOD), *((place, "empty_text") for place in range(1, 8))])
+    execute(database, "UPDATE results SET slice_id = 1 WHERE position = 7")
+    set_claim_times(database, batch_id, 0, 2)
+
+    assert views.get_batch(database, batch_id).jobs_per_second == pytest.approx(1.0)  # the answer, and one failure
+    monkeypatch.setattr(pace, "MAX_FAILURES", 1)  # the first one stands for all
+    assert views.get_batch(database, batch_id).jobs_per_second == pytest.approx(0.5)

@@ -11,7 +11,8 @@ import batchmill
 from models.db import Database
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from producer.dry_run import forecast
-from tests.factories.batch_rows import insert_batch, set_claim_times
+from tests import fake_worker
+from tests.factories.batch_rows import execute, insert_batch, set_claim_times
 
 SAMPLE = "sample-sentiment-analysis"
 GOOD = '{"id": 1, "text": "good"}\n{"id": 2, "text": "bad"}\n'
@@ -67,6 +68,19 @@ def test_the_forecast_compares_with_the_last_batches(database: Database, tmp_pat
     document = json.loads(submit_dry(tmp_path, GOOD, "--json").stdout)
     assert 1 < document["jobs_per_second"] < 3
     assert document["seconds_is_upper_bound"] is False
+
+
+def test_invalid_rows_do_not_make_a_past_batch_faster(database: Database) -> None:
+    pipeline = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}[SAMPLE]
+    columns = {"pipeline": pipeline.name, "task": pipeline.task, "model": pipeline.model, "status": "completed"}
+    batch_id = insert_batch(database, 8, **columns)
+    fake_worker.write_results(database, batch_id, [(0, {}), *((place, "empty_text") for place in range(1, 8))])
+    execute(database, "UPDATE jobs SET invalid = (position > 0)")
+    set_claim_times(database, batch_id, 0, 2)
+
+    [past_batch] = forecast.recent_batches(database, pipeline, {})
+
+    assert (past_batch.jobs, past_batch.seconds) == (1, pytest.approx(2.0))
 
 
 def test_generation_compares_only_with_equal_parameters(database: Database) -> None:

@@ -211,7 +211,7 @@ class TestBatch:
         assert (batch.dtype, batch.device, batch.revision) == ("float32", "cpu", "abc")
         assert batch.padding_share == 0.25
         assert batch.jobs_per_second is not None
-        assert 2.4 < batch.jobs_per_second < 2.6  # the slices say: claimed two seconds before they were done
+        assert 1.9 < batch.jobs_per_second < 2.1  # over two seconds, without the failure, which no claim wrote
         assert batch.timestamps["completed_at"] is not None
 
     def test_the_newest_come_first(self, database: Database, submitted: Submitted) -> None:

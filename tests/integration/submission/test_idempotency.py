@@ -15,7 +15,7 @@ from sqlalchemy import text
 import batchmill
 from batchmill import Client
 from models.db import Database
-from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, InvalidRows
+from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, InvalidRows, UsageError
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus, Termination
@@ -24,6 +24,7 @@ from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, job_writer, open_submission, submit
 from producer.submission.request import SubmitRequest
+from producer.times import Deadline
 from tests.factories.batch_rows import execute
 from tests.servers import wait_until
 from tests.threads import run_concurrently
@@ -531,3 +532,20 @@ def test_the_client_tells_that_a_known_batch_has_failed(
         assert second.warning is not None
         assert second.warning in caplog.text
         assert f"batchmill retry {first.id}" in second.warning
+
+
+class TestDeadline:
+    PASSED = "2020-01-01 06:00"
+
+    def test_a_new_key_refuses_one_that_has_passed(self, database: Database) -> None:
+        with pytest.raises(UsageError, match="has passed"):
+            accept(database, texts(4), deadline=self.PASSED)
+
+        assert state(database) == [[0]]
+
+    def test_the_same_again_may_come_after_it(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Deadline, "check_future", lambda _: None)  # it was still ahead then
+            first = accept(database, texts(4), deadline=self.PASSED)
+
+        assert accept(database, texts(4), deadline=self.PASSED).batch_id == first.batch_id

@@ -20,7 +20,8 @@ from sqlalchemy import text
 import batchmill
 from batchmill import Client
 from models.db import Database
-from models.errors import BatchmillError, InvalidRows, Unreachable, UnreadableSource
+from models.dialects.columns import Document
+from models.errors import BatchmillError, InvalidRows, Unreachable, UnreadableSource, UsageError
 from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import Pipeline
@@ -583,6 +584,17 @@ class TestClient:
         client.submit(SAMPLE.name, ["a", "b", {"text": "c", "id": "not this"}], ids=["x", None, 3])
 
         assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == ["x", None, "3"]
+
+    def test_other_keys_hold_the_fields_and_the_id(self, client: Client, database: Database) -> None:
+        keys: dict[str, Any] = {"input_columns": {"text": "review"}, "id_column": "number"}
+        record = {"review": "a", "number": 7, "id": "not this", "region": "EU"}
+        client.submit(SAMPLE.name, [record], **keys, passthrough="*")
+
+        with database.read() as connection:
+            query = text("SELECT custom_id, input, passthrough FROM jobs").columns(input=Document, passthrough=Document)
+            assert connection.execute(query).one() == ("7", {"text": "a"}, {"id": "not this", "region": "EU"})
+        with pytest.raises(UsageError, match="ids and id_column"):
+            client.submit(SAMPLE.name, [{"review": "a"}], **keys, ids=["x"])
 
     @pytest.mark.parametrize("ids", [["x"], ["x", "y", "z"]])
     def test_ids_must_be_as_many(self, client: Client, database: Database, ids: list[str]) -> None:

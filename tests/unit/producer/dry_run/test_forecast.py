@@ -47,6 +47,14 @@ def test_small_batches_give_an_upper_bound_for_large_ones(past_jobs: int, jobs: 
     assert prediction.is_upper_bound == is_upper_bound
 
 
+def test_far_smaller_batches_do_not_outvote_a_similar_one() -> None:
+    prediction = forecast([past(10_000, 5.0), past(2, 0.02), past(2, 0.02)], 10_000, 1_000_000)
+
+    assert prediction is not None
+    assert prediction.seconds == pytest.approx(5.0)
+    assert not prediction.is_upper_bound
+
+
 @pytest.mark.parametrize(("batches", "jobs"), [([], 10), ([past(10, 1.0)], 0)])
 def test_nothing_to_compare_gives_no_forecast(batches: list[PastBatch], jobs: int) -> None:
     assert forecast(batches, jobs, jobs * 100) is None
