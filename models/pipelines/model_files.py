@@ -10,7 +10,7 @@ from typing import Any, Self
 from models.errors import InvalidParameters, SettingsError
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
-from models.tasks.decoding import SAMPLING_PARAMETERS, DecodingParameters
+from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
 
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
@@ -136,17 +136,31 @@ def check_max_length(pipeline: Pipeline) -> None:
         )
 
 
-def check_sampling(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
-    """Raise InvalidParameters for a sampling parameter without effect, because the model's files turn sampling off."""
-    names = [name for name in SAMPLING_PARAMETERS if parameters.get(name) is not None]
-    is_generation = issubclass(pipeline.spec.parameters, DecodingParameters)
-    if not is_generation or not names or parameters.get("do_sample") is not None:
+def check_decoding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Raise InvalidParameters for a decoding parameter without effect under the model's own generation config.
+
+    Nothing is raised if the model's files are not on this machine.
+    """
+    sampling = [name for name in SAMPLING_PARAMETERS if parameters.get(name) is not None]
+    beams = [name for name in BEAM_PARAMETERS if parameters.get(name) is not None]
+    task_parameters = pipeline.spec.parameters
+    if not issubclass(task_parameters, DecodingParameters) or not (sampling or beams):
         return
     files = ModelFiles.find(pipeline)
-    if files is not None and files.generation_defaults(pipeline).get("do_sample") is False:
+    if files is None:
+        return
+    defaults = files.generation_defaults(pipeline)
+    if sampling and parameters.get("do_sample") is None and defaults.get("do_sample") is False:
         raise InvalidParameters(
-            f"parameter {names[0]!r} has no effect, because the model's own generation config does not sample; set "
+            f"parameter {sampling[0]!r} has no effect, because the model's own generation config does not sample; set "
             "do_sample to true, or leave it out"
+        )
+    # Encoder-decoders have several beams by default, whatever the model names.
+    has_one_beam = task_parameters.default_beams == 1 and (defaults.get("num_beams") or 1) == 1
+    if beams and parameters.get("num_beams") is None and has_one_beam:
+        raise InvalidParameters(
+            f"parameter {beams[0]!r} has no effect, because the model's own generation config has no beams; set "
+            "num_beams to 2 or more, or leave it out"
         )
 
 

@@ -13,6 +13,7 @@ from models.errors import InvalidParameters, UsageError
 from models.tasks.spec import TaskSpec
 
 BUNDLED_PREFIX = "bundled:"
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
@@ -37,9 +38,7 @@ class Pipeline(BaseModel):
     attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
-    device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"]
-    )
+    device: str = Field(default="auto", pattern=DEVICE_PATTERN, examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "

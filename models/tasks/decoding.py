@@ -14,6 +14,7 @@ MAX_NEW_TOKENS, MAX_BEAMS, MAX_SEQUENCES, MAX_SECONDS = 32_768, 32, 64, 3_600
 MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 16, 200
 MAX_SEED = 2**63 - 1
 SAMPLING_PARAMETERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
+BEAM_PARAMETERS = ("length_penalty", "early_stopping")
 
 
 class DecodingParameters(Parameters):
@@ -136,11 +137,10 @@ class DecodingParameters(Parameters):
             raise _validation_error("has no effect without sampling; set do_sample to true, or leave it out")
         return value
 
-    @field_validator("length_penalty", "early_stopping")
+    @field_validator(*BEAM_PARAMETERS)
     @classmethod
     def _check_beam_parameter(cls, value: Any, info: ValidationInfo) -> Any:
-        beams = info.data.get("num_beams") or (1 if cls._does_sample(info) else cls.default_beams)
-        if value is not None and beams == 1:
+        if value is not None and cls._has_one_beam(info):
             raise _validation_error("has no effect without beams; set num_beams to 2 or more, or leave it out")
         return value
 
@@ -160,6 +160,11 @@ class DecodingParameters(Parameters):
         """Return whether outputs are random: sampling is on and no seed is given."""
         sample = parameters.get("do_sample")
         return parameters.get("seed") is None and (cls.samples_by_default if sample is None else bool(sample))
+
+    @classmethod
+    def _has_one_beam(cls, info: ValidationInfo) -> bool:
+        # If the user gives no number, the model's generation config does: `model_files` checks that one.
+        return info.data.get("num_beams") == 1
 
     @classmethod
     def _does_sample(cls, info: ValidationInfo) -> bool:

@@ -39,6 +39,10 @@ class TextToTextParameters(DecodingParameters):
             raise PydanticCustomError("text_to_text", "sampling follows one beam; set it to 1, or do_sample to false")
         return value
 
+    @classmethod
+    def _has_one_beam(cls, info: ValidationInfo) -> bool:
+        return super()._has_one_beam(info) or cls._does_sample(info)
+
     @field_validator("min_length")
     @classmethod
     def _check_min_length(cls, value: int | None, info: ValidationInfo) -> int | None:

@@ -28,7 +28,7 @@ def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> 
 
 def check_before_submit(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
     """Check a pipeline with the workers that the database lists. Raises SettingsError and InvalidParameters."""
-    model_files.check_sampling(pipeline, parameters)
+    model_files.check_decoding(pipeline, parameters)
     try:
         check_model(pipeline)
     except SettingsError:  # rarely, so the database is rarely asked

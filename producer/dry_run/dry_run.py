@@ -112,7 +112,7 @@ def check_pipeline(request: SubmitRequest, database_url: str) -> None:
         if database is not None:
             model_checks.check_before_submit(database, request.pipeline, request.parameters)
             return
-        model_files.check_sampling(request.pipeline, request.parameters)
+        model_files.check_decoding(request.pipeline, request.parameters)
         model_checks.check_model(request.pipeline)
 
 

@@ -6,20 +6,20 @@ import socket
 import threading
 import uuid
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import click
 
 from models import log
 from models.db import Database
+from models.errors import DatabaseRefused
 from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import terminal
 from models.processes import failpoints
 from models.settings import Settings
+from worker.cli import run
 from worker.leasing import database_refusal
-from worker.leasing.leases import HeldLeases
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
 
@@ -42,23 +42,31 @@ def maintain(log_file: Path | None) -> None:
         terminal.print_notice(f"running maintenance tasks, pid {os.getpid()}; Ctrl-C stops it{place}")
         with log.redirect_output(descriptor):
             log.configure(settings, pid=os.getpid())
-            _run(settings, database)
+            status = _run(settings, database)
+    run.exit_after_log(settings, status)
 
 
-def _run(settings: Settings, database: Database) -> None:
-    """Run maintenance until SIGTERM or SIGINT."""
+def _run(settings: Settings, database: Database) -> int:
+    """Run maintenance until SIGTERM or SIGINT, or until the tables are of another version; returns the exit status."""
+    stopping = threading.Event()
+    status = os.EX_OK
+
+    def abort(error: DatabaseRefused) -> None:
+        nonlocal status
+        if not stopping.is_set():  # each refused task calls this
+            status = database_refusal.log_cause(database, error).exit_code
+            stopping.set()
+
     maintenance = MaintenanceLoop(
         database,
         tasks.default_tasks(database, settings),
         f"maintain-{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
         reclaim_grace_seconds=settings.heartbeat_seconds,
-        on_schema_mismatch=partial(
-            database_refusal.end_process, database, HeldLeases(), exit_status_for=lambda error: error.exit_code
-        ),
+        on_schema_mismatch=abort,
     )
-    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     maintenance.start()
     stopping.wait()
     maintenance.stop()
+    return status

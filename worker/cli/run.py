@@ -124,7 +124,12 @@ def _supervise(
                 is_ready=is_ready,
                 on_child_exit=CrashRecovery(database, settings),
             )
-    if log_file and status == SchemaMismatch.exit_code:
+    exit_after_log(settings, status)
+
+
+def exit_after_log(settings: Settings, status: int) -> NoReturn:
+    """Exit, and point to the log file if only that has the reason."""
+    if settings.log_file_path and status == SchemaMismatch.exit_code:
         terminal.print_notice(f"the tables belong to another version; {settings.log_file_path} has the details")
     sys.exit(status)
 

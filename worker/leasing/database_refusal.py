@@ -23,20 +23,17 @@ def ignore_refusal(_error: DatabaseRefused) -> None:
     """Continue, because the next attempt reports the same."""
 
 
-def end_process(
-    database: Database,
-    held_leases: HeldLeases,
-    error: DatabaseRefused,
-    *,
-    exit_status_for: Callable[[BatchmillError], int] = exit_status.exit_status_for,
-) -> NoReturn:
-    """Release the leases, so that no slice is blamed for a crash, and end the process.
-
-    exit_status_for: the status for an error; the default is for a supervisor to read.
-    """
+def log_cause(database: Database, error: DatabaseRefused) -> BatchmillError:
+    """Log that the process ends, and return the error that explains why."""
     cause = schema.explain_refusal(database, error)
     reason = "the database refuses what this process needs"
     log.error("process.aborted", error_code=cause.code, error=str(cause), reason=reason)
+    return cause
+
+
+def end_process(database: Database, held_leases: HeldLeases, error: DatabaseRefused) -> NoReturn:
+    """Release the leases, so that no slice is blamed for a crash, and end the process with a status for supervisors."""
+    cause = log_cause(database, error)
     try:
         with database.write() as connection:
             claims.release(connection, held_leases.leases())
@@ -44,4 +41,4 @@ def end_process(
         log.warning("leases.release_failed", error=str(refused), reason="they expire by themselves")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exit_status_for(cause))
+    os._exit(exit_status.exit_status_for(cause))

@@ -45,6 +45,15 @@ UPDATE maintenance_tasks SET last_failed_at = {now}, last_failure = :last_failur
        failures_in_a_row = failures_in_a_row + 1
 WHERE name = :name RETURNING failures_in_a_row
 """
+
+# A claim that fails moves no `next_run_at`, so all processes may meet the same error. The first one defers the run in
+# this transaction; the others wait for its row and find it not due, so that one error counts once.
+RECORD_CLAIM_FAILURE = f"""
+UPDATE maintenance_tasks SET last_failed_at = {{now}}, last_failure = :last_failure,
+       failures_in_a_row = failures_in_a_row + 1
+WHERE {DUE_TASKS} RETURNING failures_in_a_row
+"""  # noqa: S608
+SELECT_FAILURES = "SELECT failures_in_a_row FROM maintenance_tasks WHERE name = :name"
 DEFER_RUN = "UPDATE maintenance_tasks SET next_run_at = {later} WHERE name = :name"
 MAX_BACKOFF_SECONDS = 300.0
 MAX_BLOCKED_RUNS = 5  # in a row; the next one counts as a failure
@@ -138,7 +147,7 @@ class MaintenanceLoop(PeriodicThread):
         except Exception as error:
             if len(tasks) > 1:
                 return [run for task in tasks for run in self._claim_runs([task], now)]
-            self._handle_failure(tasks[0], error, now)
+            self._handle_failure(tasks[0], error, now, has_claim=False)
             return []
 
     def _insert_rows(self) -> None:
@@ -152,13 +161,8 @@ class MaintenanceLoop(PeriodicThread):
     def _claim_together(self, tasks: Sequence[MaintenanceTask]) -> list[ClaimedRun]:
         sql = self._database.sql
         by_name = {task.name: task for task in tasks}
-        interval = " ".join(f"WHEN '{task.name}' THEN {task.interval_seconds:f}" for task in tasks)
-        max_backoff = max(MAX_BACKOFF_SECONDS, *(task.interval_seconds for task in tasks))
-        max_wait = f"CASE WHEN failures_in_a_row > 0 THEN {max_backoff:f} ELSE CASE name {interval} END END"
         fragments = {
-            "now": sql.now,
-            "later": sql.now_plus_seconds.replace(":seconds", f"(CASE name {interval} END)"),
-            "latest": sql.now_plus_seconds.replace(":seconds", f"({max_wait})"),
+            **self._time_fragments(tasks),
             "skip_locked": sql.skip_locked,
             "has_work": " ".join(f"WHEN '{task.name}' THEN {task.has_work}" for task in tasks),
         }
@@ -175,6 +179,18 @@ class MaintenanceLoop(PeriodicThread):
             for task in tasks
             if task.name in claimed
         ]
+
+    def _time_fragments(self, tasks: Sequence[MaintenanceTask]) -> dict[str, str]:
+        """SQL for the current time, the tasks' next runs, and the latest time at which a run may be due."""
+        sql = self._database.sql
+        interval = " ".join(f"WHEN '{task.name}' THEN {task.interval_seconds:f}" for task in tasks)
+        max_backoff = max(MAX_BACKOFF_SECONDS, *(task.interval_seconds for task in tasks))
+        max_wait = f"CASE WHEN failures_in_a_row > 0 THEN {max_backoff:f} ELSE CASE name {interval} END END"
+        return {
+            "now": sql.now,
+            "later": sql.now_plus_seconds.replace(":seconds", f"(CASE name {interval} END)"),
+            "latest": sql.now_plus_seconds.replace(":seconds", f"({max_wait})"),
+        }
 
     def _run_task(self, run: ClaimedRun, now: float) -> None:
         failpoint("in_maintenance")
@@ -208,15 +224,20 @@ class MaintenanceLoop(PeriodicThread):
         else:
             log.info("maintenance.task_blocked", maintenance_task=task.name, error=str(error))
 
-    def _handle_failure(self, task: MaintenanceTask, error: Exception, now: float) -> None:
-        """Defer a failed task with a growing backoff; the traceback of an unexpected error is logged once."""
+    def _handle_failure(self, task: MaintenanceTask, error: Exception, now: float, *, has_claim: bool = True) -> None:
+        """Defer a failed task with a growing backoff; the traceback of an unexpected error is logged once.
+
+        has_claim: whether this process has claimed the run; otherwise another one may have recorded the same failure.
+        """
         if isinstance(error, DatabaseRefused):
             self._handle_refusal(error)
         message = str(error)[:500] if isinstance(error, BatchmillError) else type(error).__name__
+        seconds, is_recorded = self._record_failure(task, message, has_claim=has_claim)
+        self._next_checks[task.name] = now + seconds
+        if not is_recorded:
+            return
         is_new = self._logged_failures.get(task.name) != message
         self._logged_failures[task.name] = message
-        seconds = self._record_failure(task, message)
-        self._next_checks[task.name] = now + seconds
         log.error(
             "maintenance.task_failed",
             maintenance_task=task.name,
@@ -225,16 +246,21 @@ class MaintenanceLoop(PeriodicThread):
             exc_info=error if is_new and not isinstance(error, BatchmillError) else None,
         )
 
-    def _record_failure(self, task: MaintenanceTask, message: str) -> float:
-        """Record the failure, and return the seconds until the next try."""
+    def _record_failure(self, task: MaintenanceTask, message: str, *, has_claim: bool) -> tuple[float, bool]:
+        """Record the failure, unless another process has; returns the seconds until the next try, and which it was."""
         sql = self._database.sql
-        params = {"name": task.name, "last_failure": message}
+        params = {"name": task.name, "names": [task.name], "last_failure": message}
+        query = text(RECORD_FAILURE.format(now=sql.now))
+        if not has_claim:
+            query = _with_names(RECORD_CLAIM_FAILURE, self._time_fragments([task]))
         with self._database.write() as connection:
-            failures = connection.execute(text(RECORD_FAILURE.format(now=sql.now)), params).scalar_one()
+            recorded = connection.execute(query, params).scalar_one_or_none()
+            failures = connection.execute(text(SELECT_FAILURES), params).scalar_one() if recorded is None else recorded
             max_seconds = max(MAX_BACKOFF_SECONDS, task.interval_seconds)
             seconds = max_backoff_seconds(failures + 1, task.interval_seconds, max_seconds)
-            connection.execute(text(DEFER_RUN.format(later=sql.now_plus_seconds)), {**params, "seconds": seconds})
-        return seconds
+            if recorded is not None:
+                connection.execute(text(DEFER_RUN.format(later=sql.now_plus_seconds)), {**params, "seconds": seconds})
+        return seconds, recorded is not None
 
 
 def _with_names(query: str, fragments: Mapping[str, str]) -> TextClause:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import structlog
 
 from models import log, schema
-from models.errors import BatchmillError, LoadFailed
+from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import tracebacks
@@ -105,10 +105,10 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
 
 
 def _resolve_device(requested: str) -> str:
-    """Return the name of the device; as requested, if this machine lacks it, which each load then reports."""
+    """Return the name of the device; as requested, if it can't be used here, which each load then reports."""
     try:
         return str(weights.resolve_device(requested))
-    except LoadFailed:
+    except Exception:  # torch raises its own errors for unknown names and broken drivers, and nothing is logged yet
         return requested
 
 

@@ -1,9 +1,11 @@
 """Device discovery finds GPUs without loading torch and divides the CPU cores among processes."""
 
 import os
+import re
 from pathlib import Path
 
 from models.errors import UsageError
+from models.pipelines.pipeline import DEVICE_PATTERN
 
 
 def device_names(requested: str) -> list[str]:
@@ -12,6 +14,9 @@ def device_names(requested: str) -> list[str]:
         names = [name.strip() for name in requested.split(",") if name.strip()]
         if not names:
             raise UsageError("--devices names no device; write cuda:0,cuda:1 or cpu, or leave it out")
+        for name in names:
+            if not re.fullmatch(DEVICE_PATTERN, name):
+                raise UsageError(f"--devices: {name[:80]!r} is no device; write cuda:0,cuda:1 or cpu, or leave it out")
         return names
     gpus = _gpu_count()
     return [f"cuda:{index}" for index in range(gpus)] if gpus else ["auto"]

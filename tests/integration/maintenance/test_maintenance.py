@@ -231,6 +231,28 @@ class TestADefect:
 
         assert row(database).failures_in_a_row == 3
 
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_of_the_claim_counts_once_for_all_processes(self, database: Database, at_once: bool) -> None:
+        def make_broken_loop(number: int) -> MaintenanceLoop:
+            broken = MaintenanceTask("sweep", 1.0, lambda: "", "sweep.done", has_work="missing_column > 1")
+            return MaintenanceLoop(database, [broken], f"worker-{number}", reclaim_grace_seconds=5.0)
+
+        loops = [make_broken_loop(number) for number in range(5)]
+        with capture_logs() as logged:
+            if at_once:
+                run_concurrently(*[lambda loop=loop: loop.run_once(0.0) for loop in loops])
+            else:
+                for loop in loops:
+                    loop.run_once(0.0)
+
+        assert row(database).failures_in_a_row == 1
+        failures = [line for line in logged if line["event"] == "maintenance.task_failed"]
+        assert [line["retry_seconds"] for line in failures] == [2.0]
+
+        execute(database, PAST)
+        loops[-1].run_once(2.0)
+        assert row(database).failures_in_a_row == 2, "the error lasted until the next run was due"
+
     def test_is_put_off_for_every_process(self, database: Database) -> None:
         runs: list[int] = []
 

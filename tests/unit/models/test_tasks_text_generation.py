@@ -115,7 +115,7 @@ class TestParameters:
             ({"num_return_sequences": 2_000}, "num_return_sequences"),
             ({"num_beams": 0}, "num_beams"),
             ({"do_sample": False, "num_return_sequences": 2}, "otherwise all would be the same"),
-            ({"length_penalty": 2.0}, "has no effect without beams"),
+            ({"length_penalty": 2.0, "num_beams": 1}, "has no effect without beams"),
             ({"early_stopping": True, "num_beams": 1}, "has no effect without beams"),
             ({"num_beams": 2, "num_return_sequences": 3}, "at most num_beams, which is 2"),
             ({"do_sample": False, "temperature": 0.5}, "no effect without sampling"),

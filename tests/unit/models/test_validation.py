@@ -90,7 +90,7 @@ def test_a_wrong_pipeline_names_field_and_value(fields: dict[str, Any], message:
         ({"max_tokens": 50}, "text-generation has no parameter 'max_tokens'; is max_new_tokens meant?"),
         ({"max_new_token": 50}, "text-generation has no parameter 'max_new_token'; is max_new_tokens meant?"),
         (
-            {"length_penalty": 1.0},
+            {"length_penalty": 1.0, "num_beams": 1},
             "parameter 'length_penalty' has no effect without beams; set num_beams to 2 or more, or leave it out",
         ),
         ({"stop_strings": []}, "parameter 'stop_strings' must have from 1 to 16 texts"),

@@ -125,9 +125,48 @@ def test_sampling_parameters_need_a_model_that_samples(
 
     if is_refused:
         with pytest.raises(InvalidParameters, match="has no effect, because the model's own generation config"):
-            model_files.check_sampling(pipeline, parameters)
+            model_files.check_decoding(pipeline, parameters)
     else:
-        model_files.check_sampling(pipeline, parameters)
+        model_files.check_decoding(pipeline, parameters)
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "parameters", "is_refused"),
+    [
+        ({}, {"length_penalty": 2.0}, True),
+        ({"num_beams": 1}, {"early_stopping": False}, True),
+        ({}, {"length_penalty": 2.0, "num_beams": 3}, False),
+        ({"num_beams": 4}, {"length_penalty": 2.0, "early_stopping": True}, False),
+        ({}, {"length_penalty": None}, False),
+    ],
+)
+def test_beam_parameters_need_a_model_with_beams(
+    tmp_path: Path, generation_config: Any, parameters: dict[str, Any], *, is_refused: bool
+) -> None:
+    pipeline = write_model(tmp_path / "model", {}, None, generation_config)
+    pipeline.spec.check_parameters(parameters)
+
+    if is_refused:
+        with pytest.raises(InvalidParameters, match="has no effect, because the model's own generation config has no"):
+            model_files.check_decoding(pipeline, parameters)
+    else:
+        model_files.check_decoding(pipeline, parameters)
+        model_files.check_decoding(pipeline.model_copy(update={"model": "nobody/not-here"}), parameters)
+
+
+@pytest.mark.parametrize(("parameters", "is_refused"), [({}, False), ({"do_sample": True}, True)])
+def test_encoder_decoders_have_beams_unless_they_sample(
+    tmp_path: Path, parameters: dict[str, Any], *, is_refused: bool
+) -> None:
+    pipeline = write_model(tmp_path / "model", {}, None, {"num_beams": 1}).model_copy(update={"task": "summarization"})
+    parameters = {**parameters, "length_penalty": 2.0}
+
+    if is_refused:
+        with pytest.raises(InvalidParameters, match="has no effect without beams"):
+            pipeline.spec.check_parameters(parameters)
+    else:
+        pipeline.spec.check_parameters(parameters)
+        model_files.check_decoding(pipeline, parameters)
 
 
 def test_the_hash_follows_what_workers_take_from_the_entry() -> None:

@@ -1,16 +1,18 @@
 """`batchmill up`: the pipelines that it serves and the words that it begins with."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import batchmill
-from models import tasks
-from models.errors import SchemaMismatch
+from models import schema, tasks
+from models.errors import DatabaseRefused, SchemaMismatch
 from models.settings import Settings
 from worker.cli import maintain, run
+from worker.maintenance.loop import MaintenanceLoop
 
 SAMPLES = [f"sample-{task}" for task in tasks.TASKS]
 MINE = '[pipelines.mine]\ntask = "ner"\nmodel = "a/b"\n[pipelines.sample-ner]\nmax_length = 64\n'
@@ -57,7 +59,7 @@ def test_up_says_its_pid_how_to_stop_it_and_where_its_log_is(
 def test_worker_and_maintain_say_where_their_log_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    monkeypatch.setattr(maintain, "_run", lambda *_: os.write(2, b"a line\n"))
+    monkeypatch.setattr(maintain, "_run", lambda *_: os.write(2, b"a line\n") and 0)
     monkeypatch.setattr(run, "supervise", lambda *_a, **_k: os.write(2, b"a line\n") and 0)
     monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://127.0.0.1:1/0")
 
@@ -75,3 +77,26 @@ def test_a_supervisor_that_the_tables_end_points_to_its_log(folder: Path, monkey
 
     assert result.exit_code == 6
     assert result.stderr.endswith(f"the tables belong to another version; {folder / 'up.log'} has the details\n")
+
+
+def test_maintenance_that_the_tables_end_points_to_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class RefusedLoop(MaintenanceLoop):
+        def run_once(self, now: float) -> None:
+            for _ in range(3):  # as each task would
+                self._on_schema_mismatch(DatabaseRefused("no such column"))
+
+    explained: list[object] = []
+
+    def explain(_database: object, error: object) -> SchemaMismatch:
+        explained.append(error)
+        return SchemaMismatch("the tables are newer")
+
+    monkeypatch.setattr(maintain, "MaintenanceLoop", RefusedLoop)
+    monkeypatch.setattr(schema, "explain_refusal", explain)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    result = CliRunner().invoke(batchmill.cli, ["maintain", "--log-file", "mine.log"])
+
+    assert result.exit_code == 6
+    assert result.stderr.endswith(f"the tables belong to another version; {folder / 'mine.log'} has the details\n")
+    assert len(explained) == 1

@@ -22,6 +22,11 @@ class TestSlots:
         with pytest.raises(UsageError, match="names no device"):
             devices.device_names(" , ")
 
+    @pytest.mark.parametrize("name", ["gpu", "CPU", "cuda:x", "cuda:", "cpu;mps"])
+    def test_must_have_names_that_torch_knows(self, name: str) -> None:
+        with pytest.raises(UsageError, match=f"'{name}' is no device; write cuda:0"):
+            devices.device_names(f"cpu,{name}")
+
     @pytest.mark.parametrize(
         ("visible", "expected"),
         [
