@@ -19,7 +19,9 @@ DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
 MAX_SECONDS = 3650 * 86_400
 TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}")
-TABLE_TIME = re.compile(r"(?:[A-Z][a-z]{2} )?(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?)(?: ([A-Z]{3,5}|[+-]\d\d(?:\d\d)?))?")
+ISO_WEEK = re.compile(r"\d{4}-?W")
+ZONE_NAME = r"[A-Za-z]{3,5}|[+-]\d\d(?:\d\d)?"
+TABLE_TIME = re.compile(rf"(?:[A-Z][a-z]{{2}} )?(\d{{4}}-\d\d-\d\d \d\d:\d\d(?::\d\d)?)(?: ({ZONE_NAME}))?")
 ONE_DAY, ONE_MINUTE, ONE_SECOND = timedelta(days=1), timedelta(minutes=1), timedelta(seconds=1)
 DEADLINE_EXAMPLES = "a duration such as 6h, a time of day such as 06:00, or a time such as 2026-11-25 06:00"
 
@@ -96,7 +98,7 @@ def parse_time_range(value: str, zone: tzinfo | None = None) -> TimeRange:
     """
     written = value.strip()
     try:
-        if "W" in written[1:]:  # a week is neither a day nor a time
+        if ISO_WEEK.match(written):  # a week is neither a day nor a time
             raise ValueError
         if _is_date(written):
             day = datetime.combine(date.fromisoformat(written), time())

@@ -13,6 +13,7 @@ from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.processes import home_lock
+from models.processes.holders import HolderId
 from models.settings import Settings
 from producer.batches import model_checks, workers
 from producer.cli.display import batch_tables
@@ -45,11 +46,16 @@ def print_worker_warnings(database: Database, settings: Settings, pipeline: str,
         terminal.print_notice(f"warning: {warning}")
 
 
+def find_up(settings: Settings) -> HolderId | None:
+    """Find the `batchmill up` of this home; None if there is none, or if the home is somebody else's."""
+    with suppress(UsageError):
+        return home_lock.find_holder(settings.home_path)
+    return None
+
+
 def _no_worker_notice(settings: Settings, pipeline: str) -> str:
     """Say that no worker serves the pipeline, and how to start one; an `up` in this home may just have started."""
-    holder = None
-    with suppress(UsageError):  # somebody else's home
-        holder = home_lock.find_holder(settings.home_path)
+    holder = find_up(settings)
     if holder is None:
         return batch_tables.no_worker_message(pipeline)
     return (

@@ -15,7 +15,7 @@ from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
 from producer.schedules.alerts import webhook_address
 from producer.schedules.alerts.webhook_address import AddressPolicy
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.timing import file_templates
+from producer.schedules.timing import deadlines, file_templates
 
 SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any time will do
 
@@ -48,8 +48,13 @@ def validate(
     return schedule
 
 
-def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]:
-    """Return a sentence for each thing that may be missing where the schedule runs, though the definition is valid."""
+def find_warnings(schedule: ScheduleDefinition, settings: Settings, now: datetime) -> list[str]:
+    """Return a sentence for each thing that may be missing or unintended, though the definition is valid.
+
+    schedule: the schedule
+    settings: settings of this process; others may run the schedule
+    now: time of the call
+    """
     names = {schedule.sql, schedule.into_source} - {None} - settings.sources.keys()
     warnings = [
         f"there is no [sources.{name}] here; the machines that run schedules need it"
@@ -63,6 +68,7 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]
         warnings.append(
             "the webhook's address is not public; the machines that run schedules need it in webhook_allowed_hosts"
         )
+    warnings += _find_past_deadline(schedule, now)
     if schedule.file is not None:
         try:
             Access.from_settings(settings).resolve(
@@ -77,6 +83,18 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]
         except SettingsError as error:
             warnings.append(str(error))
     return warnings
+
+
+def _find_past_deadline(schedule: ScheduleDefinition, now: datetime) -> list[str]:
+    next_time = next(schedule.timetable.times_after(now), None)
+    if schedule.deadline is None or next_time is None:
+        return []
+    if deadlines.deadline_after(next_time, schedule.deadline, schedule.timetable) is not None:
+        return []
+    return [
+        f"the deadline {schedule.deadline} comes before the next run, at {schedule.format_time(next_time)}, "
+        "so no run has one; take a duration such as 6h, or a time of day such as 06:00"
+    ]
 
 
 def _check_query(schedule: ScheduleDefinition, settings: Settings) -> None:

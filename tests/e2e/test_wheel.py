@@ -106,3 +106,19 @@ def test_the_wheel_names_the_commit_that_it_was_built_of(python: Path, tmp_path:
     )
 
     assert result.stdout == f"batchmill, version {full_version()}\n"
+
+
+def test_the_demo_starts_up_from_the_wheel(python: Path, tmp_path: Path) -> None:
+    script = (
+        "import pathlib, time\n"
+        "from batchmill.producer.cli.demo import sandbox\n"
+        "home = pathlib.Path('demo').absolute()\n"
+        "with sandbox.isolated_settings(home), sandbox.run_up(home / 'up.log', ['sample-fill-mask']) as check:\n"
+        "    while not (home / 'batchmill.db').exists():\n"
+        "        check()\n"
+        "        time.sleep(0.1)\n"
+    )
+
+    result = subprocess.run([python, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr

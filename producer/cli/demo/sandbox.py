@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from models import packages
 from models.errors import BatchmillError
 from models.privacy import private_files, terminal
 
@@ -83,7 +84,7 @@ def relative_path(path: Path) -> Path:
 
 def _child_environment() -> dict[str, str]:
     """Return an environment in which the child imports our packages from the same folder, installed or not."""
-    folder = Path(sys.modules["models"].__path__[0]).parent
+    folder = packages.import_folder()
     if folder == Path(sysconfig.get_path("purelib")):
         return dict(os.environ)
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

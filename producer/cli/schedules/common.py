@@ -9,6 +9,7 @@ from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import workers
+from producer.cli import common
 from producer.cli.schedules import schedule_tables
 from producer.schedules import validation
 from producer.schedules.definition import ScheduleDefinition
@@ -23,16 +24,20 @@ def echo_next_times(view: ScheduleView, now: datetime) -> None:
         click.echo(f"  {line}")
 
 
-def print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings) -> None:
-    """Print what the schedules need but this machine lacks; other machines may have it."""
-    warnings = {warning for item in definitions for warning in validation.find_warnings(item, settings)}
+def print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings, now: datetime) -> None:
+    """Print what the schedules need but this machine lacks, which others may have, and what is probably unintended."""
+    warnings = {warning for item in definitions for warning in validation.find_warnings(item, settings, now)}
     for warning in sorted(warnings):
         terminal.print_notice(warning)
 
 
-def warn_if_no_worker(database: Database) -> None:
-    """Print a warning if no process runs schedules."""
-    if not workers.schedules_are_served(database):
-        terminal.print_notice(
-            "no worker and no batchmill maintain runs now, so nothing will start: batchmill up, or batchmill maintain"
-        )
+def warn_if_no_worker(database: Database, settings: Settings) -> None:
+    """Print a notice if no process runs schedules; an `up` in this home may just have started."""
+    if workers.schedules_are_served(database):
+        return
+    if (holder := common.find_up(settings)) is not None:
+        terminal.print_notice(f"`batchmill up` (pid {holder.pid}) is starting, and then runs what is due")
+        return
+    terminal.print_notice(
+        "no worker and no batchmill maintain runs now, so nothing will start: batchmill up, or batchmill maintain"
+    )

@@ -7,7 +7,7 @@ import click
 
 from models import clock
 from models.db import Database
-from models.errors import UsageError
+from models.errors import UsageError, WaitTimeout
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
@@ -19,6 +19,7 @@ from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import manual_runs
 from producer.schedules.runs.manual_runs import StartedRun
+from producer.schedules.runs.run_views import RunView
 from producer.times import ONE_MINUTE, TimeRange, parse_time_range
 
 RUNS_HEADER = ("SCHEDULED", "BATCH")
@@ -50,7 +51,7 @@ def trigger(ctx: click.Context, name: str, waits: bool, timeout: float | None, a
             if not waits:
                 advice = f"batchmill schedule history {name}, or batchmill watch {run.batch_id}"
                 terminal.print_notice(f"see its progress: {advice}")
-        common.warn_if_no_worker(database)
+        common.warn_if_no_worker(database, settings)
         ctx.exit(_report_runs(database, name, [run], timeout, waits=waits, as_json=as_json))
 
 
@@ -98,7 +99,7 @@ def backfill(
             count = terminal.format_count(len(result.skipped), "run")
             terminal.print_notice(f"{count} in that span {reason}: left alone")
         if result.started:
-            common.warn_if_no_worker(database)
+            common.warn_if_no_worker(database, settings)
         ctx.exit(_report_runs(database, name, result.started, timeout, waits=waits, as_json=as_json))
 
 
@@ -135,12 +136,15 @@ def _report_runs(
     times = [run.scheduled_at for run in started]
     try:
         runs = manual_runs.wait_for_runs(database, name, times, timeout) if waits else None
+    except WaitTimeout:
+        if as_json:
+            _echo_json(manual_runs.find_runs(database, name, times))
+        raise
     except KeyboardInterrupt:
         terminal.print_notice(f"\n{name} continues; see its runs: batchmill schedule history {name}")
         raise
     if as_json:
-        views = manual_runs.find_runs(database, name, times) if runs is None else runs
-        terminal.echo_list([run.as_dict() for run in views])
+        _echo_json(manual_runs.find_runs(database, name, times) if runs is None else runs)
     elif runs:
         terminal.print_notice(run_tables.format_runs(runs, registry.get(database, name).definition))
     if not runs:
@@ -149,3 +153,7 @@ def _report_runs(
         return EXIT_FAILED
     has_failures = any((run.summary or {}).get("failed") for run in runs)
     return EXIT_FAILED_JOBS if has_failures else EXIT_COMPLETED
+
+
+def _echo_json(runs: Sequence[RunView]) -> None:
+    terminal.echo_list([run.as_dict() for run in runs])

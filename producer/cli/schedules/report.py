@@ -9,7 +9,7 @@ import click
 from models.errors import NotFound
 from models.privacy import terminal
 from models.settings import Settings
-from models.states import RunState
+from models.states import RunState, RunTrigger
 from producer.cli import common
 from producer.cli.schedules import quality_table, run_tables
 from producer.cli.schedules.run_tables import COUNT_COLUMNS
@@ -144,15 +144,19 @@ def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:
     name, batch = run.schedule, run.batch_id
     summary = run.summary or {}
     advice = []
+    scheduled_at = run.scheduled_at.astimezone(view.definition.timetable.zone_info).isoformat()
     if run.state in UNSUCCESSFUL_STATES:
-        advice.append(f"the next run reads its rows too; to read them now: batchmill schedule trigger {name}")
+        if _is_read_by_next_run(run, view):
+            advice.append(f"the next run reads its rows too; to read them now: batchmill schedule trigger {name}")
+        elif run.trigger is not RunTrigger.MANUAL:  # a run by hand has no scheduled time to repeat
+            repeat = f"batchmill schedule backfill {name} --time {scheduled_at}"
+            advice.append(f"the next run does not read its rows; to repeat this run: {repeat}")
     if summary.get("failed"):
         advice.append(f"what failed, and why: batchmill errors {batch}")
     if run.state is RunState.RUNNING:
         advice.append(f"see its progress: batchmill watch {batch}")
     if run_tables.has_drifted(run):
         advice.append(f"look at some: batchmill results {batch}")
-        scheduled_at = run.scheduled_at.astimezone(view.definition.timetable.zone_info).isoformat()
         advice.append(
             "if they are wrong, put right what changed, restart the workers, and run it again:\n"
             f"batchmill schedule backfill {name} --time {scheduled_at} --rerun-completed"
@@ -160,3 +164,10 @@ def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:
     if view.suspended_at is not None:
         advice.append(f"{name} is suspended; to continue: batchmill schedule resume {name}")
     return advice
+
+
+def _is_read_by_next_run(run: RunView, view: ScheduleView) -> bool:
+    """Whether the next run covers the source of a failed run: not another file, and not behind the watermark."""
+    if view.definition.file is not None:
+        return False
+    return run.until is None or view.watermark is None or run.until > view.watermark

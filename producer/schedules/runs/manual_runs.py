@@ -143,6 +143,10 @@ def wait_for_runs(
 
 
 def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> list[datetime]:
+    if span.start > now:
+        raise UsageError(
+            "that time is still to come, and only past scheduled times can be run again; to run now: trigger"
+        )
     if span.end <= span.start:
         raise UsageError("the span ends before it begins; swap its two ends")
     scheduled_times = scheduled_times_in(definition, span, now, limit=MAX_BACKFILL_RUNS + 1)
@@ -154,8 +158,6 @@ def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: dat
 
 
 def _no_times_message(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> str:
-    if span.start > now:
-        return "that time is still to come, and only past scheduled times can be run again; to run now: trigger"
     end = min(span.end, now)
     previous = next(definition.timetable.times_before(end), None)
     following = next(definition.timetable.times_after(end), None)

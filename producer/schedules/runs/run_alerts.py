@@ -36,10 +36,10 @@ def summarize_completed(
     query = bind_datetimes(SELECT_PREVIOUS_SUMMARIES).columns(summary=Document)
     previous = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
     has_user_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
-    return build_summary(quality, _duration_seconds(batch), previous, has_user_labels=has_user_labels) | {
-        "model": batch.model,
-        "revision": batch.revision,
-    }
+    summary = build_summary(
+        quality, _duration_seconds(batch), batch.working_seconds, previous, has_user_labels=has_user_labels
+    )
+    return summary | {"model": batch.model, "revision": batch.revision}
 
 
 def summarize_failed(batch: BatchView) -> dict[str, Any]:

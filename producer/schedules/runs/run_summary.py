@@ -9,7 +9,12 @@ from producer.schedules.quality.stats import QualityStats
 
 
 def build_summary(
-    current: QualityStats, seconds: float, previous: Sequence[Mapping[str, Any]] = (), *, has_user_labels: bool = False
+    current: QualityStats,
+    seconds: float,
+    working_seconds: float,
+    previous: Sequence[Mapping[str, Any]] = (),
+    *,
+    has_user_labels: bool = False,
 ) -> dict[str, Any]:
     """Build the summary of a run, as it is stored in JSON.
 
@@ -18,6 +23,7 @@ def build_summary(
 
     current: statistics of the run's results
     seconds: time from the batch's creation to its end
+    working_seconds: time in which at least one worker held rows of the batch, for the pace
     previous: summaries of earlier completed runs, newest first
     has_user_labels: whether labels are people's own texts, which `redact_summary` must hash
     """
@@ -30,7 +36,7 @@ def build_summary(
         "failed": current.failed,
         "truncated": current.truncated,
         "seconds": round(seconds, 3),
-        "rows_per_second": round(current.computed_rows / seconds, 1) if seconds > 0 else None,
+        "rows_per_second": round(current.computed_rows / working_seconds, 1) if working_seconds > 0 else None,
         "quality": current.as_dict(),
         **({"own_labels": True} if has_user_labels else {}),
         "drift": measure_drift(current, baseline, redact_labels=has_user_labels).as_dict() if baseline else None,

@@ -136,6 +136,32 @@ def test_a_copy_of_sqlite_is_sound_while_others_write(sqlite_url: str, tmp_path:
         assert_works(restored, batch_id)
 
 
+def test_a_copy_of_sqlite_replaces_the_file_of_a_killed_process(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / ".batchmill"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home.parent))
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "backup.db"
+    with closing(Database(sqlite_url)) as database:
+        batch_id = half_done_batch(database)
+        run(documented("python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup", "batchmill.db", copy))
+        for _ in range(3):
+            insert_batch(database, 200)
+        for suffix in ("", "-wal", "-shm"):  # as they are on the disk of a process that is killed now
+            shutil.copy(tmp_path / f"batchmill.db{suffix}", home)
+    assert (home / "batchmill.db-wal").stat().st_size > 100_000
+
+    for start in ("rm -f ~/.batchmill/", "cp backup.db"):
+        run([str(Path(word).expanduser()) for word in documented(start)])
+
+    with closing(Database(f"sqlite:///{home}/batchmill.db")) as restored:
+        with restored.read() as connection:
+            assert connection.scalars(text("SELECT id FROM batches")).all() == [batch_id]
+        assert_works(restored, batch_id)
+
+
 def delete_all(database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("DELETE FROM batches"))

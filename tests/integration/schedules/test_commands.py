@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 import batchmill
 from models.db import Database
+from models.processes import home_lock
 from producer.schedules import registry
 from producer.schedules.runs import manual_runs
 from tests.factories.schedules import PIPELINE, SELECT_TICKETS, ScheduleHarness, utc
@@ -200,6 +201,8 @@ def test_backfill_takes_spans_as_people_say_them(options: tuple[str, ...], days:
         (("--time", "2026-03-03"), "still to come"),
         (("--from", "2026-03-02 11:00", "--to", "2026-03-03"), "the nearest are Mon 2026-03-02 02:00 CET and Tue"),
         (("--from", "2026-03-04", "--to", "2026-03-05"), "still to come"),
+        (("--from", "2026-03-04"), "still to come"),
+        (("--from", "2026-03-02", "--to", "2026-02-27"), "swap its two ends"),
         (("--from", "2020-01-01"), "take a shorter span"),
         (("--time", "2026-03-01", "--timeout", "3"), "add --wait"),
     ],
@@ -246,10 +249,19 @@ def test_wait_reports_how_the_run_ended(
 def test_wait_ends_at_its_timeout() -> None:
     run("create", "nightly", *USUAL)
 
-    assert (
-        "1 of 1 runs of nightly have not ended"
-        in run("trigger", "nightly", "--wait", "--timeout", "0", code=124).stderr
-    )
+    result = run("trigger", "nightly", "--wait", "--timeout", "0", "--json", code=124)
+
+    assert "1 of 1 runs of nightly have not ended" in result.stderr
+    assert json.loads(result.stdout)["data"][0]["batch_id"].startswith("batch_")
+
+
+def test_an_up_that_starts_is_not_a_lack_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHMILL_HOME", str(tmp_path / "home"))
+    with home_lock.lock_home(tmp_path / "home"):
+        notice = run("create", "nightly", *USUAL).stderr
+
+    assert f"`batchmill up` (pid {os.getpid()}) is starting" in notice
+    assert "no worker" not in notice
 
 
 def test_sync_makes_them_what_the_file_declares(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`schedule report`: what a run's run is told to be, in the morning."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,33 @@ def test_a_run_that_failed_says_what_to_do(harness: ScheduleHarness) -> None:
 
     assert "error batch_deleted" in " ".join(output.stdout.split())
     assert "batchmill schedule trigger nightly" in output.stderr
+
+
+@pytest.mark.parametrize(("file", "repeated"), [(None, False), (None, True), ("{time:%Y-%m-%d}.jsonl", False)])
+def test_a_run_whose_rows_the_next_one_does_not_read_says_how_to_repeat_it(
+    harness: ScheduleHarness, tmp_path: Path, file: str | None, repeated: bool
+) -> None:
+    if file:
+        harness.create_schedule("files", file=str(tmp_path / file), tz="Europe/Berlin")
+        source = tmp_path / "2026-03-02.jsonl"
+        source.write_text('{"id": "1", "body": "fine"}\n')
+        os.utime(source, (0, 0))
+    name = "files" if file else "nightly"
+    harness.tickets.insert_ticket(utc("03-01 20:00"))
+    if repeated:
+        harness.run_schedule(utc("03-02 01:00"), GOOD)
+        harness.backfill("03-02 01:00", now=utc("03-02 02:00"), include_completed=True)
+    harness.tick(utc("03-02 02:00"))
+    harness.execute("DELETE FROM batches")
+    harness.tick(utc("03-02 02:01"))
+
+    advice = report(harness, "report", name).stderr
+
+    repeat = f"batchmill schedule backfill {name} --time 2026-03-02T02:00:00+01:00"
+    assert (repeat in advice) == (repeated or file is not None), advice
+    assert ("the next run reads its rows too" in advice) != (repeat in advice)
+    if repeat in advice:
+        assert report(harness, *repeat.split()[2:]).exit_code == 0
 
 
 def test_a_label_can_t_steer_the_terminal(harness: ScheduleHarness) -> None:

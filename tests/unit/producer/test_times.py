@@ -130,3 +130,16 @@ def test_tables_show_local_times_with_their_zone() -> None:
     assert times.format_local(NOW) == "2026-11-24 13:00:00 CET"
     assert times.format_local(datetime(2026, 7, 1, tzinfo=UTC)) == "2026-07-01 02:00:00 CEST"
     assert times.format_local(None) == ""
+
+
+@pytest.mark.parametrize("month", [1, 7])
+@pytest.mark.parametrize(
+    "zone",
+    ["Europe/Lisbon", "Africa/Lagos", "Asia/Jakarta", "Pacific/Guam", "Asia/Kathmandu", "Atlantic/Faroe", "Etc/GMT+3"],
+)
+def test_a_time_that_tables_show_is_read_in_every_zone(month: int, zone: str) -> None:
+    local = datetime(2026, month, 7, 12, tzinfo=ZoneInfo(zone))
+
+    start, _ = times.parse_time_range(f"{local:%a %Y-%m-%d %H:%M %Z}", local.tzinfo)
+
+    assert start == local

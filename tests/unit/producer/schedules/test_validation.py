@@ -1,5 +1,6 @@
 """Schedules against the pipelines and sources of a machine."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from models.settings import Settings
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.validation import find_warnings, validate
 
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SOURCES = {
     "tickets": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t WHERE at >= :since AND at < :until"},
     "regions": {
@@ -36,7 +38,7 @@ def admit(settings: Settings, folder: Path | None = None, **fields: Any) -> Sche
 def test_what_is_right_is_let_in(settings: Settings) -> None:
     schedule = admit(settings)
     assert schedule == ScheduleDefinition.from_fields("nightly", NIGHTLY)
-    assert find_warnings(schedule, settings) == []
+    assert find_warnings(schedule, settings, NOW) == []
     admit(settings, sql="regions", bind={"region": "eu"})
     admit(settings, sql="all", overlap="allow")
 
@@ -61,16 +63,27 @@ def test_one_sentence_names_what_is_wrong(settings: Settings, fields: dict[str, 
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(("deadline", "warned"), [("2026-03-02 05:00", True), ("2026-03-03", False), ("06:00", False)])
+def test_a_deadline_before_the_next_run_is_probably_unintended(
+    settings: Settings, deadline: str, *, warned: bool
+) -> None:
+    schedule = admit(settings, deadline=deadline)
+
+    assert [message[:42] for message in find_warnings(schedule, settings, NOW)] == [
+        "the deadline 2026-03-02 05:00 comes before"
+    ] * warned
+
+
 def test_what_is_not_here_may_be_where_it_runs(settings: Settings) -> None:
     schedule = admit(settings, sql="elsewhere", into="labels", into_source="afar", webhook="https://example.com/x")
 
-    assert [message.split(";")[0] for message in find_warnings(schedule, settings)] == [
+    assert [message.split(";")[0] for message in find_warnings(schedule, settings, NOW)] == [
         "there is no [sources.afar] here",
         "there is no [sources.elsewhere] here",
         "webhook_secret is not set here",
     ]
     signed = Settings.load(sources={**SOURCES, "afar": {}, "elsewhere": {}}, webhook_secret="canary")
-    assert find_warnings(schedule, signed) == []
+    assert find_warnings(schedule, signed, NOW) == []
     assert "canary" not in f"{signed!r}{signed}{signed.model_dump()}"
 
 
@@ -88,7 +101,7 @@ def test_a_pipeline_that_can_not_work_here_is_a_warning(
     monkeypatch.chdir(tmp_path)
     settings = Settings.load(sources=SOURCES, pipelines={"mine": {"task": "sentiment-analysis", **entry}})
 
-    warnings = find_warnings(admit(settings, pipeline="mine", sql="all", input={"text": "body"}), settings)
+    warnings = find_warnings(admit(settings, pipeline="mine", sql="all", input={"text": "body"}), settings, NOW)
 
     assert [warning for warning in warnings if message is None or not warning.startswith(message)] == []
     assert bool(warnings) == (message is not None)

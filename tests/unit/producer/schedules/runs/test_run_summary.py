@@ -17,7 +17,7 @@ def test_the_numbers_of_a_run() -> None:
     ):
         gauge.add(item)
 
-    result = build_summary(gauge.summarize(), 1.5)
+    result = build_summary(gauge.summarize(), 60.0, 1.5)
 
     assert json.loads(json.dumps(result)) == result
     assert {name: result[name] for name in result if name != "quality"} == {
@@ -27,7 +27,7 @@ def test_the_numbers_of_a_run() -> None:
         "succeeded": 3,
         "failed": 1,
         "truncated": 1,
-        "seconds": 1.5,
+        "seconds": 60.0,
         "rows_per_second": 1.3,
         "drift": None,
         "changed": None,
@@ -35,7 +35,7 @@ def test_the_numbers_of_a_run() -> None:
 
 
 def test_a_run_without_rows() -> None:
-    assert build_summary(StatsAccumulator().summarize(), 0.0)["rows_per_second"] is None
+    assert build_summary(StatsAccumulator().summarize(), 1.0, 0.0)["rows_per_second"] is None
 
 
 def test_it_is_held_against_the_nights_before_of_which_some_were_empty() -> None:
@@ -45,9 +45,10 @@ def test_it_is_held_against_the_nights_before_of_which_some_were_empty() -> None
             gauge.add(result_row(output={"label": label, "score": 0.5}, revision=revision))
         return gauge
 
-    empty, old = build_summary(StatsAccumulator().summarize(), 1.0), build_summary(stats("a", "old").summarize(), 1.0)
+    empty = build_summary(StatsAccumulator().summarize(), 1.0, 1.0)
+    old = build_summary(stats("a", "old").summarize(), 1.0, 1.0)
 
-    result = build_summary(stats("b", "new").summarize(), 1.0, [empty, {"quality": None}, old])
+    result = build_summary(stats("b", "new").summarize(), 1.0, 1.0, [empty, {"quality": None}, old])
 
     assert result["drift"]["worst"] == 1.0
     assert result["drift"]["sentence"].startswith("a 100 % → 0.0 %")
@@ -61,8 +62,8 @@ def test_labels_that_are_peoples_own_are_shown_as_hashes_and_drift_all_the_same(
             gauge.add(result_row(output={"labels": [label, "canary rest"], "scores": [0.9, 0.1], "sequence": "canary"}))
         return gauge
 
-    old = build_summary(stats("canary a").summarize(), 1.0, has_user_labels=True)
-    result = build_summary(stats("canary b").summarize(), 1.0, [old], has_user_labels=True)
+    old = build_summary(stats("canary a").summarize(), 1.0, 1.0, has_user_labels=True)
+    result = build_summary(stats("canary b").summarize(), 1.0, 1.0, [old], has_user_labels=True)
 
     assert result["drift"]["worst"] == 1.0
     assert "sha256:" in result["drift"]["sentence"]
