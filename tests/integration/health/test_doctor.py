@@ -274,4 +274,5 @@ class TestSchedules:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))
 
         [(level, message)] = about("schedules", run_doctor(1))
-        assert (level, message) == ("problem", "schedule 'old': pipeline is missing; cron is missing")
+        assert level == "problem"
+        assert message.startswith("schedule 'old': pipeline is missing; cron is missing; this version can't read it")
