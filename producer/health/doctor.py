@@ -110,7 +110,7 @@ def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding
     try:
         statuses = status.list_statuses(database, now)
     except UsageError as error:  # a schedule that another version saved, with fields unknown here
-        yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it again")
+        yield Finding(PROBLEM, "schedules", str(error))
         return
     yield from findings.check_schedules(statuses, events.count_undelivered(database, now - WEEK))
 

@@ -255,7 +255,7 @@ def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
 
 def _view_from_row(row: Row[Any]) -> ScheduleView:
     return ScheduleView(
-        ScheduleDefinition.from_fields(row.name, row.definition),
+        _read_definition(row),
         row.from_config,
         row.suspended_at,
         row.evaluated_until,
@@ -264,3 +264,13 @@ def _view_from_row(row: Row[Any]) -> ScheduleView:
         row.created_at,
         row.deleted_at,
     )
+
+
+def _read_definition(row: Row[Any]) -> ScheduleDefinition:
+    try:
+        return ScheduleDefinition.from_fields(row.name, row.definition)
+    except UsageError as error:  # another version saved it, with fields unknown here
+        raise UsageError(
+            f"{error}; this version can't read it: create it again with --replace, or batchmill schedule delete "
+            f"{row.name}"
+        ) from None

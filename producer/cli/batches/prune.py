@@ -25,6 +25,7 @@ def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the batches that ended longer ago than a span, with their jobs and results; unfinished batches stay.
 
     Old runs of schedules and their events are deleted too, except the newest 50 runs of each schedule.
+    Schedules that were deleted that long ago lose their watermark and history.
 
     With the setting retention_days, workers do this automatically.
     """

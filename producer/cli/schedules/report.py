@@ -31,7 +31,6 @@ MAX_EVENTS = 20
 @click.argument("name")
 @click.option(
     "--time",
-    "--scheduled-at",
     "time_text",
     metavar="TIME",
     help="The run's scheduled time, or its day: 2026-11-24 02:00; unset: the last run.",

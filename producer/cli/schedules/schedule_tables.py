@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
-from zoneinfo import ZoneInfo
 
+from models.documents import format_timestamp
 from models.privacy import terminal
 from producer.cli.schedules import run_tables
 from producer.schedules.definition import ScheduleDefinition
@@ -56,9 +56,8 @@ def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str
 
 
 def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
-    """Return the next scheduled times in ISO 8601, each with its offset."""
-    zone = ZoneInfo(view.definition.tz)
-    return [scheduled_at.astimezone(zone).isoformat() for scheduled_at in _next_times(view, now, count)]
+    """Return the next scheduled times as JSON has all times: in ISO 8601, in UTC."""
+    return list(map(format_timestamp, _next_times(view, now, count)))
 
 
 def summarize_tick(result: TickResult) -> str:

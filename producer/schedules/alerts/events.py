@@ -158,7 +158,7 @@ def _log_on_commit(
 ) -> None:
     fields = {"schedule": schedule, "scheduled_at": scheduled_at.isoformat() if scheduled_at else None}
     if error_code is not None:
-        fields |= {"error_code": error_code, "error": message}
+        fields |= {"error_code": error_code, "error": message.removeprefix(f"{error_code}: ")}
     is_rolled_back = False
 
     def log_event(_connection: Connection) -> None:

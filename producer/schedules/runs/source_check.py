@@ -1,4 +1,4 @@
-"""The check of a schedule's source and output table, before its first run: it reads one row and writes nothing."""
+"""The check of a schedule's source and output table, before its first run: it reads a few rows and writes nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -253,7 +253,7 @@ def test_it_never_imports_torch() -> None:
 
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert result.stdout.split() == ["5", "False"]
+    assert result.stdout.split() == ["0", "False"]
 
 
 class TestSchedules:
@@ -274,4 +274,5 @@ class TestSchedules:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))
 
         [(level, message)] = about("schedules", run_doctor(1))
-        assert (level, message) == ("problem", "schedule 'old': pipeline is missing; cron is missing")
+        assert level == "problem"
+        assert message.startswith("schedule 'old': pipeline is missing; cron is missing; this version can't read it")

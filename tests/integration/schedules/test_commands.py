@@ -133,7 +133,7 @@ def test_what_it_came_to_can_be_seen(harness: ScheduleHarness) -> None:
         "manual",
         "completed",
     )
-    assert (output["runs"], output["next"][0], len(output["next"])) == ([run_document], "2026-03-03T02:00:00+01:00", 5)
+    assert (output["runs"], output["next"][0], len(output["next"])) == ([run_document], "2026-03-03T01:00:00.000Z", 5)
     for command in (("ls",), ("show", "nightly"), ("history", "nightly")):
         assert "completed" in run(*command).stdout
     assert 'batchmill_schedule_runs{schedule="nightly",state="completed"} 1' in run("metrics").stdout

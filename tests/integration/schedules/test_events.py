@@ -126,7 +126,7 @@ def test_only_with_an_address_there_is_something_to_send(database: Database) -> 
 
 def test_the_log_has_the_reason_of_a_failed_run(database: Database) -> None:
     with capture_logs() as logs:
-        note(database, EventKind.FAILED, message="there is no file", error_code="source_not_ready")
+        note(database, EventKind.FAILED, message="source_not_ready: there is no file", error_code="source_not_ready")
 
     assert [(entry["error_code"], entry["error"]) for entry in logs] == [("source_not_ready", "there is no file")]
 

@@ -57,12 +57,12 @@ def test_a_run_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(harness: S
     play_run(harness, 3, GOOD)
 
     for text in ("2026-03-02", "2026-03-02T02:00", "2026-03-02 02:00", "2026-03-02T01:00+00:00"):
-        assert json.loads(report(harness, "report", "nightly", "--scheduled-at", text, "--json").stdout)[
-            "scheduled_at"
-        ] == ("2026-03-02T01:00:00.000Z")
-    assert report(harness, "report", "nightly", "--scheduled-at", "2026-03-02T01:00").exit_code == 4
-    assert report(harness, "report", "nightly", "--scheduled-at", "2026-03-04").exit_code == 4
-    assert report(harness, "report", "nightly", "--scheduled-at", "yesterday").exit_code == 2
+        assert json.loads(report(harness, "report", "nightly", "--time", text, "--json").stdout)["scheduled_at"] == (
+            "2026-03-02T01:00:00.000Z"
+        )
+    assert report(harness, "report", "nightly", "--time", "2026-03-02T01:00").exit_code == 4
+    assert report(harness, "report", "nightly", "--time", "2026-03-04").exit_code == 4
+    assert report(harness, "report", "nightly", "--time", "yesterday").exit_code == 2
     assert report(harness, "report", "another").exit_code == 4
 
 
@@ -160,4 +160,4 @@ def test_a_run_that_still_runs_when_the_next_one_comes_shows_in_ls(harness: Sche
     schedules = json.loads(report(harness, "ls", "--json", now="2026-03-03T03:00+01:00").stdout)["data"]
 
     assert [item["state"] for item in schedules] == ["skipped"]
-    assert "batchmill watch batch_" in report(harness, "report", "nightly", "--scheduled-at", "2026-03-02").stderr
+    assert "batchmill watch batch_" in report(harness, "report", "nightly", "--time", "2026-03-02").stderr

@@ -460,6 +460,8 @@ class TestDeclared:
         now = utc("03-02 03:00")
 
         harness.execute(spoil)
+        with pytest.raises(UsageError, match="batchmill schedule delete nightly"):
+            registry.list_schedules(harness.database)
         assert registry.sync(harness.database, {"nightly": definition}, now).changed == ("nightly",)
         harness.execute(spoil)
         registry.delete(harness.database, "nightly", now)
