@@ -25,7 +25,7 @@ from models.errors import SettingsError
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
-OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT", "LOG_FILE"), "TEST_"
+OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT"), "TEST_"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
@@ -182,6 +182,12 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
+
+    @field_validator("log_file", mode="before")
+    @classmethod
+    def _unset_empty_path(cls, path: object) -> object:
+        # An empty path means the current folder, which is no log file; an empty variable is how deployments unset one.
+        return None if path == "" else path
 
     @field_validator("redis_url", "database_url")
     @classmethod

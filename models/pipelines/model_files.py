@@ -19,11 +19,11 @@ GLOBAL_MAX_LENGTH = 20  # a `max_length` in old files that means that the model 
 
 POSITION_KEYS = ("max_encoder_position_embeddings", "max_position_embeddings")
 # Their config.json calls the number of positions `n_positions`. T5 has the key as well, but no such limit.
-N_POSITIONS_MODELS = frozenset({"gpt2", "openai-gpt", "gptj", "codegen", "ctrl"})
+N_POSITIONS_MODELS = frozenset({"gpt2", "openai-gpt", "gpt_bigcode", "gptj", "codegen", "ctrl"})
 # They number positions from after the padding index.
 OFFSET_MODELS = frozenset(
-    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta"}
-    | {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+    {"camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke", "mpnet"}
+    | {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
 
 
@@ -68,7 +68,8 @@ class ModelFiles:
         model_type = self.config.get("model_type")
         keys = (*POSITION_KEYS, "n_positions") if model_type in N_POSITIONS_MODELS else POSITION_KEYS
         positions = next((size for key in keys if isinstance(size := self.config.get(key), int) and size), None)
-        if positions is not None and model_type in OFFSET_MODELS:
+        is_rotary = self.config.get("position_embedding_type") == "rotary"  # some ESM models, which have no such table
+        if positions is not None and model_type in OFFSET_MODELS and not is_rotary:
             padding = self.config.get("pad_token_id")
             positions -= (padding if isinstance(padding, int) else 1) + 1
         return positions

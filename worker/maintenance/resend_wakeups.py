@@ -51,8 +51,9 @@ def resend_lost_wakeups(database: Database, settings: Settings) -> str:
         for pipeline, depth in wakeups.queue_depths(settings, pipelines).items():
             if depth == 0:
                 count = _count_claimable_slices(database, pipeline)
-                wakeups.send_wakeups(settings, pipeline, count)
-                resent.append(f"{count:,} for {pipeline}")
+                if count:  # otherwise workers that poll have claimed all since the first query
+                    wakeups.send_wakeups(settings, pipeline, count)
+                    resent.append(f"{count:,} for {pipeline}")
     except Unreachable:
         pass  # workers poll SQL anyway, and `batchmill doctor` reports Redis
     return f"wakeups resent: {', '.join(resent)}" if resent else ""

@@ -36,9 +36,10 @@ from worker.process.pipeline_switcher import PipelineSwitcher
 
 logger = structlog.get_logger(__name__)
 
-# A process has two connections. The first writes results and, between writes, serves maintenance and the pipeline
-# switcher. The second serves claims and the heartbeat: claims are short, so leases are renewed in time however long a
-# write takes. A claim or a maintenance task may meet a locked row; the timeout frees its connection.
+# A process has two connections. The first writes results and, between writes, serves maintenance and the loading of
+# pipelines. The second serves claims, the pipeline switcher's look at the backlog, and the heartbeat: these are short,
+# so leases are renewed in time however long a write takes. A claim or a maintenance task may meet a locked row; the
+# timeout frees its connection.
 LOCK_TIMEOUT_SECONDS = 0.5
 
 LISTENER_RESTART_SECONDS = 5.0  # pause after Celery's consumer has stopped

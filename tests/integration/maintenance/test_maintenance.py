@@ -148,6 +148,20 @@ class TestWakeups:
 
         assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
+    def test_are_not_sent_for_slices_that_were_claimed_meanwhile(
+        self, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        insert_batch(database, 4)
+        self.make_old(database)
+
+        def claim_all_and_measure(*_arguments: object) -> dict[str, int]:
+            execute(database, "UPDATE slices SET available_at = '2100-01-01'")
+            return {PIPELINE: 0}
+
+        monkeypatch.setattr(wakeups, "queue_depths", claim_all_and_measure)
+
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
+
     def test_that_cannot_be_sent_report_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
         self.make_old(database)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from models.settings import MAX_SOCKET_PATH_BYTES, Settings, config_file
+from models.settings import MAX_SOCKET_PATH_BYTES, Settings, config_file, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,20 @@ class TestOrder:
         (tmp_path / "batchmill.toml").write_text('[pipelines.mine]\ntask = "sentiment-analysis"\nmodel = "a/b"\n')
 
         assert Settings.load().pipelines == {"mine": {"task": "sentiment-analysis", "model": "a/b"}}
+
+
+@pytest.mark.parametrize("source", ["environment", "file", "flag"])
+def test_an_empty_log_file_is_standard_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    if source == "environment":
+        monkeypatch.setenv("BATCHMILL_LOG_FILE", "")
+    if source == "file":
+        (tmp_path / "batchmill.toml").write_text('log_file = ""\n')
+
+    assert Settings.load(log_file="" if source == "flag" else None).log_file_path is None
+
+
+def test_the_log_file_s_variable_is_known() -> None:
+    assert unknown_variables({"BATCHMILL_LOG_FILE": "up.log"}) == []
 
 
 class TestLists:

@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 
 MAX_ROWS = 512
 
+# Pipelines of this process whose first cut input is logged: a pipeline may be loaded again, or have several collators.
+_logged_truncations: set[str | None] = set()
+
 # Matrix products of another shape may sum in another order. Deterministic passes therefore have a shape that depends on
 # the row alone: a width rounded up in steps, and a fixed number of rows, filled up by repeating the last one. Steps are
 # wider for longer texts, which are few. The number of rows is a power of two because threads share a product evenly:
@@ -49,7 +52,6 @@ class Collator:
         self._limits = limits
         self._deterministic = limits.deterministic if deterministic is None else deterministic
         self._padding_side = padding_side
-        self._has_logged_truncation = False
         self._fixed_rows = fixed_rows
         self._pad_values = {
             "input_ids": tokenizer.pad_token_id or 0,
@@ -79,8 +81,8 @@ class Collator:
         packed: the pass removes the padding again.
         """
         length = len(features["input_ids"])
-        if truncated and not self._has_logged_truncation:
-            self._has_logged_truncation = True
+        if truncated and self._limits.pipeline not in _logged_truncations:
+            _logged_truncations.add(self._limits.pipeline)
             log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
         if not self._deterministic or self._cannot_pad:
             key = (key, length) if equal_lengths else key
