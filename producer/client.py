@@ -192,7 +192,7 @@ class Client:
             worker_views = workers.list_workers(self.database, self.settings.lease_seconds)
             if mismatch := model_checks.other_settings_warning(self.catalogue[result.pipeline], worker_views):
                 log.warning('workers.other_settings batch_id=%s reason="%s"', result.batch_id, mismatch)
-        warning = submit.notify_workers(self.settings, result) if is_new else result.warning
+        warning = submit.notify_workers(self.settings, result.pipeline, result.slices) if is_new else result.warning
         if warning is not None and is_new:
             log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
         elif warning is not None:

@@ -21,7 +21,6 @@ from producer.results.result_row import ResultRow
 from producer.submission import submit
 from producer.submission.repair import repair_jobs
 from producer.submission.repair_columns import RepairColumns
-from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 
 Status = str | Iterable[str] | None  # of results: succeeded, failed, cancelled, expired, or several; None = all
@@ -208,8 +207,7 @@ class BatchHandle:
 
     def _resume(self, result: RetryResult) -> Self:
         """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""
-        submission = SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
-        warning = submit.notify_workers(self._settings, submission)
+        warning = submit.notify_workers(self._settings, result.pipeline, result.slices)
         self.warning = "; ".join(filter(None, (result.advice, warning))) or None
         return self.refresh()
 

@@ -211,12 +211,12 @@ def submit_into(
     return _Ingestion(database, slice_size, request, submission, chunker, ResumeCheck(submission, chunker)).run()
 
 
-def notify_workers(settings: Settings, result: SubmitResult) -> str | None:
-    """Send an accepted batch's wakeups; returns a sentence if they can't be sent, which costs time but no job."""
+def notify_workers(settings: Settings, pipeline: str, slices: int) -> str | None:
+    """Send wakeups for slices of an accepted batch; returns a sentence if they can't be sent, which costs only time."""
     from models.lifecycle import wakeups  # importing Celery takes a third of a second: not before the batch is safe
 
     try:
-        wakeups.send_wakeups(settings, result.pipeline, result.slices)
+        wakeups.send_wakeups(settings, pipeline, slices)
     except Exception as error:  # the batch is accepted: no error may look as if it were not
         why = str(error) if isinstance(error, BatchmillError) else f"wakeups can't be sent ({type(error).__name__})"
         return f"{why}; the batch is safe in SQL and runs when a worker looks there"
@@ -232,7 +232,8 @@ class WakeupSender:
 
     def __call__(self, result: SubmitResult) -> None:
         """Send wakeups for these slices."""
-        self._is_reachable = self._is_reachable and notify_workers(self._settings, result) is None
+        if self._is_reachable:
+            self._is_reachable = notify_workers(self._settings, result.pipeline, result.slices) is None
 
 
 def _chunk_options(request: SubmitRequest, submission: OpenSubmission) -> ChunkOptions:

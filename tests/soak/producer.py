@@ -17,7 +17,6 @@ from models.states import JobOutcome
 from producer.batches import cancel, retry
 from producer.batches.retry import RetrySelection
 from producer.submission import chunks, submit
-from producer.submission.submit import SubmitResult
 from tests.deployment import PIPELINE as REAL
 from tests.deployment import WORDS, random_texts
 
@@ -100,8 +99,7 @@ class Producer:
         outcomes = self._rng.choice([(JobOutcome.FAILED,), (JobOutcome.FAILED, JobOutcome.CANCELLED)])
         slice_size = self._client.settings.slice_size
         result = retry.retry_jobs(database, self._rng.choice(batch_ids), RetrySelection(outcomes), slice_size)
-        submitted = SubmitResult(result.batch_id, result.pipeline, result.jobs, 0, result.slices)
-        submit.notify_workers(self._client.settings, submitted)
+        submit.notify_workers(self._client.settings, result.pipeline, result.slices)
 
     def _query(self, database: Database, query: str) -> list[Any]:
         with database.read() as connection:

@@ -8,14 +8,11 @@ from click.core import ParameterSource
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import views
 from producer.cli import common
 from producer.cli.batches import input_source as sources
-from producer.cli.batches import wait
-from producer.submission import submit as submitting
+from producer.cli.batches.retry import notify_workers, report_batch
 from producer.submission.repair import repair_jobs
 from producer.submission.repair_columns import RepairColumns
-from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 
 # The parameters of `batchmill submit` that a repair has too; the batch keeps all others.
@@ -58,11 +55,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
         with source as rows:
             result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline)
         terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
-        submission = SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
-        warning = submitting.notify_workers(settings, submission)
-        common.print_worker_warnings(database, settings, result.pipeline, warning)
-        if given["waits"]:
-            return wait.follow_batch(database, batch_id, given["timeout"], as_json=given["as_json"])
-        if given["as_json"]:
-            terminal.echo_json(views.get_batch(database, batch_id).as_dict())
-    return 0
+        notify_workers(database, settings, result)
+        return report_batch(
+            database, batch_id, waits=given["waits"], timeout=given["timeout"], as_json=given["as_json"]
+        )

@@ -8,11 +8,10 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.retry import RetrySelection, retry_jobs
+from producer.batches.retry import RetryResult, RetrySelection, retry_jobs
 from producer.cli import common
 from producer.cli.batches import wait
-from producer.submission import submit as submitting
-from producer.submission.submit import SubmitResult
+from producer.submission import submit
 from producer.times import Deadline
 
 FAILED = JobOutcome.FAILED.value
@@ -63,26 +62,25 @@ def retry(
         try:
             result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
         except NothingToRetry as nothing:
-            _report_nothing(ctx, database, nothing, batch_id, waits=waits, as_json=as_json)
-            return
-        terminal.print_notice(f"{terminal.format_count(result.jobs, 'job')} of {batch_id} will be tried again")
-        if result.advice is not None:
-            terminal.print_notice(result.advice)
-        warning = submitting.notify_workers(
-            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
-        )
-        common.print_worker_warnings(database, settings, result.pipeline, warning)
-        if waits:
-            ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
-        if as_json:
-            terminal.echo_json(views.get_batch(database, batch_id).as_dict())
+            terminal.print_notice(str(nothing))
+        else:
+            terminal.print_notice(f"{terminal.format_count(result.jobs, 'job')} of {batch_id} will be tried again")
+            if result.advice is not None:
+                terminal.print_notice(result.advice)
+            notify_workers(database, settings, result)
+        ctx.exit(report_batch(database, batch_id, waits=waits, timeout=timeout, as_json=as_json))
 
 
-def _report_nothing(
-    ctx: click.Context, database: Database, nothing: NothingToRetry, batch_id: str, *, waits: bool, as_json: bool
-) -> None:
-    terminal.print_notice(str(nothing))
+def notify_workers(database: Database, settings: Settings, result: RetryResult) -> None:
+    """Wake workers for a batch's requeued jobs, and print why they may start late."""
+    warning = submit.notify_workers(settings, result.pipeline, result.slices)
+    common.print_worker_warnings(database, settings, result.pipeline, warning)
+
+
+def report_batch(database: Database, batch_id: str, *, waits: bool, timeout: float | None, as_json: bool) -> int:
+    """Wait for a batch or print its JSON, as asked; returns the exit code."""
     if waits:
-        ctx.exit(wait.follow_batch(database, batch_id, None, as_json=as_json))
+        return wait.follow_batch(database, batch_id, timeout, as_json=as_json)
     if as_json:
         terminal.echo_json(views.get_batch(database, batch_id).as_dict())
+    return 0

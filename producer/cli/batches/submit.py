@@ -234,7 +234,7 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
         return
     terminal.print_notice(_acceptance_summary(submission))
     if submission.slices:
-        warning = submitting.notify_workers(settings, submission)
+        warning = submitting.notify_workers(settings, submission.pipeline, submission.slices)
         common.print_worker_warnings(database, settings, submission.pipeline, warning)
 
 

@@ -100,7 +100,7 @@ def _run_batches(settings: Settings, database: Database, check_running: CheckRun
         with readers.open_source(str(demo_batch.input_path), ColumnMapping.for_task(pipeline.spec)) as source:
             submissions.append(submit.submit(database, settings.slice_size, request, source))
         # Valkey may still be starting; then the worker finds the batch by polling SQL.
-        submit.notify_workers(settings, submissions[-1])
+        submit.notify_workers(settings, pipeline.name, submissions[-1].slices)
     jobs = sum(submission.jobs for submission in submissions)
     terminal.print_notice(f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task")
     return _wait_for_batches(database, [submission.batch_id for submission in submissions], jobs, check_running)

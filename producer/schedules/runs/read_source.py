@@ -118,7 +118,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)
     failpoint("after_read_source")
     log.info("run.source_read", schedule=schedule, batch_id=submission.batch_id, jobs=submission.jobs)
-    warning = submit.notify_workers(settings, submission) if submission.slices else None
+    warning = submit.notify_workers(settings, submission.pipeline, submission.slices)
     if warning:
         fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
         log.warning("wakeups.send_failed", **fields, error=warning)

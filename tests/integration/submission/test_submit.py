@@ -307,7 +307,7 @@ class TestWakeups:
         database = Database(sqlite_url)
         submission = accept(database, (Row(n, None, "canary") for n in range(10)))
 
-        assert submit.notify_workers(self.settings(redis_url), submission) is None
+        assert submit.notify_workers(self.settings(redis_url), SAMPLE.name, submission.slices) is None
 
         with redis.Redis.from_url(redis_url) as client:
             messages = client.lrange(f"batchmill.{SAMPLE.name}", 0, -1)
@@ -319,54 +319,50 @@ class TestWakeups:
         database.close()
 
     def test_a_redis_that_is_away_is_a_sentence(self, own_valkey: Valkey) -> None:
-        submission = submit.SubmitResult("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.kill()
 
-        warning = submit.notify_workers(self.settings(own_valkey.url), submission)
+        warning = submit.notify_workers(self.settings(own_valkey.url), SAMPLE.name, 3)
 
         assert warning is not None
         assert "does not accept wakeups" in warning
         assert "the batch is safe in SQL" in warning
 
     def test_a_redis_that_hangs_costs_seconds_only(self, own_valkey: Valkey) -> None:
-        submission = submit.SubmitResult("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.pause()
         began = time.monotonic()
 
-        assert submit.notify_workers(self.settings(own_valkey.url), submission)
+        assert submit.notify_workers(self.settings(own_valkey.url), SAMPLE.name, 3)
 
         assert time.monotonic() - began < 10
 
     def test_while_more_is_read_it_is_not_waited_for_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        notified: list[str] = []
+        notified: list[int] = []
         monkeypatch.setattr(
             submit,
             "notify_workers",
-            lambda _, some: notified.append(some.batch_id) or ("away" if notified[1:] else None),
+            lambda _settings, _pipeline, slices: notified.append(slices) or ("refused" if notified[1:] else None),
         )
         send = submit.WakeupSender(self.settings("redis://127.0.0.1:1/0"))
 
-        for number in range(4):
-            send(submit.SubmitResult(f"batch_{number}", SAMPLE.name, 0, 0, [1]))
+        for slices in (1, 2, 3, 4):
+            send(submit.SubmitResult("batch_1", SAMPLE.name, 0, 0, slices))
 
-        assert notified == ["batch_0", "batch_1"]
+        assert notified == [1, 2]
 
     def test_whatever_goes_wrong_there_is_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> Celery:
             raise KeyError("canary")
 
-        submission = submit.SubmitResult("batch_1", SAMPLE.name, 1, 0, [1])
         monkeypatch.setattr(wakeups, "celery_app", refuse)
 
-        warning = submit.notify_workers(self.settings("redis://127.0.0.1:1/0"), submission)
+        warning = submit.notify_workers(self.settings("redis://127.0.0.1:1/0"), SAMPLE.name, 1)
 
         assert warning is not None
         assert "the batch is safe in SQL" in warning
 
     def test_a_password_is_not_shown(self) -> None:
-        submission = submit.SubmitResult("batch_1", SAMPLE.name, 1, 0, [1])
 
-        warning = submit.notify_workers(self.settings("redis://:canary@127.0.0.1:1/0"), submission)
+        warning = submit.notify_workers(self.settings("redis://:canary@127.0.0.1:1/0"), SAMPLE.name, 1)
 
         assert warning
         assert "canary" not in warning
