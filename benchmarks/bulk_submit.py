@@ -55,33 +55,33 @@ class DatabaseBenchmark:
         """Start a deployment on a new database, without wakeups on its Redis."""
         self.valkey.flush()
         try:
-            with deployments.deployment_on(self.create(), self.valkey, self.folder / self.name) as mill:
-                yield mill
+            with deployments.deployment_on(self.create(), self.valkey, self.folder / self.name) as deployment:
+                yield deployment
         finally:
             self.drop()
 
     def submit(self, path: Path, rows: int) -> float:
         """Return the seconds until the file's rows are accepted and durable."""
-        with self.new_deployment() as mill:
-            self.submit_timings.append(submit_timing.time_submit(mill, self.valkey, path, rows))
+        with self.new_deployment() as deployment:
+            self.submit_timings.append(submit_timing.time_submit(deployment, self.valkey, path, rows))
         return self.submit_timings[-1].accepted_seconds
 
     def run_batches(self, files: Mapping[int, Path]) -> None:
         """Submit all files, let one worker answer them, and time reads of the results."""
-        with self.new_deployment() as mill:
+        with self.new_deployment() as deployment:
             batches = {}
             for rows, path in files.items():
                 self.valkey.flush()  # wakeups of the previous batch
-                batches[rows] = submit_timing.time_submit(mill, self.valkey, path, rows).batch_id
-            deployments.start_worker(mill)
+                batches[rows] = submit_timing.time_submit(deployment, self.valkey, path, rows).batch_id
+            deployments.start_worker(deployment)
             for batch_id in batches.values():
-                mill.client.batch(batch_id).wait(MAX_WAIT_SECONDS)
-            [worked] = mill.query(SELECT_SECONDS[self.name])
+                deployment.client.batch(batch_id).wait(MAX_WAIT_SECONDS)
+            [worked] = deployment.query(SELECT_SECONDS[self.name])
             if worked.jobs != sum(files):
-                raise RuntimeError(f"only {worked.jobs} of {sum(files)} jobs succeeded:\n{mill.log}")
+                raise RuntimeError(f"only {worked.jobs} of {sum(files)} jobs succeeded:\n{deployment.log}")
             self.jobs_per_second = float(worked.jobs) / float(worked.seconds)
             for rows, batch_id in batches.items():
-                self.read_seconds[rows] = read_latency.measure_reads(mill.client.database, batch_id, rows)
+                self.read_seconds[rows] = read_latency.measure_reads(deployment.client.database, batch_id, rows)
 
     def table_rows(self) -> Iterator[tuple[str, ...]]:
         """Yield this database's rows of the table of reads."""

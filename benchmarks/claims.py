@@ -28,6 +28,7 @@ from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import JobOutcome
 from models.tables import Batch
+from tests.factories.batch_rows import BATCH_VALUES, MODEL, PIPELINE, REVISION, TASK
 from tests.servers import Postgres, Valkey
 from worker.leasing import backlog, claims, commit
 from worker.leasing.commit import JobResult
@@ -36,7 +37,6 @@ from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask
 
-PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "made/model", "a" * 40
 BATCH_COUNT, SLICE_JOBS = 50, 1024
 CLAIMANT_COUNT = 32
 LEASE_SECONDS = 30.0
@@ -176,16 +176,7 @@ def _database_with_queued_jobs(postgres: Postgres, jobs: int) -> Iterator[str]:
     database = Database(url)
     each = jobs // BATCH_COUNT
     ids = [f"batch_{number:03}" for number in range(BATCH_COUNT)]
-    values = {
-        "pipeline": PIPELINE,
-        "task": TASK,
-        "model": MODEL,
-        "revision": REVISION,
-        "parameters": {},
-        "metadata_": {},
-        "status": "in_progress",
-        "total": each,
-    }
+    values = {**BATCH_VALUES, "total": each}
     with database.write() as connection:
         connection.execute(insert(Batch).values([{**values, "id": batch_id} for batch_id in ids]))
         connection.execute(text("UPDATE batches SET in_progress_at = now() - interval '1 minute'"))

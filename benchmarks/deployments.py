@@ -86,8 +86,8 @@ def run_service(
     """Start a worker for these catalogue entries, by name; without any, one with a no-op model."""
     name = f"mill_{folder.name.replace('-', '_')}"
     try:
-        with deployment_on(postgres.create_database(name), valkey, folder, pipelines) as mill:
-            yield RunningService(mill, start_worker(mill, list(pipelines or ())))
+        with deployment_on(postgres.create_database(name), valkey, folder, pipelines) as deployment:
+            yield RunningService(deployment, start_worker(deployment, list(pipelines or ())))
     finally:
         postgres.drop_database(name)
 
@@ -110,11 +110,11 @@ def deployment_on(
     for name in [name for name in os.environ if name.startswith("BATCHMILL_")]:
         del os.environ[name]
     os.environ.update(settings)  # the client reads them in this process
-    mill = Deployment(folder, dict(os.environ))
+    deployment = Deployment(folder, dict(os.environ))
     try:
-        yield mill
+        yield deployment
     finally:
-        mill.close()
+        deployment.close()
 
 
 def start_worker(deployment: Deployment, pipelines: Sequence[str] = ()) -> subprocess.Popen[bytes]:

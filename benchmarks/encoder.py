@@ -77,7 +77,7 @@ def _service_candidates(
     folder = stack.enter_context(options.temporary_folder())
     postgres, valkey = stack.enter_context(deployments.run_servers())
     entries = {"bench": {"task": TASK, "model": str(model)}}
-    service = stack.enter_context(deployments.run_service(postgres, valkey, folder / "mill", entries))
+    service = stack.enter_context(deployments.run_service(postgres, valkey, folder / "home", entries))
     service.run_batch("bench", warm_up)
 
     def ours() -> float:

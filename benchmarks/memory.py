@@ -44,7 +44,7 @@ def _worker_peak_mib() -> float:
     with (
         options.temporary_folder() as folder,
         deployments.run_servers() as (postgres, valkey),
-        deployments.run_service(postgres, valkey, folder / "mill", entries) as service,
+        deployments.run_service(postgres, valkey, folder / "home", entries) as service,
     ):
         service.run_batch("bench", _texts())
         return service.peak_mib

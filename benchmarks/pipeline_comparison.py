@@ -48,7 +48,7 @@ class PipelineComparison:
         with (
             options.temporary_folder() as folder,
             deployments.run_servers() as (postgres, valkey),
-            deployments.run_service(postgres, valkey, folder / "mill", entries) as service,
+            deployments.run_service(postgres, valkey, folder / "home", entries) as service,
         ):
             service.run_batch("bench", self.warm_up_inputs or self.inputs[:WARM_UP_INPUTS], self.parameters)
 

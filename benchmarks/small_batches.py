@@ -27,7 +27,7 @@ from models.db import Database, insert_rows
 from models.pipelines import builtin
 from models.settings import Settings
 from models.tables import Batch
-from tests.factories.batch_rows import get_unanswered_jobs
+from tests.factories.batch_rows import BATCH_VALUES, PIPELINE, TASK, get_unanswered_jobs
 from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
@@ -39,7 +39,7 @@ from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 
-PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
+MODEL, REVISION = "no-op", "0"
 MAX_CLAIM_JOBS, SLICE_JOBS = 4096, 1024
 URGENT_SLICES = 1_000
 MAX_CLAIMS, TARGET_CLAIM_MS, TARGET_URGENT_CLAIM_MS = 20, 100.0, 10.0
@@ -172,17 +172,7 @@ def _database_with_batches(url: str, batches: int) -> Database:
 
 def _insert_batches(database: Database, prefix: str, numbers: range, jobs: int, **columns: Any) -> None:
     ids = [f"{prefix}_{number:06}" for number in numbers]
-    values = {
-        "pipeline": PIPELINE,
-        "task": TASK,
-        "model": MODEL,
-        "revision": REVISION,
-        "parameters": {},
-        "metadata_": {},
-        "status": "in_progress",
-        "total": jobs,
-        **columns,
-    }
+    values = {**BATCH_VALUES, "model": MODEL, "revision": REVISION, "total": jobs, **columns}
     places = [(batch_id, place) for batch_id in ids for place in range(jobs)]
     with database.write() as connection:
         for some in (ids[start : start + 1_000] for start in range(0, len(ids), 1_000)):

@@ -37,6 +37,17 @@ MODEL_VERSION = RuntimeVersion(
     libraries={"torch": "1"},
 )
 
+# The columns of a batch in progress that say what runs and how.
+BATCH_VALUES: Mapping[str, Any] = {
+    "pipeline": PIPELINE,
+    "task": TASK,
+    "model": MODEL,
+    "revision": REVISION,
+    "parameters": {},
+    "metadata_": {},
+    "status": BatchStatus.IN_PROGRESS.value,
+}
+
 _batch_numbers = itertools.count()
 
 
@@ -53,14 +64,8 @@ def insert_batch(
     number = next(_batch_numbers)
     rows = [{"text": f"text {place}"} for place in range(inputs)] if isinstance(inputs, int) else list(inputs)
     values: dict[str, Any] = {
+        **BATCH_VALUES,
         "id": f"batch_{number:04}",
-        "pipeline": PIPELINE,
-        "task": TASK,
-        "model": MODEL,
-        "revision": REVISION,
-        "parameters": {},
-        "metadata_": {},
-        "status": BatchStatus.IN_PROGRESS.value,
         "total": len(rows),
         "created_at": FIRST_CREATED_AT + timedelta(seconds=number),
     } | columns
