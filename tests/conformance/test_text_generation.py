@@ -157,11 +157,11 @@ def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, run_batches: 
     asked = {"max_new_tokens": 20, "temperature": 3.0, "top_k": 0, "num_return_sequences": 2}
     seven, eight, chance = {**asked, "seed": 7}, {**asked, "seed": 8}, asked
 
-    [crowd, other, drawn] = run_batches(loaded, INPUTS, [seven, eight, chance])
+    [sampled, other, drawn] = run_batches(loaded, INPUTS, [seven, eight, chance])
     [backwards] = run_batches(loaded, INPUTS[::-1], [seven])
     few = [run_batches(loaded, INPUTS[place : place + 1], [seven])[0][0] for place in (0, 5, 9)]
 
-    outputs = [row.output for row in crowd]
+    outputs = [row.output for row in sampled]
     assert [row.output for row in backwards[::-1]] == outputs
     assert [row.output for row in few] == [outputs[place] for place in (0, 5, 9)]
     assert all(first != second for first, second in outputs)

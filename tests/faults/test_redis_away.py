@@ -56,7 +56,7 @@ def test_wakeups_that_redis_lost_are_resent(tmp_path: Path, database_url: str, o
         batch.wait(90)
 
         deployment.assert_completed(batch.id, JOBS)
-        wait_for(lambda: "wakeups.resent" in deployment.log, "the bells")
+        wait_for(lambda: "wakeups.resent" in deployment.log, "wakeups to be resent")
 
 
 def test_a_full_redis_stops_nobody(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:

@@ -1,4 +1,4 @@
-"""A seed means something: the same input gives the same text alone, in a crowd, and after its worker was killed."""
+"""A seed means something: the same input gives the same text alone, among others, and after its worker was killed."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def prompts() -> list[str]:
     return [f"{STARTS[place % len(STARTS)]}{' old' * (place // len(STARTS) % 8)} {place}" for place in range(JOBS)]
 
 
-def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
+def test_sampled_text_is_the_same_alone_among_others_and_after_a_kill(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
     texts, some = prompts(), range(0, JOBS, 37)
@@ -25,19 +25,19 @@ def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
     ) as deployment:
         deployment.start("worker", PIPELINE, "--devices", "cpu")
         [victim] = deployment.wait_for_workers()
-        crowd = deployment.client.submit(PIPELINE, texts, parameters=PARAMETERS)
-        deployment.wait_for_results(crowd.id, 16)
+        others = deployment.client.submit(PIPELINE, texts, parameters=PARAMETERS)
+        deployment.wait_for_results(others.id, 16)
 
         psutil.Process(victim).kill()
 
-        crowd.wait(90)
-        deployment.assert_completed(crowd.id, JOBS)
+        others.wait(90)
+        deployment.assert_completed(others.id, JOBS)
         alone = [deployment.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
         shuffled = deployment.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
         other = deployment.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)
 
-        outputs = deployment.outputs(crowd.id)
-        attempts = deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=crowd.id)[
+        outputs = deployment.outputs(others.id)
+        attempts = deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=others.id)[
             0
         ].most
         assert attempts == 2, "the kill came too late to show anything"

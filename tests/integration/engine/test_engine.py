@@ -486,7 +486,7 @@ class TestWindows:
 
         assert max(waiting) == 2 * SLICE
 
-    def test_keep_a_bell_waiting_while_there_is_no_room(
+    def test_keep_a_wakeup_waiting_while_there_is_no_room(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 10 * SLICE)
@@ -497,7 +497,7 @@ class TestWindows:
 
         caller = threading.Thread(target=running.wakeup_signal.notify_and_wait)
         caller.start()
-        wait_until(lambda: running.wakeup_signal._is_notified, "the bell to be heard")
+        wait_until(lambda: running.wakeup_signal._is_notified, "the wakeup to be noticed")
         assert caller.is_alive()
 
         gate.open()
@@ -725,7 +725,7 @@ class TestSuspects:
         gate.wait()
         normal_id = insert_batch(other, SLICE)
 
-        for _ in range(2):  # the second bell is answered when the look that the first one caused is over
+        for _ in range(2):  # the second wakeup is acknowledged after the look that the first one caused
             running.notify()
 
         assert [row.state for row in get_slices(other, normal_id)] == ["queued"]
