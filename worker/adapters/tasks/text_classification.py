@@ -17,7 +17,7 @@ from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
-from worker.adapters.tasks.job_groups import Floats, decode_in_groups, stack
+from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.leasing.leases import Job
@@ -74,7 +74,7 @@ class TextClassification:
     def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         options = self._postprocess_options(tuple(sorted(parameters.items())))
         logits = stack([raw for _, [raw] in jobs])
-        finite = np.isfinite(logits).all(axis=1)
+        finite = are_finite(logits)
         with np.errstate(all="ignore"):  # scores of infinite logits are not used
             scores = self._score(logits, options.get("function_to_apply"))
         documents = (
@@ -82,7 +82,7 @@ class TextClassification:
             if "top_k" in options
             else label_scores.best_labels(self._label_prefixes, scores)
         )
-        if finite.all():
+        if all(finite):
             return documents
         pairs = zip(documents, finite, strict=True)
         return (document if is_finite else non_finite_scores() for document, is_finite in pairs)

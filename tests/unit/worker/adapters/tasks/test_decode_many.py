@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DistilBertConfig
 
-from tests.factories import tiny_models
+from tests.factories import tiny_encoders, tiny_models
 from tests.factories.decoding import decode_alone, decode_together
 from tests.factories.tiny_models import pipeline_for
 from worker.adapters.interface import DecodableJob
@@ -88,5 +88,49 @@ class TestTextClassification:
         raw = list(torch.from_numpy(logits)) if draw.draw(st.booleans()) else list(logits)
         jobs: list[DecodableJob] = [([row], [output]) for row, output in zip(rows, raw, strict=True)]
         adapter = classifiers[labels, problem]
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+
+@pytest.fixture(scope="module")
+def inference_models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
+    """Adapters by the place of the entailment label and the number of labels."""
+    folder = tiny_encoders.nli_model(tmp_path_factory.mktemp("models") / "nli", "bert")
+    adapter = load(folder, task="zero-shot-classification")
+    models: dict[tuple[int, int], Any] = {}
+    for entailment, labels in ((0, 3), (2, 3), (0, 2), (1, 2)):
+        names = {place: "entailment" if place == entailment else f"no {place}" for place in range(labels)}
+        model, pipeline = copy(adapter), copy(adapter._pipeline)
+        config = DistilBertConfig(id2label=names, label2id={name: place for place, name in names.items()})
+        pipeline.model = SimpleNamespace(config=config)
+        model._pipeline = pipeline
+        models[entailment, labels] = model
+    return models
+
+
+class TestZeroShot:
+    PARAMETERS: Sequence[dict[str, Any]] = [
+        {"candidate_labels": LABELS},
+        {"candidate_labels": LABELS, "multi_label": True},
+        {"candidate_labels": ["one"]},
+        {"candidate_labels": ["one"], "multi_label": False},
+        {"candidate_labels": [f"label {number}" for number in range(40)]},
+        {"candidate_labels": ["a", "b"], "hypothesis_template": "This is {}."},
+    ]
+
+    @given(draw=st.data())
+    @settings(max_examples=40, deadline=None)
+    def test_outputs_have_the_bytes_of_those_decoded_alone(self, inference_models: Any, draw: st.DataObject) -> None:
+        entailment, model_labels = draw.draw(st.sampled_from(list(inference_models)))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        jobs: list[DecodableJob] = []
+        for place in range(draw.draw(st.integers(1, 12))):
+            given_labels = draw.draw(st.sampled_from([{}, {}, {}, {"candidate_labels": LABELS[:3]}]))
+            text = draw.draw(st.sampled_from(LABELS))
+            job = Job(draw.draw(st.sampled_from(slices)), place, {"text": text, **given_labels})
+            count = len(given_labels.get("candidate_labels") or job.lease.parameters["candidate_labels"])
+            rows = [Row(job, None, 3, truncated=False, part_index=part, part_count=count) for part in range(count)]
+            jobs.append((rows, list(random_logits(draw, count, model_labels))))
+        adapter = inference_models[entailment, model_labels]
 
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
