@@ -1,6 +1,5 @@
 """The adapter for text classification: sentiment analysis and every other sequence classifier."""
 
-from array import array
 from collections.abc import Hashable, Sequence
 from functools import cache, partial
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
+from worker.adapters.tokenization.token_array import token_array
 from worker.leasing.leases import Job
 
 
@@ -41,7 +41,7 @@ class TextClassification:
             if indices:
                 rows = self._encode_alike([jobs[index] for index in indices], paired=paired)
                 encoded.update(zip(indices, rows, strict=True))
-        return [encoded[index] for index in range(len(jobs))]
+        return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
@@ -80,7 +80,7 @@ class TextClassification:
             rows_or_error(
                 self._make_rows,
                 job,
-                {name: array("i", values[index]) for name, values in columns.items()},
+                {name: token_array(values[index]) for name, values in columns.items()},
                 is_truncated=long_texts.is_truncated(encoding, index, limit, partial(self._count_tokens, job)),
             )
             for index, job in enumerate(jobs)

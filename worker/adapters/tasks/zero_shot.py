@@ -1,6 +1,5 @@
 """The adapter for zero-shot classification, which pairs a text with each label's sentence for an NLI model."""
 
-from array import array
 from collections.abc import Sequence
 from inspect import signature
 from itertools import chain
@@ -17,6 +16,7 @@ from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
 
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
@@ -50,10 +50,12 @@ class ZeroShotClassification:
         hypothesis_ids = dict(zip(distinct, self._special_tokens.tokenize(distinct), strict=True))
         max_tokens = self._special_tokens.max_text_tokens if self._limits.should_truncate else None
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs], max_tokens)
-        return [
-            rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
-            for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
+                for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
+            ]
+        )
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
@@ -76,17 +78,17 @@ class ZeroShotClassification:
             raise non_finite_scores()
         return output
 
-    def _make_rows(self, job: Job, text: "array[int]", hypotheses: list["array[int]"]) -> list[Row]:
+    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: list["TokenArray[int]"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
         self._check_lengths(len(text), max(map(len, hypotheses)))
-        texts: dict[int | None, array[int]] = {}  # hypotheses of equal length share one
+        texts: dict[int | None, TokenArray[int]] = {}  # hypotheses of equal length share one
         rows = []
         for part, hypothesis in enumerate(hypotheses):
             room = None if max_tokens is None else max_tokens - len(hypothesis)
             if room not in texts:
                 texts[room] = template.truncate(text, room)
-            features = TemplatedRow(template, (texts[room], hypothesis))
+            features = TemplatedRow.from_texts(template, (texts[room], hypothesis))
             row = self._encoder.make_row(
                 job,
                 features,
