@@ -75,6 +75,14 @@ class Encoder:
         row = self._collator.make_row(job, features, equal_lengths=equal, **options)
         return replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row
 
+    def make_single_rows(
+        self, jobs: Sequence[Job], features: Sequence[Mapping[str, Any]], truncated: Sequence[bool]
+    ) -> list[list[Row] | JobError]:
+        """As `make_row`, for jobs of one row each."""
+        return [
+            [self.make_row(job, row, truncated=cut)] for job, row, cut in zip(jobs, features, truncated, strict=True)
+        ]
+
     def reject_unknown_tokens(self, encoded: list[list[Row] | JobError]) -> list[list[Row] | JobError]:
         """Put a JobError `unknown_token` in place of the rows of each job with a token that the model lacks."""
         return vocabulary.reject_unknown_tokens(encoded, self._vocabulary_size)

@@ -11,6 +11,7 @@ from typing import Any
 
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
+from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, TokenSpan
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 
@@ -109,6 +110,7 @@ class SpecialTokens:
     def __init__(self, tokenizer: Any, max_length: int | None, *, texts: int = 1) -> None:
         """Raises ModelError when the template depends on the text, or `max_length` leaves no room for text."""
         self._tokenizer = tokenizer
+        self._batch_tokenizer = BatchTokenizer(tokenizer, add_special_tokens=False, has_types=False)
         self.long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
         self.template = self._find_template(PROBE_TEXTS[0][:texts])
         if max_length is not None and self.template.token_count >= max_length:
@@ -135,8 +137,8 @@ class SpecialTokens:
             else:
                 ids[index] = self.tokenize_long(text, max_tokens).id_array
         if short:
-            short_ids = self.encode_without_special([texts[index] for index in short])["input_ids"]
-            ids |= {index: token_array(text_ids) for index, text_ids in zip(short, short_ids, strict=True)}
+            features, _ = self._batch_tokenizer.tokenize([texts[index] for index in short])
+            ids |= {index: row["input_ids"] for index, row in zip(short, features, strict=True)}
         return [ids[index] for index in range(len(texts))]
 
     def tokenize_long(self, text: str, max_tokens: int | None = None) -> TokenSpan:
