@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
