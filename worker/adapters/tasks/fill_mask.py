@@ -1,10 +1,8 @@
 """The adapter for fill-mask, which finds the likeliest words at the masks of a text."""
 
 import math
-from array import array
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, ClassVar
@@ -20,7 +18,8 @@ from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
-from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray, token_array
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
@@ -30,11 +29,15 @@ MAX_ANSWER_TOKENS = 4_000_000
 COMMON_MASKS = ("[MASK]", "<mask>", "<extra_id_0>")
 
 
-@dataclass(frozen=True, slots=True)
 class MaskedRow(TemplatedRow):
     """A text and the positions of its masks in the row."""
 
-    mask_positions: list[int]
+    __slots__ = ("mask_positions",)
+
+    def __init__(self, template: Template, ids: "TokenArray[int]", mask_positions: list[int]) -> None:
+        before, after = template.special_ids
+        super().__init__(template, before + ids + after, (len(ids),))
+        self.mask_positions = mask_positions
 
 
 class FillMask:
@@ -63,7 +66,9 @@ class FillMask:
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each text; a JobError if it has no mask, loses one to the limit, or a target is not one token."""
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs])
-        return [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
+        return self._encoder.reject_unknown_tokens(
+            [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
+        )
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[tuple[list[list[float]], list[list[int]]]]:
@@ -100,7 +105,7 @@ class FillMask:
         ]
         return answers[0] if is_only else answers
 
-    def _make_rows(self, job: Job, ids: "array[int]") -> list[Row]:
+    def _make_rows(self, job: Job, ids: "TokenArray[int]") -> list[Row]:
         template, limit = self._special_tokens.template, self._limits.max_length
         text = template.truncate(ids, self._special_tokens.max_text_tokens)
         is_truncated = len(text) < len(ids)
@@ -115,7 +120,7 @@ class FillMask:
         self._check_answer_size(job, masks, len(text) + template.token_count)
         offset = len(template.special_ids[0])
         positions = [offset + index for index, token in enumerate(text) if token == self._mask_token_id]
-        return [self._encoder.make_row(job, MaskedRow(template, (text,), positions), truncated=is_truncated)]
+        return [self._encoder.make_row(job, MaskedRow(template, text, positions), truncated=is_truncated)]
 
     def _check_answer_size(self, job: Job, masks: int, row_tokens: int) -> None:
         top_k, targets = _parameters_for(job)
@@ -140,7 +145,7 @@ class FillMask:
         target_ids: list[int] = []
         for number, target in enumerate(targets, start=1):
             token = self._vocabulary().get(target)
-            pieces = self._special_tokens.tokenize([target])[0] if token is None else array("i", [token])
+            pieces = self._special_tokens.tokenize([target])[0] if token is None else token_array([token])
             is_unknown = token is None and list(pieces) == [self._tokenizer.unk_token_id]
             if len(pieces) != 1 or is_unknown or pieces[0] >= self._vocabulary_size:
                 return JobError(

@@ -3,7 +3,6 @@
 transformers 5 no longer has these pipelines; the reference is 4.57.
 """
 
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, 
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import LanguageCodes, LanguagePair
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
+from worker.adapters.tokenization.token_array import token_array
 from worker.leasing.leases import Job
 
 # Concurrent sequences × their maximum length in one run, since keys and values are cached for every layer. A BART-large
@@ -178,7 +178,7 @@ class TextToText:
         sharing = self._sharing_policy.sharing_for(max(len(ids), settings.config.max_length), fixed_shape=fixed)
         row = self._collators[seeded].make_row(
             job,
-            {"input_ids": array("i", ids)},
+            {"input_ids": token_array(ids)},
             truncated=is_truncated,
             key=(settings.key, seeded, sharing),
             equal_lengths=settings.forbids_padding or sharing is not Sharing.TOGETHER,

@@ -1,9 +1,7 @@
 """The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
 import warnings
-from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from sys import intern
 from typing import Any, ClassVar
 
@@ -17,7 +15,8 @@ from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
-from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray, token_array
 from worker.leasing.leases import Job
 
 # A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
@@ -30,14 +29,18 @@ DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
 
 
-@dataclass(frozen=True, slots=True)
 class Window(TemplatedRow):
     """A text, or a part of it.
 
     offsets: start and end of each token in the text, in characters, `(tokens, 2)`, None = the tokenizer has none.
     """
 
-    offsets: Integers | None
+    __slots__ = ("offsets",)
+
+    def __init__(self, template: Template, ids: "TokenArray[int]", offsets: Integers | None) -> None:
+        before, after = template.special_ids
+        super().__init__(template, before + ids + after, (len(ids),))
+        self.offsets = offsets
 
     @property
     def offset_pairs(self) -> list[tuple[int, int]] | None:
@@ -63,10 +66,12 @@ class TokenClassification:
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """Each text's windows, a single one without stride; a JobError if the model can't read them."""
-        return [
-            rows_or_error(self._make_rows, job, ids, offsets)
-            for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, ids, offsets)
+                for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
+            ]
+        )
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
@@ -109,19 +114,19 @@ class TokenClassification:
             raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
         return stride
 
-    def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[array[int], Integers | None]"]:
+    def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[TokenArray[int], Integers | None]"]:
         """Each text's tokens and their offsets; a long text that will be cut is tokenized only as far as it is read."""
         texts = [job.input["text"] for job in jobs]
         if not self._is_fast:
             return [(ids, None) for ids in self._special_tokens.tokenize(texts)]
-        tokenized: dict[int, tuple[array[int], Integers | None]] = {}
+        tokenized: dict[int, tuple[TokenArray[int], Integers | None]] = {}
         short = [index for index, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
         if short:
             encoding = self._special_tokens.encode_without_special(
                 [texts[index] for index in short], return_offsets_mapping=True
             )
             for index, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                tokenized[index] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
+                tokenized[index] = token_array(ids), np.array(offsets, np.int32).reshape(-1, 2)
         for index in set(range(len(jobs))).difference(short):
             is_cut = self._limits.should_truncate and self._stride_for(jobs[index]) is None
             max_tokens = self._special_tokens.max_text_tokens if is_cut else None
@@ -129,7 +134,7 @@ class TokenClassification:
             tokenized[index] = tokens.id_array, np.stack([tokens.starts, tokens.ends], axis=1)
         return [tokenized[index] for index in range(len(jobs))]
 
-    def _check_input(self, job: Job, ids: "array[int]") -> None:
+    def _check_input(self, job: Job, ids: "TokenArray[int]") -> None:
         """Raise JobError if the model can't read a text with these parameters."""
         strategy = job.lease.parameters.get("aggregation_strategy")
         room, stride = self._special_tokens.max_text_tokens, self._stride_for(job)
@@ -148,13 +153,13 @@ class TokenClassification:
         if len(ids) > room and -(-(len(ids) - room) // (room - stride)) >= MAX_WINDOWS:
             raise JobError("too_many_windows", f"more than {MAX_WINDOWS:,} windows; split the text or lower stride")
 
-    def _make_rows(self, job: Job, ids: "array[int]", offsets: Integers | None) -> list[Row]:
+    def _make_rows(self, job: Job, ids: "TokenArray[int]", offsets: Integers | None) -> list[Row]:
         self._check_input(job, ids)
         stride = self._stride_for(job)
         ranges = list(self._window_ranges(len(ids), stride))
         is_truncated = stride is None and ranges != [(0, len(ids))]
         windows = [
-            Window(self._special_tokens.template, (ids[start:end],), None if offsets is None else offsets[start:end])
+            Window(self._special_tokens.template, ids[start:end], None if offsets is None else offsets[start:end])
             for start, end in ranges
         ]
         return [

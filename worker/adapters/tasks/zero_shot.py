@@ -1,6 +1,5 @@
 """The adapter for zero-shot classification, which pairs a text with each label's sentence for an NLI model."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import chain
@@ -20,6 +19,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
 
 Integers = npt.NDArray[np.int64]
@@ -55,10 +55,12 @@ class ZeroShotClassification:
         hypothesis_ids = dict(zip(distinct, self._special_tokens.tokenize(distinct), strict=True))
         max_tokens = self._special_tokens.max_text_tokens if self._limits.should_truncate else None
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs], max_tokens)
-        return [
-            rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
-            for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
+                for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
+            ]
+        )
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
@@ -115,17 +117,17 @@ class ZeroShotClassification:
         exponentials = np.exp(logits[..., [contradiction, entailment]])
         return (exponentials / exponentials.sum(-1, keepdims=True))[..., 1]
 
-    def _make_rows(self, job: Job, text: "array[int]", hypotheses: list["array[int]"]) -> list[Row]:
+    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: list["TokenArray[int]"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
         self._check_lengths(len(text), max(map(len, hypotheses)))
-        texts: dict[int | None, array[int]] = {}  # hypotheses of equal length share one
+        texts: dict[int | None, TokenArray[int]] = {}  # hypotheses of equal length share one
         rows = []
         for part, hypothesis in enumerate(hypotheses):
             room = None if max_tokens is None else max_tokens - len(hypothesis)
             if room not in texts:
                 texts[room] = template.truncate(text, room)
-            features = TemplatedRow(template, (texts[room], hypothesis))
+            features = TemplatedRow.from_texts(template, (texts[room], hypothesis))
             row = self._encoder.make_row(
                 job,
                 features,

@@ -73,8 +73,8 @@ class TestWindows:
 
             [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=stride)))
 
-            assert [row.features["input_ids"] for row in windows] == expected["input_ids"]
-            assert [row.features["token_type_ids"] for row in windows] == expected["token_type_ids"]
+            assert [list(row.features["input_ids"]) for row in windows] == expected["input_ids"]
+            assert [list(row.features["token_type_ids"]) for row in windows] == expected["token_type_ids"]
             assert [row.features.special_tokens_mask for row in windows] == expected["special_tokens_mask"]
             assert [row.features.offset_pairs for row in windows] == [item[1:-1] for item in expected["offset_mapping"]]
             assert [(row.part_index, row.part_count) for row in windows] == [
