@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 CACHED_PIECES = 65_536  # about 100 bytes each
-PROBE_ROWS, PROBE_TOKENS = 8, 32
+PROBE_ROWS, PROBE_TOKENS, PROBE_VARIANTS = 8, 32, 4
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 Piece = Callable[[int], bytes]
@@ -63,11 +63,11 @@ class VariantDecoder:
         """Whether rows of tokens from the whole vocabulary have the same texts either way."""
         vocabulary = sorted(self._tokenizer.get_vocab().values())
         sample = vocabulary[:: max(1, len(vocabulary) // (PROBE_ROWS * PROBE_TOKENS))] + vocabulary[:PROBE_TOKENS]
+        rows = [sample[start : start + PROBE_TOKENS] for start in range(0, len(sample), PROBE_TOKENS)]
         return all(
-            self.decode(row, position, row, skip_special_tokens=skip)
-            == [self._decode_whole(row, position, token, skip) for token in row]
-            for start in range(0, len(sample), PROBE_TOKENS)
-            for row in [sample[start : start + PROBE_TOKENS]]
+            self.decode(row, position, row[:PROBE_VARIANTS], skip_special_tokens=skip)
+            == [self._decode_whole(row, position, token, skip) for token in row[:PROBE_VARIANTS]]
+            for row in rows
             for position, skip in ((0, True), (len(row) // 2, False))
         )
 
