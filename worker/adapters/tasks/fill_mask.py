@@ -2,9 +2,10 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
+from json.encoder import encode_basestring as to_json_string
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +14,12 @@ from transformers import AutoModelForMaskedLM
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
 from worker.adapters.encoding.encoder import Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
+from worker.adapters.tokenization.piece_decoding import VariantDecoder
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 from worker.layers.sparse_lm_head import SparseLmHead
@@ -26,6 +28,7 @@ from worker.leasing.leases import Job
 DEFAULT_TOP_K = FillMaskParameters.model_fields["top_k"].default
 # Limits an answer, in which every word repeats the whole text: about 16 MB of text.
 MAX_ANSWER_TOKENS = 4_000_000
+CACHED_WORDS = 32_768
 COMMON_MASKS = ("[MASK]", "<mask>", "<extra_id_0>")
 
 
@@ -58,6 +61,8 @@ class FillMask:
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
         self._vocabulary = cache(tokenizer.get_vocab)
         self._target_ids = lru_cache(64)(self._look_up_targets)  # one set of targets per batch in work
+        self._variant_decoder = VariantDecoder(tokenizer)
+        self._word_json = lru_cache(CACHED_WORDS)(lambda token: to_json_string(_replace_nul(tokenizer.decode([token]))))
         self._lm_head = SparseLmHead(model, full=limits.deterministic)
         self._lm_head.full = self._lm_head.full or not row_passes.is_sparse_head_exact(
             self._lm_head, self._special_tokens.template, self._mask_token_id, model.device
@@ -104,6 +109,28 @@ class FillMask:
             for position, *best in zip(positions, scores, tokens, strict=True)
         ]
         return answers[0] if is_only else answers
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """As `decode`, as JSON, one job after another, because outputs may be large."""
+        for rows, raw_outputs in jobs:
+            [row], [(scores, tokens)] = rows, raw_outputs
+            if all(map(math.isfinite, chain.from_iterable(scores))):
+                yield self._to_json(row.features, scores, tokens)
+            else:
+                yield non_finite_scores()
+
+    def _to_json(self, row: MaskedRow, scores: list[list[float]], tokens: list[list[int]]) -> str:
+        ids, is_only = row["input_ids"], len(row.mask_positions) == 1
+        answers = []
+        for position, mask_scores, mask_tokens in zip(row.mask_positions, scores, tokens, strict=True):
+            sequences = self._variant_decoder.decode(ids, position, mask_tokens, skip_special_tokens=is_only)
+            words = [
+                f'{{"score":{score!r},"token":{token},"token_str":{self._word_json(token)},'
+                f'"sequence":{to_json_string(_replace_nul(sequence))}}}'
+                for score, token, sequence in zip(mask_scores, mask_tokens, sequences, strict=True)
+            ]
+            answers.append(f"[{','.join(words)}]")
+        return answers[0] if is_only else f"[{','.join(answers)}]"
 
     def _make_rows(self, job: Job, ids: "TokenArray[int]") -> list[Row]:
         template, limit = self._special_tokens.template, self._limits.max_length
@@ -171,8 +198,8 @@ class FillMask:
         self, ids: list[int], position: int, token: int, score: float, *, is_only_mask: bool
     ) -> dict[str, Any]:
         """One word, and the text with it. Special tokens stay if there are other masks, or those would vanish."""
-        tokens = [*ids[:position], token, *ids[position + 1 :]]
-        tokens = [other for other in tokens if other != self._tokenizer.pad_token_id]
+        pad_token_id = self._tokenizer.pad_token_id  # a property that takes a microsecond
+        tokens = [other for other in (*ids[:position], token, *ids[position + 1 :]) if other != pad_token_id]
         sequence = _replace_nul(self._tokenizer.decode(tokens, skip_special_tokens=is_only_mask))
         word = _replace_nul(self._tokenizer.decode([token]))
         return {"score": score, "token": token, "token_str": word, "sequence": sequence}
