@@ -1,8 +1,13 @@
-"""The device loop runs a claim's micro-batches one by one, each within the current token budget."""
+"""The device loop runs a claim's micro-batches in order, each within the current token budget.
+
+On CUDA it launches the next micro-batch before it reads the one before, so the device computes while rows are collated
+(decision 38).
+"""
 
 import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from models.processes.failpoints import failpoint
 from worker.adapters.interface import ContinuousAdapter, Interrupted
 from worker.adapters.rows import MicroBatch, Row
-from worker.engine.bisection import bisect_failed, isolate_failures
 from worker.engine.claim_size import ClaimSizer
+from worker.engine.forward_runner import ForwardRunner, LaunchedPass
 from worker.engine.planning import MicroBatchPlanner
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
@@ -21,8 +26,6 @@ from worker.leasing.leases import HeldLeases, Lease
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
-
-NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class DeviceLoop:
         self._claim_sizer = claim_sizer
         self._log = log
         self._max_rows = runtime.adapter.max_rows  # at once, in a continuous adapter
-        self._busy_seconds = 0.0
+        self._runner = ForwardRunner(runtime.adapter, token_budget, watchdog, self._handle_failure)
+        self._in_flight: deque[LaunchedPass] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
         self._stopping = False
         self._abort_at = math.inf  # when to abort a running forward pass, by the monotonic clock
@@ -96,92 +100,96 @@ class DeviceLoop:
 
     def run(self, prefetched: PrefetchedRows) -> Iterator[RawOutputs]:
         """Yield the outputs of each micro-batch, without the rows of slices that were lost meanwhile."""
-        started, answered_jobs, busy_before = time.monotonic(), 0, self._busy_seconds
+        started, answered_jobs = time.monotonic(), 0
+        device_before, thread_before = self._runner.device_seconds, self._runner.thread_seconds
         try:
-            while not self._stopping:
-                budget_tokens = self._token_budget.next()
-                if (micro_batch := prefetched.planner.next(budget_tokens)) is None:
-                    break
-                for outputs in self._run(prefetched.planner, self._held_rows(micro_batch), budget_tokens):
-                    yield outputs
-                    answered_jobs += sum(len(row.jobs) for row, _ in outputs.rows if row.part_index == 0)
+            for outputs in self._run_all(prefetched.planner):
+                yield outputs
+                answered_jobs += sum(1 + len(row.duplicates) for row, _ in outputs.rows if row.part_index == 0)
         except Interrupted:
             self._log.info("forward.aborted", reason="the process is stopping")
-        self._record_claim(prefetched, started, answered_jobs, self._busy_seconds - busy_before)
+        device_seconds = self._runner.device_seconds - device_before
+        thread_seconds = self._runner.thread_seconds - thread_before
+        self._record_claim(prefetched, started, answered_jobs, device_seconds, thread_seconds)
+
+    def _run_all(self, planner: MicroBatchPlanner) -> Iterator[RawOutputs]:
+        """Run micro-batches until none is left or the process stops; what is in flight then is still collected."""
+        while not self._stopping:
+            budget_tokens = self._token_budget.next()
+            if (micro_batch := planner.next(budget_tokens)) is None:
+                break
+            yield from self._run(planner, self._held_rows(micro_batch.rows), budget_tokens)
+        yield from self._collect(max_in_flight=0)
 
     def _should_interrupt(self) -> bool:
         """The adapter calls this between two tokens, so the call has not hung."""
         self._watchdog.reset_timer()
         return time.monotonic() > self._abort_at
 
-    def _held_rows(self, micro_batch: MicroBatch | None) -> list[Row]:
-        rows = micro_batch.rows if micro_batch else ()
-        return [row for row in rows if any(self._held_leases.is_held(job.lease) for job in row.jobs)]
+    def _held_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows without those whose slices were lost meanwhile."""
+        leases = {id(lease): lease for lease in (row.job.lease for row in rows)}
+        lost = {id(lease) for lease in self._held_leases.lost(leases.values())}
+        if not lost:
+            return rows
+        is_held = self._held_leases.is_held
+        return [
+            row for row in rows if id(row.job.lease) not in lost or any(is_held(job.lease) for job in row.duplicates)
+        ]
 
-    def _run(self, planner: MicroBatchPlanner, rows: list[Row], requested_tokens: int) -> Iterator[RawOutputs]:
+    def _run(self, planner: MicroBatchPlanner, rows: Sequence[Row], requested_tokens: int) -> Iterator[RawOutputs]:
         """Run the rows; in a continuous adapter more rows of the claim join as others finish."""
         if rows and isinstance(self._runtime.adapter, ContinuousAdapter):
             yield from self._run_continuous(self._runtime.adapter, planner, rows, requested_tokens)
         elif rows:
-            busy_before = self._busy_seconds
-            forward = partial(self._forward, requested_tokens)
-            yield self._raw_outputs(isolate_failures(forward, rows, reraise=NOT_INPUT_ERRORS), busy_before)
+            launched = self._runner.launch(rows, requested_tokens)
+            self._in_flight.append(launched)
+            # Parts of a failed micro-batch run again, so what was launched before it is collected first.
+            yield from self._collect(self._runner.passes_in_flight - 1 if launched.error is None else 0)
+
+    def _collect(self, max_in_flight: int) -> Iterator[RawOutputs]:
+        """Collect the oldest micro-batches, until at most `max_in_flight` are on the device."""
+        while len(self._in_flight) > max_in_flight:
+            device_before = self._runner.device_seconds
+            yield self._raw_outputs(self._runner.collect(self._in_flight.popleft()), device_before)
 
     def _run_continuous(
-        self, adapter: ContinuousAdapter, planner: MicroBatchPlanner, rows: list[Row], requested_tokens: int
+        self, adapter: ContinuousAdapter, planner: MicroBatchPlanner, rows: Sequence[Row], requested_tokens: int
     ) -> Iterator[RawOutputs]:
         running = RunningMicroBatch(rows, partial(self._fetch, planner, rows[0], requested_tokens))
-        generation, busy_at_start = adapter.generate(rows, running.fetch, self._max_rows), self._busy_seconds
+        generation, device_at_start = (
+            adapter.generate(rows, running.fetch, self._max_rows),
+            self._runner.device_seconds,
+        )
         while running.rows:
-            busy_before, started = self._busy_seconds, time.monotonic()
+            device_before, started = self._runner.device_seconds, time.monotonic()
             try:
                 with self._watchdog.watch():
                     failpoint("mid_forward")
                     finished_rows = next(generation)
             except BaseException as error:
                 # Finished rows keep their outputs; the others are bisected in micro-batches that no row joins.
-                self._handle_failure(error, running.rows)
-                forward = partial(self._forward, requested_tokens)
-                yield self._raw_outputs(
-                    bisect_failed(error, forward, running.rows, reraise=NOT_INPUT_ERRORS), busy_before
-                )
+                yield self._raw_outputs(self._runner.bisect(error, running.rows, requested_tokens), device_before)
                 return
-            self._busy_seconds += time.monotonic() - started
+            self._runner.add_seconds(time.monotonic() - started)
             running.remove(finished_rows)
-            yield self._raw_outputs(finished_rows, busy_before)
+            yield self._raw_outputs(finished_rows, device_before)
         self._max_rows = min(2 * self._max_rows, adapter.max_rows)
         if not running.has_grown:  # a micro-batch that rows have joined says nothing about the budget
-            self._record_forward(requested_tokens, rows, self._busy_seconds - busy_at_start)
+            self._runner.tune(requested_tokens, MicroBatch(tuple(rows)), self._runner.device_seconds - device_at_start)
 
     def _fetch(self, planner: MicroBatchPlanner, first_row: Row, requested_tokens: int, max_rows: int) -> list[Row]:
         while (
             not self._stopping
             and (micro_batch := planner.next_compatible(first_row, requested_tokens, max_rows)) is not None
         ):
-            if rows := self._held_rows(micro_batch):
-                return rows
+            if rows := self._held_rows(micro_batch.rows):
+                return list(rows)
         return []
 
-    def _raw_outputs(self, rows: list[tuple[Row, Any]], busy_before: float) -> RawOutputs:
-        return RawOutputs(max(row.padded_length for row, _ in rows), rows, self._busy_seconds - busy_before)
-
-    def _forward(self, requested_tokens: int, rows: Sequence[Row]) -> list[Any]:
-        micro_batch, started = MicroBatch(tuple(rows)), time.monotonic()
-        try:
-            with self._watchdog.watch():
-                failpoint("mid_forward")
-                outputs = self._runtime.adapter.forward(micro_batch)
-        except Exception as error:
-            self._handle_failure(error, rows)
-            raise
-        seconds = time.monotonic() - started
-        self._record_forward(requested_tokens, rows, seconds)
-        self._busy_seconds += seconds
-        return outputs
-
-    def _record_forward(self, requested_tokens: int, rows: Sequence[Row], seconds: float) -> None:
-        padded_tokens = MicroBatch(tuple(rows)).padded_tokens
-        self._token_budget.record(requested_tokens, padded_tokens, sum(row.length for row in rows), seconds)
+    def _raw_outputs(self, rows: list[tuple[Row, Any]], device_before: float) -> RawOutputs:
+        width = max(row.padded_length for row, _ in rows)
+        return RawOutputs(width, rows, self._runner.device_seconds - device_before)
 
     def _handle_failure(self, error: BaseException, rows: Sequence[Row]) -> None:
         if is_device_lost(error):
@@ -195,17 +203,23 @@ class DeviceLoop:
             self._log.warning("device.out_of_memory", tokens=tokens, micro_batch_tokens=self._token_budget.tokens)
 
     def _record_claim(
-        self, prefetched: PrefetchedRows, started: float, answered_jobs: int, busy_seconds: float
+        self,
+        prefetched: PrefetchedRows,
+        started: float,
+        answered_jobs: int,
+        device_seconds: float,
+        thread_seconds: float,
     ) -> None:
         now = time.monotonic()
         self._claim_sizer.record(answered_jobs, now - started)
         # Work was waiting since the previous claim ended, so all time that the device was not busy is lost.
-        busy_share = busy_seconds / max(now - max(self._previous_ended_at, prefetched.claim_requested_at), 1e-6)
+        seconds = max(now - max(self._previous_ended_at, prefetched.claim_requested_at), 1e-6)
         self._previous_ended_at = now
         self._log.info(
             "claim.processed",
             jobs=answered_jobs,
             seconds=round(now - started, 3),
-            device_busy=round(min(busy_share, 1.0), 3),
+            device_busy=round(min(device_seconds / seconds, 1.0), 3),
+            device_thread_busy=round(min(thread_seconds / seconds, 1.0), 3),
             micro_batch_tokens=self._token_budget.tokens,
         )
