@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.processes.failpoints import failpoint
 from worker.adapters.interface import Adapter, Interrupted, LaunchingAdapter, PendingPass
@@ -46,18 +46,32 @@ class LaunchedPass:
     launch_seconds: float
 
 
+class SpentSeconds(NamedTuple):
+    """The time spent in forward passes.
+
+    device: by the device's own clock where it has one.
+    thread: of the device thread, in launching passes and in waiting for them.
+    """
+
+    device: float
+    thread: float
+
+    def since(self, earlier: "SpentSeconds") -> "SpentSeconds":
+        """The time since an earlier count."""
+        return SpentSeconds(self.device - earlier.device, self.thread - earlier.thread)
+
+
 class ForwardRunner:
     """Launches and collects forward passes; used by the device thread alone.
 
-    device_seconds: the time in passes so far, by the device's clock where it has one.
-    thread_seconds: the time that the device thread spent in launching passes and in waiting for them.
+    spent: the time of all passes so far.
     passes_in_flight: how many passes to launch before the first one is collected.
     """
 
     def __init__(
         self, adapter: Adapter, token_budget: TokenBudgetTuner, watchdog: Watchdog, on_failure: OnFailure
     ) -> None:
-        self.device_seconds = self.thread_seconds = 0.0
+        self.spent = SpentSeconds(0.0, 0.0)
         self._adapter = adapter
         self._launching_adapter = adapter if isinstance(adapter, LaunchingAdapter) else None
         self.passes_in_flight = 1 if self._launching_adapter is None else self._launching_adapter.passes_in_flight
@@ -102,10 +116,10 @@ class ForwardRunner:
 
         return bisect_failed(error, forward, rows, reraise=NOT_INPUT_ERRORS)
 
-    def add_seconds(self, seconds: float) -> None:
-        """Count the time of a step that ran elsewhere, by this thread's clock."""
-        self.device_seconds += seconds
-        self.thread_seconds += seconds
+    def add_seconds(self, thread_seconds: float, device_seconds: float | None = None) -> None:
+        """Count the time of a pass or a step; without a clock of the device, this thread's counts for both."""
+        device = thread_seconds if device_seconds is None else device_seconds
+        self.spent = SpentSeconds(self.spent.device + device, self.spent.thread + thread_seconds)
 
     def tune(self, requested_tokens: int, micro_batch: MicroBatch, seconds: float) -> None:
         """Let the token budget's tuner know how long a micro-batch took."""
@@ -125,10 +139,7 @@ class ForwardRunner:
         started = time.monotonic()
         with self._watchdog.watch(launched.launch_seconds):
             outputs = launched.pending.result()
-        thread_seconds = launched.launch_seconds + time.monotonic() - started
-        device_seconds = launched.pending.device_seconds
-        seconds = thread_seconds if device_seconds is None else device_seconds
-        self.device_seconds += seconds
-        self.thread_seconds += thread_seconds
-        self.tune(launched.requested_tokens, launched.micro_batch, seconds)
+        before = self.spent
+        self.add_seconds(launched.launch_seconds + time.monotonic() - started, launched.pending.device_seconds)
+        self.tune(launched.requested_tokens, launched.micro_batch, self.spent.since(before).device)
         return outputs

@@ -109,7 +109,7 @@ def make_rows(count: int, lease: Lease = LEASE, length: int = 1) -> list[Row]:
 
 
 def run_rows(device_loop: DeviceLoop, rows: Sequence[Row]) -> list[RawOutputs]:
-    return list(device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)))
+    return [*device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)), *device_loop.drain()]
 
 
 def answers(outputs: Sequence[RawOutputs]) -> dict[int, Any]:
@@ -134,6 +134,20 @@ class TestOrder:
         run_rows(make_loop(adapter), make_rows(4))
 
         assert [event for event, _ in adapter.events] == ["launch", "read", "launch", "read"]
+
+    def test_the_last_pass_of_a_claim_computes_while_the_next_claim_begins(self) -> None:
+        adapter = FakeAdapter()
+        device_loop = make_loop(adapter)
+        claims = [PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(2), 8), 0.0) for _ in range(2)]
+
+        with capture_logs() as events:
+            before = [list(device_loop.run(claim)) for claim in claims]
+            after = list(device_loop.drain())
+
+        assert [len(outputs) for outputs in before] == [0, 1]
+        assert len(after) == 1
+        assert [event for event, _ in adapter.events] == ["launch", "launch", "read", "read"]
+        assert [event["jobs"] for event in events] == [2, 2], "each claim is logged once its last pass was read"
 
     def test_stopping_reads_what_was_launched_and_launches_nothing_more(self) -> None:
         adapter = FakeAdapter()
@@ -212,7 +226,8 @@ class TestFailures:
         setattr(adapter, moment, lose)
         answered: list[RawOutputs] = []
 
-        running = make_loop(adapter).run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(6), 8), 0.0))
+        device_loop = make_loop(adapter)
+        running = device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(6), 8), 0.0))
 
         with pytest.raises(DeviceLost):
             answered.extend(running)
@@ -262,11 +277,11 @@ class TestTime:
         assert budget.recorded_seconds == [PASS_SECONDS] * 3
 
     def test_of_the_device_and_of_its_thread_are_logged_apart(self) -> None:
-        requested_at = time.monotonic() - 1.0
+        prefetched = PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(2), 8), time.monotonic() - 1.0)
+        device_loop = make_loop(FakeAdapter())
         with capture_logs() as events:
-            list(
-                make_loop(FakeAdapter()).run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(2), 8), requested_at))
-            )
+            list(device_loop.run(prefetched))
+            list(device_loop.drain())
 
         [event] = [event for event in events if event["event"] == "claim.processed"]
         assert event["device_busy"] == 1.0, "two seconds of the last one"
