@@ -14,7 +14,8 @@ from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 
-MAX_ROWS = 512
+# Short texts fill a GPU's token budget only if there are many of them.
+MAX_ROWS, MAX_CUDA_ROWS = 512, 4_096
 
 # Pipelines of this process whose first cut input is logged: a pipeline may be loaded again, or have several collators.
 _logged_truncations: set[str | None] = set()
@@ -61,7 +62,9 @@ class Collator:
         }
         # Without a padding token rows can't share a pass, unless the caller names a substitute.
         self._cannot_pad = tokenizer.pad_token_id is None and "input_ids" not in (pad_values or {})
-        self.max_rows = 1 if self._cannot_pad else MAX_ROWS
+        self.max_rows = MAX_CUDA_ROWS if device.type == "cuda" else MAX_ROWS
+        if self._cannot_pad:
+            self.max_rows = 1
 
     def make_row(
         self,
