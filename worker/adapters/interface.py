@@ -75,6 +75,33 @@ class Adapter(Protocol):
         """Return a job's result as `pipeline(...)` gives it. Raises JobError when the result can't be stored."""
 
 
+class PendingPass(Protocol):
+    """A forward pass that was launched and that the device may still compute."""
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Its time by the device's own clock, known after `result`; None = the device has no clock."""
+
+    def result(self) -> list[Any]:
+        """Wait for the pass, and return what `forward` returns. Raises DeviceLost."""
+
+
+@runtime_checkable
+class LaunchingAdapter(Protocol):
+    """An adapter whose device computes one pass while this process prepares the next one.
+
+    passes_in_flight: how many passes to launch before the first one's outputs are read; 1 = one after the other.
+    """
+
+    passes_in_flight: int
+
+    def launch(self, micro_batch: MicroBatch) -> PendingPass:
+        """Begin a forward pass. Errors of its inputs, and a lack of memory, are raised here.
+
+        An error of the device may belong to an earlier pass, but then no later call succeeds either.
+        """
+
+
 @runtime_checkable
 class ContinuousAdapter(Protocol):
     """An adapter whose rows end at different times: a finished row leaves and another takes its place."""

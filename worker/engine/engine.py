@@ -162,12 +162,23 @@ class Engine:
 
     def _forward_loop(self) -> None:
         try:
-            while (prefetched := self._prefetch_queue.get()) is not None:
+            while (prefetched := self._next_prefetched()) is not None:
                 for outputs in self._device_loop.run(prefetched):
                     self._output_queue.put(outputs)
                 self._prefetch_permits.release()
+            self._drain_device()
         finally:
             self._output_queue.put(None)
+
+    def _next_prefetched(self) -> PrefetchedRows | None:
+        """Wait for the next rows; if none are ready, what the device still computes is written first."""
+        if self._prefetch_queue.empty():
+            self._drain_device()
+        return self._prefetch_queue.get()
+
+    def _drain_device(self) -> None:
+        for outputs in self._device_loop.drain():
+            self._output_queue.put(outputs)
 
     # ---- decode and write
 

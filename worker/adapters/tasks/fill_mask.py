@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.probes import row_passes
@@ -21,6 +22,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.layers.device_copies import to_device
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
@@ -53,6 +55,7 @@ class FillMask:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         self._vocabulary = cache(tokenizer.get_vocab)
         self._target_ids = lru_cache(64)(self._look_up_targets)  # one set of targets per batch in work
         self._lm_head = SparseLmHead(model, full=limits.deterministic)
@@ -65,24 +68,37 @@ class FillMask:
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs])
         return [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[tuple[list[list[float]], list[list[int]]]]:
         """The probabilities and the tokens of the best words, best first, for each mask of each row."""
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
         positions = [row.features.mask_positions for row in micro_batch.rows]
         rows = [index for index, row_positions in enumerate(positions) for _ in row_positions]
-        indices = torch.tensor([rows, list(chain.from_iterable(positions))]).to(self._device)
-        with self._encoder.prepare_inputs(micro_batch, positions) as tensors:
-            probabilities = self._lm_head.scores(tensors, *indices).float().softmax(dim=-1)
+        indices = to_device(torch.tensor([rows, list(chain.from_iterable(positions))]), self._device)
         masks_by_parameters: dict[Any, list[int]] = defaultdict(list)
         for mask, row in enumerate(rows):
             masks_by_parameters[_parameters_for(micro_batch.rows[row].job)].append(mask)
-        outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
-        for (top_k, targets), masks in masks_by_parameters.items():
-            best = self._best_words(probabilities[masks], top_k, targets)
-            for mask, mask_scores, mask_tokens in zip(masks, *best, strict=True):
-                outputs[rows[mask]][0].append(mask_scores)
-                outputs[rows[mask]][1].append(mask_tokens)
-        return outputs
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            probabilities = self._lm_head.scores(tensors, *indices).float().softmax(dim=-1)
+            return [
+                best
+                for (top_k, targets), masks in masks_by_parameters.items()
+                for best in self._best_words(_select_rows(probabilities, masks), top_k, targets)
+            ]
+
+        def split(*best: torch.Tensor) -> list[tuple[list[list[float]], list[list[int]]]]:
+            outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
+            for masks, scores, tokens in zip(masks_by_parameters.values(), best[::2], best[1::2], strict=True):
+                for mask, mask_scores, mask_tokens in zip(masks, scores.tolist(), tokens.tolist(), strict=True):
+                    outputs[rows[mask]][0].append(mask_scores)
+                    outputs[rows[mask]][1].append(mask_tokens)
+            return outputs
+
+        return self._encoder.launch(micro_batch, compute, split, positions)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[tuple[list[list[float]], list[list[int]]]]) -> Any:
         """A list of words, best first; with several masks a list of such lists. Raises JobError on NaN scores."""
@@ -153,14 +169,14 @@ class FillMask:
 
     def _best_words(
         self, probabilities: torch.Tensor, top_k: int, targets: tuple[str, ...] | None
-    ) -> tuple[list[list[float]], list[list[int]]]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self._target_ids(targets)
         if isinstance(tokens, torch.Tensor):
             probabilities = probabilities[:, tokens]
         scores, best = probabilities.topk(min(top_k, probabilities.shape[-1]))
         if isinstance(tokens, torch.Tensor):
             best = tokens[best]
-        return scores.tolist(), best.tolist()
+        return scores, best
 
     def _fill_mask(
         self, ids: list[int], position: int, token: int, score: float, *, is_only_mask: bool
@@ -171,6 +187,11 @@ class FillMask:
         sequence = _replace_nul(self._tokenizer.decode(tokens, skip_special_tokens=is_only_mask))
         word = _replace_nul(self._tokenizer.decode([token]))
         return {"score": score, "token": token, "token_str": word, "sequence": sequence}
+
+
+def _select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """These rows of a tensor, in ascending order; nearly always all of them."""
+    return tensor if len(rows) == len(tensor) else tensor[to_device(torch.tensor(rows), tensor.device)]
 
 
 def _replace_nul(text: str) -> str:

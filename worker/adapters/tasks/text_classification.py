@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from models.errors import JobError
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
@@ -31,6 +32,7 @@ class TextClassification:
         self._postprocess_options = cache(self._resolve_postprocess_options)
         self._encoder = Encoder(model, tokenizer, limits, special_tokens.template_for(tokenizer), sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each job, cut at the limit; JobError `input_too_long` if it must not be cut."""
@@ -43,12 +45,19 @@ class TextClassification:
                 encoded.update(zip(indices, rows, strict=True))
         return [encoded[index] for index in range(len(jobs))]
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(labels,)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
-            logits = self._pipeline._forward(tensors).logits
-        return list(logits[: len(micro_batch.rows)].float().cpu())
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        count = len(micro_batch.rows)
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline._forward(tensors).logits[:count].float()]
+
+        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> Any:
         """`{"label", "score"}`, or with `top_k` a list of them, best first.

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
@@ -57,6 +58,7 @@ class TokenClassification:
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         self._default_stride = self._resolve_stride() if limits.truncation == "stride" else None
         # transformers warns once per text, with most tokenizers, of something that no user can change.
         warnings.filterwarnings("ignore", "Tokenizer does not support real words")
@@ -68,12 +70,22 @@ class TokenClassification:
             for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
         ]
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(tokens, tags)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch) as tensors:
-            logits = self._pipeline.model(**tensors).logits[: len(micro_batch.rows)].float().cpu()
-        return [tags[: row.length] for tags, row in zip(logits, micro_batch.rows, strict=True)]
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        rows = micro_batch.rows
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
+
+        def split(logits: torch.Tensor) -> list[torch.Tensor]:
+            return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
+
+        return self._encoder.launch(micro_batch, compute, split)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
         """The tokens or entities, in order. Raises JobError if scores are not finite, or entities too many."""

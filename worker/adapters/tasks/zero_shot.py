@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, ZeroShotClassificat
 
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
@@ -38,6 +39,7 @@ class ZeroShotClassification:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         # Like transformers' pipeline; only generation needs a cache.
         self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
@@ -55,12 +57,19 @@ class ZeroShotClassification:
             for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
         ]
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(model labels,)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
-            logits = self._pipeline.model(**tensors, **self._forward_options).logits
-        return list(logits[: len(micro_batch.rows)].float().cpu())
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        count = len(micro_batch.rows)
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline.model(**tensors, **self._forward_options).logits[:count].float()]
+
+        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
