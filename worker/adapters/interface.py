@@ -41,7 +41,7 @@ def never_interrupted() -> bool:
     return False
 
 
-# Returns at most this many more rows with the same key, none longer than those before; empty when no rows are left.
+# Returns at most this many more rows with the same key, maybe longer ones; empty when no rows are there now.
 FetchMore = Callable[[int], Sequence[Row]]
 
 

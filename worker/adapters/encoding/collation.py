@@ -26,7 +26,6 @@ _logged_truncations: set[str | None] = set()
 # of 5 rows, one crossed the border between two threads and came out different from the others.
 WIDTH_STEPS = ((128, 16), (256, 32), (10**9, 64))
 DETERMINISTIC_TOKENS = {"cpu": 256, "cuda": 8_192, "mps": 2_048}
-DETERMINISTIC_ROWS = 8  # for generation, whose memory grows with every new token
 
 
 class Collator:
