@@ -24,7 +24,7 @@ ALLOCATOR_OPTIONS = "expandable_segments:True"
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """The processes to start, and why there are so many on each GPU; the reason is empty if the operator gave the number."""
+    """The processes to start, and why there are so many on each GPU: empty if the operator gave the number."""
 
     devices: tuple[ProcessDevice, ...]
     reason: str = ""
