@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -48,12 +48,14 @@ class ChildSpec:
     """A child process to keep running: a Python module of this package and its arguments.
 
     reports_exit: whether each start passes a new worker id as the last argument, and its exit is reported.
+    environment: variables that the child gets beside ours.
     """
 
     name: str
     module: str
     arguments: tuple[str, ...] = ()
     reports_exit: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Child:
             ],
             stdin=subprocess.PIPE,  # closes when this process ends, even by SIGKILL; the child watches it
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the children in order
-            env={**CHILD_ENVIRONMENT, **os.environ},
+            env={**CHILD_ENVIRONMENT, **os.environ, **self.spec.environment},
         )
         self.started_at = now
         log.info("child.started", child=self.spec.name, child_pid=self.process.pid)
