@@ -35,10 +35,16 @@ def load_pipeline(told: dict[str, Any]) -> Any:
     torch.set_num_threads(told["threads"])
     transformers.utils.logging.set_verbosity_error()
     model = getattr(transformers, AUTO_MODELS[task]).from_pretrained(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    pipe = transformers.pipeline(task, model=model.eval(), tokenizer=tokenizer, device="cpu")
+    pipe = transformers.pipeline(task, model=model.eval(), tokenizer=_load_tokenizer(folder), device="cpu")
     make_instant(model, task, stores_one_answer=True)
     return pipe
+
+
+def _load_tokenizer(folder: str) -> Any:
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder)
+    except ValueError:  # transformers 4 does not know version 5's name for a tokenizer without a class of its own
+        return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def call(pipe: Any, task: str, inputs: list[Any], batch_size: int, options: dict[str, Any]) -> float:
