@@ -41,6 +41,11 @@ def use_onednn(model: Any) -> int:
     return len(layers)
 
 
+def is_used_in(model: Any) -> bool:
+    """Whether a linear layer of the model is multiplied by oneDNN."""
+    return any(isinstance(module, OneDnnLinear) for module in model.modules())
+
+
 @cache
 def is_onednn_faster() -> bool:
     """Whether this is a processor with AVX-512 that is not Intel's.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
@@ -49,8 +49,19 @@ class PackedLayout:
         if output_positions is not None:
             self.output_indices = _flat_indices(output_positions, row_starts).to(device)
             self.query_indices = _flat_indices(output_positions, [0, *accumulate(lengths)][:-1]).to(device)
+        self.token_count = len(self.token_indices)
+        self.filler_count = 0
         self.capturing = False
         self.captured_kv: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def positions_with_filler(self) -> torch.Tensor:
+        """The position of each packed token in its text; 0 for filler."""
+        return pad(self.positions, (0, self.filler_count))
+
+    def add_filler(self, packed_size: int) -> None:
+        """Let the pass have this many tokens, for layers that prefer some sizes; filler has no text and no output."""
+        self.filler_count = packed_size - self.token_count
 
     def compute_attention(
         self,
@@ -66,13 +77,16 @@ class PackedLayout:
         mask: `(width, width)`, the positions of a text that each other one sees, None = all.
         """
         query_lengths = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
+        query_filler = self.filler_count if self.captured_kv is None else 0
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-        if (len(query), len(key)) != (sum(query_lengths), sum(self.lengths)):
+        if (len(query), len(key)) != (sum(query_lengths) + query_filler, self.token_count + self.filler_count):
             raise ValueError("the attention's tokens are not those of the texts")
+        query = query[: len(query) - query_filler]
+        key, value = key[: self.token_count], value[: self.token_count]
         if query.device.type == "cuda":
             return _varlen_attention(query, key, value, query_lengths, self.lengths, scaling)[None]
         text_lengths = zip(query_lengths, self.lengths, strict=True)
-        return _sdpa_by_length(query, key, value, text_lengths, scaling, mask)[None]
+        return _sdpa_by_length(query, key, value, text_lengths, scaling, mask, query_filler)[None]
 
 
 def packed_attention_forward(
@@ -118,10 +132,12 @@ def _sdpa_by_length(
     text_lengths: Iterable[tuple[int, int]],
     scaling: float | None,
     mask: torch.Tensor | None,
+    filler_count: int,
 ) -> torch.Tensor:
     """One call for each run of texts of equal length; rows are sorted by length, so there are few.
 
     text_lengths: for each text its queries and its keys.
+    filler_count: zeros to append to the output.
     """
     runs = [(sum(1 for _ in group), *lengths) for lengths, group in groupby(text_lengths)]
     queries = query.split([texts * length for texts, length, _ in runs])
@@ -138,7 +154,7 @@ def _sdpa_by_length(
         .flatten(0, 1)
         for (texts, _, length), q, k, v in zip(runs, queries, keys, values, strict=True)
     ]
-    return torch.cat(outputs)
+    return torch.cat([*outputs, query.new_zeros(filler_count, *query.shape[1:])]) if filler_count else torch.cat(outputs)
 
 
 def _split_texts(states: torch.Tensor, texts: int) -> torch.Tensor:
