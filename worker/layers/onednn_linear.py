@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 INTEL_VENDOR = "GenuineIntel"
@@ -31,20 +32,34 @@ class OneDnnLinear(torch.nn.Linear):
         return _onednn_linear(input, self.weight, self.bias)
 
 
+class OneDnnConv1D(Conv1D):
+    """The linear layer of GPT-2 and its relatives, whose weight is transposed, multiplied by oneDNN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product, equal to that of transformers' own layer, which computes a single token faster."""
+        if x.numel() == x.shape[-1]:
+            output: torch.Tensor = super().forward(x)
+            return output
+        return _onednn_linear(x, self.weight.t(), self.bias)
+
+
+ONEDNN_CLASSES: dict[type, type] = {torch.nn.Linear: OneDnnLinear, Conv1D: OneDnnConv1D}
+
+
 def use_onednn(model: Any) -> int:
     """Switch linear layers to oneDNN where it is faster, with the same weights; returns how many were switched."""
     dtypes = {torch.float32: is_onednn_faster(), torch.bfloat16: is_bfloat16_supported()}
     layers = [
-        module for module in model.modules() if type(module) is torch.nn.Linear and dtypes.get(module.weight.dtype)
+        module for module in model.modules() if type(module) in ONEDNN_CLASSES and dtypes.get(module.weight.dtype)
     ]
     for layer in layers:
-        layer.__class__ = OneDnnLinear  # the object stays the same, so tied weights stay tied
+        layer.__class__ = ONEDNN_CLASSES[type(layer)]  # the object stays the same, so tied weights stay tied
     return len(layers)
 
 
 def is_used_in(model: Any) -> bool:
     """Whether a linear layer of the model is multiplied by oneDNN."""
-    return any(isinstance(module, OneDnnLinear) for module in model.modules())
+    return any(isinstance(module, (OneDnnLinear, OneDnnConv1D)) for module in model.modules())
 
 
 @cache

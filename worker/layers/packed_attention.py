@@ -154,7 +154,8 @@ def _sdpa_by_length(
         .flatten(0, 1)
         for (texts, _, length), q, k, v in zip(runs, queries, keys, values, strict=True)
     ]
-    return torch.cat([*outputs, query.new_zeros(filler_count, *query.shape[1:])]) if filler_count else torch.cat(outputs)
+    filler = [query.new_zeros(filler_count, *query.shape[1:])] if filler_count else []
+    return torch.cat(outputs + filler)
 
 
 def _split_texts(states: torch.Tensor, texts: int) -> torch.Tensor:

@@ -7,10 +7,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from tests.factories import tiny_models
 from worker.layers import onednn_linear
-from worker.layers.onednn_linear import OneDnnLinear
+from worker.layers.onednn_linear import OneDnnConv1D, OneDnnLinear
 from worker.loading import runtime
 
 INNER, OUTER = 96, 40
@@ -42,6 +43,18 @@ def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) 
     assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
 
     assert isinstance(layer, OneDnnLinear)
+    assert torch.allclose(layer(numbers), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, INNER), (40, INNER), (1, 1, INNER), (0, INNER)])
+@torch.inference_mode()
+def test_answers_as_the_transposed_layer_of_gpt2_does(shape: tuple[int, ...]) -> None:
+    layer, numbers = Conv1D(OUTER, INNER), torch.randn(*shape)
+    expected = layer(numbers)
+
+    assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
+
+    assert isinstance(layer, OneDnnConv1D)
     assert torch.allclose(layer(numbers), expected, atol=1e-5)
 
 
