@@ -90,7 +90,7 @@ class TokenClassification:
             ]
         )
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(tokens, tags)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -102,23 +102,21 @@ class TokenClassification:
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
 
-        def split(logits: torch.Tensor) -> list[torch.Tensor]:
-            return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
+        def split(logits: torch.Tensor) -> list[Floats]:
+            return [tags[: row.length] for tags, row in zip(logits.numpy(), rows, strict=True)]
 
         return self._encoder.launch(micro_batch, compute, split)
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> list[dict[str, Any]]:
         """The tokens or entities, in order. Raises JobError if scores are not finite, or entities too many."""
-        raw_outputs = [torch.as_tensor(logits) for logits in raw_outputs]
-        if not all(torch.isfinite(logits).all() for logits in raw_outputs):
+        if not all(np.isfinite(logits).all() for logits in raw_outputs):
             raise non_finite_scores()
         job = rows[0].job
         parameters = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
         options = self._pipeline._sanitize_parameters(**parameters)[2]
         entities: list[dict[str, Any]] = []
-        for row, logits in zip(
-            rows, raw_outputs, strict=True
-        ):  # window by window, because Python's numbers take much memory
+        # Window by window, because Python's numbers take much memory.
+        for row, logits in zip(rows, raw_outputs, strict=True):
             window = _pipeline_output(row.features, logits, job.input["text"])
             window_entities = self._pipeline.postprocess([window], **options)
             entities += [{**entity, "word": intern(entity["word"])} for entity in window_entities]
@@ -133,10 +131,9 @@ class TokenClassification:
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         """As `decode`, as JSON; the entities of many texts are found together, in arrays."""
         for chunk in split_into_chunks(jobs, _count_scores, MAX_SCORES_PER_CHUNK):
-            arrays = [(rows, [np.asarray(logits) for logits in raw_outputs]) for rows, raw_outputs in chunk]
-            yield from self._decode_chunk(arrays)
+            yield from self._decode_chunk(chunk)
 
-    def _decode_chunk(self, jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[str | Exception]:
+    def _decode_chunk(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
         finder = self._entity_finder
         outputs: dict[int, str | Exception] = {}
         texts_by_options: dict[EntityOptions, list[int]] = defaultdict(list)
@@ -157,7 +154,9 @@ class TokenClassification:
                 outputs[index] = _too_many_entities() if is_many else entities_to_json(entities, options)
         return [outputs[index] for index in range(len(jobs))]
 
-    def _decode_windows(self, finder: EntityFinder, rows: Sequence[Row], raw_outputs: list[Floats]) -> str | Exception:
+    def _decode_windows(
+        self, finder: EntityFinder, rows: Sequence[Row], raw_outputs: Sequence[Floats]
+    ) -> str | Exception:
         """Decode the windows of one text one by one, because Python's numbers take much memory."""
         options = _entity_options(rows[0].job)
         entities: list[dict[str, Any]] = []
@@ -254,12 +253,12 @@ class TokenClassification:
                 return
 
 
-def _pipeline_output(window: Window, logits: torch.Tensor, text: str) -> dict[str, Any]:
+def _pipeline_output(window: Window, logits: Floats, text: str) -> dict[str, Any]:
     """The output of a window's pass in the form that the pipeline's postprocessing takes."""
     before, after = window.template.special_ids
     offsets, no_offset = window.offset_pairs, (0, 0)
     return {
-        "logits": logits[None],
+        "logits": torch.from_numpy(logits)[None],
         "sentence": text,
         "input_ids": [window["input_ids"]],
         "offset_mapping": None if offsets is None else [[no_offset] * len(before) + offsets + [no_offset] * len(after)],
@@ -277,10 +276,10 @@ def _entity_options(job: Job) -> EntityOptions:
 
 
 def _count_scores(job: DecodableJob) -> int:
-    return sum(logits.shape[0] * logits.shape[1] for logits in job[1])
+    return sum(logits.size for logits in job[1])
 
 
-def _are_finite(jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[bool]:
+def _are_finite(jobs: Sequence[DecodableJob]) -> list[bool]:
     """Whether all scores of each job are numbers; one look at all of them mostly tells."""
     if np.isfinite(np.concatenate([logits for _, raw_outputs in jobs for logits in raw_outputs])).all():
         return [True] * len(jobs)
@@ -288,18 +287,18 @@ def _are_finite(jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[bool
 
 
 def _join_windows(windows: Sequence[tuple[Row, Floats]]) -> TaggedTexts:
-    before, after = windows[0][0].features.template.special_ids
-    ids = [row.features.texts[0] for row, _ in windows]
+    before, after = map(len, windows[0][0].features.template.special_ids)
+    ids = [row.features.input_ids[before : row.length - after] for row, _ in windows]
     offsets = [row.features.offsets for row, _ in windows]
     joined = None if offsets[0] is None else np.concatenate(offsets)
     return TaggedTexts(
         texts=[row.job.input["text"] for row, _ in windows],
         edges=np.cumsum([0, *map(len, ids)]),
         ids=np.concatenate(ids),
-        logits=np.concatenate([logits[len(before) : len(logits) - len(after)] for _, logits in windows]),
+        logits=np.concatenate([logits[before : row.length - after] for row, logits in windows]),
         starts=None if joined is None else joined[:, 0],
         ends=None if joined is None else joined[:, 1],
-        first_index=len(before),
+        first_index=before,
     )
 
 
