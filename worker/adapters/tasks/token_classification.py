@@ -36,8 +36,9 @@ from worker.leasing.leases import Job
 MAX_WINDOWS = 4_096
 # Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
-# Texts are decoded together up to so many scores, four megabytes, of which there are a few copies.
-MAX_SCORES_PER_CHUNK = 2**20
+# Texts are decoded together up to so many bytes of scores, of which there are a few copies, and of entities.
+MAX_CHUNK_BYTES = 8 * 2**20
+ENTITY_BYTES = 400  # each token may be one
 # By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
@@ -130,7 +131,7 @@ class TokenClassification:
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         """As `decode`, as JSON; the entities of many texts are found together, in arrays."""
-        for chunk in split_into_chunks(jobs, _count_scores, MAX_SCORES_PER_CHUNK):
+        for chunk in split_into_chunks(jobs, _decoded_bytes, MAX_CHUNK_BYTES):
             yield from self._decode_chunk(chunk)
 
     def _decode_chunk(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
@@ -275,8 +276,8 @@ def _entity_options(job: Job) -> EntityOptions:
     )
 
 
-def _count_scores(job: DecodableJob) -> int:
-    return sum(logits.size for logits in job[1])
+def _decoded_bytes(job: DecodableJob) -> int:
+    return sum(logits.nbytes + ENTITY_BYTES * len(logits) for logits in job[1])
 
 
 def _are_finite(jobs: Sequence[DecodableJob]) -> list[bool]:

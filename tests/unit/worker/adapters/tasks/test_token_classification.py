@@ -225,7 +225,7 @@ class TestDecode:
         decodable[5][1][0][0, 0] = np.nan
         decodable[8][1][-1][-1, -1] = np.inf
         monkeypatch.setattr(token_classification, "MAX_ENTITIES", 8)
-        monkeypatch.setattr(token_classification, "MAX_SCORES_PER_CHUNK", 2_000)
+        monkeypatch.setattr(token_classification, "MAX_CHUNK_BYTES", 30_000)
 
         together = list(adapter.decode_many(decodable))
 
