@@ -1,8 +1,7 @@
 """The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any, ClassVar
 
@@ -15,16 +14,10 @@ from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.entities import (
-    IGNORED_LABELS,
-    EntityFinder,
-    EntityOptions,
-    TaggedTexts,
-    entities_to_json,
-    label_names,
-)
+from worker.adapters.tasks.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
 from worker.adapters.tasks.entity_spans import Floats
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, output_or_error, rows_or_error
+from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.token_array import TokenArray, token_array
@@ -130,39 +123,30 @@ class TokenClassification:
         return entities
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
-        """As `decode`, as JSON; the entities of many texts are found together, in arrays."""
-        for chunk in split_into_chunks(jobs, _decoded_bytes, MAX_CHUNK_BYTES):
-            yield from self._decode_chunk(chunk)
+        """The JSON of what `decode` returns; the entities of many texts are found together, in arrays."""
+        return decode_in_groups(jobs, self._decode_group)
 
-    def _decode_chunk(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
-        finder = self._entity_finder
-        outputs: dict[int, str | Exception] = {}
-        texts_by_options: dict[EntityOptions, list[int]] = defaultdict(list)
-        for index, ((rows, logits), is_finite) in enumerate(zip(jobs, _are_finite(jobs), strict=True)):
-            if finder is None or logits[0].shape[1] != finder.label_count:
-                outputs[index] = output_or_error(self.decode, rows, logits)
-            elif not is_finite:
-                outputs[index] = non_finite_scores()
-            elif len(rows) > 1:
-                outputs[index] = self._decode_windows(finder, rows, logits)
-            else:
-                texts_by_options[_entity_options(rows[0].job)].append(index)
-        for options, indices in texts_by_options.items():
-            assert finder is not None
-            tagged = _join_windows([(rows[0], logits[0]) for rows, logits in map(jobs.__getitem__, indices)])
-            for index, entities in zip(indices, finder.find(tagged, options), strict=True):
-                is_many = len(entities) > MAX_ENTITIES
-                outputs[index] = _too_many_entities() if is_many else entities_to_json(entities, options)
-        return [outputs[index] for index in range(len(jobs))]
+    def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        finder, options = self._entity_finder, EntityOptions.from_parameters(parameters)
+        rows, logits = jobs[0]
+        if finder is None or logits[0].shape[1] != finder.label_count:
+            yield from (output_or_error(self.decode, *job) for job in jobs)
+        elif len(rows) > 1:
+            yield from (self._decode_windows(finder, options, *job) for job in jobs)
+        else:
+            texts = ((rows[0], raw_outputs[0]) for rows, raw_outputs in jobs)
+            for chunk in split_into_chunks(texts, _decoded_bytes, MAX_CHUNK_BYTES):
+                yield from _decode_texts(finder, options, chunk)
 
     def _decode_windows(
-        self, finder: EntityFinder, rows: Sequence[Row], raw_outputs: Sequence[Floats]
+        self, finder: EntityFinder, options: EntityOptions, rows: Sequence[Row], raw_outputs: Sequence[Floats]
     ) -> str | Exception:
         """Decode the windows of one text one by one, because Python's numbers take much memory."""
-        options = _entity_options(rows[0].job)
+        if not all(np.isfinite(logits).all() for logits in raw_outputs):
+            return non_finite_scores()
         entities: list[dict[str, Any]] = []
-        for row, logits in zip(rows, raw_outputs, strict=True):
-            [found] = finder.find(_join_windows([(row, logits)]), options)
+        for window in zip(rows, raw_outputs, strict=True):
+            [found] = finder.find(_join_windows([window]), options)
             entities += [
                 {"start": entity.start, "end": entity.end, "score": entity.score, "entity": entity} for entity in found
             ]
@@ -267,24 +251,25 @@ def _pipeline_output(window: Window, logits: Floats, text: str) -> dict[str, Any
     }
 
 
-def _entity_options(job: Job) -> EntityOptions:
-    parameters = job.lease.parameters
-    ignored_labels = parameters.get("ignore_labels")
-    return EntityOptions(
-        parameters.get("aggregation_strategy") or "none",
-        IGNORED_LABELS if ignored_labels is None else frozenset(ignored_labels),
-    )
+def _decoded_bytes(text: tuple[Row, Floats]) -> int:
+    return text[1].nbytes + ENTITY_BYTES * len(text[1])
 
 
-def _decoded_bytes(job: DecodableJob) -> int:
-    return sum(logits.nbytes + ENTITY_BYTES * len(logits) for logits in job[1])
-
-
-def _are_finite(jobs: Sequence[DecodableJob]) -> list[bool]:
-    """Whether all scores of each job are numbers; one look at all of them mostly tells."""
-    if np.isfinite(np.concatenate([logits for _, raw_outputs in jobs for logits in raw_outputs])).all():
-        return [True] * len(jobs)
-    return [all(np.isfinite(logits).all() for logits in raw_outputs) for _, raw_outputs in jobs]
+def _decode_texts(
+    finder: EntityFinder, options: EntityOptions, texts: Sequence[tuple[Row, Floats]]
+) -> Iterator[str | Exception]:
+    """Decode texts of one window each."""
+    is_finite = [True] * len(texts)
+    if not np.isfinite(np.concatenate([logits for _, logits in texts])).all():
+        is_finite = [bool(np.isfinite(logits).all()) for _, logits in texts]
+    finite = [text for text, is_finite_text in zip(texts, is_finite, strict=True) if is_finite_text]
+    found = iter(finder.find(_join_windows(finite), options) if finite else [])
+    for is_finite_text in is_finite:
+        if not is_finite_text:
+            yield non_finite_scores()
+            continue
+        entities = next(found)
+        yield _too_many_entities() if len(entities) > MAX_ENTITIES else entities_to_json(entities, options)
 
 
 def _join_windows(windows: Sequence[tuple[Row, Floats]]) -> TaggedTexts:
