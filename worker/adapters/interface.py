@@ -41,7 +41,7 @@ def never_interrupted() -> bool:
     return False
 
 
-# Returns at most this many more rows with the same key, none longer than those before; empty when no rows are left.
+# Returns at most this many more rows with the same key, maybe longer ones; empty when no rows are there now.
 FetchMore = Callable[[int], Sequence[Row]]
 
 
@@ -88,6 +88,33 @@ class BulkDecodingAdapter(Protocol):
 
         The text equals `to_json(decode(rows, raw_outputs))`, byte for byte. An iterator may make the texts as they are
         taken, so that large ones never wait together.
+        """
+
+
+class PendingPass(Protocol):
+    """A forward pass that was launched and that the device may still compute."""
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Its time by the device's own clock, known after `result`; None = the device has no clock."""
+
+    def result(self) -> list[Any]:
+        """Wait for the pass, and return what `forward` returns. Raises DeviceLost."""
+
+
+@runtime_checkable
+class LaunchingAdapter(Protocol):
+    """An adapter whose device computes one pass while this process prepares the next one.
+
+    passes_in_flight: how many passes to launch before the first one's outputs are read; 1 = one after the other.
+    """
+
+    passes_in_flight: int
+
+    def launch(self, micro_batch: MicroBatch) -> PendingPass:
+        """Begin a forward pass. Errors of its inputs, and a lack of memory, are raised here.
+
+        An error of the device may belong to an earlier pass, but then no later call succeeds either.
         """
 
 

@@ -1,6 +1,5 @@
 """The adapter for zero-shot classification, which pairs a text with each label's sentence for an NLI model."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import chain
@@ -14,12 +13,14 @@ from transformers import AutoModelForSequenceClassification, ZeroShotClassificat
 from models.documents import to_json
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
 
 Integers = npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ class ZeroShotClassification:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         # Like transformers' pipeline; only generation needs a cache.
         self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
@@ -55,17 +57,26 @@ class ZeroShotClassification:
         hypothesis_ids = dict(zip(distinct, self._special_tokens.tokenize(distinct), strict=True))
         max_tokens = self._special_tokens.max_text_tokens if self._limits.should_truncate else None
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs], max_tokens)
-        return [
-            rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
-            for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
+                for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
+            ]
+        )
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(model labels,)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
-            logits = self._pipeline.model(**tensors, **self._forward_options).logits
-        return list(logits[: len(micro_batch.rows)].float().cpu())
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        count = len(micro_batch.rows)
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline.model(**tensors, **self._forward_options).logits[:count].float()]
+
+        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
@@ -115,17 +126,17 @@ class ZeroShotClassification:
         exponentials = np.exp(logits[..., [contradiction, entailment]])
         return (exponentials / exponentials.sum(-1, keepdims=True))[..., 1]
 
-    def _make_rows(self, job: Job, text: "array[int]", hypotheses: list["array[int]"]) -> list[Row]:
+    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: list["TokenArray[int]"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
         self._check_lengths(len(text), max(map(len, hypotheses)))
-        texts: dict[int | None, array[int]] = {}  # hypotheses of equal length share one
+        texts: dict[int | None, TokenArray[int]] = {}  # hypotheses of equal length share one
         rows = []
         for part, hypothesis in enumerate(hypotheses):
             room = None if max_tokens is None else max_tokens - len(hypothesis)
             if room not in texts:
                 texts[room] = template.truncate(text, room)
-            features = TemplatedRow(template, (texts[room], hypothesis))
+            features = TemplatedRow.from_texts(template, (texts[room], hypothesis))
             row = self._encoder.make_row(
                 job,
                 features,
