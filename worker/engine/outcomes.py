@@ -110,10 +110,10 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
     job, failure = partial_job.jobs[0], strip_tracebacks(error)
     if isinstance(failure, JobError):
         code, message = failure.code, str(failure)
+    elif is_transient(failure):  # asked first: other processes may have had the memory
+        return failure
     elif is_out_of_memory(failure):
         code, message = "out_of_memory", OUT_OF_MEMORY_MESSAGE
-    elif is_transient(failure):
-        return failure
     else:
         log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
         code, message = "model_error", f"the model could not answer this input ({type(failure).__name__})"
