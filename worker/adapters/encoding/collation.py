@@ -73,21 +73,18 @@ class Collator:
         part_index: int = 0,
         part_count: int = 1,
         equal_lengths: bool = False,
-        packed: bool = False,
     ) -> Row:
         """A row of these features, each an array of C ints with one for each token.
 
         key: only rows with an equal key share a pass.
         equal_lengths: never pad this row.
-        packed: the pass removes the padding again.
         """
         length = len(features["input_ids"])
-        if truncated and self._limits.pipeline not in _logged_truncations:
-            _logged_truncations.add(self._limits.pipeline)
-            log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
+        if truncated:
+            self.log_truncation()
         if not self._deterministic or self._cannot_pad:
             key = (key, length) if equal_lengths else key
-            return Row(job, features, length, truncated, key, part_index, part_count, packed=packed)
+            return Row(job, features, length, truncated, key, part_index, part_count)
         width = length if equal_lengths else self._round_width(length)
         return Row(
             job,
@@ -117,6 +114,12 @@ class Collator:
         if with_mask:
             padded["attention_mask"] = self._pad(1, indices, (len(rows), width), "attention_mask")
         return dict(zip(padded, to_device(list(padded.values()), self._device), strict=True))
+
+    def log_truncation(self) -> None:
+        """Log the first input of the pipeline that is cut, and no other."""
+        if self._limits.pipeline not in _logged_truncations:
+            _logged_truncations.add(self._limits.pipeline)
+            log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
 
     def _round_width(self, length: int) -> int:
         step = next(step for max_length, step in WIDTH_STEPS if length <= max_length)

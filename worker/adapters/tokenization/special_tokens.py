@@ -12,7 +12,7 @@ from typing import Any
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
-from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, TokenSpan
+from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers, TokenSpan
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 
 # The template is found with the first pair and verified with the second.
@@ -87,6 +87,16 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
         return len(self.template.names)
 
     @property
+    def texts(self) -> tuple["TokenArray[int]", ...]:
+        """The texts without special tokens."""
+        texts, start = [], 0
+        for special, length in zip(self.template.special_ids, self.text_lengths, strict=False):
+            start += len(special)
+            texts.append(self.input_ids[start : start + length])
+            start += length
+        return tuple(texts)
+
+    @property
     def special_tokens_mask(self) -> list[int]:
         """1 for each special token, 0 for each token of a text."""
         mask = [1] * len(self.template.special_ids[0])
@@ -153,16 +163,10 @@ class SpecialTokens:
             return tokenizer.tokenize(text)
         return tokenizer.tokenize_at_once(shortened, offset=0 if side == "right" else len(text) - len(shortened))
 
-    def encode_without_special(self, texts: Sequence[str], **options: bool) -> Any:
-        """Return the tokenizer's output for at least one text, without special tokens and not cut."""
-        return self._tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            **options,
-        )
+    def tokenize_with_offsets(self, texts: Sequence[str]) -> list["tuple[TokenArray[int], Integers]"]:
+        """Return each text's tokens and their offsets in it, for at least one text. Requires a fast tokenizer."""
+        encodings = self._batch_tokenizer.tokenize_with_positions(texts)
+        return [(token_array(encoding.ids), long_texts.offsets_of(encoding)) for encoding in encodings]
 
     def _tokenize_with_special(self, texts: Sequence[str]) -> dict[str, list[int]]:
         return dict(self._tokenizer(*texts, truncation=False, padding=False, return_attention_mask=False))
