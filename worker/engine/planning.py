@@ -28,6 +28,11 @@ class MicroBatchPlanner:
         ]
         self._max_rows = max_rows
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether any row is left."""
+        return bool(self._groups)
+
     def next(self, budget_tokens: int) -> MicroBatch | None:
         """Return the longest rows left, up to `budget_tokens` padded tokens, or one row; None when none is left."""
         if not self._groups:

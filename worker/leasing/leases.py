@@ -104,6 +104,13 @@ class HeldLeases:
         with self._lock:
             return self._leases.get(lease.slice_id) == lease
 
+    def lost(self, leases: Iterable[Lease]) -> list[Lease]:
+        """Return those of these leases that are not held."""
+        with self._lock:
+            return [
+                lease for lease in leases if (held := self._leases.get(lease.slice_id)) is not lease and held != lease
+            ]
+
     def unanswered_jobs(self, lease: Lease) -> int:
         """Return how many jobs of this slice have no result yet; 0 when the lease is not held."""
         with self._lock:

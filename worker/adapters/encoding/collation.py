@@ -9,12 +9,13 @@ import torch
 
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.layers.ragged_rows import Integers, flat_indices, to_device
+from worker.layers.ragged_rows import Integers, arrays_to_device, flat_indices
 from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 
-MAX_ROWS = 512
+# Short texts fill a GPU's token budget only if there are many of them.
+MAX_ROWS, MAX_CUDA_ROWS = 512, 4_096
 
 # Pipelines of this process whose first cut input is logged: a pipeline may be loaded again, or have several collators.
 _logged_truncations: set[str | None] = set()
@@ -25,7 +26,6 @@ _logged_truncations: set[str | None] = set()
 # of 5 rows, one crossed the border between two threads and came out different from the others.
 WIDTH_STEPS = ((128, 16), (256, 32), (10**9, 64))
 DETERMINISTIC_TOKENS = {"cpu": 256, "cuda": 8_192, "mps": 2_048}
-DETERMINISTIC_ROWS = 8  # for generation, whose memory grows with every new token
 
 
 class Collator:
@@ -61,7 +61,9 @@ class Collator:
         }
         # Without a padding token rows can't share a pass, unless the caller names a substitute.
         self._cannot_pad = tokenizer.pad_token_id is None and "input_ids" not in (pad_values or {})
-        self.max_rows = 1 if self._cannot_pad else MAX_ROWS
+        self.max_rows = MAX_CUDA_ROWS if device.type == "cuda" else MAX_ROWS
+        if self._cannot_pad:
+            self.max_rows = 1
 
     def make_row(
         self,
@@ -113,7 +115,7 @@ class Collator:
         }
         if with_mask:
             padded["attention_mask"] = self._pad(1, indices, (len(rows), width), "attention_mask")
-        return dict(zip(padded, to_device(list(padded.values()), self._device), strict=True))
+        return dict(zip(padded, arrays_to_device(list(padded.values()), self._device), strict=True))
 
     def log_truncation(self) -> None:
         """Log the first input of the pipeline that is cut, and no other."""

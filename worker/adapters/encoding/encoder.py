@@ -4,7 +4,7 @@ Rows are packed without padding if packed scores equal those of each row alone, 
 padding changes scores, only rows of equal length share a pass. If other rows change scores, each row runs alone.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import product
@@ -14,6 +14,7 @@ import torch
 
 from models.errors import JobError
 from worker.adapters.encoding.collation import Collator
+from worker.adapters.encoding.device_pass import DevicePass, passes_in_flight, record_event
 from worker.adapters.interface import Limits
 from worker.adapters.probes import probe_scores, row_passes, sameness
 from worker.adapters.probes.probe_scores import ProbeRow
@@ -43,6 +44,7 @@ class Encoder:
         self._model = model
         self._collator = Collator(tokenizer, model.device, limits)
         self.max_rows = self._collator.max_rows
+        self.passes_in_flight = passes_in_flight(model.device)
         self._deterministic = limits.deterministic
         self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)
         self._state_to_restore = self._sharing_policy.state_to_restore(model)
@@ -105,6 +107,23 @@ class Encoder:
     def reject_unknown_tokens(self, encoded: list[list[Row] | JobError]) -> list[list[Row] | JobError]:
         """Put a JobError `unknown_token` in place of the rows of each job with a token that the model lacks."""
         return vocabulary.reject_unknown_tokens(encoded, self._vocabulary_size)
+
+    def launch(
+        self,
+        micro_batch: MicroBatch,
+        compute: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]],
+        make_raw_outputs: Callable[..., list[Any]],
+        output_positions: Positions | None = None,
+    ) -> DevicePass:
+        """Launch a pass, and the copy of its outputs to the host.
+
+        compute: calls the model with these inputs; returns the outputs to copy, without filler rows.
+        make_raw_outputs: turns the copies into one raw output for each row.
+        output_positions: as in `prepare_inputs`.
+        """
+        with self.prepare_inputs(micro_batch, output_positions) as tensors:
+            started = record_event(self._model.device)
+            return DevicePass(compute(tensors), started, make_raw_outputs)
 
     @contextmanager
     def prepare_inputs(

@@ -136,9 +136,8 @@ class BatchTokenizer:
 
     def _count(self, texts: Sequence[str], pairs: Sequence[str] | None, index: int) -> int:
         """The tokens of a whole text or pair."""
-        pair = None if pairs is None else pairs[index]
-        ids = self._tokenizer(texts[index], pair, add_special_tokens=self._add_special_tokens, truncation=False)
-        return len(ids["input_ids"])
+        encoding = self._encode([texts[index]], None if pairs is None else [pairs[index]], None)
+        return len(encoding["input_ids"][0])
 
     def _compare_calls(self, *, paired: bool) -> bool:
         """Whether both calls give the same for the example texts, with the tokenizer's special tokens in some."""
