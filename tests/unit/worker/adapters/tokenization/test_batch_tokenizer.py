@@ -18,7 +18,7 @@ TEXTS = [
     "",
     "  ",
     "the great product " * 8,
-    "[MASK] a [SEP] <mask> b</s>",
+    "[MASK] a [SEP] <mask> b",
     "世界 é e\u0301 \U0001f600",
     "l" * 200,
 ]
