@@ -9,6 +9,7 @@ import torch
 
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tokenization.special_tokens import TemplatedRow, join_types
 from worker.layers.ragged_rows import Integers, arrays_to_device, flat_indices
 from worker.leasing.leases import Job
 
@@ -110,7 +111,7 @@ class Collator:
         indices = flat_indices(starts + (width - lengths if self._padding_side == "left" else 0), lengths)
         names = [name for name in rows[0].features if name != "attention_mask"]
         padded = {
-            name: self._pad(_join([row.features[name] for row in rows]), indices, (len(rows), width), name)
+            name: self._pad(_join([row.features for row in rows], name), indices, (len(rows), width), name)
             for name in names
         }
         if with_mask:
@@ -142,6 +143,8 @@ class Collator:
         return array
 
 
-def _join(features: Sequence[Any]) -> Integers:
-    """One array of the C ints of all rows, which are copied without a Python object for each."""
-    return np.frombuffer(b"".join(features), np.intc).astype(np.int64)
+def _join(features: Sequence[Any], name: str) -> Integers:
+    """One array of a feature of all rows, whose C ints are copied without a Python object for each."""
+    if name == "token_type_ids" and isinstance(features[0], TemplatedRow):
+        return join_types(features)
+    return np.frombuffer(b"".join([row[name] for row in features]), np.intc).astype(np.int64)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
@@ -104,6 +106,21 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
             mask += [0] * length
             mask += [1] * len(special)
         return mask
+
+
+def join_types(rows: Sequence[TemplatedRow]) -> Integers:
+    """Return the `token_type_ids` of all rows of one template, one after the other."""
+    template = rows[0].template
+    assert template.special_types is not None
+    # Runs of one type: each special token, and each text.
+    types: list[int] = [*template.special_types[0]]
+    text_columns = []
+    for kind, special in zip(template.text_types, template.special_types[1:], strict=True):
+        text_columns.append(len(types))
+        types += [kind, *special]
+    lengths = np.ones((len(rows), len(types)), np.int64)
+    lengths[:, text_columns] = [row.text_lengths for row in rows]
+    return np.repeat(np.tile(types, len(rows)), lengths.reshape(-1))
 
 
 def interleave(special_parts: Sequence["TokenArray[int]"], texts: Sequence["TokenArray[int]"]) -> "TokenArray[int]":
