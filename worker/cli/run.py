@@ -121,7 +121,8 @@ def _supervise(
     """Print the notices, run the children until a signal, and exit with the status of `supervise`."""
     with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
         log_file = log.open_file(settings.log_file_path)
-        for notice in [*notices, *([f"log: {settings.log_file_path}"] if log_file else [])]:
+        warnings = [f"warning: {warning}" for warning in workers.warnings]
+        for notice in [*notices, *warnings, *([f"log: {settings.log_file_path}"] if log_file else [])]:
             terminal.print_notice(notice)
         with log.redirect_output(log_file):
             _configure_log(settings)

@@ -8,8 +8,7 @@ import re
 
 import torch
 
-# The rest is for what torch's allocator does not count: each process has a context of about half a gigabyte.
-SHARED_FRACTION = 0.95
+from worker.process_device import SHARED_MEMORY_FRACTION
 
 REQUESTED_SIZE = re.compile(r"Tried to allocate ([0-9.]+) (bytes|KiB|MiB|GiB)")
 BYTES_PER_UNIT = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -18,7 +17,7 @@ BYTES_PER_UNIT = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 def limit_memory(device: torch.device, processes: int) -> None:
     """Limit this process to an equal share of the device's memory; one that has the device alone has no limit."""
     if device.type == "cuda" and processes > 1:
-        torch.cuda.set_per_process_memory_fraction(SHARED_FRACTION / processes, device)
+        torch.cuda.set_per_process_memory_fraction(SHARED_MEMORY_FRACTION / processes, device)
 
 
 def is_taken_by_others(device: torch.device, error: BaseException) -> bool:
