@@ -101,7 +101,9 @@ class Settings(BaseSettings):
         le=10_000,
         description="How long a busy process waits for more work to share its next claim.",
     )
-    max_claim_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs of one claim.")
+    max_claim_jobs: int | None = Field(
+        default=None, ge=1, le=262_144, description="Most jobs of one claim; unset: by device."
+    )
     target_claim_seconds: float = Field(default=10.0, gt=0, description="Work of one claim, at the measured pace.")
     max_prepared_mb: float = Field(
         default=8.0,

@@ -17,31 +17,13 @@ from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
-from worker.adapters.interface import Adapter, Limits
+from worker.adapters.interface import Adapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.loading import integrity, load_errors, memory_share, snapshots, tokenizer_probe, weights
+from worker.loading import integrity, load_errors, memory_share, snapshots, token_budgets, tokenizer_probe, weights
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
-
-# Initial padded tokens of one micro-batch. CPU caches are small: 4,096 ran at 0.72 × the speed of 1,024, and with
-# AVX-512, 512 was a tenth faster than 1,024. A GPU needs large micro-batches; 16,384 tokens of a base-sized encoder
-# take far less than a gigabyte.
-CPU_MICRO_BATCH_TOKENS, GPU_MICRO_BATCH_TOKENS = 512, 16_384
-# Upper bounds of the token budget on a CPU, where larger passes gain nothing and no memory error would stop the growth.
-# The second bounds the widest output of a layer; a pass holds a few outputs of that size.
-MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES = 8_192, 32 * 2**20
-WIDTH_CONFIG_KEYS = (
-    "intermediate_size",
-    "ffn_dim",
-    "encoder_ffn_dim",
-    "hidden_dim",
-    "d_ff",
-    "n_inner",
-    "hidden_size",
-    "d_model",
-)
 
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
@@ -131,14 +113,6 @@ def load(
         raise problem from error
 
 
-def _max_cpu_tokens(config: Any) -> int:
-    """Return the largest token budget for this model on a CPU, at least the initial one."""
-    text = config.get_text_config()
-    widths = (getattr(text, name, None) for name in WIDTH_CONFIG_KEYS)
-    widest = max((width for width in widths if isinstance(width, int)), default=1)
-    return max(CPU_MICRO_BATCH_TOKENS, min(MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES // (4 * max(1, widest))))
-
-
 def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
     """Return an error if files changed during the load, because the mixture may match no revision."""
     changed = next((snapshot.name for snapshot in used_snapshots if snapshot.has_changed), None)
@@ -173,18 +147,20 @@ def _assemble(
         pipeline.deterministic,
         pipeline.name,
     )
+    loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
+    is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
-        adapter(model, tokenizer, limits, pipeline.task),
+        loaded_adapter,
         _runtime_version(pipeline, files, tokenizer_files, model),
         micro_batch_tokens
         or pipeline.tokens_per_batch
-        or (CPU_MICRO_BATCH_TOKENS if device.type == "cpu" else GPU_MICRO_BATCH_TOKENS),
+        or token_budgets.initial_tokens(model.config, device.type, is_generator=is_generator),
         model,
         device,
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
-        max_micro_batch_tokens=_max_cpu_tokens(model.config) if device.type == "cpu" else MAX_MICRO_BATCH_TOKENS,
+        max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed

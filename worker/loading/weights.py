@@ -89,7 +89,7 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
         return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
     model = (model if pipeline.quantization else model.to(device)).eval()
     # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
-    if device.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
+    if device.type == "cpu" and not pipeline.deterministic:
         onednn_linear.use_onednn(model)
     return model
 

@@ -10,7 +10,7 @@ import structlog
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
-from worker.engine.claim_size import ClaimSizer
+from worker.engine.claim_size import ClaimSizer, default_max_jobs
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
@@ -98,7 +98,8 @@ class PipelineLoader:
         )
         self._saved_token_budgets[pipeline.name] = saved_budget
         tokens = saved_budget if saved_budget and runtime.tunable else runtime.micro_batch_tokens
-        new_sizer = ClaimSizer(settings.target_claim_seconds, settings.max_claim_jobs)
+        max_jobs = settings.max_claim_jobs or default_max_jobs(version.device)
+        new_sizer = ClaimSizer(settings.target_claim_seconds, max_jobs)
         loaded = LoadedPipeline(
             runtime,
             Claimant(

@@ -23,6 +23,7 @@ from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
 from worker.loading import runtime, snapshots, weights
 from worker.loading.runtime import Runtime
+from worker.loading.token_budgets import CPU_TOKENS_BY_WIDTH
 
 Made = Callable[[str], Path]
 
@@ -124,7 +125,7 @@ class TestTokensPerBatch:
         return runtime.load(entry, "cpu", threads=1, micro_batch_tokens=given).micro_batch_tokens
 
     @pytest.mark.parametrize(
-        ("given", "catalogue", "expected"), [(7, 9, 7), (None, 9, 9), (None, None, runtime.CPU_MICRO_BATCH_TOKENS)]
+        ("given", "catalogue", "expected"), [(7, 9, 7), (None, 9, 9), (None, None, CPU_TOKENS_BY_WIDTH[0][1])]
     )
     def test_is_the_operator_s_then_the_catalogue_s_then_the_device_s(
         self, made: Made, given: int | None, catalogue: int | None, expected: int
