@@ -127,7 +127,7 @@ def _supervise(
         with log.redirect_output(log_file):
             _configure_log(settings)
             logger.info("supervisor.started", version=version.full_version())
-            logger.info("devices.chosen", devices=workers.devices, reason=workers.reason)
+            logger.info("devices.chosen", devices=workers.devices, reason=workers.reason or "the operator chose them")
             status = supervise(
                 groups,
                 grace_seconds=settings.grace_seconds,

@@ -11,6 +11,7 @@ import torch
 from worker.process_device import SHARED_MEMORY_FRACTION
 
 REQUESTED_SIZE = re.compile(r"Tried to allocate ([0-9.]+) (bytes|KiB|MiB|GiB)")
+ROUNDING_FACTOR = 1.01  # the message has two decimals: 1.00 GiB may be up to 5 MiB more
 BYTES_PER_UNIT = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -41,7 +42,7 @@ def fits_share(held_bytes: float, requested: float | None, share_bytes: float) -
     """
     if requested is None:
         return held_bytes < share_bytes / 2
-    return held_bytes + requested <= share_bytes
+    return held_bytes + ROUNDING_FACTOR * requested <= share_bytes
 
 
 def requested_bytes(error: BaseException) -> float | None:
