@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions samples clean
+.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 run
 
 test-versions: $(VENV)/.tests ## Run the tasks' tests with the oldest, the pinned and the newest transformers: VERSIONS="5.20.2 5.23.0".
 	$(BIN)/python -m tests.transformers_versions $(VERSIONS)
+
+bundle: $(VENV)/.tests ## Collect the wheels for a machine without a network in dist/bundle: BUNDLE="--python-version 3.12 --without-torch".
+	$(BIN)/python build_hooks/bundle.py $(BUNDLE)
 
 samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.sentiment_analysis
