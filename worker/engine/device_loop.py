@@ -27,6 +27,9 @@ from worker.leasing.leases import HeldLeases, Lease
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
 
+# Portions from which rows enter one run of a continuous adapter. At the end of a run the free memory is read again.
+MAX_PORTIONS_PER_RUN = 16
+
 
 @dataclass(frozen=True, slots=True)
 class PrefetchedRows:
@@ -55,11 +58,13 @@ class RawOutputs:
 class Portion:
     """The progress of one claim's rows through the device.
 
+    planner: the rows that have not been launched.
     claim_requested_at, started_at: by the monotonic clock.
     is_launched: whether no further micro-batch of it will be launched.
     in_flight: its micro-batches on the device.
     """
 
+    planner: MicroBatchPlanner
     claim_requested_at: float
     started_at: float
     is_launched: bool = False
@@ -75,17 +80,22 @@ class Portion:
         self.thread_seconds += outputs.thread_seconds
 
 
+# Returns the next portion if it is there and may begin while rows of the portion before still run.
+TakeNext = Callable[[Sequence[Row]], PrefetchedRows | None]
+
+
 class RunningMicroBatch:
     """A micro-batch that rows join and leave while it runs."""
 
-    def __init__(self, first_rows: Sequence[Row], fetch_rows: Callable[[int], list[Row]]) -> None:
+    def __init__(self, first_rows: Sequence[Row], fetch_rows: Callable[["RunningMicroBatch", int], list[Row]]) -> None:
         self.rows = list(first_rows)
         self.has_grown = False  # whether rows have joined it
+        self.portions = 1  # that its rows came from
         self._fetch_rows = fetch_rows
 
     def fetch(self, max_rows: int) -> list[Row]:
         """Add up to `max_rows` rows, and return them."""
-        rows = self._fetch_rows(max_rows)
+        rows = self._fetch_rows(self, max_rows)
         self.rows += rows
         self.has_grown = self.has_grown or bool(rows)
         return rows
@@ -129,21 +139,23 @@ class DeviceLoop:
         self._abort_at = min(self._abort_at, time.monotonic() + max_forward_seconds)
         self._stopping = True
 
-    def run(self, prefetched: PrefetchedRows) -> Iterator[RawOutputs]:
+    def run(self, prefetched: PrefetchedRows, take_next: TakeNext = lambda _running_rows: None) -> Iterator[RawOutputs]:
         """Yield the outputs of each micro-batch, without the rows of slices that were lost meanwhile.
 
-        The last micro-batch may stay on the device until the next call, or until `drain`.
+        The last micro-batch may stay on the device until the next call, or until `drain`. In a continuous adapter, rows
+        of the next portion enter as the last rows of the one before leave; the portion is then taken and run as well.
         """
-        portion = Portion(prefetched.claim_requested_at, time.monotonic())
+        self._begin(prefetched)
         try:
             while not self._stopping:
                 budget_tokens = self._token_budget.next()
-                if (micro_batch := prefetched.planner.next(budget_tokens)) is None:
+                if (micro_batch := self._portion.planner.next(budget_tokens)) is None:
                     break
                 rows = self._held_rows(micro_batch.rows)
-                yield from self._run(portion, prefetched.planner, rows, budget_tokens)
+                yield from self._run(rows, budget_tokens, take_next)
         except Interrupted:
             self._log.info("forward.aborted", reason="the process is stopping")
+        portion = self._portion
         portion.is_launched = True
         if portion.in_flight == 0:
             self._record(portion)
@@ -168,18 +180,21 @@ class DeviceLoop:
             row for row in rows if id(row.job.lease) not in lost or any(is_held(job.lease) for job in row.duplicates)
         ]
 
-    def _run(
-        self, portion: Portion, planner: MicroBatchPlanner, rows: Sequence[Row], requested_tokens: int
-    ) -> Iterator[RawOutputs]:
-        """Run the rows; in a continuous adapter more rows of the claim join as others finish."""
+    def _begin(self, prefetched: PrefetchedRows) -> None:
+        self._portion = Portion(prefetched.planner, prefetched.claim_requested_at, time.monotonic())
+
+    def _run(self, rows: Sequence[Row], requested_tokens: int, take_next: TakeNext) -> Iterator[RawOutputs]:
+        """Run the rows; in a continuous adapter more rows join as others finish."""
         if rows and self._continuous_adapter is not None:
-            for outputs in self._run_continuous(self._continuous_adapter, planner, rows, requested_tokens):
-                portion.add(outputs)
+            fetch = partial(self._fetch, rows[0], requested_tokens, take_next)
+            running = RunningMicroBatch(rows, fetch)
+            for outputs in self._run_continuous(self._continuous_adapter, running, requested_tokens):
+                self._portion.add(outputs)
                 yield outputs
         elif rows:
             launched = self._runner.launch(rows, requested_tokens)
-            self._in_flight.append((portion, launched))
-            portion.in_flight += 1
+            self._in_flight.append((self._portion, launched))
+            self._portion.in_flight += 1
             # Parts of a failed micro-batch run again, so what was launched before it is collected first.
             yield from self._collect(self._runner.passes_in_flight - 1 if launched.error is None else 0)
 
@@ -196,9 +211,9 @@ class DeviceLoop:
             yield outputs
 
     def _run_continuous(
-        self, adapter: ContinuousAdapter, planner: MicroBatchPlanner, rows: Sequence[Row], requested_tokens: int
+        self, adapter: ContinuousAdapter, running: RunningMicroBatch, requested_tokens: int
     ) -> Iterator[RawOutputs]:
-        running = RunningMicroBatch(rows, partial(self._fetch, planner, rows[0], requested_tokens))
+        rows = tuple(running.rows)
         generation, at_start = adapter.generate(rows, running.fetch, self._max_rows), self._runner.spent
         while running.rows:
             before, started = self._runner.spent, time.monotonic()
@@ -215,16 +230,37 @@ class DeviceLoop:
             yield self._raw_outputs(finished_rows, before)
         self._max_rows = min(2 * self._max_rows, adapter.max_rows)
         if not running.has_grown:  # a micro-batch that rows have joined says nothing about the budget
-            self._runner.tune(requested_tokens, MicroBatch(tuple(rows)), self._runner.spent.since(at_start).device)
+            self._runner.tune(requested_tokens, MicroBatch(rows), self._runner.spent.since(at_start).device)
 
-    def _fetch(self, planner: MicroBatchPlanner, first_row: Row, requested_tokens: int, max_rows: int) -> list[Row]:
-        while (
-            not self._stopping
-            and (micro_batch := planner.next_compatible(first_row, requested_tokens, max_rows)) is not None
-        ):
-            if rows := self._held_rows(micro_batch.rows):
+    def _fetch(
+        self, first_row: Row, requested_tokens: int, take_next: TakeNext, running: RunningMicroBatch, max_rows: int
+    ) -> list[Row]:
+        """Return rows that may share a pass with `first_row`, in the order in which they would run anyway."""
+        while not self._stopping:
+            micro_batch = self._portion.planner.next_compatible(first_row, requested_tokens, max_rows)
+            if micro_batch is None and not self._take_next_portion(running, take_next):
+                break
+            if micro_batch is not None and (rows := self._held_rows(micro_batch.rows)):
                 return list(rows)
         return []
+
+    def _take_next_portion(self, running: RunningMicroBatch, take_next: TakeNext) -> bool:
+        """Begin the next portion while the last rows of this one run; False if that is impossible.
+
+        Rows with other parameters wait for no rows that were claimed after them: none is taken from a portion before
+        all rows of the portion before it run.
+        """
+        # After a lack of memory a run ends with its portion, so that the next may have more rows.
+        is_small = self._max_rows < self._runtime.adapter.max_rows
+        if self._portion.planner.has_rows or is_small or running.portions >= MAX_PORTIONS_PER_RUN:
+            return False
+        prefetched = take_next(running.rows)
+        if prefetched is None:
+            return False
+        running.portions += 1
+        self._record(self._portion)  # the answers of its last rows count for the next one
+        self._begin(prefetched)
+        return True
 
     def _raw_outputs(self, rows: list[tuple[Row, Any]], before: SpentSeconds) -> RawOutputs:
         width, spent = max(row.padded_length for row, _ in rows), self._runner.spent.since(before)

@@ -3,9 +3,10 @@
 Importing this module registers the attention and its mask with transformers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import accumulate, groupby
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,31 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
+from worker.layers.ragged_rows import Integers, flat_indices, to_device
+
 ATTENTION_NAME = "batchmill_packed"
 # A model that passes any of these needs an attention that packing does not compute.
 UNSUPPORTED_OPTIONS = ("position_bias", "softcap", "s_aux")
 
 Positions = Sequence[Sequence[int]]
+Run = tuple[int, int, int]  # consecutive texts of equal length: how many, and each one's queries and keys
 current_layout: ContextVar["PackedLayout | None"] = ContextVar("layout of the packed pass", default=None)
 
 
 class KeysValuesCaptured(Exception):
     """Raised to leave the last layer early, once its keys and values are captured."""
+
+
+class TextLengths:
+    """The lengths of the texts in one packed pass, as attention wants them.
+
+    values: tokens of each text.
+    offsets: int32 on the device, where each text begins, and where the last one ends.
+    """
+
+    def __init__(self, values: Integers, offsets: torch.Tensor) -> None:
+        self.values, self.offsets = values, offsets
+        self.total, self.longest = int(values.sum()), int(values.max())
 
 
 class PackedLayout:
@@ -35,22 +51,44 @@ class PackedLayout:
     output_positions: positions of each text that the head looks at, None = all.
 
     `token_indices` are the indices of all tokens in the flattened padded rows, `output_indices` those of the positions
-    that the head looks at; `query_indices` are the latter's indices among the packed tokens.
+    that the head looks at; `query_indices` are the latter's indices among the packed tokens. Everything that a layer
+    needs is computed here, once for all layers.
     """
 
     def __init__(self, lengths: Sequence[int], width: int, device: Any, output_positions: Positions | None) -> None:
         self.shape = (len(lengths), width)
-        self.lengths = lengths
-        self.output_counts = None if output_positions is None else list(map(len, output_positions))
-        row_starts = [width * row for row in range(len(lengths))]
-        self.token_indices = _flat_indices([range(length) for length in lengths], row_starts).to(device)
-        self.positions = self.token_indices % width
-        self.output_indices, self.query_indices = self.token_indices, self.token_indices
+        key_lengths = np.array(lengths, dtype=np.int64)
+        row_starts = width * np.arange(len(lengths))
+        token_indices = flat_indices(row_starts, key_lengths)
+        self.reduces_output = output_positions is not None
+        query_lengths, output_indices, query_indices = key_lengths, token_indices, token_indices
         if output_positions is not None:
-            self.output_indices = _flat_indices(output_positions, row_starts).to(device)
-            self.query_indices = _flat_indices(output_positions, [0, *accumulate(lengths)][:-1]).to(device)
+            query_lengths = np.array(list(map(len, output_positions)), dtype=np.int64)
+            positions = np.array(list(chain.from_iterable(output_positions)), dtype=np.int64)
+            output_indices = positions + np.repeat(row_starts, query_lengths)
+            query_indices = positions + np.repeat(key_lengths.cumsum() - key_lengths, query_lengths)
+        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = to_device(
+            [token_indices, output_indices, query_indices, _offsets(key_lengths), _offsets(query_lengths)], device
+        )
+        self.token_lengths = TextLengths(key_lengths, key_offsets.int())
+        self.output_lengths = TextLengths(query_lengths, query_offsets.int())
         self.capturing = False
         self.captured_kv: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """The position of each token in its text, for layers that rotate by it."""
+        return self.token_indices % self.shape[1]
+
+    @cached_property
+    def token_runs(self) -> list[Run]:
+        """The runs of a layer that computes all tokens."""
+        return _runs(self.token_lengths.values, self.token_lengths.values)
+
+    @cached_property
+    def output_runs(self) -> list[Run]:
+        """The runs of a layer that computes the head's positions only."""
+        return _runs(self.output_lengths.values, self.token_lengths.values)
 
     def compute_attention(
         self,
@@ -65,14 +103,14 @@ class PackedLayout:
         query: states of all tokens, or of the head's positions once keys and values are captured.
         mask: `(width, width)`, the positions of a text that each other one sees, None = all.
         """
-        query_lengths = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
+        query_lengths = self.token_lengths if self.captured_kv is None else self.output_lengths
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-        if (len(query), len(key)) != (sum(query_lengths), sum(self.lengths)):
+        if (len(query), len(key)) != (query_lengths.total, self.token_lengths.total):
             raise ValueError("the attention's tokens are not those of the texts")
         if query.device.type == "cuda":
-            return _varlen_attention(query, key, value, query_lengths, self.lengths, scaling)[None]
-        text_lengths = zip(query_lengths, self.lengths, strict=True)
-        return _sdpa_by_length(query, key, value, text_lengths, scaling, mask)[None]
+            return _varlen_attention(query, key, value, query_lengths, self.token_lengths, scaling)[None]
+        runs = self.token_runs if self.captured_kv is None else self.output_runs
+        return _sdpa_by_length(query, key, value, runs, scaling, mask)[None]
 
 
 def packed_attention_forward(
@@ -115,15 +153,11 @@ def _sdpa_by_length(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    text_lengths: Iterable[tuple[int, int]],
+    runs: Sequence[Run],
     scaling: float | None,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """One call for each run of texts of equal length; rows are sorted by length, so there are few.
-
-    text_lengths: for each text its queries and its keys.
-    """
-    runs = [(sum(1 for _ in group), *lengths) for lengths, group in groupby(text_lengths)]
+    """One call for each run of texts of equal length; rows are sorted by length, so there are few."""
     queries = query.split([texts * length for texts, length, _ in runs])
     keys, values = (states.split([texts * length for texts, _, length in runs]) for states in (key, value))
     outputs = [
@@ -157,24 +191,27 @@ def _varlen_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    query_lengths: Sequence[int],
-    key_lengths: Sequence[int],
+    query_lengths: TextLengths,
+    key_lengths: TextLengths,
     scaling: float | None,
 ) -> torch.Tensor:
-    query_offsets, key_offsets = (
-        torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(query.device, non_blocking=True)
-        for lengths in (query_lengths, key_lengths)
-    )
-    max_lengths = max(query_lengths), max(key_lengths)
-    output = varlen_attn(query, key, value, query_offsets, key_offsets, *max_lengths, scale=scaling)
+    offsets, max_lengths = zip(*((part.offsets, part.longest) for part in (query_lengths, key_lengths)), strict=True)
+    output = varlen_attn(query, key, value, *offsets, *max_lengths, scale=scaling)
     assert isinstance(output, torch.Tensor)
     return output
 
 
-def _flat_indices(positions: Positions, starts: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(
-        np.concatenate([np.asarray(row, dtype=np.int64) + start for row, start in zip(positions, starts, strict=True)])
-    )
+def _runs(query_lengths: Integers, key_lengths: Integers) -> list[Run]:
+    """Group consecutive texts with equal numbers of queries and of keys."""
+    has_changed = (np.diff(query_lengths) != 0) | (np.diff(key_lengths) != 0)
+    edges = np.concatenate([[0], np.flatnonzero(has_changed) + 1, [len(key_lengths)]])
+    starts = edges[:-1]
+    return list(zip(np.diff(edges).tolist(), query_lengths[starts].tolist(), key_lengths[starts].tolist(), strict=True))
+
+
+def _offsets(lengths: Integers) -> Integers:
+    """Return where each text begins, and where the last one ends."""
+    return np.concatenate([[0], lengths.cumsum()])
 
 
 AttentionInterface.register(ATTENTION_NAME, packed_attention_forward)

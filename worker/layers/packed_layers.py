@@ -85,7 +85,7 @@ def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor
 def _keep_needed_positions(layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Run the last layer for the needed positions only, after capturing all positions' keys and values."""
     layout = current_layout.get()
-    if layout is None or layout.output_counts is None:
+    if layout is None or not layout.reduces_output:
         return None
     layout.capturing = True
     try:

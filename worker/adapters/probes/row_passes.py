@@ -11,6 +11,7 @@ from worker.adapters.probes import probe_scores
 from worker.adapters.probes.probe_scores import ProbeRow, scores_match
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
+from worker.adapters.tokenization.token_array import token_array
 from worker.layers import int8_linear
 from worker.layers.packed_attention import Positions
 from worker.layers.sparse_lm_head import SparseLmHead
@@ -52,7 +53,13 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
 
 
 def is_packing_exact(
-    model: Any, rows: Sequence[ProbeRow], pad_token_id: int, packed_pass: PackedPass, *, sparse_positions: bool
+    model: Any,
+    rows: Sequence[ProbeRow],
+    pad_token_id: int,
+    packed_pass: PackedPass,
+    *,
+    sparse_positions: bool,
+    with_mask: bool,
 ) -> bool:
     """Compare the rows' packed scores with those of each row alone, and with those among different other rows.
 
@@ -60,15 +67,19 @@ def is_packing_exact(
 
     packed_pass: makes passes packed, given lengths, width and the positions that the head looks at.
     sparse_positions: compare only the positions that a head over few positions would look at.
+    with_mask: call the model with an attention mask in packed passes too.
     """
 
-    def score(rows: Sequence[ProbeRow]) -> torch.Tensor:
-        return probe_scores.compute(model, probe_scores.to_tensors(rows, pad_token_id, model.device))
+    def score(rows: Sequence[ProbeRow], *, masked: bool = True) -> torch.Tensor:
+        tensors = probe_scores.to_tensors(rows, pad_token_id, model.device)
+        if not masked:
+            del tensors["attention_mask"]
+        return probe_scores.compute(model, tensors)
 
     def score_packed(rows: Sequence[ProbeRow]) -> list[torch.Tensor]:
         lengths = [len(row["input_ids"]) for row in rows]
         with packed_pass(lengths, max(lengths), positions):
-            return _select_positions(score(rows), positions)
+            return _select_positions(score(rows, masked=with_mask), positions)
 
     try:
         alone = [score([row])[0] for row in rows]
@@ -99,8 +110,8 @@ def is_sparse_head_exact(lm_head: SparseLmHead, template: Template, token_id: in
 
     token_id: the token that the rows consist of.
     """
-    row = TemplatedRow(template, ([token_id] * 3,))
-    tensors = {name: torch.tensor([values, values], device=device) for name, values in row.items()}
+    row = TemplatedRow.from_texts(template, [token_array([token_id] * 3)])
+    tensors = {name: torch.tensor([values.tolist()] * 2, device=device) for name, values in row.items()}
     tensors["input_ids"][1, -1] = token_id
     tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
     last = len(row["input_ids"]) - 1

@@ -76,7 +76,9 @@ class QuestionAnswering:
             else Passage(next(encodings), self._context_index, has_token_types=self._has_token_types)
             for job in jobs
         )
-        return [rows_or_error(self._make_rows, job, passage) for job, passage in zip(jobs, passages, strict=True)]
+        return self._encoder.reject_unknown_tokens(
+            [rows_or_error(self._make_rows, job, passage) for job, passage in zip(jobs, passages, strict=True)]
+        )
 
     def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits for starts and ends, float32 `(2, tokens)` for each row."""
