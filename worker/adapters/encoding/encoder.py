@@ -99,7 +99,7 @@ class Encoder:
         """Launch a pass, and the copy of its outputs to the host.
 
         compute: calls the model with these inputs; returns the outputs to copy, without filler rows.
-        make_raw_outputs: turns the copies into one raw output for each row.
+        make_raw_outputs: turns the copies, NumPy arrays, into one raw output for each row.
         output_positions: as in `prepare_inputs`.
         """
         with self.prepare_inputs(micro_batch, output_positions) as tensors:

@@ -101,7 +101,7 @@ class FillMask:
                 for best in self._best_words(_select_rows(probabilities, masks), top_k, targets)
             ]
 
-        def split(*best: torch.Tensor) -> list[tuple[list[list[float]], list[list[int]]]]:
+        def split(*best: Any) -> list[tuple[list[list[float]], list[list[int]]]]:
             outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
             for masks, scores, tokens in zip(masks_by_parameters.values(), best[::2], best[1::2], strict=True):
                 for mask, mask_scores, mask_tokens in zip(masks, scores.tolist(), tokens.tolist(), strict=True):

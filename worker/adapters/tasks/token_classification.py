@@ -90,7 +90,7 @@ class TokenClassification:
             ]
         )
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(tokens, tags)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -102,7 +102,7 @@ class TokenClassification:
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
 
-        def split(logits: torch.Tensor) -> list[torch.Tensor]:
+        def split(logits: Floats) -> list[Floats]:
             return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
 
         return self._encoder.launch(micro_batch, compute, split)
