@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from models import validation
 from models.errors import SettingsError
+from models.hardware import device_names
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
@@ -111,6 +112,10 @@ class Settings(BaseSettings):
         description="Most megabytes of inputs, or of their tokens, that a worker prepares at a time; a larger input "
         "comes alone.",
     )
+    devices: str = Field(
+        default="auto",
+        description="Devices of `up` and `worker`, such as cuda:0,cuda:1 or, for four processes on one GPU, cuda:0*4.",
+    )
     micro_batch_tokens: int | None = Field(
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )
@@ -190,6 +195,12 @@ class Settings(BaseSettings):
     def _unset_empty_path(cls, path: object) -> object:
         # An empty path means the current folder, which is no log file; an empty variable is how deployments unset one.
         return None if path == "" else path
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: str) -> str:
+        device_names.parse_devices(devices)
+        return devices
 
     @field_validator("redis_url", "database_url")
     @classmethod

@@ -21,7 +21,7 @@ from worker.engine.forward_runner import ForwardRunner, LaunchedPass, SpentSecon
 from worker.engine.planning import MicroBatchPlanner
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost, is_device_lost, is_out_of_memory
+from worker.failures import DeviceLost, is_device_lost, is_out_of_memory, mark_transient
 from worker.leasing.leases import HeldLeases, Lease
 
 if TYPE_CHECKING:
@@ -270,6 +270,8 @@ class DeviceLoop:
         if is_device_lost(error):
             raise DeviceLost from error
         if isinstance(error, Exception) and is_out_of_memory(error):
+            if self._runtime.is_memory_taken_by_others(error):  # asked before the memory is released
+                mark_transient(error)
             tokens = MicroBatch(tuple(rows)).padded_tokens
             self._token_budget.shrink(tokens)
             self._max_rows = max(1, len(rows) // 2)

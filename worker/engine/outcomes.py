@@ -105,10 +105,10 @@ def _result(partial_job: PartialJob, output: str | Exception) -> JobResult | Exc
     failure = strip_tracebacks(output)
     if isinstance(failure, JobError):
         return job_result(status=JobOutcome.FAILED, error_code=failure.code, error_message=str(failure))
+    if is_transient(failure):  # asked first: other processes may have had the memory
+        return failure
     if is_out_of_memory(failure):
         return job_result(status=JobOutcome.FAILED, error_code="out_of_memory", error_message=OUT_OF_MEMORY_MESSAGE)
-    if is_transient(failure):
-        return failure
     log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
     message = f"the model could not answer this input ({type(failure).__name__})"
     return job_result(status=JobOutcome.FAILED, error_code="model_error", error_message=message)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
@@ -72,6 +72,7 @@ class PackedLayout:
         )
         self.token_lengths = TextLengths(key_lengths, key_offsets.int())
         self.output_lengths = TextLengths(query_lengths, query_offsets.int())
+        self.filler_count = 0
         self.capturing = False
         self.captured_kv: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -79,6 +80,15 @@ class PackedLayout:
     def positions(self) -> torch.Tensor:
         """The position of each token in its text, for layers that rotate by it."""
         return self.token_indices % self.shape[1]
+
+    @property
+    def positions_with_filler(self) -> torch.Tensor:
+        """The position of each packed token in its text; 0 for filler."""
+        return pad(self.positions, (0, self.filler_count))
+
+    def add_filler(self, packed_size: int) -> None:
+        """Let the pass have this many tokens, for layers that prefer some sizes; filler has no text and no output."""
+        self.filler_count = packed_size - self.token_lengths.total
 
     @cached_property
     def token_runs(self) -> list[Run]:
@@ -104,13 +114,17 @@ class PackedLayout:
         mask: `(width, width)`, the positions of a text that each other one sees, None = all.
         """
         query_lengths = self.token_lengths if self.captured_kv is None else self.output_lengths
+        query_filler = self.filler_count if self.captured_kv is None else 0
+        token_count = self.token_lengths.total
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-        if (len(query), len(key)) != (query_lengths.total, self.token_lengths.total):
+        if (len(query), len(key)) != (query_lengths.total + query_filler, token_count + self.filler_count):
             raise ValueError("the attention's tokens are not those of the texts")
+        query = query[: len(query) - query_filler]
+        key, value = key[:token_count], value[:token_count]
         if query.device.type == "cuda":
             return _varlen_attention(query, key, value, query_lengths, self.token_lengths, scaling)[None]
         runs = self.token_runs if self.captured_kv is None else self.output_runs
-        return _sdpa_by_length(query, key, value, runs, scaling, mask)[None]
+        return _sdpa_by_length(query, key, value, runs, scaling, mask, query_filler)[None]
 
 
 def packed_attention_forward(
@@ -156,8 +170,12 @@ def _sdpa_by_length(
     runs: Sequence[Run],
     scaling: float | None,
     mask: torch.Tensor | None,
+    filler_count: int,
 ) -> torch.Tensor:
-    """One call for each run of texts of equal length; rows are sorted by length, so there are few."""
+    """One call for each run of texts of equal length; rows are sorted by length, so there are few.
+
+    filler_count: zeros to append to the output.
+    """
     queries = query.split([texts * length for texts, length, _ in runs])
     keys, values = (states.split([texts * length for texts, _, length in runs]) for states in (key, value))
     outputs = [
@@ -172,7 +190,8 @@ def _sdpa_by_length(
         .flatten(0, 1)
         for (texts, _, length), q, k, v in zip(runs, queries, keys, values, strict=True)
     ]
-    return torch.cat(outputs)
+    filler = [query.new_zeros(filler_count, *query.shape[1:])] if filler_count else []
+    return torch.cat(outputs + filler)
 
 
 def _split_texts(states: torch.Tensor, texts: int) -> torch.Tensor:

@@ -13,12 +13,13 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
+from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.loading import integrity, load_errors, snapshots, token_budgets, tokenizer_probe, weights
+from worker.loading import integrity, load_errors, memory_share, snapshots, token_budgets, tokenizer_probe, weights
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
@@ -58,6 +59,10 @@ class Runtime:
         if self.device is not None and self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def is_memory_taken_by_others(self, error: BaseException) -> bool:
+        """Whether this out-of-memory error is due to other processes on the device, so that it may pass."""
+        return self.device is not None and memory_share.is_taken_by_others(self.device, error)
+
     def offload(self) -> None:
         """Move the model to the CPU and free the device's memory."""
         if self.device.type != "cpu":
@@ -71,13 +76,19 @@ class Runtime:
 
 
 def load(
-    pipeline: Pipeline, device: str, *, threads: int | None = None, micro_batch_tokens: int | None = None
+    pipeline: Pipeline,
+    device: str,
+    *,
+    threads: int | None = None,
+    micro_batch_tokens: int | None = None,
+    processes: int = 1,
 ) -> Runtime:
     """Load a pipeline onto a device.
 
     device: a torch device or `auto`, used unless the pipeline names a device.
     threads: torch's threads, rounded down to a power of two for a deterministic pipeline, None = torch's default.
     micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
+    processes: how many processes share the device and its memory.
 
     Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them, and
     Unreachable if a later try may succeed.
@@ -89,6 +100,7 @@ def load(
     used_snapshots: list[Snapshot] = []
     try:
         target = weights.resolve_device(device if pipeline.device == "auto" else pipeline.device)
+        memory_share.limit_memory(target, processes)
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
         return _assemble(pipeline, used_snapshots, target, micro_batch_tokens)
     except (KeyboardInterrupt, SystemExit):
@@ -153,6 +165,7 @@ def _assemble(
     if changed := _changed_files_error(used_snapshots):
         raise changed
     _log_loaded(pipeline.name, runtime, limits, started)
+    _warn_of_slow_dtype(pipeline, runtime)
     return runtime
 
 
@@ -230,3 +243,11 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         micro_batch_tokens=runtime.micro_batch_tokens,
         seconds=round(time.monotonic() - started_at, 2),
     )
+
+
+def _warn_of_slow_dtype(pipeline: Pipeline, runtime: Runtime) -> None:
+    loaded, kind = runtime.version, runtime.device.type
+    if kind in ("cpu", "cuda") and (reason := precision.slow_dtype_warning(pipeline, kind, loaded.dtype)):
+        log.warning(
+            "model.slow_dtype", pipeline=pipeline.name, dtype=loaded.dtype, device_name=loaded.device, reason=reason
+        )

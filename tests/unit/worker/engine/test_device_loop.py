@@ -14,7 +14,7 @@ from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
 from worker.engine.planning import MicroBatchPlanner
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost
+from worker.failures import DeviceLost, is_out_of_memory, is_transient
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime
 
@@ -314,6 +314,27 @@ class TestAFailure:
         assert outputs == {index: index for index in range(8)}
         assert device_loop._max_rows < 8
         assert budget.tokens < 1_000
+
+    @pytest.mark.parametrize("flows", [True, False])
+    @pytest.mark.parametrize("is_theirs", [True, False])
+    def test_by_the_memory_of_others_may_pass(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool, is_theirs: bool
+    ) -> None:
+        monkeypatch.setattr(device_loop_module, "ContinuousAdapter", FakeAdapter if flows else Never)
+        monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
+        monkeypatch.setattr(Runtime, "is_memory_taken_by_others", lambda _runtime, _error: is_theirs)
+
+        def full(here: Sequence[Row]) -> None:
+            if any(row.job.position == 1 for row in here):
+                raise OutOfMemoryError("CUDA out of memory")
+
+        adapter.before_step = full
+
+        outputs = answers(run_rows(make_loop(adapter), make_rows([1, 1, 1])))
+
+        error = outputs.pop(1)
+        assert (is_out_of_memory(error), is_transient(error)) == (True, is_theirs)
+        assert outputs == {0: 0, 2: 2}
 
     def test_that_is_no_exception_is_an_answer_too(self, adapter: FakeAdapter) -> None:
         class Panic(BaseException):
