@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
+
+from worker.layers import varlen_attention
+from worker.layers.varlen_attention import SlidingWindow
 
 ATTENTION_NAME = "batchmill_packed"
 # A model that passes any of these needs an attention that packing does not compute.
@@ -58,19 +60,20 @@ class PackedLayout:
         key: torch.Tensor,
         value: torch.Tensor,
         scaling: float | None,
-        mask: torch.Tensor | None,
+        mask: torch.Tensor | SlidingWindow | None,
     ) -> torch.Tensor:
         """`(1, tokens, heads, size)`, from `(1, heads, tokens, size)`.
 
         query: states of all tokens, or of the head's positions once keys and values are captured.
-        mask: `(width, width)`, the positions of a text that each other one sees, None = all.
+        mask: `(width, width)` or a window, the positions of a text that each other one sees, None = all.
         """
         query_lengths = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
         if (len(query), len(key)) != (sum(query_lengths), sum(self.lengths)):
             raise ValueError("the attention's tokens are not those of the texts")
-        if query.device.type == "cuda":
-            return _varlen_attention(query, key, value, query_lengths, self.lengths, scaling)[None]
+        if varlen_attention.is_available(query.device) and not isinstance(mask, torch.Tensor):
+            return _varlen_attention((query, key, value), query_lengths, self.lengths, scaling, mask)[None]
+        assert not isinstance(mask, SlidingWindow)
         text_lengths = zip(query_lengths, self.lengths, strict=True)
         return _sdpa_by_length(query, key, value, text_lengths, scaling, mask)[None]
 
@@ -93,8 +96,8 @@ def packed_attention_forward(
         raise ValueError("not the attention of a packed encoder")
     if any(options.get(name) is not None for name in UNSUPPORTED_OPTIONS):
         raise ValueError("the attention needs more than queries, keys and values")
-    if attention_mask is not None and (layout.capturing or query.device.type == "cuda"):
-        raise ValueError("packing supports masks within a text only on CPUs, and for all positions")
+    if attention_mask is not None and layout.capturing:
+        raise ValueError("packing supports masks within a text only for all positions")
     if layout.capturing:
         layout.captured_kv = key, value
         raise KeysValuesCaptured
@@ -102,10 +105,14 @@ def packed_attention_forward(
     return layout.compute_attention(query, key, value, scaling, attention_mask), None
 
 
-def packed_mask(kv_length: int, mask_function: Any, device: Any, **_other: Any) -> torch.Tensor | None:
-    """The mask, `(width, width)`; None where all positions of a text see each other."""
+def packed_mask(
+    kv_length: int, mask_function: Any, device: torch.device, **_other: Any
+) -> torch.Tensor | SlidingWindow | None:
+    """The mask, `(width, width)` or a window; None where all positions of a text see each other."""
     if mask_function is bidirectional_mask_function:
         return None
+    if varlen_attention.is_available(device) and (window := varlen_attention.find_window(mask_function, kv_length)):
+        return window
     positions = torch.arange(kv_length, device=device)
     mask: torch.Tensor = mask_function(0, 0, positions[:, None], positions)
     return mask
@@ -154,21 +161,18 @@ def _mask_for_length(mask: torch.Tensor | None, length: int) -> torch.Tensor | N
 
 
 def _varlen_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    states: Sequence[torch.Tensor],
     query_lengths: Sequence[int],
     key_lengths: Sequence[int],
     scaling: float | None,
+    window: SlidingWindow | None,
 ) -> torch.Tensor:
-    query_offsets, key_offsets = (
-        torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(query.device, non_blocking=True)
+    offsets = [
+        torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(states[0].device, non_blocking=True)
         for lengths in (query_lengths, key_lengths)
-    )
-    max_lengths = max(query_lengths), max(key_lengths)
-    output = varlen_attn(query, key, value, query_offsets, key_offsets, *max_lengths, scale=scaling)
-    assert isinstance(output, torch.Tensor)
-    return output
+    ]
+    max_lengths = (max(query_lengths), max(key_lengths))
+    return varlen_attention.compute_attention(states, offsets, max_lengths, scaling, window)
 
 
 def _flat_indices(positions: Positions, starts: Sequence[int]) -> torch.Tensor:
