@@ -15,6 +15,8 @@ MIN_SPEEDUP = 1.03  # of another size, to change to it; less is noise
 MIN_FILL = 0.6  # a micro-batch that fills less of its budget says nothing about the budget
 # Full micro-batches between two rounds of trials, because texts and the machine's other work change.
 COOLDOWN_MICRO_BATCHES = 300
+# How often the budget may grow back to a size that runs out of memory again. Each such pass is computed twice.
+MAX_FAILED_REGROWTHS = 2
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class TokenBudgetTuner:
         self._max_tokens = self._ceiling = max_tokens
         self._untried_directions = [True, False]  # True = larger, which is first because it fills a GPU
         self._cooldown = 0
+        self._has_regrown, self._failed_regrowths = False, 0
         self._trial: Trial | None = None
         self._begin_trial()
 
@@ -69,7 +72,12 @@ class TokenBudgetTuner:
                 self._decide(trial)
 
     def shrink(self, padded_tokens: int) -> None:
-        """Halve the budget, because the device ran out of memory at `padded_tokens`; it may grow after a cooldown."""
+        """Halve the budget, because the device ran out of memory at `padded_tokens`; it may grow after a cooldown.
+
+        Once it has run out of memory again after it grew, `MAX_FAILED_REGROWTHS` times, it stays below that size.
+        """
+        self._failed_regrowths += self._has_regrown
+        self._has_regrown = False
         self._ceiling = max(1, padded_tokens // 2)
         self.tokens = max(1, min(self.tokens, self._ceiling))
         self._trial, self._untried_directions, self._cooldown = None, [], COOLDOWN_MICRO_BATCHES
@@ -94,7 +102,8 @@ class TokenBudgetTuner:
     def _cool_down(self) -> None:
         self._cooldown -= 1
         if self._cooldown <= 0:
-            self._ceiling = min(self._max_tokens, self._ceiling * 2)
+            if self._ceiling < self._max_tokens and self._failed_regrowths < MAX_FAILED_REGROWTHS:
+                self._ceiling, self._has_regrown = min(self._max_tokens, self._ceiling * 2), True
             self.tokens = self.tokens if self._fixed_tokens is None else min(self._fixed_tokens, self._ceiling)
             self._untried_directions = [True, False]
             self._begin_trial()
