@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims samples clean
+.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery
 
 bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, on both databases; takes a minute or two.
 	$(BIN)/python -m benchmarks.small_batches
+
+bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an older commit and pipeline(): ITEMS=2000 BEFORE=HASH TASKS=ner.
+	$(BIN)/python -m benchmarks.host $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BEFORE),--before $(BEFORE)) $(if $(TASKS),--tasks $(TASKS)) $(if $(DATABASE),--database $(DATABASE))
 
 samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.sentiment_analysis

@@ -16,6 +16,7 @@ from models import schema
 from models.settings import CONFIG_NAME
 from tests.deployment import Deployment
 from tests.servers import Postgres, Valkey
+from worker.supervisor.supervisor import CHILD_ENVIRONMENT
 
 NO_OP_PIPELINE = "sample-sentiment-analysis"
 MAX_WAIT_SECONDS = 300.0
@@ -35,12 +36,18 @@ SELECT_FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class BatchTiming:
-    """Timing of a batch: `work_seconds` from committed submit to committed results, `total_seconds` from the call."""
+    """Timing of a batch.
+
+    work_seconds: from committed submit to committed results.
+    total_seconds: from the call.
+    tokens: those of all rows, without padding.
+    """
 
     work_seconds: float
     total_seconds: float
     batch_id: str
     padding_share: float
+    tokens: int
 
 
 @dataclass
@@ -62,7 +69,7 @@ class RunningService:
             why = self.deployment.query(SELECT_FAILURES, id=batch.id)
             raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed: {why}")
         padding = 1 - float(row.tokens) / float(row.padded_tokens) if row.padded_tokens else 0.0
-        return BatchTiming(float(row.worked), float(row.ended) - called, batch.id, padding)
+        return BatchTiming(float(row.worked), float(row.ended) - called, batch.id, padding, row.tokens)
 
     @property
     def peak_mib(self) -> float:
@@ -128,7 +135,7 @@ def start_worker(deployment: Deployment, pipelines: Sequence[str] = ()) -> subpr
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
             cwd=deployment.folder,
-            env=deployment.environment,
+            env={**CHILD_ENVIRONMENT, **deployment.environment},
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -15,16 +15,16 @@ ROWS = (512, 1_024, 2_048)
 
 
 @torch.inference_mode()
-def tokens_per_second(rows: int, repeats: int = 5) -> float:
-    """Return the tokens per second of the model's fp32 products; the fastest run, because it is a bound.
+def tokens_per_second(rows: int, repeats: int = 5, dtype: torch.dtype = torch.float32) -> float:
+    """Return the tokens per second of the model's products; the fastest run, because it is a bound.
 
     Uses torch's default or oneDNN, the faster of the two here (worker/layers/onednn_linear.py).
     """
     torch.set_num_threads(THREADS)
-    plain = [torch.nn.Linear(*shape) for _ in range(LAYERS) for shape in SHAPES]
+    plain = [torch.nn.Linear(*shape, dtype=dtype) for _ in range(LAYERS) for shape in SHAPES]
     quick = copy.deepcopy(plain)
     onednn_linear.use_onednn(torch.nn.ModuleList(quick))
-    inputs = {width: torch.randn(rows, width) for width in (HIDDEN_SIZE, INTERMEDIATE_SIZE)}
+    inputs = {width: torch.randn(rows, width, dtype=dtype) for width in (HIDDEN_SIZE, INTERMEDIATE_SIZE)}
     seconds = []
     for layers in (plain, quick) * (repeats + 1):
         started = time.perf_counter()
@@ -34,9 +34,9 @@ def tokens_per_second(rows: int, repeats: int = 5) -> float:
     return rows / min(seconds[2:])
 
 
-def max_tokens_per_second() -> float:
+def max_tokens_per_second(dtype: torch.dtype = torch.float32) -> float:
     """Return the tokens per second at the best size for this machine."""
-    return max(tokens_per_second(rows) for rows in ROWS)
+    return max(tokens_per_second(rows, dtype=dtype) for rows in ROWS)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from models import validation
 from models.errors import SettingsError
+from models.hardware import device_names
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
@@ -100,7 +101,9 @@ class Settings(BaseSettings):
         le=10_000,
         description="How long a busy process waits for more work to share its next claim.",
     )
-    max_claim_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs of one claim.")
+    max_claim_jobs: int | None = Field(
+        default=None, ge=1, le=262_144, description="Most jobs of one claim; unset: by device."
+    )
     target_claim_seconds: float = Field(default=10.0, gt=0, description="Work of one claim, at the measured pace.")
     max_prepared_mb: float = Field(
         default=8.0,
@@ -108,6 +111,10 @@ class Settings(BaseSettings):
         le=1024,
         description="Most megabytes of inputs, or of their tokens, that a worker prepares at a time; a larger input "
         "comes alone.",
+    )
+    devices: str = Field(
+        default="auto",
+        description="Devices of `up` and `worker`, such as cuda:0,cuda:1 or, for four processes on one GPU, cuda:0*4.",
     )
     micro_batch_tokens: int | None = Field(
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
@@ -188,6 +195,12 @@ class Settings(BaseSettings):
     def _unset_empty_path(cls, path: object) -> object:
         # An empty path means the current folder, which is no log file; an empty variable is how deployments unset one.
         return None if path == "" else path
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: str) -> str:
+        device_names.parse_devices(devices)
+        return devices
 
     @field_validator("redis_url", "database_url")
     @classmethod

@@ -57,6 +57,33 @@ class FakeAdapter:
         return Counter(job for jobs in self.passes for job in jobs)
 
 
+class LaunchingFakeAdapter(FakeAdapter):
+    """The same on a device that computes two passes ahead: outputs exist when they are read."""
+
+    passes_in_flight = 2
+
+    def launch(self, batch: MicroBatch) -> "FakePendingPass":
+        """Fail as `forward` does, before any pass is read."""
+        self.before_forward(batch)
+        if any(row.features == "poison" for row in batch.rows):
+            raise RuntimeError("this text is a secret")
+        return FakePendingPass(self, batch)
+
+
+class FakePendingPass:
+    """A pass of the adapter above, which ends when it is read."""
+
+    device_seconds = 0.001
+
+    def __init__(self, adapter: FakeAdapter, batch: MicroBatch) -> None:
+        self._adapter, self._batch = adapter, batch
+
+    def result(self) -> list[Any]:
+        rows = self._batch.rows
+        self._adapter.passes.append([(row.job.lease.batch_id, row.job.position) for row in rows])
+        return [row.length for row in rows]
+
+
 class UnreliableDatabase(Database):
     """A database that can be unreachable, before a transaction or just after its commit."""
 

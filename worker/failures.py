@@ -130,3 +130,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in TRANSIENT_ERRNOS
     return isinstance(error, RuntimeError) and any(words in str(error) for words in BUSY_DEVICE_MESSAGES)
+
+
+def mark_transient(error: BaseException) -> None:
+    """Let `is_transient` take this error for one that may pass, for a reason that only its place of origin knows."""
+    error.retryable = True  # type: ignore[attr-defined]

@@ -51,9 +51,9 @@ class ModelFiles:
         return cls(
             folder,
             tokenizer_folder,
-            _read_object(folder / "config.json"),
-            {} if tokenizer_folder is None else _read_object(tokenizer_folder / "tokenizer_config.json"),
-            _read_object(folder / "generation_config.json"),
+            read_object(folder / "config.json"),
+            {} if tokenizer_folder is None else read_object(tokenizer_folder / "tokenizer_config.json"),
+            read_object(folder / "generation_config.json"),
         )
 
     @property
@@ -188,7 +188,7 @@ def _cached_folder(repo_id: str, revision: str | None) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty if there is none, because only workers need a sound file."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models import tasks
 from models.errors import InvalidParameters, UsageError
+from models.hardware.device_names import DEVICE_PATTERN
 from models.tasks.spec import TaskSpec
 
 BUNDLED_PREFIX = "bundled:"
-DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from models import clock, schema, version
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
+from models.hardware import gpus
 from models.lifecycle import wakeups
 from models.lifecycle.wakeups import ServerInfo
 from models.pipelines.catalogue import Catalogue
@@ -17,7 +18,7 @@ from models.privacy import private_files, urls
 from models.settings import Settings, config_file, unknown_variables
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
-from producer.health import database_stats, findings
+from producer.health import database_stats, dtype_checks, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -103,6 +104,8 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
     for pipeline in catalogue.values():
         if message := model_checks.other_settings_warning(pipeline, worker_views):
             yield Finding(WARNING, "pipelines", message)
+    has_gpu = bool(gpus.list_gpus())
+    yield from dtype_checks.check_dtypes(catalogue.values(), settings.pipelines, worker_views, has_gpu=has_gpu)
 
 
 def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ STUCK_AFTER_SECONDS = 600.0  # without progress; chunks of reading and of termin
 MAX_CLOCK_SKEW_SECONDS = 5.0
 LOW_DISK_BYTES = 1 << 30  # a million short jobs with their results take about half of it
 CRITICAL_DISK_BYTES = 100 << 20
+MAX_DEVICES_SHOWN = 16
 REDIS_FULL_FRACTION = 0.9  # of Redis' memory
 MIN_REDIS_VERSION = (6, 2)
 PURPOSE_VERBS = {Purpose.READER: "read", Purpose.SUBMITTER: "submit", Purpose.WORKER: "work"}
@@ -124,7 +125,8 @@ def check_workers(workers: Sequence[WorkerView]) -> Iterator[Finding]:
     """Report the live workers and their pipelines, and warn about those without heartbeats."""
     alive = [worker for worker in workers if worker.alive]
     serves = sorted({pipeline for worker in alive for pipeline in worker.served_pipelines})
-    message = f"{len(alive):,} alive" + (f", for {', '.join(serves)}" if serves else "")
+    devices = ", ".join(sorted({worker.device for worker in alive})[:MAX_DEVICES_SHOWN])
+    message = f"{len(alive):,} alive" + (f" on {devices}, for {', '.join(serves)}" if serves else "")
     yield Finding(OK, "workers", message)
     for worker in workers:
         if not worker.alive:

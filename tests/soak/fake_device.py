@@ -108,6 +108,10 @@ class FakeRuntime:
     def release_memory(self) -> None:
         """There is none to give back."""
 
+    def is_memory_taken_by_others(self, _error: BaseException) -> bool:
+        """Whether other processes have it: never."""
+        return False
+
 
 def main(arguments: Sequence[str]) -> int:
     """`worker.process.main`, with this device."""

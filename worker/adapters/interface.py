@@ -1,6 +1,6 @@
 """The adapter interface: everything that the engine knows about a task."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -41,7 +41,7 @@ def never_interrupted() -> bool:
     return False
 
 
-# Returns at most this many more rows with the same key, none longer than those before; empty when no rows are left.
+# Returns at most this many more rows with the same key, maybe longer ones; empty when no rows are there now.
 FetchMore = Callable[[int], Sequence[Row]]
 
 
@@ -73,6 +73,49 @@ class Adapter(Protocol):
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
         """Return a job's result as `pipeline(...)` gives it. Raises JobError when the result can't be stored."""
+
+
+# The rows of one job, in order, and the raw output of each.
+DecodableJob = tuple[Sequence[Row], Sequence[Any]]
+
+
+@runtime_checkable
+class BulkDecodingAdapter(Protocol):
+    """An adapter that decodes the jobs of a micro-batch together, without a Python step for each score."""
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | Exception]:
+        """For each job, in order, its output as JSON text, or the exception that `decode` raises for it.
+
+        The text equals `to_json(decode(rows, raw_outputs))`, byte for byte. An iterator may make the texts as they are
+        taken, so that large ones never wait together.
+        """
+
+
+class PendingPass(Protocol):
+    """A forward pass that was launched and that the device may still compute."""
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Its time by the device's own clock, known after `result`; None = the device has no clock."""
+
+    def result(self) -> list[Any]:
+        """Wait for the pass, and return what `forward` returns. Raises DeviceLost."""
+
+
+@runtime_checkable
+class LaunchingAdapter(Protocol):
+    """An adapter whose device computes one pass while this process prepares the next one.
+
+    passes_in_flight: how many passes to launch before the first one's outputs are read; 1 = one after the other.
+    """
+
+    passes_in_flight: int
+
+    def launch(self, micro_batch: MicroBatch) -> PendingPass:
+        """Begin a forward pass. Errors of its inputs, and a lack of memory, are raised here.
+
+        An error of the device may belong to an earlier pass, but then no later call succeeds either.
+        """
 
 
 @runtime_checkable

@@ -7,8 +7,9 @@ import click
 
 from models import schema
 from models.errors import UsageError
-from models.pipelines import redaction
+from models.pipelines import precision, redaction
 from models.pipelines.catalogue import Catalogue
+from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
@@ -19,7 +20,7 @@ from worker.loading import inventory, snapshots
 from worker.loading.inventory import InventoryItem
 from worker.loading.snapshots import Snapshot
 
-HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "BATCHES", "PIPELINES")
+HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "DTYPE", "GPU DTYPE", "BATCHES", "PIPELINES")
 
 
 @click.group(short_help="List, fetch and explain models.")
@@ -81,14 +82,16 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
-    limits = EffectiveLimits.for_pipeline(entry)
+    limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
         document = {"object": "model", "pipeline": redaction.redact_pipeline(entry), **properties}
-        terminal.echo_json({**document, "effective": limits.as_dict(), "batches": [use.id for use in uses]})
+        effective = limits.as_dict() | dtypes.as_dict()
+        terminal.echo_json({**document, "effective": effective, "batches": [use.id for use in uses]})
         return
     pairs = {
         "pipeline": f"{entry.name} (task {entry.task})",
         **properties,
+        "dtype": dtypes.text,
         **_describe_options(entry),
         "max length": limits.max_length_text,
         "output length": limits.output_length,
@@ -105,9 +108,7 @@ def _missing_folder(pipeline: Pipeline) -> str:
 
 
 def _describe_options(pipeline: Pipeline) -> dict[str, object]:
-    is_auto = pipeline.dtype == "auto"
     return {
-        "dtype": "auto: float32 on a CPU, the checkpoint's own elsewhere" if is_auto else pipeline.dtype,
         "quantization": pipeline.quantization,
         "attention": pipeline.attention,
         "device": pipeline.device,
@@ -124,6 +125,37 @@ def _describe_truncation(pipeline: Pipeline) -> str:
     elif pipeline.spec.name == "text-generation" and pipeline.truncation == "truncate":
         effect = "longer prompts fail, unless handle_long_generation is hole"
     return f"{pipeline.truncation}: {effect}"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveDtypes:
+    """The dtype of a pipeline's files, and those in which it runs; None = not known until the model is here."""
+
+    entry: str
+    files: str | None
+    cpu: str | None
+    gpu: str | None
+    gpu_warning: str | None
+
+    @classmethod
+    def for_pipeline(cls, pipeline: Pipeline, files: Snapshot | None) -> Self:
+        """Read the headers of the model's weights."""
+        checkpoint, config = (Checkpoint.read(files.folder), files.config) if files else (None, {})
+        cpu, gpu = (precision.effective_dtype(pipeline, kind, config, checkpoint) for kind in ("cpu", "cuda"))
+        warning = precision.slow_dtype_warning(pipeline, "cuda", gpu)
+        return cls(pipeline.dtype, checkpoint.dtype if checkpoint else None, cpu, gpu, warning)
+
+    @property
+    def text(self) -> str:
+        """What the entry asks for, and what comes of it."""
+        factor = f", about {precision.FLOAT32_FACTOR_ON_CUDA} times slower than float16" if self.gpu_warning else ""
+        files = f"; files: {self.files}" if self.files else ""
+        gpu = self.gpu or "that of the model's files"
+        return f"{self.entry}: {self.cpu} on a CPU, {gpu} on a GPU{factor}{files}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the part of the object that `models show --json` prints as `effective`."""
+        return {"file_dtype": self.files, "cpu_dtype": self.cpu, "gpu_dtype": self.gpu}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +225,8 @@ def _table_row(item: InventoryItem) -> list[object]:
         revision,
         item.location,
         _format_size(item.size_bytes),
+        item.dtype or "",
+        ", ".join(sorted({dtype for dtype in item.gpu_dtypes.values() if dtype})),
         item.batch_count,
         ", ".join(item.pipeline_names),
     ]

@@ -14,6 +14,7 @@ import structlog
 
 from models import log, version
 from models.errors import SchemaMismatch, SettingsError, UsageError
+from models.hardware import device_names
 from models.packages import import_name
 from models.pipelines import model_files
 from models.pipelines.catalogue import Catalogue
@@ -22,22 +23,29 @@ from models.postgresql.grants import Purpose
 from models.privacy import private_files, terminal, urls
 from models.processes import background, failpoints, home_lock
 from models.settings import Settings
-from worker.cli import pipeline_names
-from worker.supervisor import devices, embedded_valkey
+from worker.cli import pipeline_names, worker_processes
+from worker.cli.worker_processes import WorkerProcesses
+from worker.supervisor import embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
 
 logger = structlog.get_logger(__name__)
 
 VALKEY = import_name("worker.supervisor.embedded_valkey")
-PROCESS = import_name("worker.process.main")
+
+
+def _check_devices(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    try:
+        device_names.parse_devices(text) if text is not None else None
+    except ValueError as error:
+        raise UsageError(f"--devices: {error}") from None
+    return text
+
 
 devices_option = click.option(
     "--devices",
-    "devices_text",
-    default="auto",
-    show_default=True,
-    help="One process for each: cuda:0,cuda:1 or cpu,cpu.",
+    callback=_check_devices,
+    help="One process for each: cuda:0,cuda:1, or cuda:0*4 for four on one GPU; unset: all GPUs, or the CPU.",
 )
 
 
@@ -46,8 +54,8 @@ devices_option = click.option(
 @devices_option
 @click.option("--micro-batch-tokens", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
 @log.file_option
-def worker(names: list[str], devices_text: str, micro_batch_tokens: int | None, log_file: Path | None) -> None:
-    """Run one process for each device until Ctrl-C or SIGTERM.
+def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None, log_file: Path | None) -> None:
+    """Run one process or several for each device until Ctrl-C or SIGTERM.
 
     Given several PIPELINES, a process has one loaded at a time. It switches when that one has no work left, or when
     another has waited for switch_after_seconds.
@@ -55,10 +63,10 @@ def worker(names: list[str], devices_text: str, micro_batch_tokens: int | None, 
     if micro_batch_tokens:
         # In the environment, because each child process loads the settings itself.
         os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(micro_batch_tokens)
-    settings = _load_settings(log_file)
+    settings = _load_settings(log_file, devices)
     _check_requirements(settings, names)
-    specs = _worker_specs(names, devices.device_names(devices_text))
-    _supervise(settings, [specs])
+    workers = worker_processes.plan_processes(settings, names)
+    _supervise(settings, workers, [workers.specs])
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
@@ -71,28 +79,27 @@ def worker(names: list[str], devices_text: str, micro_batch_tokens: int | None, 
     hidden=True,
     help="Exit when standard input ends, which the parent process holds open.",
 )
-def up(names: list[str], devices_text: str, log_file: Path | None, exit_with_parent: bool) -> None:
+def up(names: list[str], devices: str | None, log_file: Path | None, exit_with_parent: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines.
 
     It runs until Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
     """
-    settings = _load_settings(log_file)
+    settings = _load_settings(log_file, devices)
     if exit_with_parent:
         background.exit_with_parent()
     names = names or _default_pipelines(settings)
     _check_requirements(settings, names)
-    device_names = devices.device_names(devices_text)
+    workers = worker_processes.plan_processes(settings, names)
     with home_lock.lock_home(settings.home_path):
-        workers = _worker_specs(names, device_names)
         if settings.redis_url is not None:
-            _supervise(settings, [workers], _describe_up(settings, names))
+            _supervise(settings, workers, [workers.specs], _describe_up(settings, names))
         socket_path = settings.embedded_socket_path
         private_files.make_folder(socket_path.parent)
         if settings.untrusted_socket_reason:
             raise SettingsError(settings.untrusted_socket_reason)
         valkey = ChildSpec("valkey", VALKEY, (str(socket_path), str(settings.home_path / "valkey")))
         is_ready = partial(embedded_valkey.is_responding, socket_path)
-        _supervise(settings, [[valkey], workers], _describe_up(settings, names), is_ready)
+        _supervise(settings, workers, [[valkey], workers.specs], _describe_up(settings, names), is_ready)
 
 
 def _describe_up(settings: Settings, pipeline_names: Sequence[str]) -> list[str]:
@@ -106,6 +113,7 @@ def _describe_up(settings: Settings, pipeline_names: Sequence[str]) -> list[str]
 
 def _supervise(
     settings: Settings,
+    workers: WorkerProcesses,
     groups: Sequence[Sequence[ChildSpec]],
     notices: Sequence[str] = (),
     is_ready: Callable[[], bool] = lambda: True,
@@ -118,6 +126,7 @@ def _supervise(
         with log.redirect_output(log_file):
             _configure_log(settings)
             logger.info("supervisor.started", version=version.full_version())
+            logger.info("devices.chosen", devices=workers.devices, reason=workers.reason)
             status = supervise(
                 groups,
                 grace_seconds=settings.grace_seconds,
@@ -139,8 +148,8 @@ def _default_pipelines(settings: Settings) -> list[str]:
     return list(dict.fromkeys((*settings.pipelines, *Catalogue.load(settings).sample_names)))
 
 
-def _load_settings(log_file: Path | None) -> Settings:
-    settings = Settings.load(log_file=log_file)
+def _load_settings(log_file: Path | None, devices: str | None) -> Settings:
+    settings = Settings.load(log_file=log_file, devices=devices)
     _configure_log(settings)
     failpoints.arm()  # here, so that a wrong one is reported once instead of crashing the children
     return settings
@@ -166,11 +175,3 @@ def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
         raise UsageError(
             "set BATCHMILL_REDIS_URL, or in the checkout, run: pip install -c constraints.txt '.[embedded]'"
         )
-
-
-def _worker_specs(pipeline_names: list[str], device_names: list[str]) -> list[ChildSpec]:
-    threads = str(devices.threads_per_process(device_names))
-    return [
-        ChildSpec(f"worker-{number}", PROCESS, (",".join(pipeline_names), device, threads), reports_exit=True)
-        for number, device in enumerate(device_names, start=1)
-    ]

@@ -34,6 +34,11 @@ class PartialJob:
         """For each row a raw output or an exception."""
         return [raw for _, raw in self.rows]
 
+    @property
+    def failure(self) -> Exception | None:
+        """The first exception among the outputs."""
+        return next((raw for _, raw in self.rows if isinstance(raw, Exception)), None)
+
     def add(self, row: Row, raw_output: Any, width: int, device_seconds: float) -> None:
         """Add one row of a forward pass.
 

@@ -5,6 +5,14 @@ from threading import Lock
 # The share of the newest claim in the average: a change of speed shows after two or three claims.
 NEWEST_WEIGHT = 0.5
 
+# The most jobs of one claim. A GPU answers tens of thousands a second, so that a small claim lasts only a moment.
+MAX_CLAIM_JOBS, MAX_GPU_CLAIM_JOBS = 4_096, 16_384
+
+
+def default_max_jobs(device_name: str) -> int:
+    """Return the most jobs of one claim where no setting says otherwise; `cpu`, or the name of a GPU."""
+    return MAX_CLAIM_JOBS if device_name == "cpu" else MAX_GPU_CLAIM_JOBS
+
 
 class ClaimSizer:
     """Sizes claims so that each is about `target_seconds` of work.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the engine itself runs without torch
 class WorkerContext:
     """The settings, connections and callbacks that all pipelines of one process share.
 
-    device: the name that `auto` stands for, or the requested one; a pipeline may name another.
+    device: the name of the device among the processes of this machine, such as cuda:0#2; a pipeline may name another.
     claim_database: a second connection, so that claims and writes don't wait for each other.
     on_fatal_error: called when a thread crashed.
     on_hang: called when a call to the model or its files takes too long.

@@ -1,8 +1,13 @@
-"""The device loop runs a claim's micro-batches one by one, each within the current token budget."""
+"""The device loop runs a claim's micro-batches in order, each within the current token budget.
+
+On CUDA it launches the next micro-batch before it reads the one before, so the device computes while rows are collated
+(decision 38).
+"""
 
 import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 from models.processes.failpoints import failpoint
 from worker.adapters.interface import ContinuousAdapter, Interrupted
 from worker.adapters.rows import MicroBatch, Row
-from worker.engine.bisection import bisect_failed, isolate_failures
 from worker.engine.claim_size import ClaimSizer
+from worker.engine.forward_runner import ForwardRunner, LaunchedPass, SpentSeconds
 from worker.engine.planning import MicroBatchPlanner
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost, is_device_lost, is_out_of_memory
+from worker.failures import DeviceLost, is_device_lost, is_out_of_memory, mark_transient
 from worker.leasing.leases import HeldLeases, Lease
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
 
-NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
+# Portions from which rows enter one run of a continuous adapter. At the end of a run the free memory is read again.
+MAX_PORTIONS_PER_RUN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +42,60 @@ class PrefetchedRows:
 
 @dataclass(frozen=True, slots=True)
 class RawOutputs:
-    """The outputs of one micro-batch: a raw output or an exception for each row."""
+    """The outputs of one micro-batch: a raw output or an exception for each row.
+
+    device_seconds: the time that the device took, by its own clock where it has one.
+    thread_seconds: the time that the device thread took.
+    """
 
     width: int
     rows: list[tuple[Row, Any]]
     device_seconds: float = 0.0
+    thread_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Portion:
+    """The progress of one claim's rows through the device.
+
+    planner: the rows that have not been launched.
+    claim_requested_at, started_at: by the monotonic clock.
+    is_launched: whether no further micro-batch of it will be launched.
+    in_flight: its micro-batches on the device.
+    """
+
+    planner: MicroBatchPlanner
+    claim_requested_at: float
+    started_at: float
+    is_launched: bool = False
+    in_flight: int = 0
+    answered_jobs: int = 0
+    device_seconds: float = 0.0
+    thread_seconds: float = 0.0
+
+    def add(self, outputs: RawOutputs) -> None:
+        """Count the outputs of one micro-batch."""
+        self.answered_jobs += sum(1 + len(row.duplicates) for row, _ in outputs.rows if row.part_index == 0)
+        self.device_seconds += outputs.device_seconds
+        self.thread_seconds += outputs.thread_seconds
+
+
+# Returns the next portion if it is there and may begin while rows of the portion before still run.
+TakeNext = Callable[[Sequence[Row]], PrefetchedRows | None]
 
 
 class RunningMicroBatch:
     """A micro-batch that rows join and leave while it runs."""
 
-    def __init__(self, first_rows: Sequence[Row], fetch_rows: Callable[[int], list[Row]]) -> None:
+    def __init__(self, first_rows: Sequence[Row], fetch_rows: Callable[["RunningMicroBatch", int], list[Row]]) -> None:
         self.rows = list(first_rows)
         self.has_grown = False  # whether rows have joined it
+        self.portions = 1  # that its rows came from
         self._fetch_rows = fetch_rows
 
     def fetch(self, max_rows: int) -> list[Row]:
         """Add up to `max_rows` rows, and return them."""
-        rows = self._fetch_rows(max_rows)
+        rows = self._fetch_rows(self, max_rows)
         self.rows += rows
         self.has_grown = self.has_grown or bool(rows)
         return rows
@@ -83,7 +125,8 @@ class DeviceLoop:
         self._claim_sizer = claim_sizer
         self._log = log
         self._max_rows = runtime.adapter.max_rows  # at once, in a continuous adapter
-        self._busy_seconds = 0.0
+        self._runner = ForwardRunner(runtime.adapter, token_budget, watchdog, self._handle_failure)
+        self._in_flight: deque[tuple[Portion, LaunchedPass]] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
         self._stopping = False
         self._abort_at = math.inf  # when to abort a running forward pass, by the monotonic clock
@@ -94,99 +137,139 @@ class DeviceLoop:
         self._abort_at = min(self._abort_at, time.monotonic() + max_forward_seconds)
         self._stopping = True
 
-    def run(self, prefetched: PrefetchedRows) -> Iterator[RawOutputs]:
-        """Yield the outputs of each micro-batch, without the rows of slices that were lost meanwhile."""
-        started, answered_jobs, busy_before = time.monotonic(), 0, self._busy_seconds
+    def run(self, prefetched: PrefetchedRows, take_next: TakeNext = lambda _running_rows: None) -> Iterator[RawOutputs]:
+        """Yield the outputs of each micro-batch, without the rows of slices that were lost meanwhile.
+
+        The last micro-batch may stay on the device until the next call, or until `drain`. In a continuous adapter, rows
+        of the next portion enter as the last rows of the one before leave; the portion is then taken and run as well.
+        """
+        self._begin(prefetched)
         try:
             while not self._stopping:
                 budget_tokens = self._token_budget.next()
-                if (micro_batch := prefetched.planner.next(budget_tokens)) is None:
+                if (micro_batch := self._portion.planner.next(budget_tokens)) is None:
                     break
-                for outputs in self._run(prefetched.planner, self._held_rows(micro_batch), budget_tokens):
-                    yield outputs
-                    answered_jobs += sum(len(row.jobs) for row, _ in outputs.rows if row.part_index == 0)
+                rows = self._held_rows(micro_batch.rows)
+                yield from self._run(rows, budget_tokens, take_next)
         except Interrupted:
             self._log.info("forward.aborted", reason="the process is stopping")
-        self._record_claim(prefetched, started, answered_jobs, self._busy_seconds - busy_before)
+        portion = self._portion
+        portion.is_launched = True
+        if portion.in_flight == 0:
+            self._record(portion)
+
+    def drain(self) -> Iterator[RawOutputs]:
+        """Yield the outputs of all micro-batches that are on the device."""
+        return self._collect(max_in_flight=0)
 
     def _should_interrupt(self) -> bool:
         """The adapter calls this between two tokens, so the call has not hung."""
         self._watchdog.reset_timer()
         return time.monotonic() > self._abort_at
 
-    def _held_rows(self, micro_batch: MicroBatch | None) -> list[Row]:
-        rows = micro_batch.rows if micro_batch else ()
-        return [row for row in rows if any(self._held_leases.is_held(job.lease) for job in row.jobs)]
+    def _held_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows without those whose slices were lost meanwhile."""
+        leases = {id(lease): lease for lease in (row.job.lease for row in rows)}
+        lost = {id(lease) for lease in self._held_leases.lost(leases.values())}
+        if not lost:
+            return rows
+        is_held = self._held_leases.is_held
+        return [
+            row for row in rows if id(row.job.lease) not in lost or any(is_held(job.lease) for job in row.duplicates)
+        ]
 
-    def _run(self, planner: MicroBatchPlanner, rows: list[Row], requested_tokens: int) -> Iterator[RawOutputs]:
-        """Run the rows; in a continuous adapter more rows of the claim join as others finish."""
+    def _begin(self, prefetched: PrefetchedRows) -> None:
+        self._portion = Portion(prefetched.planner, prefetched.claim_requested_at, time.monotonic())
+
+    def _run(self, rows: Sequence[Row], requested_tokens: int, take_next: TakeNext) -> Iterator[RawOutputs]:
+        """Run the rows; in a continuous adapter more rows join as others finish."""
         if rows and isinstance(self._runtime.adapter, ContinuousAdapter):
-            yield from self._run_continuous(self._runtime.adapter, planner, rows, requested_tokens)
+            fetch = partial(self._fetch, rows[0], requested_tokens, take_next)
+            running = RunningMicroBatch(rows, fetch)
+            for outputs in self._run_continuous(self._runtime.adapter, running, requested_tokens):
+                self._portion.add(outputs)
+                yield outputs
         elif rows:
-            busy_before = self._busy_seconds
-            forward = partial(self._forward, requested_tokens)
-            yield self._raw_outputs(isolate_failures(forward, rows, reraise=NOT_INPUT_ERRORS), busy_before)
+            launched = self._runner.launch(rows, requested_tokens)
+            self._in_flight.append((self._portion, launched))
+            self._portion.in_flight += 1
+            # Parts of a failed micro-batch run again, so what was launched before it is collected first.
+            yield from self._collect(self._runner.passes_in_flight - 1 if launched.error is None else 0)
+
+    def _collect(self, max_in_flight: int) -> Iterator[RawOutputs]:
+        """Collect the oldest micro-batches, until at most `max_in_flight` are on the device."""
+        while len(self._in_flight) > max_in_flight:
+            portion, launched = self._in_flight.popleft()
+            before = self._runner.spent
+            outputs = self._raw_outputs(self._runner.collect(launched), before)
+            portion.in_flight -= 1
+            portion.add(outputs)
+            if portion.is_launched and portion.in_flight == 0:
+                self._record(portion)
+            yield outputs
 
     def _run_continuous(
-        self, adapter: ContinuousAdapter, planner: MicroBatchPlanner, rows: list[Row], requested_tokens: int
+        self, adapter: ContinuousAdapter, running: RunningMicroBatch, requested_tokens: int
     ) -> Iterator[RawOutputs]:
-        running = RunningMicroBatch(rows, partial(self._fetch, planner, rows[0], requested_tokens))
-        generation, busy_at_start = adapter.generate(rows, running.fetch, self._max_rows), self._busy_seconds
+        rows = tuple(running.rows)
+        generation, at_start = adapter.generate(rows, running.fetch, self._max_rows), self._runner.spent
         while running.rows:
-            busy_before, started = self._busy_seconds, time.monotonic()
+            before, started = self._runner.spent, time.monotonic()
             try:
                 with self._watchdog.watch():
                     failpoint("mid_forward")
                     finished_rows = next(generation)
             except BaseException as error:
                 # Finished rows keep their outputs; the others are bisected in micro-batches that no row joins.
-                self._handle_failure(error, running.rows)
-                forward = partial(self._forward, requested_tokens)
-                yield self._raw_outputs(
-                    bisect_failed(error, forward, running.rows, reraise=NOT_INPUT_ERRORS), busy_before
-                )
+                yield self._raw_outputs(self._runner.bisect(error, running.rows, requested_tokens), before)
                 return
-            self._busy_seconds += time.monotonic() - started
+            self._runner.add_seconds(time.monotonic() - started)
             running.remove(finished_rows)
-            yield self._raw_outputs(finished_rows, busy_before)
+            yield self._raw_outputs(finished_rows, before)
         self._max_rows = min(2 * self._max_rows, adapter.max_rows)
         if not running.has_grown:  # a micro-batch that rows have joined says nothing about the budget
-            self._record_forward(requested_tokens, rows, self._busy_seconds - busy_at_start)
+            self._runner.tune(requested_tokens, MicroBatch(rows), self._runner.spent.since(at_start).device)
 
-    def _fetch(self, planner: MicroBatchPlanner, first_row: Row, requested_tokens: int, max_rows: int) -> list[Row]:
-        while (
-            not self._stopping
-            and (micro_batch := planner.next_compatible(first_row, requested_tokens, max_rows)) is not None
-        ):
-            if rows := self._held_rows(micro_batch):
-                return rows
+    def _fetch(
+        self, first_row: Row, requested_tokens: int, take_next: TakeNext, running: RunningMicroBatch, max_rows: int
+    ) -> list[Row]:
+        """Return rows that may share a pass with `first_row`, in the order in which they would run anyway."""
+        while not self._stopping:
+            micro_batch = self._portion.planner.next_compatible(first_row, requested_tokens, max_rows)
+            if micro_batch is None and not self._take_next_portion(running, take_next):
+                break
+            if micro_batch is not None and (rows := self._held_rows(micro_batch.rows)):
+                return list(rows)
         return []
 
-    def _raw_outputs(self, rows: list[tuple[Row, Any]], busy_before: float) -> RawOutputs:
-        return RawOutputs(max(row.padded_length for row, _ in rows), rows, self._busy_seconds - busy_before)
+    def _take_next_portion(self, running: RunningMicroBatch, take_next: TakeNext) -> bool:
+        """Begin the next portion while the last rows of this one run; False if that is impossible.
 
-    def _forward(self, requested_tokens: int, rows: Sequence[Row]) -> list[Any]:
-        micro_batch, started = MicroBatch(tuple(rows)), time.monotonic()
-        try:
-            with self._watchdog.watch():
-                failpoint("mid_forward")
-                outputs = self._runtime.adapter.forward(micro_batch)
-        except Exception as error:
-            self._handle_failure(error, rows)
-            raise
-        seconds = time.monotonic() - started
-        self._record_forward(requested_tokens, rows, seconds)
-        self._busy_seconds += seconds
-        return outputs
+        Rows with other parameters wait for no rows that were claimed after them: none is taken from a portion before
+        all rows of the portion before it run.
+        """
+        # After a lack of memory a run ends with its portion, so that the next may have more rows.
+        is_small = self._max_rows < self._runtime.adapter.max_rows
+        if self._portion.planner.has_rows or is_small or running.portions >= MAX_PORTIONS_PER_RUN:
+            return False
+        prefetched = take_next(running.rows)
+        if prefetched is None:
+            return False
+        running.portions += 1
+        self._record(self._portion)  # the answers of its last rows count for the next one
+        self._begin(prefetched)
+        return True
 
-    def _record_forward(self, requested_tokens: int, rows: Sequence[Row], seconds: float) -> None:
-        padded_tokens = MicroBatch(tuple(rows)).padded_tokens
-        self._token_budget.record(requested_tokens, padded_tokens, sum(row.length for row in rows), seconds)
+    def _raw_outputs(self, rows: list[tuple[Row, Any]], before: SpentSeconds) -> RawOutputs:
+        width, spent = max(row.padded_length for row, _ in rows), self._runner.spent.since(before)
+        return RawOutputs(width, rows, spent.device, spent.thread)
 
     def _handle_failure(self, error: BaseException, rows: Sequence[Row]) -> None:
         if is_device_lost(error):
             raise DeviceLost from error
         if isinstance(error, Exception) and is_out_of_memory(error):
+            if self._runtime.is_memory_taken_by_others(error):  # asked before the memory is released
+                mark_transient(error)
             tokens = MicroBatch(tuple(rows)).padded_tokens
             self._token_budget.shrink(tokens)
             self._max_rows = max(1, len(rows) // 2)
@@ -194,18 +277,17 @@ class DeviceLoop:
             self._runtime.release_memory()
             self._log.warning("device.out_of_memory", tokens=tokens, micro_batch_tokens=self._token_budget.tokens)
 
-    def _record_claim(
-        self, prefetched: PrefetchedRows, started: float, answered_jobs: int, busy_seconds: float
-    ) -> None:
+    def _record(self, portion: Portion) -> None:
         now = time.monotonic()
-        self._claim_sizer.record(answered_jobs, now - started)
+        self._claim_sizer.record(portion.answered_jobs, now - portion.started_at)
         # Work was waiting since the previous claim ended, so all time that the device was not busy is lost.
-        busy_share = busy_seconds / max(now - max(self._previous_ended_at, prefetched.claim_requested_at), 1e-6)
+        seconds = max(now - max(self._previous_ended_at, portion.claim_requested_at), 1e-6)
         self._previous_ended_at = now
         self._log.info(
             "claim.processed",
-            jobs=answered_jobs,
-            seconds=round(now - started, 3),
-            device_busy=round(min(busy_share, 1.0), 3),
+            jobs=portion.answered_jobs,
+            seconds=round(now - portion.started_at, 3),
+            device_busy=round(min(portion.device_seconds / seconds, 1.0), 3),
+            device_thread_busy=round(min(portion.thread_seconds / seconds, 1.0), 3),
             micro_batch_tokens=self._token_budget.tokens,
         )

@@ -4,8 +4,8 @@ In short:  leases = claims.claim(max_jobs);  for jobs in portions:  prefetched =
            for outputs in device_loop.run(prefetched):  commit_results(decode(outputs))
 
 So the device computes while the next portion is read and the last one is written. At most two portions wait for the
-device or are on it; computed outputs wait for the writer in the output queue. Portions and queue are bounded in bytes,
-so a claim of long inputs makes many portions.
+device or are on it, beside the last rows of another in a running generation; computed outputs wait for the writer in
+the output queue. Portions and queue are bounded in bytes, so a claim of long inputs makes many portions.
 """
 
 import math
@@ -66,6 +66,7 @@ class Engine:
         self._prefetch_bytes = round(context.settings.max_prepared_mb * 2**20)
         self._prefetch_permits = threading.Semaphore(MAX_PREFETCHED)
         self._prefetch_queue: queue.Queue[PrefetchedRows | None] = queue.Queue()
+        self._looked_at: list[PrefetchedRows | None] = []  # taken from the queue, but not begun; at most one
         self._output_queue = OutputQueue(self._prefetch_bytes)
         uses_sampling = tasks.find_spec(pipeline.claimant.task).is_random
         self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes)
@@ -162,12 +163,45 @@ class Engine:
 
     def _forward_loop(self) -> None:
         try:
-            while (prefetched := self._prefetch_queue.get()) is not None:
-                for outputs in self._device_loop.run(prefetched):
+            while (prefetched := self._next_prefetched()) is not None:
+                for outputs in self._device_loop.run(prefetched, self._take_next_prefetched):
                     self._output_queue.put(outputs)
                 self._prefetch_permits.release()
+            self._drain_device()
         finally:
             self._output_queue.put(None)
+
+    def _next_prefetched(self) -> PrefetchedRows | None:
+        """Wait for the next rows; if none are ready, what the device still computes is written first."""
+        if self._looked_at:
+            return self._looked_at.pop()
+        if self._prefetch_queue.empty():
+            self._drain_device()
+        return self._prefetch_queue.get()
+
+    def _take_next_prefetched(self, running_rows: Sequence[Row]) -> PrefetchedRows | None:
+        """Return the next rows if they are ready and may begin beside running ones, all that is left of a portion.
+
+        The portion before then gives its permit back.
+        """
+        if not self._looked_at:
+            if self._prefetch_queue.empty():
+                return None
+            self._looked_at.append(self._prefetch_queue.get())
+        [prefetched] = self._looked_at
+        # A quarantined slice runs alone, so that a crash is its own.
+        if prefetched is None or any(lease.is_quarantined for lease in prefetched.leases):
+            return None
+        running_bytes = sum(row.memory_bytes + sum(job.size_bytes for job in row.jobs) for row in running_rows)
+        if running_bytes > self._prefetch_bytes:
+            return None
+        self._looked_at.clear()
+        self._prefetch_permits.release()
+        return prefetched
+
+    def _drain_device(self) -> None:
+        for outputs in self._device_loop.drain():
+            self._output_queue.put(outputs)
 
     # ---- decode and write
 

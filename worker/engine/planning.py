@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import accumulate, takewhile
+from itertools import accumulate, groupby, takewhile
+from operator import attrgetter
 from typing import Any
 
 from models.documents import to_json
@@ -26,6 +27,11 @@ class MicroBatchPlanner:
             sorted(group, key=lambda row: row.padded_length, reverse=True)[::-1] for group in reversed(groups.values())
         ]
         self._max_rows = max_rows
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any row is left."""
+        return bool(self._groups)
 
     def next(self, budget_tokens: int) -> MicroBatch | None:
         """Return the longest rows left, up to `budget_tokens` padded tokens, or one row; None when none is left."""
@@ -75,13 +81,21 @@ def group_duplicates(
     jobs: Sequence[Job], uses_sampling: Callable[[Mapping[str, Any]], bool]
 ) -> list[tuple[Job, tuple[Job, ...]]]:
     """Return the distinct jobs in their order, each with its duplicates; jobs that sample have none."""
-    groups: dict[tuple[str, str, tuple[str, int] | None], list[Job]] = {}
-    parameters: dict[int, tuple[str, bool]] = {}  # by slice, because all its jobs share them
-    for job in jobs:
-        lease = job.lease
-        if lease.slice_id not in parameters:
-            parameters[lease.slice_id] = to_json(lease.parameters), uses_sampling(lease.parameters)
-        parameters_json, samples = parameters[lease.slice_id]
-        key = (parameters_json, to_json(job.input), (lease.batch_id, job.position) if samples else None)
-        groups.setdefault(key, []).append(job)
-    return [(first, tuple(duplicates)) for first, *duplicates in groups.values()]
+    first_jobs: dict[Hashable, Job] = {}
+    duplicates: dict[Hashable, list[Job]] = {}
+    for lease, lease_jobs in groupby(jobs, key=attrgetter("lease")):
+        samples = uses_sampling(lease.parameters)  # all jobs of a slice share their parameters
+        parameters = to_json(lease.parameters)
+        for job in lease_jobs:
+            key: Hashable = (lease.batch_id, job.position) if samples else (parameters, _input_key(job.input))
+            if first_jobs.setdefault(key, job) is not job:
+                duplicates.setdefault(key, []).append(job)
+    return [(job, tuple(duplicates.get(key, ()))) for key, job in first_jobs.items()]
+
+
+def _input_key(job_input: Mapping[str, Any]) -> Hashable:
+    """Return what only equal inputs have in common: the texts themselves, and anything else as JSON."""
+    values = tuple(job_input.values())
+    if set(map(type, values)) == {str}:
+        return (*job_input, *values)
+    return to_json(job_input)

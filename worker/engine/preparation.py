@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
@@ -54,20 +56,21 @@ class RowPreparer:
 
     def _prepare_call(self, distinct_jobs: Sequence[DistinctJob], portion: PreparedRows) -> int:
         """Add the rows of one tokenizer call to the portion; returns their bytes."""
-        added_bytes = 0
+        rows: list[Row] = []
         with self._watchdog.watch():
             outcomes = isolate_failures(self._encode_distinct, distinct_jobs)
         for (job, duplicates), encoded in outcomes:
             if isinstance(encoded, Exception):
                 rejected = Row(job, None, 0, truncated=False, duplicates=duplicates)
                 portion.rejected.append((rejected, strip_tracebacks(encoded)))
+            elif duplicates:
+                rows += [replace(row, duplicates=duplicates) for row in encoded]
             else:
-                rows = [replace(row, duplicates=duplicates) for row in encoded] if duplicates else encoded
-                portion.rows.extend(rows)
-                added_bytes += sum(row.memory_bytes for row in rows)
-        if sum(job.size_bytes for job, _ in distinct_jobs) > MAX_CALL_BYTES:
+                rows += encoded
+        if sum([job.size_bytes for job, _ in distinct_jobs]) > MAX_CALL_BYTES:
             process_memory.trim_heap()  # a tokenizer allocates and frees far more than it keeps
-        return added_bytes
+        portion.rows.extend(rows)
+        return sum([row.memory_bytes for row in rows])
 
     def _encode_distinct(self, distinct_jobs: Sequence[DistinctJob]) -> Sequence[list[Row] | JobError]:
         return self._adapter.encode([job for job, _ in distinct_jobs])
@@ -76,13 +79,11 @@ class RowPreparer:
 def plan_reads(sizes: Iterable[JobSize], max_bytes: int) -> Iterator[list[SliceRange]]:
     """Yield the ranges to read at a time, in order: inputs of up to `max_bytes`, or one input."""
     for chunk in split_into_chunks(sizes, lambda size: size.size_bytes, max_bytes):
-        ranges: list[SliceRange] = []
-        for size in chunk:
-            if ranges and ranges[-1].lease is size.lease:
-                ranges[-1] = SliceRange(size.lease, ranges[-1].start_position, size.position + 1)
-            else:
-                ranges.append(SliceRange(size.lease, size.position, size.position + 1))
-        yield ranges
+        positions = [
+            (lease, [size.position for size in sizes_of_lease])
+            for lease, sizes_of_lease in groupby(chunk, key=attrgetter("lease"))
+        ]
+        yield [SliceRange(lease, numbers[0], numbers[-1] + 1) for lease, numbers in positions]
 
 
 def split_into_calls(distinct_jobs: Sequence[DistinctJob]) -> Iterator[list[DistinctJob]]:

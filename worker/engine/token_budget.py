@@ -1,21 +1,26 @@
 """A token budget tuner finds the number of padded tokens per micro-batch with the highest throughput.
 
-It tries two sizes in turn on neighbouring micro-batches. Their texts have about equal length, so only the size differs.
-The size that wins most pairs stays, and the next one in the same direction is tried.
+It begins with a size that fits the model and the device, and keeps it for the first micro-batches. Then it tries two
+sizes in turn on neighbouring micro-batches. Their texts have about equal length, so only the size differs. The size
+that wins most pairs stays, and the next one in the same direction is tried.
 """
 
 from dataclasses import dataclass, field
-from statistics import median
 
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 
 MIN_TOKENS = 64
-PAIRS_PER_TRIAL = 5  # an odd number: their median decides
+PAIRS_PER_TRIAL = 5  # the majority decides, as soon as it is certain
+MAJORITY = PAIRS_PER_TRIAL // 2 + 1
 MIN_SPEEDUP = 1.03  # of another size, to change to it; less is noise
 MIN_FILL = 0.6  # a micro-batch that fills less of its budget says nothing about the budget
+MAX_UNFILLED = 5  # micro-batches of a trial that say nothing, until it ends: too few rows fit into one
+# Full micro-batches before the first round of trials. The size to begin with is good, so a worker's first jobs need not
+# pay for a search.
+WARM_UP_MICRO_BATCHES = 16
 # Full micro-batches between two rounds of trials, because texts and the machine's other work change.
 COOLDOWN_MICRO_BATCHES = 300
-# How often the budget may grow back to a size that runs out of memory again. Each such pass is computed twice.
+# The memory ran out again after the budget had grown back: so often, then it stays small until the process restarts.
 MAX_FAILED_REGROWTHS = 2
 
 
@@ -24,8 +29,10 @@ class Trial:
     """A size that is compared with the current one."""
 
     tokens: int
-    speedups: list[float] = field(default_factory=list)
     tokens_per_second: dict[bool, float] = field(default_factory=dict)  # of the current pair; True = of the trial
+    wins: int = 0
+    losses: int = 0
+    unfilled: int = 0
 
 
 class TokenBudgetTuner:
@@ -40,11 +47,11 @@ class TokenBudgetTuner:
         self.tokens = min(tokens, max_tokens) if tunable else tokens
         self._fixed_tokens = None if tunable else tokens
         self._max_tokens = self._ceiling = max_tokens
-        self._untried_directions = [True, False]  # True = larger, which is first because it fills a GPU
-        self._cooldown = 0
-        self._has_regrown, self._failed_regrowths = False, 0
+        self._untried_directions: list[bool] = []  # True = larger
+        self._cooldown = WARM_UP_MICRO_BATCHES
+        self._failed_regrowths = 0
+        self._has_regrown = False
         self._trial: Trial | None = None
-        self._begin_trial()
 
     def next(self) -> int:
         """Return the budget for the next micro-batch."""
@@ -58,35 +65,41 @@ class TokenBudgetTuner:
         padded_tokens: its tokens including padding.
         tokens: its tokens without padding.
         """
-        if padded_tokens < MIN_FILL * budget_tokens or seconds <= 0:
-            return
         trial = self._trial
-        if trial is None:
+        if padded_tokens < MIN_FILL * budget_tokens or seconds <= 0:
+            if trial is not None and budget_tokens == trial.tokens:
+                trial.unfilled += 1
+                self._decide(trial)
+        elif trial is None:
             self._cool_down()
         elif budget_tokens in (self.tokens, trial.tokens):
-            trial.tokens_per_second[budget_tokens == trial.tokens] = tokens / seconds
-            if len(trial.tokens_per_second) == 2:
-                trial.speedups.append(trial.tokens_per_second[True] / trial.tokens_per_second[False])
-                trial.tokens_per_second.clear()
-            if len(trial.speedups) == PAIRS_PER_TRIAL:
-                self._decide(trial)
+            self._compare(trial, is_trial=budget_tokens == trial.tokens, tokens_per_second=tokens / seconds)
 
     def shrink(self, padded_tokens: int) -> None:
-        """Halve the budget, because the device ran out of memory at `padded_tokens`; it may grow after a cooldown.
-
-        Once it has run out of memory again after it grew, `MAX_FAILED_REGROWTHS` times, it stays below that size.
-        """
+        """Halve the budget, because the device ran out of memory at `padded_tokens`; it may grow after a cooldown."""
         self._failed_regrowths += self._has_regrown
         self._has_regrown = False
         self._ceiling = max(1, padded_tokens // 2)
         self.tokens = max(1, min(self.tokens, self._ceiling))
         self._trial, self._untried_directions, self._cooldown = None, [], COOLDOWN_MICRO_BATCHES
 
+    def _compare(self, trial: Trial, *, is_trial: bool, tokens_per_second: float) -> None:
+        trial.tokens_per_second[is_trial] = tokens_per_second
+        if len(trial.tokens_per_second) == 2:
+            has_won = trial.tokens_per_second[True] >= MIN_SPEEDUP * trial.tokens_per_second[False]
+            trial.wins += has_won
+            trial.losses += not has_won
+            trial.tokens_per_second.clear()
+            self._decide(trial)
+
     def _decide(self, trial: Trial) -> None:
-        larger = trial.tokens > self.tokens
-        if median(trial.speedups) >= MIN_SPEEDUP:
+        """End the trial once it has won or lost; a size that can't be filled has lost."""
+        if trial.wins == MAJORITY:
+            larger = trial.tokens > self.tokens
             self.tokens = trial.tokens
             self._untried_directions = [larger]  # the other direction has just lost
+        elif trial.losses < MAJORITY and trial.unfilled < MAX_UNFILLED:
+            return
         self._trial = None
         self._begin_trial()
 
@@ -103,7 +116,8 @@ class TokenBudgetTuner:
         self._cooldown -= 1
         if self._cooldown <= 0:
             if self._ceiling < self._max_tokens and self._failed_regrowths < MAX_FAILED_REGROWTHS:
-                self._ceiling, self._has_regrown = min(self._max_tokens, self._ceiling * 2), True
+                self._ceiling = min(self._max_tokens, self._ceiling * 2)
+                self._has_regrown = True
             self.tokens = self.tokens if self._fixed_tokens is None else min(self._fixed_tokens, self._ceiling)
-            self._untried_directions = [True, False]
+            self._untried_directions = [True, False]  # larger first, which fills a GPU
             self._begin_trial()

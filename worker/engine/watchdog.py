@@ -25,10 +25,10 @@ class Watchdog(PeriodicThread):
         self._call_started_at: dict[int, float] = {}  # by thread, on the monotonic clock
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Watch this block; `reset_timer` restarts its time."""
+    def watch(self, elapsed_seconds: float = 0.0) -> Iterator[None]:
+        """Watch this block, the rest of a call that has taken `elapsed_seconds`; `reset_timer` restarts its time."""
         thread = threading.get_ident()
-        self._call_started_at[thread] = time.monotonic()
+        self._call_started_at[thread] = time.monotonic() - elapsed_seconds
         try:
             yield
         finally:

@@ -109,8 +109,8 @@ class ResultWriter:
     ) -> Iterator[JobResult | RetryableFailure]:
         rows = [(row, output) for row, output in raw_outputs.rows if any(job.lease in held_leases for job in row.jobs)]
         seconds_per_row = raw_outputs.device_seconds / len(raw_outputs.rows)
-        for partial_job in self._assembler.add(rows, raw_outputs.width, seconds_per_row):
-            yield from outcomes.results_for(self._adapter, partial_job, self._settings.max_attempts)
+        complete = self._assembler.add(rows, raw_outputs.width, seconds_per_row)
+        yield from outcomes.results_for(self._adapter, complete, self._settings.max_attempts)
 
     def _write_batches(self, batches: Sequence[BatchResults]) -> None:
         commits = [self._plan_commit(batch_results) for batch_results in batches]

@@ -1,4 +1,4 @@
-"""Linear layers whose float32 products oneDNN computes instead of MKL, where that is faster on this CPU.
+"""Linear layers whose products oneDNN computes at a few sizes, where that is faster on this CPU.
 
 Torch uses MKL for float32, which leaves AVX-512 unused on processors that are not Intel's. OneDNN comes with torch,
 which uses it for bfloat16, and makes use of AVX-512. Both give the same numbers up to float32's last digits.
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import linear
+from transformers.pytorch_utils import Conv1D
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 INTEL_VENDOR = "GenuineIntel"
@@ -24,21 +25,41 @@ SIZES_PER_OCTAVE = 16
 
 
 class OneDnnLinear(torch.nn.Linear):
-    """A float32 linear layer on a CPU, multiplied by oneDNN. For inference only: it has no gradient."""
+    """A linear layer on a CPU, float32 or bfloat16, multiplied by oneDNN. For inference only: it has no gradient."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's name)
         """The product, equal to that of torch's own layer."""
         return _onednn_linear(input, self.weight, self.bias)
 
 
+class OneDnnConv1D(Conv1D):
+    """The linear layer of GPT-2 and its relatives, whose weight is transposed, multiplied by oneDNN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product, equal to that of transformers' own layer, which computes a single token faster."""
+        if x.numel() == x.shape[-1]:
+            output: torch.Tensor = super().forward(x)
+            return output
+        return _onednn_linear(x, self.weight.t(), self.bias)
+
+
+ONEDNN_CLASSES: dict[type, type] = {torch.nn.Linear: OneDnnLinear, Conv1D: OneDnnConv1D}
+
+
 def use_onednn(model: Any) -> int:
     """Switch linear layers to oneDNN where it is faster, with the same weights; returns how many were switched."""
-    if not is_onednn_faster():
-        return 0
-    layers = [module for module in model.modules() if type(module) is torch.nn.Linear]
+    dtypes = {torch.float32: is_onednn_faster(), torch.bfloat16: is_bfloat16_supported()}
+    layers = [
+        module for module in model.modules() if type(module) in ONEDNN_CLASSES and dtypes.get(module.weight.dtype)
+    ]
     for layer in layers:
-        layer.__class__ = OneDnnLinear  # the object stays the same, so tied weights stay tied
+        layer.__class__ = ONEDNN_CLASSES[type(layer)]  # the object stays the same, so tied weights stay tied
     return len(layers)
+
+
+def is_used_in(model: Any) -> bool:
+    """Whether a linear layer of the model is multiplied by oneDNN."""
+    return any(isinstance(module, (OneDnnLinear, OneDnnConv1D)) for module in model.modules())
 
 
 @cache
@@ -51,6 +72,11 @@ def is_onednn_faster() -> bool:
     if not backend.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     return _cpu_vendor() not in (None, INTEL_VENDOR)
+
+
+def is_bfloat16_supported() -> bool:
+    """Whether torch itself multiplies bfloat16 by oneDNN here, so that only the sizes change."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _cpu_vendor() -> str | None:

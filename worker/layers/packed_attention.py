@@ -3,18 +3,20 @@
 Importing this module registers the attention and its mask with transformers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import accumulate, groupby
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
 from worker.layers import varlen_attention
+from worker.layers.ragged_rows import Integers, flat_indices, to_device
 from worker.layers.varlen_attention import SlidingWindow
 
 ATTENTION_NAME = "batchmill_packed"
@@ -22,11 +24,24 @@ ATTENTION_NAME = "batchmill_packed"
 UNSUPPORTED_OPTIONS = ("position_bias", "softcap", "s_aux")
 
 Positions = Sequence[Sequence[int]]
+Run = tuple[int, int, int]  # consecutive texts of equal length: how many, and each one's queries and keys
 current_layout: ContextVar["PackedLayout | None"] = ContextVar("layout of the packed pass", default=None)
 
 
 class KeysValuesCaptured(Exception):
     """Raised to leave the last layer early, once its keys and values are captured."""
+
+
+class TextLengths:
+    """The lengths of the texts in one packed pass, as attention wants them.
+
+    values: tokens of each text.
+    offsets: int32 on the device, where each text begins, and where the last one ends.
+    """
+
+    def __init__(self, values: Integers, offsets: torch.Tensor) -> None:
+        self.values, self.offsets = values, offsets
+        self.total, self.longest = int(values.sum()), int(values.max())
 
 
 class PackedLayout:
@@ -37,22 +52,54 @@ class PackedLayout:
     output_positions: positions of each text that the head looks at, None = all.
 
     `token_indices` are the indices of all tokens in the flattened padded rows, `output_indices` those of the positions
-    that the head looks at; `query_indices` are the latter's indices among the packed tokens.
+    that the head looks at; `query_indices` are the latter's indices among the packed tokens. Everything that a layer
+    needs is computed here, once for all layers.
     """
 
     def __init__(self, lengths: Sequence[int], width: int, device: Any, output_positions: Positions | None) -> None:
         self.shape = (len(lengths), width)
-        self.lengths = lengths
-        self.output_counts = None if output_positions is None else list(map(len, output_positions))
-        row_starts = [width * row for row in range(len(lengths))]
-        self.token_indices = _flat_indices([range(length) for length in lengths], row_starts).to(device)
-        self.positions = self.token_indices % width
-        self.output_indices, self.query_indices = self.token_indices, self.token_indices
+        key_lengths = np.array(lengths, dtype=np.int64)
+        row_starts = width * np.arange(len(lengths))
+        token_indices = flat_indices(row_starts, key_lengths)
+        self.reduces_output = output_positions is not None
+        query_lengths, output_indices, query_indices = key_lengths, token_indices, token_indices
         if output_positions is not None:
-            self.output_indices = _flat_indices(output_positions, row_starts).to(device)
-            self.query_indices = _flat_indices(output_positions, [0, *accumulate(lengths)][:-1]).to(device)
+            query_lengths = np.array(list(map(len, output_positions)), dtype=np.int64)
+            positions = np.array(list(chain.from_iterable(output_positions)), dtype=np.int64)
+            output_indices = positions + np.repeat(row_starts, query_lengths)
+            query_indices = positions + np.repeat(key_lengths.cumsum() - key_lengths, query_lengths)
+        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = to_device(
+            [token_indices, output_indices, query_indices, _offsets(key_lengths), _offsets(query_lengths)], device
+        )
+        self.token_lengths = TextLengths(key_lengths, key_offsets.int())
+        self.output_lengths = TextLengths(query_lengths, query_offsets.int())
+        self.filler_count = 0
         self.capturing = False
         self.captured_kv: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @cached_property
+    def positions(self) -> torch.Tensor:
+        """The position of each token in its text, for layers that rotate by it."""
+        return self.token_indices % self.shape[1]
+
+    @property
+    def positions_with_filler(self) -> torch.Tensor:
+        """The position of each packed token in its text; 0 for filler."""
+        return pad(self.positions, (0, self.filler_count))
+
+    def add_filler(self, packed_size: int) -> None:
+        """Let the pass have this many tokens, for layers that prefer some sizes; filler has no text and no output."""
+        self.filler_count = packed_size - self.token_lengths.total
+
+    @cached_property
+    def token_runs(self) -> list[Run]:
+        """The runs of a layer that computes all tokens."""
+        return _runs(self.token_lengths.values, self.token_lengths.values)
+
+    @cached_property
+    def output_runs(self) -> list[Run]:
+        """The runs of a layer that computes the head's positions only."""
+        return _runs(self.output_lengths.values, self.token_lengths.values)
 
     def compute_attention(
         self,
@@ -67,15 +114,27 @@ class PackedLayout:
         query: states of all tokens, or of the head's positions once keys and values are captured.
         mask: `(width, width)` or a window, the positions of a text that each other one sees, None = all.
         """
-        query_lengths = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
+        query_lengths = self.token_lengths if self.captured_kv is None else self.output_lengths
+        query_filler = self.filler_count if self.captured_kv is None else 0
+        token_count = self.token_lengths.total
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-        if (len(query), len(key)) != (sum(query_lengths), sum(self.lengths)):
+        if (len(query), len(key)) != (query_lengths.total + query_filler, token_count + self.filler_count):
             raise ValueError("the attention's tokens are not those of the texts")
+        query = query[: len(query) - query_filler]
+        key, value = key[:token_count], value[:token_count]
         if varlen_attention.is_available(query.device) and not isinstance(mask, torch.Tensor):
-            return _varlen_attention((query, key, value), query_lengths, self.lengths, scaling, mask)[None]
+            lengths = (query_lengths, self.token_lengths)
+            output = varlen_attention.compute_attention(
+                (query, key, value),
+                [part.offsets for part in lengths],
+                [part.longest for part in lengths],
+                scaling,
+                mask,
+            )
+            return pad(output, (0, 0, 0, 0, 0, query_filler))[None] if query_filler else output[None]
         assert not isinstance(mask, SlidingWindow)
-        text_lengths = zip(query_lengths, self.lengths, strict=True)
-        return _sdpa_by_length(query, key, value, text_lengths, scaling, mask)[None]
+        runs = self.token_runs if self.captured_kv is None else self.output_runs
+        return _sdpa_by_length(query, key, value, runs, scaling, mask, query_filler)[None]
 
 
 def packed_attention_forward(
@@ -122,15 +181,15 @@ def _sdpa_by_length(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    text_lengths: Iterable[tuple[int, int]],
+    runs: Sequence[Run],
     scaling: float | None,
     mask: torch.Tensor | None,
+    filler_count: int,
 ) -> torch.Tensor:
     """One call for each run of texts of equal length; rows are sorted by length, so there are few.
 
-    text_lengths: for each text its queries and its keys.
+    filler_count: zeros to append to the output.
     """
-    runs = [(sum(1 for _ in group), *lengths) for lengths, group in groupby(text_lengths)]
     queries = query.split([texts * length for texts, length, _ in runs])
     keys, values = (states.split([texts * length for texts, _, length in runs]) for states in (key, value))
     outputs = [
@@ -145,7 +204,8 @@ def _sdpa_by_length(
         .flatten(0, 1)
         for (texts, _, length), q, k, v in zip(runs, queries, keys, values, strict=True)
     ]
-    return torch.cat(outputs)
+    filler = [query.new_zeros(filler_count, *query.shape[1:])] if filler_count else []
+    return torch.cat(outputs + filler)
 
 
 def _split_texts(states: torch.Tensor, texts: int) -> torch.Tensor:
@@ -160,25 +220,17 @@ def _mask_for_length(mask: torch.Tensor | None, length: int) -> torch.Tensor | N
     return mask[:length, :length]
 
 
-def _varlen_attention(
-    states: Sequence[torch.Tensor],
-    query_lengths: Sequence[int],
-    key_lengths: Sequence[int],
-    scaling: float | None,
-    window: SlidingWindow | None,
-) -> torch.Tensor:
-    offsets = [
-        torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(states[0].device, non_blocking=True)
-        for lengths in (query_lengths, key_lengths)
-    ]
-    max_lengths = (max(query_lengths), max(key_lengths))
-    return varlen_attention.compute_attention(states, offsets, max_lengths, scaling, window)
+def _runs(query_lengths: Integers, key_lengths: Integers) -> list[Run]:
+    """Group consecutive texts with equal numbers of queries and of keys."""
+    has_changed = (np.diff(query_lengths) != 0) | (np.diff(key_lengths) != 0)
+    edges = np.concatenate([[0], np.flatnonzero(has_changed) + 1, [len(key_lengths)]])
+    starts = edges[:-1]
+    return list(zip(np.diff(edges).tolist(), query_lengths[starts].tolist(), key_lengths[starts].tolist(), strict=True))
 
 
-def _flat_indices(positions: Positions, starts: Sequence[int]) -> torch.Tensor:
-    return torch.from_numpy(
-        np.concatenate([np.asarray(row, dtype=np.int64) + start for row, start in zip(positions, starts, strict=True)])
-    )
+def _offsets(lengths: Integers) -> Integers:
+    """Return where each text begins, and where the last one ends."""
+    return np.concatenate([[0], lengths.cumsum()])
 
 
 AttentionInterface.register(ATTENTION_NAME, packed_attention_forward)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from worker.layers import onednn_linear
 from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, PackedLayout, current_layout
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)  # the dtypes that variable-length attention supports on CUDA
@@ -37,6 +38,7 @@ class PackedLayers:
 
     def __init__(self, model: Any) -> None:
         self._config = model.config
+        self._rounds_tokens = onednn_linear.is_used_in(model)
         layers = next((part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList)), None)
         if not layers:
             raise ValueError("the model has no list of layers")
@@ -55,6 +57,8 @@ class PackedLayers:
     @contextmanager
     def activate(self, layout: PackedLayout) -> Iterator[None]:
         """Calls of the model inside this context are packed; later ones are not, even after an exception."""
+        if self._rounds_tokens:
+            layout.add_filler(onednn_linear.padded_token_count(layout.token_lengths.total))
         attention = self._config._attn_implementation
         token = current_layout.set(layout)
         self._config._attn_implementation = ATTENTION_NAME
@@ -73,13 +77,15 @@ def _pack(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     states = args[0]
     if states.shape[:2] != layout.shape:
         raise ValueError("the first layer's input is not one state per token")
-    return (states.flatten(0, 1)[layout.token_indices][None], *args[1:]), options
+    packed = states.new_zeros(layout.token_lengths.total + layout.filler_count, states.shape[-1])
+    packed[: layout.token_lengths.total] = states.flatten(0, 1)[layout.token_indices]
+    return (packed[None], *args[1:]), options
 
 
 def _rotate_positions(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Select each token's rotation by its position, where layers receive rotations for `(1, width)`."""
     layout = current_layout.get()
-    return None if layout is None else (args, _select_position_embeddings(options, layout.positions))
+    return None if layout is None else (args, _select_position_embeddings(options, layout.positions_with_filler))
 
 
 def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor
 def _keep_needed_positions(layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Run the last layer for the needed positions only, after capturing all positions' keys and values."""
     layout = current_layout.get()
-    if layout is None or layout.output_counts is None:
+    if layout is None or not layout.reduces_output:
         return None
     layout.capturing = True
     try:
@@ -111,7 +117,7 @@ def _unpack(_layer: Any, _args: Any, output: Any) -> Any:
     states = output[0] if isinstance(output, tuple) else output
     rows, width = layout.shape
     padded = states.new_zeros(rows * width, states.shape[-1])
-    padded[layout.output_indices] = states[0]
+    padded[layout.output_indices] = states[0, : len(layout.output_indices)]
     padded = padded.view(rows, width, -1)
     layout.captured_kv = None
     return (padded, *output[1:]) if isinstance(output, tuple) else padded

@@ -1,6 +1,6 @@
 """The inventory lists the models on this machine, their sizes, and the batches that used them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from sqlalchemy import Row, text
 
 from models.db import Database
 from models.errors import ModelError
+from models.pipelines import precision
+from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.folder_hash import cached_content_hash
+from models.pipelines.model_files import read_object
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.settings import model_hashes_file
 
@@ -27,8 +30,21 @@ ORDER BY created_at DESC, id DESC LIMIT :limit
 
 
 @dataclass(frozen=True, slots=True)
+class CachedRevision:
+    """A revision in the Hub's cache, and its size on disk."""
+
+    size_bytes: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class InventoryItem:
-    """One revision of one model; `size_bytes` is its size on disk, None = not on this machine."""
+    """One revision of one model.
+
+    size_bytes: its size on disk, None = not on this machine.
+    dtype: the dtype of its weights, None = not known.
+    gpu_dtypes: the dtype in which each of its pipelines runs on a GPU.
+    """
 
     model: str
     revision: str | None
@@ -36,6 +52,8 @@ class InventoryItem:
     size_bytes: int | None
     pipeline_names: tuple[str, ...]
     batch_count: int
+    dtype: str | None
+    gpu_dtypes: dict[str, str | None]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that `batchmill models ls --json` prints."""
@@ -47,6 +65,8 @@ class InventoryItem:
             "size_bytes": self.size_bytes,
             "pipelines": list(self.pipeline_names),
             "batches": self.batch_count,
+            "dtype": self.dtype,
+            "gpu_dtypes": self.gpu_dtypes,
         }
 
 
@@ -54,16 +74,12 @@ def list_models(database: Database, pipelines: Mapping[str, Pipeline]) -> list[I
     """List the catalogue's models, on this machine or not, then all other models in the Hub's cache."""
     with database.read() as connection:
         counts = {(row.model, row.revision): row.batches for row in connection.execute(text(COUNT_BATCHES_BY_MODEL))}
-    cached = _cached_sizes()
-    named: dict[tuple[str, str | None], list[str]] = {}
+    cached = _cached_revisions()
+    named: dict[tuple[str, str | None], list[Pipeline]] = {}
     for pipeline in pipelines.values():
-        named.setdefault((pipeline.model, _resolve_revision(pipeline, cached)), []).append(pipeline.name)
-    folders = {pipeline.model: pipeline.folder for pipeline in pipelines.values() if pipeline.folder is not None}
+        named.setdefault((pipeline.model, _resolve_revision(pipeline, cached)), []).append(pipeline)
     others = [key for key in cached if key not in named]
-    return [
-        _inventory_item(key, folders.get(key[0]), cached, tuple(named.get(key, ())), counts.get(key, 0))
-        for key in (*named, *others)
-    ]
+    return [_inventory_item(key, named.get(key, []), cached.get(key), counts.get(key, 0)) for key in (*named, *others)]
 
 
 def list_batches(database: Database, model: str, revision: str, limit: int = MAX_BATCHES_SHOWN) -> list[Row[Any]]:
@@ -80,31 +96,28 @@ def folder_size_bytes(folder: Path) -> int:
 
 
 def _inventory_item(
-    key: tuple[str, str | None],
-    folder: Path | None,
-    cached_sizes: Mapping[tuple[str, str | None], int],
-    pipeline_names: tuple[str, ...],
-    batch_count: int,
+    key: tuple[str, str | None], pipelines: Sequence[Pipeline], cached: CachedRevision | None, batch_count: int
 ) -> InventoryItem:
     model, revision = key
+    folder = pipelines[0].folder if pipelines else None
     if folder is not None:
+        is_here = folder.is_dir()
         location = "bundled" if model.startswith(BUNDLED_PREFIX) else "folder"
-        exists = folder.is_dir()
-        return InventoryItem(
-            model,
-            revision,
-            location if exists else "missing",
-            folder_size_bytes(folder) if exists else None,
-            pipeline_names,
-            batch_count,
-        )
+        size = folder_size_bytes(folder) if is_here else None
+    else:
+        is_here, location = cached is not None, "cache"
+        size, folder = (cached.size_bytes, cached.folder) if cached else (None, None)
+    checkpoint = Checkpoint.read(folder) if is_here and folder else None
+    config = read_object(folder / "config.json") if is_here and folder else {}
     return InventoryItem(
         model,
         revision,
-        "cache" if key in cached_sizes else "missing",
-        cached_sizes.get(key),
-        pipeline_names,
+        location if is_here else "missing",
+        size,
+        tuple(pipeline.name for pipeline in pipelines),
         batch_count,
+        checkpoint.dtype if checkpoint else None,
+        {pipeline.name: precision.effective_dtype(pipeline, "cuda", config, checkpoint) for pipeline in pipelines},
     )
 
 
@@ -121,13 +134,13 @@ def _resolve_revision(pipeline: Pipeline, cached_revisions: Iterable[tuple[str, 
         return None
 
 
-def _cached_sizes() -> dict[tuple[str, str | None], int]:
+def _cached_revisions() -> dict[tuple[str, str | None], CachedRevision]:
     try:
         repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return {}
     return {
-        (repository.repo_id, revision.commit_hash): revision.size_on_disk
+        (repository.repo_id, revision.commit_hash): CachedRevision(revision.size_on_disk, revision.snapshot_path)
         for repository in sorted(repositories, key=lambda repository: repository.repo_id)
         if repository.repo_type == "model"
         for revision in repository.revisions

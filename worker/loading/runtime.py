@@ -13,34 +13,17 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
+from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
-from worker.adapters.interface import Adapter, Limits
+from worker.adapters.interface import Adapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.loading import integrity, load_errors, snapshots, tokenizer_probe, weights
+from worker.loading import integrity, load_errors, memory_share, snapshots, token_budgets, tokenizer_probe, weights
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
-
-# Initial padded tokens of one micro-batch. CPU caches are small: 4,096 ran at 0.72 × the speed of 1,024, and with
-# AVX-512, 512 was a tenth faster than 1,024. A GPU needs large micro-batches; 16,384 tokens of a base-sized encoder
-# take far less than a gigabyte.
-CPU_MICRO_BATCH_TOKENS, GPU_MICRO_BATCH_TOKENS = 512, 16_384
-# Upper bounds of the token budget on a CPU, where larger passes gain nothing and no memory error would stop the growth.
-# The second bounds the widest output of a layer; a pass holds a few outputs of that size.
-MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES = 8_192, 32 * 2**20
-WIDTH_CONFIG_KEYS = (
-    "intermediate_size",
-    "ffn_dim",
-    "encoder_ffn_dim",
-    "hidden_dim",
-    "d_ff",
-    "n_inner",
-    "hidden_size",
-    "d_model",
-)
 
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
@@ -76,6 +59,10 @@ class Runtime:
         if self.device is not None and self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def is_memory_taken_by_others(self, error: BaseException) -> bool:
+        """Whether this out-of-memory error is due to other processes on the device, so that it may pass."""
+        return self.device is not None and memory_share.is_taken_by_others(self.device, error)
+
     def offload(self) -> None:
         """Move the model to the CPU and free the device's memory."""
         if self.device.type != "cpu":
@@ -89,13 +76,19 @@ class Runtime:
 
 
 def load(
-    pipeline: Pipeline, device: str, *, threads: int | None = None, micro_batch_tokens: int | None = None
+    pipeline: Pipeline,
+    device: str,
+    *,
+    threads: int | None = None,
+    micro_batch_tokens: int | None = None,
+    processes: int = 1,
 ) -> Runtime:
     """Load a pipeline onto a device.
 
     device: a torch device or `auto`, used unless the pipeline names a device.
     threads: torch's threads, rounded down to a power of two for a deterministic pipeline, None = torch's default.
     micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
+    processes: how many processes share the device and its memory.
 
     Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them, and
     Unreachable if a later try may succeed.
@@ -107,6 +100,7 @@ def load(
     used_snapshots: list[Snapshot] = []
     try:
         target = weights.resolve_device(device if pipeline.device == "auto" else pipeline.device)
+        memory_share.limit_memory(target, processes)
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
         return _assemble(pipeline, used_snapshots, target, micro_batch_tokens)
     except (KeyboardInterrupt, SystemExit):
@@ -119,14 +113,6 @@ def load(
         if problem is error:
             raise  # with its cause
         raise problem from error
-
-
-def _max_cpu_tokens(config: Any) -> int:
-    """Return the largest token budget for this model on a CPU, at least the initial one."""
-    text = config.get_text_config()
-    widths = (getattr(text, name, None) for name in WIDTH_CONFIG_KEYS)
-    widest = max((width for width in widths if isinstance(width, int)), default=1)
-    return max(CPU_MICRO_BATCH_TOKENS, min(MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES // (4 * max(1, widest))))
 
 
 def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
@@ -163,22 +149,25 @@ def _assemble(
         pipeline.deterministic,
         pipeline.name,
     )
+    loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
+    is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
-        adapter(model, tokenizer, limits, pipeline.task),
+        loaded_adapter,
         _runtime_version(pipeline, files, tokenizer_files, model),
         micro_batch_tokens
         or pipeline.tokens_per_batch
-        or (CPU_MICRO_BATCH_TOKENS if device.type == "cpu" else GPU_MICRO_BATCH_TOKENS),
+        or token_budgets.initial_tokens(model.config, device.type, is_generator=is_generator),
         model,
         device,
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
-        max_micro_batch_tokens=_max_cpu_tokens(model.config) if device.type == "cpu" else MAX_MICRO_BATCH_TOKENS,
+        max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
     _log_loaded(pipeline.name, runtime, limits, started)
+    _warn_of_slow_dtype(pipeline, runtime)
     return runtime
 
 
@@ -256,3 +245,11 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         micro_batch_tokens=runtime.micro_batch_tokens,
         seconds=round(time.monotonic() - started_at, 2),
     )
+
+
+def _warn_of_slow_dtype(pipeline: Pipeline, runtime: Runtime) -> None:
+    loaded, kind = runtime.version, runtime.device.type
+    if kind in ("cpu", "cuda") and (reason := precision.slow_dtype_warning(pipeline, kind, loaded.dtype)):
+        log.warning(
+            "model.slow_dtype", pipeline=pipeline.name, dtype=loaded.dtype, device_name=loaded.device, reason=reason
+        )

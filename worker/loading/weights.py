@@ -1,5 +1,6 @@
 """Weight loading puts a snapshot's model on a device in the requested precision, or explains why it can't."""
 
+import os
 import re
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from transformers import AutoConfig
 
 from models.errors import LoadFailed, ModelError
+from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
 from worker.layers import int8_linear, onednn_linear
 from worker.loading import load_errors, vetting
@@ -34,13 +36,22 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type):
-        raise LoadFailed(f"device {name} is not on this machine; set device to cpu or auto")
+        raise LoadFailed(f"device {name} is not on this machine{_describe_cuda(device)}; set device to cpu or auto")
     if device.type != "cuda":
         return device
     index = device.index or 0
     if index >= torch.cuda.device_count():
         raise LoadFailed(f"device {name} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
     return torch.device("cuda", index)
+
+
+def _describe_cuda(device: torch.device) -> str:
+    """Return why CUDA may be missing though the machine has a GPU."""
+    if device.type != "cuda":
+        return ""
+    visible = os.environ.get(VISIBLE_DEVICES)
+    limit = "" if visible is None else f" ({VISIBLE_DEVICES} is {visible!r})"
+    return limit + ("" if torch.version.cuda else ", or not for this build of torch, which is one for CPUs only")
 
 
 def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
@@ -78,7 +89,7 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
         return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
     model = (model if pipeline.quantization else model.to(device)).eval()
     # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
-    if device.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
+    if device.type == "cpu" and not pipeline.deterministic:
         onednn_linear.use_onednn(model)
     return model
 

@@ -33,6 +33,7 @@ from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.pipeline_switcher import PipelineSwitcher
+from worker.process_device import ProcessDevice
 
 logger = structlog.get_logger(__name__)
 
@@ -49,15 +50,17 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     """Serve pipelines until SIGTERM, or until the supervisor is gone; returns the exit status.
 
     pipeline_names: names from the catalogue.
-    device: a torch device, or `auto`.
+    device: a torch device or `auto`, or a share of one in the form of `ProcessDevice`.
     threads: threads for torch on a CPU, None = torch's default.
     worker_id: the holder of the leases; the supervisor requeues them at once if this process crashes.
     """
     signal.signal(signal.SIGTERM, _exit_before_start)
     background.exit_with_parent()
     settings = Settings.load()
-    device = _resolve_device(device)
-    log.configure(settings, pid=os.getpid(), device=device)
+    own_device = ProcessDevice.parse(device)
+    torch_name = _resolve_device(own_device.torch_name)
+    own_device = own_device.with_device(torch_name)
+    log.configure(settings, pid=os.getpid(), device=own_device.name)
     failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in pipeline_names}
@@ -67,7 +70,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     context = WorkerContext(
         worker_id=worker_id,
-        device=device,
+        device=own_device.name,
         settings=settings,
         database=database,
         claim_database=claim_database,
@@ -88,7 +91,14 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     )
 
     def load(pipeline: Pipeline) -> Runtime:
-        return runtime.load(pipeline, device, threads=threads, micro_batch_tokens=settings.micro_batch_tokens)
+        placed = pipeline.model_copy(update={"device": own_device.torch_name_for(pipeline.device)})
+        return runtime.load(
+            placed,
+            torch_name,
+            threads=threads,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            processes=own_device.processes,
+        )
 
     maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     maintenance = MaintenanceLoop(

@@ -10,7 +10,7 @@ import structlog
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
-from worker.engine.claim_size import ClaimSizer
+from worker.engine.claim_size import ClaimSizer, default_max_jobs
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
@@ -22,6 +22,7 @@ from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import LoadTarget
+from worker.process_device import ProcessDevice
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
@@ -100,7 +101,8 @@ class PipelineLoader:
         )
         self._saved_token_budgets[pipeline.name] = saved_budget
         tokens = saved_budget if saved_budget and runtime.tunable else runtime.micro_batch_tokens
-        new_sizer = ClaimSizer(settings.target_claim_seconds, settings.max_claim_jobs)
+        max_jobs = settings.max_claim_jobs or default_max_jobs(version.device)
+        new_sizer = ClaimSizer(settings.target_claim_seconds, max_jobs)
         loaded = LoadedPipeline(
             runtime,
             Claimant(
@@ -171,6 +173,6 @@ class PipelineLoader:
             log.warning("worker.update_failed", state=state.value, error=str(error))
 
     def _record_ready(self, claimant: Claimant, device: str) -> None:
-        self._heartbeat.record_ready(claimant, device)
+        self._heartbeat.record_ready(claimant, ProcessDevice(self._context.device).row_name(device))
         with self._context.database.write() as connection:
             load_failures.clear(connection, claimant.worker_id, claimant.pipeline)

@@ -1,38 +1,121 @@
-"""Device discovery finds GPUs without loading torch and divides the CPU cores among processes."""
+"""Devices are planned without torch: one process or several for each, and an equal share of the CPU cores."""
 
 import os
-import re
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from models.errors import UsageError
-from models.pipelines.pipeline import DEVICE_PATTERN
+from models.hardware.device_names import DeviceRequest
+from models.hardware.gpus import VISIBLE_DEVICES, Gpu
+from models.pipelines import precision
+from models.pipelines.checkpoint import Checkpoint
+from models.pipelines.model_files import ModelFiles
+from models.pipelines.pipeline import Pipeline
+from models.tasks.decoding import DecodingParameters
+from worker.process_device import ProcessDevice
+from worker.supervisor.process_count import LoadEstimate, ProcessCount, choose_process_count
+
+# torch reads the first and, for older programs, the second. Micro-batches of ever-changing shapes fragment segments of
+# fixed size; see "Optimizing memory usage" in torch's notes on CUDA.
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+ALLOCATOR_OPTIONS = "expandable_segments:True"
 
 
-def device_names(requested: str) -> list[str]:
-    """Return one device name per process; `auto` means every GPU, or one process if there is none."""
-    if requested != "auto":
-        names = [name.strip() for name in requested.split(",") if name.strip()]
-        if not names:
-            raise UsageError("--devices names no device; write cuda:0,cuda:1 or cpu, or leave it out")
-        for name in names:
-            if not re.fullmatch(DEVICE_PATTERN, name):
-                raise UsageError(f"--devices: {name[:80]!r} is no device; write cuda:0,cuda:1 or cpu, or leave it out")
-        return names
-    gpus = _gpu_count()
-    return [f"cuda:{index}" for index in range(gpus)] if gpus else ["auto"]
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """The processes to start, and why there are so many on each GPU: empty if the operator gave the number."""
+
+    devices: tuple[ProcessDevice, ...]
+    reason: str = ""
 
 
-def threads_per_process(devices: list[str]) -> int:
+def plan_devices(
+    requests: Sequence[DeviceRequest], gpus: Sequence[Gpu], count_for: Callable[[Gpu], ProcessCount]
+) -> DevicePlan:
+    """Return one device for each process. Pure.
+
+    gpus: the visible ones; empty also where they can't be found, and then the processes see all.
+    count_for: the number of processes on a GPU for which none is given.
+
+    Raises UsageError for a GPU that is not there.
+    """
+    names: list[str] = []
+    reasons: dict[str, str] = {}
+    for request in requests:
+        if request.device != "auto" or not gpus:
+            name = "cuda:0" if request.device == "cuda" else request.device
+            names += [name] * (request.processes or 1)
+            continue
+        for index, gpu in enumerate(gpus):
+            choice = ProcessCount(request.processes, "") if request.processes else count_for(gpu)
+            names += [f"cuda:{index}"] * choice.processes
+            reasons |= {choice.reason: choice.reason} if choice.reason else {}
+    totals, seen = Counter(names), Counter[str]()
+    devices = []
+    for name in names:
+        seen[name] += 1
+        unique = name if totals[name] == 1 else f"{name}#{seen[name]}"
+        devices.append(ProcessDevice(unique, totals[name], _visible_gpu(name, gpus)))
+    return DevicePlan(tuple(devices), "; ".join(reasons))
+
+
+def process_count_for(gpu: Gpu, gpu_count: int, pipelines: Sequence[Pipeline]) -> ProcessCount:
+    """Return the number of processes for one of several GPUs, each of which may load any of the pipelines."""
+    estimates = [estimate_load(pipeline) for pipeline in pipelines if pipeline.device not in ("cpu", "mps")]
+    return choose_process_count(core_count() // max(1, gpu_count), gpu.memory_bytes, estimates)
+
+
+def estimate_load(pipeline: Pipeline) -> LoadEstimate:
+    """Estimate what loading a pipeline on a GPU takes, by the headers of its files."""
+    size = None
+    if (files := ModelFiles.find(pipeline)) is not None and (checkpoint := Checkpoint.read(files.folder)) is not None:
+        dtype = precision.effective_dtype(pipeline, "cuda", files.config, checkpoint)
+        size = checkpoint.size_bytes(dtype or checkpoint.dtype)
+    return LoadEstimate(pipeline.name, issubclass(pipeline.spec.parameters, DecodingParameters), size)
+
+
+def serve_where_visible(
+    devices: Sequence[ProcessDevice], pipelines: Sequence[Pipeline]
+) -> list[tuple[ProcessDevice, list[str]]]:
+    """Pair each process with the pipelines that it can load; those with none are left out. Pure.
+
+    An entry that names a GPU goes to the processes of that GPU. Raises UsageError if it has none.
+    """
+    for pipeline in pipelines:
+        if not any(device.can_serve(pipeline.device) for device in devices):
+            raise UsageError(
+                f"{pipeline.name} names device {pipeline.device}, on which no process runs; add it to --devices, or "
+                f'write device = "cuda" for any GPU in [pipelines.{pipeline.name}]'
+            )
+    served = [(device, [each.name for each in pipelines if device.can_serve(each.device)]) for device in devices]
+    return [(device, names) for device, names in served if names]
+
+
+def child_environment(device: ProcessDevice, threads: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a worker process gets beside the supervisor's own, whose choices are kept. Pure."""
+    variables = {"RAYON_NUM_THREADS": str(threads), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # as nvidia-smi numbers GPUs
+    if not any(name in environment for name in ALLOCATOR_VARIABLES):
+        variables[ALLOCATOR_VARIABLES[0]] = ALLOCATOR_OPTIONS
+    chosen = {name: value for name, value in variables.items() if name not in environment}
+    return chosen | ({VISIBLE_DEVICES: device.visible_gpu} if device.visible_gpu else {})
+
+
+def threads_per_process(process_count: int) -> int:
     """Return the compute threads for each process: an equal share of the available cores."""
-    return max(1, _core_count() // max(1, len(devices)))
+    return max(1, core_count() // max(1, process_count))
 
 
-def _core_count() -> int:
+def core_count() -> int:
+    """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gpu_count() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+def _visible_gpu(name: str, gpus: Sequence[Gpu]) -> str | None:
+    if not gpus or not name.startswith("cuda:"):
+        return None
+    index = int(name.removeprefix("cuda:"))
+    if index >= len(gpus):
+        count = "one GPU" if len(gpus) == 1 else f"{len(gpus)} GPUs"
+        raise UsageError(f"--devices: {name} is not on this machine, which has {count}; name another")
+    return gpus[index].visible_name

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -38,8 +38,14 @@ POLL_SECONDS = 0.2
 #
 # cuBLAS may sum in another order from one run to the next unless it has a workspace of a fixed size (NVIDIA's manual,
 # "Results reproducibility"). Pipelines with `deterministic` rest on that; eight buffers of 4 MiB cost nothing else.
+#
+# By default the C library returns the outputs of each large layer to the machine and fetches the same memory again for
+# the next. That was 5,000 page faults for a pass of 512 tokens through DistilBERT-base, 3 to 5 % of its processor time.
+# With blocks of up to 32 MB kept, and up to 64 MB of free memory in each arena, there were 7.
 CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
     "DISABLE_SAFETENSORS_CONVERSION": "1",
     "LRU_CACHE_CAPACITY": "64",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
@@ -52,12 +58,14 @@ class ChildSpec:
     """A child process to keep running: a Python module of this package and its arguments.
 
     reports_exit: whether each start passes a new worker id as the last argument, and its exit is reported.
+    environment: variables that the child gets beside ours.
     """
 
     name: str
     module: str
     arguments: tuple[str, ...] = ()
     reports_exit: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,7 @@ class Child:
             ],
             stdin=subprocess.PIPE,  # closes when this process ends, even by SIGKILL; the child watches it
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the children in order
-            env={**CHILD_ENVIRONMENT, **os.environ},
+            env={**CHILD_ENVIRONMENT, **os.environ, **self.spec.environment},
         )
         self.started_at = now
         log.info("child.started", child=self.spec.name, child_pid=self.process.pid)

@@ -53,13 +53,12 @@ def resolve_device(name: str) -> str:
     return "cpu" if name == "auto" else name
 
 
-def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens: int | None) -> Any:
+def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_options: Any) -> Any:
     if pipeline.name == os.environ.get("FAKE_LOAD_CRASH"):
         os.abort()
     version = RuntimeVersion(
         "sentiment-analysis", "nobody/fake", "r", "nobody/fake", "r", "float32", None, "none", "cpu", {}
     )
-    del threads
     return Runtime(
         adapter=FakeAdapter(),
         version=version,
@@ -67,6 +66,7 @@ def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens
         max_micro_batch_tokens=10_000,
         tunable=False,
         release_memory=lambda: None,
+        is_memory_taken_by_others=lambda _error: False,
     )
 
 

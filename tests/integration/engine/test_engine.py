@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,12 +28,14 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.factories.engines import make_context, make_loaded_pipeline
-from tests.fakes import FakeAdapter, ForwardGate, UnreliableDatabase
+from tests.fakes import FakeAdapter, ForwardGate, LaunchingFakeAdapter, UnreliableDatabase
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
-from worker.adapters.rows import MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.engine import writer
+from worker.engine.device_loop import PrefetchedRows
 from worker.engine.engine import Engine
+from worker.engine.planning import MicroBatchPlanner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
 from worker.leasing.commit import JobResult
@@ -90,8 +92,9 @@ def other(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def adapter() -> FakeAdapter:
-    return FakeAdapter()
+def adapter(database_url: str) -> FakeAdapter:
+    """On SQLite one pass follows the other, as on a CPU; on PostgreSQL two are in flight, as on CUDA."""
+    return FakeAdapter() if database_url.startswith("sqlite") else LaunchingFakeAdapter()
 
 
 @pytest.fixture
@@ -154,6 +157,111 @@ def until_completed(database: Database, *batch_ids: str) -> None:
 def leased(database: Database) -> int:
     with database.read() as connection:
         return connection.scalar(select(func.count()).where(Slice.state == "leased")) or 0
+
+
+class ContinuousFakeAdapter(FakeAdapter):
+    """A fake that generates: a row ends after as many steps as it has words, and others enter in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.should_interrupt: Callable[[], bool] = lambda: False
+        self.before_step: Callable[[list[tuple[str, int]]], None] = lambda _jobs: None
+        self.steps: list[list[tuple[str, int]]] = []  # the jobs in each step
+
+    def generate(
+        self, rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int
+    ) -> Iterator[list[tuple[Row, Any]]]:
+        running = [[row, row.length] for row in rows]
+        while running:
+            if self.should_interrupt():
+                raise Interrupted
+            jobs = [(row.job.lease.batch_id, row.job.position) for row, _ in running]
+            self.before_step(jobs)
+            if any(row.features == "poison" for row, _ in running):
+                raise RuntimeError("this text is a secret")
+            self.steps.append(jobs)
+            running = [[row, remaining - 1] for row, remaining in running]
+            ended = [row for row, remaining in running if remaining <= 0]
+            running = [entry for entry in running if entry[1] > 0]
+            if ended:
+                self.passes.append([(row.job.lease.batch_id, row.job.position) for row in ended])
+                yield [(row, row.length) for row in ended]
+            if running and len(running) < max_rows:
+                running += [[row, row.length] for row in fetch_more(max_rows - len(running))]
+
+
+class TestGeneration:
+    @pytest.fixture
+    def adapter(self) -> ContinuousFakeAdapter:
+        return ContinuousFakeAdapter()
+
+    def test_lets_rows_of_the_next_claims_enter_beside_a_long_text(
+        self, other: Database, adapter: ContinuousFakeAdapter, start: Callable[..., RunningEngine]
+    ) -> None:
+        # Each step waits until a portion is ready, as a real step takes longer than a claim.
+        adapter.before_step = lambda _jobs: time.sleep(0.005)
+        inputs = ["word " * 60, *("one", "two words") * 30]
+        batch_id = insert_batch(other, texts(*inputs))
+
+        start(max_claim_jobs=SLICE)
+        until_completed(other, batch_id)
+
+        beside_the_long_one = {job for step in adapter.steps if (batch_id, 0) in step for job in step}
+        assert max(position for _, position in beside_the_long_one) >= 2 * SLICE, "of other claims than the first"
+        assert set(adapter.computed.values()) == {1}
+        assert [row.output["words"] for row in get_results(other, batch_id)] == [len(text.split()) for text in inputs]
+        assert {(row.status, row.attempts) for row in get_results(other, batch_id)} == {("succeeded", 1)}
+
+    def test_fails_only_a_culprit_that_entered_from_a_later_claim(
+        self, other: Database, adapter: ContinuousFakeAdapter, start: Callable[..., RunningEngine]
+    ) -> None:
+        adapter.before_step = lambda _jobs: time.sleep(0.005)
+        batch_id = insert_batch(other, texts("word " * 40, *["one"] * 9, "poison", *["one"] * 9))
+
+        start(max_claim_jobs=SLICE)
+        until_completed(other, batch_id)
+
+        statuses = [row.status for row in get_results(other, batch_id)]
+        assert statuses == ["succeeded"] * 10 + ["failed"] + ["succeeded"] * 9
+
+    def test_takes_no_portion_that_is_quarantined_or_beside_too_many_bytes(
+        self, other: Database, adapter: ContinuousFakeAdapter
+    ) -> None:
+        runtime = Runtime(adapter, MODEL_VERSION, 1000, None, None, 1, 0)
+        engine = Engine(make_context(other), make_loaded_pipeline(other, runtime, claimant_for("worker-1")))
+        ordinary = Lease(1, "batch", 0, 4, 1, 1)
+        quarantined = Lease(2, "batch", 4, 4, 1, 1, crashes=QUARANTINE_AFTER_CRASHES)
+        portions = [PrefetchedRows([lease], MicroBatchPlanner([], 8), 0.0) for lease in (ordinary, quarantined)]
+        for portion in (*portions, None):
+            engine._prefetch_queue.put(portion)
+        huge = Row(Job(ordinary, 0, {}, size_bytes=2**30), None, 1, truncated=False)
+
+        assert engine._take_next_prefetched([huge]) is None
+        assert engine._take_next_prefetched([]) is portions[0]
+        assert engine._take_next_prefetched([]) is None, "a quarantined one"
+        assert engine._next_prefetched() is portions[1], "which is the next all the same"
+        assert engine._take_next_prefetched([]) is None, "the end"
+        assert engine._next_prefetched() is None
+
+    def test_gives_back_what_it_has_not_answered_when_it_is_aborted(
+        self, other: Database, adapter: ContinuousFakeAdapter, start: Callable[..., RunningEngine]
+    ) -> None:
+        adapter.before_step = lambda _jobs: time.sleep(0.005)
+        batch_id = insert_batch(other, texts("word " * 100_000, *["one"] * 30))
+        running = start(max_claim_jobs=SLICE)
+        wait_until(lambda: len(get_results(other, batch_id)) > SLICE, "rows of other claims to be answered")
+
+        running.engine.stop(0.0)
+        running.join()
+
+        assert leased(other) == 0
+        assert running.held_leases.leases() == []
+        assert_consistent(other, batch_id)
+        adapter.before_step = lambda _jobs: None
+        execute(other, 'UPDATE jobs SET input = \'{"text": "short"}\' WHERE position = 0')
+        start(worker_id="worker-2")
+        until_completed(other, batch_id)
+        assert {row.status for row in get_results(other, batch_id)} == {"succeeded"}
 
 
 class TestBacklog:

@@ -141,7 +141,7 @@ class TestWork:
             ("warning", "p: slices: 1 queued, 1 leased, 1 waiting for retry, 1 lease expired; wakeups: 0; workers: 1")
         ]
         assert about("workers", findings) == [
-            ("ok", "1 alive, for p"),
+            ("ok", "1 alive on cpu, for p"),
             ("warning", "the last heartbeat of process 7 on here (cpu) was 17 min ago"),
         ]
 

@@ -9,11 +9,13 @@ import torch
 
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.layers.ragged_rows import Integers, flat_indices, to_device
 from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 
-MAX_ROWS = 512
+# Short texts fill a GPU's token budget only if there are many of them.
+MAX_ROWS, MAX_CUDA_ROWS = 512, 4_096
 
 # Pipelines of this process whose first cut input is logged: a pipeline may be loaded again, or have several collators.
 _logged_truncations: set[str | None] = set()
@@ -24,7 +26,6 @@ _logged_truncations: set[str | None] = set()
 # of 5 rows, one crossed the border between two threads and came out different from the others.
 WIDTH_STEPS = ((128, 16), (256, 32), (10**9, 64))
 DETERMINISTIC_TOKENS = {"cpu": 256, "cuda": 8_192, "mps": 2_048}
-DETERMINISTIC_ROWS = 8  # for generation, whose memory grows with every new token
 
 
 class Collator:
@@ -60,7 +61,9 @@ class Collator:
         }
         # Without a padding token rows can't share a pass, unless the caller names a substitute.
         self._cannot_pad = tokenizer.pad_token_id is None and "input_ids" not in (pad_values or {})
-        self.max_rows = 1 if self._cannot_pad else MAX_ROWS
+        self.max_rows = MAX_CUDA_ROWS if device.type == "cuda" else MAX_ROWS
+        if self._cannot_pad:
+            self.max_rows = 1
 
     def make_row(
         self,
@@ -74,7 +77,7 @@ class Collator:
         equal_lengths: bool = False,
         packed: bool = False,
     ) -> Row:
-        """A row of these features, each a list of integers with one for each token.
+        """A row of these features, each an array of C ints with one for each token.
 
         key: only rows with an equal key share a pass.
         equal_lengths: never pad this row.
@@ -100,15 +103,22 @@ class Collator:
             self._deterministic_rows(width),
         )
 
-    def collate(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """int64 `(rows, width)` for each feature and the `attention_mask`; filler rows come last."""
+    def collate(self, micro_batch: MicroBatch, *, with_mask: bool = True) -> dict[str, torch.Tensor]:
+        """int64 `(rows, width)` for each feature and, `with_mask`, the `attention_mask`; filler rows come last."""
         rows: Sequence[Row] = micro_batch.rows
         rows = (*rows, *[rows[-1]] * ((rows[0].max_rows or 0) - len(rows)))
         width = micro_batch.width
+        lengths = np.array([row.length for row in rows], dtype=np.int64)
+        starts = width * np.arange(len(rows))
+        indices = flat_indices(starts + (width - lengths if self._padding_side == "left" else 0), lengths)
         names = [name for name in rows[0].features if name != "attention_mask"]
-        tensors = {name: self._pad([row.features[name] for row in rows], width, name) for name in names}
-        tensors["attention_mask"] = self._pad([[1] * row.length for row in rows], width, "attention_mask")
-        return tensors
+        padded = {
+            name: self._pad(_join([row.features[name] for row in rows]), indices, (len(rows), width), name)
+            for name in names
+        }
+        if with_mask:
+            padded["attention_mask"] = self._pad(1, indices, (len(rows), width), "attention_mask")
+        return dict(zip(padded, to_device(list(padded.values()), self._device), strict=True))
 
     def _round_width(self, length: int) -> int:
         step = next(step for max_length, step in WIDTH_STEPS if length <= max_length)
@@ -122,14 +132,13 @@ class Collator:
         max_rows = DETERMINISTIC_TOKENS.get(self._device.type, DETERMINISTIC_TOKENS["cuda"]) // max(1, width)
         return 1 << max(0, max_rows.bit_length() - 1)
 
-    def _pad(self, values: Sequence[Sequence[int]], width: int, feature: str) -> torch.Tensor:
-        array = np.full((len(values), width), self._pad_values.get(feature, 0), dtype=np.int64)
-        for line, row in zip(array, values, strict=True):
-            if self._padding_side == "left":
-                line[width - len(row) :] = row
-            else:
-                line[: len(row)] = row
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+    def _pad(self, tokens: Integers | int, indices: Integers, shape: tuple[int, int], feature: str) -> Integers:
+        """Put the tokens of all rows at these indices, and padding around them."""
+        array = np.full(shape, self._pad_values.get(feature, 0), dtype=np.int64)
+        array.reshape(-1)[indices] = tokens
+        return array
+
+
+def _join(features: Sequence[Any]) -> Integers:
+    """One array of the C ints of all rows, which are copied without a Python object for each."""
+    return np.frombuffer(b"".join(features), np.intc).astype(np.int64)

@@ -4,15 +4,18 @@ Rows are packed without padding if packed scores equal those of each row alone, 
 padding changes scores, only rows of equal length share a pass. If other rows change scores, each row runs alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import structlog
 import torch
 
+from models.errors import JobError
 from worker.adapters.encoding.collation import Collator
+from worker.adapters.encoding.device_pass import DevicePass, passes_in_flight, record_event
 from worker.adapters.interface import Limits
 from worker.adapters.probes import probe_scores, row_passes, sameness
 from worker.adapters.probes.probe_scores import ProbeRow
@@ -44,6 +47,7 @@ class Encoder:
         self._model = model
         self._collator = Collator(tokenizer, model.device, limits)
         self.max_rows = self._collator.max_rows
+        self.passes_in_flight = passes_in_flight(model.device)
         self._deterministic = limits.deterministic
         self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)
         self._state_to_restore = self._sharing_policy.state_to_restore(model)
@@ -53,6 +57,7 @@ class Encoder:
         )
         self._layers: PackedLayers | None = None
         self._sparse_positions = False
+        self._needs_mask = True
         problem = self._sharing_problem(template) or unsupported_reason(model)
         if problem is None and template is not None:
             rows = probe_scores.make_rows(tokenizer, template)
@@ -66,12 +71,42 @@ class Encoder:
         return self._layers is not None
 
     def make_row(self, job: Job, features: Mapping[str, Any], **options: Any) -> Row:
-        """As `Collator.make_row`. Raises JobError `unknown_token` if the model lacks one of the tokens."""
-        vocabulary.check_token_ids(features["input_ids"], self._vocabulary_size)
+        """As `Collator.make_row`; `reject_unknown_tokens` must see the rows before they run."""
+        if self.uses_packing:
+            return self._collator.make_row(job, features, packed=True, **options)
         sharing = self._sharing_policy.sharing_for(len(features["input_ids"]), fixed_shape=self._deterministic)
         equal = self.needs_equal_lengths or sharing is not Sharing.TOGETHER
-        row = self._collator.make_row(job, features, equal_lengths=equal, packed=self.uses_packing, **options)
+        row = self._collator.make_row(job, features, equal_lengths=equal, **options)
         return replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row
+
+    def make_single_rows(
+        self, jobs: Sequence[Job], features: Sequence[Mapping[str, Any]], truncated: Sequence[bool]
+    ) -> list[list[Row] | JobError]:
+        """As `make_row`, for jobs of one row each."""
+        return [
+            [self.make_row(job, row, truncated=cut)] for job, row, cut in zip(jobs, features, truncated, strict=True)
+        ]
+
+    def reject_unknown_tokens(self, encoded: list[list[Row] | JobError]) -> list[list[Row] | JobError]:
+        """Put a JobError `unknown_token` in place of the rows of each job with a token that the model lacks."""
+        return vocabulary.reject_unknown_tokens(encoded, self._vocabulary_size)
+
+    def launch(
+        self,
+        micro_batch: MicroBatch,
+        compute: Callable[[dict[str, torch.Tensor]], Sequence[torch.Tensor]],
+        make_raw_outputs: Callable[..., list[Any]],
+        output_positions: Positions | None = None,
+    ) -> DevicePass:
+        """Launch a pass, and the copy of its outputs to the host.
+
+        compute: calls the model with these inputs; returns the outputs to copy, without filler rows.
+        make_raw_outputs: turns the copies into one raw output for each row.
+        output_positions: as in `prepare_inputs`.
+        """
+        with self.prepare_inputs(micro_batch, output_positions) as tensors:
+            started = record_event(self._model.device)
+            return DevicePass(compute(tensors), started, make_raw_outputs)
 
     @contextmanager
     def prepare_inputs(
@@ -81,18 +116,25 @@ class Encoder:
 
         output_positions: the positions of each row that the head needs, None = all.
         """
-        tensors = self._collator.collate(micro_batch)
+        lengths, width = [row.length for row in micro_batch.rows], micro_batch.width
+        is_packed = self._is_packed(lengths, width, output_positions)
+        tensors = self._collator.collate(micro_batch, with_mask=not is_packed or self._needs_mask)
         if self._state_to_restore is not None:
             self._state_to_restore.restore()
-        with self._packed_pass([row.length for row in micro_batch.rows], micro_batch.width, output_positions):
+        with self._packed_pass(lengths, width, output_positions):
             yield tensors
+
+    def _is_packed(self, lengths: Sequence[int], width: int, output_positions: Positions | None) -> bool:
+        """Whether the pass has padding to remove, or positions that the last layer need not compute."""
+        has_positions = self._sparse_positions and output_positions is not None
+        return self._layers is not None and (has_positions or min(lengths) < width)
 
     def _packed_pass(
         self, lengths: Sequence[int], width: int, output_positions: Positions | None
     ) -> AbstractContextManager[None]:
-        positions = output_positions if self._sparse_positions else None
-        if self._layers is None or (positions is None and min(lengths) == width):
+        if self._layers is None or not self._is_packed(lengths, width, output_positions):
             return nullcontext()
+        positions = output_positions if self._sparse_positions else None
         return self._layers.activate(PackedLayout(lengths, width, self._model.device, positions))
 
     def _sharing_problem(self, template: Template | None) -> str | None:
@@ -115,11 +157,18 @@ class Encoder:
         except ValueError as error:
             return str(error)
         problem = None
+        # Packed attention needs no mask, but some embeddings and heads do.
+        ways = product((True, False) if sparse_positions else (False,), (False, True))
         try:
             with int8_linear.float32_fallback(self._model):
-                for self._sparse_positions in (True, False) if sparse_positions else (False,):
+                for self._sparse_positions, self._needs_mask in ways:
                     problem = row_passes.packing_problem(
-                        self._model, rows, pad_token_id, self._packed_pass, sparse_positions=self._sparse_positions
+                        self._model,
+                        rows,
+                        pad_token_id,
+                        self._packed_pass,
+                        sparse_positions=self._sparse_positions,
+                        with_mask=self._needs_mask,
                     )
                     if problem is None:
                         return None

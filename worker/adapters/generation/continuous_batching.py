@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import GenerationMode
+from transformers.generation.stopping_criteria import MaxLengthCriteria
 
 from worker.adapters.generation import beam_search, row_state
+from worker.adapters.generation.end_check import EndCheck
+from worker.adapters.generation.stopping import FiniteScoreCheck, InterruptCriteria
 
 # Remove finished rows once they are one in so many. Removal copies the caches, but so does every token.
 EVICT_WHEN_ONE_IN = 8
@@ -74,10 +77,15 @@ class PrefillGroup:
         self.ids = input_ids
         self._processors, self._criteria, self._config = logits_processor, stopping_criteria, generation_config
         self.model_kwargs = model_kwargs
+        self._end_criteria = [criterion for criterion in stopping_criteria if not _is_known_to_host(criterion)]
+        limits = [criterion.max_length for criterion in stopping_criteria if type(criterion) is MaxLengthCriteria]
+        self._max_length = min(limits, default=None)
         pad_token = generation_config._pad_token_tensor
         self._pad_token_id = 0 if pad_token is None else int(pad_token)
         self._row_ids = list(range(len(input_ids)))
-        self._end_lengths = input_ids.new_zeros(len(input_ids))  # 0 until a row has ended
+        self.ended_mask = input_ids.new_zeros(len(input_ids), dtype=torch.bool)  # `(rows,)`
+        self._lengths = input_ids.new_full((len(input_ids),), input_ids.shape[1])  # up to the end of each row
+        self._share_ended_mask()
 
     def __len__(self) -> int:
         return len(self._row_ids)
@@ -93,9 +101,14 @@ class PrefillGroup:
         return self.supports_row_removal and row_state.supports_merge(self._model, self.model_kwargs)
 
     @property
-    def ended_mask(self) -> torch.Tensor:
-        """Booleans `(rows,)`: the rows that have ended."""
-        return self._end_lengths > 0
+    def is_at_limit(self) -> bool:
+        """Whether all rows have as many tokens as they may have."""
+        return self._max_length is not None and self.ids.shape[1] >= self._max_length
+
+    @property
+    def can_end(self) -> bool:
+        """Whether any row may have ended."""
+        return bool(self._end_criteria) or self.is_at_limit
 
     def prefill(self) -> None:
         """Process the prompts and append the first token of each row."""
@@ -106,22 +119,46 @@ class PrefillGroup:
     def append_tokens(self, logits: torch.Tensor) -> None:
         """Append the next token of each row, chosen by `logits`, `(rows, tokens)`."""
         # A copy, because processors may write into it, and a view would keep the logits of the whole prompt alive.
-        scores = self._processors(self.ids, logits.to(dtype=torch.float32, copy=True))
+        scores = logits.to(dtype=torch.float32, copy=True)
+        for processor in self._processors:  # their list would look up each one's signature for every token
+            scores = processor(self.ids, scores)
         tokens = scores.argmax(dim=-1).masked_fill(self.ended_mask, self._pad_token_id)
         self.ids = torch.cat([self.ids, tokens[:, None]], dim=-1)
-        ended_now = self._criteria(self.ids, None) & ~self.ended_mask
-        self._end_lengths.masked_fill_(ended_now, self.ids.shape[1])
+        self._lengths += ~self.ended_mask
+        self._find_ended()
 
     def remove_finished(self, ended_mask: torch.Tensor) -> list[tuple[int, list[int]]]:
         """Remove the rows that have ended; return each one's original index and token ids."""
         ended, remaining = ended_mask.nonzero()[:, 0], (~ended_mask).nonzero()[:, 0]
-        rows = zip(ended.tolist(), self.ids[ended].tolist(), self._end_lengths[ended].tolist(), strict=True)
+        rows = zip(ended.tolist(), self.ids[ended].tolist(), self._lengths[ended].tolist(), strict=True)
         finished = [(self._row_ids[index], ids[:length]) for index, ids, length in rows]
         self._row_ids = [self._row_ids[index] for index in remaining.tolist()]
-        self.ids, self._end_lengths = self.ids[remaining], self._end_lengths[remaining]
+        self.ids, self._lengths = self.ids[remaining], self._lengths[remaining]
+        self.ended_mask = self.ended_mask[remaining]
         if self._row_ids:
             row_state.select_processor_rows((*self._processors, *self._criteria), remaining)
+            self._share_ended_mask()
         return finished
+
+    def _find_ended(self) -> None:
+        for criterion in self._criteria:
+            if isinstance(criterion, InterruptCriteria):
+                criterion.check()
+        for criterion in self._end_criteria:
+            self.ended_mask |= criterion(self.ids, None)
+        if self.is_at_limit:
+            self.ended_mask.fill_(True)
+
+    def _share_ended_mask(self) -> None:
+        """Let the check for finite scores leave out the rows that have ended, whose scores count no more."""
+        for processor in self._processors:
+            if isinstance(processor, FiniteScoreCheck):
+                processor.ended_mask = self.ended_mask
+
+
+def _is_known_to_host(criterion: Any) -> bool:
+    """Whether a criterion ends no row, or all rows at a known length."""
+    return isinstance(criterion, InterruptCriteria) or type(criterion) is MaxLengthCriteria
 
 
 FinishedRows = tuple[PrefillGroup, list[tuple[int, list[int]]]]
@@ -134,6 +171,7 @@ class DecodeMicroBatch:
         self._model = model
         self._groups: list[PrefillGroup] = []
         self._model_kwargs: dict[str, Any] = {}
+        self._end_check = EndCheck(model.device)
         self.accepts_new = True
 
     def __len__(self) -> int:
@@ -148,13 +186,16 @@ class DecodeMicroBatch:
         )
         group.model_kwargs = {}
         self._groups.append(group)
+        self._end_check.forget()
 
     def pop_finished(self) -> list[FinishedRows]:
         """Remove and return the finished rows, once there are enough to be worth a copy of the caches."""
-        masks = [group.ended_mask for group in self._groups]
-        if not self._groups or not self._should_evict(torch.cat(masks).tolist()):
+        ended_flags = self._ended_flags()
+        if ended_flags is None or not self._should_evict(ended_flags):
             return []
+        masks = [group.ended_mask for group in self._groups]
         remaining = (~torch.cat(masks)).nonzero()[:, 0]
+        self._end_check.forget()
         finished = [(group, group.remove_finished(mask)) for group, mask in zip(self._groups, masks, strict=True)]
         self._groups = [group for group in self._groups if len(group)]
         if self._groups:
@@ -176,6 +217,14 @@ class DecodeMicroBatch:
         group_logits = outputs.logits[:, -1].split([len(group) for group in self._groups])
         for group, logits in zip(self._groups, group_logits, strict=True):
             group.append_tokens(logits)
+        self._end_check.count_token()
+
+    def _ended_flags(self) -> list[bool] | None:
+        if not any(group.can_end for group in self._groups):
+            return None
+        # A row never gets longer than its limit, beyond which a model may have no positions.
+        must_look = any(group.is_at_limit for group in self._groups)
+        return self._end_check.ended_flags([group.ended_mask for group in self._groups], must_look=must_look)
 
     def _should_evict(self, ended_flags: list[bool]) -> bool:
         """A finished group leaves at once, so that the cache never gets longer than its longest row."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -14,8 +14,15 @@ from worker.adapters.generation.settings import GenerationSettings, end_token_id
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
 from worker.layers.model_state import ModelState
 
-# Rows join when one place in so many is free. Joining copies the caches of the new rows and of those that continue.
-REFILL_WHEN_ONE_IN = 4
+
+class Intake(Protocol):
+    """Where rows come from that enter a running generation."""
+
+    def has_room(self, running_rows: int, running_width: int) -> bool:
+        """Whether rows should enter beside so many running ones, the longest of this width."""
+
+    def next_rows(self, running_rows: int, running_width: int) -> "PrefillRows | None":
+        """Return rows that enter beside the running ones; None if there are none, or none fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +91,26 @@ class Generator:
         return continuous_batching.custom_generate_for(settings.config) is continuous_batching.generate_greedy
 
     def generate_continuous(
-        self,
-        settings: GenerationSettings,
-        max_rows: int,
-        fetch_more: Callable[[int], PrefillRows | None],
-        *,
-        can_merge: bool,
+        self, settings: GenerationSettings, intake: Intake, *, can_merge: bool
     ) -> Iterator[list[tuple[Any, list[list[int]] | None]]]:
         """Yield rows with their output, as in `run`, when they end; others join in their place.
 
         For causal models without beam search.
 
-        max_rows: the most rows at once.
-        fetch_more: returns at most this many rows to join, None = there are no more.
-        can_merge: whether rows may join before all others have left.
+        intake: the rows; they enter as many at a time as it says.
+        can_merge: whether rows may enter before all others have left.
         """
         micro_batch = DecodeMicroBatch(self._model)
         prefills: dict[PrefillGroup, tuple[PrefillRows, GenerationHooks]] = {}
         while True:
-            free = max_rows - len(micro_batch)
-            can_refill = can_merge and micro_batch.accepts_new and free * REFILL_WHEN_ONE_IN >= max_rows
+            running = len(micro_batch), max((prefill.width for prefill, _ in prefills.values()), default=0)
+            can_refill = can_merge and micro_batch.accepts_new and intake.has_room(*running)
             if finished := micro_batch.pop_finished():
                 for group, rows in finished:
                     prefill, hooks = prefills[group] if len(group) else prefills.pop(group)
                     finite = hooks.finite_scores.finite_rows(len(prefill.rows))
                     yield [(prefill.rows[row], [ids[prefill.width :]] if finite[row] else None) for row, ids in rows]
-            elif (can_refill or not micro_batch) and (joining := fetch_more(free)):
+            elif (can_refill or not micro_batch) and (joining := intake.next_rows(*running)):
                 if not micro_batch:
                     self._restore_state()
                 hooks = self._make_hooks(joining, settings)

@@ -14,31 +14,45 @@ MAX_INT32 = 2**31 - 1
 
 
 class FiniteScoreCheck(LogitsProcessor, RowAware):
-    """Records the rows whose scores are not numbers, which `argmax` would accept silently."""
+    """Records the rows whose scores are not numbers, which `argmax` would accept silently.
+
+    ended_mask: booleans `(rows,)`, the running rows whose scores count no more; None = all count.
+    """
 
     def __init__(self) -> None:
-        self._is_finite: torch.Tensor | None = None
+        self.ended_mask: torch.Tensor | None = None
+        # Zero while all scores of a row were numbers, then NaN: of the running rows, and of all.
+        self._running: torch.Tensor | None = None
+        self._all: torch.Tensor | None = None
         self._row_indices: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores unchanged."""
-        finite = scores.amax(dim=-1).isfinite()
-        if self._is_finite is None or self._row_indices is None:
-            self._is_finite, self._row_indices = finite, torch.arange(len(finite), device=finite.device)
-        else:
-            self._is_finite[self._row_indices] &= finite
+        zeros = scores.amax(dim=-1) * 0
+        if self.ended_mask is not None:
+            zeros.masked_fill_(self.ended_mask, 0)
+        self._running = zeros if self._running is None else self._running.add_(zeros)
         return scores
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
         """Keep watching these rows; what was recorded about the others stays."""
-        assert self._row_indices is not None
-        self._row_indices = self._row_indices[row_indices]
+        assert self._running is not None
+        if self._all is None or self._row_indices is None:
+            self._all, self._row_indices = self._running, row_indices
+        else:
+            self._all[self._row_indices] = self._running
+            self._row_indices = self._row_indices[row_indices]
+        self._running = self._running[row_indices]
 
     def finite_rows(self, row_count: int) -> list[bool]:
         """Return for each row whether all scores of all its beams were numbers."""
-        if self._is_finite is None:
+        if self._running is None:
             return [True] * row_count
-        finite: list[bool] = self._is_finite.view(row_count, -1).all(dim=1).tolist()
+        recorded = self._running
+        if self._all is not None and self._row_indices is not None:
+            self._all[self._row_indices] = self._running
+            recorded = self._all
+        finite: list[bool] = recorded.isfinite().view(row_count, -1).all(dim=1).tolist()
         return finite
 
 
@@ -50,9 +64,13 @@ class InterruptCriteria(StoppingCriteria, RowAware):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
         """End no sequence. Raises Interrupted."""
+        self.check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    def check(self) -> None:
+        """Do nothing, or raise Interrupted."""
         if self._should_interrupt():
             raise Interrupted
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
         """Do nothing: there is no state per row."""
@@ -78,8 +96,10 @@ class StopStringTracker(StoppingCriteria, RowAware):
         # An id beyond every vocabulary matches no text.
         ended: torch.Tensor = self._stop_criteria(input_ids.masked_fill(positions < padding, MAX_INT32), scores)
         if sequences_per_row == 1:
-            rows = self._row_indices[ended]
-            self._lengths_at_stop[rows] = self._lengths_at_stop[rows].clamp(max=input_ids.shape[1])
+            # Without an index by booleans, for which the host would wait on CUDA.
+            lengths = self._lengths_at_stop[self._row_indices]
+            shorter = lengths.clamp(max=input_ids.shape[1])
+            self._lengths_at_stop[self._row_indices] = torch.where(ended, shorter, lengths)
         return ended
 
     def select_rows(self, row_indices: torch.Tensor) -> None:

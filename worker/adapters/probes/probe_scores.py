@@ -10,6 +10,7 @@ import torch
 
 from models.errors import ModelError, first_line
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
+from worker.adapters.tokenization.token_array import token_array
 from worker.failures import is_machine_problem
 
 # The rounding that products of another shape may cause, relative to the largest score. Passes of the same shape round
@@ -63,7 +64,9 @@ def make_row(
     special = set(tokenizer.all_special_ids)
     count = len(tokenizer) if vocabulary_size is None else min(vocabulary_size, len(tokenizer))
     tokens = [token for token in range(count) if token not in special][first_token : first_token + token_count]
-    return dict(TemplatedRow(template, (tokens, *[tokens[:1]] * (len(template.special_ids) - 2))))
+    texts = [tokens, *[tokens[:1]] * (len(template.special_ids) - 2)]
+    row = TemplatedRow.from_texts(template, [token_array(text) for text in texts])
+    return {name: list(values) for name, values in row.items()}
 
 
 def make_rows(tokenizer: Any, template: Template) -> list[ProbeRow]:

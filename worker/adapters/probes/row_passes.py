@@ -14,6 +14,7 @@ from worker.adapters.probes import probe_scores
 from worker.adapters.probes.probe_scores import ProbeRow, reraise_machine_problem, rounding_between, scores_match
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
+from worker.adapters.tokenization.token_array import token_array
 from worker.layers import int8_linear
 from worker.layers.packed_attention import Positions
 from worker.layers.packed_layers import HALF_DTYPES
@@ -59,7 +60,13 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
 
 
 def packing_problem(
-    model: Any, rows: Sequence[ProbeRow], pad_token_id: int, packed_pass: PackedPass, *, sparse_positions: bool
+    model: Any,
+    rows: Sequence[ProbeRow],
+    pad_token_id: int,
+    packed_pass: PackedPass,
+    *,
+    sparse_positions: bool,
+    with_mask: bool,
 ) -> str | None:
     """The reason why the rows can't be packed; None if each gets the same scores packed.
 
@@ -68,15 +75,19 @@ def packing_problem(
 
     packed_pass: makes passes packed, given lengths, width and the positions that the head looks at.
     sparse_positions: compare only the positions that a head over few positions would look at.
+    with_mask: call the model with an attention mask in packed passes too.
     """
 
-    def score(rows: Sequence[ProbeRow]) -> torch.Tensor:
-        return probe_scores.compute(model, probe_scores.to_tensors(rows, pad_token_id, model.device))
+    def score(rows: Sequence[ProbeRow], *, masked: bool = True) -> torch.Tensor:
+        tensors = probe_scores.to_tensors(rows, pad_token_id, model.device)
+        if not masked:
+            del tensors["attention_mask"]
+        return probe_scores.compute(model, tensors)
 
     def score_packed(rows: Sequence[ProbeRow]) -> list[torch.Tensor]:
         lengths = [len(row["input_ids"]) for row in rows]
         with packed_pass(lengths, max(lengths), positions):
-            return _select_positions(score(rows), positions)
+            return _select_positions(score(rows, masked=with_mask), positions)
 
     try:
         alone = [score([row])[0] for row in rows]
@@ -108,8 +119,8 @@ def is_sparse_head_exact(lm_head: SparseLmHead, template: Template, token_id: in
 
     token_id: the token that the rows consist of.
     """
-    row = TemplatedRow(template, ([token_id] * 3,))
-    tensors = {name: torch.tensor([values, values], device=device) for name, values in row.items()}
+    row = TemplatedRow.from_texts(template, [token_array([token_id] * 3)])
+    tensors = {name: torch.tensor([values.tolist()] * 2, device=device) for name, values in row.items()}
     tensors["input_ids"][1, -1] = token_id
     tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
     last = len(row["input_ids"]) - 1

@@ -1,12 +1,11 @@
 """The adapter for fill-mask, which finds the likeliest words at the masks of a text."""
 
 import math
-from array import array
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
+from json.encoder import encode_basestring as to_json_string
 from typing import Any, ClassVar
 
 import torch
@@ -14,27 +13,36 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
-from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.piece_decoding import VariantDecoder
+from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray, token_array
+from worker.layers.device_copies import to_device
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
 DEFAULT_TOP_K = FillMaskParameters.model_fields["top_k"].default
 # Limits an answer, in which every word repeats the whole text: about 16 MB of text.
 MAX_ANSWER_TOKENS = 4_000_000
+CACHED_WORDS = 32_768
 COMMON_MASKS = ("[MASK]", "<mask>", "<extra_id_0>")
 
 
-@dataclass(frozen=True, slots=True)
 class MaskedRow(TemplatedRow):
     """A text and the positions of its masks in the row."""
 
-    mask_positions: list[int]
+    __slots__ = ("mask_positions",)
+
+    def __init__(self, template: Template, ids: "TokenArray[int]", mask_positions: list[int]) -> None:
+        before, after = template.special_ids
+        super().__init__(template, before + ids + after, (len(ids),))
+        self.mask_positions = mask_positions
 
 
 class FillMask:
@@ -53,8 +61,11 @@ class FillMask:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         self._vocabulary = cache(tokenizer.get_vocab)
         self._target_ids = lru_cache(64)(self._look_up_targets)  # one set of targets per batch in work
+        self._variant_decoder = VariantDecoder(tokenizer)
+        self._word_json = lru_cache(CACHED_WORDS)(lambda token: to_json_string(_replace_nul(tokenizer.decode([token]))))
         self._lm_head = SparseLmHead(model, full=limits.deterministic)
         self._lm_head.full = self._lm_head.full or not row_passes.is_sparse_head_exact(
             self._lm_head, self._special_tokens.template, self._mask_token_id, model.device
@@ -63,26 +74,41 @@ class FillMask:
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each text; a JobError if it has no mask, loses one to the limit, or a target is not one token."""
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs])
-        return [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
+        return self._encoder.reject_unknown_tokens(
+            [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
+        )
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[tuple[list[list[float]], list[list[int]]]]:
         """The probabilities and the tokens of the best words, best first, for each mask of each row."""
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
         positions = [row.features.mask_positions for row in micro_batch.rows]
         rows = [index for index, row_positions in enumerate(positions) for _ in row_positions]
-        indices = torch.tensor([rows, list(chain.from_iterable(positions))]).to(self._device)
-        with self._encoder.prepare_inputs(micro_batch, positions) as tensors:
-            probabilities = self._lm_head.scores(tensors, *indices).float().softmax(dim=-1)
+        indices = to_device(torch.tensor([rows, list(chain.from_iterable(positions))]), self._device)
         masks_by_parameters: dict[Any, list[int]] = defaultdict(list)
         for mask, row in enumerate(rows):
             masks_by_parameters[_parameters_for(micro_batch.rows[row].job)].append(mask)
-        outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
-        for (top_k, targets), masks in masks_by_parameters.items():
-            best = self._best_words(probabilities[masks], top_k, targets)
-            for mask, mask_scores, mask_tokens in zip(masks, *best, strict=True):
-                outputs[rows[mask]][0].append(mask_scores)
-                outputs[rows[mask]][1].append(mask_tokens)
-        return outputs
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            probabilities = self._lm_head.scores(tensors, *indices).float().softmax(dim=-1)
+            return [
+                best
+                for (top_k, targets), masks in masks_by_parameters.items()
+                for best in self._best_words(_select_rows(probabilities, masks), top_k, targets)
+            ]
+
+        def split(*best: torch.Tensor) -> list[tuple[list[list[float]], list[list[int]]]]:
+            outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
+            for masks, scores, tokens in zip(masks_by_parameters.values(), best[::2], best[1::2], strict=True):
+                for mask, mask_scores, mask_tokens in zip(masks, scores.tolist(), tokens.tolist(), strict=True):
+                    outputs[rows[mask]][0].append(mask_scores)
+                    outputs[rows[mask]][1].append(mask_tokens)
+            return outputs
+
+        return self._encoder.launch(micro_batch, compute, split, positions)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[tuple[list[list[float]], list[list[int]]]]) -> Any:
         """A list of words, best first; with several masks a list of such lists. Raises JobError on NaN scores."""
@@ -100,7 +126,29 @@ class FillMask:
         ]
         return answers[0] if is_only else answers
 
-    def _make_rows(self, job: Job, ids: "array[int]") -> list[Row]:
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """As `decode`, as JSON, one job after another, because outputs may be large."""
+        for rows, raw_outputs in jobs:
+            [row], [(scores, tokens)] = rows, raw_outputs
+            if all(map(math.isfinite, chain.from_iterable(scores))):
+                yield self._to_json(row.features, scores, tokens)
+            else:
+                yield non_finite_scores()
+
+    def _to_json(self, row: MaskedRow, scores: list[list[float]], tokens: list[list[int]]) -> str:
+        ids, is_only = row["input_ids"], len(row.mask_positions) == 1
+        answers = []
+        for position, mask_scores, mask_tokens in zip(row.mask_positions, scores, tokens, strict=True):
+            sequences = self._variant_decoder.decode(ids, position, mask_tokens, skip_special_tokens=is_only)
+            words = [
+                f'{{"score":{score!r},"token":{token},"token_str":{self._word_json(token)},'
+                f'"sequence":{to_json_string(_replace_nul(sequence))}}}'
+                for score, token, sequence in zip(mask_scores, mask_tokens, sequences, strict=True)
+            ]
+            answers.append(f"[{','.join(words)}]")
+        return answers[0] if is_only else f"[{','.join(answers)}]"
+
+    def _make_rows(self, job: Job, ids: "TokenArray[int]") -> list[Row]:
         template, limit = self._special_tokens.template, self._limits.max_length
         text = template.truncate(ids, self._special_tokens.max_text_tokens)
         is_truncated = len(text) < len(ids)
@@ -115,7 +163,7 @@ class FillMask:
         self._check_answer_size(job, masks, len(text) + template.token_count)
         offset = len(template.special_ids[0])
         positions = [offset + index for index, token in enumerate(text) if token == self._mask_token_id]
-        return [self._encoder.make_row(job, MaskedRow(template, (text,), positions), truncated=is_truncated)]
+        return [self._encoder.make_row(job, MaskedRow(template, text, positions), truncated=is_truncated)]
 
     def _check_answer_size(self, job: Job, masks: int, row_tokens: int) -> None:
         top_k, targets = _parameters_for(job)
@@ -140,7 +188,7 @@ class FillMask:
         target_ids: list[int] = []
         for number, target in enumerate(targets, start=1):
             token = self._vocabulary().get(target)
-            pieces = self._special_tokens.tokenize([target])[0] if token is None else array("i", [token])
+            pieces = self._special_tokens.tokenize([target])[0] if token is None else token_array([token])
             is_unknown = token is None and list(pieces) == [self._tokenizer.unk_token_id]
             if len(pieces) != 1 or is_unknown or pieces[0] >= self._vocabulary_size:
                 return JobError(
@@ -153,24 +201,29 @@ class FillMask:
 
     def _best_words(
         self, probabilities: torch.Tensor, top_k: int, targets: tuple[str, ...] | None
-    ) -> tuple[list[list[float]], list[list[int]]]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self._target_ids(targets)
         if isinstance(tokens, torch.Tensor):
             probabilities = probabilities[:, tokens]
         scores, best = probabilities.topk(min(top_k, probabilities.shape[-1]))
         if isinstance(tokens, torch.Tensor):
             best = tokens[best]
-        return scores.tolist(), best.tolist()
+        return scores, best
 
     def _fill_mask(
         self, ids: list[int], position: int, token: int, score: float, *, is_only_mask: bool
     ) -> dict[str, Any]:
         """One word, and the text with it. Special tokens stay if there are other masks, or those would vanish."""
-        tokens = [*ids[:position], token, *ids[position + 1 :]]
-        tokens = [other for other in tokens if other != self._tokenizer.pad_token_id]
+        pad_token_id = self._tokenizer.pad_token_id  # a property that takes a microsecond
+        tokens = [other for other in (*ids[:position], token, *ids[position + 1 :]) if other != pad_token_id]
         sequence = _replace_nul(self._tokenizer.decode(tokens, skip_special_tokens=is_only_mask))
         word = _replace_nul(self._tokenizer.decode([token]))
         return {"score": score, "token": token, "token_str": word, "sequence": sequence}
+
+
+def _select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """These rows of a tensor, in ascending order; nearly always all of them."""
+    return tensor if len(rows) == len(tensor) else tensor[to_device(torch.tensor(rows), tensor.device)]
 
 
 def _replace_nul(text: str) -> str:

@@ -1,9 +1,10 @@
 """Errors of single jobs that several adapters share."""
 
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from models.errors import JobError
+from worker.adapters.output_json import to_valid_json
 from worker.adapters.rows import Row
 
 P = ParamSpec("P")
@@ -27,4 +28,12 @@ def rows_or_error(make_rows: Callable[P, list[Row]], *args: P.args, **kwargs: P.
     try:
         return make_rows(*args, **kwargs)
     except JobError as error:
+        return error
+
+
+def output_or_error(decode: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> str | Exception:
+    """What an adapter's `decode` returns, as JSON, or the exception that it raises."""
+    try:
+        return to_valid_json(decode(*args, **kwargs))
+    except Exception as error:
         return error

@@ -14,6 +14,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
@@ -54,6 +55,7 @@ class QuestionAnswering:
         self._encoder = Encoder(model, tokenizer, limits, template)
         self._long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer) if template else None
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         # As in transformers, a tokenizer that pads on the left gets the context first, and any token may answer.
         self._pads_left = tokenizer.padding_side == "left"
         self._context_index = 0 if self._pads_left else 1
@@ -74,15 +76,27 @@ class QuestionAnswering:
             else Passage(next(encodings), self._context_index, has_token_types=self._has_token_types)
             for job in jobs
         )
-        return [rows_or_error(self._make_rows, job, passage) for job, passage in zip(jobs, passages, strict=True)]
+        return self._encoder.reject_unknown_tokens(
+            [rows_or_error(self._make_rows, job, passage) for job, passage in zip(jobs, passages, strict=True)]
+        )
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits for starts and ends, float32 `(2, tokens)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch) as tensors:
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             output = self._model(**tensors, **self._forward_options)
-        logits = torch.stack([output.start_logits, output.end_logits], dim=1).float().cpu().numpy()
-        return [logits[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
+            return [torch.stack([output.start_logits, output.end_logits], dim=1).float()]
+
+        def split(logits: torch.Tensor) -> list[Floats]:
+            array = logits.numpy()
+            return [array[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
+
+        return self._encoder.launch(micro_batch, compute, split)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> Any:
         """`{"score", "start", "end", "answer"}`, or a list of them if `top_k` allows several.

@@ -1,20 +1,26 @@
 """The adapter for text classification: sentiment analysis and every other sequence classifier."""
 
-from array import array
-from collections.abc import Hashable, Sequence
-from functools import cache, partial
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
+from transformers.pipelines.text_classification import ClassificationFunction, sigmoid, softmax
 
+from models.documents import to_json
 from models.errors import JobError
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
+from worker.adapters.tasks import label_scores
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores
+from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization import long_texts, special_tokens
-from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
+from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
+from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, LongTextTokenizer
 from worker.leasing.leases import Job
 
 
@@ -25,81 +31,120 @@ class TextClassification:
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._tokenizer = tokenizer
+        self._batch_tokenizer = BatchTokenizer(tokenizer, max_length=limits.max_length)
         self._long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._postprocess_options = cache(self._resolve_postprocess_options)
         self._encoder = Encoder(model, tokenizer, limits, special_tokens.template_for(tokenizer), sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each job, cut at the limit; JobError `input_too_long` if it must not be cut."""
         # One tokenizer call takes either texts or pairs of texts.
+        indices: dict[bool, list[int]] = {False: [], True: []}
+        for index, job in enumerate(jobs):
+            indices["text_pair" in job.input].append(index)
         encoded: dict[int, list[Row] | JobError] = {}
-        for paired in (False, True):
-            indices = [index for index, job in enumerate(jobs) if ("text_pair" in job.input) is paired]
-            if indices:
-                rows = self._encode_alike([jobs[index] for index in indices], paired=paired)
-                encoded.update(zip(indices, rows, strict=True))
-        return [encoded[index] for index in range(len(jobs))]
+        for paired, alike in indices.items():
+            if alike:
+                rows = self._encode_alike([jobs[index] for index in alike], paired=paired)
+                encoded.update(zip(alike, rows, strict=True))
+        return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(labels,)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
-            logits = self._pipeline._forward(tensors).logits
-        return list(logits[: len(micro_batch.rows)].float().cpu())
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        count = len(micro_batch.rows)
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline._forward(tensors).logits[:count].float()]
+
+        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> Any:
         """`{"label", "score"}`, or with `top_k` a list of them, best first.
 
         Raises JobError if scores are not finite.
         """
-        [logits] = raw_outputs
+        logits = torch.as_tensor(raw_outputs[0])
         if not torch.isfinite(logits).all():
             raise non_finite_scores()
         parameters = self._postprocess_options(tuple(sorted(rows[0].job.lease.parameters.items())))
-        return self._pipeline.postprocess({"logits": logits[None]}, **parameters)
+        with np.errstate(all="ignore"):  # the sigmoid of a large number is 0 by way of infinity
+            return self._pipeline.postprocess({"logits": logits[None]}, **parameters)
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """The JSON of what `decode` returns, for jobs of any parameters."""
+        return decode_in_groups(jobs, self._decode_group)
+
+    def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        options = self._postprocess_options(tuple(sorted(parameters.items())))
+        logits = stack([raw for _, [raw] in jobs])
+        finite = are_finite(logits)
+        with np.errstate(all="ignore"):  # scores of infinite logits are not used
+            scores = self._score(logits, options.get("function_to_apply"))
+        documents = (
+            label_scores.ranked_labels(self._label_prefixes, scores, options["top_k"])
+            if "top_k" in options
+            else label_scores.best_labels(self._label_prefixes, scores)
+        )
+        if all(finite):
+            return documents
+        pairs = zip(documents, finite, strict=True)
+        return (document if is_finite else non_finite_scores() for document, is_finite in pairs)
+
+    @cached_property
+    def _label_prefixes(self) -> list[str]:
+        labels = self._pipeline.model.config.id2label
+        return [label_scores.label_prefix(to_json(labels[index])) for index in range(len(labels))]
+
+    def _score(self, logits: Floats, function: ClassificationFunction | None) -> Floats:
+        """Scores as `TextClassificationPipeline.postprocess` computes them, for all rows at once."""
+        function = function or self._default_function
+        if function == ClassificationFunction.NONE:
+            return logits
+        return sigmoid(logits) if function == ClassificationFunction.SIGMOID else softmax(logits)
+
+    @cached_property
+    def _default_function(self) -> ClassificationFunction:
+        """The function that the pipeline chooses by the model's problem type."""
+        config = self._pipeline.model.config
+        if config.problem_type == "regression":
+            return ClassificationFunction.NONE
+        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+            return ClassificationFunction.SIGMOID
+        return ClassificationFunction.SOFTMAX
 
     def _resolve_postprocess_options(self, parameters: tuple[tuple[str, Hashable], ...]) -> dict[str, Any]:
         postprocess: dict[str, Any] = self._pipeline._sanitize_parameters(**dict(parameters))[2]
         return postprocess
 
     def _encode_alike(self, jobs: Sequence[Job], *, paired: bool) -> list[list[Row] | JobError]:
-        limit = self._limits.max_length
-        texts = [self._truncate_text(job) for job in jobs]
-        encoding = self._tokenizer(
-            [text for text, _ in texts],
-            [pair for _, pair in texts] if paired else None,
-            truncation=limit is not None,
-            max_length=limit,
-            return_attention_mask=False,
-        )
-        columns = dict(encoding)
+        texts = [job.input["text"] for job in jobs]
+        pairs = [job.input["text_pair"] for job in jobs] if paired else None
+        if self._limits.max_length is not None and self._long_text_tokenizer is not None:
+            self._truncate_long_texts(texts, pairs, self._long_text_tokenizer, self._limits.max_length)
+        features, truncated = self._batch_tokenizer.tokenize(texts, pairs)
+        if self._limits.should_truncate or not any(truncated):
+            return self._encoder.make_single_rows(jobs, features, truncated)
         return [
-            rows_or_error(
-                self._make_rows,
-                job,
-                {name: array("i", values[index]) for name, values in columns.items()},
-                is_truncated=long_texts.is_truncated(encoding, index, limit, partial(self._count_tokens, job)),
-            )
-            for index, job in enumerate(jobs)
+            input_too_long("too many tokens", self._limits.max_length) if cut else [self._encoder.make_row(job, row)]
+            for job, row, cut in zip(jobs, features, truncated, strict=True)
         ]
 
-    def _truncate_text(self, job: Job) -> tuple[str, str | None]:
-        """A long text, or pair, without most of what the tokenizer would cut; its tokens are those of the whole."""
-        text, pair = job.input["text"], job.input.get("text_pair")
-        limit, tokenizer, side = self._limits.max_length, self._long_text_tokenizer, self._tokenizer.truncation_side
-        if limit is None or tokenizer is None or len(text) + len(pair or "") <= PIECE_CHARACTERS:
-            return text, pair
-        if pair is None:
-            return tokenizer.truncate_text(text, limit, side), None
-        return tokenizer.truncate_pair(text, pair, limit, side)
-
-    def _make_rows(self, job: Job, features: dict[str, Any], *, is_truncated: bool) -> list[Row]:
-        if is_truncated and not self._limits.should_truncate:
-            raise input_too_long("too many tokens", self._limits.max_length)
-        return [self._encoder.make_row(job, features, truncated=is_truncated)]
-
-    def _count_tokens(self, job: Job) -> int:
-        return len(self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)["input_ids"])
+    def _truncate_long_texts(
+        self, texts: list[str], pairs: list[str] | None, tokenizer: LongTextTokenizer, limit: int
+    ) -> None:
+        """Remove most of what the tokenizer would cut of long texts and pairs; their tokens stay those of the whole."""
+        side = self._tokenizer.truncation_side
+        for index, text in enumerate(texts):
+            if pairs is None and len(text) > PIECE_CHARACTERS:
+                texts[index] = tokenizer.truncate_text(text, limit, side)
+            elif pairs is not None and len(text) + len(pairs[index]) > PIECE_CHARACTERS:
+                texts[index], pairs[index] = tokenizer.truncate_pair(text, pairs[index], limit, side)

@@ -4,6 +4,7 @@ import inspect
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from threading import RLock
 from typing import Any, ClassVar
 
@@ -12,10 +13,12 @@ from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
-from worker.adapters.encoding.collation import DETERMINISTIC_ROWS, Collator
-from worker.adapters.generation import sampling
+from worker.adapters.encoding.collation import Collator
+from worker.adapters.generation import cache_memory, sampling
+from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
 from worker.adapters.generation.causal_settings import CausalSettings
 from worker.adapters.generation.generator import Generator, PrefillRows
+from worker.adapters.generation.row_intake import RowIntake
 from worker.adapters.generation.settings import GenerationSettings
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
 from worker.adapters.probes import sameness
@@ -27,9 +30,9 @@ from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import PromptTokenizer
 from worker.leasing.leases import Job
 
-# The tokens, in prompts and new ones of all beams, whose keys and values one run may cache. A model of 8 billion
-# weights with grouped heads caches 128 KiB per token: 8 GiB on a GPU. More rows than this allows gain nothing on a CPU.
-MAX_CACHED_TOKENS = {"cpu": 16_384, "cuda": 65_536, "mps": 16_384}
+# The tokens, in prompts and new ones of all beams, whose keys and values one run may cache where memory can't be
+# measured. More rows than this allows gain nothing on a CPU.
+MAX_CACHED_TOKENS = 16_384
 
 # Models with these inputs can be padded on the left. Others (recurrent, or with relative positions) need equal lengths.
 PADDING_INPUTS = {"attention_mask", "position_ids"}
@@ -68,9 +71,9 @@ class TextGeneration:
         self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
         check_can_generate(model)
         self._collators = {fixed: self._make_collator(model, deterministic=fixed) for fixed in (False, True)}
-        self.max_rows = self._collators[False].max_rows
+        self.max_rows = cache_memory.max_rows_on(model.device, self._collators[False].max_rows)
         self._vocabulary_size = vocabulary.size(model)
-        self._max_cached_tokens = MAX_CACHED_TOKENS.get(model.device.type, MAX_CACHED_TOKENS["cuda"])
+        self._row_limit = RowLimit.for_model(model, MAX_CACHED_TOKENS)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each job, or with sampling one for each sequence that the job requests.
@@ -97,26 +100,25 @@ class TextGeneration:
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], fetch_more: FetchMore, max_rows: int) -> Iterator[list[tuple[Row, Any]]]:
         """Finished rows, each with its raw output, while further rows enter. Raises Interrupted."""
-        waiting = list(rows)
         settings = self._settings.resolve(rows[0].job.lease.parameters)
         new_tokens = settings.new_token_limits(rows[0].length)
         settings = settings.with_new_tokens(new_tokens)
-        width = max(row.padded_length for row in rows)
-        max_cached_rows = max(1, self._max_cached_tokens // ((width + new_tokens[0]) * settings.num_beams))
-        max_rows = rows[0].max_rows or min(max_cached_rows, max_rows)
+        count_fitting = self._row_limit.begin_run(samples=settings.samples_per_token)
 
-        def prefill_next(count: int) -> PrefillRows | None:
-            next_rows, waiting[:count] = waiting[:count] or fetch_more(count), []
-            return self._prefill_rows(next_rows, settings) if next_rows else None
+        @cache  # asked for every token
+        def count_fitting_rows(width: int) -> int:
+            return min(max_rows, count_fitting(RowSize(width + new_tokens[0], sequences=settings.num_beams)))
 
         sharing = self._sharing_policy.sharing_for(rows[0].length + new_tokens[0])
         can_merge = sharing is Sharing.TOGETHER and not self._cannot_pad
         can_evict = can_merge or self._sharing_policy.supports_continuous
         if rows[0].max_rows is None and can_evict and self._generator.supports_continuous(settings):
-            yield from self._generator.generate_continuous(settings, max_rows, prefill_next, can_merge=can_merge)
+            intake = RowIntake(rows, fetch_more, count_fitting_rows, partial(self._prefill_rows, settings=settings))
+            yield from self._generator.generate_continuous(settings, intake, can_merge=can_merge)
         else:
-            for start in range(0, len(rows), max_rows):
-                part = rows[start : start + max_rows]
+            part_rows = rows[0].max_rows or count_fitting_rows(max(row.padded_length for row in rows))
+            for start in range(0, len(rows), part_rows):
+                part = rows[start : start + part_rows]
                 yield list(zip(part, self._generate_rows(part, settings, can_evict_rows=can_evict), strict=True))
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[list[list[int]] | None]) -> Any:
@@ -148,7 +150,7 @@ class TextGeneration:
             deterministic=deterministic or self._limits.deterministic,
             padding_side="left",
             pad_values={"input_ids": 0 if pad is None or pad >= (vocabulary.size(model) or pad + 1) else pad},
-            fixed_rows=DETERMINISTIC_ROWS,
+            fixed_rows=FIXED_ROWS,
         )
 
     def _make_rows(self, job: Job, prompt: "array[int]") -> list[Row]:
@@ -178,7 +180,7 @@ class TextGeneration:
         ]
         if settings.needs_single_row or sharing is Sharing.ALONE:
             return [replace(row, width=None, max_rows=1) for row in rows]
-        return [self._cap_width(row, new_tokens[0]) for row in rows]
+        return [self._fix_shape(row, settings, new_tokens[0]) for row in rows]
 
     def _fit_prompt(self, prompt: "array[int]", settings: GenerationSettings, *, can_cut_start: bool) -> "array[int]":
         max_new_tokens, _ = settings.new_token_limits(len(prompt))
@@ -194,12 +196,15 @@ class TextGeneration:
         size = f"{len(prompt):,} tokens and {max_new_tokens:,} new ones"
         raise input_too_long(size, limit, "cut the text or lower max_new_tokens")
 
-    def _cap_width(self, row: Row, max_new_tokens: int) -> Row:
-        if row.width is None or self._limits.max_length is None:
+    def _fix_shape(self, row: Row, settings: GenerationSettings, max_new_tokens: int) -> Row:
+        """A row of a fixed shape with its width and its number of rows; any other row unchanged."""
+        if row.width is None:
             return row
         # Some models can't exceed their positions even with padding.
-        width = min(row.width, self._limits.max_length - max_new_tokens)
-        return replace(row, width=width, key=(row.key, width))
+        limit = self._limits.max_length
+        width = row.width if limit is None else min(row.width, limit - max_new_tokens)
+        max_rows = self._row_limit.fixed_rows(RowSize(width + max_new_tokens, sequences=settings.num_beams))
+        return replace(row, width=width, max_rows=max_rows, key=(row.key, width))
 
     def _generate_rows(
         self, rows: Sequence[Row], settings: GenerationSettings, *, can_evict_rows: bool

@@ -3,7 +3,6 @@
 transformers 5 no longer has these pipelines; the reference is 4.57.
 """
 
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,8 +16,9 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
-from worker.adapters.encoding.collation import DETERMINISTIC_ROWS, Collator
-from worker.adapters.generation import sampling
+from worker.adapters.encoding.collation import Collator
+from worker.adapters.generation import cache_memory, sampling
+from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
 from worker.adapters.generation.generator import Generator, PrefillRows
 from worker.adapters.generation.seq2seq_settings import Seq2SeqSettings
 from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
@@ -32,10 +32,11 @@ from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, 
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import LanguageCodes, LanguagePair
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
+from worker.adapters.tokenization.token_array import token_array
 from worker.leasing.leases import Job
 
-# Concurrent sequences × their maximum length in one run, since keys and values are cached for every layer. A BART-large
-# (12 layers, 1,024 wide) takes 6 GB for them in 16 bits. The planner of micro-batches only knows input lengths.
+# Concurrent sequences × their maximum length in one run, where memory can't be measured, since keys and values are
+# cached for every layer. The planner of micro-batches only knows input lengths.
 MAX_CACHED_TOKENS = 131_072
 
 OUTPUT_KEYS = {"summarization": "summary_text", "translation": "translation_text"}
@@ -66,18 +67,15 @@ class TextToText:
         # Sampling with a seed runs in passes whose shape depends on the row alone.
         self._collators = {
             seeded: Collator(
-                tokenizer,
-                model.device,
-                limits,
-                deterministic=seeded or limits.deterministic,
-                fixed_rows=DETERMINISTIC_ROWS,
+                tokenizer, model.device, limits, deterministic=seeded or limits.deterministic, fixed_rows=FIXED_ROWS
             )
             for seeded in (False, True)
         }
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._settings = Seq2SeqSettings(model, tokenizer, defaults, languages, self._tokenizer_lock)
         self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
-        self.max_rows = self._collators[False].max_rows
+        self.max_rows = cache_memory.max_rows_on(model.device, self._collators[False].max_rows)
+        self._row_limit = RowLimit.for_model(model, MAX_CACHED_TOKENS)
         self._vocabulary_size = vocabulary.size(model)
         self._is_marian = isinstance(tokenizer, MarianTokenizer)
 
@@ -109,7 +107,8 @@ class TextToText:
         Raises Interrupted.
         """
         settings = self._settings.resolve(micro_batch.rows[0].job.lease.parameters)
-        max_rows = micro_batch.rows[0].max_rows or _max_rows(settings)
+        count_fitting = self._row_limit.begin_run(samples=settings.samples_per_token)
+        max_rows = micro_batch.rows[0].max_rows or count_fitting(_row_size(micro_batch.width, settings))
         parts = [micro_batch.rows[start : start + max_rows] for start in range(0, len(micro_batch.rows), max_rows)]
         return list(chain.from_iterable(self._generate_rows(part, settings) for part in parts))
 
@@ -178,12 +177,16 @@ class TextToText:
         sharing = self._sharing_policy.sharing_for(max(len(ids), settings.config.max_length), fixed_shape=fixed)
         row = self._collators[seeded].make_row(
             job,
-            {"input_ids": array("i", ids)},
+            {"input_ids": token_array(ids)},
             truncated=is_truncated,
             key=(settings.key, seeded, sharing),
             equal_lengths=settings.forbids_padding or sharing is not Sharing.TOGETHER,
         )
-        return [replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row]
+        if sharing is Sharing.ALONE:
+            return [replace(row, width=None, max_rows=1)]
+        if row.width is None:
+            return [row]
+        return [replace(row, max_rows=self._row_limit.fixed_rows(_row_size(row.width, settings)))]
 
     def _tokenize(self, texts: Sequence[str], language_pair: LanguagePair | None, *, truncation: bool = False) -> Any:
         limit = self._limits.max_length if truncation else None
@@ -207,6 +210,5 @@ class TextToText:
         return len(self._tokenize([text], language_pair)["input_ids"][0])
 
 
-def _max_rows(settings: GenerationSettings) -> int:
-    sequences = max(settings.config.num_beams, settings.num_sequences)
-    return max(1, MAX_CACHED_TOKENS // (sequences * settings.config.max_length))
+def _row_size(width: int, settings: GenerationSettings) -> RowSize:
+    return RowSize(settings.config.max_length, width, max(settings.config.num_beams, settings.num_sequences))

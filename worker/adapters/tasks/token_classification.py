@@ -1,9 +1,8 @@
 """The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
 import warnings
-from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from sys import intern
 from typing import Any, ClassVar
 
@@ -12,12 +11,24 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
+from worker.adapters.tasks.entities import (
+    IGNORED_LABELS,
+    EntityFinder,
+    EntityOptions,
+    TaggedTexts,
+    entities_to_json,
+    label_names,
+)
+from worker.adapters.tasks.entity_spans import Floats
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, output_or_error, rows_or_error
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
-from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray, token_array
+from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
 # A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
@@ -25,19 +36,25 @@ from worker.leasing.leases import Job
 MAX_WINDOWS = 4_096
 # Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
+# Texts are decoded together up to so many scores, four megabytes, of which there are a few copies.
+MAX_SCORES_PER_CHUNK = 2**20
 # By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
 
 
-@dataclass(frozen=True, slots=True)
 class Window(TemplatedRow):
     """A text, or a part of it.
 
     offsets: start and end of each token in the text, in characters, `(tokens, 2)`, None = the tokenizer has none.
     """
 
-    offsets: Integers | None
+    __slots__ = ("offsets",)
+
+    def __init__(self, template: Template, ids: "TokenArray[int]", offsets: Integers | None) -> None:
+        before, after = template.special_ids
+        super().__init__(template, before + ids + after, (len(ids),))
+        self.offsets = offsets
 
     @property
     def offset_pairs(self) -> list[tuple[int, int]] | None:
@@ -57,26 +74,42 @@ class TokenClassification:
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         self._default_stride = self._resolve_stride() if limits.truncation == "stride" else None
+        labels = label_names(model.config.id2label)
+        self._entity_finder = None if labels is None else EntityFinder(tokenizer, labels)
         # transformers warns once per text, with most tokenizers, of something that no user can change.
         warnings.filterwarnings("ignore", "Tokenizer does not support real words")
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """Each text's windows, a single one without stride; a JobError if the model can't read them."""
-        return [
-            rows_or_error(self._make_rows, job, ids, offsets)
-            for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, ids, offsets)
+                for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
+            ]
+        )
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(tokens, tags)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch) as tensors:
-            logits = self._pipeline.model(**tensors).logits[: len(micro_batch.rows)].float().cpu()
-        return [tags[: row.length] for tags, row in zip(logits, micro_batch.rows, strict=True)]
+        return self.launch(micro_batch).result()
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        rows = micro_batch.rows
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
+
+        def split(logits: torch.Tensor) -> list[torch.Tensor]:
+            return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
+
+        return self._encoder.launch(micro_batch, compute, split)
+
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> list[dict[str, Any]]:
         """The tokens or entities, in order. Raises JobError if scores are not finite, or entities too many."""
+        raw_outputs = [torch.as_tensor(logits) for logits in raw_outputs]
         if not all(torch.isfinite(logits).all() for logits in raw_outputs):
             raise non_finite_scores()
         job = rows[0].job
@@ -90,12 +123,53 @@ class TokenClassification:
             window_entities = self._pipeline.postprocess([window], **options)
             entities += [{**entity, "word": intern(entity["word"])} for entity in window_entities]
             if len(entities) > MAX_ENTITIES:
-                raise JobError("output_too_large", f"more than {MAX_ENTITIES:,} entities; split the text")
+                raise _too_many_entities()
         if len(rows) > 1:
             entities = self._pipeline.aggregate_overlapping_entities(entities)
         for entity in entities:
             entity["score"] = float(entity["score"])
         return entities
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """As `decode`, as JSON; the entities of many texts are found together, in arrays."""
+        for chunk in split_into_chunks(jobs, _count_scores, MAX_SCORES_PER_CHUNK):
+            arrays = [(rows, [np.asarray(logits) for logits in raw_outputs]) for rows, raw_outputs in chunk]
+            yield from self._decode_chunk(arrays)
+
+    def _decode_chunk(self, jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[str | Exception]:
+        finder = self._entity_finder
+        outputs: dict[int, str | Exception] = {}
+        texts_by_options: dict[EntityOptions, list[int]] = defaultdict(list)
+        for index, ((rows, logits), is_finite) in enumerate(zip(jobs, _are_finite(jobs), strict=True)):
+            if finder is None or logits[0].shape[1] != finder.label_count:
+                outputs[index] = output_or_error(self.decode, rows, logits)
+            elif not is_finite:
+                outputs[index] = non_finite_scores()
+            elif len(rows) > 1:
+                outputs[index] = self._decode_windows(finder, rows, logits)
+            else:
+                texts_by_options[_entity_options(rows[0].job)].append(index)
+        for options, indices in texts_by_options.items():
+            assert finder is not None
+            tagged = _join_windows([(rows[0], logits[0]) for rows, logits in map(jobs.__getitem__, indices)])
+            for index, entities in zip(indices, finder.find(tagged, options), strict=True):
+                is_many = len(entities) > MAX_ENTITIES
+                outputs[index] = _too_many_entities() if is_many else entities_to_json(entities, options)
+        return [outputs[index] for index in range(len(jobs))]
+
+    def _decode_windows(self, finder: EntityFinder, rows: Sequence[Row], raw_outputs: list[Floats]) -> str | Exception:
+        """Decode the windows of one text one by one, because Python's numbers take much memory."""
+        options = _entity_options(rows[0].job)
+        entities: list[dict[str, Any]] = []
+        for row, logits in zip(rows, raw_outputs, strict=True):
+            [found] = finder.find(_join_windows([(row, logits)]), options)
+            entities += [
+                {"start": entity.start, "end": entity.end, "score": entity.score, "entity": entity} for entity in found
+            ]
+            if len(entities) > MAX_ENTITIES:
+                return _too_many_entities()
+        merged = self._pipeline.aggregate_overlapping_entities(entities)
+        return entities_to_json([entity["entity"] for entity in merged], options)
 
     def _resolve_stride(self) -> int:
         room, stride = self._special_tokens.max_text_tokens, self._limits.stride
@@ -109,19 +183,19 @@ class TokenClassification:
             raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
         return stride
 
-    def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[array[int], Integers | None]"]:
+    def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[TokenArray[int], Integers | None]"]:
         """Each text's tokens and their offsets; a long text that will be cut is tokenized only as far as it is read."""
         texts = [job.input["text"] for job in jobs]
         if not self._is_fast:
             return [(ids, None) for ids in self._special_tokens.tokenize(texts)]
-        tokenized: dict[int, tuple[array[int], Integers | None]] = {}
+        tokenized: dict[int, tuple[TokenArray[int], Integers | None]] = {}
         short = [index for index, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
         if short:
             encoding = self._special_tokens.encode_without_special(
                 [texts[index] for index in short], return_offsets_mapping=True
             )
             for index, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                tokenized[index] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
+                tokenized[index] = token_array(ids), np.array(offsets, np.int32).reshape(-1, 2)
         for index in set(range(len(jobs))).difference(short):
             is_cut = self._limits.should_truncate and self._stride_for(jobs[index]) is None
             max_tokens = self._special_tokens.max_text_tokens if is_cut else None
@@ -129,7 +203,7 @@ class TokenClassification:
             tokenized[index] = tokens.id_array, np.stack([tokens.starts, tokens.ends], axis=1)
         return [tokenized[index] for index in range(len(jobs))]
 
-    def _check_input(self, job: Job, ids: "array[int]") -> None:
+    def _check_input(self, job: Job, ids: "TokenArray[int]") -> None:
         """Raise JobError if the model can't read a text with these parameters."""
         strategy = job.lease.parameters.get("aggregation_strategy")
         room, stride = self._special_tokens.max_text_tokens, self._stride_for(job)
@@ -148,13 +222,13 @@ class TokenClassification:
         if len(ids) > room and -(-(len(ids) - room) // (room - stride)) >= MAX_WINDOWS:
             raise JobError("too_many_windows", f"more than {MAX_WINDOWS:,} windows; split the text or lower stride")
 
-    def _make_rows(self, job: Job, ids: "array[int]", offsets: Integers | None) -> list[Row]:
+    def _make_rows(self, job: Job, ids: "TokenArray[int]", offsets: Integers | None) -> list[Row]:
         self._check_input(job, ids)
         stride = self._stride_for(job)
         ranges = list(self._window_ranges(len(ids), stride))
         is_truncated = stride is None and ranges != [(0, len(ids))]
         windows = [
-            Window(self._special_tokens.template, (ids[start:end],), None if offsets is None else offsets[start:end])
+            Window(self._special_tokens.template, ids[start:end], None if offsets is None else offsets[start:end])
             for start, end in ranges
         ]
         return [
@@ -191,3 +265,43 @@ def _pipeline_output(window: Window, logits: torch.Tensor, text: str) -> dict[st
         "offset_mapping": None if offsets is None else [[no_offset] * len(before) + offsets + [no_offset] * len(after)],
         "special_tokens_mask": torch.tensor([window.special_tokens_mask]),
     }
+
+
+def _entity_options(job: Job) -> EntityOptions:
+    parameters = job.lease.parameters
+    ignored_labels = parameters.get("ignore_labels")
+    return EntityOptions(
+        parameters.get("aggregation_strategy") or "none",
+        IGNORED_LABELS if ignored_labels is None else frozenset(ignored_labels),
+    )
+
+
+def _count_scores(job: DecodableJob) -> int:
+    return sum(logits.shape[0] * logits.shape[1] for logits in job[1])
+
+
+def _are_finite(jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[bool]:
+    """Whether all scores of each job are numbers; one look at all of them mostly tells."""
+    if np.isfinite(np.concatenate([logits for _, raw_outputs in jobs for logits in raw_outputs])).all():
+        return [True] * len(jobs)
+    return [all(np.isfinite(logits).all() for logits in raw_outputs) for _, raw_outputs in jobs]
+
+
+def _join_windows(windows: Sequence[tuple[Row, Floats]]) -> TaggedTexts:
+    before, after = windows[0][0].features.template.special_ids
+    ids = [row.features.texts[0] for row, _ in windows]
+    offsets = [row.features.offsets for row, _ in windows]
+    joined = None if offsets[0] is None else np.concatenate(offsets)
+    return TaggedTexts(
+        texts=[row.job.input["text"] for row, _ in windows],
+        edges=np.cumsum([0, *map(len, ids)]),
+        ids=np.concatenate(ids),
+        logits=np.concatenate([logits[len(before) : len(logits) - len(after)] for _, logits in windows]),
+        starts=None if joined is None else joined[:, 0],
+        ends=None if joined is None else joined[:, 1],
+        first_index=len(before),
+    )
+
+
+def _too_many_entities() -> JobError:
+    return JobError("output_too_large", f"more than {MAX_ENTITIES:,} entities; split the text")

@@ -1,23 +1,29 @@
 """The adapter for zero-shot classification, which pairs a text with each label's sentence for an NLI model."""
 
-from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoModelForSequenceClassification, ZeroShotClassificationPipeline
 
+from models.documents import to_json
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
+from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
+
+Integers = npt.NDArray[np.int64]
 
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 
@@ -38,6 +44,7 @@ class ZeroShotClassification:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
+        self.passes_in_flight = self._encoder.passes_in_flight
         # Like transformers' pipeline; only generation needs a cache.
         self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
@@ -50,23 +57,32 @@ class ZeroShotClassification:
         hypothesis_ids = dict(zip(distinct, self._special_tokens.tokenize(distinct), strict=True))
         max_tokens = self._special_tokens.max_text_tokens if self._limits.should_truncate else None
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs], max_tokens)
-        return [
-            rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
-            for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
-        ]
+        return self._encoder.reject_unknown_tokens(
+            [
+                rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
+                for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
+            ]
+        )
 
-    @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(model labels,)` for each row."""
-        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
-            logits = self._pipeline.model(**tensors, **self._forward_options).logits
-        return list(logits[: len(micro_batch.rows)].float().cpu())
+        return self.launch(micro_batch).result()
+
+    @torch.inference_mode()
+    def launch(self, micro_batch: MicroBatch) -> DevicePass:
+        """Begin the pass of `forward`."""
+        count = len(micro_batch.rows)
+
+        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+            return [self._pipeline.model(**tensors, **self._forward_options).logits[:count].float()]
+
+        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
         job = rows[0].job
         outputs = [
-            {"candidate_label": label, "sequence": job.input["text"], "logits": logits[None]}
+            {"candidate_label": label, "sequence": job.input["text"], "logits": torch.as_tensor(logits)[None]}
             for label, logits in zip(_labels_for(job), raw_outputs, strict=True)
         ]
         parameters = self._pipeline._sanitize_parameters(**job.lease.parameters)[2]
@@ -76,17 +92,51 @@ class ZeroShotClassification:
             raise non_finite_scores()
         return output
 
-    def _make_rows(self, job: Job, text: "array[int]", hypotheses: list["array[int]"]) -> list[Row]:
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """The JSON of what `decode` returns, for jobs of any parameters and any number of labels."""
+        return decode_in_groups(jobs, self._decode_group)
+
+    def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        label_count = len(jobs[0][0])
+        logits = stack([raw for _, raw_outputs in jobs for raw in raw_outputs])
+        with np.errstate(all="ignore"):  # the result is checked below
+            scores = self._score(
+                logits.reshape(len(jobs), label_count, -1), is_multi_label=parameters.get("multi_label", False)
+            )
+        order = scores.argsort(axis=1)[:, ::-1]
+        ranked = np.take_along_axis(scores, order, axis=1)
+        labels_json: dict[int, list[str]] = {}  # most jobs share the list of their batch
+        for (rows, _), is_finite, places, values in zip(jobs, are_finite(scores), order, ranked, strict=True):
+            labels = _labels_for(rows[0].job)
+            names = labels_json.get(id(labels)) or labels_json.setdefault(
+                id(labels), [to_json(name) for name in labels]
+            )
+            yield _ranking_json(rows[0].job, names, places, values) if is_finite else non_finite_scores()
+
+    def _score(self, logits: Floats, *, is_multi_label: bool) -> Floats:
+        """Scores as `ZeroShotClassificationPipeline.postprocess` computes them.
+
+        logits: `(jobs, labels, model labels)`.
+        """
+        entailment = self._pipeline.entailment_id
+        if not is_multi_label and logits.shape[1] > 1:
+            exponentials = np.exp(logits[..., entailment])
+            return exponentials / exponentials.sum(-1, keepdims=True)
+        contradiction = -1 if entailment == 0 else 0
+        exponentials = np.exp(logits[..., [contradiction, entailment]])
+        return (exponentials / exponentials.sum(-1, keepdims=True))[..., 1]
+
+    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: list["TokenArray[int]"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
         self._check_lengths(len(text), max(map(len, hypotheses)))
-        texts: dict[int | None, array[int]] = {}  # hypotheses of equal length share one
+        texts: dict[int | None, TokenArray[int]] = {}  # hypotheses of equal length share one
         rows = []
         for part, hypothesis in enumerate(hypotheses):
             room = None if max_tokens is None else max_tokens - len(hypothesis)
             if room not in texts:
                 texts[room] = template.truncate(text, room)
-            features = TemplatedRow(template, (texts[room], hypothesis))
+            features = TemplatedRow.from_texts(template, (texts[room], hypothesis))
             row = self._encoder.make_row(
                 job,
                 features,
@@ -115,6 +165,12 @@ class ZeroShotClassification:
 
     def _row_key(self, features: TemplatedRow) -> int | None:
         return None if self._eos_token_id is None else features["input_ids"].count(self._eos_token_id)
+
+
+def _ranking_json(job: Job, label_names: Sequence[str], order: Integers, scores: Floats) -> str:
+    """The output of `decode` as JSON, from the labels' JSON; scores are in the given order."""
+    labels = ",".join([label_names[place] for place in order.tolist()])
+    return f'{{"sequence":{to_json(job.input["text"])},"labels":[{labels}],"scores":{to_json(scores.tolist())}}}'
 
 
 def _labels_for(job: Job) -> list[str]:

@@ -8,13 +8,14 @@ For byte pairs this is exact: merges never cross a position where both pieces ha
 the next border too. A text whose pieces never agree (one repeated letter) is tokenized in a single call.
 """
 
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from worker.adapters.tokenization.token_array import TokenArray, token_array_from_bytes
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -48,9 +49,9 @@ class TokenSpan:
         return TokenSpan(self.ids[part], self.starts[part], self.ends[part], self.words[part])
 
     @property
-    def id_array(self) -> "array[int]":
-        """The token ids as C ints, a ninth of the memory of a list."""
-        return array("i", self.ids.tobytes())
+    def id_array(self) -> "TokenArray[int]":
+        """The token ids."""
+        return token_array_from_bytes(self.ids.tobytes())
 
 
 class LongTextTokenizer:

@@ -1,6 +1,5 @@
 """Prompts of causal language models: token ids from a text or a conversation."""
 
-from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +7,9 @@ from models.errors import JobError
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.chat_templates import ChatTemplate
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
+from worker.adapters.tokenization.token_array import TokenArray, token_array
 
-PromptIds = array  # of C ints
+PromptIds = TokenArray
 TokenizeRequest = tuple[str, bool | None]  # a text, and `add_special_tokens`, None = the tokenizer's default
 
 
@@ -29,7 +29,7 @@ class PromptTokenizer:
         """Return the token ids for each input with its parameters, or a JobError, in order."""
         requests = [self._to_request(job_input, parameters) for job_input, parameters in inputs]
         prompts: list[PromptIds[int] | JobError] = [
-            request if isinstance(request, JobError) else array("i") for request in requests
+            request if isinstance(request, JobError) else token_array(()) for request in requests
         ]
         for special in (None, True, False):
             texts = {
@@ -58,7 +58,7 @@ class PromptTokenizer:
         ]
         short = [text for text, prompt in zip(texts, prompts, strict=True) if prompt is None]
         ids = iter(self._tokenizer(short, return_attention_mask=False, **options)["input_ids"] if short else ())
-        return [array("i", next(ids)) if prompt is None else prompt for prompt in prompts]
+        return [token_array(next(ids)) if prompt is None else prompt for prompt in prompts]
 
     def _tokenize_long(self, text: str, add_special_tokens: bool | None) -> "PromptIds[int] | None":
         """Tokenize a long text in pieces; None = this tokenizer does not support that."""
@@ -68,7 +68,7 @@ class PromptTokenizer:
         if add_special_tokens is False or self._special_template is None:
             return ids
         before, after = self._special_template.special_ids
-        return array("i", before) + ids + array("i", after)
+        return before + ids + after
 
 
 def is_continuation(messages: Sequence[Mapping[str, str]], parameters: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """A question and its context, tokenized once, and the overlapping windows in which a model reads them."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -9,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from worker.adapters.tokenization.long_texts import NO_WORD, Integers, TokenSpan
+from worker.adapters.tokenization.token_array import TokenArray, token_array
 
 
 class Passage:
@@ -26,8 +26,8 @@ class Passage:
         context_index: the position of the context in the pair, 0 or 1.
         has_token_types: whether the model takes the type of each token.
         """
-        self.ids = array("i", encoding.ids)
-        self.types = array("i", encoding.type_ids) if has_token_types else None
+        self.ids = token_array(encoding.ids)
+        self.types = token_array(encoding.type_ids) if has_token_types else None
         self.offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
         self.words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
         self.begin, self.end = _find_context_range(encoding.sequence_ids, context_index)
@@ -35,7 +35,7 @@ class Passage:
     @classmethod
     def from_texts(cls, example: Any, texts: Sequence[TokenSpan], context_index: int, *, has_token_types: bool) -> Self:
         """Build it from texts that were tokenized separately, in the template of an example encoding of a pair."""
-        ids, types, parts = array("i"), array("i"), []
+        ids, types, parts = token_array(()), token_array(()), []
         begin = end = 0
         for sequence, group in groupby(enumerate(example.sequence_ids), key=itemgetter(1)):
             indices = [index for index, _ in group]
@@ -43,7 +43,7 @@ class Passage:
             if sequence == context_index and len(part):
                 begin, end = len(ids), len(ids) + len(part)
             ids += part.id_array
-            types += array("i", [example.type_ids[indices[0]]]) * len(part)
+            types += token_array([example.type_ids[indices[0]]]) * len(part)
             parts.append(part)
         passage = cls.__new__(cls)
         passage.ids, passage.types = ids, types if has_token_types else None
@@ -72,7 +72,7 @@ class Passage:
         return [Window(self, self.begin + start, self.begin + end) for start, end in spans]
 
 
-class Window(Mapping[str, Any]):
+class Window(Mapping[str, "TokenArray[int]"]):
     """One row: the passage with only the tokens `[start, end)` of its context.
 
     As a mapping it holds the features of the row, assembled on access, so that many windows share one passage.
@@ -83,11 +83,14 @@ class Window(Mapping[str, Any]):
     def __init__(self, passage: Passage, start: int, end: int) -> None:
         self._passage, self._start, self._end = passage, start, end
 
-    def __getitem__(self, name: str) -> list[int]:
-        values = {"input_ids": self._passage.ids, "token_type_ids": self._passage.types}[name]
+    def __getitem__(self, name: str) -> "TokenArray[int]":
+        passage = self._passage
+        values = {"input_ids": passage.ids, "token_type_ids": passage.types}[name]
         if values is None:
             raise KeyError(name)
-        return [*values[: self._passage.begin], *values[self._start : self._end], *values[self._passage.end :]]
+        if self._start == passage.begin and self._end == passage.end:
+            return values
+        return values[: passage.begin] + values[self._start : self._end] + values[passage.end :]
 
     def __iter__(self) -> Iterator[str]:
         yield "input_ids"

@@ -4,15 +4,16 @@ A text that is part of many rows (one per label, or overlapping windows) is then
 independently of the tokenizer's own truncation.
 """
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
+from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, TokenSpan
+from worker.adapters.tokenization.token_array import TokenArray, token_array
 
 # The template is found with the first pair and verified with the second.
 PROBE_TEXTS = (("a", "b c"), ("d e f", "g"))
@@ -22,14 +23,14 @@ PROBE_TEXTS = (("a", "b c"), ("d e f", "g"))
 class Template:
     """The special tokens before, between and after texts, and the token types if the tokenizer has any.
 
-    special_ids: one list before each text and one after the last.
+    special_ids: one array before each text and one after the last.
     special_types: the types of `special_ids`, None = the tokenizer has no types.
     text_types: the type of each text's tokens.
     truncation_side: the side on which the tokenizer cuts, "left" or "right".
     """
 
-    special_ids: tuple[list[int], ...]
-    special_types: tuple[list[int], ...] | None
+    special_ids: tuple["TokenArray[int]", ...]
+    special_types: tuple["TokenArray[int]", ...] | None
     text_types: tuple[int, ...]
     truncation_side: str
 
@@ -38,52 +39,69 @@ class Template:
         """The number of special tokens."""
         return sum(map(len, self.special_ids))
 
-    def truncate(self, ids: "array[int]", max_tokens: int | None) -> "array[int]":
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of a row's features."""
+        return ("input_ids",) if self.special_types is None else ("input_ids", "token_type_ids")
+
+    def truncate(self, ids: "TokenArray[int]", max_tokens: int | None) -> "TokenArray[int]":
         """Cut a text to `max_tokens` on the tokenizer's side, None = no limit."""
         if max_tokens is None or len(ids) <= max_tokens:
             return ids
         return ids[len(ids) - max_tokens :] if self.truncation_side == "left" else ids[:max_tokens]
 
 
-@dataclass(frozen=True, slots=True)
-class TemplatedRow(Mapping[str, list[int]]):
-    """The features of a row: texts in a template, assembled only on access, so that rows share their texts."""
+class TemplatedRow(Mapping[str, "TokenArray[int]"]):
+    """The features of a row: texts in a template.
 
-    template: Template
-    texts: tuple[Sequence[int], ...]
-    names: tuple[str, ...] = field(init=False)
+    input_ids: all tokens of the row.
+    text_lengths: the tokens of each text, special ones excluded.
+    """
 
-    def __post_init__(self) -> None:
-        names = ("input_ids",) if self.template.special_types is None else ("input_ids", "token_type_ids")
-        object.__setattr__(self, "names", names)
+    __slots__ = ("input_ids", "template", "text_lengths")
 
-    def __getitem__(self, name: str) -> list[int]:
+    def __init__(self, template: Template, input_ids: "TokenArray[int]", text_lengths: tuple[int, ...]) -> None:
+        self.template, self.input_ids, self.text_lengths = template, input_ids, text_lengths
+
+    @classmethod
+    def from_texts(cls, template: Template, texts: Sequence["TokenArray[int]"]) -> "TemplatedRow":
+        """Put texts into their template."""
+        return TemplatedRow(template, interleave(template.special_ids, texts), tuple(map(len, texts)))
+
+    def __getitem__(self, name: str) -> "TokenArray[int]":
         if name == "input_ids":
-            return self._interleave(self.template.special_ids, self.texts)
-        if name == "token_type_ids" and self.template.special_types is not None:
-            types = [[kind] * len(text) for kind, text in zip(self.template.text_types, self.texts, strict=True)]
-            return self._interleave(self.template.special_types, types)
+            return self.input_ids
+        template = self.template
+        if name == "token_type_ids" and template.special_types is not None:
+            types = [
+                token_array((kind,)) * length
+                for kind, length in zip(template.text_types, self.text_lengths, strict=True)
+            ]
+            return interleave(template.special_types, types)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
+        return iter(self.template.names)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.template.names)
 
     @property
     def special_tokens_mask(self) -> list[int]:
         """1 for each special token, 0 for each token of a text."""
-        return self._interleave(
-            [[1] * len(ids) for ids in self.template.special_ids], [[0] * len(text) for text in self.texts]
-        )
+        mask = [1] * len(self.template.special_ids[0])
+        for length, special in zip(self.text_lengths, self.template.special_ids[1:], strict=True):
+            mask += [0] * length
+            mask += [1] * len(special)
+        return mask
 
-    def _interleave(self, special_parts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> list[int]:
-        row = list(special_parts[0])
-        for text, special_part in zip(texts, special_parts[1:], strict=True):
-            row += text
-            row += special_part
-        return row
+
+def interleave(special_parts: Sequence["TokenArray[int]"], texts: Sequence["TokenArray[int]"]) -> "TokenArray[int]":
+    """Return one array of a special part before each text and one after the last."""
+    row = special_parts[0]
+    for text, special_part in zip(texts, special_parts[1:], strict=True):
+        row = row + text + special_part
+    return row
 
 
 class SpecialTokens:
@@ -92,6 +110,7 @@ class SpecialTokens:
     def __init__(self, tokenizer: Any, max_length: int | None, *, texts: int = 1) -> None:
         """Raises ModelError when the template depends on the text, or `max_length` leaves no room for text."""
         self._tokenizer = tokenizer
+        self._batch_tokenizer = BatchTokenizer(tokenizer, add_special_tokens=False, has_types=False)
         self.long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
         self.template = self._find_template(PROBE_TEXTS[0][:texts])
         if max_length is not None and self.template.token_count >= max_length:
@@ -101,16 +120,16 @@ class SpecialTokens:
         # The most tokens of a text, or of both texts of a pair together.
         self.max_text_tokens = None if max_length is None else max_length - self.template.token_count
         probe = PROBE_TEXTS[1][:texts]
-        row = TemplatedRow(self.template, tuple(self.tokenize([text])[0] for text in probe))
-        if dict(row) != self._tokenize_with_special(probe):
+        row = TemplatedRow.from_texts(self.template, [self.tokenize([text])[0] for text in probe])
+        if {name: list(values) for name, values in row.items()} != self._tokenize_with_special(probe):
             raise ModelError("the tokenizer puts other special tokens around other texts; take another model")
 
-    def tokenize(self, texts: Sequence[str], max_tokens: int | None = None) -> list["array[int]"]:
+    def tokenize(self, texts: Sequence[str], max_tokens: int | None = None) -> list["TokenArray[int]"]:
         """Return the token ids of each text, without special tokens and not cut.
 
         max_tokens: tokens that the caller will keep, None = all. A long text gives at least one more, if it has it.
         """
-        ids: dict[int, array[int]] = {}
+        ids: dict[int, TokenArray[int]] = {}
         short: list[int] = []
         for index, text in enumerate(texts):
             if self.long_text_tokenizer is None or len(text) <= PIECE_CHARACTERS:
@@ -118,8 +137,8 @@ class SpecialTokens:
             else:
                 ids[index] = self.tokenize_long(text, max_tokens).id_array
         if short:
-            short_ids = self.encode_without_special([texts[index] for index in short])["input_ids"]
-            ids |= {index: array("i", text_ids) for index, text_ids in zip(short, short_ids, strict=True)}
+            features, _ = self._batch_tokenizer.tokenize([texts[index] for index in short])
+            ids |= {index: row["input_ids"] for index, row in zip(short, features, strict=True)}
         return [ids[index] for index in range(len(texts))]
 
     def tokenize_long(self, text: str, max_tokens: int | None = None) -> TokenSpan:
@@ -161,8 +180,8 @@ class SpecialTokens:
         special_parts = [slice(*edges[index : index + 2]) for index in range(0, len(edges), 2)]
         types = features.get("token_type_ids")
         return Template(
-            special_ids=tuple(ids[part] for part in special_parts),
-            special_types=None if types is None else tuple(types[part] for part in special_parts),
+            special_ids=tuple(token_array(ids[part]) for part in special_parts),
+            special_types=None if types is None else tuple(token_array(types[part]) for part in special_parts),
             text_types=() if types is None else tuple(types[span.start] for span in spans),
             truncation_side=self._tokenizer.truncation_side,
         )

@@ -6,9 +6,11 @@ An index beyond the embeddings is an error on a CPU; on a GPU it kills the proce
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.errors import JobError
+from worker.adapters.rows import Row
 
 
 def size(model: Any) -> int | None:
@@ -29,3 +31,25 @@ def check_token_ids(ids: Sequence[int], vocabulary_size: int | None) -> None:
     """Raise JobError `unknown_token` when an id is outside the vocabulary; None = no limit."""
     if vocabulary_size is not None and max(ids, default=0) >= vocabulary_size:
         raise JobError("unknown_token", "it has a token that the model lacks; take that word out of the text")
+
+
+def reject_unknown_tokens(
+    encoded: list[list[Row] | JobError], vocabulary_size: int | None
+) -> list[list[Row] | JobError]:
+    """Put a JobError in place of the rows of each job that `check_token_ids` rejects.
+
+    All rows are looked at together, because a loop over tokens in Python takes as long as the tokenizer.
+    """
+    all_ids = b"".join([row.features["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows])
+    if vocabulary_size is None or np.frombuffer(all_ids, np.uintc).max(initial=0) < vocabulary_size:
+        return encoded
+    return [rows if isinstance(rows, JobError) else _check_rows(rows, vocabulary_size) for rows in encoded]
+
+
+def _check_rows(rows: list[Row], vocabulary_size: int) -> list[Row] | JobError:
+    try:
+        for row in rows:
+            check_token_ids(row.features["input_ids"], vocabulary_size)
+    except JobError as error:
+        return error.with_traceback(None)
+    return rows

@@ -72,7 +72,7 @@ def test_a_clock_that_differs_from_ours(ahead: float, level: str, words: str) ->
 def test_workers_without_heartbeats_are_warnings() -> None:
     alive, gone = findings.check_workers([worker(served_pipelines=["p", "q"]), worker(alive=False)])
 
-    assert (alive.level, alive.message) == ("ok", "1 alive, for p, q")
+    assert (alive.level, alive.message) == ("ok", "1 alive on cpu, for p, q")
     assert gone.level == "warning"
     assert gone.message == "the last heartbeat of process 7 on host (cpu) was 100 s ago"
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.claim_size import ClaimSizer
+from worker.engine.claim_size import ClaimSizer, default_max_jobs
 
 durations = st.just(0.0) | st.floats(1e-9, 1e6)  # a monotonic clock counts in nanoseconds
 
@@ -25,6 +25,9 @@ class TestJobsToClaim:
         sizer.record(1_000_000, 1.0)
 
         assert sizer.jobs_to_claim() == 100
+
+    def test_is_larger_on_a_gpu_unless_a_setting_bounds_it(self) -> None:
+        assert default_max_jobs("NVIDIA H200") > default_max_jobs("cpu")
 
     def test_is_never_less_than_one_job(self) -> None:
         sizer = ClaimSizer(1.0, 100)

@@ -14,7 +14,7 @@ from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
 from worker.engine.planning import MicroBatchPlanner
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost
+from worker.failures import DeviceLost, is_out_of_memory, is_transient
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime
 
@@ -101,6 +101,15 @@ def run_rows(device_loop: DeviceLoop, rows: Sequence[Row]) -> list[RawOutputs]:
     return list(device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)))
 
 
+def run_portions(device_loop: DeviceLoop, rows: Sequence[Row], following: list[list[Row]]) -> list[RawOutputs]:
+    """Run a portion, and those of the following ones that the loop takes, which are removed."""
+
+    def take_next(_running_rows: Sequence[Row]) -> PrefetchedRows | None:
+        return PrefetchedRows([OTHER], MicroBatchPlanner(following.pop(0), 8), 0.0) if following else None
+
+    return list(device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0), take_next))
+
+
 def answers(outputs: Sequence[RawOutputs]) -> dict[int, Any]:
     return {row.job.position: output for micro_batch in outputs for row, output in micro_batch.rows}
 
@@ -157,6 +166,119 @@ class TestRowsOfAWindow:
         assert sum(len(output.rows) for output in outputs) == 3
 
 
+class TestRowsOfTheNextPortion:
+    def test_enter_while_the_last_rows_of_the_one_before_run(self, adapter: FakeAdapter) -> None:
+        device_loop = make_loop(adapter)
+        following = [make_rows([1, 1, 1], lease=OTHER)]
+
+        outputs = run_portions(device_loop, make_rows([7, 1]), following)
+
+        assert sum(len(output.rows) for output in outputs) == 5
+        assert len(adapter.steps) == 7, "as many steps as the longest takes"
+        assert following == []
+
+    def test_may_be_longer(self, adapter: FakeAdapter) -> None:
+        outputs = run_portions(make_loop(adapter), make_rows([4, 1]), [make_rows([9], lease=OTHER)])
+
+        assert [row.length for output in outputs for row, _ in output.rows] == [1, 4, 9]
+        assert len(adapter.steps) == 2 + 9
+
+    def test_wait_for_rows_with_other_parameters_that_were_claimed_before(self, adapter: FakeAdapter) -> None:
+        keys: list[set[Any]] = []
+        adapter.before_step = lambda rows: keys.append({row.key for row in rows})
+        first = [*make_rows([5, 1], key="a"), *make_rows([1, 1], key="b")]
+
+        following = [make_rows([1, 1], key="a", lease=OTHER)]
+
+        run_portions(make_loop(adapter), first, following)
+
+        assert keys == [{"a"}] * 5 + [{"b"}]
+        assert len(following) == 1
+
+    def test_with_other_parameters_begin_when_the_run_has_ended(self, adapter: FakeAdapter) -> None:
+        keys: list[set[Any]] = []
+        adapter.before_step = lambda rows: keys.append({row.key for row in rows})
+        second = [*make_rows([1, 1], key="b", lease=OTHER), *make_rows([1], key="a", lease=OTHER)]
+
+        run_portions(make_loop(adapter), make_rows([5, 1], key="a"), [second, make_rows([1], key="a")])
+
+        assert keys == [{"a"}] * 5 + [{"b"}] + [{"a"}]
+
+    def test_come_from_a_bounded_number_of_portions(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(device_loop_module, "MAX_PORTIONS_PER_RUN", 3)
+        following = [make_rows([1], lease=OTHER) for _ in range(5)]
+        runs: list[int] = []
+        generate = adapter.generate
+        adapter.generate = lambda rows, fetch, most: (runs.append(len(rows)), generate(rows, fetch, most))[1]  # type: ignore[method-assign]
+
+        outputs = run_portions(make_loop(adapter), make_rows([99]), following)
+
+        assert len(following) == 3, "two were taken"
+        assert sum(len(output.rows) for output in outputs) == 3
+        assert runs == [1]
+
+    def test_run_even_when_none_of_the_portion_before_is_held_any_more(self, adapter: FakeAdapter) -> None:
+        holdings = HeldLeases()
+        device_loop = make_loop(adapter, holdings=holdings)
+        adapter.before_step = lambda _rows: holdings.discard([LEASE])
+
+        outputs = run_portions(device_loop, make_rows([5, 1, 1]), [make_rows([1, 1], lease=OTHER)])
+
+        assert [row.job.lease for output in outputs for row, _ in output.rows] == [OTHER, OTHER, LEASE]
+
+    def test_do_not_enter_when_the_process_stops(self, adapter: FakeAdapter) -> None:
+        device_loop = make_loop(adapter)
+        adapter.before_step = lambda _rows: device_loop.stop(1_000.0)
+        following = [make_rows([1], lease=OTHER)]
+
+        run_portions(device_loop, make_rows([3, 1]), following)
+
+        assert len(following) == 1
+
+    def test_are_bisected_with_the_others_when_one_fails(self, adapter: FakeAdapter) -> None:
+        def poisoned(here: Sequence[Row]) -> None:
+            if any(row.job.lease == OTHER and row.job.position == 1 for row in here):
+                raise ValueError("poison")
+
+        adapter.before_step = poisoned
+
+        outputs = run_portions(make_loop(adapter), make_rows([9, 1]), [make_rows([1, 1, 1], lease=OTHER)])
+
+        failed = [row.job for output in outputs for row, raw in output.rows if isinstance(raw, ValueError)]
+        assert [(job.lease, job.position) for job in failed] == [(OTHER, 1)]
+        assert sum(len(output.rows) for output in outputs) == 5
+
+    def test_wait_for_the_end_of_a_run_with_fewer_rows_for_lack_of_memory(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
+        adapter.places = 8
+        device_loop = make_loop(adapter, TokenBudgetTuner(1_000, tunable=False))
+        failures = iter([OutOfMemoryError("CUDA out of memory")])
+
+        def fail_once(_rows: Sequence[Row]) -> None:
+            if (error := next(failures, None)) is not None:
+                raise error
+
+        adapter.before_step = fail_once
+        run_rows(device_loop, make_rows([1] * 8))
+        following = [make_rows([1], lease=OTHER)]
+
+        run_portions(device_loop, make_rows([3]), following)
+
+        assert len(following) == 1
+
+    def test_are_recorded_as_one_claim_after_the_other(self, adapter: FakeAdapter) -> None:
+        device_loop = make_loop(adapter)
+
+        with structlog.testing.capture_logs() as logs:
+            run_portions(device_loop, make_rows([7, 1]), [make_rows([1, 1, 1], lease=OTHER)])
+
+        assert [entry["jobs"] for entry in logs if entry["event"] == "claim.processed"] == [1, 4]
+
+
 class TestAFailure:
     def test_keeps_finished_rows_and_fails_the_culprit(self, adapter: FakeAdapter) -> None:
         rows = make_rows([5, 1, 1, 1, 4, 1, 1])
@@ -192,6 +314,27 @@ class TestAFailure:
         assert outputs == {index: index for index in range(8)}
         assert device_loop._max_rows < 8
         assert budget.tokens < 1_000
+
+    @pytest.mark.parametrize("flows", [True, False])
+    @pytest.mark.parametrize("is_theirs", [True, False])
+    def test_by_the_memory_of_others_may_pass(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool, is_theirs: bool
+    ) -> None:
+        monkeypatch.setattr(device_loop_module, "ContinuousAdapter", FakeAdapter if flows else Never)
+        monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
+        monkeypatch.setattr(Runtime, "is_memory_taken_by_others", lambda _runtime, _error: is_theirs)
+
+        def full(here: Sequence[Row]) -> None:
+            if any(row.job.position == 1 for row in here):
+                raise OutOfMemoryError("CUDA out of memory")
+
+        adapter.before_step = full
+
+        outputs = answers(run_rows(make_loop(adapter), make_rows([1, 1, 1])))
+
+        error = outputs.pop(1)
+        assert (is_out_of_memory(error), is_transient(error)) == (True, is_theirs)
+        assert outputs == {0: 0, 2: 2}
 
     def test_that_is_no_exception_is_an_answer_too(self, adapter: FakeAdapter) -> None:
         class Panic(BaseException):

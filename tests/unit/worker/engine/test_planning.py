@@ -2,10 +2,12 @@
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from models.documents import to_json
 from worker.adapters.rows import MAX_PADDING_FACTOR, MicroBatch, Row
 from worker.engine.planning import MicroBatchPlanner, group_duplicates, plan_micro_batches
 from worker.leasing.leases import Job, Lease
@@ -13,6 +15,11 @@ from worker.leasing.leases import Job, Lease
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
 OTHER_BATCH = Lease(2, "other", 0, 10_000, 1, 1)
 
+inputs = st.dictionaries(
+    st.sampled_from(["text", "other"]),
+    st.one_of(st.sampled_from(["", "a", "1", "[]", '"a"']), st.sampled_from([1, 1.0, True, None, [], ["a"]])),
+    max_size=2,
+)
 budgets = st.integers(1, 300)
 most_rows = st.integers(1, 40)
 
@@ -183,3 +190,16 @@ class TestDuplicates:
         jobs = [Job(lease, position, {"text": "a"}) for lease in (LEASE, OTHER_BATCH) for position in (0, 1)]
 
         assert group_duplicates(jobs, lambda _: True) == [(job, ()) for job in jobs]
+
+    @given(st.lists(st.tuples(inputs, st.integers(0, 2)), max_size=30), st.booleans())
+    def test_are_those_with_equal_json(self, drawn: list[tuple[dict[str, Any], int]], samples: bool) -> None:
+        leases = [Lease(n, f"batch{n}", 0, 99, 1, 1, parameters={"top_k": n} if n else {}) for n in range(3)]
+        jobs = [Job(leases[lease], position, document) for position, (document, lease) in enumerate(drawn)]
+
+        groups = group_duplicates(jobs, lambda parameters: samples and bool(parameters))
+
+        expected: dict[Any, list[Job]] = {}
+        for job in jobs:
+            own = job.position if samples and job.lease.parameters else None
+            expected.setdefault((to_json(job.lease.parameters), to_json(job.input), own), []).append(job)
+        assert groups == [(first, tuple(others)) for first, *others in expected.values()]

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.engine.token_budget import COOLDOWN_MICRO_BATCHES, MAX_FAILED_REGROWTHS, MIN_TOKENS, TokenBudgetTuner
+from worker.engine.token_budget import (
+    COOLDOWN_MICRO_BATCHES,
+    MAX_FAILED_REGROWTHS,
+    MAX_UNFILLED,
+    MIN_TOKENS,
+    WARM_UP_MICRO_BATCHES,
+    TokenBudgetTuner,
+)
 from worker.failures import is_out_of_memory
 
 Rate = Callable[[int], float]  # tokens a second at a size
@@ -41,6 +48,42 @@ class TestTuning:
         budget = TokenBudgetTuner(1024)
         work(budget, peak(4096), 200, seed=seed)
         assert budget.tokens == 4096
+
+    def test_leaves_the_first_jobs_alone(self) -> None:
+        budget = TokenBudgetTuner(1024)
+
+        sizes = []
+        for _ in range(WARM_UP_MICRO_BATCHES + 2):
+            sizes.append(budget.next())
+            work(budget, peak(4096), 1)
+
+        assert set(sizes[: WARM_UP_MICRO_BATCHES + 1]) == {1024}
+        assert sizes[-1] == 2048
+
+    def test_ends_a_trial_as_soon_as_the_majority_is_certain(self) -> None:
+        budget = TokenBudgetTuner(1024)
+        work(budget, peak(1024), WARM_UP_MICRO_BATCHES)
+
+        sizes = []
+        for _ in range(13):
+            sizes.append(budget.next())
+            work(budget, peak(1024), 1)
+
+        assert sizes == [1024, 2048] * 3 + [1024, 512] * 3 + [1024]
+
+    def test_gives_a_size_up_that_no_micro_batch_fills(self) -> None:
+        budget = TokenBudgetTuner(1024)
+        work(budget, peak(4096), WARM_UP_MICRO_BATCHES)
+
+        sizes = []
+        for _ in range(MAX_UNFILLED + 3):
+            requested = budget.next()
+            sizes.append(requested)
+            budget.record(requested, min(requested, 1100), min(requested, 1100), 1.0)
+
+        assert sizes[1 : MAX_UNFILLED + 1] == [2048] * MAX_UNFILLED
+        assert 2048 not in sizes[MAX_UNFILLED + 1 :]
+        assert budget.tokens == 1024
 
     def test_stays_where_sizes_make_no_difference(self) -> None:
         budget = TokenBudgetTuner(1024)
@@ -124,6 +167,20 @@ class TestMemory:
         for _ in range(COOLDOWN_MICRO_BATCHES - 1):
             assert budget.next() <= 2048
             work(budget, peak(65_536), 1)
+
+    def test_it_stays_small_once_growing_back_has_failed_twice(self) -> None:
+        budget = TokenBudgetTuner(4096)
+        failures = 0
+        for _ in range(20 * COOLDOWN_MICRO_BATCHES):
+            requested = budget.next()
+            if requested > 2048:
+                budget.shrink(requested)
+                failures += 1
+            else:
+                budget.record(requested, requested, requested, 1.0)
+
+        assert failures == 3, "the first time, and after each time that it grew back"
+        assert budget.tokens == 2048
 
     def test_a_fixed_budget_halves_too(self) -> None:
         budget = TokenBudgetTuner(4096, tunable=False)

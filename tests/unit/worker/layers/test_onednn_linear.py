@@ -7,10 +7,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from tests.factories import tiny_models
 from worker.layers import onednn_linear
-from worker.layers.onednn_linear import OneDnnLinear
+from worker.layers.onednn_linear import OneDnnConv1D, OneDnnLinear
 from worker.loading import runtime
 
 INNER, OUTER = 96, 40
@@ -19,6 +20,7 @@ INNER, OUTER = 96, 40
 @pytest.fixture(autouse=True)
 def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: True)
+    monkeypatch.setattr(onednn_linear, "is_bfloat16_supported", lambda: True)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -44,6 +46,28 @@ def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) 
     assert torch.allclose(layer(numbers), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 5, INNER), (40, INNER), (1, 1, INNER), (0, INNER)])
+@torch.inference_mode()
+def test_answers_as_the_transposed_layer_of_gpt2_does(shape: tuple[int, ...]) -> None:
+    layer, numbers = Conv1D(OUTER, INNER), torch.randn(*shape)
+    expected = layer(numbers)
+
+    assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
+
+    assert isinstance(layer, OneDnnConv1D)
+    assert torch.allclose(layer(numbers), expected, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_answers_in_bfloat16_as_torchs_own_layer_does() -> None:
+    layer, numbers = torch.nn.Linear(INNER, OUTER).bfloat16(), torch.randn(100, INNER).bfloat16()
+    expected = layer(numbers)
+
+    assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
+
+    assert torch.allclose(layer(numbers), expected, atol=2e-2)
+
+
 def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
     model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 8, bias=False))
     model[1].weight = model[0].weight
@@ -62,9 +86,10 @@ def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("entry", "expected"), [({}, True), ({"deterministic": True}, False), ({"dtype": "bfloat16"}, False)]
+    ("entry", "expected"),
+    [({}, True), ({"deterministic": True}, False), ({"dtype": "bfloat16"}, True), ({"dtype": "float16"}, False)],
 )
-def test_a_pipeline_in_float32_gets_it_unless_it_promises_the_same_bits(
+def test_a_pipeline_in_a_dtype_of_onednn_gets_it_unless_it_promises_the_same_bits(
     tmp_path: Path, entry: dict[str, Any], *, expected: bool
 ) -> None:
     folder = tiny_models.distilbert(tmp_path / "model")

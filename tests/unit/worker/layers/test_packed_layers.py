@@ -19,7 +19,7 @@ from tests.factories import tiny_encoders as encoders
 from tests.factories import tiny_models
 from tests.golden import qa_models as golden
 from worker.adapters.rows import MicroBatch, Row
-from worker.layers import packed_attention
+from worker.layers import onednn_linear, packed_attention
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
@@ -109,6 +109,21 @@ class TestScores:
         expected = [scores(alone, [row])[0] for row in rows]
         assert max_difference(scores(packed, rows), expected) < 1e-5
         assert max_difference(scores(packed, rows[:1]), expected[:1]) < 1e-5
+
+    @pytest.mark.parametrize("rounds_tokens", [True, False])
+    @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+    def test_are_the_same_with_and_without_filler(
+        self, load: Load, monkeypatch: pytest.MonkeyPatch, architecture: str, *, rounds_tokens: bool
+    ) -> None:
+        monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: rounds_tokens)
+        loaded, alone = load("ner", architecture), load("ner", architecture, attention="eager")
+        rows = encode_rows(loaded, texts(LENGTHS))
+        assert onednn_linear.padded_token_count(sum(row.length for row in rows)) > sum(row.length for row in rows)
+        assert onednn_linear.is_used_in(loaded.model) is rounds_tokens
+
+        expected = [scores(alone, [row])[0] for row in rows]
+
+        assert max_difference(scores(loaded, rows), expected) < 1e-5
 
     @pytest.mark.parametrize("architecture", PACKED)
     def test_are_the_pipeline_s(self, load: Load, architecture: str) -> None:

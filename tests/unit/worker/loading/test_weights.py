@@ -88,3 +88,11 @@ class TestDevice:
     def test_one_that_is_not_there_is_a_sentence(self, name: str) -> None:
         with pytest.raises(LoadFailed, match=f"device {name} is not on this machine"):
             weights.resolve_device(name)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+    def test_one_that_torch_can_t_see_says_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+        monkeypatch.setattr(torch.version, "cuda", None)
+
+        with pytest.raises(LoadFailed, match=r"\(CUDA_VISIBLE_DEVICES is '5'\), or not for this build of torch, which"):
+            weights.resolve_device("cuda:0")

@@ -15,6 +15,7 @@ from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
+from worker.adapters.tasks.job_errors import output_or_error
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -229,6 +230,26 @@ class TestDecode:
         nul = adapter._tokenizer.convert_tokens_to_ids("\u0100")
         assert [item["token_str"] for item in output if item["token"] == nul] == ["\ufffd"]
         assert not any("\0" in item["sequence"] for item in output)
+
+    @pytest.mark.parametrize("kind", ["bert", "roberta"])
+    def test_of_many_jobs_gives_the_bytes_of_one_after_the_other(
+        self, kind: str, bert: Path, roberta: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapter = load({"bert": bert, "roberta": roberta}[kind])
+        texts = ["a @", "@", "love it @ it, isn't it ?", "@ @ great", "世界 é\u0301 @ خ😀", "[PAD] <pad> @ </s>[SEP]"]
+        masked = [text.replace("@", adapter._tokenizer.mask_token) for text in texts]
+        encoded = rows(
+            adapter.encode([*jobs(masked), *jobs(masked, top_k=1_000), *jobs(masked, targets=["a", "x"], top_k=2)])
+        )
+        decodable: list[Any] = [([row], [adapter.forward(MicroBatch((row,)))[0]]) for row in encoded]
+        decodable[3][1][0][0][1][0] = float("nan")
+        decodable[5][1][0][0][0][-1] = float("-inf")
+
+        together = list(adapter.decode_many(decodable))
+
+        assert adapter._variant_decoder.joins_pieces
+        assert list(map(repr, together)) == [repr(output_or_error(adapter.decode, *job)) for job in decodable]
+        assert [isinstance(output, JobError) for output in together[:6]] == [False, False, False, True, False, True]
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_rejects_only_the_rows_whose_scores_are_not_finite(self, bert: Path, poison: float) -> None:

@@ -154,7 +154,7 @@ class TestForward:
             return run(prefill, *arguments, **options)
 
         monkeypatch.setattr(adapter._generator, "run", record_size)
-        monkeypatch.setattr(adapter, "_max_cached_tokens", 250)
+        monkeypatch.setattr(adapter._row_limit, "max_tokens", 250)
 
         assert generate(adapter, encoded) == expected
         assert len(sizes) > 1

@@ -12,7 +12,6 @@ from models.pipelines.catalogue import Pipeline
 from tests.factories import tiny_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks import text_to_text
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -115,7 +114,7 @@ class TestCompany:
         adapter = load("bart", "summarization")
         batch_jobs = jobs(TEXTS, {"num_beams": 2})
         whole = run_jobs(adapter, batch_jobs)
-        monkeypatch.setattr(text_to_text, "MAX_CACHED_TOKENS", 2 * 24 * 3)
+        monkeypatch.setattr(adapter._row_limit, "max_tokens", 2 * 24 * 3)
         observed: list[int] = []
         generate = adapter._generator._model.generate
         monkeypatch.setattr(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import ByT5Tokenizer
@@ -14,6 +15,8 @@ from tests.factories import tiny_encoders as encoders
 from tests.factories.tiny_models import wordpiece_tokenizer
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import token_classification
+from worker.adapters.tasks.entities import EntityFinder, label_names
+from worker.adapters.tasks.job_errors import output_or_error
 from worker.adapters.tasks.token_classification import TokenClassification, Window
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -73,8 +76,8 @@ class TestWindows:
 
             [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=stride)))
 
-            assert [row.features["input_ids"] for row in windows] == expected["input_ids"]
-            assert [row.features["token_type_ids"] for row in windows] == expected["token_type_ids"]
+            assert [list(row.features["input_ids"]) for row in windows] == expected["input_ids"]
+            assert [list(row.features["token_type_ids"]) for row in windows] == expected["token_type_ids"]
             assert [row.features.special_tokens_mask for row in windows] == expected["special_tokens_mask"]
             assert [row.features.offset_pairs for row in windows] == [item[1:-1] for item in expected["offset_mapping"]]
             assert [(row.part_index, row.part_count) for row in windows] == [
@@ -197,6 +200,55 @@ class TestDecode:
         with pytest.raises(JobError, match="not numbers") as caught:
             adapter.decode(encoded, [torch.full((4, 5), float("nan"))])
         assert caught.value.code == "invalid_output"
+
+    @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+    @pytest.mark.parametrize("kind", ["bert", "roberta", "bytes"])
+    def test_of_many_jobs_gives_the_bytes_of_one_after_the_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        if kind == "bytes":
+            made = encoders.token_classifier(tmp_path / kind, "bert", tokenizer=ByT5Tokenizer(model_max_length=64))
+        else:
+            made = encoders.token_classifier(tmp_path / kind, kind)
+        adapter = load(made, max_length=12)
+        texts = ["love it", "", "loving the 世界", LONG, "a☃b ☃☃ it", "\u202eخ😀 a\tb", "hate"]
+        options = [{"aggregation_strategy": name} for name in (None, "none", "simple", "first", "average", "max")]
+        encoded = [
+            item
+            for parameters in [*options, {"aggregation_strategy": "simple", "stride": 4}, {"stride": 0}]
+            for ignored in (None, [], ["PER", "B-LOC"])
+            for item in adapter.encode(jobs(texts, **parameters, ignore_labels=ignored))
+            if isinstance(item, list)
+        ]
+        decodable = [
+            (windows, [np.asarray(logits).copy() for logits in adapter.forward(MicroBatch(tuple(windows)))])
+            for windows in encoded
+        ]
+        decodable[5][1][0][0, 0] = np.nan
+        decodable[8][1][-1][-1, -1] = np.inf
+        monkeypatch.setattr(token_classification, "MAX_ENTITIES", 8)
+        monkeypatch.setattr(token_classification, "MAX_SCORES_PER_CHUNK", 2_000)
+
+        together = list(adapter.decode_many(decodable))
+
+        apart = [output_or_error(adapter.decode, *job) for job in decodable]
+        assert list(map(repr, together)) == list(map(repr, apart))
+        codes = {output.code for output in together if isinstance(output, JobError)}
+        assert codes == {"invalid_output", "output_too_large"}
+        assert len({output for output in together if isinstance(output, str)}) > 10
+
+    @pytest.mark.parametrize("id2label", [{0: "O", 1: 1, 2: "B", 3: "C", 4: "D"}, {0: "O", 1: "B-PER"}])
+    def test_of_many_jobs_with_labels_that_fit_no_table(self, bert: Path, id2label: dict[int, Any]) -> None:
+        adapter = load(bert)
+        adapter._pipeline.model.config.id2label = id2label
+        labels = label_names(id2label)
+        adapter._entity_finder = None if labels is None else EntityFinder(adapter._pipeline.tokenizer, labels)
+        windows = [rows(item) for item in adapter.encode(jobs(["love", "the product"], ignore_labels=[]))]
+        decodable = [(each, adapter.forward(MicroBatch(tuple(each)))) for each in windows]
+
+        together = list(adapter.decode_many(decodable))
+
+        assert list(map(repr, together)) == [repr(output_or_error(adapter.decode, *job)) for job in decodable]
 
     def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)

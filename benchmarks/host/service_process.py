@@ -1,0 +1,127 @@
+"""A database, a client and a worker process with an instant model; runs a batch for each line that it reads.
+
+The argument is a JSON object with the task, the folder of the checkpoint, the inputs' file, the parameters, a home
+folder and the URLs of the database and of Redis. Each answer is a line of JSON.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from batchmill import Client
+from benchmarks.host.child_process import AnswerStream
+from models import schema
+
+PIPELINE = "bench"
+MAX_WAIT_SECONDS = 600.0
+WARM_UP_SHARE = 4  # a quarter of the inputs, so that the token budget is settled
+SELECT_BATCH = "SELECT in_progress_at, completed_at, succeeded, total FROM batches WHERE id = :id"
+SELECT_OUTPUTS = "SELECT position, output FROM results WHERE batch_id = :id ORDER BY position"
+SELECT_ERRORS = "SELECT error_code, error_message FROM results WHERE batch_id = :id AND output IS NULL LIMIT 3"
+
+
+class Service:
+    """A deployment with one worker."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+        self._home = Path(told["home"])
+        self._inputs = [json.loads(line) for line in Path(told["inputs"]).read_text("utf-8").splitlines()]
+        config = self._home / "batchmill.toml"
+        config.write_text(f'[pipelines.{PIPELINE}]\ntask = "{told["task"]}"\nmodel = "{told["model"]}"\n')
+        os.environ.update(
+            BATCHMILL_HOME=told["home"],
+            BATCHMILL_CONFIG=str(config),
+            BATCHMILL_DATABASE_URL=told["database_url"],
+            BATCHMILL_REDIS_URL=told["redis_url"],
+        )
+        schema.upgrade(told["database_url"])
+        self._client = Client()
+        self._engine = create_engine(told["database_url"])
+        self._times = self._home / "thread-times"
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start the worker; a first batch waits for it."""
+        arguments = [self._told["task"], PIPELINE, str(self._told["threads"]), str(self._times)]
+        with (self._home / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "benchmarks.host.worker_process", *arguments],
+                cwd=self._home,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+
+    def warm_up(self) -> None:
+        """Answer some of the inputs."""
+        self._run(self._inputs[::WARM_UP_SHARE])
+
+    def run(self) -> dict[str, Any]:
+        """Answer all inputs: seconds by the database's clock, the threads' seconds, and a hash of the outputs."""
+        before = self._thread_times()
+        batch_id, seconds = self._run(self._inputs)
+        after = self._thread_times()
+        threads = {name: after[name] - before.get(name, 0.0) for name in after}
+        return {"seconds": seconds, "threads": threads, "items": len(self._inputs), "outputs": self._hash(batch_id)}
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+    def _run(self, inputs: list[Any]) -> tuple[str, float]:
+        batch = self._client.submit(PIPELINE, inputs, parameters=self._told["parameters"])
+        batch.wait(MAX_WAIT_SECONDS)
+        with self._engine.connect() as connection:
+            row = connection.execute(text(SELECT_BATCH), {"id": batch.id}).one()
+            if row.succeeded != row.total:
+                errors = connection.execute(text(SELECT_ERRORS), {"id": batch.id}).all()
+                raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed: {errors}")
+        return batch.id, (_as_time(row.completed_at) - _as_time(row.in_progress_at)).total_seconds()
+
+    def _thread_times(self) -> dict[str, float]:
+        """The newest times, written after now."""
+        asked = time.time()
+        while self._times.stat().st_mtime <= asked:
+            time.sleep(0.02)
+        return {name: float(value) for name, value in (part.split("=") for part in self._times.read_text().split())}
+
+    def _hash(self, batch_id: str) -> str:
+        """Return a hash of the outputs in the order of the inputs, byte for byte on SQLite."""
+        digest = hashlib.sha256()
+        with self._engine.connect() as connection:
+            for row in connection.execute(text(SELECT_OUTPUTS), {"id": batch_id}):
+                output = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
+                digest.update(output.encode() + b"\n")
+        return digest.hexdigest()
+
+
+def _as_time(value: Any) -> datetime:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def main() -> None:
+    """Answer each line of standard input with one of JSON, until its end."""
+    answers = AnswerStream()
+    service = Service(json.loads(sys.argv[1]))
+    worker = service.start_worker()
+    try:
+        service.warm_up()
+        answers.write({})
+        for _line in sys.stdin:
+            answers.write(service.run())
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        service.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Jobs decoded together have the same bytes as jobs decoded one by one, whatever their scores and parameters are."""
+
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import DistilBertConfig
+
+from tests.factories import tiny_encoders, tiny_models
+from tests.factories.decoding import decode_alone, decode_together
+from tests.factories.tiny_models import pipeline_for
+from worker.adapters.interface import DecodableJob
+from worker.adapters.rows import Row
+from worker.leasing.leases import Job, Lease
+from worker.loading import runtime
+
+# Ties, signed zeros, denormals, the largest and smallest numbers, and scores that are no numbers.
+ODD_LOGITS = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-45, 3.4e38, -3.4e38, 88.8, -104.0, 1e-7, float("inf"), float("nan")]
+LOGITS = st.one_of(
+    st.floats(-30, 30, width=32), st.sampled_from(ODD_LOGITS), st.floats(width=32, allow_nan=False), st.integers(0, 2)
+)
+LABELS = ['a "quoted" label', "back\\slash\n", "größte", "\u2028", "plain"]
+
+
+def load(folder: Path, **entry: Any) -> Any:
+    return runtime.load(pipeline_for(folder, **entry), "cpu", threads=1).adapter
+
+
+def leases(parameters: Sequence[dict[str, Any]]) -> list[Lease]:
+    """Two leases for each set of parameters, so that groups span leases."""
+    return [
+        Lease(slice_id, "batch", 0, 9, 1, 1, parameters=dict(item)) for slice_id, item in enumerate([*parameters] * 2)
+    ]
+
+
+def random_logits(draw: st.DataObject, *shape: int) -> Any:
+    """Float32 of this shape; hypothesis draws the odd ones, and where they are."""
+    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32)))
+    logits = rng.normal(0, draw.draw(st.sampled_from([1.0, 5.0, 40.0])), shape).astype(np.float32)
+    for value in draw.draw(st.lists(LOGITS, max_size=8)):
+        logits[tuple(rng.integers(size) for size in shape)] = value
+    return logits
+
+
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str | None], Any]:
+    """Adapters by number of labels and problem type; decoding looks only at the model's config."""
+    adapter = load(tiny_models.distilbert(tmp_path_factory.mktemp("models") / "distilbert"))
+    classifiers: dict[tuple[int, str | None], Any] = {}
+    for labels in (1, 2, 3, 9, 130):
+        names = {index: f"{LABELS[index % len(LABELS)]} {index}" for index in range(labels)}
+        for problem in (None, "regression", "multi_label_classification"):
+            classifier, pipeline = copy(adapter), copy(adapter._pipeline)
+            pipeline.model = SimpleNamespace(config=DistilBertConfig(id2label=names, problem_type=problem))
+            classifier._pipeline = pipeline
+            classifiers[labels, problem] = classifier
+    return classifiers
+
+
+class TestTextClassification:
+    PARAMETERS: Sequence[dict[str, Any]] = [
+        {},
+        {"top_k": 1},
+        {"top_k": 2},
+        {"top_k": None},
+        {"top_k": 10_000},
+        *({"function_to_apply": name} for name in ("softmax", "sigmoid", "none")),
+        {"function_to_apply": "sigmoid", "top_k": 3},
+        {"function_to_apply": "none", "top_k": None},
+    ]
+
+    @given(draw=st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_outputs_have_the_bytes_of_those_decoded_alone(self, classifiers: Any, draw: st.DataObject) -> None:
+        labels, problem = draw.draw(st.sampled_from(list(classifiers)))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        count = draw.draw(st.integers(1, 20))
+        logits = random_logits(draw, count, labels)
+        chosen = [slices[draw.draw(st.integers(0, len(slices) - 1))] for _ in range(count)]
+        rows = [Row(Job(lease, place, {"text": "a"}), None, 3, truncated=False) for place, lease in enumerate(chosen)]
+        raw = list(torch.from_numpy(logits)) if draw.draw(st.booleans()) else list(logits)
+        jobs: list[DecodableJob] = [([row], [output]) for row, output in zip(rows, raw, strict=True)]
+        adapter = classifiers[labels, problem]
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+
+@pytest.fixture(scope="module")
+def inference_models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
+    """Adapters by the place of the entailment label and the number of labels."""
+    folder = tiny_encoders.nli_model(tmp_path_factory.mktemp("models") / "nli", "bert")
+    adapter = load(folder, task="zero-shot-classification")
+    models: dict[tuple[int, int], Any] = {}
+    for entailment, labels in ((0, 3), (2, 3), (0, 2), (1, 2)):
+        names = {place: "entailment" if place == entailment else f"no {place}" for place in range(labels)}
+        model, pipeline = copy(adapter), copy(adapter._pipeline)
+        config = DistilBertConfig(id2label=names, label2id={name: place for place, name in names.items()})
+        pipeline.model = SimpleNamespace(config=config)
+        model._pipeline = pipeline
+        models[entailment, labels] = model
+    return models
+
+
+class TestZeroShot:
+    PARAMETERS: Sequence[dict[str, Any]] = [
+        {"candidate_labels": LABELS},
+        {"candidate_labels": LABELS, "multi_label": True},
+        {"candidate_labels": ["one"]},
+        {"candidate_labels": ["one"], "multi_label": False},
+        {"candidate_labels": [f"label {number}" for number in range(40)]},
+        {"candidate_labels": ["a", "b"], "hypothesis_template": "This is {}."},
+    ]
+
+    @given(draw=st.data())
+    @settings(max_examples=40, deadline=None)
+    def test_outputs_have_the_bytes_of_those_decoded_alone(self, inference_models: Any, draw: st.DataObject) -> None:
+        entailment, model_labels = draw.draw(st.sampled_from(list(inference_models)))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        jobs: list[DecodableJob] = []
+        for place in range(draw.draw(st.integers(1, 12))):
+            given_labels = draw.draw(st.sampled_from([{}, {}, {}, {"candidate_labels": LABELS[:3]}]))
+            text = draw.draw(st.sampled_from(LABELS))
+            job = Job(draw.draw(st.sampled_from(slices)), place, {"text": text, **given_labels})
+            count = len(given_labels.get("candidate_labels") or job.lease.parameters["candidate_labels"])
+            rows = [Row(job, None, 3, truncated=False, part_index=part, part_count=count) for part in range(count)]
+            jobs.append((rows, list(random_logits(draw, count, model_labels))))
+        adapter = inference_models[entailment, model_labels]
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)

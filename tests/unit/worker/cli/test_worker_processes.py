@@ -1,0 +1,75 @@
+"""The worker processes that a machine with GPUs gets, with a stand-in for its driver."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from models.errors import UsageError
+from models.settings import Settings
+from worker.cli import worker_processes
+from worker.cli.worker_processes import WorkerProcesses
+
+ENTRY = """
+[pipelines.second]
+task = "ner"
+model = "bundled:ner"
+device = "cuda:1"
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen cores, and two cards of 80 GB."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\necho "GPU-1, 81920, Disabled"; echo "GPU-2, 81920, Disabled"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)), raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "RAYON_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "batchmill.toml").write_text(ENTRY)
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*pipelines: str, devices: str | None = None) -> WorkerProcesses:
+    return worker_processes.plan_processes(Settings.load(devices=devices), pipelines)
+
+
+def test_auto_runs_several_processes_of_an_encoder_on_each_gpu() -> None:
+    processes = plan("sample-ner")
+
+    assert processes.devices == ("cuda:0#1/2@0", "cuda:0#2/2@0", "cuda:1#1/2@1", "cuda:1#2/2@1")
+    assert processes.reason == "there are 8 cores for each GPU"
+    spec = processes.specs[-1]
+    assert (spec.name, spec.arguments) == ("worker-cuda:1#2", ("sample-ner", "cuda:1#2/2@1", "4"))
+    assert (spec.environment["CUDA_VISIBLE_DEVICES"], spec.environment["RAYON_NUM_THREADS"]) == ("1", "4")
+
+
+def test_auto_runs_one_process_where_a_pipeline_generates() -> None:
+    processes = plan("sample-ner", "sample-text-generation")
+
+    assert processes.devices == ("cuda:0@0", "cuda:1@1")
+    assert processes.reason.startswith("sample-text-generation generates text")
+
+
+def test_the_setting_says_how_many_as_the_flag_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHMILL_DEVICES", "cuda:0*2")
+    assert plan("sample-ner").devices == ("cuda:0#1/2@0", "cuda:0#2/2@0")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2,GPU-1")
+    assert plan("sample-ner", devices="cuda:1,cpu").devices == ("cuda:1@GPU-1", "cpu")
+
+
+def test_an_entry_that_names_a_gpu_goes_to_its_processes() -> None:
+    processes = plan("sample-ner", "second", devices="cuda:0,cuda:1")
+
+    assert [spec.arguments[0] for spec in processes.specs] == ["sample-ner", "sample-ner,second"]
+    with pytest.raises(UsageError, match="second names device cuda:1, on which no process runs"):
+        plan("sample-ner", "second", devices="cuda:0")
+
+
+def test_processes_without_a_pipeline_leave_their_cores_to_the_others() -> None:
+    processes = plan("second", devices="cuda:0,cuda:1")
+
+    assert [spec.arguments for spec in processes.specs] == [("second", "cuda:1@1", "16")]

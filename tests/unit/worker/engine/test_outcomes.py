@@ -1,0 +1,129 @@
+"""Outcomes: jobs decoded together have the results of jobs decoded alone, and no fault reaches a neighbour."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from models.documents import to_json
+from models.errors import JobError
+from models.states import JobOutcome
+from tests.fakes import UNUSUAL_OUTPUTS, FakeAdapter
+from worker.adapters.interface import DecodableJob
+from worker.adapters.rows import Row
+from worker.engine.assembly import PartAssembler
+from worker.engine.outcomes import results_for
+from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.leases import Job, Lease
+
+LEASE = Lease(1, "batch", 0, 9, 1, 1)
+TEXTS = ["one", "two words", "NaN", "three more words", "NUL", "half a pair", "spelled", "infinite"]
+
+
+class BulkAdapter(FakeAdapter):
+    """Decodes all jobs as `decode_jobs` does."""
+
+    def __init__(self, decode_jobs: Callable[[list[str | Exception]], Iterable[str | Exception]]) -> None:
+        super().__init__()
+        self._decode_jobs = decode_jobs
+        self.calls: list[int] = []
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | Exception]:
+        self.calls.append(len(jobs))
+        return self._decode_jobs([self._document(rows, raw) for rows, raw in jobs])
+
+    def _document(self, rows: Sequence[Row], raw: Sequence[Any]) -> str | Exception:
+        try:
+            return to_json(self.decode(rows, raw))
+        except JobError as error:
+            return error
+        except ValueError:
+            return JobError("invalid_output", "the model gave an output that is not valid JSON text")
+
+
+def raise_at_once(_documents: list[str | Exception]) -> list[str | Exception]:
+    raise RuntimeError("this text is a secret")
+
+
+def raise_in_the_middle(documents: list[str | Exception]) -> Iterator[str | Exception]:
+    yield from documents[:3]
+    raise RuntimeError("this text is a secret")
+
+
+def return_the_wrong_type(_documents: list[str | Exception]) -> Any:
+    return None
+
+
+def raw_rows(texts: Sequence[str]) -> list[tuple[Row, Any]]:
+    jobs = [Job(LEASE, position, {"text": text}) for position, text in enumerate(texts)]
+    return [(Row(job, job.input["text"], 2, truncated=False), 2) for job in jobs]
+
+
+def results(adapter: FakeAdapter, rows: Sequence[tuple[Row, Any]]) -> list[JobResult | RetryableFailure]:
+    adapter_in_engine: Any = adapter
+    return list(results_for(adapter_in_engine, PartAssembler().add(rows, 2, 0.5), 3))
+
+
+@pytest.mark.parametrize(
+    "decode_jobs",
+    [
+        list,
+        iter,
+        raise_at_once,
+        raise_in_the_middle,
+        return_the_wrong_type,
+        lambda documents: documents[:-1],
+        lambda documents: iter(documents[:-1]),
+        lambda documents: [*documents, "surplus"],
+        lambda documents: [None, *documents[1:]],
+    ],
+)
+def test_jobs_decoded_together_have_the_results_of_jobs_decoded_alone(decode_jobs: Any) -> None:
+    adapter = BulkAdapter(decode_jobs)
+
+    together = results(adapter, raw_rows(TEXTS))
+
+    assert together == results(FakeAdapter(), raw_rows(TEXTS))
+    assert adapter.calls == [len(TEXTS)]
+    assert [outcome.position for outcome in together] == list(range(len(TEXTS)))
+    failed = {outcome.position for outcome in together if isinstance(outcome, JobResult) and outcome.error_code}
+    assert failed == {TEXTS.index(text) for text in ("NaN", *UNUSUAL_OUTPUTS) if text != "spelled"}
+
+
+def test_rows_without_an_output_are_not_decoded() -> None:
+    [first, second, third] = raw_rows(["one", "two", "three"])
+    rows = [first, (second[0], MemoryError()), (third[0], ConnectionError("this text is a secret"))]
+    adapter = BulkAdapter(list)
+
+    first_result, second_result, third_result = results(adapter, rows)
+
+    assert adapter.calls == [1]
+    assert isinstance(first_result, JobResult)
+    assert first_result.status is JobOutcome.SUCCEEDED
+    assert isinstance(second_result, JobResult)
+    assert second_result.error_code == "out_of_memory"
+    assert third_result == RetryableFailure(LEASE, 2, "unavailable", third_result.error_message)  # type: ignore[arg-type]
+
+
+def test_duplicates_share_the_output_and_the_first_carries_the_cost() -> None:
+    job, duplicate = (Job(LEASE, position, {"text": "a b"}) for position in (0, 1))
+    row = Row(job, "a b", 2, truncated=True, duplicates=(duplicate,))
+
+    first, second = results(BulkAdapter(list), [(row, 2)])
+
+    assert isinstance(first, JobResult)
+    assert isinstance(second, JobResult)
+    assert (first.output, first.truncated) == (second.output, second.truncated)
+    assert (first.position, first.tokens, first.padded_tokens, first.device_seconds) == (0, 2, 2, 0.5)
+    assert (second.position, second.tokens, second.padded_tokens, second.device_seconds) == (1, 0, 0, 0.0)
+
+
+def test_a_transient_error_in_decoding_is_retried() -> None:
+    adapter = BulkAdapter(lambda documents: [ConnectionError("this text is a secret"), *documents[1:]])
+
+    first, second = results(adapter, raw_rows(["one", "two"]))
+
+    assert isinstance(first, RetryableFailure)
+    assert "secret" not in first.error_message
+    assert isinstance(second, JobResult)
+    assert second.status is JobOutcome.SUCCEEDED

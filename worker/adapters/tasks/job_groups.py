@@ -1,0 +1,50 @@
+"""Groups of jobs with equal parameters, whose raw outputs are decoded together in arrays."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.documents import to_json
+from worker.adapters.interface import DecodableJob
+
+Floats = npt.NDArray[np.float32]
+
+# Yields the JSON text, or the error, of each of these jobs, which have equal parameters and as many rows.
+DecodeGroup = Callable[[Mapping[str, Any], Sequence[DecodableJob]], Iterator[str | Exception]]
+
+
+def decode_in_groups(jobs: Sequence[DecodableJob], decode_group: DecodeGroup) -> Iterator[str | Exception]:
+    """Yield the output of each job in order; jobs with equal parameters and as many rows are decoded in one call."""
+    groups: dict[tuple[str, int], list[DecodableJob]] = {}
+    known_groups: dict[tuple[int, int], list[DecodableJob]] = {}  # by lease, which spares the JSON of the parameters
+    keys = [(id(rows[0].job.lease), len(rows)) for rows, _ in jobs]
+    for key, job in zip(keys, jobs, strict=True):
+        if key not in known_groups:
+            known_groups[key] = groups.setdefault((to_json(_parameters(job)), key[1]), [])
+        known_groups[key].append(job)
+    outputs = {id(group): decode_group(_parameters(group[0]), group) for group in groups.values()}
+    if len(groups) == 1:
+        yield from next(iter(outputs.values()))
+    else:
+        for key in keys:
+            yield next(outputs[id(known_groups[key])])
+
+
+def _parameters(job: DecodableJob) -> Mapping[str, Any]:
+    return job[0][0].job.lease.parameters
+
+
+def stack(raw_outputs: Sequence[Any]) -> Floats:
+    """Raw outputs of equal shape, tensors or arrays of float32, as one array with an axis more."""
+    if isinstance(raw_outputs[0], torch.Tensor):
+        return torch.stack(list(raw_outputs)).numpy()
+    return np.concatenate(raw_outputs).reshape(len(raw_outputs), *raw_outputs[0].shape)
+
+
+def are_finite(scores: Floats) -> list[bool]:
+    """For each row, whether all of its scores are numbers."""
+    finite: Any = np.isfinite(scores).all(axis=1)  # which NumPy types as a number or an array
+    return list(finite.tolist())

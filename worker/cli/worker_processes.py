@@ -1,0 +1,48 @@
+"""The worker processes that `up` and `worker` start: their devices, their pipelines and their environment."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from models.hardware import gpus
+from models.hardware.device_names import parse_devices
+from models.packages import import_name
+from models.pipelines.catalogue import Catalogue
+from models.settings import Settings
+from worker.supervisor import devices
+from worker.supervisor.supervisor import ChildSpec
+
+PROCESS = import_name("worker.process.main")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcesses:
+    """The processes to start, as texts for the log, and why there are so many."""
+
+    specs: tuple[ChildSpec, ...]
+    devices: tuple[str, ...]
+    reason: str
+
+
+def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerProcesses:
+    """Plan a process for each device of the settings, and several on a GPU where that pays. Raises UsageError."""
+    catalogue = Catalogue.load(settings)
+    pipelines = [catalogue[name] for name in pipeline_names]
+    requests = parse_devices(settings.devices)
+    visible = gpus.list_gpus() if any(request.device.startswith(("auto", "cuda")) for request in requests) else []
+    count_for = partial(devices.process_count_for, gpu_count=len(visible), pipelines=pipelines)
+    plan = devices.plan_devices(requests, visible, count_for)
+    served = devices.serve_where_visible(plan.devices, pipelines)
+    threads = devices.threads_per_process(len(served))
+    specs = [
+        ChildSpec(
+            f"worker-{device.name}",
+            PROCESS,
+            (",".join(names), str(device), str(threads)),
+            reports_exit=True,
+            environment=devices.child_environment(device, threads, os.environ),
+        )
+        for device, names in served
+    ]
+    return WorkerProcesses(tuple(specs), tuple(str(device) for device, _ in served), plan.reason)

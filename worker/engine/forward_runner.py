@@ -1,0 +1,145 @@
+"""The forward runner runs micro-batches on the device, and isolates the rows at fault in those that fail."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from models.processes.failpoints import failpoint
+from worker.adapters.interface import Adapter, Interrupted, LaunchingAdapter, PendingPass
+from worker.adapters.rows import MicroBatch, Row
+from worker.engine.bisection import bisect_failed
+from worker.engine.token_budget import TokenBudgetTuner
+from worker.engine.watchdog import Watchdog
+from worker.failures import DeviceLost
+
+NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
+
+# Called with the error of a micro-batch and its rows, before it is bisected; may raise another error instead.
+OnFailure = Callable[[BaseException, Sequence[Row]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedPass:
+    """The outputs of an adapter that computes one pass after another."""
+
+    outputs: list[Any]
+    device_seconds: float | None = None
+
+    def result(self) -> list[Any]:
+        """The outputs."""
+        return self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedPass:
+    """A micro-batch that was launched, or the error that prevented it.
+
+    requested_tokens: the token budget that the micro-batch was planned for.
+    launch_seconds: how long the launch took; in an adapter that launches nothing, the whole pass.
+    """
+
+    micro_batch: MicroBatch
+    requested_tokens: int
+    pending: PendingPass | None
+    error: BaseException | None
+    launch_seconds: float
+
+
+class SpentSeconds(NamedTuple):
+    """The time spent in forward passes.
+
+    device: by the device's own clock where it has one.
+    thread: of the device thread, in launching passes and in waiting for them.
+    """
+
+    device: float
+    thread: float
+
+    def since(self, earlier: "SpentSeconds") -> "SpentSeconds":
+        """The time since an earlier count."""
+        return SpentSeconds(self.device - earlier.device, self.thread - earlier.thread)
+
+
+class ForwardRunner:
+    """Launches and collects forward passes; used by the device thread alone.
+
+    spent: the time of all passes so far.
+    passes_in_flight: how many passes to launch before the first one is collected.
+    """
+
+    def __init__(
+        self, adapter: Adapter, token_budget: TokenBudgetTuner, watchdog: Watchdog, on_failure: OnFailure
+    ) -> None:
+        self.spent = SpentSeconds(0.0, 0.0)
+        self._adapter = adapter
+        self._launching_adapter = adapter if isinstance(adapter, LaunchingAdapter) else None
+        self.passes_in_flight = 1 if self._launching_adapter is None else self._launching_adapter.passes_in_flight
+        self._token_budget = token_budget
+        self._watchdog = watchdog
+        self._on_failure = on_failure
+
+    def launch(self, rows: Sequence[Row], requested_tokens: int) -> LaunchedPass:
+        """Launch one micro-batch; its error, if any, is kept until it is collected."""
+        micro_batch, started = MicroBatch(tuple(rows)), time.monotonic()
+        pending: PendingPass | None = None
+        error: BaseException | None = None
+        try:
+            with self._watchdog.watch():
+                failpoint("mid_forward")
+                pending = self._launch(micro_batch)
+        except BaseException as launch_error:  # a panic in a library written in Rust is not an Exception
+            error = launch_error
+        return LaunchedPass(micro_batch, requested_tokens, pending, error, time.monotonic() - started)
+
+    def collect(self, launched: LaunchedPass) -> list[tuple[Row, Any]]:
+        """Pair each row with its output, or with the exception that it alone raises.
+
+        No other pass may be in flight if this one has an error, because its parts run again.
+        """
+        rows = launched.micro_batch.rows
+        try:
+            return list(zip(rows, self._result(launched), strict=True))
+        except BaseException as error:
+            return self.bisect(error, rows, launched.requested_tokens)
+
+    def bisect(self, error: BaseException, rows: Sequence[Row], requested_tokens: int) -> list[tuple[Row, Any]]:
+        """Run the rows of a micro-batch that raised `error` again, in smaller ones."""
+        self._on_failure(error, rows)
+
+        def forward(part: Sequence[Row]) -> list[Any]:
+            try:
+                return self._result(self.launch(part, requested_tokens))
+            except Exception as part_error:
+                self._on_failure(part_error, part)
+                raise
+
+        return bisect_failed(error, forward, rows, reraise=NOT_INPUT_ERRORS)
+
+    def add_seconds(self, thread_seconds: float, device_seconds: float | None = None) -> None:
+        """Count the time of a pass or a step; without a clock of the device, this thread's counts for both."""
+        device = thread_seconds if device_seconds is None else device_seconds
+        self.spent = SpentSeconds(self.spent.device + device, self.spent.thread + thread_seconds)
+
+    def tune(self, requested_tokens: int, micro_batch: MicroBatch, seconds: float) -> None:
+        """Let the token budget's tuner know how long a micro-batch took."""
+        tokens = sum(row.length for row in micro_batch.rows)
+        self._token_budget.record(requested_tokens, micro_batch.padded_tokens, tokens, seconds)
+
+    def _launch(self, micro_batch: MicroBatch) -> PendingPass:
+        if self._launching_adapter is not None:
+            return self._launching_adapter.launch(micro_batch)
+        return CompletedPass(self._adapter.forward(micro_batch))
+
+    def _result(self, launched: LaunchedPass) -> list[Any]:
+        """Wait for the outputs; the launch and the wait together must keep within the watchdog's limit."""
+        if launched.pending is None:
+            assert launched.error is not None
+            raise launched.error
+        started = time.monotonic()
+        with self._watchdog.watch(launched.launch_seconds):
+            outputs = launched.pending.result()
+        before = self.spent
+        self.add_seconds(launched.launch_seconds + time.monotonic() - started, launched.pending.device_seconds)
+        self.tune(launched.requested_tokens, launched.micro_batch, self.spent.since(before).device)
+        return outputs
