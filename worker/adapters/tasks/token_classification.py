@@ -1,5 +1,6 @@
 """The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
@@ -20,7 +21,7 @@ from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, 
 from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
-from worker.adapters.tokenization.token_array import TokenArray, token_array
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
@@ -65,6 +66,8 @@ class TokenClassification:
         self._limits = limits
         self._is_fast = tokenizer.is_fast
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
+        room = self._special_tokens.max_text_tokens
+        self._max_window_tokens = math.inf if room is None else room
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
@@ -96,8 +99,8 @@ class TokenClassification:
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
 
-        def split(logits: torch.Tensor) -> list[Floats]:
-            return [tags[: row.length] for tags, row in zip(logits.numpy(), rows, strict=True)]
+        def split(logits: Floats) -> list[Floats]:
+            return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
 
         return self._encoder.launch(micro_batch, compute, split)
 
@@ -175,11 +178,9 @@ class TokenClassification:
         tokenized: dict[int, tuple[TokenArray[int], Integers | None]] = {}
         short = [index for index, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
         if short:
-            encoding = self._special_tokens.encode_without_special(
-                [texts[index] for index in short], return_offsets_mapping=True
+            tokenized.update(
+                zip(short, self._special_tokens.tokenize_with_offsets([texts[index] for index in short]), strict=True)
             )
-            for index, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                tokenized[index] = token_array(ids), np.array(offsets, np.int32).reshape(-1, 2)
         for index in set(range(len(jobs))).difference(short):
             is_cut = self._limits.should_truncate and self._stride_for(jobs[index]) is None
             max_tokens = self._special_tokens.max_text_tokens if is_cut else None
@@ -208,6 +209,8 @@ class TokenClassification:
 
     def _make_rows(self, job: Job, ids: "TokenArray[int]", offsets: Integers | None) -> list[Row]:
         self._check_input(job, ids)
+        if len(ids) <= self._max_window_tokens:
+            return [self._encoder.make_row(job, Window(self._special_tokens.template, ids, offsets))]
         stride = self._stride_for(job)
         ranges = list(self._window_ranges(len(ids), stride))
         is_truncated = stride is None and ranges != [(0, len(ids))]
