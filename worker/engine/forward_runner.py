@@ -37,6 +37,7 @@ class LaunchedPass:
 
     requested_tokens: the token budget that the micro-batch was planned for.
     launch_seconds: how long the launch took; in an adapter that launches nothing, the whole pass.
+    processor_seconds: this thread's processor time in the launch.
     """
 
     micro_batch: MicroBatch
@@ -44,6 +45,7 @@ class LaunchedPass:
     pending: PendingPass | None
     error: BaseException | None
     launch_seconds: float
+    processor_seconds: float
 
 
 class SpentSeconds(NamedTuple):
@@ -64,12 +66,20 @@ class SpentSeconds(NamedTuple):
 class ForwardRunner:
     """Launches and collects forward passes; used by the device thread alone.
 
+    is_cpu: whether this thread itself computes. The token budget is then tuned by its processor time, which other work
+        of the machine changes little.
     spent: the time of all passes so far.
     passes_in_flight: how many passes to launch before the first one is collected.
     """
 
     def __init__(
-        self, adapter: Adapter, token_budget: TokenBudgetTuner, watchdog: Watchdog, on_failure: OnFailure
+        self,
+        adapter: Adapter,
+        token_budget: TokenBudgetTuner,
+        watchdog: Watchdog,
+        on_failure: OnFailure,
+        *,
+        is_cpu: bool = False,
     ) -> None:
         self.spent = SpentSeconds(0.0, 0.0)
         self._adapter = adapter
@@ -78,10 +88,11 @@ class ForwardRunner:
         self._token_budget = token_budget
         self._watchdog = watchdog
         self._on_failure = on_failure
+        self._is_cpu = is_cpu
 
     def launch(self, rows: Sequence[Row], requested_tokens: int) -> LaunchedPass:
         """Launch one micro-batch; its error, if any, is kept until it is collected."""
-        micro_batch, started = MicroBatch(tuple(rows)), time.monotonic()
+        micro_batch, started, processor_started = MicroBatch(tuple(rows)), time.monotonic(), time.thread_time()
         pending: PendingPass | None = None
         error: BaseException | None = None
         try:
@@ -90,7 +101,8 @@ class ForwardRunner:
                 pending = self._launch(micro_batch)
         except BaseException as launch_error:  # a panic in a library written in Rust is not an Exception
             error = launch_error
-        return LaunchedPass(micro_batch, requested_tokens, pending, error, time.monotonic() - started)
+        seconds, processor_seconds = time.monotonic() - started, time.thread_time() - processor_started
+        return LaunchedPass(micro_batch, requested_tokens, pending, error, seconds, processor_seconds)
 
     def collect(self, launched: LaunchedPass) -> list[tuple[Row, Any]]:
         """Pair each row with its output, or with the exception that it alone raises.
@@ -141,5 +153,6 @@ class ForwardRunner:
             outputs = launched.pending.result()
         before = self.spent
         self.add_seconds(launched.launch_seconds + time.monotonic() - started, launched.pending.device_seconds)
-        self.tune(launched.requested_tokens, launched.micro_batch, self.spent.since(before).device)
+        seconds = launched.processor_seconds if self._is_cpu else self.spent.since(before).device
+        self.tune(launched.requested_tokens, launched.micro_batch, seconds)
         return outputs

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -89,11 +90,14 @@ def positions(rows: Sequence[Row]) -> list[int]:
 
 
 def make_loop(
-    adapter: FakeAdapter, budget: TokenBudgetTuner | None = None, held_leases: HeldLeases | None = None
+    adapter: FakeAdapter,
+    budget: TokenBudgetTuner | None = None,
+    held_leases: HeldLeases | None = None,
+    device: torch.device | None = None,
 ) -> DeviceLoop:
     held_leases = held_leases or HeldLeases()
     held_leases.add([LEASE, OTHER], ())
-    runtime = Runtime(adapter, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
+    runtime = Runtime(adapter, None, 1, None, device, 1, 0)  # type: ignore[arg-type]
     return DeviceLoop(
         runtime,
         budget or FixedBudget(),
@@ -275,6 +279,15 @@ class TestTime:
 
         assert [micro_batch.device_seconds for micro_batch in outputs] == [PASS_SECONDS] * 3
         assert budget.recorded_seconds == [PASS_SECONDS] * 3
+
+    def test_of_a_cpu_that_the_tuner_sees_is_processor_time(self) -> None:
+        adapter, budget = FakeAdapter(passes_in_flight=1), FixedBudget()
+        adapter.at_launch = lambda _rows: time.sleep(0.05)  # other work of the machine has the core meanwhile
+
+        run_rows(make_loop(adapter, budget, device=torch.device("cpu")), make_rows(2))
+
+        [seconds] = budget.recorded_seconds
+        assert seconds < 0.05
 
     def test_of_the_device_and_of_its_thread_are_logged_apart(self) -> None:
         prefetched = PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(2), 8), time.monotonic() - 1.0)
