@@ -31,7 +31,7 @@ class CompletedPass:
         return self.outputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LaunchedPass:
     """A micro-batch that was launched, or the error that prevented it.
 
@@ -43,9 +43,21 @@ class LaunchedPass:
     micro_batch: MicroBatch
     requested_tokens: int
     pending: PendingPass | None
-    error: BaseException | None
-    launch_seconds: float
-    processor_seconds: float
+    error: BaseException | None = None
+    launch_seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    def raise_error(self) -> None:
+        """Raise the launch's error, if there is one, without keeping it.
+
+        Its frames hold the micro-batch's tensors, which would otherwise wait for Python's collector of cycles.
+        """
+        if self.error is not None:
+            error, self.error = self.error, None
+            try:
+                raise error
+            finally:
+                del error
 
 
 class SpentSeconds(NamedTuple):
@@ -93,16 +105,14 @@ class ForwardRunner:
     def launch(self, rows: Sequence[Row], requested_tokens: int) -> LaunchedPass:
         """Launch one micro-batch; its error, if any, is kept until it is collected."""
         micro_batch, started, processor_started = MicroBatch(tuple(rows)), time.monotonic(), time.thread_time()
-        pending: PendingPass | None = None
-        error: BaseException | None = None
         try:
             with self._watchdog.watch():
                 failpoint("mid_forward")
                 pending = self._launch(micro_batch)
-        except BaseException as launch_error:  # a panic in a library written in Rust is not an Exception
-            error = launch_error
+        except BaseException as error:  # a panic in a library written in Rust is not an Exception
+            return LaunchedPass(micro_batch, requested_tokens, None, error)
         seconds, processor_seconds = time.monotonic() - started, time.thread_time() - processor_started
-        return LaunchedPass(micro_batch, requested_tokens, pending, error, seconds, processor_seconds)
+        return LaunchedPass(micro_batch, requested_tokens, pending, None, seconds, processor_seconds)
 
     def collect(self, launched: LaunchedPass) -> list[tuple[Row, Any]]:
         """Pair each row with its output, or with the exception that it alone raises.
@@ -145,9 +155,8 @@ class ForwardRunner:
 
     def _result(self, launched: LaunchedPass) -> list[Any]:
         """Wait for the outputs; the launch and the wait together must keep within the watchdog's limit."""
-        if launched.pending is None:
-            assert launched.error is not None
-            raise launched.error
+        launched.raise_error()
+        assert launched.pending is not None
         started = time.monotonic()
         with self._watchdog.watch(launched.launch_seconds):
             outputs = launched.pending.result()
