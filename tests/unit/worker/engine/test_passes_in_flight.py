@@ -1,6 +1,8 @@
 """Micro-batches in flight: one is launched before the one before is read, and each row is answered exactly once."""
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +30,7 @@ PASS_SECONDS = 2.0  # of each pass, by the fake device's clock
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 CULPRITS = st.sets(st.integers(0, 29))
+Tensors = type("Tensors", (), {})
 Check = Callable[[Sequence[Row]], None]
 
 
@@ -237,6 +240,29 @@ class TestFailures:
             answered.extend(running)
 
         assert answers(answered) == {0: 0, 1: 1}, "what was read before stays valid"
+
+    @pytest.mark.parametrize("moment", ["at_launch", "at_result"])
+    def test_keep_nothing_of_a_failed_pass(self, moment: str) -> None:
+        adapter = FakeAdapter()
+        left_over = weakref.WeakSet[Any]()
+
+        def poison(rows: Sequence[Row]) -> None:
+            tensors = Tensors()
+            left_over.add(tensors)
+            if positions(rows) == [2, 3]:
+                raise ValueError("these two alone")
+
+        setattr(adapter, moment, poison)
+        device_loop = make_loop(adapter)
+        gc.disable()
+        try:
+            outputs = run_rows(device_loop, make_rows(6))
+            kept = len(left_over)
+        finally:
+            gc.enable()
+
+        assert len(answers(outputs)) == 6
+        assert kept == 0, "tensors in a failed pass's frames wait for Python's collector"
 
     @given(
         st.integers(1, 3),
