@@ -26,6 +26,7 @@ from worker.adapters.tasks.job_groups import are_finite, decode_in_groups
 from worker.adapters.tasks.qa_answers import WindowAnswers, answers_of_job, answers_of_windows, span_count
 from worker.adapters.tasks.qa_spans import Booleans, Floats, best_spans
 from worker.adapters.tokenization import long_texts, special_tokens
+from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.adapters.tokenization.qa_windows import Passage, Window
 from worker.leasing.leases import Job
@@ -55,6 +56,7 @@ class QuestionAnswering:
         self._model = model
         self._tokenizer = tokenizer
         self._limits = limits
+        self._batch_tokenizer = BatchTokenizer(tokenizer)
         self._cached_parameters = cache(_parse_parameters)
         template = special_tokens.template_for(tokenizer, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, template)
@@ -73,9 +75,7 @@ class QuestionAnswering:
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """The windows of each job; a JobError if the question leaves no room for them, or there are too many."""
         short = [self._text_pair(job) for job in jobs if not self._is_long(job)]
-        encodings = iter(
-            self._tokenizer(*map(list, zip(*short, strict=True)), **WITHOUT_TRUNCATION).encodings if short else ()
-        )
+        encodings = iter(self._batch_tokenizer.tokenize_with_positions(*zip(*short, strict=True)) if short else ())
         passages = (
             self._tokenize_separately(job)
             if self._is_long(job)
@@ -98,9 +98,8 @@ class QuestionAnswering:
             output = self._model(**tensors, **self._forward_options)
             return [torch.stack([output.start_logits, output.end_logits], dim=1).float()]
 
-        def split(logits: torch.Tensor) -> list[Floats]:
-            array = logits.numpy()
-            return [array[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
+        def split(logits: Floats) -> list[Floats]:
+            return [logits[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
 
         return self._encoder.launch(micro_batch, compute, split)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.long_texts import NO_WORD, Integers, TokenSpan
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 
@@ -28,8 +29,7 @@ class Passage:
         """
         self.ids = token_array(encoding.ids)
         self.types = token_array(encoding.type_ids) if has_token_types else None
-        self.offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-        self.words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
+        self.offsets, self.words = long_texts.offsets_of(encoding), long_texts.words_of(encoding)
         self.begin, self.end = _find_context_range(encoding.sequence_ids, context_index)
 
     @classmethod
@@ -194,8 +194,9 @@ def _search_each_window(
 
 
 def _find_context_range(sequences: Sequence[int | None], context_index: int) -> tuple[int, int]:
-    indices = [index for index, sequence in enumerate(sequences) if sequence == context_index]
-    return (indices[0], indices[-1] + 1) if indices else (0, 0)
+    if context_index not in sequences:
+        return 0, 0
+    return sequences.index(context_index), len(sequences) - sequences[::-1].index(context_index)
 
 
 def _special_span(special_ids: Sequence[int]) -> TokenSpan:
