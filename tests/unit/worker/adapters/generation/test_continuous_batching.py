@@ -21,7 +21,8 @@ from tests.factories.forward_passes import (
     record_batch_sizes,
 )
 from tests.golden import seq2seq_models
-from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation import continuous_batching, end_check, sampling
+from worker.adapters.generation.cache_memory import RowLimit
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import Row
 from worker.engine import planning
@@ -66,7 +67,10 @@ class TestRowRemoval:
         lengths = [len(ids) for [ids] in alone.values()]
         assert len(set(lengths)) > 3, "they end at different times"
         assert sizes[0] == len(TEXTS) > sizes[-1]
-        assert sum(sizes) <= sum(lengths) * continuous_batching.EVICT_WHEN_ONE_IN / (
+        # Where looks are rare, rows run a few tokens past their ends.
+        interval = end_check.CHECK_INTERVALS.get(adapter._pipeline.model.device.type, 0)
+        overshoot = (interval + 1) * len(TEXTS) if interval else 0
+        assert sum(sizes) <= (sum(lengths) + overshoot) * continuous_batching.EVICT_WHEN_ONE_IN / (
             continuous_batching.EVICT_WHEN_ONE_IN - 1
         )
 
@@ -332,9 +336,9 @@ def limit_rows(adapter: Any, rows: Sequence[Row], count: int) -> Iterator[None]:
     """Limit the cache, so that no more than `count` rows run at once."""
     settings = adapter._settings.resolve(rows[0].job.lease.parameters)
     max_new_tokens, _ = settings.new_token_limits(rows[0].length)
-    before = adapter._row_limit.max_tokens
-    adapter._row_limit.max_tokens = count * (max(row.length for row in rows) + max_new_tokens)
+    before, max_tokens = adapter._row_limit, count * (max(row.length for row in rows) + max_new_tokens)
+    adapter._row_limit = RowLimit(None, max_tokens, lambda: 0)
     try:
         yield
     finally:
-        adapter._row_limit.max_tokens = before
+        adapter._row_limit = before
