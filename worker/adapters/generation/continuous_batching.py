@@ -188,7 +188,6 @@ class DecodeMicroBatch:
         )
         group.model_kwargs = {}
         self._groups.append(group)
-        self._end_check.forget()
         self._look_at_padding()
 
     def pop_finished(self) -> list[FinishedRows]:

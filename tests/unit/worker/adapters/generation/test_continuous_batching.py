@@ -185,6 +185,25 @@ class TestJoining:
         last = max(order.index(row.job.position) for row in first)
         assert any(order.index(row.job.position) < last for row in rows[4:]), "short ones overtake long ones"
 
+    @pytest.mark.parametrize("interval", [1, 4])
+    def test_takes_rows_that_are_longer_than_the_running_ones(
+        self, llama: Any, monkeypatch: pytest.MonkeyPatch, interval: int
+    ) -> None:
+        rows = sorted(encode_texts(llama, TEXTS), key=lambda row: row.length)
+        expected = forward_all(llama, rows, token_budget=1)
+        monkeypatch.setitem(end_check.CHECK_INTERVALS, "cpu", interval)
+        waiting = rows[3:]
+
+        def fetch_more(count: int) -> list[Row]:
+            fetched, waiting[:count] = waiting[:count], []
+            return fetched
+
+        with record_batch_sizes(llama._pipeline.model) as sizes, limit_rows(llama, rows, 4):
+            outputs = [row for finished in llama.generate(rows[:3], fetch_more, 512) for row in finished]
+
+        assert {(row.job.position, row.part_index): raw for row, raw in outputs} == expected
+        assert sizes[-1] <= 4 < max(sizes), "short rows leave room for more"
+
     @pytest.mark.usefixtures("noise_by_prompt")
     @pytest.mark.parametrize("parameters", [{}, {"num_return_sequences": 3, "temperature": 2.0, "top_k": 9}], ids=str)
     def test_keeps_the_random_numbers_of_each_row(self, llama: Any, parameters: dict[str, Any]) -> None:
