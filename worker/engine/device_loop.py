@@ -259,8 +259,11 @@ class DeviceLoop:
         if prefetched is None:
             return False
         running.portions += 1
-        self._record(self._portion)  # the answers of its last rows count for the next one
-        self._begin(prefetched)
+        if self._portion.answered_jobs:
+            self._record(self._portion)  # the answers of its last rows count for the next one
+            self._begin(prefetched)
+        else:
+            self._portion.planner = prefetched.planner  # time without answers says nothing: both count as one
         return True
 
     def _raw_outputs(self, rows: list[tuple[Row, Any]], before: SpentSeconds) -> RawOutputs:
