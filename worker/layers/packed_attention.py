@@ -16,7 +16,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
-from worker.layers.ragged_rows import Integers, flat_indices, to_device
+from worker.layers.ragged_rows import Integers, arrays_to_device, flat_indices
 
 ATTENTION_NAME = "batchmill_packed"
 # A model that passes any of these needs an attention that packing does not compute.
@@ -67,7 +67,7 @@ class PackedLayout:
             positions = np.array(list(chain.from_iterable(output_positions)), dtype=np.int64)
             output_indices = positions + np.repeat(row_starts, query_lengths)
             query_indices = positions + np.repeat(key_lengths.cumsum() - key_lengths, query_lengths)
-        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = to_device(
+        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = arrays_to_device(
             [token_indices, output_indices, query_indices, _offsets(key_lengths), _offsets(query_lengths)], device
         )
         self.token_lengths = TextLengths(key_lengths, key_offsets.int())

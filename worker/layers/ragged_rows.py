@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from worker.layers.device_copies import to_device
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -16,11 +18,11 @@ def flat_indices(starts: Integers, lengths: Integers) -> Integers:
     return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def to_device(arrays: Sequence[Integers], device: Any) -> list[torch.Tensor]:
+def arrays_to_device(arrays: Sequence[Integers], device: Any) -> list[torch.Tensor]:
     """Return the arrays as int64 tensors on the device; a GPU gets all of them in one asynchronous copy."""
     if device.type != "cuda":
         return [torch.from_numpy(array).to(device) for array in arrays]
-    return split_copy(join_for_copy(arrays).pin_memory().to(device, non_blocking=True), arrays)
+    return split_copy(to_device(join_for_copy(arrays), device), arrays)
 
 
 def join_for_copy(arrays: Sequence[Integers]) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Devices are planned without torch: one process or several for each, and an equal share of the CPU cores."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.tasks.decoding import DecodingParameters
-from worker.process_device import ProcessDevice
+from worker.process_device import SHARED_MEMORY_FRACTION, ProcessDevice
 from worker.supervisor.process_count import LoadEstimate, ProcessCount, choose_process_count
 
 # torch reads the first and, for older programs, the second. Micro-batches of ever-changing shapes fragment segments of
@@ -73,6 +74,25 @@ def estimate_load(pipeline: Pipeline) -> LoadEstimate:
         dtype = precision.effective_dtype(pipeline, "cuda", files.config, checkpoint)
         size = checkpoint.size_bytes(dtype or checkpoint.dtype)
     return LoadEstimate(pipeline.name, issubclass(pipeline.spec.parameters, DecodingParameters), size)
+
+
+def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipelines: Sequence[Pipeline]) -> list[str]:
+    """Return a sentence for each GPU with more processes than copies of the largest weights that fit into it."""
+    memory_bytes = {gpu.visible_name: gpu.memory_bytes for gpu in gpus}
+    shared = {device.device: device for device in devices if device.processes > 1}
+    estimates = map(estimate_load, pipelines) if shared else ()
+    weight_bytes, pipeline = max(
+        ((estimate.weight_bytes or 0, estimate.pipeline) for estimate in estimates), default=(0, "")
+    )
+    warnings = []
+    for name, device in shared.items():
+        usable_bytes = SHARED_MEMORY_FRACTION * (memory_bytes.get(device.visible_gpu or "") or math.inf)
+        if weight_bytes * device.processes > usable_bytes:
+            warnings.append(
+                f"the weights of {pipeline}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
+                f"{device.processes} processes have; run at most {max(1, int(usable_bytes // weight_bytes))}"
+            )
+    return warnings
 
 
 def serve_where_visible(

@@ -243,6 +243,6 @@ def _randomize_weights(model: Any) -> Any:
 
 
 def _layer_classes(model: Any) -> set[str]:
-    """The classes of a model's modules, except linear layers and their quantized replacements."""
+    """The classes of a model's modules, except linear layers and what replaces them to quantize or to be faster."""
     names = {type(module).__name__ for module in model.modules()}
-    return {name for name in names if not name.startswith(("Linear", "Int8Linear", "OneDnnLinear", "Dynamic"))}
+    return {name for name in names if not name.startswith(("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic"))}
