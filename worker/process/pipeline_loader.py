@@ -82,7 +82,10 @@ class PipelineLoader:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library written in Rust is no Exception
-            raise load_errors.classify(error, pipeline.model) from error
+            problem = load_errors.classify(error, pipeline.model)
+            if problem is error:
+                raise  # with its cause, which tells whether the device is lost
+            raise problem from error
         finally:
             self.is_loading = False
 

@@ -12,7 +12,7 @@ from models.hardware.gpus import VISIBLE_DEVICES, Gpu
 from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.tasks.decoding import DecodingParameters
 from worker.process_device import SHARED_MEMORY_FRACTION, ProcessDevice
 from worker.supervisor.process_count import LoadEstimate, ProcessCount, choose_process_count
@@ -62,8 +62,13 @@ def plan_devices(
 
 
 def process_count_for(gpu: Gpu, gpu_count: int, pipelines: Sequence[Pipeline]) -> ProcessCount:
-    """Return the number of processes for one of several GPUs, each of which may load any of the pipelines."""
-    estimates = [estimate_load(pipeline) for pipeline in pipelines if pipeline.device not in ("cpu", "mps")]
+    """Return the number of processes for one of several GPUs, each of which may load any of the pipelines.
+
+    Samples, which `up` serves beside all others, count only if there is nothing else: they have about a megabyte.
+    """
+    on_gpus = [pipeline for pipeline in pipelines if pipeline.device not in ("cpu", "mps")]
+    others = [pipeline for pipeline in on_gpus if not pipeline.model.startswith(BUNDLED_PREFIX)]
+    estimates = [estimate_load(pipeline) for pipeline in others or on_gpus]
     return choose_process_count(core_count() // max(1, gpu_count), gpu.memory_bytes, estimates)
 
 

@@ -98,9 +98,8 @@ class QuestionAnswering:
             output = self._model(**tensors, **self._forward_options)
             return [torch.stack([output.start_logits, output.end_logits], dim=1).float()]
 
-        def split(logits: torch.Tensor) -> list[Floats]:
-            array = logits.numpy()
-            return [array[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
+        def split(logits: Floats) -> list[Floats]:
+            return [logits[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
 
         return self._encoder.launch(micro_batch, compute, split)
 

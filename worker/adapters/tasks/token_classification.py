@@ -99,8 +99,8 @@ class TokenClassification:
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
 
-        def split(logits: torch.Tensor) -> list[Floats]:
-            return [tags[: row.length] for tags, row in zip(logits.numpy(), rows, strict=True)]
+        def split(logits: Floats) -> list[Floats]:
+            return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
 
         return self._encoder.launch(micro_batch, compute, split)
 

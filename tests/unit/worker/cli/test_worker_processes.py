@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.settings import Settings
 from worker.cli import worker_processes
 from worker.cli.worker_processes import WorkerProcesses
@@ -53,6 +54,13 @@ def test_auto_runs_one_process_where_a_pipeline_generates() -> None:
 
     assert processes.devices == ("cuda:0@0", "cuda:1@1")
     assert processes.reason.startswith("sample-text-generation generates text")
+
+
+def test_samples_beside_another_pipeline_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "batchmill.toml").write_text(f'[pipelines.own]\ntask = "ner"\nmodel = "{SAMPLES_FOLDER / "ner"}"\n')
+
+    assert len(plan("own", "sample-text-generation").devices) == 4
+    assert len(plan("own", "summarization").devices) == 2
 
 
 def test_the_setting_says_how_many_as_the_flag_does(monkeypatch: pytest.MonkeyPatch) -> None:
