@@ -40,15 +40,15 @@ def limited_memory(loaded: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, loaded.device)
         return
-    forward = loaded.adapter.forward
+    launch = loaded.adapter.launch  # type: ignore[attr-defined]
 
-    def limited(micro_batch: MicroBatch) -> list[Any]:
+    def limited(micro_batch: MicroBatch) -> Any:
         if micro_batch.padded_tokens > STAND_IN_TOKENS:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
-        return forward(micro_batch)
+        return launch(micro_batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loaded.adapter, "forward", limited)
+        patch.setattr(loaded.adapter, "launch", limited)
         yield
 
 

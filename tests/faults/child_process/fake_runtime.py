@@ -65,6 +65,7 @@ def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_opti
         micro_batch_tokens=micro_batch_tokens or 10_000,
         max_micro_batch_tokens=10_000,
         tunable=False,
+        device=None,
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,
     )

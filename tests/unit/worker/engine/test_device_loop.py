@@ -278,6 +278,15 @@ class TestRowsOfTheNextPortion:
 
         assert [entry["jobs"] for entry in logs if entry["event"] == "claim.processed"] == [1, 4]
 
+    def test_are_recorded_with_the_next_when_none_was_answered_meanwhile(self, adapter: FakeAdapter) -> None:
+        adapter.places = 4
+        following = [make_rows([9], lease=OTHER), make_rows([9], lease=OTHER)]
+
+        with structlog.testing.capture_logs() as logs:
+            run_portions(make_loop(adapter), make_rows([9, 9]), following)
+
+        assert [entry["jobs"] for entry in logs if entry["event"] == "claim.processed"] == [4]
+
 
 class TestAFailure:
     def test_keeps_finished_rows_and_fails_the_culprit(self, adapter: FakeAdapter) -> None:
