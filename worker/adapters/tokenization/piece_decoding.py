@@ -105,7 +105,7 @@ class _PieceJoiner:
                 yield self._join_row(self._from_first_piece([*kept, *after]))
 
     def _from_first_piece(self, ids: list[int]) -> list[int]:
-        """Leave out the first tokens if the vocabulary has gaps there; a model may choose them, and they have no piece."""
+        """Leave out the first tokens that the vocabulary lacks: a model may choose them, and they have no piece."""
         first = next((index for index, token in enumerate(ids) if self._id_to_token(token) is not None), len(ids))
         return ids[first:] if first else ids
 
