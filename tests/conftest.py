@@ -23,6 +23,8 @@ from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
+DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
+
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
 # for each other. It reads the variable when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,7 +48,7 @@ def pytest_collection_finish() -> None:
 def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hide the user's settings and data from the test; returns the replacement home."""
     for name in list(os.environ):
-        if name.upper().startswith("BATCHMILL_") and name not in (REDIS_VARIABLE, DATABASE_VARIABLE):
+        if name.upper().startswith("BATCHMILL_") and name not in (REDIS_VARIABLE, DATABASE_VARIABLE, DEVICE_VARIABLE):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     monkeypatch.setenv("BATCHMILL_HOME", str(home))

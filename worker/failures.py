@@ -5,12 +5,18 @@ the culprit, if there is one, as with any input that crashes workers.
 """
 
 import errno
+import re
+from collections.abc import Iterator
 
-# After these errors every further call fails until the process restarts: CUDA Runtime API, cudaError_t, 700 to 719.
-# An uncorrectable ECC error (214) leaves corrupt memory.
-STICKY_CUDA_ERRORS = (
+MAX_CHAIN_LENGTH = 10  # of an error and its causes
+
+# After these errors every further call fails until the process restarts: CUDA Runtime API, cudaError_t. An error of an
+# earlier kernel leaves the context unusable (700 to 719); an uncorrectable ECC or NVLink error leaves corrupt memory.
+# cuBLAS and cuDNN report a failed kernel by a status of their own.
+STICKY_DEVICE_ERRORS = (
     "an illegal memory access was encountered",
     "the launch timed out and was terminated",
+    "context is destroyed",
     "device-side assert triggered",
     "hardware stack error",
     "an illegal instruction was encountered",
@@ -19,7 +25,25 @@ STICKY_CUDA_ERRORS = (
     "invalid program counter",
     "unspecified launch failure",
     "uncorrectable ECC error encountered",
+    "uncorrectable NVLink error",
+    "Invalid access of peer GPU memory over nvlink",
+    "invalid device context",
+    "driver shutting down",
+    "no CUDA-capable device is detected",
+    "busy or unavailable",
+    "the remote procedural call between the MPS server and the MPS client failed",
+    "the MPS client has been terminated",
+    "CUBLAS_STATUS_EXECUTION_FAILED",
+    "CUBLAS_STATUS_INTERNAL_ERROR",
+    "CUBLAS_STATUS_MAPPING_ERROR",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+    "CUDNN_STATUS_MAPPING_ERROR",
 )
+# Words that other libraries use too, so the driver must be named before them.
+STICKY_DRIVER_ERROR = re.compile(r"(CUDA|HIP)( driver)? error: (unknown error|initialization error)|GPU is lost")
+
+# Memory that torch's own allocator did not ask for, such as that of kernels and of the driver.
+DEVICE_OUT_OF_MEMORY = re.compile(r"(CUDA|HIP)( driver)? error: out of memory|MPS backend out of memory")
 
 
 class DeviceLost(Exception):
@@ -30,10 +54,10 @@ class DeviceLost(Exception):
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether this error of torch makes the device unusable for the rest of the process."""
-    message = str(error)
-    return (
-        isinstance(error, RuntimeError) and "error" in message and any(text in message for text in STICKY_CUDA_ERRORS)
+    """Whether this error, or a cause of it, makes the device unusable for the rest of the process."""
+    return any(
+        isinstance(cause, DeviceLost) or (isinstance(cause, RuntimeError) and _is_sticky(str(cause)))
+        for cause in exception_chain(error)
     )
 
 
@@ -41,7 +65,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device or the machine ran out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return "can't allocate memory" in str(error)
+    message = str(error)
+    return "can't allocate memory" in message or (
+        isinstance(error, RuntimeError) and DEVICE_OUT_OF_MEMORY.search(message) is not None
+    )
+
+
+def is_machine_problem(error: BaseException) -> bool:
+    """Whether a device, memory or another resource failed, so that the error says nothing about a model or an input."""
+    return is_device_lost(error) or any(
+        is_out_of_memory(cause) or is_transient(cause) for cause in exception_chain(error)
+    )
+
+
+def exception_chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, its cause, the cause of that, and so on."""
+    cause: BaseException | None = error
+    for _ in range(MAX_CHAIN_LENGTH):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _is_sticky(message: str) -> bool:
+    if STICKY_DRIVER_ERROR.search(message):
+        return True
+    return "error" in message and any(text in message for text in STICKY_DEVICE_ERRORS)
 
 
 # The operating system, or a remote end, is busy.
@@ -67,7 +117,7 @@ TRANSIENT_ERRNOS = frozenset(
 
 
 # Another process occupies the device. torch has one class for all CUDA errors, so the text decides.
-BUSY_DEVICE_MESSAGES = ("devices are busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+BUSY_DEVICE_MESSAGES = ("busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def is_transient(error: BaseException) -> bool:

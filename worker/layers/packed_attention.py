@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
-from worker.layers.ragged_rows import Integers, arrays_to_device, flat_indices
+from worker.layers import varlen_attention
+from worker.layers.ragged_rows import Integers, flat_indices, to_device
+from worker.layers.varlen_attention import SlidingWindow
 
 ATTENTION_NAME = "batchmill_packed"
 # A model that passes any of these needs an attention that packing does not compute.
@@ -67,7 +68,7 @@ class PackedLayout:
             positions = np.array(list(chain.from_iterable(output_positions)), dtype=np.int64)
             output_indices = positions + np.repeat(row_starts, query_lengths)
             query_indices = positions + np.repeat(key_lengths.cumsum() - key_lengths, query_lengths)
-        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = arrays_to_device(
+        self.token_indices, self.output_indices, self.query_indices, key_offsets, query_offsets = to_device(
             [token_indices, output_indices, query_indices, _offsets(key_lengths), _offsets(query_lengths)], device
         )
         self.token_lengths = TextLengths(key_lengths, key_offsets.int())
@@ -106,12 +107,12 @@ class PackedLayout:
         key: torch.Tensor,
         value: torch.Tensor,
         scaling: float | None,
-        mask: torch.Tensor | None,
+        mask: torch.Tensor | SlidingWindow | None,
     ) -> torch.Tensor:
         """`(1, tokens, heads, size)`, from `(1, heads, tokens, size)`.
 
         query: states of all tokens, or of the head's positions once keys and values are captured.
-        mask: `(width, width)`, the positions of a text that each other one sees, None = all.
+        mask: `(width, width)` or a window, the positions of a text that each other one sees, None = all.
         """
         query_lengths = self.token_lengths if self.captured_kv is None else self.output_lengths
         query_filler = self.filler_count if self.captured_kv is None else 0
@@ -121,8 +122,17 @@ class PackedLayout:
             raise ValueError("the attention's tokens are not those of the texts")
         query = query[: len(query) - query_filler]
         key, value = key[:token_count], value[:token_count]
-        if query.device.type == "cuda":
-            return _varlen_attention(query, key, value, query_lengths, self.token_lengths, scaling)[None]
+        if varlen_attention.is_available(query.device) and not isinstance(mask, torch.Tensor):
+            lengths = (query_lengths, self.token_lengths)
+            output = varlen_attention.compute_attention(
+                (query, key, value),
+                [part.offsets for part in lengths],
+                [part.longest for part in lengths],
+                scaling,
+                mask,
+            )
+            return pad(output, (0, 0, 0, 0, 0, query_filler))[None] if query_filler else output[None]
+        assert not isinstance(mask, SlidingWindow)
         runs = self.token_runs if self.captured_kv is None else self.output_runs
         return _sdpa_by_length(query, key, value, runs, scaling, mask, query_filler)[None]
 
@@ -145,8 +155,8 @@ def packed_attention_forward(
         raise ValueError("not the attention of a packed encoder")
     if any(options.get(name) is not None for name in UNSUPPORTED_OPTIONS):
         raise ValueError("the attention needs more than queries, keys and values")
-    if attention_mask is not None and (layout.capturing or query.device.type == "cuda"):
-        raise ValueError("packing supports masks within a text only on CPUs, and for all positions")
+    if attention_mask is not None and layout.capturing:
+        raise ValueError("packing supports masks within a text only for all positions")
     if layout.capturing:
         layout.captured_kv = key, value
         raise KeysValuesCaptured
@@ -154,10 +164,14 @@ def packed_attention_forward(
     return layout.compute_attention(query, key, value, scaling, attention_mask), None
 
 
-def packed_mask(kv_length: int, mask_function: Any, device: Any, **_other: Any) -> torch.Tensor | None:
-    """The mask, `(width, width)`; None where all positions of a text see each other."""
+def packed_mask(
+    kv_length: int, mask_function: Any, device: torch.device, **_other: Any
+) -> torch.Tensor | SlidingWindow | None:
+    """The mask, `(width, width)` or a window; None where all positions of a text see each other."""
     if mask_function is bidirectional_mask_function:
         return None
+    if varlen_attention.is_available(device) and (window := varlen_attention.find_window(mask_function, kv_length)):
+        return window
     positions = torch.arange(kv_length, device=device)
     mask: torch.Tensor = mask_function(0, 0, positions[:, None], positions)
     return mask
@@ -204,20 +218,6 @@ def _mask_for_length(mask: torch.Tensor | None, length: int) -> torch.Tensor | N
     if mask is None or mask[:length, :length].all():
         return None
     return mask[:length, :length]
-
-
-def _varlen_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    query_lengths: TextLengths,
-    key_lengths: TextLengths,
-    scaling: float | None,
-) -> torch.Tensor:
-    offsets, max_lengths = zip(*((part.offsets, part.longest) for part in (query_lengths, key_lengths)), strict=True)
-    output = varlen_attn(query, key, value, *offsets, *max_lengths, scale=scaling)
-    assert isinstance(output, torch.Tensor)
-    return output
 
 
 def _runs(query_lengths: Integers, key_lengths: Integers) -> list[Run]:

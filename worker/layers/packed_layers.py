@@ -20,11 +20,17 @@ from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, P
 HALF_DTYPES = (torch.float16, torch.bfloat16)  # the dtypes that variable-length attention supports on CUDA
 
 
-def is_packing_supported(model: Any) -> bool:
-    """Whether packed attention exists for this model's device and dtype, and no other attention is configured."""
-    is_sdpa_encoder = model.config._attn_implementation == "sdpa" and not model.config.is_encoder_decoder
-    is_device_supported = {"cpu": True, "cuda": model.dtype in HALF_DTYPES}.get(model.device.type, False)
-    return is_sdpa_encoder and is_device_supported
+def unsupported_reason(model: Any) -> str | None:
+    """The reason why there is no packed attention for this model's settings, device or dtype; None if there is one."""
+    attention, device = model.config._attn_implementation, model.device.type
+    if model.config.is_encoder_decoder:
+        return "it is an encoder-decoder"
+    if attention != "sdpa":
+        return f"its attention is {attention}, and only sdpa is packed"
+    if device == "cuda" and model.dtype not in HALF_DTYPES:
+        dtype = str(model.dtype).removeprefix("torch.")
+        return f"packed attention on CUDA needs half precision, and its dtype is {dtype}; set dtype to float16"
+    return None if device in ("cpu", "cuda") else f"there is no packed attention on {device}"
 
 
 class PackedLayers:

@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from worker.layers.device_copies import to_device
-
 Integers = npt.NDArray[np.int64]
 
 
@@ -18,11 +16,11 @@ def flat_indices(starts: Integers, lengths: Integers) -> Integers:
     return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def arrays_to_device(arrays: Sequence[Integers], device: Any) -> list[torch.Tensor]:
+def to_device(arrays: Sequence[Integers], device: Any) -> list[torch.Tensor]:
     """Return the arrays as int64 tensors on the device; a GPU gets all of them in one asynchronous copy."""
     if device.type != "cuda":
         return [torch.from_numpy(array).to(device) for array in arrays]
-    return split_copy(to_device(join_for_copy(arrays), device), arrays)
+    return split_copy(join_for_copy(arrays).pin_memory().to(device, non_blocking=True), arrays)
 
 
 def join_for_copy(arrays: Sequence[Integers]) -> torch.Tensor:

@@ -5,10 +5,9 @@ end a batch, because other machines may serve it. Only an error that the content
 """
 
 import errno
-from collections.abc import Iterator
 
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable, first_line
-from worker.failures import is_out_of_memory
+from worker.failures import exception_chain, is_device_lost, is_out_of_memory, is_transient
 
 # Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
 DEVICE_ERROR_PHRASES = (
@@ -24,7 +23,6 @@ DEVICE_ERROR_PHRASES = (
     "device-side",
     "peer access",
 )
-MAX_CHAIN_LENGTH = 10
 OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
@@ -53,7 +51,7 @@ def classify(error: BaseException, model: str, revision: str | None = None) -> B
 
 def _machine_problem_in_chain(error: BaseException) -> str | None:
     """Return the machine's problem that the error or one of its causes shows; None = no such problem."""
-    for depth, cause in enumerate(_exception_chain(error)):
+    for depth, cause in enumerate(exception_chain(error)):
         # Libraries also look for optional files, so a missing file among the causes proves nothing.
         if depth and isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR):
             continue
@@ -64,15 +62,6 @@ def _machine_problem_in_chain(error: BaseException) -> str | None:
     return None
 
 
-def _exception_chain(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    for _ in range(MAX_CHAIN_LENGTH):
-        if cause is None:
-            return
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
 def _machine_problem(error: BaseException) -> str | None:
     text = str(error).lower()
     if is_out_of_memory(error) or any(phrase in text for phrase in OUT_OF_MEMORY_PHRASES):
@@ -81,6 +70,9 @@ def _machine_problem(error: BaseException) -> str | None:
         return error.strerror or first_line(error)
     if isinstance(error, ImportError):
         return f"a package is missing ({first_line(error)})"
-    if isinstance(error, (RuntimeError, AssertionError)) and any(phrase in text for phrase in DEVICE_ERROR_PHRASES):
+    is_device_error = isinstance(error, (RuntimeError, AssertionError)) and any(
+        phrase in text for phrase in DEVICE_ERROR_PHRASES
+    )
+    if is_device_error or is_device_lost(error):
         return f"its device does not work: {first_line(error)}"
-    return None
+    return f"a resource is busy or unreachable ({first_line(error)})" if is_transient(error) else None

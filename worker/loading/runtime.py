@@ -110,6 +110,8 @@ def load(
         problem = load_errors.classify(error, pipeline.model, revision)
         if isinstance(problem, ModelError):
             problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
+        if problem is error:
+            raise  # with its cause
         raise problem from error
 
 

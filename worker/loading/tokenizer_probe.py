@@ -27,15 +27,18 @@ PROBE_TEXT = (
     + "aaaaaaaaaaaaaaaa eeeeeeeeeeeeeeee                "
 )
 
+EXTERNAL_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_TOO_MANY_TOKENS, EXIT_OUT_OF_MEMORY = 3, 4  # exit statuses
 
 
 def check(name: str, folder: Path) -> None:
-    """Probe a tokenizer's file. Raises ModelError if it is unusable, LoadFailed if the probe takes too long."""
+    """Probe a tokenizer's file. Raises ModelError if it is unusable, LoadFailed if this machine ends the probe."""
     path = folder / "tokenizer.json"
     if not path.is_file() or not any(part in path.read_bytes() for part in SUSPICIOUS_PARTS):
         return
     status = _run_probe(name, path)
+    if -status in EXTERNAL_SIGNALS:  # SIGKILL may be the kernel's, for memory that other processes use
+        raise LoadFailed(f"the trial of the tokenizer of {name} was ended by signal {-status}; it will be tried again")
     if status == -signal.SIGPROF:
         raise ModelError(f"the tokenizer of {name} does not come to an end with a short text; take another")
     if status in (EXIT_OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):

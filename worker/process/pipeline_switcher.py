@@ -205,6 +205,5 @@ class PipelineSwitcher:
     def _handle_load_failure(self, target: LoadTarget, error: BatchmillError, load_seconds: float) -> None:
         self._switch_policy.move_to_back(target)
         self._loader.handle_failure(target, self._pipelines[target.pipeline], error, load_seconds)
-        cause = error.__cause__
-        if cause is not None and is_device_lost(cause):  # only a new process can use the device again
+        if is_device_lost(error):  # only a new process can use the device again
             self._context.on_fatal_error()

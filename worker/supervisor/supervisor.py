@@ -36,6 +36,9 @@ POLL_SECONDS = 0.2
 # Our layers round numbers of tokens to few sizes (decision 0029), so 64 hold the shapes of the passes that alternate.
 # With exact sizes, 16 cost up to 12 % more processor time, and with 1,024 the bundled classifier grew by 0.6 GB.
 #
+# cuBLAS may sum in another order from one run to the next unless it has a workspace of a fixed size (NVIDIA's manual,
+# "Results reproducibility"). Pipelines with `deterministic` rest on that; eight buffers of 4 MiB cost nothing else.
+#
 # By default the C library returns the outputs of each large layer to the machine and fetches the same memory again for
 # the next. That was 5,000 page faults for a pass of 512 tokens through DistilBERT-base, 3 to 5 % of its processor time.
 # With blocks of up to 32 MB kept, and up to 64 MB of free memory in each arena, there were 7.
@@ -46,6 +49,7 @@ CHILD_ENVIRONMENT = {
     "DISABLE_SAFETENSORS_CONVERSION": "1",
     "LRU_CACHE_CAPACITY": "64",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
 
 

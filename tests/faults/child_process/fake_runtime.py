@@ -93,10 +93,36 @@ def mark_device_lost() -> None:
     FakeAdapter.device_lost = True
 
 
+def assert_on_device() -> None:
+    """Look up an embedding that is not there: on CUDA a failed assertion, after which the device is lost."""
+    device = os.environ["FAKE_DEVICE"]
+    if not device.startswith("cuda"):
+        mark_device_lost()
+        return
+    import torch
+
+    torch.nn.functional.embedding(torch.tensor([5], device=device), torch.zeros(1, 1, device=device))
+    torch.cuda.synchronize(device)
+
+
+def sleep_on_device() -> None:
+    """Keep the device busy for an hour, and wait for it."""
+    device = os.environ["FAKE_DEVICE"]
+    if not device.startswith("cuda"):
+        hang_forever()
+    import torch
+
+    for _ in range(3600):
+        torch.cuda._sleep(2_000_000_000)  # cycles: about a second
+    torch.cuda.synchronize(device)
+
+
 FAULTS_BY_VERB = {
     "abort": os.abort,
     "assert": mark_device_lost,
     "hang": hang_forever,
     "raise": raise_model_error,
     "disconnect": raise_connection_error,
+    "device-assert": assert_on_device,
+    "device-sleep": sleep_on_device,
 }

@@ -237,6 +237,23 @@ def test_one_that_cannot_be_loaded_waits_and_the_others_are_served(
     assert load_failures(process) == []
 
 
+def test_a_load_that_loses_the_device_ends_the_process(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    error = LoadFailed("its device does not work")
+    error.__cause__ = RuntimeError("CUDA error: device-side assert triggered")
+    process.broken["second"] = error
+    bad = submit(process, "second")
+
+    process.switcher.start()
+    wait_until(lambda: bool(process.crashes), "the end of the process")
+
+    assert get_batch(process.database, bad).status == "in_progress"
+    assert [failure.pipeline for failure in load_failures(process)] == ["second"]
+    process.switcher.stop()  # a real process would have ended
+    process.switcher.join()
+    process.crashes.clear()
+
+
 def test_content_that_is_unusable_fails_its_batches_and_the_others_are_served(
     start_process: Callable[..., SwitchingProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:

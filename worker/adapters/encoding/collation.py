@@ -10,7 +10,7 @@ import torch
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tokenization.special_tokens import TemplatedRow, join_types
-from worker.layers.ragged_rows import Integers, arrays_to_device, flat_indices
+from worker.layers.ragged_rows import Integers, flat_indices, to_device
 from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class Collator:
         }
         if with_mask:
             padded["attention_mask"] = self._pad(1, indices, (len(rows), width), "attention_mask")
-        return dict(zip(padded, arrays_to_device(list(padded.values()), self._device), strict=True))
+        return dict(zip(padded, to_device(list(padded.values()), self._device), strict=True))
 
     def log_truncation(self) -> None:
         """Log the first input of the pipeline that is cut, and no other."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import structlog
 import torch
 
 from models.errors import JobError
@@ -25,8 +26,10 @@ from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template
 from worker.layers import int8_linear
 from worker.layers.packed_attention import PackedLayout, Positions
-from worker.layers.packed_layers import PackedLayers, is_packing_supported
+from worker.layers.packed_layers import PackedLayers, unsupported_reason
 from worker.leasing.leases import Job
+
+log = structlog.get_logger(__name__)
 
 FIRST_POSITION = ((0,),)  # the position that a head over a row's first state reads
 
@@ -55,13 +58,12 @@ class Encoder:
         self._layers: PackedLayers | None = None
         self._sparse_positions = False
         self._needs_mask = True
-        can_share = (
-            self.max_rows > 1 and not self.needs_equal_lengths and self._sharing_policy.sharing is Sharing.TOGETHER
-        )
-        if template is not None and can_share and not limits.deterministic and is_packing_supported(model):
-            self._try_packing(
-                probe_scores.make_rows(tokenizer, template), tokenizer.pad_token_id, sparse_positions=sparse_positions
-            )
+        problem = self._sharing_problem(template) or unsupported_reason(model)
+        if problem is None and template is not None:
+            rows = probe_scores.make_rows(tokenizer, template)
+            problem = self._try_packing(rows, tokenizer.pad_token_id, sparse_positions=sparse_positions)
+        if problem is not None:
+            log.info("model.padded", pipeline=limits.pipeline, model=type(model).__name__, reason=problem)
 
     @property
     def uses_packing(self) -> bool:
@@ -118,7 +120,7 @@ class Encoder:
         """Launch a pass, and the copy of its outputs to the host.
 
         compute: calls the model with these inputs; returns the outputs to copy, without filler rows.
-        make_raw_outputs: turns the copies into one raw output for each row.
+        make_raw_outputs: turns the copies, NumPy arrays, into one raw output for each row.
         output_positions: as in `prepare_inputs`.
         """
         with self.prepare_inputs(micro_batch, output_positions) as tensors:
@@ -154,25 +156,44 @@ class Encoder:
         positions = output_positions if self._sparse_positions else None
         return self._layers.activate(PackedLayout(lengths, width, self._model.device, positions))
 
+    def _sharing_problem(self, template: Template | None) -> str | None:
+        """The reason why rows must not be packed, whatever the model's layers are; None if they may be."""
+        if template is None:
+            return "its tokenizer adds special tokens in a way that probes do not know"
+        if self.max_rows == 1:
+            return "its tokenizer has no padding token"
+        if self.needs_equal_lengths:
+            return "padding changes its scores"
+        if self._sharing_policy.sharing is not Sharing.TOGETHER:
+            return "other rows change its scores"
+        return "deterministic passes have a fixed shape" if self._deterministic else None
+
     @torch.inference_mode()
-    def _try_packing(self, rows: Sequence[ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> None:
-        """Pack from here on, if packed scores equal those of each row alone."""
+    def _try_packing(self, rows: Sequence[ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> str | None:
+        """Pack from here on, if packed scores equal those of each row alone; otherwise return the reason."""
         try:
             self._layers = PackedLayers(self._model)
-        except ValueError:
-            return
-        with int8_linear.float32_fallback(self._model):
-            # Packed attention needs no mask, but some embeddings and heads do.
-            ways = product((True, False) if sparse_positions else (False,), (False, True))
-            for self._sparse_positions, self._needs_mask in ways:
-                if row_passes.is_packing_exact(
-                    self._model,
-                    rows,
-                    pad_token_id,
-                    self._packed_pass,
-                    sparse_positions=self._sparse_positions,
-                    with_mask=self._needs_mask,
-                ):
-                    return
+        except ValueError as error:
+            return str(error)
+        problem = None
+        # Packed attention needs no mask, but some embeddings and heads do.
+        ways = product((True, False) if sparse_positions else (False,), (False, True))
+        try:
+            with int8_linear.float32_fallback(self._model):
+                for self._sparse_positions, self._needs_mask in ways:
+                    problem = row_passes.packing_problem(
+                        self._model,
+                        rows,
+                        pad_token_id,
+                        self._packed_pass,
+                        sparse_positions=self._sparse_positions,
+                        with_mask=self._needs_mask,
+                    )
+                    if problem is None:
+                        return None
+        except BaseException:
+            self._layers.remove()
+            raise
         self._layers.remove()
         self._layers = None
+        return problem

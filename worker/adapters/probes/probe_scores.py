@@ -11,7 +11,7 @@ import torch
 from models.errors import ModelError, first_line
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.token_array import token_array
-from worker.failures import is_device_lost, is_out_of_memory, is_transient
+from worker.failures import is_machine_problem
 
 # The rounding that products of another shape may cause, relative to the largest score. Passes of the same shape round
 # alike, so other texts in them may change practically nothing.
@@ -25,15 +25,27 @@ TEXT_LENGTHS = (MAX_TEXT_TOKENS, MAX_TEXT_TOKENS, MAX_TEXT_TOKENS // 2, 3)
 ProbeRow = Mapping[str, list[int]]
 
 
-def scores_match(left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False) -> bool:
+def scores_match(left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False, rounding: float = 0.0) -> bool:
     """Whether two passes of one model gave the same scores.
 
     same_shape: the passes had the same shape, so they must agree more closely.
+    rounding: a difference that the model's dtype alone is known to cause; twice as much is accepted.
     """
     tolerance = SAME_SHAPE_TOLERANCE if same_shape else RELATIVE_TOLERANCE.get(left.dtype, 0.0)
     # 0.0 where no score is finite, as with damaged weights.
     largest = torch.nan_to_num(left.abs(), nan=0.0, posinf=0.0).max().item()
-    return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=tolerance * largest, equal_nan=True)
+    atol = tolerance * largest + 2 * rounding
+    return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=atol, equal_nan=True)
+
+
+def rounding_between(alone: Sequence[torch.Tensor], padded: torch.Tensor) -> float:
+    """The largest difference between rows that run alone and the same rows padded, both right.
+
+    In half precision it is large beside the scores where large terms cancel each other out.
+    """
+    pairs = ((left, right[: len(left)]) for left, right in zip(alone, padded, strict=True))
+    differences = [torch.nan_to_num((left.float() - right.float()).abs(), posinf=0.0) for left, right in pairs]
+    return max(difference.max().item() for difference in differences)
 
 
 def make_row(
@@ -85,8 +97,14 @@ def compute(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return logits
 
 
+def reraise_machine_problem(error: Exception) -> None:
+    """Raise the error again if a device, memory or another resource failed: then it says nothing about the model."""
+    if is_machine_problem(error):
+        raise error
+
+
 def unusable_model_error(model: Any, error: Exception) -> Exception:
     """The ModelError that refuses a model; the error itself if its cause is the device."""
-    if is_out_of_memory(error) or is_device_lost(error) or is_transient(error):
+    if is_machine_problem(error):
         return error
     return ModelError(f"{type(model).__name__} fails on a text of a few words: {first_line(error)}; take another model")

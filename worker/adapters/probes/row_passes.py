@@ -3,17 +3,21 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import starmap
 from typing import Any
 
 import torch
 
+from models.errors import first_line
 from worker.adapters.probes import probe_scores
-from worker.adapters.probes.probe_scores import ProbeRow, scores_match
+from worker.adapters.probes.probe_scores import ProbeRow, reraise_machine_problem, rounding_between, scores_match
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.token_array import token_array
 from worker.layers import int8_linear
 from worker.layers.packed_attention import Positions
+from worker.layers.packed_layers import HALF_DTYPES
 from worker.layers.sparse_lm_head import SparseLmHead
 
 PADDING_TOKENS = 16  # after the probe's text: more than the widest convolution
@@ -44,15 +48,18 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
             return False  # then a row never shares a pass
         try:
             width = min(len(row["input_ids"]) + PADDING_TOKENS, max_width or sys.maxsize)
-            padded = probe_scores.compute(
-                model, probe_scores.to_tensors([row], tokenizer.pad_token_id, model.device, width)
-            )
-        except Exception:  # a model that can't read padding may raise anything; its rows stay unpadded
+            tensors = probe_scores.to_tensors([row], tokenizer.pad_token_id, model.device, width)
+            padded = probe_scores.compute(model, tensors)
+            if scores_match(alone, padded[:, : alone.shape[1]]):
+                return False
+            # In half precision, the difference may be rounding.
+            return alone.dtype not in HALF_DTYPES or not _ignores_padding(model, row, tensors, padded, alone.shape[1])
+        except Exception as error:  # a model that can't read padding may raise anything; its rows stay unpadded
+            reraise_machine_problem(error)
             return True
-    return not scores_match(alone, padded[:, : alone.shape[1]])
 
 
-def is_packing_exact(
+def packing_problem(
     model: Any,
     rows: Sequence[ProbeRow],
     pad_token_id: int,
@@ -60,10 +67,11 @@ def is_packing_exact(
     *,
     sparse_positions: bool,
     with_mask: bool,
-) -> bool:
-    """Compare the rows' packed scores with those of each row alone, and with those among different other rows.
+) -> str | None:
+    """The reason why the rows can't be packed; None if each gets the same scores packed.
 
-    The second comparison finds differences that the first could mistake for rounding, mostly in half precision.
+    The rows' packed scores are compared with those of each row alone, and with those among different other rows. The
+    second comparison finds differences that the first could mistake for rounding, mostly in half precision.
 
     packed_pass: makes passes packed, given lengths, width and the positions that the head looks at.
     sparse_positions: compare only the positions that a head over few positions would look at.
@@ -83,6 +91,7 @@ def is_packing_exact(
 
     try:
         alone = [score([row])[0] for row in rows]
+        rounding = rounding_between(alone, score(rows)) if alone[0].dtype in HALF_DTYPES else 0.0
         positions = [
             _output_positions(row, row_scores, sparse_positions=sparse_positions)
             for row, row_scores in zip(rows, alone, strict=True)
@@ -93,15 +102,15 @@ def is_packing_exact(
             score_packed([row if index % 2 == parity else _reversed_row(row) for index, row in enumerate(rows)])
             for parity in (0, 1)
         ]
-    except Exception:  # layers of another kind may raise anything
-        return False
-    return all(
-        scores_match(alone_scores, packed_scores)
-        and scores_match(packed_scores, mixed[index % 2][index], same_shape=True)
-        for index, (alone_scores, packed_scores) in enumerate(
-            zip(_select_positions(alone, positions), packed, strict=True)
-        )
-    )
+    except Exception as error:  # layers of another kind may raise anything
+        reraise_machine_problem(error)
+        return f"its layers can't be packed ({type(error).__name__}: {first_line(error)})"
+    expected = _select_positions(alone, positions)
+    if not all(starmap(partial(scores_match, rounding=rounding), zip(expected, packed, strict=True))):
+        return "its scores change when rows are packed"
+    if not all(scores_match(packed[i], mixed[i % 2][i], same_shape=True) for i in range(len(rows))):
+        return "its scores depend on the other rows of a packed pass"
+    return None
 
 
 @torch.inference_mode()
@@ -119,8 +128,24 @@ def is_sparse_head_exact(lm_head: SparseLmHead, template: Template, token_id: in
     full = lm_head.full_scores(tensors)[rows, columns]
     try:
         return scores_match(full, lm_head.scores(tensors, rows, columns))
-    except Exception:  # a head that needs every position may raise anything
+    except Exception as error:  # a head that needs every position may raise anything
+        reraise_machine_problem(error)
         return False
+
+
+def _ignores_padding(
+    model: Any, row: ProbeRow, tensors: dict[str, torch.Tensor], padded: torch.Tensor, columns: int
+) -> bool:
+    """Whether other tokens behind the mask leave a padded row's scores unchanged.
+
+    Such passes have the same shape, so they round alike, and any difference is the padding's.
+
+    columns: how many of the padded scores are the row's own.
+    """
+    ids, length = tensors["input_ids"].clone(), len(row["input_ids"])
+    ids[:, length:] = ids[:, length // 2, None]
+    other = probe_scores.compute(model, {**tensors, "input_ids": ids})
+    return scores_match(padded[:, :columns], other[:, :columns], same_shape=True)
 
 
 def _select_positions(all_scores: Iterable[torch.Tensor], positions: Positions) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ import torch
 
 from models.errors import ModelError
 from worker.adapters.probes import small_copy
-from worker.adapters.probes.probe_scores import scores_match
+from worker.adapters.probes.probe_scores import reraise_machine_problem, scores_match
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
 from worker.layers import int8_linear
 from worker.layers.model_state import ModelState
@@ -165,7 +165,8 @@ class Examination:
         """A row's scores from a fresh copy; None if it can't read the row, as some can't read three tokens."""
         try:
             return self._trial.score_alone(self._fresh_copy(), row)
-        except Exception:  # a copy may raise anything
+        except Exception as error:  # a copy may raise anything
+            reraise_machine_problem(error)
             return None
 
     def _fresh_copy(self) -> Any:
@@ -205,7 +206,8 @@ class Examination:
                 for pass_scores in self._run_passes([rows[index] for index in indices], mode)
                 for index, scores in zip(indices, pass_scores, strict=True)
             )
-        except Exception:  # a model that can't read rows together may raise anything
+        except Exception as error:  # a model that can't read rows together may raise anything
+            reraise_machine_problem(error)
             return False
 
     def _run_passes(self, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:

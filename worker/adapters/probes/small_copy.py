@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from worker.adapters.probes.probe_scores import reraise_machine_problem
+
 # Lengths in tokens at which a model changes its behaviour, and their values in the copy.
 MAX_LENGTHS = {
     "original_max_position_embeddings": 16,
@@ -120,7 +122,8 @@ def small_copies(model: Any, *, exceeds_positions: bool = False) -> Iterator[Any
             if _layer_classes(outline) != classes or sum(map(torch.numel, outline.parameters())) > MAX_WEIGHTS:
                 continue
             small_copy = _randomize_weights(_make_model(model, config))
-        except Exception:  # noqa: S112  # a configuration whose numbers don't fit each other may raise anything
+        except Exception as error:  # a configuration whose numbers don't fit each other may raise anything
+            reraise_machine_problem(error)
             continue
         yield small_copy
 
@@ -134,7 +137,8 @@ def _shrunk_configs(model: Any, *, exceeds_positions: bool) -> Iterator[Any]:
                 shrunk["max_position_embeddings"] = MAX_LENGTHS["original_max_position_embeddings"]
             try:
                 yield type(model.config).from_dict(shrunk)
-            except Exception:  # noqa: S112  # as above
+            except Exception as error:  # as above
+                reraise_machine_problem(error)
                 continue
 
 
@@ -243,6 +247,6 @@ def _randomize_weights(model: Any) -> Any:
 
 
 def _layer_classes(model: Any) -> set[str]:
-    """The classes of a model's modules, except linear layers and their quantized replacements."""
+    """The classes of a model's modules, except linear layers and what replaces them to quantize or to be faster."""
     names = {type(module).__name__ for module in model.modules()}
-    return {name for name in names if not name.startswith(("Linear", "Int8Linear", "OneDnnLinear", "Dynamic"))}
+    return {name for name in names if not name.startswith(("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic"))}

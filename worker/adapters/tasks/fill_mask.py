@@ -24,7 +24,7 @@ from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.piece_decoding import VariantDecoder
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.token_array import TokenArray, token_array
-from worker.layers.device_copies import to_device
+from worker.layers.ragged_rows import to_device
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
@@ -91,7 +91,7 @@ class FillMask:
         """Begin the pass of `forward`."""
         positions = [row.features.mask_positions for row in micro_batch.rows]
         rows = [index for index, row_positions in enumerate(positions) for _ in row_positions]
-        indices = to_device(torch.tensor([rows, list(chain.from_iterable(positions))]), self._device)
+        [indices] = to_device([np.array([rows, list(chain.from_iterable(positions))])], self._device)
         masks_by_parameters: dict[Any, list[int]] = defaultdict(list)
         for mask, row in enumerate(rows):
             masks_by_parameters[_parameters_for(micro_batch.rows[row].job)].append(mask)
@@ -104,7 +104,7 @@ class FillMask:
                 for best in self._best_words(_select_rows(probabilities, masks), top_k, targets)
             ]
 
-        def split(*best: torch.Tensor) -> list[tuple[list[list[float]], list[list[int]]]]:
+        def split(*best: Any) -> list[tuple[list[list[float]], list[list[int]]]]:
             outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
             for masks, scores, tokens in zip(masks_by_parameters.values(), best[::2], best[1::2], strict=True):
                 for mask, mask_scores, mask_tokens in zip(masks, scores.tolist(), tokens.tolist(), strict=True):
@@ -237,7 +237,7 @@ def find_token(texts: Sequence["TokenArray[int]"], token: int) -> list[list[int]
 
 def _select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     """These rows of a tensor, in ascending order; nearly always all of them."""
-    return tensor if len(rows) == len(tensor) else tensor[to_device(torch.tensor(rows), tensor.device)]
+    return tensor if len(rows) == len(tensor) else tensor[to_device([np.array(rows)], tensor.device)[0]]
 
 
 def _replace_nul(text: str) -> str:

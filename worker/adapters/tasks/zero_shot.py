@@ -80,7 +80,7 @@ class ZeroShotClassification:
             ]
         )
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(model labels,)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -94,7 +94,7 @@ class ZeroShotClassification:
 
         return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
         job = rows[0].job
         outputs = [

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
@@ -108,7 +109,7 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
         return mask
 
 
-def join_types(rows: Sequence[TemplatedRow]) -> Integers:
+def join_types(rows: Sequence[TemplatedRow]) -> npt.NDArray[np.int64]:
     """Return the `token_type_ids` of all rows of one template, one after the other."""
     template = rows[0].template
     assert template.special_types is not None
@@ -120,7 +121,7 @@ def join_types(rows: Sequence[TemplatedRow]) -> Integers:
         types += [kind, *special]
     lengths = np.ones((len(rows), len(types)), np.int64)
     lengths[:, text_columns] = [row.text_lengths for row in rows]
-    return np.repeat(np.tile(types, len(rows)), lengths.reshape(-1))
+    return np.repeat(np.tile(np.array(types, np.int64), len(rows)), lengths.reshape(-1))
 
 
 def interleave(special_parts: Sequence["TokenArray[int]"], texts: Sequence["TokenArray[int]"]) -> "TokenArray[int]":

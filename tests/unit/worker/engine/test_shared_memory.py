@@ -5,7 +5,7 @@ import pytest
 from models.states import JobOutcome
 from worker.adapters.rows import Row
 from worker.engine import outcomes
-from worker.engine.assembly import PartialJob
+from worker.engine.assembly import PartAssembler
 from worker.failures import mark_transient
 from worker.leasing.commit import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
@@ -17,7 +17,7 @@ def result_of(error: Exception, retries: int) -> JobResult | RetryableFailure:
     job = Job(Lease(1, "batch", 0, 100, 1, 1, retries=retries), 7, {})
     [result] = outcomes.results_for(
         None,  # type: ignore[arg-type]  # nothing is decoded
-        PartialJob((job,), 0, [(Row(job, None, 4, truncated=False), error)]),
+        PartAssembler().add([(Row(job, None, 4, truncated=False), error)], 4, 0.0),
         max_attempts=3,
     )
     return result

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.engine.token_budget import (
     COOLDOWN_MICRO_BATCHES,
+    MAX_FAILED_REGROWTHS,
     MAX_UNFILLED,
     MIN_TOKENS,
     WARM_UP_MICRO_BATCHES,
@@ -136,6 +137,29 @@ class TestMemory:
         budget.shrink(4096)
         work(budget, peak(4096), 2 * COOLDOWN_MICRO_BATCHES)
         assert budget.tokens == 4096
+
+    @pytest.mark.parametrize("tunable", [True, False])
+    def test_it_grows_back_to_a_size_that_does_not_fit_at_most_twice(self, tunable: bool) -> None:
+        budget = TokenBudgetTuner(4096, tunable=tunable)
+        failures = 0
+        for _ in range(20 * COOLDOWN_MICRO_BATCHES):
+            requested = budget.next()
+            if requested > 3000:
+                failures += 1
+                budget.shrink(requested)
+                budget.shrink(requested // 2)  # the first half fails as well, beside what the second has left
+            else:
+                budget.record(requested, requested, requested, requested / peak(65_536)(requested))
+
+        assert failures == 1 + MAX_FAILED_REGROWTHS
+
+    def test_it_grows_on_where_it_fits(self) -> None:
+        budget = TokenBudgetTuner(8192)
+        for _ in range(2 * MAX_FAILED_REGROWTHS):
+            budget.shrink(budget.tokens // 2)
+        work(budget, peak(65_536), 20 * COOLDOWN_MICRO_BATCHES)
+
+        assert budget.tokens >= 65_536
 
     def test_it_stays_small_during_the_cooldown(self) -> None:
         budget = TokenBudgetTuner(4096)

@@ -27,5 +27,5 @@ def test_one_copy_holds_what_several_would() -> None:
 
     assert joined.dtype == torch.int32
     assert [part.dtype for part in parts] == [torch.int64] * 3
-    for part, separate in zip(parts, ragged_rows.arrays_to_device(arrays, CPU), strict=True):
+    for part, separate in zip(parts, ragged_rows.to_device(arrays, CPU), strict=True):
         assert torch.equal(part, separate)

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.errors import ModelError
+from models.errors import LoadFailed, ModelError
 from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests.factories.tiny_models import pipeline_for
 from worker.loading import runtime, tokenizer_probe
@@ -61,6 +62,14 @@ def test_any_other_is_left_to_the_load(folder: Path, changes: Any) -> None:
     edit(folder, **changes)
 
     tokenizer_probe.check("made", folder)
+
+
+def test_a_trial_that_is_killed_says_nothing_of_the_tokenizer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_probe, "_run_probe", lambda *_given: -signal.SIGKILL)
+    edit(folder, normalizer=replacing(2, {"String": "``"}, '"'))
+
+    with pytest.raises(LoadFailed, match="ended by signal 9"):
+        tokenizer_probe.check("made", folder)
 
 
 def test_the_usual_ones_cost_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

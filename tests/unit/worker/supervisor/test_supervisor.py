@@ -317,3 +317,25 @@ class TestSupervise:
         [pid] = notes.until("steady")
 
         assert os.getsid(pid) != os.getsid(process.pid)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_children_of_cuda_sum_in_a_fixed_workspace_unless_the_user_says_otherwise(
+    own: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[dict[str, str]] = []
+
+    class Recorded:
+        pid = 1
+
+        def __init__(self, _command: object, *, env: dict[str, str], **_options: object) -> None:
+            environments.append(env)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if own is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", own)
+
+    Child(ChildSpec("worker", "nowhere")).run_once(0.0)
+
+    assert [environment["CUBLAS_WORKSPACE_CONFIG"] for environment in environments] == [expected]

@@ -12,6 +12,7 @@ from tests.factories import tiny_decoders, tiny_models
 from tests.factories.forward_passes import encode_texts, forward_all, load_adapter
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
+from worker.layers import onednn_linear
 from worker.layers.model_state import ModelState
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -53,6 +54,16 @@ class TestSharing:
         assert found.sharing_for(24) is Sharing.TOGETHER
         assert found.sharing_for(25) is Sharing.BY_LENGTH
         assert found.sharing_for(24, fixed_shape=True) is Sharing.BY_LENGTH
+
+    def test_does_not_depend_on_what_multiplies_gpt2_s_layers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: True)
+
+        adapter = load_adapter(tiny_decoders.gpt2(tmp_path / "model"))
+
+        assert onednn_linear.is_used_in(adapter._pipeline.model)
+        assert adapter._sharing_policy.sharing is Sharing.TOGETHER
 
     def test_is_found_once_for_a_configuration(self, tmp_path: Path) -> None:
         folder = tiny_models.bert(tmp_path)
