@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog
 import torch
 
 from models.errors import JobError
@@ -12,6 +13,7 @@ from tests.factories import tiny_decoders, tiny_models
 from tests.factories.forward_passes import encode_texts, forward_all, load_adapter
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
+from worker.layers import onednn_linear
 from worker.layers.model_state import ModelState
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -62,6 +64,18 @@ class TestSharing:
         runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1)
 
         assert sameness._examine.cache_info().misses == before
+
+    @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+    def test_does_not_depend_on_who_multiplies(
+        self, tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: True)
+        sameness._examine.cache_clear()
+
+        with structlog.testing.capture_logs() as logs:
+            load_adapter(getattr(tiny_decoders, architecture)(tmp_path))
+
+        assert "model.batching_limited" not in [log["event"] for log in logs]
 
     def test_leaves_torch_s_random_state_unchanged(self, tmp_path: Path) -> None:
         folder = tiny_models.bert(tmp_path)
