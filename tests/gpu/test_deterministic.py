@@ -39,7 +39,7 @@ def test_scores_have_the_same_bits_in_any_company_and_place(gpu: str, folder: Pa
 
 
 def start(kind: str, device: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-m", "tests.gpu.digests", kind, device, str(folder), *DTYPES]
+    command = [sys.executable, "-m", "tests.gpu.digests", kind, device, str(folder), *DTYPES]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
 
