@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host samples clean
+.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,15 @@ bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, 
 bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an older commit and pipeline(): ITEMS=2000 BEFORE=HASH TASKS=ner.
 	$(BIN)/python -m benchmarks.host $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BEFORE),--before $(BEFORE)) $(if $(TASKS),--tasks $(TASKS)) $(if $(DATABASE),--database $(DATABASE))
 
+bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 runs tiny models on the CPU.
+	$(BIN)/python -m benchmarks.gpu $(if $(SMOKE),--smoke) $(if $(STAGES),--stages $(STAGES))
+
+test-versions: $(VENV)/.tests ## Run the tasks' tests with the oldest, the pinned and the newest transformers: VERSIONS="5.20.2 5.23.0".
+	$(BIN)/python -m tests.transformers_versions $(VERSIONS)
+
+bundle: $(VENV)/.tests ## Collect the wheels for a machine without a network in dist/bundle: BUNDLE="--python-version 3.12 --without-torch".
+	$(BIN)/python build_hooks/bundle.py $(BUNDLE)
+
 samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.sentiment_analysis
 	$(BIN)/python -m training.ner
@@ -53,7 +62,7 @@ samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.translation
 
 clean: ## Remove the environment, the demo's data and all caches.
-	rm -rf $(VENV) .demo benchmarks/.envs benchmarks/.models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo benchmarks/.envs benchmarks/.models .versions build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/pip:

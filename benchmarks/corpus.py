@@ -8,7 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 SPECIAL_TOKENS = 2
-# A worker tries other micro-batch sizes on its first 20 to 25 thousand tokens; its speed is measured after that.
+# A worker's speed is measured after so many tokens, when the shapes of its products are compiled.
 WARM_UP_TOKENS, WARM_UP_SEED = 25_000, 1
 MAX_TOKENS, MIN_TOKENS = 512, 3
 

@@ -6,6 +6,7 @@ weigh more than in a fresh GPT-2, because its greedy texts would repeat themselv
 """
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ CALIBRATION_TEXTS = 24  # prompts
 
 def generator_folder() -> Path:
     """Return the model's folder; it is built if missing."""
-    return checkpoints.cached_checkpoint(f"writer-{MEAN_TOKENS}", SAMPLE, _build_model)
+    return checkpoints.cached_checkpoint(f"writer-{MEAN_TOKENS}", SAMPLE, build_model)
 
 
 def random_prompts(count: int, seed: int = 0) -> list[str]:
@@ -39,7 +40,8 @@ def random_prompts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(source.choices(words, k=source.randint(3, 12))) for _ in range(count)]
 
 
-def _build_model() -> Any:
+def build_model(sizes: Mapping[str, int] = CONFIG_SIZES, calibration_texts: int = CALIBRATION_TEXTS) -> Any:
+    """Return a model of these sizes whose texts end at skewed lengths, fitted on some prompts."""
     tokenizer = checkpoints.load_tokenizer(SAMPLES_FOLDER / SAMPLE)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = GPT2Config(
@@ -49,7 +51,7 @@ def _build_model() -> Any:
         eos_token_id=end,
         pad_token_id=pad,
         initializer_range=WEIGHT_STD,
-        **CONFIG_SIZES,
+        **sizes,
     )
     model = GPT2LMHeadModel(config).eval()
     with torch.no_grad():
@@ -58,15 +60,15 @@ def _build_model() -> Any:
         head = model.lm_head.weight
         head[[pad, tokenizer.convert_tokens_to_ids(NUL_TOKEN)]] = 0.0  # never the highest
         direction = head[end] / head[end].square().sum()
-        model.transformer.ln_f.bias += _end_score_deficit(model, tokenizer, end) * direction
+        model.transformer.ln_f.bias += _end_score_deficit(model, tokenizer, end, calibration_texts) * direction
     return model
 
 
 @torch.inference_mode()
-def _end_score_deficit(model: Any, tokenizer: Any, end: int) -> float:
+def _end_score_deficit(model: Any, tokenizer: Any, end: int, calibration_texts: int) -> float:
     """Return the constant that makes the end token win at one step in `MEAN_TOKENS` of texts generated without it."""
     gaps = []
-    for prompt in random_prompts(CALIBRATION_TEXTS, seed=1):
+    for prompt in random_prompts(calibration_texts, seed=1):
         inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
         written = model.generate(
             **inputs,

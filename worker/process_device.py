@@ -6,6 +6,12 @@ from typing import Self
 
 from models.errors import LoadFailed
 
+MAX_GPU_NAME = 12  # the first digits of a UUID, which CUDA_VISIBLE_DEVICES and nvidia-smi take too
+
+# Of the memory of a shared GPU. The rest is for what torch's allocator does not count: each process has a context of
+# about half a gigabyte.
+SHARED_MEMORY_FRACTION = 0.95
+
 ARGUMENT = re.compile(r"(?P<name>[^/@]+)(/(?P<processes>\d+))?(@(?P<visible_gpu>.+))?")
 
 
@@ -13,7 +19,7 @@ ARGUMENT = re.compile(r"(?P<name>[^/@]+)(/(?P<processes>\d+))?(@(?P<visible_gpu>
 class ProcessDevice:
     """A device, shared by some processes of one supervisor.
 
-    name: unique among those processes: cuda:1, or cuda:1#2 for the second of several on it.
+    name: unique among those processes: cuda:1, or cuda:1#2 for the second of several on it; see also `label`.
     processes: how many share it.
     visible_gpu: the only GPU that this process sees, as CUDA_VISIBLE_DEVICES names it; None = it sees all.
     """
@@ -40,6 +46,13 @@ class ProcessDevice:
         return self.name.partition("#")[0]
 
     @property
+    def label(self) -> str:
+        """The name for logs and tables: with the physical GPU, such as cuda:1@5#2, where the number is another."""
+        device, sign, number = self.name.partition("#")
+        is_other = self.visible_gpu not in (None, device.removeprefix("cuda:"))
+        return f"{device}@{(self.visible_gpu or '')[:MAX_GPU_NAME]}{sign}{number}" if is_other else self.name
+
+    @property
     def torch_name(self) -> str:
         """The name for torch in the process, which numbers the GPUs that it sees from 0."""
         return "cuda:0" if self.visible_gpu else self.device
@@ -62,11 +75,13 @@ class ProcessDevice:
             )
         return self.torch_name if pipeline_device.startswith("cuda") and self.visible_gpu else pipeline_device
 
-    def row_name(self, loaded_on: str) -> str:
-        """Return the name for the table of workers.
 
-        loaded_on: the model of the device on which the pipeline is loaded, such as NVIDIA H200, or cpu.
-        """
-        if loaded_on in ("cpu", "mps"):
-            return self.name if self.device == loaded_on else loaded_on
-        return f"{self.name} {loaded_on}" if self.device.startswith("cuda") else loaded_on
+def row_name(label: str, loaded_on: str) -> str:
+    """Return the name of a process's device for the table of workers. Pure.
+
+    label: the label of the process's device.
+    loaded_on: the model of the device on which the pipeline is loaded, such as NVIDIA H200, or cpu.
+    """
+    if loaded_on in ("cpu", "mps"):
+        return label if label.partition("#")[0] == loaded_on else loaded_on
+    return f"{label} {loaded_on}" if label.startswith("cuda") else loaded_on

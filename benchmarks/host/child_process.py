@@ -27,7 +27,7 @@ class AnswerStream:
 class ChildProcess:
     """A process that runs a module of a folder with Batchmill's files."""
 
-    def __init__(self, python: str, module: str, files: Path, told: Mapping[str, Any], log: Path) -> None:
+    def __init__(self, python: str, module: str, files: Path, arguments: Mapping[str, Any], log: Path) -> None:
         names = [name for name in os.environ if name.startswith("BATCHMILL_")]
         environment = {name: value for name, value in os.environ.items() if name not in names}
         environment |= {
@@ -41,7 +41,7 @@ class ChildProcess:
         self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [python, "-P", "-m", module, json.dumps(told)],
+                [python, "-P", "-m", module, json.dumps(arguments)],
                 cwd=log.parent,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -79,10 +79,10 @@ class ChildProcess:
 
 
 @contextmanager
-def run_child(python: str, module: str, files: Path, told: Mapping[str, Any], log: Path) -> Iterator[ChildProcess]:
+def run_child(python: str, module: str, files: Path, arguments: Mapping[str, Any], log: Path) -> Iterator[ChildProcess]:
     """Yield a child process that is ended afterwards."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    child = ChildProcess(python, module, files, told, log)
+    child = ChildProcess(python, module, files, arguments, log)
     try:
         yield child
     finally:

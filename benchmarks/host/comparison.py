@@ -46,22 +46,22 @@ class TaskComparison:
         model = checkpoint_files.checkpoint_folder(self._workload.task)
         inputs = self._folder / "inputs.jsonl"
         checkpoint_files.write_inputs(inputs, checkpoint_files.make_inputs(self._workload.task, model, self._items))
-        told = {"task": self._workload.task, "model": str(model), "inputs": str(inputs), "threads": THREADS}
+        arguments = {"task": self._workload.task, "model": str(model), "inputs": str(inputs), "threads": THREADS}
         runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
         missing: dict[str, str] = {}
         with ExitStack() as stack:
-            contestants = self._start(stack, told, missing)
+            contestants = self._start(stack, arguments, missing)
             for number in range(self._options.rounds):
                 names = list(contestants) if number % 2 == 0 else list(reversed(contestants))
                 for name in names:
                     child, line = contestants[name]
                     runs[name].append(child.ask(line))
-        reference = self._reference_hash(told)
+        reference = self._reference_hash(arguments)
         shutil.rmtree(self._folder)
         return self._summarise(runs, reference, missing)
 
     def _start(
-        self, stack: ExitStack, told: Mapping[str, Any], missing: dict[str, str]
+        self, stack: ExitStack, arguments: Mapping[str, Any], missing: dict[str, str]
     ) -> dict[str, tuple[ChildProcess, str]]:
         """Start the contestants: a process for each, and the line that makes it run."""
         contestants: dict[str, tuple[ChildProcess, str]] = {}
@@ -72,7 +72,7 @@ class TaskComparison:
             valkey = stack.enter_context(Valkey())
             url = postgres.create_database(name) if postgres else f"sqlite:///{home / 'batchmill.db'}"
             arguments = {
-                **told,
+                **arguments,
                 "parameters": self._workload.parameters,
                 "home": str(home),
                 "database_url": url,
@@ -84,7 +84,7 @@ class TaskComparison:
             contestants[name] = child, "run"
         started = [child for child, _ in contestants.values()]
         if self._batch_sizes:
-            self._start_pipeline(stack, told, contestants, missing)
+            self._start_pipeline(stack, arguments, contestants, missing)
         for child in started:
             child.read()
         return contestants
@@ -92,17 +92,21 @@ class TaskComparison:
     def _start_pipeline(
         self,
         stack: ExitStack,
-        told: Mapping[str, Any],
+        arguments: Mapping[str, Any],
         contestants: dict[str, tuple[ChildProcess, str]],
         missing: dict[str, str],
     ) -> None:
         options = self._workload.pipeline_options
-        arguments = {**told, "options": options, "items": min(MAX_PIPELINE_ITEMS, max(MIN_ITEMS, self._items // 4))}
+        of_pipeline = {
+            **arguments,
+            "options": options,
+            "items": min(MAX_PIPELINE_ITEMS, max(MIN_ITEMS, self._items // 4)),
+        }
         log = self._folder / PIPELINE / "log"
         try:
             older = self._workload.needs_older_transformers
             python = str(peer_environments.older_transformers_python()) if older else sys.executable
-            child = stack.enter_context(run_child(python, "benchmarks.host.pipeline_process", ROOT, arguments, log))
+            child = stack.enter_context(run_child(python, "benchmarks.host.pipeline_process", ROOT, of_pipeline, log))
             child.read()
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             missing[PIPELINE] = str(error)
@@ -110,9 +114,9 @@ class TaskComparison:
             return
         contestants.update({f"{PIPELINE} {size}": (child, str(size)) for size in self._batch_sizes})
 
-    def _reference_hash(self, told: Mapping[str, Any]) -> str:
+    def _reference_hash(self, arguments: Mapping[str, Any]) -> str:
         log = self._folder / "reference" / "log"
-        arguments = {**told, "parameters": self._workload.parameters}
+        arguments = {**arguments, "parameters": self._workload.parameters}
         with run_child(sys.executable, "benchmarks.host.reference_process", ROOT, arguments, log) as child:
             answer: str = child.read()["outputs"]
             return answer

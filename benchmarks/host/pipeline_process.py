@@ -29,10 +29,10 @@ AUTO_MODELS = {
 }
 
 
-def load_pipeline(told: dict[str, Any]) -> Any:
+def load_pipeline(arguments: dict[str, Any]) -> Any:
     """Load the checkpoint into a pipeline, and replace its forward pass."""
-    task, folder = told["task"], told["model"]
-    torch.set_num_threads(told["threads"])
+    task, folder = arguments["task"], arguments["model"]
+    torch.set_num_threads(arguments["threads"])
     transformers.utils.logging.set_verbosity_error()
     model = getattr(transformers, AUTO_MODELS[task]).from_pretrained(folder)
     pipe = transformers.pipeline(task, model=model.eval(), tokenizer=_load_tokenizer(folder), device="cpu")
@@ -66,15 +66,15 @@ def call(pipe: Any, task: str, inputs: list[Any], batch_size: int, options: dict
 def main() -> None:
     """Answer each batch size on standard input with a line of JSON, until its end."""
     answers = AnswerStream()
-    told = json.loads(sys.argv[1])
-    lines = Path(told["inputs"]).read_text("utf-8").splitlines()[: told["items"]]
+    arguments = json.loads(sys.argv[1])
+    lines = Path(arguments["inputs"]).read_text("utf-8").splitlines()[: arguments["items"]]
     inputs = [json.loads(line) for line in lines]
-    pipe = load_pipeline(told)
-    call(pipe, told["task"], inputs[:WARM_UP_INPUTS], 8, told["options"])
+    pipe = load_pipeline(arguments)
+    call(pipe, arguments["task"], inputs[:WARM_UP_INPUTS], 8, arguments["options"])
     answers.write({"transformers": transformers.__version__})
     for line in sys.stdin:
         before = time.process_time()
-        seconds = call(pipe, told["task"], inputs, int(line), told["options"])
+        seconds = call(pipe, arguments["task"], inputs, int(line), arguments["options"])
         answers.write({"seconds": seconds, "items": len(inputs), "process": time.process_time() - before})
 
 

@@ -25,12 +25,12 @@ def main() -> None:
     """Print the hash as JSON."""
     answers = AnswerStream()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    told = json.loads(sys.argv[1])
-    loaded = runtime.load(Pipeline(name="bench", task=told["task"], model=told["model"]), "cpu", threads=1)
-    make_instant(loaded.model, told["task"])
+    arguments = json.loads(sys.argv[1])
+    loaded = runtime.load(Pipeline(name="bench", task=arguments["task"], model=arguments["model"]), "cpu", threads=1)
+    make_instant(loaded.model, arguments["task"])
     digest = hashlib.sha256()
-    inputs = [json.loads(line) for line in Path(told["inputs"]).read_text("utf-8").splitlines()]
-    lease = Lease(1, "reference", 0, len(inputs), 1, 1, parameters=told["parameters"])
+    inputs = [json.loads(line) for line in Path(arguments["inputs"]).read_text("utf-8").splitlines()]
+    lease = Lease(1, "reference", 0, len(inputs), 1, 1, parameters=arguments["parameters"])
     for position, document in enumerate(inputs):
         digest.update(to_json(_answer(loaded.adapter, Job(lease, position, document))).encode() + b"\n")
     answers.write({"outputs": digest.hexdigest()})

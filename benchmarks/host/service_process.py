@@ -31,26 +31,26 @@ SELECT_ERRORS = "SELECT error_code, error_message FROM results WHERE batch_id = 
 class Service:
     """A deployment with one worker."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self._told = told
-        self._home = Path(told["home"])
-        self._inputs = [json.loads(line) for line in Path(told["inputs"]).read_text("utf-8").splitlines()]
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._home = Path(arguments["home"])
+        self._inputs = [json.loads(line) for line in Path(arguments["inputs"]).read_text("utf-8").splitlines()]
         config = self._home / "batchmill.toml"
-        config.write_text(f'[pipelines.{PIPELINE}]\ntask = "{told["task"]}"\nmodel = "{told["model"]}"\n')
+        config.write_text(f'[pipelines.{PIPELINE}]\ntask = "{arguments["task"]}"\nmodel = "{arguments["model"]}"\n')
         os.environ.update(
-            BATCHMILL_HOME=told["home"],
+            BATCHMILL_HOME=arguments["home"],
             BATCHMILL_CONFIG=str(config),
-            BATCHMILL_DATABASE_URL=told["database_url"],
-            BATCHMILL_REDIS_URL=told["redis_url"],
+            BATCHMILL_DATABASE_URL=arguments["database_url"],
+            BATCHMILL_REDIS_URL=arguments["redis_url"],
         )
-        schema.upgrade(told["database_url"])
+        schema.upgrade(arguments["database_url"])
         self._client = Client()
-        self._engine = create_engine(told["database_url"])
+        self._engine = create_engine(arguments["database_url"])
         self._times = self._home / "thread-times"
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start the worker; a first batch waits for it."""
-        arguments = [self._told["task"], PIPELINE, str(self._told["threads"]), str(self._times)]
+        arguments = [self._arguments["task"], PIPELINE, str(self._arguments["threads"]), str(self._times)]
         with (self._home / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "benchmarks.host.worker_process", *arguments],
@@ -77,7 +77,7 @@ class Service:
         self._client.close()
 
     def _run(self, inputs: list[Any]) -> tuple[str, float]:
-        batch = self._client.submit(PIPELINE, inputs, parameters=self._told["parameters"])
+        batch = self._client.submit(PIPELINE, inputs, parameters=self._arguments["parameters"])
         batch.wait(MAX_WAIT_SECONDS)
         with self._engine.connect() as connection:
             row = connection.execute(text(SELECT_BATCH), {"id": batch.id}).one()

@@ -43,13 +43,18 @@ def start(kind: str, device: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
 
+def read_digests(process: subprocess.Popen[str]) -> list[str]:
+    lines = process.communicate(timeout=200)[0].splitlines()
+    return [line.removeprefix("digest ") for line in lines if line.startswith("digest ")]
+
+
 def test_scores_and_seeded_texts_are_the_same_in_other_processes_at_once(gpu: str, tmp_path: Path) -> None:
     """Four processes share the card, so each computes beside others that load it."""
     classifier = digests.save_classifier(tmp_path / "classifier", 256)
     decoder = tiny_decoders.llama(tmp_path / "decoder")
     started = [start(kind, gpu, folder) for kind, folder in (("scores", classifier), ("texts", decoder)) * 2]
 
-    outputs = [process.communicate(timeout=200)[0].split() for process in started]
+    outputs = [read_digests(process) for process in started]
 
     assert [process.returncode for process in started] == [0] * 4
     assert outputs[0] == outputs[2] == [digests.digest_scores(gpu, classifier, dtype) for dtype in DTYPES]

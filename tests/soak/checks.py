@@ -18,7 +18,7 @@ MAX_EXAMPLES = 10
 
 SELECT_LOST_JOBS = """
 SELECT j.batch_id, j.position FROM jobs j JOIN batches b ON b.id = j.batch_id
-WHERE b.status NOT IN ('validating', 'in_progress', 'cancelling')
+WHERE b.status NOT IN ('validating', 'in_progress', 'cancelling', 'deleting')
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
 """
 

@@ -7,9 +7,8 @@ import sys
 
 from models.errors import BatchmillError
 from models.processes import background
-from worker.cli import run
+from worker.cli import run, worker_processes
 from worker.supervisor import supervisor
-from worker.supervisor.supervisor import ChildSpec
 
 FAKE_DEVICE_FLAG = "--own-device"
 
@@ -20,10 +19,7 @@ def main(arguments: list[str]) -> None:
     supervisor.MAX_RESTART_DELAY_SECONDS = 1.0
     if FAKE_DEVICE_FLAG in arguments:
         arguments = [argument for argument in arguments if argument != FAKE_DEVICE_FLAG]
-        run._worker_specs = lambda pipelines, names: [
-            ChildSpec(f"{name}", "tests.soak.fake_device", (",".join(pipelines), name, "1"), reports_exit=True)
-            for name in names
-        ]
+        worker_processes.PROCESS = "tests.soak.fake_device"
     try:
         run.worker(arguments)
     except BatchmillError as error:

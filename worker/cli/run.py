@@ -121,12 +121,13 @@ def _supervise(
     """Print the notices, run the children until a signal, and exit with the status of `supervise`."""
     with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
         log_file = log.open_file(settings.log_file_path)
-        for notice in [*notices, *([f"log: {settings.log_file_path}"] if log_file else [])]:
+        warnings = [f"warning: {warning}" for warning in workers.warnings]
+        for notice in [*notices, *warnings, *([f"log: {settings.log_file_path}"] if log_file else [])]:
             terminal.print_notice(notice)
         with log.redirect_output(log_file):
             _configure_log(settings)
             logger.info("supervisor.started", version=version.full_version())
-            logger.info("devices.chosen", devices=workers.devices, reason=workers.reason)
+            logger.info("devices.chosen", devices=workers.devices, reason=workers.reason or "the operator chose them")
             status = supervise(
                 groups,
                 grace_seconds=settings.grace_seconds,

@@ -18,11 +18,12 @@ PROCESS = import_name("worker.process.main")
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcesses:
-    """The processes to start, as texts for the log, and why there are so many."""
+    """The processes to start, as texts for the log, why there are so many, and what the operator should mend."""
 
     specs: tuple[ChildSpec, ...]
     devices: tuple[str, ...]
     reason: str
+    warnings: tuple[str, ...]
 
 
 def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerProcesses:
@@ -37,7 +38,7 @@ def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerP
     threads = devices.threads_per_process(len(served))
     specs = [
         ChildSpec(
-            f"worker-{device.name}",
+            f"worker-{device.label}",
             PROCESS,
             (",".join(names), str(device), str(threads)),
             reports_exit=True,
@@ -45,4 +46,5 @@ def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerP
         )
         for device, names in served
     ]
-    return WorkerProcesses(tuple(specs), tuple(str(device) for device, _ in served), plan.reason)
+    warnings = devices.share_warnings(plan.devices, visible, pipelines)
+    return WorkerProcesses(tuple(specs), tuple(str(device) for device, _ in served), plan.reason, tuple(warnings))

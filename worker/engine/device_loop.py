@@ -124,13 +124,15 @@ class DeviceLoop:
         self._held_leases = held_leases
         self._claim_sizer = claim_sizer
         self._log = log
-        self._max_rows = runtime.adapter.max_rows  # at once, in a continuous adapter
-        self._runner = ForwardRunner(runtime.adapter, token_budget, watchdog, self._handle_failure)
+        adapter = runtime.adapter
+        self._continuous_adapter = adapter if isinstance(adapter, ContinuousAdapter) else None
+        self._max_rows = adapter.max_rows  # at once, in a continuous adapter
+        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure)
         self._in_flight: deque[tuple[Portion, LaunchedPass]] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
         self._stopping = False
         self._abort_at = math.inf  # when to abort a running forward pass, by the monotonic clock
-        runtime.adapter.should_interrupt = self._should_interrupt
+        adapter.should_interrupt = self._should_interrupt
 
     def stop(self, max_forward_seconds: float) -> None:
         """Start no further forward pass, and abort the running one after `max_forward_seconds`."""
@@ -183,10 +185,10 @@ class DeviceLoop:
 
     def _run(self, rows: Sequence[Row], requested_tokens: int, take_next: TakeNext) -> Iterator[RawOutputs]:
         """Run the rows; in a continuous adapter more rows join as others finish."""
-        if rows and isinstance(self._runtime.adapter, ContinuousAdapter):
+        if rows and self._continuous_adapter is not None:
             fetch = partial(self._fetch, rows[0], requested_tokens, take_next)
             running = RunningMicroBatch(rows, fetch)
-            for outputs in self._run_continuous(self._runtime.adapter, running, requested_tokens):
+            for outputs in self._run_continuous(self._continuous_adapter, running, requested_tokens):
                 self._portion.add(outputs)
                 yield outputs
         elif rows:

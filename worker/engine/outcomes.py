@@ -1,8 +1,7 @@
 """Outcomes turn a job's raw outputs, or the exception in their place, into a result that any database stores."""
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 
 import structlog
@@ -10,7 +9,7 @@ import structlog
 from models.errors import JobError
 from models.states import JobOutcome
 from worker.adapters.interface import Adapter, BulkDecodingAdapter
-from worker.adapters.output_json import check_json, to_valid_json
+from worker.adapters.output_json import NUL, check_json, to_valid_json
 from worker.engine.assembly import PartialJob
 from worker.engine.bisection import strip_tracebacks
 from worker.failures import is_out_of_memory, is_transient
@@ -32,8 +31,8 @@ def results_for(
 
     max_attempts: the limit for batches without one; a transient failure before it is a RetryableFailure.
     """
-    for partial_job, output in _decode(adapter, partial_jobs):
-        result = _result(partial_job, output)
+    for partial_job, output in zip(partial_jobs, _decode(adapter, partial_jobs), strict=True):
+        result = _success(partial_job, output) if isinstance(output, str) else _failure(partial_job, output)
         if isinstance(result, Exception):
             for job in partial_job.jobs:
                 yield _retry_or_fail(job, result, job.lease.max_attempts or max_attempts)
@@ -45,11 +44,14 @@ def results_for(
                 yield replace(free_result, lease=job.lease, position=job.position)
 
 
-def _decode(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[tuple[PartialJob, str | Exception]]:
-    """Pair each job with its output as JSON, or with its error."""
-    outputs = _decode_computed(adapter, [job for job in partial_jobs if job.failure is None])
-    for partial_job in partial_jobs:
-        yield partial_job, partial_job.failure or next(outputs)
+def _decode(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[str | Exception]:
+    """Yield for each job its output as JSON, or its error."""
+    failures = [partial_job.failure for partial_job in partial_jobs]
+    if failures.count(None) == len(failures):
+        return _decode_computed(adapter, partial_jobs)
+    computed = [job for job, failure in zip(partial_jobs, failures, strict=True) if failure is None]
+    outputs = _decode_computed(adapter, computed)
+    return (next(outputs) if failure is None else failure for failure in failures)
 
 
 def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[str | Exception]:
@@ -58,7 +60,7 @@ def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> It
     if isinstance(adapter, BulkDecodingAdapter):
         try:
             for output in _decode_together(adapter, partial_jobs):
-                yield output
+                yield output if isinstance(output, Exception) else _document_or_error(output)
                 decoded += 1
         except Exception as error:
             log.warning("outputs.bulk_decoding_failed", jobs=len(partial_jobs) - decoded, error=type(error).__name__)
@@ -66,15 +68,16 @@ def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> It
         yield _decode_alone(adapter, partial_job)
 
 
-def _decode_together(adapter: BulkDecodingAdapter, partial_jobs: Sequence[PartialJob]) -> Iterator[str | Exception]:
+def _decode_together(adapter: BulkDecodingAdapter, partial_jobs: Sequence[PartialJob]) -> Iterable[str | Exception]:
     outputs = adapter.decode_many([(job.encoded_rows, job.raw_outputs) for job in partial_jobs])
     if isinstance(outputs, Sized) and len(outputs) != len(partial_jobs):
         raise ValueError("the adapter decoded another number of jobs")
-    for output in islice(outputs, len(partial_jobs)):
-        yield output if isinstance(output, Exception) else _document_or_error(output)
+    return islice(outputs, len(partial_jobs))
 
 
 def _document_or_error(document: str) -> str | Exception:
+    if document.isascii() and NUL not in document:
+        return document
     try:
         return check_json(document)
     except JobError as error:
@@ -88,30 +91,43 @@ def _decode_alone(adapter: Adapter, partial_job: PartialJob) -> str | Exception:
         return error
 
 
-def _result(partial_job: PartialJob, output: str | Exception) -> JobResult | Exception:
-    """The result of a job, or its transient error."""
+def _success(partial_job: PartialJob, output: str) -> JobResult:
     job = partial_job.jobs[0]
-    job_result = partial(
-        JobResult,
+    return JobResult(
         job.lease,
         job.position,
+        JobOutcome.SUCCEEDED,
+        output,
         truncated=partial_job.truncated,
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
     )
-    if isinstance(output, str):
-        return job_result(status=JobOutcome.SUCCEEDED, output=output)
-    failure = strip_tracebacks(output)
+
+
+def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
+    """The result of a job without an output, or its transient error."""
+    job, failure = partial_job.jobs[0], strip_tracebacks(error)
     if isinstance(failure, JobError):
-        return job_result(status=JobOutcome.FAILED, error_code=failure.code, error_message=str(failure))
-    if is_transient(failure):  # asked first: other processes may have had the memory
+        code, message = failure.code, str(failure)
+    elif is_transient(failure):  # asked first: other processes may have had the memory
         return failure
-    if is_out_of_memory(failure):
-        return job_result(status=JobOutcome.FAILED, error_code="out_of_memory", error_message=OUT_OF_MEMORY_MESSAGE)
-    log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
-    message = f"the model could not answer this input ({type(failure).__name__})"
-    return job_result(status=JobOutcome.FAILED, error_code="model_error", error_message=message)
+    elif is_out_of_memory(failure):
+        code, message = "out_of_memory", OUT_OF_MEMORY_MESSAGE
+    else:
+        log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
+        code, message = "model_error", f"the model could not answer this input ({type(failure).__name__})"
+    return JobResult(
+        job.lease,
+        job.position,
+        JobOutcome.FAILED,
+        error_code=code,
+        error_message=message,
+        truncated=partial_job.truncated,
+        tokens=partial_job.tokens,
+        padded_tokens=partial_job.padded_tokens,
+        device_seconds=partial_job.device_seconds,
+    )
 
 
 def _retry_or_fail(job: Job, error: Exception, max_attempts: int) -> JobResult | RetryableFailure:

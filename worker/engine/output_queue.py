@@ -51,12 +51,15 @@ class OutputQueue:
 
 def _size(output: Output) -> int:
     """The memory that it holds, in bytes, including its jobs' inputs."""
-    return sum(_row_size(row, raw) for row, raw in output.rows) if isinstance(output, RawOutputs) else 0
+    return sum([_row_size(row, raw) for row, raw in output.rows]) if isinstance(output, RawOutputs) else 0
 
 
 def _row_size(row: Row, raw_output: Any) -> int:
-    input_bytes = sum(job.size_bytes for job in row.jobs) if row.part_index == 0 else 0
-    return row.memory_bytes + input_bytes + _raw_size(raw_output)
+    size = row.memory_bytes + _raw_size(raw_output)
+    if row.part_index > 0:
+        return size
+    size += row.job.size_bytes
+    return size + sum([job.size_bytes for job in row.duplicates]) if row.duplicates else size
 
 
 def _raw_size(value: Any) -> int:

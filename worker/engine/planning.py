@@ -94,8 +94,6 @@ def group_duplicates(
 
 
 def _input_key(job_input: Mapping[str, Any]) -> Hashable:
-    """Return what only equal inputs have in common: the texts themselves, and anything else as JSON."""
-    values = tuple(job_input.values())
-    if set(map(type, values)) == {str}:
-        return (*job_input, *values)
-    return to_json(job_input)
+    """Return what only equal inputs have in common: the texts themselves, and anything else as JSON in a tuple."""
+    values = [value if type(value) is str else (to_json(value),) for value in job_input.values()]
+    return (*job_input, *values)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from models import backoff
 from models.db import SqlFragments, comma_separated
 from models.processes.failpoints import failpoint
 from worker import process_memory
+from worker.adapters.rows import Row
 from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
@@ -66,17 +68,14 @@ class ResultWriter:
         if leases:
             self._write_all([], leases)
         for job_outcomes in self._decode([item for item in items if isinstance(item, RawOutputs)], held_leases):
-            self._write_all(job_outcomes, [outcome.lease for outcome in job_outcomes])
+            self._write_all(job_outcomes, {id(outcome.lease): outcome.lease for outcome in job_outcomes}.values())
 
     def _decode(
         self, raw_outputs: Sequence[RawOutputs], held_leases: Collection[Lease]
     ) -> Iterator[list[JobResult | RetryableFailure]]:
         """Yield the decoded outcomes, in chunks small enough for one commit."""
-        all_outcomes = (
-            outcome
-            for micro_batch in raw_outputs
-            for outcome in self._decode_micro_batch(micro_batch, held_leases)
-            if outcome.lease in held_leases
+        all_outcomes = chain.from_iterable(
+            self._decode_micro_batch(micro_batch, held_leases) for micro_batch in raw_outputs
         )
         while True:
             chunk: list[JobResult | RetryableFailure] = []
@@ -84,7 +83,8 @@ class ResultWriter:
             with self._watchdog.watch():
                 for outcome in all_outcomes:
                     chunk.append(outcome)
-                    characters += len(outcome.output or "") if isinstance(outcome, JobResult) else 0
+                    if isinstance(outcome, JobResult) and outcome.output is not None:
+                        characters += len(outcome.output)
                     if characters > MAX_CHARACTERS_PER_COMMIT:
                         break
             if not chunk:
@@ -94,11 +94,9 @@ class ResultWriter:
                 process_memory.trim_heap()
 
     def _write_all(self, job_outcomes: Sequence[JobResult | RetryableFailure], leases: Iterable[Lease]) -> None:
-        results = []
-        for outcome in job_outcomes:
-            if isinstance(outcome, JobResult):
-                results.append(outcome)
-            else:
+        results = [outcome for outcome in job_outcomes if isinstance(outcome, JobResult)]
+        for outcome in job_outcomes if len(results) < len(job_outcomes) else ():
+            if isinstance(outcome, RetryableFailure):
                 self._failures_by_lease.setdefault(outcome.lease, []).append(outcome)
         batches = _group_by_batch(results, {lease.slice_id: lease for lease in leases}.values())
         for group in _group_for_commit(batches):
@@ -107,10 +105,14 @@ class ResultWriter:
     def _decode_micro_batch(
         self, raw_outputs: RawOutputs, held_leases: Collection[Lease]
     ) -> Iterator[JobResult | RetryableFailure]:
-        rows = [(row, output) for row, output in raw_outputs.rows if any(job.lease in held_leases for job in row.jobs)]
+        rows = raw_outputs.rows
+        has_lost = any(lease not in held_leases for lease in _leases_of(rows))
+        if has_lost:
+            rows = [(row, output) for row, output in rows if any(job.lease in held_leases for job in row.jobs)]
         seconds_per_row = raw_outputs.device_seconds / len(raw_outputs.rows)
         complete = self._assembler.add(rows, raw_outputs.width, seconds_per_row)
-        yield from outcomes.results_for(self._adapter, complete, self._settings.max_attempts)
+        job_outcomes = outcomes.results_for(self._adapter, complete, self._settings.max_attempts)
+        return (item for item in job_outcomes if item.lease in held_leases) if has_lost else job_outcomes
 
     def _write_batches(self, batches: Sequence[BatchResults]) -> None:
         commits = [self._plan_commit(batch_results) for batch_results in batches]
@@ -171,8 +173,17 @@ class ResultWriter:
             self._log.warning("leases.lost", batch_id=batch_id, slice_ids=sorted(commit_result.lost_slice_ids))
 
 
+def _leases_of(rows: Iterable[tuple[Row, Any]]) -> Iterable[Lease]:
+    """The leases of these rows and of their duplicates; micro-batches have many rows of few leases."""
+    leases = {id(row.job.lease): row.job.lease for row, _ in rows}
+    for row, _ in rows:
+        if row.duplicates:
+            leases.update((id(job.lease), job.lease) for job in row.duplicates)
+    return leases.values()
+
+
 def _count_by_slice(results: Iterable[JobResult]) -> Counter[int]:
-    return Counter(result.lease.slice_id for result in results)
+    return Counter([result.lease.slice_id for result in results])
 
 
 def _group_for_commit(batches: Iterable[BatchResults]) -> Iterator[list[BatchResults]]:

@@ -25,6 +25,10 @@ class Lease:
     retries: int = 0
     max_attempts: int | None = None  # of its batch; None = the setting
 
+    def __hash__(self) -> int:
+        # The fields that identify a claim; all eleven would take longer than anything else that is done with a result.
+        return hash((self.slice_id, self.fencing_token))
+
     @property
     def is_quarantined(self) -> bool:
         """Whether it must run alone because it may crash workers, so that another crash identifies it."""
@@ -102,7 +106,8 @@ class HeldLeases:
     def is_held(self, lease: Lease) -> bool:
         """Whether the lease is held: it was neither lost, finished nor discarded."""
         with self._lock:
-            return self._leases.get(lease.slice_id) == lease
+            held = self._leases.get(lease.slice_id)
+            return held is lease or held == lease
 
     def lost(self, leases: Iterable[Lease]) -> list[Lease]:
         """Return those of these leases that are not held."""

@@ -8,17 +8,17 @@ import re
 
 import torch
 
-# The rest is for what torch's allocator does not count: each process has a context of about half a gigabyte.
-SHARED_FRACTION = 0.95
+from worker.process_device import SHARED_MEMORY_FRACTION
 
 REQUESTED_SIZE = re.compile(r"Tried to allocate ([0-9.]+) (bytes|KiB|MiB|GiB)")
+ROUNDING_FACTOR = 1.01  # the message has two decimals: 1.00 GiB may be up to 5 MiB more
 BYTES_PER_UNIT = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def limit_memory(device: torch.device, processes: int) -> None:
     """Limit this process to an equal share of the device's memory; one that has the device alone has no limit."""
     if device.type == "cuda" and processes > 1:
-        torch.cuda.set_per_process_memory_fraction(SHARED_FRACTION / processes, device)
+        torch.cuda.set_per_process_memory_fraction(SHARED_MEMORY_FRACTION / processes, device)
 
 
 def is_taken_by_others(device: torch.device, error: BaseException) -> bool:
@@ -42,7 +42,7 @@ def fits_share(held_bytes: float, requested: float | None, share_bytes: float) -
     """
     if requested is None:
         return held_bytes < share_bytes / 2
-    return held_bytes + requested <= share_bytes
+    return held_bytes + ROUNDING_FACTOR * requested <= share_bytes
 
 
 def requested_bytes(error: BaseException) -> float | None:

@@ -60,7 +60,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     own_device = ProcessDevice.parse(device)
     torch_name = _resolve_device(own_device.torch_name)
     own_device = own_device.with_device(torch_name)
-    log.configure(settings, pid=os.getpid(), device=own_device.name)
+    log.configure(settings, pid=os.getpid(), device=own_device.label)
     failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in pipeline_names}
@@ -70,7 +70,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     context = WorkerContext(
         worker_id=worker_id,
-        device=own_device.name,
+        device=own_device.label,
         settings=settings,
         database=database,
         claim_database=claim_database,

@@ -22,7 +22,7 @@ from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import LoadTarget
-from worker.process_device import ProcessDevice
+from worker.process_device import row_name
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
@@ -173,6 +173,6 @@ class PipelineLoader:
             log.warning("worker.update_failed", state=state.value, error=str(error))
 
     def _record_ready(self, claimant: Claimant, device: str) -> None:
-        self._heartbeat.record_ready(claimant, ProcessDevice(self._context.device).row_name(device))
+        self._heartbeat.record_ready(claimant, row_name(self._context.device, device))
         with self._context.database.write() as connection:
             load_failures.clear(connection, claimant.worker_id, claimant.pipeline)

@@ -1,5 +1,6 @@
 """Devices are planned without torch: one process or several for each, and an equal share of the CPU cores."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,9 @@ from models.hardware.gpus import VISIBLE_DEVICES, Gpu
 from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.tasks.decoding import DecodingParameters
-from worker.process_device import ProcessDevice
+from worker.process_device import SHARED_MEMORY_FRACTION, ProcessDevice
 from worker.supervisor.process_count import LoadEstimate, ProcessCount, choose_process_count
 
 # torch reads the first and, for older programs, the second. Micro-batches of ever-changing shapes fragment segments of
@@ -61,8 +62,13 @@ def plan_devices(
 
 
 def process_count_for(gpu: Gpu, gpu_count: int, pipelines: Sequence[Pipeline]) -> ProcessCount:
-    """Return the number of processes for one of several GPUs, each of which may load any of the pipelines."""
-    estimates = [estimate_load(pipeline) for pipeline in pipelines if pipeline.device not in ("cpu", "mps")]
+    """Return the number of processes for one of several GPUs, each of which may load any of the pipelines.
+
+    Samples, which `up` serves beside all others, count only if there is nothing else: they have about a megabyte.
+    """
+    on_gpus = [pipeline for pipeline in pipelines if pipeline.device not in ("cpu", "mps")]
+    others = [pipeline for pipeline in on_gpus if not pipeline.model.startswith(BUNDLED_PREFIX)]
+    estimates = [estimate_load(pipeline) for pipeline in others or on_gpus]
     return choose_process_count(core_count() // max(1, gpu_count), gpu.memory_bytes, estimates)
 
 
@@ -73,6 +79,25 @@ def estimate_load(pipeline: Pipeline) -> LoadEstimate:
         dtype = precision.effective_dtype(pipeline, "cuda", files.config, checkpoint)
         size = checkpoint.size_bytes(dtype or checkpoint.dtype)
     return LoadEstimate(pipeline.name, issubclass(pipeline.spec.parameters, DecodingParameters), size)
+
+
+def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipelines: Sequence[Pipeline]) -> list[str]:
+    """Return a sentence for each GPU with more processes than copies of the largest weights that fit into it."""
+    memory_bytes = {gpu.visible_name: gpu.memory_bytes for gpu in gpus}
+    shared = {device.device: device for device in devices if device.processes > 1}
+    estimates = map(estimate_load, pipelines) if shared else ()
+    weight_bytes, pipeline = max(
+        ((estimate.weight_bytes or 0, estimate.pipeline) for estimate in estimates), default=(0, "")
+    )
+    warnings = []
+    for name, device in shared.items():
+        usable_bytes = SHARED_MEMORY_FRACTION * (memory_bytes.get(device.visible_gpu or "") or math.inf)
+        if weight_bytes * device.processes > usable_bytes:
+            warnings.append(
+                f"the weights of {pipeline}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
+                f"{device.processes} processes have; run at most {max(1, int(usable_bytes // weight_bytes))}"
+            )
+    return warnings
 
 
 def serve_where_visible(

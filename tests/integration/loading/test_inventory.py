@@ -83,9 +83,25 @@ class TestCommands:
         assert (made["where"], made["revision"], made["pipelines"], made["batches"]) == ("cache", COMMIT, ["made"], 2)
         assert made["size_bytes"] == sum(path.stat().st_size for path in snapshot.iterdir())
         assert listed["openai-community/gpt2"]["where"] == "missing"
+        assert listed["openai-community/gpt2"]["dtype"] is None
         assert listed["bundled:sentiment-analysis"]["where"] == "bundled"
         assert listed["bundled:sentiment-analysis"]["revision"].startswith("sha256:")
         assert REPOSITORY in run("ls").stdout
+
+    @pytest.mark.parametrize(("dtype", "on_gpu"), [("auto", "float32"), ("float16", "float16")])
+    def test_ls_and_show_have_the_dtype_of_the_files_and_that_in_use(
+        self, snapshot: Path, tmp_path: Path, dtype: str, on_gpu: str
+    ) -> None:
+        assert (snapshot / "model.safetensors").is_file()
+        with (tmp_path / "batchmill.toml").open("a") as file:
+            file.write(f'dtype = "{dtype}"\n')
+
+        [made] = [item for item in json.loads(run("ls", "--json").stdout)["data"] if item["model"] == REPOSITORY]
+        effective = json.loads(run("show", "made", "--json").stdout)["effective"]
+
+        assert (made["dtype"], made["gpu_dtypes"]) == ("float32", {"made": on_gpu})
+        assert (effective["file_dtype"], effective["gpu_dtype"]) == ("float32", on_gpu)
+        assert ("8 times slower than float16" in run("show", "made").stdout) == (dtype == "auto")
 
     def test_what_the_cache_has_beside_the_catalogue_is_listed(self, snapshot: Path, tmp_path: Path) -> None:
         (tmp_path / "batchmill.toml").write_text("")

@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import LoadFailed
-from worker.process_device import ProcessDevice
+from worker.process_device import ProcessDevice, row_name
 
 SECOND = ProcessDevice("cuda:1#2", 4, "GPU-8a1b")
 
@@ -17,6 +17,20 @@ def test_its_argument_is_readable() -> None:
     assert (str(SECOND), str(ProcessDevice("cpu"))) == ("cuda:1#2/4@GPU-8a1b", "cpu")
     with pytest.raises(LoadFailed, match="'/2' is no device"):
         ProcessDevice.parse("/2")
+
+
+@pytest.mark.parametrize(
+    ("device", "label"),
+    [
+        (ProcessDevice("cuda:1", 1, "1"), "cuda:1"),
+        (ProcessDevice("cuda:1#2", 2, "5"), "cuda:1@5#2"),
+        (ProcessDevice("cuda:0", 1, "GPU-8a1b2c3d-4e5f-6789"), "cuda:0@GPU-8a1b2c3d"),
+        (ProcessDevice("cuda:0#1", 2), "cuda:0#1"),
+        (ProcessDevice("cpu#1", 2), "cpu#1"),
+    ],
+)
+def test_its_label_names_the_gpu_where_its_number_is_another(device: ProcessDevice, label: str) -> None:
+    assert device.label == label
 
 
 def test_torch_numbers_the_gpus_that_the_process_sees() -> None:
@@ -54,4 +68,4 @@ def test_auto_is_named_by_what_it_stands_for(name: str, resolved: str, expected:
     ],
 )
 def test_the_table_of_workers_names_process_and_device(name: str, loaded_on: str, expected: str) -> None:
-    assert ProcessDevice(name).row_name(loaded_on) == expected
+    assert row_name(name, loaded_on) == expected

@@ -9,6 +9,7 @@ import torch
 
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tokenization.special_tokens import TemplatedRow, join_types
 from worker.layers.ragged_rows import Integers, flat_indices, to_device
 from worker.leasing.leases import Job
 
@@ -75,21 +76,18 @@ class Collator:
         part_index: int = 0,
         part_count: int = 1,
         equal_lengths: bool = False,
-        packed: bool = False,
     ) -> Row:
         """A row of these features, each an array of C ints with one for each token.
 
         key: only rows with an equal key share a pass.
         equal_lengths: never pad this row.
-        packed: the pass removes the padding again.
         """
         length = len(features["input_ids"])
-        if truncated and self._limits.pipeline not in _logged_truncations:
-            _logged_truncations.add(self._limits.pipeline)
-            log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
+        if truncated:
+            self.log_truncation()
         if not self._deterministic or self._cannot_pad:
             key = (key, length) if equal_lengths else key
-            return Row(job, features, length, truncated, key, part_index, part_count, packed=packed)
+            return Row(job, features, length, truncated, key, part_index, part_count)
         width = length if equal_lengths else self._round_width(length)
         return Row(
             job,
@@ -113,12 +111,18 @@ class Collator:
         indices = flat_indices(starts + (width - lengths if self._padding_side == "left" else 0), lengths)
         names = [name for name in rows[0].features if name != "attention_mask"]
         padded = {
-            name: self._pad(_join([row.features[name] for row in rows]), indices, (len(rows), width), name)
+            name: self._pad(_join([row.features for row in rows], name), indices, (len(rows), width), name)
             for name in names
         }
         if with_mask:
             padded["attention_mask"] = self._pad(1, indices, (len(rows), width), "attention_mask")
         return dict(zip(padded, to_device(list(padded.values()), self._device), strict=True))
+
+    def log_truncation(self) -> None:
+        """Log the first input of the pipeline that is cut, and no other."""
+        if self._limits.pipeline not in _logged_truncations:
+            _logged_truncations.add(self._limits.pipeline)
+            log.warning("input.truncated", pipeline=self._limits.pipeline, max_length=self._limits.max_length)
 
     def _round_width(self, length: int) -> int:
         step = next(step for max_length, step in WIDTH_STEPS if length <= max_length)
@@ -139,6 +143,8 @@ class Collator:
         return array
 
 
-def _join(features: Sequence[Any]) -> Integers:
-    """One array of the C ints of all rows, which are copied without a Python object for each."""
-    return np.frombuffer(b"".join(features), np.intc).astype(np.int64)
+def _join(features: Sequence[Any], name: str) -> Integers:
+    """One array of a feature of all rows, whose C ints are copied without a Python object for each."""
+    if name == "token_type_ids" and isinstance(features[0], TemplatedRow):
+        return join_types(features)
+    return np.frombuffer(b"".join([row[name] for row in features]), np.intc).astype(np.int64)

@@ -19,7 +19,7 @@ class DevicePass:
 
     outputs: the tensors to copy.
     started: an event recorded before the pass, None = the device has no clock.
-    make_raw_outputs: turns the copies into one raw output for each row.
+    make_raw_outputs: turns the copies, NumPy arrays, into one raw output for each row.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DevicePass:
                 self.device_seconds = self._started.elapsed_time(self._ended) / 1000
             except RuntimeError as error:  # of the device: every input error was raised at the launch
                 raise DeviceLost from error
-        return self._make_raw_outputs(*self._copies)
+        return self._make_raw_outputs(*(copy.numpy() for copy in self._copies))
 
 
 def record_event(device: torch.device) -> torch.cuda.Event | None:

@@ -4,7 +4,7 @@ Rows are packed without padding if packed scores equal those of each row alone, 
 padding changes scores, only rows of equal length share a pass. If other rows change scores, each row runs alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import product
@@ -70,13 +70,32 @@ class Encoder:
         """Whether rows share their passes without padding."""
         return self._layers is not None
 
-    def make_row(self, job: Job, features: Mapping[str, Any], **options: Any) -> Row:
+    def make_row(
+        self,
+        job: Job,
+        features: Mapping[str, Any],
+        *,
+        truncated: bool = False,
+        key: Hashable = None,
+        part_index: int = 0,
+        part_count: int = 1,
+    ) -> Row:
         """As `Collator.make_row`; `reject_unknown_tokens` must see the rows before they run."""
-        if self.uses_packing:
-            return self._collator.make_row(job, features, packed=True, **options)
+        if self._layers is not None:  # most models; this function runs for every row
+            if truncated:
+                self._collator.log_truncation()
+            length = len(features["input_ids"])
+            return Row(job, features, length, truncated, key, part_index, part_count, packed=True)
         sharing = self._sharing_policy.sharing_for(len(features["input_ids"]), fixed_shape=self._deterministic)
-        equal = self.needs_equal_lengths or sharing is not Sharing.TOGETHER
-        row = self._collator.make_row(job, features, equal_lengths=equal, **options)
+        row = self._collator.make_row(
+            job,
+            features,
+            truncated=truncated,
+            key=key,
+            part_index=part_index,
+            part_count=part_count,
+            equal_lengths=self.needs_equal_lengths or sharing is not Sharing.TOGETHER,
+        )
         return replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row
 
     def make_single_rows(
@@ -101,7 +120,7 @@ class Encoder:
         """Launch a pass, and the copy of its outputs to the host.
 
         compute: calls the model with these inputs; returns the outputs to copy, without filler rows.
-        make_raw_outputs: turns the copies into one raw output for each row.
+        make_raw_outputs: turns the copies, NumPy arrays, into one raw output for each row.
         output_positions: as in `prepare_inputs`.
         """
         with self.prepare_inputs(micro_batch, output_positions) as tensors:

@@ -100,9 +100,6 @@ INNER_WIDTH_KEYS = (
 )
 EXPERT_COUNT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 
-# Beginnings of the names of linear layers' classes. GPT-2's are called Conv1D.
-LINEAR_LAYERS = ("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic")
-
 MAX_VOCABULARY_SIZE = 320
 MAX_INNER_WIDTH = 64
 HEADLESS_WIDTH = 64  # of a model without attention heads
@@ -250,6 +247,6 @@ def _randomize_weights(model: Any) -> Any:
 
 
 def _layer_classes(model: Any) -> set[str]:
-    """The classes of a model's modules, except linear layers and their quantized replacements."""
+    """The classes of a model's modules, except linear layers and what replaces them to quantize or to be faster."""
     names = {type(module).__name__ for module in model.modules()}
-    return {name for name in names if not name.startswith(LINEAR_LAYERS)}
+    return {name for name in names if not name.startswith(("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic"))}

@@ -48,6 +48,15 @@ class EntityOptions(NamedTuple):
     strategy: str = "none"
     ignored_labels: frozenset[str] = IGNORED_LABELS
 
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> "EntityOptions":
+        """Read the parameters of a batch; null stands for the default, as in the pipeline."""
+        ignored_labels = parameters.get("ignore_labels")
+        return EntityOptions(
+            parameters.get("aggregation_strategy") or "none",
+            IGNORED_LABELS if ignored_labels is None else frozenset(ignored_labels),
+        )
+
     @property
     def joins_tokens(self) -> bool:
         """Whether entities are runs of tokens."""

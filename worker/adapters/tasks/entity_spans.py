@@ -54,7 +54,8 @@ def tags_of(labels: Sequence[str]) -> Tags:
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities over the last axis, with the bits of transformers' pipeline."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # float32 can't hold the distance of its largest numbers, whose exponential is 0
+        exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 

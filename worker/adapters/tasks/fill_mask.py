@@ -4,10 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from json.encoder import encode_basestring as to_json_string
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM
 
@@ -23,7 +24,7 @@ from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.piece_decoding import VariantDecoder
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.token_array import TokenArray, token_array
-from worker.layers.device_copies import to_device
+from worker.layers.ragged_rows import to_device
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
@@ -75,7 +76,10 @@ class FillMask:
         """One row for each text; a JobError if it has no mask, loses one to the limit, or a target is not one token."""
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs])
         return self._encoder.reject_unknown_tokens(
-            [rows_or_error(self._make_rows, job, ids) for job, ids in zip(jobs, texts, strict=True)]
+            [
+                rows_or_error(self._make_rows, job, ids, masks)
+                for job, ids, masks in zip(jobs, texts, find_token(texts, self._mask_token_id), strict=True)
+            ]
         )
 
     def forward(self, micro_batch: MicroBatch) -> list[tuple[list[list[float]], list[list[int]]]]:
@@ -87,7 +91,7 @@ class FillMask:
         """Begin the pass of `forward`."""
         positions = [row.features.mask_positions for row in micro_batch.rows]
         rows = [index for index, row_positions in enumerate(positions) for _ in row_positions]
-        indices = to_device(torch.tensor([rows, list(chain.from_iterable(positions))]), self._device)
+        [indices] = to_device([np.array([rows, list(chain.from_iterable(positions))])], self._device)
         masks_by_parameters: dict[Any, list[int]] = defaultdict(list)
         for mask, row in enumerate(rows):
             masks_by_parameters[_parameters_for(micro_batch.rows[row].job)].append(mask)
@@ -100,7 +104,7 @@ class FillMask:
                 for best in self._best_words(_select_rows(probabilities, masks), top_k, targets)
             ]
 
-        def split(*best: torch.Tensor) -> list[tuple[list[list[float]], list[list[int]]]]:
+        def split(*best: Any) -> list[tuple[list[list[float]], list[list[int]]]]:
             outputs: list[tuple[list[list[float]], list[list[int]]]] = [([], []) for _ in micro_batch.rows]
             for masks, scores, tokens in zip(masks_by_parameters.values(), best[::2], best[1::2], strict=True):
                 for mask, mask_scores, mask_tokens in zip(masks, scores.tolist(), tokens.tolist(), strict=True):
@@ -148,21 +152,22 @@ class FillMask:
             answers.append(f"[{','.join(words)}]")
         return answers[0] if is_only else f"[{','.join(answers)}]"
 
-    def _make_rows(self, job: Job, ids: "TokenArray[int]") -> list[Row]:
+    def _make_rows(self, job: Job, ids: "TokenArray[int]", masks: list[int]) -> list[Row]:
         template, limit = self._special_tokens.template, self._limits.max_length
         text = template.truncate(ids, self._special_tokens.max_text_tokens)
         is_truncated = len(text) < len(ids)
         if not self._limits.should_truncate and is_truncated:
             size = len(ids) + template.token_count
             raise input_too_long(f"{size:,} tokens", limit)
-        masks = ids.count(self._mask_token_id)
         if not masks:
             raise self._no_mask_error(job.input["text"])
-        if text.count(self._mask_token_id) < masks:
+        # The first token that is read.
+        start = len(ids) - len(text) if template.truncation_side == "left" else 0
+        if masks[0] < start or masks[-1] >= start + len(text):
             raise JobError("mask_truncated", f"a mask lies past the {limit:,} tokens that are read; shorten the text")
-        self._check_answer_size(job, masks, len(text) + template.token_count)
-        offset = len(template.special_ids[0])
-        positions = [offset + index for index, token in enumerate(text) if token == self._mask_token_id]
+        self._check_answer_size(job, len(masks), len(text) + template.token_count)
+        offset = len(template.special_ids[0]) - start
+        positions = [position + offset for position in masks]
         return [self._encoder.make_row(job, MaskedRow(template, text, positions), truncated=is_truncated)]
 
     def _check_answer_size(self, job: Job, masks: int, row_tokens: int) -> None:
@@ -221,9 +226,18 @@ class FillMask:
         return {"score": score, "token": token, "token_str": word, "sequence": sequence}
 
 
+def find_token(texts: Sequence["TokenArray[int]"], token: int) -> list[list[int]]:
+    """The positions of a token in each text, found in all texts at once."""
+    found = np.flatnonzero(np.frombuffer(b"".join(texts), np.uintc) == token)
+    ends = np.cumsum([len(text) for text in texts])
+    borders = np.searchsorted(found, ends).tolist()
+    positions = (found - np.repeat(ends - list(map(len, texts)), np.diff([0, *borders]))).tolist()
+    return [positions[start:end] for start, end in pairwise([0, *borders])]
+
+
 def _select_rows(tensor: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     """These rows of a tensor, in ascending order; nearly always all of them."""
-    return tensor if len(rows) == len(tensor) else tensor[to_device(torch.tensor(rows), tensor.device)]
+    return tensor if len(rows) == len(tensor) else tensor[to_device([np.array(rows)], tensor.device)[0]]
 
 
 def _replace_nul(text: str) -> str:

@@ -46,5 +46,5 @@ def stack(raw_outputs: Sequence[Any]) -> Floats:
 
 def are_finite(scores: Floats) -> list[bool]:
     """For each row, whether all of its scores are numbers."""
-    finite: Any = np.isfinite(scores).all(axis=1)  # which NumPy types as a number or an array
+    finite: Any = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)  # which NumPy types as a number or an array
     return list(finite.tolist())

@@ -4,23 +4,29 @@ transformers 5 no longer has this pipeline. The adapter gives the answers of 4.5
 """
 
 import inspect
-from collections.abc import Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import compress, islice
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from transformers import AutoModelForQuestionAnswering
 
+from models.documents import to_json
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
 from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
-from worker.adapters.interface import Limits
+from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
-from worker.adapters.tasks.qa_spans import AnswerSpans, Floats, best_spans
+from worker.adapters.tasks.job_groups import are_finite, decode_in_groups
+from worker.adapters.tasks.qa_answers import WindowAnswers, answers_of_job, answers_of_windows, span_count
+from worker.adapters.tasks.qa_spans import Booleans, Floats, best_spans
 from worker.adapters.tokenization import long_texts, special_tokens
+from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.adapters.tokenization.qa_windows import Passage, Window
 from worker.leasing.leases import Job
@@ -50,6 +56,7 @@ class QuestionAnswering:
         self._model = model
         self._tokenizer = tokenizer
         self._limits = limits
+        self._batch_tokenizer = BatchTokenizer(tokenizer)
         self._cached_parameters = cache(_parse_parameters)
         template = special_tokens.template_for(tokenizer, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, template)
@@ -58,6 +65,7 @@ class QuestionAnswering:
         self.passes_in_flight = self._encoder.passes_in_flight
         # As in transformers, a tokenizer that pads on the left gets the context first, and any token may answer.
         self._pads_left = tokenizer.padding_side == "left"
+        self._cls_token_id = -1 if tokenizer.cls_token_id is None else tokenizer.cls_token_id
         self._context_index = 0 if self._pads_left else 1
         model_inputs = inspect.signature(model.forward).parameters
         uses_types = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TOKEN_TYPE_MODELS
@@ -67,9 +75,7 @@ class QuestionAnswering:
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """The windows of each job; a JobError if the question leaves no room for them, or there are too many."""
         short = [self._text_pair(job) for job in jobs if not self._is_long(job)]
-        encodings = iter(
-            self._tokenizer(*map(list, zip(*short, strict=True)), **WITHOUT_TRUNCATION).encodings if short else ()
-        )
+        encodings = iter(self._batch_tokenizer.tokenize_with_positions(*zip(*short, strict=True)) if short else ())
         passages = (
             self._tokenize_separately(job)
             if self._is_long(job)
@@ -92,9 +98,8 @@ class QuestionAnswering:
             output = self._model(**tensors, **self._forward_options)
             return [torch.stack([output.start_logits, output.end_logits], dim=1).float()]
 
-        def split(logits: torch.Tensor) -> list[Floats]:
-            array = logits.numpy()
-            return [array[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
+        def split(logits: Floats) -> list[Floats]:
+            return [logits[index, :, : row.length] for index, row in enumerate(micro_batch.rows)]
 
         return self._encoder.launch(micro_batch, compute, split)
 
@@ -106,18 +111,50 @@ class QuestionAnswering:
         if not all(np.isfinite(logits).all() for logits in raw_outputs):
             raise non_finite_scores()
         parameters = self._parameters_for(rows[0].job)
-        # Spans of the same words are merged, so there must be more spans than answers.
-        count = parameters.top_k * 2 + 10 if parameters.align_to_words else parameters.top_k
-        window_spans = [
-            (row.features, best_spans(logits, self._answerable_mask(row.features), count, parameters.max_answer_len))
+        windows = [
+            self._answers_of_window(row.features, logits, parameters)
             for row, logits in zip(rows, raw_outputs, strict=True)
         ]
-        answers = _merge_answers(window_spans, rows[0].job.input["context"], whole_words=parameters.align_to_words)
-        if parameters.handle_impossible_answer:
-            null_score = min(spans.null_score for _, spans in window_spans)
-            answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
-        answers = sorted(answers, key=lambda answer: answer["score"], reverse=True)[: parameters.top_k]
-        return answers[0] if len(answers) == 1 else answers
+        return answers_of_job(windows, rows[0].job.input["context"], parameters)
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        """The JSON of what `decode` returns, for jobs of any parameters and any number of windows."""
+        return decode_in_groups(jobs, self._decode_group)
+
+    def _decode_group(self, _parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        parameters = self._parameters_for(jobs[0][0][0].job)
+        windows = [
+            (row.features, logits) for rows, raw_outputs in jobs for row, logits in zip(rows, raw_outputs, strict=True)
+        ]
+        answers = iter(self._answers_of_windows(windows, parameters))
+        for rows, _ in jobs:
+            found = [window_answers for window_answers in islice(answers, len(rows)) if window_answers is not None]
+            if len(found) < len(rows):
+                yield non_finite_scores()
+            else:
+                yield to_json(answers_of_job(found, rows[0].job.input["context"], parameters))
+
+    def _answers_of_windows(
+        self, windows: Sequence[tuple[Window, Floats]], parameters: QuestionAnsweringParameters
+    ) -> list[WindowAnswers | None]:
+        """The answers of each window, None for scores that are not finite.
+
+        Windows of equal length are taken together. Padded to one length, sums would round differently.
+        """
+        answers: list[WindowAnswers | None] = [None] * len(windows)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for place, (_, logits) in enumerate(windows):
+            by_length[logits.shape[1]].append(place)
+        for places in by_length.values():
+            all_logits = np.stack([windows[place][1] for place in places])
+            finite = are_finite(all_logits)
+            finite_places = list(compress(places, finite))
+            equal = [windows[place][0] for place in finite_places]
+            if equal:
+                found = answers_of_windows(equal, all_logits[finite], self._answerable_masks(equal), parameters)
+                for place, window_answers in zip(finite_places, found, strict=True):
+                    answers[place] = window_answers
+        return answers
 
     def _text_pair(self, job: Job) -> tuple[str, str]:
         question, context = job.input["question"], job.input["context"]
@@ -172,11 +209,25 @@ class QuestionAnswering:
         overlaps = (parameters.doc_stride, self._limits.stride, min(window_tokens // 2, DEFAULT_OVERLAP_TOKENS))
         return window_tokens, next(overlap for overlap in overlaps if overlap is not None)
 
-    def _answerable_mask(self, window: Window) -> Any:
-        ids = np.array(window["input_ids"])
+    def _answers_of_window(
+        self, window: Window, logits: Floats, parameters: QuestionAnsweringParameters
+    ) -> WindowAnswers:
+        """As `_answers_of_windows` finds them, for one window by itself."""
+        [answerable] = self._answerable_masks([window])
+        spans = best_spans(logits, answerable, span_count(parameters), parameters.max_answer_len)
+        characters = window.character_spans(spans.starts, spans.ends, whole_words=parameters.align_to_words)
+        return WindowAnswers(np.stack(characters, axis=1), spans.scores, spans.null_score)
+
+    def _answerable_masks(self, windows: Sequence[Window]) -> Booleans:
+        """The tokens that may be part of an answer, for windows of equally many tokens."""
+        ids = np.stack([np.asarray(window["input_ids"]) for window in windows])
         # Many models' first token stands for "no answer"; it may answer wherever it occurs.
-        answerable = ids == self._tokenizer.cls_token_id
-        answerable[slice(None) if self._pads_left else window.context_slice] = True
+        answerable = ids == self._cls_token_id
+        if self._pads_left:
+            answerable[:] = True
+            return answerable
+        for line, window in zip(answerable, windows, strict=True):
+            line[window.context_slice] = True
         return answerable
 
     def _parameters_for(self, job: Job) -> QuestionAnsweringParameters:
@@ -185,17 +236,3 @@ class QuestionAnswering:
 
 def _parse_parameters(items: tuple[tuple[str, Hashable], ...]) -> QuestionAnsweringParameters:
     return QuestionAnsweringParameters(**dict(items))  # type: ignore[arg-type]  # validated at submission
-
-
-def _merge_answers(
-    window_spans: Iterable[tuple[Window, AnswerSpans]], context: str, *, whole_words: bool
-) -> list[dict[str, Any]]:
-    """The windows' spans as answers; the same words elsewhere, or in another case, add to the first one's score."""
-    answers: dict[str, dict[str, Any]] = {}
-    for window, spans in window_spans:
-        starts, ends = window.character_spans(spans.starts, spans.ends, whole_words=whole_words)
-        for start, end, score in zip(starts.tolist(), ends.tolist(), spans.scores.tolist(), strict=True):
-            text = context[start:end]
-            answer = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
-            answer["score"] += score
-    return list(answers.values())

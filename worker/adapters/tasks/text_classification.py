@@ -53,7 +53,7 @@ class TextClassification:
                 encoded.update(zip(alike, rows, strict=True))
         return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(labels,)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -67,7 +67,7 @@ class TextClassification:
 
         return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> Any:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> Any:
         """`{"label", "score"}`, or with `top_k` a list of them, best first.
 
         Raises JobError if scores are not finite.

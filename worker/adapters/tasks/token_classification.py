@@ -1,8 +1,8 @@
 """The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
+import math
 import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any, ClassVar
 
@@ -15,19 +15,13 @@ from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.entities import (
-    IGNORED_LABELS,
-    EntityFinder,
-    EntityOptions,
-    TaggedTexts,
-    entities_to_json,
-    label_names,
-)
+from worker.adapters.tasks.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
 from worker.adapters.tasks.entity_spans import Floats
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, output_or_error, rows_or_error
+from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
-from worker.adapters.tokenization.token_array import TokenArray, token_array
+from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
@@ -36,8 +30,9 @@ from worker.leasing.leases import Job
 MAX_WINDOWS = 4_096
 # Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
-# Texts are decoded together up to so many scores, four megabytes, of which there are a few copies.
-MAX_SCORES_PER_CHUNK = 2**20
+# Texts are decoded together up to so many bytes of scores, of which there are a few copies, and of entities.
+MAX_CHUNK_BYTES = 8 * 2**20
+ENTITY_BYTES = 400  # each token may be one
 # By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
@@ -71,6 +66,8 @@ class TokenClassification:
         self._limits = limits
         self._is_fast = tokenizer.is_fast
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
+        room = self._special_tokens.max_text_tokens
+        self._max_window_tokens = math.inf if room is None else room
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
@@ -90,7 +87,7 @@ class TokenClassification:
             ]
         )
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(tokens, tags)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -102,23 +99,21 @@ class TokenClassification:
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
             return [self._pipeline.model(**tensors).logits[: len(rows)].float()]
 
-        def split(logits: torch.Tensor) -> list[torch.Tensor]:
+        def split(logits: Floats) -> list[Floats]:
             return [tags[: row.length] for tags, row in zip(logits, rows, strict=True)]
 
         return self._encoder.launch(micro_batch, compute, split)
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> list[dict[str, Any]]:
         """The tokens or entities, in order. Raises JobError if scores are not finite, or entities too many."""
-        raw_outputs = [torch.as_tensor(logits) for logits in raw_outputs]
-        if not all(torch.isfinite(logits).all() for logits in raw_outputs):
+        if not all(np.isfinite(logits).all() for logits in raw_outputs):
             raise non_finite_scores()
         job = rows[0].job
         parameters = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
         options = self._pipeline._sanitize_parameters(**parameters)[2]
         entities: list[dict[str, Any]] = []
-        for row, logits in zip(
-            rows, raw_outputs, strict=True
-        ):  # window by window, because Python's numbers take much memory
+        # Window by window, because Python's numbers take much memory.
+        for row, logits in zip(rows, raw_outputs, strict=True):
             window = _pipeline_output(row.features, logits, job.input["text"])
             window_entities = self._pipeline.postprocess([window], **options)
             entities += [{**entity, "word": intern(entity["word"])} for entity in window_entities]
@@ -131,38 +126,30 @@ class TokenClassification:
         return entities
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
-        """As `decode`, as JSON; the entities of many texts are found together, in arrays."""
-        for chunk in split_into_chunks(jobs, _count_scores, MAX_SCORES_PER_CHUNK):
-            arrays = [(rows, [np.asarray(logits) for logits in raw_outputs]) for rows, raw_outputs in chunk]
-            yield from self._decode_chunk(arrays)
+        """The JSON of what `decode` returns; the entities of many texts are found together, in arrays."""
+        return decode_in_groups(jobs, self._decode_group)
 
-    def _decode_chunk(self, jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[str | Exception]:
-        finder = self._entity_finder
-        outputs: dict[int, str | Exception] = {}
-        texts_by_options: dict[EntityOptions, list[int]] = defaultdict(list)
-        for index, ((rows, logits), is_finite) in enumerate(zip(jobs, _are_finite(jobs), strict=True)):
-            if finder is None or logits[0].shape[1] != finder.label_count:
-                outputs[index] = output_or_error(self.decode, rows, logits)
-            elif not is_finite:
-                outputs[index] = non_finite_scores()
-            elif len(rows) > 1:
-                outputs[index] = self._decode_windows(finder, rows, logits)
-            else:
-                texts_by_options[_entity_options(rows[0].job)].append(index)
-        for options, indices in texts_by_options.items():
-            assert finder is not None
-            tagged = _join_windows([(rows[0], logits[0]) for rows, logits in map(jobs.__getitem__, indices)])
-            for index, entities in zip(indices, finder.find(tagged, options), strict=True):
-                is_many = len(entities) > MAX_ENTITIES
-                outputs[index] = _too_many_entities() if is_many else entities_to_json(entities, options)
-        return [outputs[index] for index in range(len(jobs))]
+    def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        finder, options = self._entity_finder, EntityOptions.from_parameters(parameters)
+        rows, logits = jobs[0]
+        if finder is None or logits[0].shape[1] != finder.label_count:
+            yield from (output_or_error(self.decode, *job) for job in jobs)
+        elif len(rows) > 1:
+            yield from (self._decode_windows(finder, options, *job) for job in jobs)
+        else:
+            texts = ((rows[0], raw_outputs[0]) for rows, raw_outputs in jobs)
+            for chunk in split_into_chunks(texts, _decoded_bytes, MAX_CHUNK_BYTES):
+                yield from _decode_texts(finder, options, chunk)
 
-    def _decode_windows(self, finder: EntityFinder, rows: Sequence[Row], raw_outputs: list[Floats]) -> str | Exception:
+    def _decode_windows(
+        self, finder: EntityFinder, options: EntityOptions, rows: Sequence[Row], raw_outputs: Sequence[Floats]
+    ) -> str | Exception:
         """Decode the windows of one text one by one, because Python's numbers take much memory."""
-        options = _entity_options(rows[0].job)
+        if not all(np.isfinite(logits).all() for logits in raw_outputs):
+            return non_finite_scores()
         entities: list[dict[str, Any]] = []
-        for row, logits in zip(rows, raw_outputs, strict=True):
-            [found] = finder.find(_join_windows([(row, logits)]), options)
+        for window in zip(rows, raw_outputs, strict=True):
+            [found] = finder.find(_join_windows([window]), options)
             entities += [
                 {"start": entity.start, "end": entity.end, "score": entity.score, "entity": entity} for entity in found
             ]
@@ -191,11 +178,9 @@ class TokenClassification:
         tokenized: dict[int, tuple[TokenArray[int], Integers | None]] = {}
         short = [index for index, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
         if short:
-            encoding = self._special_tokens.encode_without_special(
-                [texts[index] for index in short], return_offsets_mapping=True
+            tokenized.update(
+                zip(short, self._special_tokens.tokenize_with_offsets([texts[index] for index in short]), strict=True)
             )
-            for index, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                tokenized[index] = token_array(ids), np.array(offsets, np.int32).reshape(-1, 2)
         for index in set(range(len(jobs))).difference(short):
             is_cut = self._limits.should_truncate and self._stride_for(jobs[index]) is None
             max_tokens = self._special_tokens.max_text_tokens if is_cut else None
@@ -224,6 +209,8 @@ class TokenClassification:
 
     def _make_rows(self, job: Job, ids: "TokenArray[int]", offsets: Integers | None) -> list[Row]:
         self._check_input(job, ids)
+        if len(ids) <= self._max_window_tokens:
+            return [self._encoder.make_row(job, Window(self._special_tokens.template, ids, offsets))]
         stride = self._stride_for(job)
         ranges = list(self._window_ranges(len(ids), stride))
         is_truncated = stride is None and ranges != [(0, len(ids))]
@@ -254,12 +241,12 @@ class TokenClassification:
                 return
 
 
-def _pipeline_output(window: Window, logits: torch.Tensor, text: str) -> dict[str, Any]:
+def _pipeline_output(window: Window, logits: Floats, text: str) -> dict[str, Any]:
     """The output of a window's pass in the form that the pipeline's postprocessing takes."""
     before, after = window.template.special_ids
     offsets, no_offset = window.offset_pairs, (0, 0)
     return {
-        "logits": logits[None],
+        "logits": torch.from_numpy(logits)[None],
         "sentence": text,
         "input_ids": [window["input_ids"]],
         "offset_mapping": None if offsets is None else [[no_offset] * len(before) + offsets + [no_offset] * len(after)],
@@ -267,39 +254,40 @@ def _pipeline_output(window: Window, logits: torch.Tensor, text: str) -> dict[st
     }
 
 
-def _entity_options(job: Job) -> EntityOptions:
-    parameters = job.lease.parameters
-    ignored_labels = parameters.get("ignore_labels")
-    return EntityOptions(
-        parameters.get("aggregation_strategy") or "none",
-        IGNORED_LABELS if ignored_labels is None else frozenset(ignored_labels),
-    )
+def _decoded_bytes(text: tuple[Row, Floats]) -> int:
+    return text[1].nbytes + ENTITY_BYTES * len(text[1])
 
 
-def _count_scores(job: DecodableJob) -> int:
-    return sum(logits.shape[0] * logits.shape[1] for logits in job[1])
-
-
-def _are_finite(jobs: Sequence[tuple[Sequence[Row], list[Floats]]]) -> list[bool]:
-    """Whether all scores of each job are numbers; one look at all of them mostly tells."""
-    if np.isfinite(np.concatenate([logits for _, raw_outputs in jobs for logits in raw_outputs])).all():
-        return [True] * len(jobs)
-    return [all(np.isfinite(logits).all() for logits in raw_outputs) for _, raw_outputs in jobs]
+def _decode_texts(
+    finder: EntityFinder, options: EntityOptions, texts: Sequence[tuple[Row, Floats]]
+) -> Iterator[str | Exception]:
+    """Decode texts of one window each."""
+    is_finite = [True] * len(texts)
+    if not np.isfinite(np.concatenate([logits for _, logits in texts])).all():
+        is_finite = [bool(np.isfinite(logits).all()) for _, logits in texts]
+    finite = [text for text, is_finite_text in zip(texts, is_finite, strict=True) if is_finite_text]
+    found = iter(finder.find(_join_windows(finite), options) if finite else [])
+    for is_finite_text in is_finite:
+        if not is_finite_text:
+            yield non_finite_scores()
+            continue
+        entities = next(found)
+        yield _too_many_entities() if len(entities) > MAX_ENTITIES else entities_to_json(entities, options)
 
 
 def _join_windows(windows: Sequence[tuple[Row, Floats]]) -> TaggedTexts:
-    before, after = windows[0][0].features.template.special_ids
-    ids = [row.features.texts[0] for row, _ in windows]
+    before, after = map(len, windows[0][0].features.template.special_ids)
+    ids = [row.features.input_ids[before : row.length - after] for row, _ in windows]
     offsets = [row.features.offsets for row, _ in windows]
     joined = None if offsets[0] is None else np.concatenate(offsets)
     return TaggedTexts(
         texts=[row.job.input["text"] for row, _ in windows],
         edges=np.cumsum([0, *map(len, ids)]),
         ids=np.concatenate(ids),
-        logits=np.concatenate([logits[len(before) : len(logits) - len(after)] for _, logits in windows]),
+        logits=np.concatenate([logits[before : row.length - after] for row, logits in windows]),
         starts=None if joined is None else joined[:, 0],
         ends=None if joined is None else joined[:, 1],
-        first_index=len(before),
+        first_index=before,
     )
 
 

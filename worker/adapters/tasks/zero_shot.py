@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,19 @@ from worker.leasing.leases import Job
 Integers = npt.NDArray[np.int64]
 
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
+
+
+class Hypothesis(NamedTuple):
+    """A label's sentence, tokenized.
+
+    tokens: its tokens with the special ones behind them.
+    length: tokens without these.
+    ends: end tokens among them all.
+    """
+
+    tokens: "TokenArray[int]"
+    length: int
+    ends: int
 
 
 class ZeroShotClassification:
@@ -52,19 +65,22 @@ class ZeroShotClassification:
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each label, in the job's order; a JobError if a label's sentence leaves no room for the text."""
-        job_hypotheses = [_hypotheses_for(job) for job in jobs]
-        distinct = list(dict.fromkeys(chain.from_iterable(job_hypotheses)))
-        hypothesis_ids = dict(zip(distinct, self._special_tokens.tokenize(distinct), strict=True))
+        job_sentences = [_sentences_for(job) for job in jobs]
+        distinct = list(dict.fromkeys(chain.from_iterable(job_sentences)))
+        hypotheses = {
+            sentence: self._make_hypothesis(ids)
+            for sentence, ids in zip(distinct, self._special_tokens.tokenize(distinct), strict=True)
+        }
         max_tokens = self._special_tokens.max_text_tokens if self._limits.should_truncate else None
         texts = self._special_tokens.tokenize([job.input["text"] for job in jobs], max_tokens)
         return self._encoder.reject_unknown_tokens(
             [
-                rows_or_error(self._make_rows, job, text, [hypothesis_ids[hypothesis] for hypothesis in hypotheses])
-                for job, text, hypotheses in zip(jobs, texts, job_hypotheses, strict=True)
+                rows_or_error(self._make_rows, job, text, [hypotheses[sentence] for sentence in sentences])
+                for job, text, sentences in zip(jobs, texts, job_sentences, strict=True)
             ]
         )
 
-    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
         """Logits, float32 `(model labels,)` for each row."""
         return self.launch(micro_batch).result()
 
@@ -78,7 +94,7 @@ class ZeroShotClassification:
 
         return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
-    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
         job = rows[0].job
         outputs = [
@@ -126,22 +142,31 @@ class ZeroShotClassification:
         exponentials = np.exp(logits[..., [contradiction, entailment]])
         return (exponentials / exponentials.sum(-1, keepdims=True))[..., 1]
 
-    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: list["TokenArray[int]"]) -> list[Row]:
+    def _make_hypothesis(self, ids: "TokenArray[int]") -> "Hypothesis":
+        tokens = ids + self._special_tokens.template.special_ids[2]
+        return Hypothesis(tokens, len(ids), self._count_ends(tokens))
+
+    def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: Sequence["Hypothesis"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
-        self._check_lengths(len(text), max(map(len, hypotheses)))
-        texts: dict[int | None, TokenArray[int]] = {}  # hypotheses of equal length share one
+        longest = max([hypothesis.length for hypothesis in hypotheses])
+        self._check_lengths(len(text), longest)
+        is_cut = max_tokens is not None and len(text) + longest > max_tokens
+        before, between, _ = template.special_ids
+        head, length = before + text + between, len(text)
+        ends = self._count_ends(head)
         rows = []
         for part, hypothesis in enumerate(hypotheses):
-            room = None if max_tokens is None else max_tokens - len(hypothesis)
-            if room not in texts:
-                texts[room] = template.truncate(text, room)
-            features = TemplatedRow.from_texts(template, (texts[room], hypothesis))
+            if is_cut and max_tokens is not None:
+                kept = template.truncate(text, max_tokens - hypothesis.length)
+                head, length = before + kept + between, len(kept)
+                ends = self._count_ends(head)
+            features = TemplatedRow(template, head + hypothesis.tokens, (length, hypothesis.length))
             row = self._encoder.make_row(
                 job,
                 features,
-                truncated=len(texts[room]) < len(text),
-                key=self._row_key(features),
+                truncated=length < len(text),
+                key=None if self._eos_token_id is None else ends + hypothesis.ends,
                 part_index=part,
                 part_count=len(hypotheses),
             )
@@ -163,8 +188,9 @@ class ZeroShotClassification:
                 f"{limit:,} that this pipeline takes; shorten the label or hypothesis_template",
             )
 
-    def _row_key(self, features: TemplatedRow) -> int | None:
-        return None if self._eos_token_id is None else features["input_ids"].count(self._eos_token_id)
+    def _count_ends(self, ids: "TokenArray[int]") -> int:
+        """The number of end tokens, 0 for models that don't look for them."""
+        return 0 if self._eos_token_id is None else ids.count(self._eos_token_id)
 
 
 def _ranking_json(job: Job, label_names: Sequence[str], order: Integers, scores: Floats) -> str:
@@ -178,6 +204,6 @@ def _labels_for(job: Job) -> list[str]:
     return labels
 
 
-def _hypotheses_for(job: Job) -> list[str]:
+def _sentences_for(job: Job) -> list[str]:
     template = job.lease.parameters.get("hypothesis_template", DEFAULT_HYPOTHESIS_TEMPLATE)
     return [template.format(label) for label in _labels_for(job)]

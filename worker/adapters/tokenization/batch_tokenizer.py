@@ -71,7 +71,35 @@ class BatchTokenizer:
         call = self._call_backend if self._can_call_backend(paired=pairs is not None) else self._call_tokenizer
         return call(texts, pairs, self._max_length)
 
+    def tokenize_with_positions(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+        """Tokenize at least one text, and return the encodings of the `tokenizers` library. Requires a fast tokenizer.
+
+        They also have each token's characters and word.
+        """
+        if self._can_call_backend(paired=pairs is not None):
+            self._set_state(self._max_length)
+            inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+            encodings: list[Any] = self._tokenizer.backend_tokenizer.encode_batch(
+                inputs, add_special_tokens=self._add_special_tokens
+            )
+            return encodings
+        return list(self._encode(texts, pairs, self._max_length).encodings)
+
     def _call_backend(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int | None) -> TokenizedTexts:
+        self._set_state(limit)
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self._tokenizer.backend_tokenizer.encode_batch_fast(
+            inputs, add_special_tokens=self._add_special_tokens
+        )
+        features = [{"input_ids": token_array(encoding.ids)} for encoding in encodings]
+        if self._has_types:
+            for row, encoding in zip(features, encodings, strict=True):
+                row["token_type_ids"] = token_array(encoding.type_ids)
+        # A cut text has exactly as many tokens as allowed.
+        truncated = [len(encoding) == limit and bool(encoding.overflowing) for encoding in encodings]
+        return TokenizedTexts(features, truncated)
+
+    def _set_state(self, limit: int | None) -> None:
         tokenizer = self._tokenizer
         # The state that `tokenizer(...)` sets before each call, because other callers change it.
         tokenizer.set_truncation_and_padding(
@@ -82,20 +110,20 @@ class BatchTokenizer:
             pad_to_multiple_of=None,
             padding_side=None,
         )
-        backend = tokenizer.backend_tokenizer
-        backend.encode_special_tokens = tokenizer.split_special_tokens
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = backend.encode_batch_fast(inputs, add_special_tokens=self._add_special_tokens)
-        features = [{"input_ids": token_array(encoding.ids)} for encoding in encodings]
-        if self._has_types:
-            for row, encoding in zip(features, encodings, strict=True):
-                row["token_type_ids"] = token_array(encoding.type_ids)
-        # A cut text has exactly as many tokens as allowed.
-        truncated = [len(encoding) == limit and bool(encoding.overflowing) for encoding in encodings]
-        return TokenizedTexts(features, truncated)
+        tokenizer.backend_tokenizer.encode_special_tokens = tokenizer.split_special_tokens
 
     def _call_tokenizer(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int | None) -> TokenizedTexts:
-        encoding = self._tokenizer(
+        encoding = self._encode(texts, pairs, limit)
+        rows = zip(*encoding.values(), strict=True)
+        features = [dict(zip(encoding, map(token_array, row), strict=True)) for row in rows]
+        truncated = [
+            long_texts.is_truncated(encoding, index, limit, partial(self._count, texts, pairs, index))
+            for index in range(len(texts))
+        ]
+        return TokenizedTexts(features, truncated)
+
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int | None) -> Any:
+        return self._tokenizer(
             list(texts),
             None if pairs is None else list(pairs),
             add_special_tokens=self._add_special_tokens,
@@ -105,19 +133,11 @@ class BatchTokenizer:
             return_attention_mask=False,
             return_token_type_ids=self._has_types,
         )
-        rows = zip(*encoding.values(), strict=True)
-        features = [dict(zip(encoding, map(token_array, row), strict=True)) for row in rows]
-        truncated = [
-            long_texts.is_truncated(encoding, index, limit, partial(self._count, texts, pairs, index))
-            for index in range(len(texts))
-        ]
-        return TokenizedTexts(features, truncated)
 
     def _count(self, texts: Sequence[str], pairs: Sequence[str] | None, index: int) -> int:
         """The tokens of a whole text or pair."""
-        pair = None if pairs is None else pairs[index]
-        ids = self._tokenizer(texts[index], pair, add_special_tokens=self._add_special_tokens, truncation=False)
-        return len(ids["input_ids"])
+        encoding = self._encode([texts[index]], None if pairs is None else [pairs[index]], None)
+        return len(encoding["input_ids"][0])
 
     def _compare_calls(self, *, paired: bool) -> bool:
         """Whether both calls give the same for the example texts, with the tokenizer's special tokens in some."""

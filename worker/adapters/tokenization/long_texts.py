@@ -10,12 +10,13 @@ the next border too. A text whose pieces never agree (one repeated letter) is to
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.adapters.tokenization.token_array import TokenArray, token_array_from_bytes
+from worker.adapters.tokenization.token_array import TokenArray, token_array, token_array_from_bytes
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -101,8 +102,7 @@ class LongTextTokenizer:
         [encoding] = self._tokenizer(
             [text], add_special_tokens=False, truncation=False, padding=False, return_attention_mask=False
         ).encodings
-        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(offset)
-        words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
+        offsets, words = offsets_of(encoding) + np.int32(offset), words_of(encoding)
         return TokenSpan(np.array(encoding.ids, np.int32), offsets[:, 0], offsets[:, 1], words)
 
     def _is_long_enough(self, text: str, size: int, token_count: int, side: str) -> bool:
@@ -173,6 +173,16 @@ class LongTextTokenizer:
             return None
         middle = int(indices[len(indices) // 2]) + 1
         return left_range.start + middle, right_range.start + middle
+
+
+def offsets_of(encoding: Any) -> Integers:
+    """Return where each token of an encoding begins and ends in its text, int32 `(tokens, 2)`."""
+    return np.frombuffer(token_array(chain.from_iterable(encoding.offsets)), np.int32).reshape(-1, 2)
+
+
+def words_of(encoding: Any) -> Integers:
+    """Return the number of each token's word, int32, NO_WORD without one."""
+    return np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
 
 
 def long_text_tokenizer_for(tokenizer: Any) -> LongTextTokenizer | None:

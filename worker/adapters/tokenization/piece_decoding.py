@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-CACHED_PIECES = 65_536  # about 100 bytes each
+CACHED_PIECES = 65_536  # about 200 bytes each
 PROBE_ROWS, PROBE_TOKENS, PROBE_VARIANTS = 8, 32, 4
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.long_texts import NO_WORD, Integers, TokenSpan
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 
@@ -28,8 +29,7 @@ class Passage:
         """
         self.ids = token_array(encoding.ids)
         self.types = token_array(encoding.type_ids) if has_token_types else None
-        self.offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-        self.words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
+        self.offsets, self.words = long_texts.offsets_of(encoding), long_texts.words_of(encoding)
         self.begin, self.end = _find_context_range(encoding.sequence_ids, context_index)
 
     @classmethod
@@ -105,13 +105,23 @@ class Window(Mapping[str, "TokenArray[int]"]):
         """The position of the context's tokens in this row."""
         return slice(self._passage.begin, self._passage.begin + self._end - self._start)
 
+    @property
+    def offsets(self) -> Integers:
+        """The first and last character of each token of the row, in its text."""
+        return self._select_window(self._passage.offsets)
+
+    @property
+    def words(self) -> Integers:
+        """The word of each token of the row, NO_WORD for those outside any word."""
+        return self._select_window(self._passage.words)
+
     def character_spans(self, starts: Integers, ends: Integers, *, whole_words: bool) -> tuple[Integers, Integers]:
         """Return the first and last characters, in their text, of spans of the row's tokens.
 
         With `whole_words` a span includes all of its first and last word, as far as they are inside this window. A span
         that begins or ends outside any word is returned as it is.
         """
-        offsets, words = self._select_window(self._passage.offsets), self._select_window(self._passage.words)
+        offsets, words = self.offsets, self.words
         first, last = offsets[starts, 0], offsets[ends, 1]
         context_words = words[self.context_slice]
         if not whole_words or not len(context_words):
@@ -127,12 +137,66 @@ class Window(Mapping[str, "TokenArray[int]"]):
 
     def _select_window(self, values: Integers) -> Integers:
         passage = self._passage
+        if self._start == passage.begin and self._end == passage.end:
+            return values
         return np.concatenate([values[: passage.begin], values[self._start : self._end], values[passage.end :]])
 
 
+def character_spans_of_windows(
+    windows: Sequence[Window], counts: Integers, starts: Integers, ends: Integers, *, whole_words: bool
+) -> tuple[Integers, Integers]:
+    """What `Window.character_spans` returns, for spans of several windows of equally many tokens.
+
+    counts: how many of the spans belong to each window; the spans are in the order of the windows.
+    """
+    window_of_span = np.repeat(np.arange(len(windows)), counts)
+    offsets = np.stack([window.offsets for window in windows])
+    first, last = offsets[window_of_span, starts, 0], offsets[window_of_span, ends, 1]
+    if not whole_words:
+        return first, last
+    words = np.stack([window.words for window in windows])
+    contexts = [window.context_slice for window in windows]
+    begins = np.array([context.start for context in contexts])
+    lengths = np.array([context.stop for context in contexts]) - begins
+    context_words = np.concatenate([line[context] for line, context in zip(words, contexts, strict=True)])
+    # Words grow along a context. With a distance between windows they grow along all of them, as the search needs.
+    distance = int(words.max()) + 2
+    keys = context_words + np.repeat(np.arange(len(windows)) * distance, lengths)
+    if not lengths.all() or (keys[1:] < keys[:-1]).any():
+        return _search_each_window(windows, counts, starts, ends)
+    bases = (lengths.cumsum() - lengths)[window_of_span]
+    first_words, last_words = words[window_of_span, starts], words[window_of_span, ends]
+    last_places = lengths[window_of_span] - 1
+    begin = np.searchsorted(keys, first_words + window_of_span * distance) - bases
+    end = np.searchsorted(keys, last_words + window_of_span * distance, side="right") - 1 - bases
+    begin, end = np.clip(begin, 0, last_places), np.clip(end, 0, last_places)
+    has_words = (first_words != NO_WORD) & (last_words != NO_WORD)
+    has_words &= (context_words[bases + begin] == first_words) & (context_words[bases + end] == last_words)
+    context_begins = begins[window_of_span]
+    return (
+        np.where(has_words, offsets[window_of_span, context_begins + begin, 0], first),
+        np.where(has_words, offsets[window_of_span, context_begins + end, 1], last),
+    )
+
+
+def _search_each_window(
+    windows: Sequence[Window], counts: Integers, starts: Integers, ends: Integers
+) -> tuple[Integers, Integers]:
+    """The whole words of each window by itself, for windows without a context or with words out of order."""
+    borders = counts.cumsum()[:-1]
+    spans = [
+        window.character_spans(window_starts, window_ends, whole_words=True)
+        for window, window_starts, window_ends in zip(
+            windows, np.split(starts, borders), np.split(ends, borders), strict=True
+        )
+    ]
+    return np.concatenate([first for first, _ in spans]), np.concatenate([last for _, last in spans])
+
+
 def _find_context_range(sequences: Sequence[int | None], context_index: int) -> tuple[int, int]:
-    indices = [index for index, sequence in enumerate(sequences) if sequence == context_index]
-    return (indices[0], indices[-1] + 1) if indices else (0, 0)
+    if context_index not in sequences:
+        return 0, 0
+    return sequences.index(context_index), len(sequences) - sequences[::-1].index(context_index)
 
 
 def _special_span(special_ids: Sequence[int]) -> TokenSpan:

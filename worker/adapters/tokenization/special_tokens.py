@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
-from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, TokenSpan
+from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers, TokenSpan
 from worker.adapters.tokenization.token_array import TokenArray, token_array
 
 # The template is found with the first pair and verified with the second.
@@ -87,6 +90,16 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
         return len(self.template.names)
 
     @property
+    def texts(self) -> tuple["TokenArray[int]", ...]:
+        """The texts without special tokens."""
+        texts, start = [], 0
+        for special, length in zip(self.template.special_ids, self.text_lengths, strict=False):
+            start += len(special)
+            texts.append(self.input_ids[start : start + length])
+            start += length
+        return tuple(texts)
+
+    @property
     def special_tokens_mask(self) -> list[int]:
         """1 for each special token, 0 for each token of a text."""
         mask = [1] * len(self.template.special_ids[0])
@@ -94,6 +107,21 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
             mask += [0] * length
             mask += [1] * len(special)
         return mask
+
+
+def join_types(rows: Sequence[TemplatedRow]) -> npt.NDArray[np.int64]:
+    """Return the `token_type_ids` of all rows of one template, one after the other."""
+    template = rows[0].template
+    assert template.special_types is not None
+    # Runs of one type: each special token, and each text.
+    types: list[int] = [*template.special_types[0]]
+    text_columns = []
+    for kind, special in zip(template.text_types, template.special_types[1:], strict=True):
+        text_columns.append(len(types))
+        types += [kind, *special]
+    lengths = np.ones((len(rows), len(types)), np.int64)
+    lengths[:, text_columns] = [row.text_lengths for row in rows]
+    return np.repeat(np.tile(np.array(types, np.int64), len(rows)), lengths.reshape(-1))
 
 
 def interleave(special_parts: Sequence["TokenArray[int]"], texts: Sequence["TokenArray[int]"]) -> "TokenArray[int]":
@@ -153,16 +181,10 @@ class SpecialTokens:
             return tokenizer.tokenize(text)
         return tokenizer.tokenize_at_once(shortened, offset=0 if side == "right" else len(text) - len(shortened))
 
-    def encode_without_special(self, texts: Sequence[str], **options: bool) -> Any:
-        """Return the tokenizer's output for at least one text, without special tokens and not cut."""
-        return self._tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            **options,
-        )
+    def tokenize_with_offsets(self, texts: Sequence[str]) -> list["tuple[TokenArray[int], Integers]"]:
+        """Return each text's tokens and their offsets in it, for at least one text. Requires a fast tokenizer."""
+        encodings = self._batch_tokenizer.tokenize_with_positions(texts)
+        return [(token_array(encoding.ids), long_texts.offsets_of(encoding)) for encoding in encodings]
 
     def _tokenize_with_special(self, texts: Sequence[str]) -> dict[str, list[int]]:
         return dict(self._tokenizer(*texts, truncation=False, padding=False, return_attention_mask=False))

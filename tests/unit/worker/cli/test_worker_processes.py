@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.settings import Settings
 from worker.cli import worker_processes
 from worker.cli.worker_processes import WorkerProcesses
+from worker.supervisor import devices as devices_module
+from worker.supervisor.process_count import LoadEstimate
 
 ENTRY = """
 [pipelines.second]
@@ -53,12 +56,21 @@ def test_auto_runs_one_process_where_a_pipeline_generates() -> None:
     assert processes.reason.startswith("sample-text-generation generates text")
 
 
+def test_samples_beside_another_pipeline_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "batchmill.toml").write_text(f'[pipelines.own]\ntask = "ner"\nmodel = "{SAMPLES_FOLDER / "ner"}"\n')
+
+    assert len(plan("own", "sample-text-generation").devices) == 4
+    assert len(plan("own", "summarization").devices) == 2
+
+
 def test_the_setting_says_how_many_as_the_flag_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DEVICES", "cuda:0*2")
     assert plan("sample-ner").devices == ("cuda:0#1/2@0", "cuda:0#2/2@0")
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2,GPU-1")
-    assert plan("sample-ner", devices="cuda:1,cpu").devices == ("cuda:1@GPU-1", "cpu")
+    processes = plan("sample-ner", devices="cuda:1,cpu")
+    assert processes.devices == ("cuda:1@GPU-1", "cpu")
+    assert [spec.name for spec in processes.specs] == ["worker-cuda:1@GPU-1", "worker-cpu"]
 
 
 def test_an_entry_that_names_a_gpu_goes_to_its_processes() -> None:
@@ -67,6 +79,16 @@ def test_an_entry_that_names_a_gpu_goes_to_its_processes() -> None:
     assert [spec.arguments[0] for spec in processes.specs] == ["sample-ner", "sample-ner,second"]
     with pytest.raises(UsageError, match="second names device cuda:1, on which no process runs"):
         plan("sample-ner", "second", devices="cuda:0")
+
+
+def test_weights_that_do_not_fit_into_a_share_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate = LoadEstimate("sample-ner", False, 30 * 10**9)
+    monkeypatch.setattr(devices_module, "estimate_load", lambda _pipeline: estimate)
+
+    assert plan("sample-ner", devices="cuda:0*2,cuda:1*3").warnings == (
+        "the weights of sample-ner, 30.0 GB, don't fit into a share of cuda:1, which 3 processes have; run at most 2",
+    )
+    assert plan("sample-ner").warnings == ()
 
 
 def test_processes_without_a_pipeline_leave_their_cores_to_the_others() -> None:

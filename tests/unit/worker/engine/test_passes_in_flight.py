@@ -287,6 +287,18 @@ class TestTime:
         assert event["device_busy"] == 1.0, "two seconds of the last one"
         assert event["device_thread_busy"] < 1.0, "this thread hardly waited"
 
+    def test_of_launch_and_result_together_is_watched(self) -> None:
+        adapter, hung = FakeAdapter(passes_in_flight=1), list[bool]()
+        device_loop = make_loop(adapter)
+        watchdog = device_loop._watchdog
+        adapter.at_launch = lambda _rows: time.sleep(0.01)
+        adapter.at_result = lambda _rows: hung.append(watchdog.run_once(time.monotonic() + 1000.0 - 0.005))
+
+        run_rows(device_loop, make_rows(2))
+
+        assert hung == [True], "the launch took the last of the limit"
+        assert not watchdog.run_once(time.monotonic() + 2_000.0), "nothing is watched between passes"
+
     def test_of_parts_is_added_up_where_a_micro_batch_failed(self) -> None:
         adapter = FakeAdapter()
 

@@ -18,6 +18,13 @@ def test_a_call_beyond_its_limit_hangs() -> None:
         assert watchdog.run_once(time.monotonic() + 11)
 
 
+def test_the_rest_of_a_call_has_the_rest_of_the_time() -> None:
+    watchdog = Watchdog(10.0, lambda: None)
+    with watchdog.watch(elapsed_seconds=8.0):
+        assert not watchdog.run_once(time.monotonic() + 1)
+        assert watchdog.run_once(time.monotonic() + 3)
+
+
 def test_nothing_hangs_between_calls() -> None:
     watchdog = Watchdog(10.0, lambda: None)
     with watchdog.watch():

@@ -10,6 +10,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from tests.factories import tiny_models
+from worker.adapters.probes.small_copy import small_copies
 from worker.layers import onednn_linear
 from worker.layers.onednn_linear import OneDnnConv1D, OneDnnLinear
 from worker.loading import runtime
@@ -96,6 +97,15 @@ def test_a_pipeline_in_a_dtype_of_onednn_gets_it_unless_it_promises_the_same_bit
     model = runtime.load(tiny_models.pipeline_for(folder, **entry), "cpu", threads=1).model
 
     assert any(isinstance(module, OneDnnLinear) for module in model.modules()) is expected
+
+
+@pytest.mark.parametrize("build_model", [tiny_models.gpt2, tiny_models.distilbert])
+def test_probes_can_still_examine_the_model(tmp_path: Path, build_model: Callable[[Path], Path]) -> None:
+    folder = build_model(tmp_path / "model")
+    model = runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1).model
+
+    assert onednn_linear.is_used_in(model)
+    assert next(small_copies(model), None) is not None
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_only_a_shared_card_is_limited(
     [
         (2.0, "CUDA out of memory. Tried to allocate 10.00 GiB. GPU 0 has a total capacity of 80.00 GiB", True),
         (2.0, "CUDA out of memory. Tried to allocate 30.00 GiB. GPU 0 has a total capacity of 80.00 GiB", False),
+        (18.0, "CUDA out of memory. Tried to allocate 1.00 GiB. GPU 0 has", False),  # or slightly more
         (18.9, "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has", True),
         (18.9, "CUDA out of memory. Tried to allocate 200.00 MiB. GPU 0 has", False),
         (18.9, "CUDA out of memory. Tried to allocate 512 bytes. GPU 0 has", True),

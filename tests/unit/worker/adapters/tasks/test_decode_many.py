@@ -16,6 +16,7 @@ from transformers import DistilBertConfig
 from tests.factories import tiny_encoders, tiny_models
 from tests.factories.decoding import decode_alone, decode_together
 from tests.factories.tiny_models import pipeline_for
+from tests.golden import qa_models
 from worker.adapters.interface import DecodableJob
 from worker.adapters.rows import Row
 from worker.leasing.leases import Job, Lease
@@ -132,5 +133,62 @@ class TestZeroShot:
             rows = [Row(job, None, 3, truncated=False, part_index=part, part_count=count) for part in range(count)]
             jobs.append((rows, list(random_logits(draw, count, model_labels))))
         adapter = inference_models[entailment, model_labels]
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+
+@pytest.fixture(scope="module")
+def question_answerers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """An adapter that reads the question first, and one that reads the context first."""
+    adapter = load(qa_models.bert(tmp_path_factory.mktemp("models") / "bert"), task="question-answering")
+    context_first = copy(adapter)
+    context_first._pads_left, context_first._context_index = True, 0
+    return [adapter, context_first]
+
+
+class TestQuestionAnswering:
+    PARAMETERS: Sequence[dict[str, Any]] = [
+        {},
+        {},
+        {"top_k": 3},
+        {"top_k": 40, "align_to_words": False},
+        {"handle_impossible_answer": True},
+        {"handle_impossible_answer": True, "top_k": 5, "max_answer_len": 1},
+        {"align_to_words": False},
+        {"max_seq_len": 24, "doc_stride": 6},
+        {"max_seq_len": 24, "doc_stride": 3, "top_k": 2, "max_answer_len": 10_000},
+    ]
+    CONTEXTS: Sequence[str] = [
+        "the river",
+        "the river is in the city and The River is old",
+        "x" * 30,
+        "the city " * 20,
+        "\u2028 , .",
+        "a",
+    ]
+
+    @given(draw=st.data())
+    @settings(max_examples=40, deadline=None)
+    def test_outputs_have_the_bytes_of_those_decoded_alone(self, question_answerers: Any, draw: st.DataObject) -> None:
+        adapter = draw.draw(st.sampled_from(question_answerers))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        jobs: list[DecodableJob] = []
+        for place in range(draw.draw(st.integers(1, 10))):
+            job_input = {"question": "who is it", "context": draw.draw(st.sampled_from(self.CONTEXTS))}
+            [rows] = adapter.encode([Job(draw.draw(st.sampled_from(slices)), place, job_input)])
+            jobs.append((rows, [random_logits(draw, 2, row.length) for row in rows]))
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+    def test_words_out_of_order_are_searched_as_in_each_window_alone(self, question_answerers: Any) -> None:
+        adapter, rng = question_answerers[0], np.random.default_rng(1)
+        lease = Lease(1, "batch", 0, 9, 1, 1)
+        jobs: list[DecodableJob] = []
+        for place in range(4):
+            job = Job(lease, place, {"question": "who is it", "context": "the city is on the river " * 3})
+            [rows] = adapter.encode([job])
+            for row in rows:
+                rng.shuffle(row.features._passage.words)
+            jobs.append((rows, [rng.normal(0, 4, (2, row.length)).astype(np.float32) for row in rows]))
 
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)

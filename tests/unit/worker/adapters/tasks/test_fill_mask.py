@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.errors import JobError, ModelError
 from tests.factories import tiny_encoders as encoders
@@ -14,8 +16,9 @@ from tests.factories.tiny_models import wordpiece_tokenizer
 from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import fill_mask
-from worker.adapters.tasks.fill_mask import FillMask
+from worker.adapters.tasks.fill_mask import FillMask, find_token
 from worker.adapters.tasks.job_errors import output_or_error
+from worker.adapters.tokenization.token_array import token_array
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -272,3 +275,10 @@ def _rounded(output: Any) -> Any:
     if isinstance(output, list):
         return [_rounded(item) for item in output]
     return {**output, "score": pytest.approx(output["score"], abs=1e-5)}
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=9), max_size=9))
+def test_finds_a_token_in_every_text(texts: list[list[int]]) -> None:
+    expected = [[index for index, token in enumerate(text) if token == 2] for text in texts]
+
+    assert find_token([token_array(text) for text in texts], 2) == expected

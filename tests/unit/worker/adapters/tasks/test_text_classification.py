@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertForSequenceClassification, ByT5Tokenizer
@@ -48,7 +49,7 @@ def logits(adapter: TextClassification, encoded: Sequence[Row], budget: int) -> 
         for batch in planning.plan_micro_batches(encoded, budget, adapter.max_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
-    return torch.stack([raw[position] for position in sorted(raw)])
+    return torch.tensor(np.stack([raw[position] for position in sorted(raw)]))
 
 
 def adapter_of(folder: Path, tokenizer: Any, limits: Limits) -> TextClassification:
@@ -176,14 +177,14 @@ class TestForward:
         forwards = adapter.forward(MicroBatch(tuple(encoded)))
         backwards = adapter.forward(MicroBatch(tuple(reversed(encoded))))
 
-        torch.testing.assert_close(torch.stack(forwards), torch.stack(backwards[::-1]), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(np.stack(forwards), np.stack(backwards[::-1]), atol=1e-5, rtol=1e-5)
 
     def test_gives_logits_in_float32_whatever_the_model_computes_in(self, made: Made) -> None:
         adapter = load(made("distilbert"), dtype="bfloat16")
 
         [raw] = adapter.forward(MicroBatch(tuple(rows(adapter.encode(jobs(["love"]))))))
 
-        assert (raw.dtype, raw.shape, raw.device.type) == (torch.float32, (2,), "cpu")
+        assert (raw.dtype, raw.shape) == (np.float32, (2,))
 
     def test_takes_one_row_at_a_time_without_a_padding_token(self, tmp_path: Path) -> None:
         tokenizer = tiny_models.wordpiece_tokenizer()
