@@ -136,7 +136,7 @@ class Encoder:
         output_positions: the positions of each row that the head needs, None = all.
         """
         lengths, width = [row.length for row in micro_batch.rows], micro_batch.width
-        # A model that packs without a mask needs none for rows without padding either. In one, transformers would look at
+        # A model that packs without a mask needs none for rows without padding either. transformers would look at its
         # numbers, and wait for the device.
         tensors = self._collator.collate(micro_batch, with_mask=self._needs_mask)
         if self._state_to_restore is not None:
