@@ -368,7 +368,8 @@ class TestAFailure:
         adapter.before_step = poison_then_lose
         if not flows:
             monkeypatch.setattr(device_loop_module, "ContinuousAdapter", Never)
-        outputs = make_loop(adapter).run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows([1] * 8), 8), 0.0))
+        device_loop = make_loop(adapter, TokenBudgetTuner(1_000, tunable=False))
+        outputs = device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows([1] * 8), 8), 0.0))
 
         with pytest.raises(DeviceLost):
             next(outputs)
