@@ -48,6 +48,7 @@ def main() -> None:
         "texts/s",
         standings,
         BATCHMILL_NAME,
+        f"encoder-{asked.lengths}",
     )
     print(
         f"Ceiling by matrix products alone: {bound:.1f} texts/s. Batchmill's padding: {padding[-1]:.1%} of its tokens."

@@ -31,6 +31,7 @@ def main() -> None:
         "texts/s",
         standings,
         BATCHMILL_NAME,
+        "generation",
     )
     ours, theirs = (
         standings[BATCHMILL_NAME].items_per_second,

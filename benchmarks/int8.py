@@ -50,7 +50,7 @@ def main() -> None:
     )
     standings = duel.run(asked.rounds, by_hand)
     title = f"int8: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
-    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME)
+    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME, "int8")
     report.print_targets(
         [report.Target("int8 against the best batch size of pipeline() in float32", 2.2, speedup(standings))]
     )

@@ -16,7 +16,7 @@ def main() -> None:
         asked.rounds
     )
     title = f"Named entities: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
-    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME)
+    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME, "ner")
     print(f"Against the best batch size of pipeline(): {speedup(standings):.2f} ×")
 
 

@@ -35,7 +35,11 @@ def main() -> None:
     worked = Measurement("committed", asked.items, [span.work_seconds for span in spans])
     whole, tasks = standings.values()
     report.print_throughput(
-        f"No-op model: {asked.items:,} jobs, from the call of submit to the last row", "jobs/s", standings, whole.name
+        f"No-op model: {asked.items:,} jobs, from the call of submit to the last row",
+        "jobs/s",
+        standings,
+        whole.name,
+        "noop",
     )
     report.print_targets(
         [

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks import results_file
 from benchmarks.comparison import Measurement
 
 
@@ -28,8 +29,19 @@ class Target:
         )
 
 
-def print_throughput(title: str, unit: str, measurements: Mapping[str, Measurement], our_name: str) -> None:
-    """Print each candidate's median throughput, its slowest and fastest run, and our speedup."""
+def print_throughput(
+    title: str, unit: str, measurements: Mapping[str, Measurement], our_name: str, save_as: str | None = None
+) -> None:
+    """Print each candidate's median throughput, its slowest and fastest run, and our speedup.
+
+    save_as: also write the figures to benchmarks/results/NAME-DATE.json.
+    """
+    if save_as:
+        figures = {
+            name: {"items": measured.items, "seconds": [round(seconds, 4) for seconds in measured.seconds]}
+            for name, measured in measurements.items()
+        }
+        results_file.save(save_as, {"title": title, "unit": unit, "ours": our_name, "candidates": figures})
     rows = []
     for name, standing in measurements.items():
         low, high = standing.items_per_second_range

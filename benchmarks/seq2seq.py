@@ -38,6 +38,7 @@ def main() -> None:
         "texts/s",
         standings,
         BARE_LOOP_NAME,
+        "seq2seq",
     )
     batched = standings[f"{GENERATE_PREFIX}{PEER_BATCH_SIZE}"]
     print(

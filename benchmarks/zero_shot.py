@@ -18,7 +18,7 @@ def main() -> None:
         "zero-shot-classification", model, texts, (1, 8, 32), told, told, warm_up_inputs=warm_up
     ).run(asked.rounds)
     title = f"Zero-shot classification: {asked.items} texts of {asked.lengths} lengths by {len(LABELS)} labels"
-    report.print_throughput(f"{title}, DistilBERT-base", "texts/s", standings, BATCHMILL_NAME)
+    report.print_throughput(f"{title}, DistilBERT-base", "texts/s", standings, BATCHMILL_NAME, "zero-shot")
     print(f"Against the best batch size of pipeline(): {speedup(standings):.2f} ×")
 
 

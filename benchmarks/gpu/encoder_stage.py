@@ -50,10 +50,11 @@ def _record_loop(
     answers = [_document(result.outputs[position]) for position in range(len(expected)) if position in result.outputs]
     differences = [abs(ours["score"] - theirs["score"]) for ours, theirs in zip(answers, expected, strict=False)]
     flips = sum(ours["label"] != theirs["label"] for ours, theirs in zip(answers, expected, strict=False))
+    difference = f"scores differ by {max(differences):.1e} at most, {flips} labels differ"
     context.record(
         what,
         round(result.texts_per_second, 1),
-        f"{result.shares}; {use}; scores differ by {max(differences):.1e} at most, {flips} labels differ",
+        "; ".join(filter(None, (result.shares, use, difference))),
         texts_per_second=result.texts_per_second,
         largest_difference=max(differences),
         label_flips=flips,

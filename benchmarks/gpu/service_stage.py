@@ -35,6 +35,6 @@ def run(context: StageContext) -> None:
         context.record(
             f"{processes} processes, {dtype}",
             f"{count / seconds:,.0f} texts/s",
-            f"{monitor.summary}; busy by the workers' clock: {', '.join(busy)}",
+            "; ".join(filter(None, (monitor.summary, f"busy by the workers' clock: {', '.join(busy)}"))),
             texts_per_second=count / seconds,
         )

@@ -27,7 +27,7 @@ def run(context: StageContext) -> None:
         context.record(
             f"our loop, {dtype}",
             round(result.texts_per_second, 1),
-            f"{result.shares}; {monitor.summary}",
+            "; ".join(filter(None, (result.shares, monitor.summary))),
             texts_per_second=result.texts_per_second,
         )
         del loaded

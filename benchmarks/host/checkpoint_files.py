@@ -46,8 +46,10 @@ def checkpoint_folder(task: str) -> Path:
     def build_model() -> Any:
         return build[task](tokenizer) if task in build else _build_encoder(task)
 
+    is_built = (checkpoints.MODELS_FOLDER / f"instant-{task}" / "model.safetensors").exists()
     folder = checkpoints.cached_checkpoint(f"instant-{task}", sample, build_model)
-    tokenizer.save_pretrained(folder)
+    if not is_built:  # files that change while another run loads them would end that run
+        tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -127,7 +127,8 @@ class DeviceLoop:
         adapter = runtime.adapter
         self._continuous_adapter = adapter if isinstance(adapter, ContinuousAdapter) else None
         self._max_rows = adapter.max_rows  # at once, in a continuous adapter
-        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure)
+        is_cpu = runtime.device is not None and runtime.device.type == "cpu"
+        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure, is_cpu=is_cpu)
         self._in_flight: deque[tuple[Portion, LaunchedPass]] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
         self._stopping = False

@@ -1,0 +1,83 @@
+"""The tables, the chart and the files that benchmarks make from their results."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import chart, results_file
+from benchmarks.host import tables
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def figures(pace: float, **microseconds: float) -> dict:
+    return {"texts_per_second": pace, "slowest": pace, "fastest": pace, "microseconds": microseconds}
+
+
+def task_result(**changes: object) -> dict:
+    return {
+        "task": "ner",
+        "items": 100,
+        "contestants": {
+            "now": figures(3_000.0, claim=20.0, device=5.0, write=30.0, process=60.0),
+            "before": figures(900.0, claim=40.0, device=6.0, write=900.0, process=950.0),
+            "pipeline 8": figures(400.0, process=1_200.0),
+            "pipeline 64": figures(500.0, process=1_100.0),
+        },
+        "pipeline_target": None,
+        "before_target": 3.0,
+        "outputs_equal": True,
+        "missing": {},
+        **changes,
+    }
+
+
+def test_ratios_are_against_the_older_commit_and_the_best_batch_size() -> None:
+    before, pipeline = tables.ratios(task_result())
+
+    assert before == pytest.approx(3.33, abs=0.01)
+    assert pipeline == 6.0
+    assert tables.best_pipeline(task_result())[0] == "64"
+
+
+def test_a_missed_target_and_different_outputs_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_tables([task_result(before_target=4.0, pipeline_target=2.0, outputs_equal=False)], "674adb8f")
+
+    printed = capsys.readouterr().out
+    assert "before: no; 2.0" in printed
+    assert "pipeline(): yes" in printed
+    assert "DIFFERENT" in printed
+    assert "900.0 → 30.0" in printed
+
+
+def test_a_target_without_its_peer_is_not_met() -> None:
+    now = {"now": figures(3_000.0, claim=1.0, device=1.0, write=1.0, process=3.0)}
+
+    assert tables.ratios(task_result(contestants=now)) == (None, None)
+
+
+def test_the_chart_has_a_bar_for_each_contestant_in_proportion() -> None:
+    results = {
+        "measured_at": "2026-11-29 16:00 UTC",
+        "machine": {"processor": "AMD <EPYC> & others", "torch": "2.13.0", "transformers": "5.23.0"},
+        "tasks": [task_result()],
+    }
+
+    picture = ElementTree.fromstring(chart.draw(results))
+
+    widths = {bar.get("class"): int(bar.get("width")) for bar in picture.iter(f"{SVG}rect")}
+    assert widths["now"] == chart.FULL_BAR
+    assert widths["before"] == pytest.approx(chart.FULL_BAR * 0.3, abs=1)
+    assert widths["pipeline"] == pytest.approx(chart.FULL_BAR / 6, abs=1)
+    assert any("500 pipeline(batch_size=64)" in (label.text or "") for label in picture.iter(f"{SVG}text"))
+
+
+def test_results_are_saved_with_their_machine(tmp_path: Path) -> None:
+    path = results_file.save("host", {"tasks": []}, tmp_path / "results")
+
+    saved = json.loads(path.read_text())
+    assert path.name == f"host-{saved['measured_at'][:10]}.json"
+    assert {"processor", "cores", "python", "torch", "transformers"} <= saved["machine"].keys()
+    assert saved["tasks"] == []
