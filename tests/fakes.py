@@ -2,15 +2,17 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 
 from models.db import Database
+from models.documents import to_json
 from models.errors import JobError, Unreachable
 from tests.servers import WAIT_TIMEOUT_SECONDS
+from worker.adapters.interface import DecodableJob
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -82,6 +84,27 @@ class FakePendingPass:
         rows = self._batch.rows
         self._adapter.passes.append([(row.job.lease.batch_id, row.job.position) for row in rows])
         return [row.length for row in rows]
+
+
+class BulkFakeAdapter(FakeAdapter):
+    """A fake adapter that decodes jobs together; `decode_jobs` turns the right outputs into those that it gives."""
+
+    def __init__(self, decode_jobs: Callable[[list[str | Exception]], Iterable[str | Exception]] = list) -> None:
+        super().__init__()
+        self.decode_jobs = decode_jobs
+        self.calls: list[int] = []
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | Exception]:
+        self.calls.append(len(jobs))
+        return self.decode_jobs([self._document(rows, raw) for rows, raw in jobs])
+
+    def _document(self, rows: Sequence[Row], raw: Sequence[Any]) -> str | Exception:
+        try:
+            return to_json(self.decode(rows, raw))
+        except JobError as error:
+            return error
+        except ValueError:
+            return JobError("invalid_output", "the model gave an output that is not valid JSON text")
 
 
 class UnreliableDatabase(Database):

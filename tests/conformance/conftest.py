@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from models import tasks
 from models.db import Database
@@ -47,11 +48,14 @@ def run_engine_until_completed(database: Database, runtime: Runtime, batch_ids: 
     """Run an engine until these batches are completed."""
     context = make_context(database, slice_size=SLICE_JOBS, poll_interval_seconds=0.01)
     engine = Engine(context, make_loaded_pipeline(database, runtime))
-    engine.start()
-    try:
-        wait_until(
-            lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end"
-        )
-    finally:
-        engine.stop()
-        engine.join()
+    with capture_logs() as events:
+        engine.start()
+        try:
+            wait_until(
+                lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end"
+            )
+        finally:
+            engine.stop()
+            engine.join()
+    # One by one, the outputs would be right too, only much later.
+    assert "outputs.bulk_decoding_failed" not in {event["event"] for event in events}

@@ -1,4 +1,4 @@
-"""Prints a digest of the scores, or texts, that a process of its own computes: `python -m tests.gpu.digests …`."""
+"""Prints digests of the scores, or texts, that a process of its own computes: `python -m tests.gpu.digests …`."""
 
 import hashlib
 import random
@@ -72,4 +72,5 @@ if __name__ == "__main__":
     kind, device_name, model_folder, *dtypes = sys.argv[1:]
     compute = {"scores": digest_scores, "texts": digest_texts}[kind]
     for dtype_name in dtypes:
-        print(compute(device_name, Path(model_folder), dtype_name), flush=True)  # noqa: T201
+        digest_line = f"digest {compute(device_name, Path(model_folder), dtype_name)}"  # beside lines of the log
+        print(digest_line, flush=True)  # noqa: T201

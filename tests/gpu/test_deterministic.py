@@ -39,8 +39,13 @@ def test_scores_have_the_same_bits_in_any_company_and_place(gpu: str, folder: Pa
 
 
 def start(kind: str, device: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-m", "tests.gpu.digests", kind, device, str(folder), *DTYPES]
+    command = [sys.executable, "-m", "tests.gpu.digests", kind, device, str(folder), *DTYPES]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+
+def read_digests(process: subprocess.Popen[str]) -> list[str]:
+    lines = process.communicate(timeout=200)[0].splitlines()
+    return [line.removeprefix("digest ") for line in lines if line.startswith("digest ")]
 
 
 def test_scores_and_seeded_texts_are_the_same_in_other_processes_at_once(gpu: str, tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_scores_and_seeded_texts_are_the_same_in_other_processes_at_once(gpu: st
     decoder = tiny_decoders.llama(tmp_path / "decoder")
     started = [start(kind, gpu, folder) for kind, folder in (("scores", classifier), ("texts", decoder)) * 2]
 
-    outputs = [process.communicate(timeout=200)[0].split() for process in started]
+    outputs = [read_digests(process) for process in started]
 
     assert [process.returncode for process in started] == [0] * 4
     assert outputs[0] == outputs[2] == [digests.digest_scores(gpu, classifier, dtype) for dtype in DTYPES]

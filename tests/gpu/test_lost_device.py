@@ -13,16 +13,18 @@ JOBS, PLACE = 64, 37
 FAULTS = {"device-assert": ("worker_crashed", "crashed"), "device-sleep": ("forward_timeout", "hung")}
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_input_that_takes_the_device_along_is_closed_and_costs_the_others_nothing(
-    device: str, fault: str, tmp_path: Path, sqlite_url: str, redis_url: str
+    gpu: str, fault: str, tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
     texts = numbered_texts(JOBS)
     texts[PLACE] = f"{fault} {texts[PLACE]}"
-    settings = {"forward_timeout_seconds": "1.5" if device == "cpu" else "10"}
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as deployment:
+    with fake_model_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, forward_timeout_seconds="2"
+    ) as deployment:
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
-        deployment.start("worker", FAKE_PIPELINE, "--devices", device, FAKE_DEVICE=device)
+        deployment.start("worker", FAKE_PIPELINE, "--devices", gpu, FAKE_DEVICE=gpu)
         batch.wait(150)
 
         deployment.assert_completed(batch.id, JOBS)

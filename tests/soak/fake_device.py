@@ -87,6 +87,7 @@ class FakeRuntime:
     """As much of `worker.loading.runtime.Runtime` as an engine needs."""
 
     micro_batch_tokens, max_micro_batch_tokens, weight_bytes, tunable, can_offload = 512, 512, 0, False, True
+    device = None
 
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.loading.versions import RuntimeVersion

@@ -12,14 +12,15 @@ from worker.leasing.leases import Job, Lease
 class PartialJob:
     """The rows of one job and its duplicates that have left the device, with their outputs and their cost.
 
-    encoded_rows: the rows, in the order of encoding once the job is complete.
-    raw_outputs: for each row a raw output or an exception.
+    encoded_rows: the rows, in the order of encoding; while some are missing, another row takes their places.
+    raw_outputs: for each row a raw output or an exception, in the same places.
     truncated: whether any part of the input was cut off.
     """
 
     jobs: tuple[Job, ...]
     encoded_rows: list[Row]
     raw_outputs: list[Any]
+    missing_rows: int
     truncated: bool
     tokens: int
     padded_tokens: int
@@ -32,8 +33,11 @@ class PartialJob:
         width: tokens that each row of the pass was padded to.
         device_seconds: the row's share of the pass.
         """
-        jobs = row.jobs if row.duplicates else (row.job,)
-        return cls(jobs, [row], [raw_output], row.truncated, row.length, row.computed_tokens(width), device_seconds)
+        jobs, count = row.jobs if row.duplicates else (row.job,), row.part_count
+        tokens = row.computed_tokens(width)
+        return cls(
+            jobs, [row] * count, [raw_output] * count, count - 1, row.truncated, row.length, tokens, device_seconds
+        )
 
     @property
     def failure(self) -> Exception | None:
@@ -45,24 +49,21 @@ class PartialJob:
 
     def add(self, row: Row, raw_output: Any, width: int, device_seconds: float) -> None:
         """Add another row of the same job, as `begin` does with the first."""
-        self.encoded_rows.append(row)
-        self.raw_outputs.append(raw_output)
+        self.encoded_rows[row.part_index] = row
+        self.raw_outputs[row.part_index] = raw_output
+        self.missing_rows -= 1
         self.truncated = self.truncated or row.truncated
         self.tokens += row.length
         self.padded_tokens += row.computed_tokens(width)
         self.device_seconds += device_seconds
-
-    def sort_rows(self) -> None:
-        """Put the rows into the order of encoding."""
-        pairs = sorted(zip(self.encoded_rows, self.raw_outputs, strict=True), key=lambda pair: pair[0].part_index)
-        self.encoded_rows, self.raw_outputs = [row for row, _ in pairs], [raw_output for _, raw_output in pairs]
 
 
 class PartAssembler:
     """Puts jobs together from their rows; used by the write thread alone."""
 
     def __init__(self) -> None:
-        self._partial_jobs: dict[Lease, dict[int, PartialJob]] = {}  # by lease and position
+        # By the identity of the lease, which all rows of a claim share, and then by position.
+        self._partial_jobs: dict[int, tuple[Lease, dict[int, PartialJob]]] = {}
 
     def add(self, rows: Iterable[tuple[Row, Any]], width: int, device_seconds_per_row: float) -> list[PartialJob]:
         """Add the rows of one micro-batch; returns the jobs that are complete now."""
@@ -76,25 +77,28 @@ class PartAssembler:
 
     def _add_part(self, row: Row, raw_output: Any, width: int, device_seconds: float) -> PartialJob | None:
         """Add one of several rows of a job; returns the job if that completes it."""
-        jobs_of_lease = self._partial_jobs.setdefault(row.job.lease, {})
-        partial_job = jobs_of_lease.get(row.job.position)
+        lease, position = row.job.lease, row.job.position
+        if id(lease) not in self._partial_jobs:
+            self._partial_jobs[id(lease)] = lease, {}
+        jobs_of_lease = self._partial_jobs[id(lease)][1]
+        partial_job = jobs_of_lease.get(position)
         if partial_job is None:
-            jobs_of_lease[row.job.position] = PartialJob.begin(row, raw_output, width, device_seconds)
+            jobs_of_lease[position] = PartialJob.begin(row, raw_output, width, device_seconds)
             return None
         partial_job.add(row, raw_output, width, device_seconds)
-        if len(partial_job.encoded_rows) < row.part_count:
-            return None
-        del jobs_of_lease[row.job.position]
-        partial_job.sort_rows()
-        return partial_job
+        return None if partial_job.missing_rows else jobs_of_lease.pop(position)
 
     def discard_others(self, held_leases: Collection[Lease]) -> None:
         """Discard the jobs of all other leases, because other processes answer them now."""
-        for lease in [lease for lease in self._partial_jobs if lease not in held_leases]:
+        for key, (lease, jobs_of_lease) in list(self._partial_jobs.items()):
+            if lease in held_leases:
+                continue
             kept = {  # those with a duplicate in a held lease
                 position: partial_job
-                for position, partial_job in self._partial_jobs.pop(lease).items()
+                for position, partial_job in jobs_of_lease.items()
                 if any(job.lease in held_leases for job in partial_job.jobs)
             }
             if kept:
-                self._partial_jobs[lease] = kept
+                self._partial_jobs[key] = lease, kept
+            else:
+                del self._partial_jobs[key]

@@ -127,7 +127,8 @@ class DeviceLoop:
         adapter = runtime.adapter
         self._continuous_adapter = adapter if isinstance(adapter, ContinuousAdapter) else None
         self._max_rows = adapter.max_rows  # at once, in a continuous adapter
-        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure)
+        is_cpu = runtime.device is not None and runtime.device.type == "cpu"
+        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure, is_cpu=is_cpu)
         self._in_flight: deque[tuple[Portion, LaunchedPass]] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
         self._stopping = False
@@ -258,8 +259,11 @@ class DeviceLoop:
         if prefetched is None:
             return False
         running.portions += 1
-        self._record(self._portion)  # the answers of its last rows count for the next one
-        self._begin(prefetched)
+        if self._portion.answered_jobs:
+            self._record(self._portion)  # the answers of its last rows count for the next one
+            self._begin(prefetched)
+        else:
+            self._portion.planner = prefetched.planner  # time without answers says nothing: both count as one
         return True
 
     def _raw_outputs(self, rows: list[tuple[Row, Any]], before: SpentSeconds) -> RawOutputs:

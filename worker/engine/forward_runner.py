@@ -31,19 +31,33 @@ class CompletedPass:
         return self.outputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LaunchedPass:
     """A micro-batch that was launched, or the error that prevented it.
 
     requested_tokens: the token budget that the micro-batch was planned for.
     launch_seconds: how long the launch took; in an adapter that launches nothing, the whole pass.
+    processor_seconds: this thread's processor time in the launch.
     """
 
     micro_batch: MicroBatch
     requested_tokens: int
     pending: PendingPass | None
-    error: BaseException | None
-    launch_seconds: float
+    error: BaseException | None = None
+    launch_seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    def raise_error(self) -> None:
+        """Raise the launch's error, if there is one, without keeping it.
+
+        Its frames hold the micro-batch's tensors, which would otherwise wait for Python's collector of cycles.
+        """
+        if self.error is not None:
+            error, self.error = self.error, None
+            try:
+                raise error
+            finally:
+                del error
 
 
 class SpentSeconds(NamedTuple):
@@ -64,12 +78,20 @@ class SpentSeconds(NamedTuple):
 class ForwardRunner:
     """Launches and collects forward passes; used by the device thread alone.
 
+    is_cpu: whether this thread itself computes. The token budget is then tuned by its processor time, which other work
+        of the machine changes little.
     spent: the time of all passes so far.
     passes_in_flight: how many passes to launch before the first one is collected.
     """
 
     def __init__(
-        self, adapter: Adapter, token_budget: TokenBudgetTuner, watchdog: Watchdog, on_failure: OnFailure
+        self,
+        adapter: Adapter,
+        token_budget: TokenBudgetTuner,
+        watchdog: Watchdog,
+        on_failure: OnFailure,
+        *,
+        is_cpu: bool = False,
     ) -> None:
         self.spent = SpentSeconds(0.0, 0.0)
         self._adapter = adapter
@@ -78,19 +100,19 @@ class ForwardRunner:
         self._token_budget = token_budget
         self._watchdog = watchdog
         self._on_failure = on_failure
+        self._is_cpu = is_cpu
 
     def launch(self, rows: Sequence[Row], requested_tokens: int) -> LaunchedPass:
         """Launch one micro-batch; its error, if any, is kept until it is collected."""
-        micro_batch, started = MicroBatch(tuple(rows)), time.monotonic()
-        pending: PendingPass | None = None
-        error: BaseException | None = None
+        micro_batch, started, processor_started = MicroBatch(tuple(rows)), time.monotonic(), time.thread_time()
         try:
             with self._watchdog.watch():
                 failpoint("mid_forward")
                 pending = self._launch(micro_batch)
-        except BaseException as launch_error:  # a panic in a library written in Rust is not an Exception
-            error = launch_error
-        return LaunchedPass(micro_batch, requested_tokens, pending, error, time.monotonic() - started)
+        except BaseException as error:  # a panic in a library written in Rust is not an Exception
+            return LaunchedPass(micro_batch, requested_tokens, None, error)
+        seconds, processor_seconds = time.monotonic() - started, time.thread_time() - processor_started
+        return LaunchedPass(micro_batch, requested_tokens, pending, None, seconds, processor_seconds)
 
     def collect(self, launched: LaunchedPass) -> list[tuple[Row, Any]]:
         """Pair each row with its output, or with the exception that it alone raises.
@@ -133,13 +155,13 @@ class ForwardRunner:
 
     def _result(self, launched: LaunchedPass) -> list[Any]:
         """Wait for the outputs; the launch and the wait together must keep within the watchdog's limit."""
-        if launched.pending is None:
-            assert launched.error is not None
-            raise launched.error
+        launched.raise_error()
+        assert launched.pending is not None
         started = time.monotonic()
         with self._watchdog.watch(launched.launch_seconds):
             outputs = launched.pending.result()
         before = self.spent
         self.add_seconds(launched.launch_seconds + time.monotonic() - started, launched.pending.device_seconds)
-        self.tune(launched.requested_tokens, launched.micro_batch, self.spent.since(before).device)
+        seconds = launched.processor_seconds if self._is_cpu else self.spent.since(before).device
+        self.tune(launched.requested_tokens, launched.micro_batch, seconds)
         return outputs

@@ -28,6 +28,8 @@ jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.start_position AND j.po
 
 READ_CHUNK_JOBS = 4096  # input sizes that are read at once
 
+FETCH_ROWS = 256  # inputs that are fetched at once; one by one would take a fifth longer on PostgreSQL
+
 # One query for all ranges; the lateral join looks up each range separately.
 SELECT_UNANSWERED_JOBS = {
     "postgresql": """
@@ -125,7 +127,7 @@ def _select_job_sizes(database: Database, leases: Sequence[Lease]) -> list[JobSi
     ranges = [SliceRange(lease, lease.start_position, lease.start_position + lease.size) for lease in leases]
     with database.read() as connection:
         rows = connection.execute(_unanswered_jobs_query(database, with_inputs=False), _range_params(ranges))
-        return [JobSize(ranges[number].lease, position, size) for number, position, size in rows]
+        return [JobSize(ranges[number].lease, position, size) for number, position, size in rows.all()]
 
 
 def read_inputs(database: Database, ranges: Sequence[SliceRange]) -> list[Job]:
@@ -134,7 +136,8 @@ def read_inputs(database: Database, ranges: Sequence[SliceRange]) -> list[Job]:
     with database.read() as connection:
         return [
             Job(ranges[number].lease, position, document, size)
-            for number, position, size, document in connection.execute(query, _range_params(ranges))
+            for rows in connection.execute(query, _range_params(ranges)).partitions(FETCH_ROWS)
+            for number, position, size, document in rows
         ]
 
 

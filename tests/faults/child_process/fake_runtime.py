@@ -56,6 +56,10 @@ def resolve_device(name: str) -> str:
 def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_options: Any) -> Any:
     if pipeline.name == os.environ.get("FAKE_LOAD_CRASH"):
         os.abort()
+    if os.environ.get("FAKE_DEVICE", "cpu").startswith("cuda"):
+        import torch
+
+        torch.zeros(1, device=os.environ["FAKE_DEVICE"])  # so that no pass waits for the device to start
     version = RuntimeVersion(
         "sentiment-analysis", "nobody/fake", "r", "nobody/fake", "r", "float32", None, "none", "cpu", {}
     )
@@ -65,6 +69,7 @@ def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_opti
         micro_batch_tokens=micro_batch_tokens or 10_000,
         max_micro_batch_tokens=10_000,
         tunable=False,
+        device=None,
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,
     )

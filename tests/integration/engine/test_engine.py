@@ -28,7 +28,7 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.factories.engines import make_context, make_loaded_pipeline
-from tests.fakes import FakeAdapter, ForwardGate, LaunchingFakeAdapter, UnreliableDatabase
+from tests.fakes import BulkFakeAdapter, FakeAdapter, ForwardGate, LaunchingFakeAdapter, UnreliableDatabase
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
@@ -396,6 +396,39 @@ class TestLargeInputs:
         running.until_idle()
 
         assert len(adapter.encoded) < 20
+
+
+class TestBulkDecoding:
+    @pytest.fixture
+    def adapter(self) -> FakeAdapter:
+        return BulkFakeAdapter()
+
+    def test_outputs_and_errors_reach_their_own_jobs(
+        self, other: Database, start: Callable[..., RunningEngine]
+    ) -> None:
+        words = ["one", "NaN", "two words", "NUL", "half a pair", "spelled", "poison", "two words"]
+        batch_id = insert_batch(other, texts(*words))
+
+        start()
+        until_completed(other, batch_id)
+
+        results = get_results(other, batch_id)
+        codes = [None, "invalid_output", None, "invalid_output", "invalid_output", None, "model_error", None]
+        assert [row.error_code for row in results] == codes
+        assert [row.output["words"] for row in results if row.output] == [1, 2, 1, 2]
+
+    def test_a_defect_in_decoding_together_costs_no_output(
+        self, other: Database, adapter: BulkFakeAdapter, start: Callable[..., RunningEngine]
+    ) -> None:
+        adapter.decode_jobs = lambda documents: documents[1:]
+        batch_id = insert_batch(other, texts("one", "NaN", "three words more"))
+
+        start()
+        until_completed(other, batch_id)
+
+        results = get_results(other, batch_id)
+        assert [row.error_code for row in results] == [None, "invalid_output", None]
+        assert [row.output["words"] for row in results if row.output] == [1, 3]
 
 
 class TestTwins:

@@ -136,8 +136,9 @@ class Encoder:
         output_positions: the positions of each row that the head needs, None = all.
         """
         lengths, width = [row.length for row in micro_batch.rows], micro_batch.width
-        is_packed = self._is_packed(lengths, width, output_positions)
-        tensors = self._collator.collate(micro_batch, with_mask=not is_packed or self._needs_mask)
+        # A model that packs without a mask needs none for rows without padding either. transformers would look at its
+        # numbers, and wait for the device.
+        tensors = self._collator.collate(micro_batch, with_mask=self._needs_mask)
         if self._state_to_restore is not None:
             self._state_to_restore.restore()
         with self._packed_pass(lengths, width, output_positions):

@@ -14,6 +14,7 @@ from transformers.generation import GenerationMode
 from transformers.generation.stopping_criteria import MaxLengthCriteria
 
 from worker.adapters.generation import beam_search, row_state
+from worker.adapters.generation.decode_mask import with_known_padding
 from worker.adapters.generation.end_check import EndCheck
 from worker.adapters.generation.stopping import FiniteScoreCheck, InterruptCriteria
 
@@ -172,6 +173,7 @@ class DecodeMicroBatch:
         self._groups: list[PrefillGroup] = []
         self._model_kwargs: dict[str, Any] = {}
         self._end_check = EndCheck(model.device)
+        self._has_padding: bool | None = None  # before any row's newest token, None = not known
         self.accepts_new = True
 
     def __len__(self) -> int:
@@ -186,7 +188,7 @@ class DecodeMicroBatch:
         )
         group.model_kwargs = {}
         self._groups.append(group)
-        self._end_check.forget()
+        self._look_at_padding()
 
     def pop_finished(self) -> list[FinishedRows]:
         """Remove and return the finished rows, once there are enough to be worth a copy of the caches."""
@@ -204,6 +206,7 @@ class DecodeMicroBatch:
                 cache.reorder_cache(remaining)
             if self.accepts_new:
                 self._model_kwargs = row_state.trim_left_padding(self._model_kwargs)
+            self._look_at_padding()
         return [(group, rows) for group, rows in finished if rows]
 
     def decode_step(self) -> None:
@@ -211,13 +214,19 @@ class DecodeMicroBatch:
         [first, *others] = self._groups
         ids = torch.cat([group.ids[:, -1:] for group in self._groups]) if others else first.ids
         inputs = row_state.decode_inputs(self._model, ids, self._model_kwargs)
-        with self._model._optimize_model_for_decode():
+        with self._model._optimize_model_for_decode(), with_known_padding(self._has_padding):
             outputs = self._model(**inputs, return_dict=True)
         self._model_kwargs = row_state.next_model_kwargs(self._model, outputs, self._model_kwargs)
         group_logits = outputs.logits[:, -1].split([len(group) for group in self._groups])
         for group, logits in zip(self._groups, group_logits, strict=True):
             group.append_tokens(logits)
         self._end_check.count_token()
+
+    def _look_at_padding(self) -> None:
+        """Look once for all tokens until other rows run. An encoder-decoder has two masks, so it looks for itself."""
+        mask = self._model_kwargs.get("attention_mask")
+        if mask is not None and not self._model.config.is_encoder_decoder:
+            self._has_padding = not bool(mask.all())
 
     def _ended_flags(self) -> list[bool] | None:
         if not any(group.can_end for group in self._groups):

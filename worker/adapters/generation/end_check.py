@@ -29,13 +29,13 @@ class EndCheck:
         self._tokens += 1
 
     def forget(self) -> None:
-        """Forget the look that has begun, because other rows run now."""
+        """Forget the look that has begun, because rows have left."""
         self._copy, self._tokens = None, 0
 
     def ended_flags(self, masks: Sequence[torch.Tensor], *, must_look: bool) -> list[bool] | None:
         """Return for each row whether it has ended, maybe as of an earlier token; None without a look at this token.
 
-        masks: booleans of all rows, in parts.
+        masks: booleans of all rows, in parts; rows that have entered since a look began are the last ones.
         must_look: whether to look at the present token, and wait for the device.
         """
         if must_look or self._interval == 1:
@@ -51,7 +51,8 @@ class EndCheck:
         (flags, copied), self._copy, self._tokens = self._copy, None, 0
         if copied is not None:
             copied.synchronize()
-        return flags.tolist()
+        ended: list[bool] = flags.tolist()
+        return ended + [False] * (sum(map(len, masks)) - len(ended))
 
 
 def _begin_copy(mask: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:

@@ -9,6 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
+from worker.adapters.generation.decode_mask import with_known_padding
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
@@ -76,7 +77,9 @@ class Generator:
         hooks = self._make_hooks(prefill, settings)
         custom_generate = None if fixed_shape else continuous_batching.custom_generate_for(settings.config)
         prompt_width = 0 if self._has_encoder else prefill.width
-        ids = self._generate(prefill, settings, hooks, custom_generate)[:, prompt_width:].tolist()
+        with with_known_padding(self._has_padding(prefill, settings.config)):
+            output_ids = self._generate(prefill, settings, hooks, custom_generate)
+        ids = output_ids[:, prompt_width:].tolist()
         tracker = hooks.stop_strings
         lengths = tracker.lengths_at_stop(prompt_width) if tracker and settings.num_beams == 1 else [None] * len(ids)
         sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
@@ -124,6 +127,12 @@ class Generator:
                 micro_batch.decode_step()
             else:
                 return
+
+    def _has_padding(self, prefill: PrefillRows, config: GenerationConfig) -> bool | None:
+        """Whether any row of a causal model has padding; None where masks mean more than padding."""
+        if self._has_encoder or config.cache_implementation not in (None, "dynamic"):
+            return None
+        return any(row.length < prefill.width for row in prefill.rows)
 
     def _restore_state(self) -> None:
         if self._state is not None:

@@ -36,7 +36,9 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
 
     Raises ModelError if the model can't read a row at all.
     """
-    row = probe_scores.make_row(tokenizer, template, vocabulary_size=vocabulary.size(model))
+    vocabulary_size = vocabulary.size(model)
+    row = probe_scores.make_row(tokenizer, template, vocabulary_size=vocabulary_size)
+    _check_embeddings(model, row, vocabulary_size)
     with int8_linear.float32_fallback(model), torch.inference_mode():
         try:
             alone = probe_scores.compute(model, probe_scores.to_tensors([row], 0, model.device))
@@ -46,6 +48,8 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
             return True
         if tokenizer.pad_token_id is None:
             return False  # then a row never shares a pass
+        if vocabulary.lacks_padding(model, tokenizer):
+            return True
         try:
             width = min(len(row["input_ids"]) + PADDING_TOKENS, max_width or sys.maxsize)
             tensors = probe_scores.to_tensors([row], tokenizer.pad_token_id, model.device, width)
@@ -57,6 +61,15 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
         except Exception as error:  # a model that can't read padding may raise anything; its rows stay unpadded
             reraise_machine_problem(error)
             return True
+
+
+def _check_embeddings(model: Any, row: ProbeRow, vocabulary_size: int | None) -> None:
+    """Raise ModelError if the model lacks an embedding; a look-up would be an error, and lose the device on CUDA."""
+    sizes = {"input_ids": vocabulary_size, "token_type_ids": getattr(model.config, "type_vocab_size", None)}
+    for name, size in sizes.items():
+        if size and name in row and max(row[name]) >= size:
+            problem = f"its tokenizer gives {name} up to {max(row[name])}, and the model has {size} embeddings for them"
+            raise probe_scores.unusable_model_error(model, IndexError(problem))
 
 
 def packing_problem(

@@ -67,6 +67,7 @@ class QuestionAnswering:
         self._pads_left = tokenizer.padding_side == "left"
         self._cls_token_id = -1 if tokenizer.cls_token_id is None else tokenizer.cls_token_id
         self._context_index = 0 if self._pads_left else 1
+        self._cuts_left = tokenizer.truncation_side == "left"
         model_inputs = inspect.signature(model.forward).parameters
         uses_types = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TOKEN_TYPE_MODELS
         self._has_token_types = uses_types and "token_type_ids" in model_inputs
@@ -177,7 +178,7 @@ class QuestionAnswering:
         if len(passage.ids) > window_tokens:
             self._check_windows(job, passage, window_tokens, overlap)
         room = window_tokens - passage.overhead_tokens
-        windows = passage.windows(room, overlap, from_the_end=self._tokenizer.truncation_side == "left")
+        windows = passage.windows(room, overlap, from_the_end=self._cuts_left)
         return [
             self._encoder.make_row(job, window, part_index=part, part_count=len(windows))
             for part, window in enumerate(windows)

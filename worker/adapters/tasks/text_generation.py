@@ -149,7 +149,7 @@ class TextGeneration:
             self._limits,
             deterministic=deterministic or self._limits.deterministic,
             padding_side="left",
-            pad_values={"input_ids": 0 if pad is None or pad >= (vocabulary.size(model) or pad + 1) else pad},
+            pad_values={"input_ids": 0 if pad is None or vocabulary.lacks_padding(model, self._tokenizer) else pad},
             fixed_rows=FIXED_ROWS,
         )
 

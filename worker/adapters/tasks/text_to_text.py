@@ -67,7 +67,12 @@ class TextToText:
         # Sampling with a seed runs in passes whose shape depends on the row alone.
         self._collators = {
             seeded: Collator(
-                tokenizer, model.device, limits, deterministic=seeded or limits.deterministic, fixed_rows=FIXED_ROWS
+                tokenizer,
+                model.device,
+                limits,
+                deterministic=seeded or limits.deterministic,
+                pad_values={"input_ids": 0} if vocabulary.lacks_padding(model, tokenizer) else None,
+                fixed_rows=FIXED_ROWS,
             )
             for seeded in (False, True)
         }

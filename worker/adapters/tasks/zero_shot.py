@@ -196,7 +196,8 @@ class ZeroShotClassification:
 def _ranking_json(job: Job, label_names: Sequence[str], order: Integers, scores: Floats) -> str:
     """The output of `decode` as JSON, from the labels' JSON; scores are in the given order."""
     labels = ",".join([label_names[place] for place in order.tolist()])
-    return f'{{"sequence":{to_json(job.input["text"])},"labels":[{labels}],"scores":{to_json(scores.tolist())}}}'
+    values = ",".join(map(repr, scores.tolist()))
+    return f'{{"sequence":{to_json(job.input["text"])},"labels":[{labels}],"scores":[{values}]}}'
 
 
 def _labels_for(job: Job) -> list[str]:

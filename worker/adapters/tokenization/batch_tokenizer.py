@@ -110,7 +110,10 @@ class BatchTokenizer:
             pad_to_multiple_of=None,
             padding_side=None,
         )
-        tokenizer.backend_tokenizer.encode_special_tokens = tokenizer.split_special_tokens
+        backend = tokenizer.backend_tokenizer
+        # The library refuses a change while another thread uses the tokenizer, so nothing is set again needlessly.
+        if backend.encode_special_tokens != tokenizer.split_special_tokens:
+            backend.encode_special_tokens = tokenizer.split_special_tokens
 
     def _call_tokenizer(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: int | None) -> TokenizedTexts:
         encoding = self._encode(texts, pairs, limit)

@@ -1,13 +1,15 @@
 """Decoding of rows that differ in one token, from the pieces of text that single tokens stand for.
 
-Fill-mask repeats its text with each word, and a tokenizer would decode every repetition from the start. Three decoders
+Fill-mask repeats its text with each word, and a tokenizer would decode every repetition from the start. Four decoders
 of the tokenizers library give a token's piece whatever the other tokens are, so pieces are kept and joined:
 
 WordPiece, Metaspace: a piece of text, another one only where the token is the first of the row.
 ByteLevel: bytes, which become characters after they are joined.
+Replace, ByteFallback, Fuse in a sequence, as Gemma's: a piece of text, or a byte for tokens such as `<0xC3>`.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +20,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 CACHED_PIECES = 65_536  # about 200 bytes each
 PROBE_ROWS, PROBE_TOKENS, PROBE_VARIANTS = 8, 32, 4
+BYTE_FALLBACK_DECODERS = ["Replace", "ByteFallback", "Fuse"]
+BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 Piece = Callable[[int], bytes]
@@ -35,7 +39,7 @@ class VariantDecoder:
 
     @property
     def joins_pieces(self) -> bool:
-        """Whether the tokenizer's decoder is one of the three; others decode each variant from the start."""
+        """Whether the tokenizer's decoder is one of the four; others decode each variant from the start."""
         return self._joiner is not None
 
     def decode(
@@ -113,9 +117,12 @@ def _joiner_for(tokenizer: Any) -> _PieceJoiner | None:
     if not tokenizer.is_fast or not _decodes_by_rust(tokenizer) or tokenizer.backend_tokenizer.decoder is None:
         return None
     backend = tokenizer.backend_tokenizer
-    kind = json.loads(backend.decoder.__getstate__())["type"]
+    decoder = json.loads(backend.decoder.__getstate__())
+    kind = decoder["type"]
     if kind == "ByteLevel":
         return _PieceJoiner(tokenizer, *[lambda token: _bytes_of(backend.id_to_token(token))] * 2)
+    if kind == "Sequence" and [part["type"] for part in decoder["decoders"]] == BYTE_FALLBACK_DECODERS:
+        return _PieceJoiner(tokenizer, *[lambda token: _byte_or_text(backend, token)] * 2)
     if kind not in ("WordPiece", "Metaspace"):
         return None
     anchor = min(tokenizer.get_vocab().values())  # any token will do, as long as another one comes first
@@ -139,6 +146,12 @@ def _bytes_of(token: str | None) -> bytes:
     if all(character in BYTES for character in token):
         return bytes(BYTES[character] for character in token)
     return token.encode()
+
+
+def _byte_or_text(backend: Any, token: int) -> bytes:
+    if match := BYTE_TOKEN.fullmatch(backend.id_to_token(token) or ""):
+        return bytes.fromhex(match[1])
+    return _decode(backend, token).encode()
 
 
 def _decodes_by_rust(tokenizer: Any) -> bool:

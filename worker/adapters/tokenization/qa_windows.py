@@ -65,6 +65,8 @@ class Passage:
     def windows(self, context_tokens: int, overlap: int, *, from_the_end: bool = False) -> list["Window"]:
         """Return the windows in order; tokenizers that cut on the left count them from the end of the context."""
         length = self.end - self.begin
+        if length <= context_tokens:
+            return [Window(self, self.begin, self.end)]
         starts = [index * (context_tokens - overlap) for index in range(self.window_count(context_tokens, overlap))]
         spans = [(start, min(start + context_tokens, length)) for start in starts]
         if from_the_end:

@@ -27,6 +27,12 @@ def size(model: Any) -> int | None:
     return config_size if isinstance(config_size, int) else None
 
 
+def lacks_padding(model: Any, tokenizer: Any) -> bool:
+    """Whether the tokenizer was given a padding token, and the model no embedding for it."""
+    pad, count = tokenizer.pad_token_id, size(model)
+    return pad is not None and count is not None and pad >= count
+
+
 def check_token_ids(ids: Sequence[int], vocabulary_size: int | None) -> None:
     """Raise JobError `unknown_token` when an id is outside the vocabulary; None = no limit."""
     if vocabulary_size is not None and max(ids, default=0) >= vocabulary_size:

@@ -15,6 +15,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from tests.factories import tiny_models
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import Limits
+from worker.adapters.tokenization.token_array import token_array
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -71,7 +72,7 @@ def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> Non
     length = min(length, limit)
     collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), Limits(limit, deterministic=True))
 
-    row = collation.make_row(JOB, {"input_ids": [5] * length})
+    row = collation.make_row(JOB, {"input_ids": token_array([5] * length)})
 
     assert row.width is not None
     assert row.max_rows is not None

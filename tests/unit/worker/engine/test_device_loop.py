@@ -278,6 +278,15 @@ class TestRowsOfTheNextPortion:
 
         assert [entry["jobs"] for entry in logs if entry["event"] == "claim.processed"] == [1, 4]
 
+    def test_are_recorded_with_the_next_when_none_was_answered_meanwhile(self, adapter: FakeAdapter) -> None:
+        adapter.places = 4
+        following = [make_rows([9], lease=OTHER), make_rows([9], lease=OTHER)]
+
+        with structlog.testing.capture_logs() as logs:
+            run_portions(make_loop(adapter), make_rows([9, 9]), following)
+
+        assert [entry["jobs"] for entry in logs if entry["event"] == "claim.processed"] == [4]
+
 
 class TestAFailure:
     def test_keeps_finished_rows_and_fails_the_culprit(self, adapter: FakeAdapter) -> None:
@@ -350,6 +359,32 @@ class TestAFailure:
 
         assert isinstance(outputs.pop(1), RuntimeError)
         assert outputs == {0: 0, 2: 2}
+
+    @pytest.mark.parametrize("flows", [True, False])
+    def test_that_loses_the_device_while_others_are_bisected_gives_no_row_an_output(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool
+    ) -> None:
+        passes: list[list[int]] = []
+
+        def poison_then_lose(here: Sequence[Row]) -> None:
+            passes.append([row.job.position for row in here])
+            if 6 in passes[-1] and len(passes) > 1:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            if {1, 6} & set(passes[-1]):
+                raise ValueError("poison")
+
+        adapter.places = 8
+        adapter.before_step = poison_then_lose
+        if not flows:
+            monkeypatch.setattr(device_loop_module, "ContinuousAdapter", Never)
+        device_loop = make_loop(adapter, TokenBudgetTuner(1_000, tunable=False))
+        outputs = device_loop.run(PrefetchedRows([LEASE], MicroBatchPlanner(make_rows([1] * 8), 8), 0.0))
+
+        with pytest.raises(DeviceLost):
+            next(outputs)
+
+        assert len(passes) > 1
+        assert 6 in passes[-1], "nothing runs on a lost device"
 
     @pytest.mark.parametrize("flows", [True, False])
     def test_that_loses_the_device_fails_no_row(

@@ -1,15 +1,12 @@
 """Outcomes: jobs decoded together have the results of jobs decoded alone, and no fault reaches a neighbour."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from models.documents import to_json
-from models.errors import JobError
 from models.states import JobOutcome
-from tests.fakes import UNUSUAL_OUTPUTS, FakeAdapter
-from worker.adapters.interface import DecodableJob
+from tests.fakes import UNUSUAL_OUTPUTS, BulkFakeAdapter, FakeAdapter
 from worker.adapters.rows import Row
 from worker.engine.assembly import PartAssembler
 from worker.engine.outcomes import results_for
@@ -18,27 +15,6 @@ from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 9, 1, 1)
 TEXTS = ["one", "two words", "NaN", "three more words", "NUL", "half a pair", "spelled", "infinite"]
-
-
-class BulkAdapter(FakeAdapter):
-    """Decodes all jobs as `decode_jobs` does."""
-
-    def __init__(self, decode_jobs: Callable[[list[str | Exception]], Iterable[str | Exception]]) -> None:
-        super().__init__()
-        self._decode_jobs = decode_jobs
-        self.calls: list[int] = []
-
-    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | Exception]:
-        self.calls.append(len(jobs))
-        return self._decode_jobs([self._document(rows, raw) for rows, raw in jobs])
-
-    def _document(self, rows: Sequence[Row], raw: Sequence[Any]) -> str | Exception:
-        try:
-            return to_json(self.decode(rows, raw))
-        except JobError as error:
-            return error
-        except ValueError:
-            return JobError("invalid_output", "the model gave an output that is not valid JSON text")
 
 
 def raise_at_once(_documents: list[str | Exception]) -> list[str | Exception]:
@@ -79,7 +55,7 @@ def results(adapter: FakeAdapter, rows: Sequence[tuple[Row, Any]]) -> list[JobRe
     ],
 )
 def test_jobs_decoded_together_have_the_results_of_jobs_decoded_alone(decode_jobs: Any) -> None:
-    adapter = BulkAdapter(decode_jobs)
+    adapter = BulkFakeAdapter(decode_jobs)
 
     together = results(adapter, raw_rows(TEXTS))
 
@@ -93,7 +69,7 @@ def test_jobs_decoded_together_have_the_results_of_jobs_decoded_alone(decode_job
 def test_rows_without_an_output_are_not_decoded() -> None:
     [first, second, third] = raw_rows(["one", "two", "three"])
     rows = [first, (second[0], MemoryError()), (third[0], ConnectionError("this text is a secret"))]
-    adapter = BulkAdapter(list)
+    adapter = BulkFakeAdapter(list)
 
     first_result, second_result, third_result = results(adapter, rows)
 
@@ -109,7 +85,7 @@ def test_duplicates_share_the_output_and_the_first_carries_the_cost() -> None:
     job, duplicate = (Job(LEASE, position, {"text": "a b"}) for position in (0, 1))
     row = Row(job, "a b", 2, truncated=True, duplicates=(duplicate,))
 
-    first, second = results(BulkAdapter(list), [(row, 2)])
+    first, second = results(BulkFakeAdapter(list), [(row, 2)])
 
     assert isinstance(first, JobResult)
     assert isinstance(second, JobResult)
@@ -119,7 +95,7 @@ def test_duplicates_share_the_output_and_the_first_carries_the_cost() -> None:
 
 
 def test_a_transient_error_in_decoding_is_retried() -> None:
-    adapter = BulkAdapter(lambda documents: [ConnectionError("this text is a secret"), *documents[1:]])
+    adapter = BulkFakeAdapter(lambda documents: [ConnectionError("this text is a secret"), *documents[1:]])
 
     first, second = results(adapter, raw_rows(["one", "two"]))
 

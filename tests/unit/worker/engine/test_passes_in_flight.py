@@ -1,12 +1,15 @@
 """Micro-batches in flight: one is launched before the one before is read, and each row is answered exactly once."""
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import structlog
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -27,6 +30,7 @@ PASS_SECONDS = 2.0  # of each pass, by the fake device's clock
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 CULPRITS = st.sets(st.integers(0, 29))
+Tensors = type("Tensors", (), {})
 Check = Callable[[Sequence[Row]], None]
 
 
@@ -89,11 +93,14 @@ def positions(rows: Sequence[Row]) -> list[int]:
 
 
 def make_loop(
-    adapter: FakeAdapter, budget: TokenBudgetTuner | None = None, held_leases: HeldLeases | None = None
+    adapter: FakeAdapter,
+    budget: TokenBudgetTuner | None = None,
+    held_leases: HeldLeases | None = None,
+    device: torch.device | None = None,
 ) -> DeviceLoop:
     held_leases = held_leases or HeldLeases()
     held_leases.add([LEASE, OTHER], ())
-    runtime = Runtime(adapter, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
+    runtime = Runtime(adapter, None, 1, None, device, 1, 0)  # type: ignore[arg-type]
     return DeviceLoop(
         runtime,
         budget or FixedBudget(),
@@ -234,6 +241,29 @@ class TestFailures:
 
         assert answers(answered) == {0: 0, 1: 1}, "what was read before stays valid"
 
+    @pytest.mark.parametrize("moment", ["at_launch", "at_result"])
+    def test_keep_nothing_of_a_failed_pass(self, moment: str) -> None:
+        adapter = FakeAdapter()
+        left_over = weakref.WeakSet[Any]()
+
+        def poison(rows: Sequence[Row]) -> None:
+            tensors = Tensors()
+            left_over.add(tensors)
+            if positions(rows) == [2, 3]:
+                raise ValueError("these two alone")
+
+        setattr(adapter, moment, poison)
+        device_loop = make_loop(adapter)
+        gc.disable()
+        try:
+            outputs = run_rows(device_loop, make_rows(6))
+            kept = len(left_over)
+        finally:
+            gc.enable()
+
+        assert len(answers(outputs)) == 6
+        assert kept == 0, "tensors in a failed pass's frames wait for Python's collector"
+
     @given(
         st.integers(1, 3),
         st.integers(1, 30),
@@ -275,6 +305,15 @@ class TestTime:
 
         assert [micro_batch.device_seconds for micro_batch in outputs] == [PASS_SECONDS] * 3
         assert budget.recorded_seconds == [PASS_SECONDS] * 3
+
+    def test_of_a_cpu_that_the_tuner_sees_is_processor_time(self) -> None:
+        adapter, budget = FakeAdapter(passes_in_flight=1), FixedBudget()
+        adapter.at_launch = lambda _rows: time.sleep(0.05)  # other work of the machine has the core meanwhile
+
+        run_rows(make_loop(adapter, budget, device=torch.device("cpu")), make_rows(2))
+
+        [seconds] = budget.recorded_seconds
+        assert seconds < 0.05
 
     def test_of_the_device_and_of_its_thread_are_logged_apart(self) -> None:
         prefetched = PrefetchedRows([LEASE], MicroBatchPlanner(make_rows(2), 8), time.monotonic() - 1.0)

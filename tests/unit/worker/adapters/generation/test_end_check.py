@@ -65,7 +65,18 @@ class TestLooking:
         assert check.ended_flags([mask], must_look=False) == [False, False]
 
     @pytest.mark.usefixtures("every_fourth_token")
-    def test_begins_anew_when_other_rows_run(self) -> None:
+    def test_goes_on_when_rows_enter(self) -> None:
+        check = EndCheck(CPU)
+        for _token in range(4):
+            check.count_token()
+        check.ended_flags([ONE_ENDED], must_look=False)
+
+        check.count_token()
+
+        assert check.ended_flags([ONE_ENDED, ONE_ENDED], must_look=False) == [False, True, False, False]
+
+    @pytest.mark.usefixtures("every_fourth_token")
+    def test_begins_anew_when_rows_leave(self) -> None:
         check = EndCheck(CPU)
         for _token in range(4):
             check.count_token()

@@ -164,6 +164,7 @@ class TestQuestionAnswering:
         "x" * 30,
         "the city " * 20,
         "\u2028 , .",
+        " ",
         "a",
     ]
 

@@ -94,6 +94,18 @@ def test_uses_the_library_for_fast_tokenizers(paired: bool, monkeypatch: pytest.
     assert batch_tokenizer.tokenize(TEXTS, pairs) == expected
 
 
+@pytest.mark.parametrize("splits", [False, True])
+def test_special_tokens_in_a_text_are_read_as_the_tokenizer_says(splits: bool) -> None:
+    tokenizer = tiny_models.wordpiece_tokenizer()
+    tokenizer.split_special_tokens = splits
+    expected = tokenizer(["a [SEP] b"])["input_ids"]
+    tokenizer(["a [SEP] b"], split_special_tokens=not splits)
+
+    features = as_lists(BatchTokenizer(tokenizer).tokenize(["a [SEP] b"])).features
+
+    assert [row["input_ids"] for row in features] == expected
+
+
 def test_leaves_a_tokenizer_that_does_more_to_itself() -> None:
     class Repeating(type(tiny_models.wordpiece_tokenizer())):  # type: ignore[misc]
         def _encode_plus(self, text: Any, *args: Any, **options: Any) -> Any:

@@ -33,8 +33,15 @@ WORDS = [
     "e▁f",
     "##",
     " g",
+    "<0xC3>",
+    "<0xa9>",
+    "<0x41>",
+    "<0xF0>",
+    "<0x>",
 ]
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+
+GEMMA = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
 
 
 def made(decoder: Any, model: Any = None, **options: Any) -> Any:
@@ -58,7 +65,8 @@ def tokenizer_for(name: str) -> Any:
         "no padding": lambda: made(decoders.WordPiece(), pad_token=None),
         "no decoder": lambda: made(None),
         "ends of words": lambda: made(decoders.BPEDecoder()),
-        "sequence": lambda: made(decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])),
+        "byte fallback": lambda: made(decoders.Sequence(GEMMA), clean_up_tokenization_spaces=True),
+        "stripped": lambda: made(decoders.Sequence([*GEMMA, decoders.Strip(" ", 1, 0)])),
         "slow": ByT5Tokenizer,
     }
     return made_tokenizers[name]()
@@ -69,8 +77,16 @@ def decoder_for(name: str) -> VariantDecoder:
     return VariantDecoder(tokenizer_for(name))
 
 
-JOINED = (*encoders.ARCHITECTURES, "wordpiece", "wordpiece, cleaned up", "metaspace", "bpe", "no padding")
-NOT_JOINED = ("no decoder", "ends of words", "sequence", "slow")
+JOINED = (
+    *encoders.ARCHITECTURES,
+    "wordpiece",
+    "wordpiece, cleaned up",
+    "metaspace",
+    "bpe",
+    "no padding",
+    "byte fallback",
+)
+NOT_JOINED = ("no decoder", "ends of words", "stripped", "slow")
 
 
 @pytest.mark.parametrize("name", [*JOINED, *NOT_JOINED])
