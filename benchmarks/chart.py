@@ -16,7 +16,7 @@ from benchmarks.results_file import RESULTS_FOLDER
 
 CHART = Path(__file__).parent / "host.svg"
 WIDTH, TOP, ROW, BAR = 920, 92, 78, 18
-LEFT, FULL_BAR = 210, 500  # where bars begin, and the length of a task's longest
+LEFT, FULL_BAR = 210, 470  # where bars begin, and the length of a task's longest
 STYLE = """
     .page { fill: #ffffff }
     .title { fill: #1c2330; font-size: 17px; font-weight: 600 }

@@ -17,13 +17,9 @@ RAY_REQUIREMENTS = ("ray[data]==2.60.0",)
 RQ_REQUIREMENTS = ("rq==3.0.0",)
 ONNX_RUNTIME_REQUIREMENTS = ("onnxruntime==1.32.0", "onnx==1.23.2", "onnxscript==0.7.2", "sympy")
 MODEL_REQUIREMENTS = ("torch==2.13.0", "transformers==5.23.0", "numpy")
-# The last version with the pipelines of question-answering, summarization and translation. It has known
-# vulnerabilities (CVE-2026-4372, CVE-2026-5241), and only reads models that the benchmarks have just created.
-OLDER_TRANSFORMERS_REQUIREMENTS = ("torch==2.13.0", "transformers==4.57.6", "numpy")
 
 # Our versions are newer than these packages accept.
 UNCONSTRAINED_PACKAGES = ("celery", "kombu", "billiard", "vine", "amqp", "click")
-OLDER_TRANSFORMERS_PACKAGES = ("transformers", "tokenizers", "huggingface_hub", "typer", "hf-xet")
 
 
 def celery_batches_python() -> Path:
@@ -46,14 +42,7 @@ def onnxruntime_python() -> Path:
     return _create_environment("onnxruntime", (*ONNX_RUNTIME_REQUIREMENTS, *MODEL_REQUIREMENTS))
 
 
-def older_transformers_python() -> Path:
-    """Return the Python with the last transformers 4."""
-    return _create_environment("transformers4", OLDER_TRANSFORMERS_REQUIREMENTS, OLDER_TRANSFORMERS_PACKAGES)
-
-
-def _create_environment(
-    name: str, requirements: tuple[str, ...], unconstrained: tuple[str, ...] = UNCONSTRAINED_PACKAGES
-) -> Path:
+def _create_environment(name: str, requirements: tuple[str, ...]) -> Path:
     folder = ENVIRONMENTS_FOLDER / name
     python, made = folder / "bin" / "python", folder / "made-of"
     wanted = "\n".join(requirements)
@@ -61,11 +50,13 @@ def _create_environment(
         print(f"  making an environment for {name}; the first time this takes minutes", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
-            pins.write(
-                "\n".join(line for line in CONSTRAINTS.read_text().splitlines() if not line.startswith(unconstrained))
-            )
+            pins.write("\n".join(line for line in CONSTRAINTS.read_text().splitlines() if _is_constraint_used(line)))
             pins.flush()
             install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", pins.name]
             subprocess.run([*install, *requirements], check=True)
         made.write_text(wanted)
     return python
+
+
+def _is_constraint_used(line: str) -> bool:
+    return not line.lower().startswith(UNCONSTRAINED_PACKAGES)

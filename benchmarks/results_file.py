@@ -18,6 +18,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),  # of the last minute, this benchmark included
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
     }

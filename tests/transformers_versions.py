@@ -27,8 +27,8 @@ SHOWN_LINES = 15
 def requirement() -> str:
     """Return pyproject's requirement of transformers."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    [found] = [line for line in extras["worker"] if line.startswith(PACKAGE)]
-    return found
+    found: list[str] = [line for line in extras["worker"] if line.startswith(PACKAGE)]
+    return found[0]
 
 
 def default_requirements() -> list[str]:

@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ class AnswerStream:
 
 
 class ChildProcess:
-    """A process that runs a module of a folder with Batchmill's files."""
+    """A process that runs a module; `paths` are folders of packages, of which the first has Batchmill's files."""
 
-    def __init__(self, python: str, module: str, files: Path, arguments: Mapping[str, Any], log: Path) -> None:
+    def __init__(self, module: str, paths: Sequence[Path], arguments: Mapping[str, Any], log: Path) -> None:
         names = [name for name in os.environ if name.startswith("BATCHMILL_")]
         environment = {name: value for name, value in os.environ.items() if name not in names}
         environment |= {
-            "PYTHONPATH": str(files),
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": str(THREADS),
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -41,7 +42,7 @@ class ChildProcess:
         self._log = log
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [python, "-P", "-m", module, json.dumps(arguments)],
+                [sys.executable, "-P", "-m", module, json.dumps(arguments)],
                 cwd=log.parent,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -79,10 +80,10 @@ class ChildProcess:
 
 
 @contextmanager
-def run_child(python: str, module: str, files: Path, arguments: Mapping[str, Any], log: Path) -> Iterator[ChildProcess]:
+def run_child(module: str, paths: Sequence[Path], arguments: Mapping[str, Any], log: Path) -> Iterator[ChildProcess]:
     """Yield a child process that is ended afterwards."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    child = ChildProcess(python, module, files, arguments, log)
+    child = ChildProcess(module, paths, arguments, log)
     try:
         yield child
     finally:

@@ -11,14 +11,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import THREADS, peer_environments
+from benchmarks import THREADS
 from benchmarks.host import checkpoint_files
 from benchmarks.host.child_process import ChildProcess, run_child
 from benchmarks.host.older_commit import ROOT
 from benchmarks.host.workloads import Workload
+from tests import transformers_versions
 from tests.servers import Postgres, Valkey
 
 PIPELINE_BATCH_SIZES = (1, 8, 32, 64, 256)
+# The last version with the pipelines of question-answering, summarization and translation. It has known
+# vulnerabilities (CVE-2026-4372, CVE-2026-5241), and only reads models that this benchmark has just created.
+OLDER_TRANSFORMERS = "transformers==4.57.6"
 MIN_ITEMS, MAX_PIPELINE_ITEMS = 100, 2_000
 NOW, BEFORE, PIPELINE = "now", "before", "pipeline"
 
@@ -79,7 +83,7 @@ class TaskComparison:
                 "redis_url": valkey.url,
             }
             child = stack.enter_context(
-                run_child(sys.executable, "benchmarks.host.service_process", files, arguments, home / "service.log")
+                run_child("benchmarks.host.service_process", [files], arguments, home / "service.log")
             )
             contestants[name] = child, "run"
         started = [child for child, _ in contestants.values()]
@@ -104,9 +108,10 @@ class TaskComparison:
         }
         log = self._folder / PIPELINE / "log"
         try:
-            older = self._workload.needs_older_transformers
-            python = str(peer_environments.older_transformers_python()) if older else sys.executable
-            child = stack.enter_context(run_child(python, "benchmarks.host.pipeline_process", ROOT, of_pipeline, log))
+            paths = [ROOT]
+            if self._workload.needs_older_transformers:
+                paths.append(transformers_versions.install(OLDER_TRANSFORMERS))
+            child = stack.enter_context(run_child("benchmarks.host.pipeline_process", paths, of_pipeline, log))
             child.read()
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             missing[PIPELINE] = str(error)
@@ -117,7 +122,7 @@ class TaskComparison:
     def _reference_hash(self, arguments: Mapping[str, Any]) -> str:
         log = self._folder / "reference" / "log"
         arguments = {**arguments, "parameters": self._workload.parameters}
-        with run_child(sys.executable, "benchmarks.host.reference_process", ROOT, arguments, log) as child:
+        with run_child("benchmarks.host.reference_process", [ROOT], arguments, log) as child:
             answer: str = child.read()["outputs"]
             return answer
 

@@ -18,7 +18,7 @@ def print_tables(results: Sequence[Mapping[str, Any]], commit: str | None) -> No
     )
     report.print_table(
         "Processor time in µs per text, before → now; a thread's time is nearly all under the interpreter's lock",
-        ("task", *THREADS, "pipeline() at its best"),
+        ("task", *THREADS, "pipeline() at its best", "before ÷ now", "pipeline() ÷ now"),
         [_time_row(result) for result in results],
     )
 
@@ -69,4 +69,11 @@ def _time_row(result: Mapping[str, Any]) -> tuple[str, ...]:
         f"{before[name]:.1f} → {now.get(name, 0):.1f}" if name in before else f"{now.get(name, 0):.1f}"
         for name in THREADS
     ]
-    return (result["task"], *cells, f"{best[1]['microseconds']['process']:.0f}" if best else "–")
+    of_pipeline = best[1]["microseconds"]["process"] if best else None
+    return (
+        result["task"],
+        *cells,
+        f"{of_pipeline:.0f}" if of_pipeline else "–",
+        f"{before['process'] / now['process']:.2f} ×" if before else "–",
+        f"{of_pipeline / now['process']:.2f} ×" if of_pipeline else "–",
+    )
