@@ -16,6 +16,8 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests.factories import tiny_architectures as made
+from worker.adapters.generation import cache_memory, end_check
+from worker.adapters.generation.cache_memory import RowLimit
 from worker.adapters.probes.sharing import Sharing
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -205,6 +207,21 @@ def test_a_drawn_text_is_the_same_as_alone(tmp_path: Path, name: str) -> None:
     asked = jobs("text-generation", texts(), SEEDED)
 
     assert_same(adapter, asked, alone_by_adapter(tmp_path, "text-generation", asked))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "gpt_neo", "jamba", "llama-dynamic", "qwen3-next", "rwkv"])
+def test_a_continued_text_is_the_same_as_alone_with_the_rows_of_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With rows by measured caches and free memory, and a look for ended rows every few tokens."""
+    monkeypatch.setitem(end_check.CHECK_INTERVALS, "cpu", end_check.CHECK_INTERVALS["cuda"])
+
+    def limit_by_memory(model: Any, max_tokens: int) -> RowLimit:
+        return RowLimit(cache_memory.measure_cache_layout(model), max_tokens, lambda: 2**20)
+
+    monkeypatch.setattr(RowLimit, "for_model", limit_by_memory)
+
+    test_a_continued_text_is_the_same_as_alone(tmp_path, name)
 
 
 @pytest.mark.parametrize(

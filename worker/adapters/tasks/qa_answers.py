@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.tasks.question_answering import QuestionAnsweringParameters
-from worker.adapters.tasks.qa_spans import Booleans, Floats, Integers, best_spans_of_windows
+from worker.adapters.tasks.qa_spans import Booleans, Floats, Integers, SpanTable, best_spans_of_windows
 from worker.adapters.tokenization.qa_windows import Window, character_spans_of_windows
 
 # Of the products of starts and ends that are in memory at once: 1 MiB, which also stays in the processor's cache.
@@ -34,33 +34,52 @@ def span_count(parameters: QuestionAnsweringParameters) -> int:
     return parameters.top_k * 2 + 10 if parameters.align_to_words else parameters.top_k
 
 
-def answers_of_windows(
-    windows: Sequence[Window], logits: Floats, answerable: Booleans, parameters: QuestionAnsweringParameters
-) -> Iterator[WindowAnswers]:
-    """Yield the answers of each of these windows, which have equally many tokens.
+@dataclass(frozen=True, slots=True)
+class EqualWindows:
+    """Windows of equally many tokens.
 
-    logits: `(windows, 2, tokens)`.
-    answerable: `(windows, tokens)`.
+    logits: `(windows, 2, tokens)`, for starts and ends.
+    answerable: `(windows, tokens)`, the tokens that may be part of an answer.
     """
-    products = logits.shape[2] * min(parameters.max_answer_len, logits.shape[2])
-    step = max(1, MAX_PRODUCTS // products)
-    for begin in range(0, len(windows), step):
-        part = slice(begin, begin + step)
-        yield from _answers_of_few_windows(windows[part], logits[part], answerable[part], parameters)
+
+    windows: Sequence[Window]
+    logits: Floats
+    answerable: Booleans
 
 
-def _answers_of_few_windows(
-    windows: Sequence[Window], logits: Floats, answerable: Booleans, parameters: QuestionAnsweringParameters
+def answers_of_windows(
+    groups: Sequence[EqualWindows], parameters: QuestionAnsweringParameters
 ) -> Iterator[WindowAnswers]:
-    table = best_spans_of_windows(logits, answerable, span_count(parameters), parameters.max_answer_len)
-    counts: Integers = np.count_nonzero(table.valid, axis=1)
+    """Yield the answers of each window of each group."""
+    windows = [window for group in groups for window in group.windows]
+    tables = [table for group in groups for table in _span_tables(group, parameters)]
+    if not tables:
+        return
+    counts: Integers = np.concatenate([np.count_nonzero(table.valid, axis=1) for table in tables])
     spans = character_spans_of_windows(
-        windows, counts, table.starts[table.valid], table.ends[table.valid], whole_words=parameters.align_to_words
+        windows,
+        counts,
+        np.concatenate([table.starts[table.valid] for table in tables]),
+        np.concatenate([table.ends[table.valid] for table in tables]),
+        whole_words=parameters.align_to_words,
     )
-    characters, scores = np.stack(spans, axis=1, dtype=np.int64), table.scores[table.valid]
+    characters = np.stack(spans, axis=1, dtype=np.int64)
+    scores = np.concatenate([table.scores[table.valid] for table in tables])
+    null_scores = [score for table in tables for score in table.null_scores.tolist()]
     ends = counts.cumsum().tolist()
-    for begin, end, null_score in zip([0, *ends[:-1]], ends, table.null_scores.tolist(), strict=True):
+    for begin, end, null_score in zip([0, *ends[:-1]], ends, null_scores, strict=True):
         yield WindowAnswers(characters[begin:end], scores[begin:end], null_score)
+
+
+def _span_tables(group: EqualWindows, parameters: QuestionAnsweringParameters) -> Iterator[SpanTable]:
+    """Yield the spans of a few windows at a time."""
+    tokens = group.logits.shape[2]
+    step = max(1, MAX_PRODUCTS // (tokens * min(parameters.max_answer_len, tokens)))
+    for begin in range(0, len(group.windows), step):
+        part = slice(begin, begin + step)
+        yield best_spans_of_windows(
+            group.logits[part], group.answerable[part], span_count(parameters), parameters.max_answer_len
+        )
 
 
 def answers_of_job(

@@ -23,7 +23,7 @@ from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import are_finite, decode_in_groups
-from worker.adapters.tasks.qa_answers import WindowAnswers, answers_of_job, answers_of_windows, span_count
+from worker.adapters.tasks.qa_answers import EqualWindows, WindowAnswers, answers_of_job, answers_of_windows, span_count
 from worker.adapters.tasks.qa_spans import Booleans, Floats, best_spans
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
@@ -142,19 +142,21 @@ class QuestionAnswering:
 
         Windows of equal length are taken together. Padded to one length, sums would round differently.
         """
-        answers: list[WindowAnswers | None] = [None] * len(windows)
         by_length: dict[int, list[int]] = defaultdict(list)
         for place, (_, logits) in enumerate(windows):
             by_length[logits.shape[1]].append(place)
+        groups: list[EqualWindows] = []
+        finite_places: list[int] = []
         for places in by_length.values():
             all_logits = np.stack([windows[place][1] for place in places])
             finite = are_finite(all_logits)
-            finite_places = list(compress(places, finite))
-            equal = [windows[place][0] for place in finite_places]
+            finite_places += compress(places, finite)
+            equal = [windows[place][0] for place in compress(places, finite)]
             if equal:
-                found = answers_of_windows(equal, all_logits[finite], self._answerable_masks(equal), parameters)
-                for place, window_answers in zip(finite_places, found, strict=True):
-                    answers[place] = window_answers
+                groups.append(EqualWindows(equal, all_logits[finite], self._answerable_masks(equal)))
+        answers: list[WindowAnswers | None] = [None] * len(windows)
+        for place, window_answers in zip(finite_places, answers_of_windows(groups, parameters), strict=True):
+            answers[place] = window_answers
         return answers
 
     def _text_pair(self, job: Job) -> tuple[str, str]:

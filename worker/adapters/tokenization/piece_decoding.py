@@ -94,16 +94,20 @@ class _PieceJoiner:
         self, ids: Sequence[int], position: int, tokens: Sequence[int], dropped_ids: frozenset[int]
     ) -> Iterator[bytes]:
         """Yield the row with each of these tokens at the position, without those that are dropped."""
-        before = [token for token in ids[:position] if token not in dropped_ids]
+        before = self._from_first_piece([token for token in ids[:position] if token not in dropped_ids])
         after = [token for token in ids[position + 1 :] if token not in dropped_ids]
-        if before:
-            start, end = self._join_row(before), b"".join(map(self._later, after))
-            for token in tokens:
-                yield start + end if token in dropped_ids else b"".join((start, self._later(token), end))
-            return
-        for token in tokens:  # the model may have tokens that the tokenizer lacks, and leaves out
-            is_left_out = token in dropped_ids or self._id_to_token(token) is None
-            yield self._join_row(after if is_left_out else [token, *after])
+        start, end = self._join_row(before), b"".join(map(self._later, after))
+        for token in tokens:
+            kept = [] if token in dropped_ids else [token]
+            if before:
+                yield b"".join((start, *map(self._later, kept), end))
+            else:
+                yield self._join_row(self._from_first_piece([*kept, *after]))
+
+    def _from_first_piece(self, ids: list[int]) -> list[int]:
+        """Leave out the first tokens that the vocabulary lacks: a model may choose them, and they have no piece."""
+        first = next((index for index, token in enumerate(ids) if self._id_to_token(token) is not None), len(ids))
+        return ids[first:] if first else ids
 
     def clean_up(self, text: str) -> str:
         """Change a decoded text as the tokenizer does after joining."""

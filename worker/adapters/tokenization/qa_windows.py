@@ -147,37 +147,41 @@ class Window(Mapping[str, "TokenArray[int]"]):
 def character_spans_of_windows(
     windows: Sequence[Window], counts: Integers, starts: Integers, ends: Integers, *, whole_words: bool
 ) -> tuple[Integers, Integers]:
-    """What `Window.character_spans` returns, for spans of several windows of equally many tokens.
+    """What `Window.character_spans` returns, for spans of several windows.
 
     counts: how many of the spans belong to each window; the spans are in the order of the windows.
     """
     window_of_span = np.repeat(np.arange(len(windows)), counts)
-    offsets = np.stack([window.offsets for window in windows])
-    first, last = offsets[window_of_span, starts, 0], offsets[window_of_span, ends, 1]
+    offset_lines = [window.offsets for window in windows]
+    token_counts = np.array([len(line) for line in offset_lines])
+    offsets = np.concatenate(offset_lines)
+    window_begins = (token_counts.cumsum() - token_counts)[window_of_span]
+    first, last = offsets[window_begins + starts, 0], offsets[window_begins + ends, 1]
     if not whole_words:
         return first, last
-    words = np.stack([window.words for window in windows])
+    word_lines = [window.words for window in windows]
+    words = np.concatenate(word_lines)
     contexts = [window.context_slice for window in windows]
     begins = np.array([context.start for context in contexts])
     lengths = np.array([context.stop for context in contexts]) - begins
-    context_words = np.concatenate([line[context] for line, context in zip(words, contexts, strict=True)])
+    context_words = np.concatenate([line[context] for line, context in zip(word_lines, contexts, strict=True)])
     # Words grow along a context. With a distance between windows they grow along all of them, as the search needs.
     distance = int(words.max()) + 2
     keys = context_words + np.repeat(np.arange(len(windows)) * distance, lengths)
     if not lengths.all() or (keys[1:] < keys[:-1]).any():
         return _search_each_window(windows, counts, starts, ends)
     bases = (lengths.cumsum() - lengths)[window_of_span]
-    first_words, last_words = words[window_of_span, starts], words[window_of_span, ends]
+    first_words, last_words = words[window_begins + starts], words[window_begins + ends]
     last_places = lengths[window_of_span] - 1
     begin = np.searchsorted(keys, first_words + window_of_span * distance) - bases
     end = np.searchsorted(keys, last_words + window_of_span * distance, side="right") - 1 - bases
     begin, end = np.clip(begin, 0, last_places), np.clip(end, 0, last_places)
     has_words = (first_words != NO_WORD) & (last_words != NO_WORD)
     has_words &= (context_words[bases + begin] == first_words) & (context_words[bases + end] == last_words)
-    context_begins = begins[window_of_span]
+    context_begins = window_begins + begins[window_of_span]
     return (
-        np.where(has_words, offsets[window_of_span, context_begins + begin, 0], first),
-        np.where(has_words, offsets[window_of_span, context_begins + end, 1], last),
+        np.where(has_words, offsets[context_begins + begin, 0], first),
+        np.where(has_words, offsets[context_begins + end, 1], last),
     )
 
 

@@ -108,6 +108,18 @@ def test_variants_are_the_tokenizer_s_own(name: str, data: st.DataObject, skip: 
     assert texts == [tokenizer.decode(row, skip_special_tokens=skip) for row in unpadded]
 
 
+@pytest.mark.parametrize(("position", "tokens"), [(0, [0]), (0, [69]), (1, [70]), (2, [71])])
+def test_a_row_may_begin_with_gaps_of_the_vocabulary(position: int, tokens: list[int]) -> None:
+    tokenizer = tokenizer_for("bert")
+    ids = [69, 69, 70, 71]
+    assert tokenizer.convert_ids_to_tokens(69) is None
+
+    texts = decoder_for("bert").decode(ids, position, tokens, skip_special_tokens=False)
+
+    row = [*ids[:position], *tokens, *ids[position + 1 :]]
+    assert texts == [tokenizer.decode([token for token in row if token != tokenizer.pad_token_id])]
+
+
 def test_pieces_are_joined_where_the_decoder_allows_it() -> None:
     joined = {name: decoder_for(name).joins_pieces for name in (*JOINED, *NOT_JOINED)}
 
