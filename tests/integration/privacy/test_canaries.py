@@ -168,7 +168,16 @@ SETTINGS: dict[str, Any] = {
         }
     },
 }
-WITHOUT = {"home", "log_file", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
+WITHOUT = {
+    "devices",
+    "home",
+    "log_file",
+    "simulated_clock",
+    "log_format",
+    "log_level",
+    "source_roots",
+    "webhook_allowed_hosts",
+}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
 UNREACHABLE = f"redis://:{SECRET}@127.0.0.1:1/0"
