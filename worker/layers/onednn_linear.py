@@ -76,7 +76,9 @@ def is_onednn_faster() -> bool:
 
 def is_bfloat16_supported() -> bool:
     """Whether torch itself multiplies bfloat16 by oneDNN here, so that only the sizes change."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    backend: Any = torch.backends.mkldnn
+    # Builds without oneDNN, as for Apple silicon, lack the operator itself.
+    return backend.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _cpu_vendor() -> str | None:

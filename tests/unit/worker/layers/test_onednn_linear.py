@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,6 +17,8 @@ from worker.layers.onednn_linear import OneDnnConv1D, OneDnnLinear
 from worker.loading import runtime
 
 INNER, OUTER = 96, 40
+
+is_bfloat16_supported = onednn_linear.is_bfloat16_supported  # the fixture below replaces it
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +84,20 @@ def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
 def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: False)
     layer = torch.nn.Linear(INNER, OUTER)
+
+    assert onednn_linear.use_onednn(layer) == 0
+    assert type(layer) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_changes_where_torch_is_built_without_onednn(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: False)
+    monkeypatch.setattr(onednn_linear, "is_bfloat16_supported", is_bfloat16_supported)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())  # a look-up of any operator raises AttributeError
+    layer = torch.nn.Linear(INNER, OUTER, dtype=dtype)
 
     assert onednn_linear.use_onednn(layer) == 0
     assert type(layer) is torch.nn.Linear
