@@ -51,7 +51,7 @@ class Encoder:
         self._deterministic = limits.deterministic
         self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)
         self._state_to_restore = self._sharing_policy.state_to_restore(model)
-        self._vocabulary_size = vocabulary.size(model)
+        self._vocabulary_size, self._type_count = vocabulary.size(model), vocabulary.type_count(model)
         self.needs_equal_lengths = template is None or row_passes.padding_changes_scores(
             model, tokenizer, template, limits.max_length
         )
@@ -107,8 +107,9 @@ class Encoder:
         ]
 
     def reject_unknown_tokens(self, encoded: list[list[Row] | JobError]) -> list[list[Row] | JobError]:
-        """Put a JobError `unknown_token` in place of the rows of each job with a token that the model lacks."""
-        return vocabulary.reject_unknown_tokens(encoded, self._vocabulary_size)
+        """Put a JobError in place of the rows of each job with a token, or a token type, that the model lacks."""
+        known = vocabulary.reject_unknown_tokens(encoded, self._vocabulary_size)
+        return vocabulary.reject_unknown_types(known, self._type_count)
 
     def launch(
         self,

@@ -65,7 +65,7 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
 
 def _check_embeddings(model: Any, row: ProbeRow, vocabulary_size: int | None) -> None:
     """Raise ModelError if the model lacks an embedding; a look-up would be an error, and lose the device on CUDA."""
-    sizes = {"input_ids": vocabulary_size, "token_type_ids": getattr(model.config, "type_vocab_size", None)}
+    sizes = {"input_ids": vocabulary_size, "token_type_ids": vocabulary.type_count(model)}
     for name, size in sizes.items():
         if size and name in row and max(row[name]) >= size:
             problem = f"its tokenizer gives {name} up to {max(row[name])}, and the model has {size} embeddings for them"

@@ -47,6 +47,11 @@ class Template:
         """The names of a row's features."""
         return ("input_ids",) if self.special_types is None else ("input_ids", "token_type_ids")
 
+    @property
+    def max_type(self) -> int:
+        """The largest type of a token, 0 if the tokenizer has no types."""
+        return max(chain(self.text_types, *(self.special_types or ())), default=0)
+
     def truncate(self, ids: "TokenArray[int]", max_tokens: int | None) -> "TokenArray[int]":
         """Cut a text to `max_tokens` on the tokenizer's side, None = no limit."""
         if max_tokens is None or len(ids) <= max_tokens:

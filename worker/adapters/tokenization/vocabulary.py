@@ -1,4 +1,4 @@
-"""A check for token ids that the tokenizer has but the model lacks.
+"""Checks for token ids and token types that the tokenizer has but the model lacks.
 
 An index beyond the embeddings is an error on a CPU; on a GPU it kills the process.
 """
@@ -11,6 +11,7 @@ import torch
 
 from models.errors import JobError
 from worker.adapters.rows import Row
+from worker.adapters.tokenization.special_tokens import TemplatedRow
 
 
 def size(model: Any) -> int | None:
@@ -25,6 +26,12 @@ def size(model: Any) -> int | None:
         return int(weight.shape[0])
     config_size = getattr(model.config, "vocab_size", None)
     return config_size if isinstance(config_size, int) else None
+
+
+def type_count(model: Any) -> int | None:
+    """Return the number of token types that the model has embeddings for, None = it looks none up."""
+    count = getattr(model.config, "type_vocab_size", None)
+    return count if isinstance(count, int) and count else None  # 0 for DeBERTa, which ignores types
 
 
 def lacks_padding(model: Any, tokenizer: Any) -> bool:
@@ -50,6 +57,30 @@ def reject_unknown_tokens(
     if vocabulary_size is None or np.frombuffer(all_ids, np.uintc).max(initial=0) < vocabulary_size:
         return encoded
     return [rows if isinstance(rows, JobError) else _check_rows(rows, vocabulary_size) for rows in encoded]
+
+
+def reject_unknown_types(encoded: list[list[Row] | JobError], count: int | None) -> list[list[Row] | JobError]:
+    """Put a JobError `unknown_token_type` in place of the rows of each job with a type outside the `count` types.
+
+    Mostly these are pairs of texts, given to a model that was made for one text. None = no limit.
+    """
+    if count is None or _max_type([row for rows in encoded if isinstance(rows, list) for row in rows]) < count:
+        return encoded
+    return [rows if isinstance(rows, JobError) or _max_type(rows) < count else _unknown_type() for rows in encoded]
+
+
+def _max_type(rows: list[Row]) -> int:
+    features = [row.features for row in rows]
+    templates = {id(row.template): row.template for row in features if isinstance(row, TemplatedRow)}
+    all_types = b"".join([row.get("token_type_ids", b"") for row in features if not isinstance(row, TemplatedRow)])
+    largest = int(np.frombuffer(all_types, np.uintc).max(initial=0))
+    return max([largest, *(template.max_type for template in templates.values())])
+
+
+def _unknown_type() -> JobError:
+    return JobError(
+        "unknown_token_type", "it has a type of token that the model lacks; leave text_pair out, or take another model"
+    )
 
 
 def _check_rows(rows: list[Row], vocabulary_size: int) -> list[Row] | JobError:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
 
-from models.errors import ModelError
+from models.errors import JobError, ModelError
 from tests.factories import tiny_encoders as encoders
 from tests.factories import tiny_models
 from tests.factories.forward_passes import encode_texts, forward_all, load_adapter
@@ -17,6 +17,7 @@ from tests.golden import seq2seq_models
 from tests.unit.worker.layers.test_packed_layers import encode_rows, scores, texts
 from worker.adapters.probes import row_passes
 from worker.adapters.tokenization.special_tokens import SpecialTokens
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 
@@ -98,3 +99,17 @@ def test_a_type_of_text_that_the_model_lacks_refuses_it() -> None:
         row_passes.padding_changes_scores(model, tokenizer, template)
 
     assert excesses == []
+
+
+def test_a_second_text_whose_type_the_model_lacks_fails_its_row_alone(tmp_path: Path) -> None:
+    adapter = load_adapter(tiny_models.bert(tmp_path, type_vocab_size=1), "sentiment-analysis")
+    inputs = [{"text": "a"}, {"text": "a", "text_pair": "b"}, {"text": "love it"}]
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1)
+
+    first, second, third = adapter.encode([Job(lease, place, given) for place, given in enumerate(inputs)])
+    with recorded_ids() as excesses:
+        forward_all(adapter, [*first, *third])
+
+    assert isinstance(second, JobError)
+    assert second.code == "unknown_token_type"
+    assert max(excesses) < 0
