@@ -54,11 +54,14 @@ class FillMask:
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         if tokenizer.mask_token_id is None:
             raise ModelError("its tokenizer has no mask token, so there is nothing to fill; take another model")
+        known_tokens = vocabulary.size(model)
+        if known_tokens is not None and tokenizer.mask_token_id >= known_tokens:
+            raise ModelError("its tokenizer's mask token has no embedding in this model; take another model")
         self._tokenizer = tokenizer
         self._mask_token_id: int = tokenizer.mask_token_id
         self._limits = limits
         self._device = model.device
-        self._vocabulary_size = vocabulary.size(model) or len(tokenizer)  # the tokenizer may have more than the model
+        self._vocabulary_size = known_tokens or len(tokenizer)  # the tokenizer may have more than the model
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing

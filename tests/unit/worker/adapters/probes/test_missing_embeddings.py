@@ -89,6 +89,19 @@ def test_a_special_token_that_the_model_lacks_refuses_it(tmp_path: Path) -> None
     assert max(excesses, default=-1) < 0
 
 
+def test_a_mask_token_that_the_model_lacks_refuses_it(tmp_path: Path) -> None:
+    folder = tiny_models.masked_bert(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<{number}>" for number in range(len(tiny_models.WORDPIECE_VOCABULARY) - len(tokenizer))])
+    tokenizer.add_special_tokens({"mask_token": "<blank>"})
+    tokenizer.save_pretrained(folder)
+
+    with recorded_ids() as excesses, pytest.raises(ModelError, match="its tokenizer's mask token has no embedding"):
+        load_adapter(folder, "fill-mask")
+
+    assert max(excesses, default=-1) < 0
+
+
 def test_a_type_of_text_that_the_model_lacks_refuses_it() -> None:
     tokenizer = tiny_models.wordpiece_tokenizer()
     config = BertConfig(vocab_size=len(tokenizer), type_vocab_size=1, **tiny_models.BERT_SIZES)
