@@ -5,7 +5,7 @@ transformers 5 no longer has this pipeline. The adapter gives the answers of 4.5
 
 import inspect
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import compress, islice
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.adapters.tokenization.qa_windows import Passage, Window
+from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
 # The pipeline's own defaults, in tokens.
@@ -36,6 +37,10 @@ DEFAULT_WINDOW_TOKENS, DEFAULT_OVERLAP_TOKENS = 384, 128
 
 # A million characters make about 4,000 windows of 384 tokens that share 128.
 MAX_WINDOWS = 5_000
+
+# Windows are decoded together up to so many bytes of logits, of which there are a few copies, and of spans.
+MAX_CHUNK_BYTES = 8 * 2**20
+SPAN_BYTES = 32
 
 # The tokenizer's options for a pair before it is cut into windows, and an arbitrary pair.
 WITHOUT_TRUNCATION = {"truncation": False, "return_attention_mask": False}
@@ -124,21 +129,25 @@ class QuestionAnswering:
 
     def _decode_group(self, _parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         parameters = self._parameters_for(jobs[0][0][0].job)
-        windows = [
+        windows = (
             (row.features, logits) for rows, raw_outputs in jobs for row, logits in zip(rows, raw_outputs, strict=True)
-        ]
-        answers = iter(self._answers_of_windows(windows, parameters))
+        )
+        answers = self._answers_of_windows(windows, parameters)
         for rows, _ in jobs:
-            found = [window_answers for window_answers in islice(answers, len(rows)) if window_answers is not None]
-            if len(found) < len(rows):
-                yield non_finite_scores()
-            else:
-                yield to_json(answers_of_job(found, rows[0].job.input["context"], parameters))
+            yield _job_json(rows[0].job, list(islice(answers, len(rows))), parameters)
 
     def _answers_of_windows(
+        self, windows: Iterable[tuple[Window, Floats]], parameters: QuestionAnsweringParameters
+    ) -> Iterator[WindowAnswers | None]:
+        """The answers of each window, None for scores that are not finite. One chunk is in memory at a time."""
+        span_bytes = SPAN_BYTES * span_count(parameters)
+        for chunk in split_into_chunks(windows, lambda window: window[1].nbytes + span_bytes, MAX_CHUNK_BYTES):
+            yield from self._answers_of_chunk(chunk, parameters)
+
+    def _answers_of_chunk(
         self, windows: Sequence[tuple[Window, Floats]], parameters: QuestionAnsweringParameters
     ) -> list[WindowAnswers | None]:
-        """The answers of each window, None for scores that are not finite.
+        """As `_answers_of_windows`, found together.
 
         Windows of equal length are taken together. Padded to one length, sums would round differently.
         """
@@ -235,6 +244,15 @@ class QuestionAnswering:
 
     def _parameters_for(self, job: Job) -> QuestionAnsweringParameters:
         return self._cached_parameters(tuple(sorted(job.lease.parameters.items())))
+
+
+def _job_json(
+    job: Job, window_answers: list[WindowAnswers | None], parameters: QuestionAnsweringParameters
+) -> str | Exception:
+    found = [answers for answers in window_answers if answers is not None]
+    if len(found) < len(window_answers):
+        return non_finite_scores()
+    return to_json(answers_of_job(found, job.input["context"], parameters))
 
 
 def _parse_parameters(items: tuple[tuple[str, Hashable], ...]) -> QuestionAnsweringParameters:

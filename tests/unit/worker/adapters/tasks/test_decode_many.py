@@ -1,5 +1,6 @@
 """Jobs decoded together have the same bytes as jobs decoded one by one, whatever their scores and parameters are."""
 
+import tracemalloc
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.factories.tiny_models import pipeline_for
 from tests.golden import qa_models
 from worker.adapters.interface import DecodableJob
 from worker.adapters.rows import Row
+from worker.adapters.tasks import question_answering
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
@@ -180,6 +182,47 @@ class TestQuestionAnswering:
             jobs.append((rows, [random_logits(draw, 2, row.length) for row in rows]))
 
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+    @pytest.mark.parametrize("chunk_bytes", [1, 3_000, 20_000])
+    def test_chunks_of_windows_change_no_byte(
+        self, question_answerers: Any, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+    ) -> None:
+        monkeypatch.setattr(question_answering, "MAX_CHUNK_BYTES", chunk_bytes)
+        rng = np.random.default_rng(1)
+        lease = Lease(1, "batch", 0, 9, 1, 1, parameters={"max_seq_len": 24, "doc_stride": 6, "top_k": 3})
+        contexts = ["the city is on the river " * repeats for repeats in (1, 9, 9, 20, 9)]
+        encoded = question_answerers[0].encode(
+            [Job(lease, place, {"question": "who", "context": context}) for place, context in enumerate(contexts)]
+        )
+        jobs: list[DecodableJob] = [
+            (rows, [rng.normal(0, 4, (2, row.length)).astype(np.float32) for row in rows]) for rows in encoded
+        ]
+        jobs[2][1][-1][0, 3] = np.nan
+
+        outputs = decode_together(question_answerers[0], jobs)
+
+        assert outputs == decode_alone(question_answerers[0], jobs)
+        assert [output.startswith("JobError") for output in outputs] == [False, False, True, False, False]
+
+    def test_memory_does_not_grow_with_the_windows_of_a_job(
+        self, question_answerers: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(question_answering, "MAX_CHUNK_BYTES", 2**16)
+        lease = Lease(1, "batch", 0, 9, 1, 1, parameters={"max_seq_len": 500, "doc_stride": 480})
+        [rows] = question_answerers[0].encode(
+            [Job(lease, 0, {"question": "who", "context": "the city is on the river " * 3_000})]
+        )
+        logits = np.random.default_rng(1).normal(0, 4, (len(rows), 2, 500)).astype(np.float32)
+        raw_outputs = [line[:, : row.length] for line, row in zip(logits, rows, strict=True)]
+        decode_together(question_answerers[0], [(rows[:1], raw_outputs[:1])])  # what is imported or cached once
+
+        tracemalloc.start()
+        decode_together(question_answerers[0], [(rows, raw_outputs)])
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+        assert logits.nbytes > 3_000_000
+        assert peak_bytes < logits.nbytes  # in a single chunk it was six times as much
 
     def test_words_out_of_order_are_searched_as_in_each_window_alone(self, question_answerers: Any) -> None:
         adapter, rng = question_answerers[0], np.random.default_rng(1)
