@@ -45,6 +45,21 @@ STICKY_DRIVER_ERROR = re.compile(r"(CUDA|HIP)( driver)? error: (unknown error|in
 # Memory that torch's own allocator did not ask for, such as that of kernels and of the driver.
 DEVICE_OUT_OF_MEMORY = re.compile(r"(CUDA|HIP)( driver)? error: out of memory|MPS backend out of memory")
 
+# Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
+DEVICE_ERROR_PHRASES = (
+    "cuda",
+    "nvidia",
+    "cudnn",
+    "cublas",
+    "nccl",
+    "hip error",
+    "mps backend",
+    "no kernel image",
+    "devices are busy",
+    "device-side",
+    "peer access",
+)
+
 
 class DeviceLost(Exception):
     """The device is lost to this process; later errors are no input's fault."""
@@ -76,6 +91,12 @@ def is_machine_problem(error: BaseException) -> bool:
     return is_device_lost(error) or any(
         is_out_of_memory(cause) or is_transient(cause) for cause in exception_chain(error)
     )
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Whether this is an error of a driver or an allocator, such as of a card that this build of torch lacks."""
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, AssertionError)) and any(phrase in text for phrase in DEVICE_ERROR_PHRASES)
 
 
 def exception_chain(error: BaseException) -> Iterator[BaseException]:
@@ -117,7 +138,14 @@ TRANSIENT_ERRNOS = frozenset(
 
 
 # Another process occupies the device. torch has one class for all CUDA errors, so the text decides.
-BUSY_DEVICE_MESSAGES = ("busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# cuBLAS and cuDNN call themselves not initialized where their handle finds no memory on a full card.
+BUSY_DEVICE_MESSAGES = (
+    "busy or unavailable",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -104,6 +104,14 @@ def test_other_errors_are_no_machine_s(error: Exception) -> None:
     assert not is_machine_problem(error)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError("reset"), OSError(errno.EIO, "Input/output error")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("reset"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    ],
+)
 def test_a_resource_that_is_busy_is_the_machine_s(error: Exception) -> None:
     assert is_machine_problem(error)
