@@ -81,6 +81,11 @@ class TestServing:
 
         assert self.serve("cuda:0,cuda:1", *entries) == {"cuda:0": ["any", "some"], "cuda:1": ["any", "second", "some"]}
 
+    def test_sends_no_entry_of_a_gpu_to_the_cpu(self) -> None:
+        assert self.serve("cpu,cuda:1", self.pipeline("second", "cuda:1")) == {"cuda:1": ["second"]}
+        with pytest.raises(UsageError, match="second names device cuda:1, on which no process runs"):
+            self.serve("cpu", self.pipeline("second", "cuda:1"))
+
     def test_starts_no_process_without_a_pipeline(self) -> None:
         assert self.serve("cuda:0,cuda:1*2", self.pipeline("second", "cuda:1")) == {
             "cuda:1#1": ["second"],
