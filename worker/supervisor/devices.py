@@ -36,7 +36,8 @@ def plan_devices(
 ) -> DevicePlan:
     """Return one device for each process. Pure.
 
-    gpus: the visible ones; empty also where they can't be found, and then the processes see all.
+    gpus: the visible ones; empty also where they can't be found, and then the processes see all. Under `auto`, torch
+        decides in the process whether to use GPUs that only a variable speaks of.
     count_for: the number of processes on a GPU for which none is given.
 
     Raises UsageError for a GPU that is not there.
@@ -44,7 +45,7 @@ def plan_devices(
     names: list[str] = []
     reasons: dict[str, str] = {}
     for request in requests:
-        if request.device != "auto" or not gpus:
+        if request.device != "auto" or not any(gpu.is_found for gpu in gpus):
             name = "cuda:0" if request.device == "cuda" else request.device
             names += [name] * (request.processes or 1)
             continue

@@ -58,6 +58,12 @@ class TestPlan:
         assert plan_names("auto", []) == ["auto"]
         assert plan_names("auto*2", []) == ["auto#1", "auto#2"]
 
+    def test_leaves_auto_to_torch_where_only_a_variable_speaks_of_gpus(self) -> None:
+        said = [Gpu("3", is_found=False), Gpu("5", is_found=False)]
+
+        assert [str(device) for device in plan("auto", said).devices] == ["auto"]
+        assert [str(device) for device in plan("cuda:1,cuda", said).devices] == ["cuda:1@5", "cuda:0@3"]
+
     def test_lets_a_process_see_every_gpu_where_none_is_found(self) -> None:
         [device] = plan("cuda:1", []).devices
 
