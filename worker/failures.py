@@ -39,11 +39,12 @@ STICKY_DEVICE_ERRORS = (
     "CUDNN_STATUS_EXECUTION_FAILED",
     "CUDNN_STATUS_MAPPING_ERROR",
 )
-# Words that other libraries use too, so the driver must be named before them.
-STICKY_DRIVER_ERROR = re.compile(r"(CUDA|HIP)( driver)? error: (unknown error|initialization error)|GPU is lost")
+# Words that other libraries use too, so the driver must be named before them. Triton launches compiled kernels itself.
+DRIVER_ERROR = r"((CUDA|HIP)( driver)? error|Triton Error \[(CUDA|HIP)\]): "
+STICKY_DRIVER_ERROR = re.compile(DRIVER_ERROR + "(unknown error|initialization error)|GPU is lost")
 
 # Memory that torch's own allocator did not ask for, such as that of kernels and of the driver.
-DEVICE_OUT_OF_MEMORY = re.compile(r"(CUDA|HIP)( driver)? error: out of memory|MPS backend out of memory")
+DEVICE_OUT_OF_MEMORY = re.compile(DRIVER_ERROR + "out of memory|MPS backend out of memory")
 
 # Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
 DEVICE_ERROR_PHRASES = (
@@ -112,7 +113,7 @@ def exception_chain(error: BaseException) -> Iterator[BaseException]:
 def _is_sticky(message: str) -> bool:
     if STICKY_DRIVER_ERROR.search(message):
         return True
-    return "error" in message and any(text in message for text in STICKY_DEVICE_ERRORS)
+    return "error" in message.lower() and any(text in message for text in STICKY_DEVICE_ERRORS)
 
 
 # The operating system, or a remote end, is busy.
@@ -140,7 +141,6 @@ TRANSIENT_ERRNOS = frozenset(
 # Another process occupies the device. torch has one class for all CUDA errors, so the text decides.
 # cuBLAS and cuDNN call themselves not initialized where their handle finds no memory on a full card.
 BUSY_DEVICE_MESSAGES = (
-    "busy or unavailable",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
