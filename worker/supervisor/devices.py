@@ -85,17 +85,19 @@ def estimate_load(pipeline: Pipeline) -> LoadEstimate:
 def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipelines: Sequence[Pipeline]) -> list[str]:
     """Return a sentence for each GPU with more processes than copies of the largest weights that fit into it."""
     memory_bytes = {gpu.visible_name: gpu.memory_bytes for gpu in gpus}
-    shared = {device.device: device for device in devices if device.processes > 1}
-    estimates = map(estimate_load, pipelines) if shared else ()
-    weight_bytes, pipeline = max(
-        ((estimate.weight_bytes or 0, estimate.pipeline) for estimate in estimates), default=(0, "")
-    )
+    shared = {device.device: device for device in devices if device.processes > 1 and device.visible_gpu}
+    on_gpus = [pipeline for pipeline in pipelines if pipeline.device not in ("cpu", "mps")] if shared else []
+    estimates = [(pipeline, estimate_load(pipeline)) for pipeline in on_gpus]
     warnings = []
     for name, device in shared.items():
+        weight_bytes, largest = max(
+            ((estimate.weight_bytes or 0, each.name) for each, estimate in estimates if device.can_serve(each.device)),
+            default=(0, ""),
+        )
         usable_bytes = SHARED_MEMORY_FRACTION * (memory_bytes.get(device.visible_gpu or "") or math.inf)
         if weight_bytes * device.processes > usable_bytes:
             warnings.append(
-                f"the weights of {pipeline}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
+                f"the weights of {largest}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
                 f"{device.processes} processes have; run at most {max(1, int(usable_bytes // weight_bytes))}"
             )
     return warnings

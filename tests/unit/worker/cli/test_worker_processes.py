@@ -91,6 +91,17 @@ def test_weights_that_do_not_fit_into_a_share_are_warned_about(monkeypatch: pyte
     assert plan("sample-ner").warnings == ()
 
 
+@pytest.mark.parametrize(("device", "is_warned"), [("cpu", False), ("mps", False), ("cuda:1", False), ("cuda", True)])
+def test_weights_that_never_come_to_a_gpu_are_not_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, is_warned: bool
+) -> None:
+    (tmp_path / "batchmill.toml").write_text(ENTRY.replace("cuda:1", device))
+    sizes = {"second": 60 * 10**9, "sample-ner": 10**6}
+    monkeypatch.setattr(devices_module, "estimate_load", lambda each: LoadEstimate(each.name, False, sizes[each.name]))
+
+    assert bool(plan("second", "sample-ner", devices="cuda:0*2,cuda:1,cpu*2").warnings) is is_warned
+
+
 def test_processes_without_a_pipeline_leave_their_cores_to_the_others() -> None:
     processes = plan("second", devices="cuda:0,cuda:1")
 
