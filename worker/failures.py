@@ -39,11 +39,27 @@ STICKY_DEVICE_ERRORS = (
     "CUDNN_STATUS_EXECUTION_FAILED",
     "CUDNN_STATUS_MAPPING_ERROR",
 )
-# Words that other libraries use too, so the driver must be named before them.
-STICKY_DRIVER_ERROR = re.compile(r"(CUDA|HIP)( driver)? error: (unknown error|initialization error)|GPU is lost")
+# Words that other libraries use too, so the driver must be named before them. Triton launches compiled kernels itself.
+DRIVER_ERROR = r"((CUDA|HIP)( driver)? error|Triton Error \[(CUDA|HIP)\]): "
+STICKY_DRIVER_ERROR = re.compile(DRIVER_ERROR + "(unknown error|initialization error)|GPU is lost")
 
 # Memory that torch's own allocator did not ask for, such as that of kernels and of the driver.
-DEVICE_OUT_OF_MEMORY = re.compile(r"(CUDA|HIP)( driver)? error: out of memory|MPS backend out of memory")
+DEVICE_OUT_OF_MEMORY = re.compile(DRIVER_ERROR + "out of memory|MPS backend out of memory")
+
+# Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
+DEVICE_ERROR_PHRASES = (
+    "cuda",
+    "nvidia",
+    "cudnn",
+    "cublas",
+    "nccl",
+    "hip error",
+    "mps backend",
+    "no kernel image",
+    "devices are busy",
+    "device-side",
+    "peer access",
+)
 
 
 class DeviceLost(Exception):
@@ -78,6 +94,12 @@ def is_machine_problem(error: BaseException) -> bool:
     )
 
 
+def is_device_error(error: BaseException) -> bool:
+    """Whether this is an error of a driver or an allocator, such as of a card that this build of torch lacks."""
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, AssertionError)) and any(phrase in text for phrase in DEVICE_ERROR_PHRASES)
+
+
 def exception_chain(error: BaseException) -> Iterator[BaseException]:
     """The error, its cause, the cause of that, and so on."""
     cause: BaseException | None = error
@@ -91,7 +113,7 @@ def exception_chain(error: BaseException) -> Iterator[BaseException]:
 def _is_sticky(message: str) -> bool:
     if STICKY_DRIVER_ERROR.search(message):
         return True
-    return "error" in message and any(text in message for text in STICKY_DEVICE_ERRORS)
+    return "error" in message.lower() and any(text in message for text in STICKY_DEVICE_ERRORS)
 
 
 # The operating system, or a remote end, is busy.
@@ -117,7 +139,13 @@ TRANSIENT_ERRNOS = frozenset(
 
 
 # Another process occupies the device. torch has one class for all CUDA errors, so the text decides.
-BUSY_DEVICE_MESSAGES = ("busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# cuBLAS and cuDNN call themselves not initialized where their handle finds no memory on a full card.
+BUSY_DEVICE_MESSAGES = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -62,12 +62,16 @@ class ProcessDevice:
         return replace(self, name=self.name.replace("auto", resolved, 1)) if self.device == "auto" else self
 
     def can_serve(self, pipeline_device: str) -> bool:
-        """Whether the process sees the device that a pipeline's entry names."""
-        return not self.visible_gpu or not pipeline_device.startswith("cuda:") or pipeline_device == self.device
+        """Whether pipelines whose entry names this device are for this process.
+
+        A GPU's number is for the processes of that GPU, or of `auto`, behind which it may be. All others can be had
+        beside any device.
+        """
+        return not pipeline_device.startswith("cuda:") or self.device in (pipeline_device, "auto")
 
     def torch_name_for(self, pipeline_device: str) -> str:
         """Return the name for torch of the device that a pipeline's entry names. Raises LoadFailed."""
-        if not self.can_serve(pipeline_device):
+        if self.visible_gpu and not self.can_serve(pipeline_device):
             raise LoadFailed(
                 f"its entry names device {pipeline_device}, but this process has {self.device} only; restart the "
                 f"workers, which then load it where that device is, or write device = "

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEVICE_FOLDER = Path("/dev")
@@ -24,10 +24,12 @@ class Gpu:
 
     visible_name: its index, UUID or MIG name, for `CUDA_VISIBLE_DEVICES`.
     memory_bytes: all of its memory; None = not known.
+    is_found: whether this machine shows any card; otherwise only `CUDA_VISIBLE_DEVICES` speaks of this GPU.
     """
 
     visible_name: str
     memory_bytes: int | None = None
+    is_found: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def list_gpus(environment: Mapping[str, str] | None = None) -> list[Gpu]:
 def select_visible(visible: str | None, cards: Sequence[Card]) -> list[Gpu]:
     """Return the GPUs that CUDA shows for this value of `CUDA_VISIBLE_DEVICES`; None = unset. Pure.
 
-    CUDA ignores an entry that names no GPU, and all entries after it. Without known cards, entries are believed.
+    CUDA ignores an entry that names no GPU, and all entries after it. Without known cards, any entry may name a GPU.
     """
     if visible is None:
         return [Gpu(str(index), card.memory_bytes) for index, card in enumerate(cards)]
@@ -59,7 +61,7 @@ def select_visible(visible: str | None, cards: Sequence[Card]) -> list[Gpu]:
         gpu = _find_gpu(entry.strip(), cards)
         if gpu is None:
             break
-        gpus.append(gpu)
+        gpus.append(gpu if cards else replace(gpu, is_found=False))
     return gpus
 
 

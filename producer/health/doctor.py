@@ -104,7 +104,7 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
     for pipeline in catalogue.values():
         if message := model_checks.other_settings_warning(pipeline, worker_views):
             yield Finding(WARNING, "pipelines", message)
-    has_gpu = bool(gpus.list_gpus())
+    has_gpu = any(gpu.is_found for gpu in gpus.list_gpus())
     yield from dtype_checks.check_dtypes(catalogue.values(), settings.pipelines, worker_views, has_gpu=has_gpu)
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from tests.factories import tiny_decoders
+from tests.factories.forward_passes import encode_texts
 from tests.gpu import digests
 from tests.gpu.conftest import entry_for, load_on
 from tests.gpu.digests import TEXT_COUNT, scores_by_position
+from worker.adapters.rows import MicroBatch
 
 pytestmark = pytest.mark.gpu
 
@@ -36,6 +38,30 @@ def test_scores_have_the_same_bits_in_any_company_and_place(gpu: str, folder: Pa
 
     for found in others:
         assert all(torch.equal(scores, reference[position]) for position, scores in found.items())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_text_that_fills_its_width_has_the_same_bits_beside_a_shorter_one(gpu: str, folder: Path, dtype: str) -> None:
+    adapter = load_on(gpu, entry_for(folder, "sentiment-analysis", dtype=dtype, deterministic=True)).adapter
+    full, shorter = encode_texts(adapter, ["great " * 14, "great " * 9], "sentiment-analysis")
+    assert (full.length, full.width, shorter.width) == (16, 16, 16)
+
+    alone, *_ = adapter.forward(MicroBatch((full,)))
+    beside, *_ = adapter.forward(MicroBatch((full, shorter)))
+
+    assert torch.equal(torch.as_tensor(alone), torch.as_tensor(beside))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_seeded_text_that_fills_its_width_is_the_same_beside_a_shorter_one(
+    gpu: str, tmp_path: Path, dtype: str
+) -> None:
+    adapter = load_on(gpu, entry_for(tiny_decoders.llama(tmp_path / "decoder"), "text-generation", dtype=dtype)).adapter
+    rows = encode_texts(adapter, ["x" * count for count in range(1, 17)], **digests.SAMPLING)
+    full = next(row for row in rows if row.length == row.width)
+    shorter = next(row for row in rows if row.width == full.width and row.length < full.length)
+
+    assert adapter.forward(MicroBatch((full,)))[0] == adapter.forward(MicroBatch((full, shorter)))[0]
 
 
 def start(kind: str, device: str, folder: Path) -> subprocess.Popen[str]:

@@ -18,7 +18,10 @@ PROCESS = import_name("worker.process.main")
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcesses:
-    """The processes to start, as texts for the log, why there are so many, and what the operator should mend."""
+    """The processes to start, why there are so many, and what the operator should mend.
+
+    devices: the label of each process's device.
+    """
 
     specs: tuple[ChildSpec, ...]
     devices: tuple[str, ...]
@@ -47,4 +50,4 @@ def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerP
         for device, names in served
     ]
     warnings = devices.share_warnings(plan.devices, visible, pipelines)
-    return WorkerProcesses(tuple(specs), tuple(str(device) for device, _ in served), plan.reason, tuple(warnings))
+    return WorkerProcesses(tuple(specs), tuple(device.label for device, _ in served), plan.reason, tuple(warnings))

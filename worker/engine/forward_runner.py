@@ -11,7 +11,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.engine.bisection import bisect_failed
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost
+from worker.failures import DeviceLost, is_out_of_memory, is_transient
 
 NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
 
@@ -126,7 +126,11 @@ class ForwardRunner:
             return self.bisect(error, rows, launched.requested_tokens)
 
     def bisect(self, error: BaseException, rows: Sequence[Row], requested_tokens: int) -> list[tuple[Row, Any]]:
-        """Run the rows of a micro-batch that raised `error` again, in smaller ones."""
+        """Run the rows of a micro-batch that raised `error` again, in smaller ones.
+
+        A row that does not fit alone says nothing about the token budget, which is then as before.
+        """
+        limits = self._token_budget.limits
         self._on_failure(error, rows)
 
         def forward(part: Sequence[Row]) -> list[Any]:
@@ -136,7 +140,10 @@ class ForwardRunner:
                 self._on_failure(part_error, part)
                 raise
 
-        return bisect_failed(error, forward, rows, reraise=NOT_INPUT_ERRORS)
+        outputs = bisect_failed(error, forward, rows, reraise=NOT_INPUT_ERRORS)
+        if any(_is_too_large(output) for _, output in outputs):
+            self._token_budget.restore(limits)
+        return outputs
 
     def add_seconds(self, thread_seconds: float, device_seconds: float | None = None) -> None:
         """Count the time of a pass or a step; without a clock of the device, this thread's counts for both."""
@@ -165,3 +172,8 @@ class ForwardRunner:
         seconds = launched.processor_seconds if self._is_cpu else self.spent.since(before).device
         self.tune(launched.requested_tokens, launched.micro_batch, seconds)
         return outputs
+
+
+def _is_too_large(output: Any) -> bool:
+    """Whether this is the error of a row that does not fit into this process's memory even alone."""
+    return isinstance(output, Exception) and is_out_of_memory(output) and not is_transient(output)

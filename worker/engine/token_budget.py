@@ -35,6 +35,16 @@ class Trial:
     unfilled: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetLimits:
+    """What a lack of memory changes for longer than a cooldown."""
+
+    tokens: int
+    ceiling: int
+    failed_regrowths: int
+    has_regrown: bool
+
+
 class TokenBudgetTuner:
     """Tunes the token budget; used by the device thread alone.
 
@@ -82,6 +92,16 @@ class TokenBudgetTuner:
         self._ceiling = max(1, padded_tokens // 2)
         self.tokens = max(1, min(self.tokens, self._ceiling))
         self._trial, self._untried_directions, self._cooldown = None, [], COOLDOWN_MICRO_BATCHES
+
+    @property
+    def limits(self) -> BudgetLimits:
+        """The limits to restore if the size turns out not to be at fault."""
+        return BudgetLimits(self.tokens, self._ceiling, self._failed_regrowths, self._has_regrown)
+
+    def restore(self, limits: BudgetLimits) -> None:
+        """Take back what `shrink` has changed since then, except for the cooldown."""
+        self.tokens, self._ceiling = limits.tokens, limits.ceiling
+        self._failed_regrowths, self._has_regrown = limits.failed_regrowths, limits.has_regrown
 
     def _compare(self, trial: Trial, *, is_trial: bool, tokens_per_second: float) -> None:
         trial.tokens_per_second[is_trial] = tokens_per_second

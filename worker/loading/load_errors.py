@@ -7,22 +7,8 @@ end a batch, because other machines may serve it. Only an error that the content
 import errno
 
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable, first_line
-from worker.failures import exception_chain, is_device_lost, is_out_of_memory, is_transient
+from worker.failures import exception_chain, is_device_error, is_device_lost, is_out_of_memory, is_transient
 
-# Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
-DEVICE_ERROR_PHRASES = (
-    "cuda",
-    "nvidia",
-    "cudnn",
-    "cublas",
-    "nccl",
-    "hip error",
-    "mps backend",
-    "no kernel image",
-    "devices are busy",
-    "device-side",
-    "peer access",
-)
 OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
@@ -70,9 +56,6 @@ def _machine_problem(error: BaseException) -> str | None:
         return error.strerror or first_line(error)
     if isinstance(error, ImportError):
         return f"a package is missing ({first_line(error)})"
-    is_device_error = isinstance(error, (RuntimeError, AssertionError)) and any(
-        phrase in text for phrase in DEVICE_ERROR_PHRASES
-    )
-    if is_device_error or is_device_lost(error):
+    if is_device_error(error) or is_device_lost(error):
         return f"its device does not work: {first_line(error)}"
     return f"a resource is busy or unreachable ({first_line(error)})" if is_transient(error) else None

@@ -1,4 +1,4 @@
-"""The memory share of a process on a GPU that several processes use: its limit, and whether an error is its own fault.
+"""The memory share of a process on a GPU: its limit beside other processes, and whether an error is its own fault.
 
 torch's allocator refuses what exceeds the limit. Below it, an allocation fails only if others have the memory: the
 neighbours' contexts and libraries, which no limit counts, or a program outside of Batchmill.
@@ -22,17 +22,21 @@ def limit_memory(device: torch.device, processes: int) -> None:
 
 
 def is_taken_by_others(device: torch.device, error: BaseException) -> bool:
-    """Whether others had the memory that this process lacked; never if it has the device alone.
+    """Whether others had the memory that this process lacked.
+
+    To a process without a limit, its share is what a card leaves for allocations. It lacked memory itself if the error
+    names no size.
 
     Ask before the memory of the failed work is released.
     """
     if device.type != "cuda":
         return False
     fraction = torch.cuda.get_per_process_memory_fraction(device)
-    if fraction >= 1:
+    requested = requested_bytes(error)
+    if fraction >= 1 and requested is None:
         return False
-    share_bytes = fraction * torch.cuda.mem_get_info(device)[1]
-    return fits_share(torch.cuda.memory_reserved(device), requested_bytes(error), share_bytes)
+    share_bytes = min(fraction, SHARED_MEMORY_FRACTION) * torch.cuda.mem_get_info(device)[1]
+    return fits_share(torch.cuda.memory_reserved(device), requested, share_bytes)
 
 
 def fits_share(held_bytes: float, requested: float | None, share_bytes: float) -> bool:

@@ -26,6 +26,8 @@ ARCHITECTURE_SUFFIX = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$"
 )
 
+DEVICE_ADVICE = "start the workers with --devices cpu, or set device to cpu or auto if the entry names it"
+
 QUANTIZATION_BITS = {"int8": 8, "int4": 4}
 
 
@@ -36,7 +38,7 @@ def resolve_device(name: str) -> torch.device:
     device = torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type):
-        raise LoadFailed(f"device {name} is not on this machine{_describe_cuda(device)}; set device to cpu or auto")
+        raise LoadFailed(f"device {name} is not on this machine{_describe_cuda(device)}; {DEVICE_ADVICE}")
     if device.type != "cuda":
         return device
     index = device.index or 0

@@ -36,7 +36,8 @@ def plan_devices(
 ) -> DevicePlan:
     """Return one device for each process. Pure.
 
-    gpus: the visible ones; empty also where they can't be found, and then the processes see all.
+    gpus: the visible ones; empty also where they can't be found, and then the processes see all. Under `auto`, torch
+        decides in the process whether to use GPUs that only a variable speaks of.
     count_for: the number of processes on a GPU for which none is given.
 
     Raises UsageError for a GPU that is not there.
@@ -44,7 +45,7 @@ def plan_devices(
     names: list[str] = []
     reasons: dict[str, str] = {}
     for request in requests:
-        if request.device != "auto" or not gpus:
+        if request.device != "auto" or not any(gpu.is_found for gpu in gpus):
             name = "cuda:0" if request.device == "cuda" else request.device
             names += [name] * (request.processes or 1)
             continue
@@ -84,17 +85,19 @@ def estimate_load(pipeline: Pipeline) -> LoadEstimate:
 def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipelines: Sequence[Pipeline]) -> list[str]:
     """Return a sentence for each GPU with more processes than copies of the largest weights that fit into it."""
     memory_bytes = {gpu.visible_name: gpu.memory_bytes for gpu in gpus}
-    shared = {device.device: device for device in devices if device.processes > 1}
-    estimates = map(estimate_load, pipelines) if shared else ()
-    weight_bytes, pipeline = max(
-        ((estimate.weight_bytes or 0, estimate.pipeline) for estimate in estimates), default=(0, "")
-    )
+    shared = {device.device: device for device in devices if device.processes > 1 and device.visible_gpu}
+    on_gpus = [pipeline for pipeline in pipelines if pipeline.device not in ("cpu", "mps")] if shared else []
+    estimates = [(pipeline, estimate_load(pipeline)) for pipeline in on_gpus]
     warnings = []
     for name, device in shared.items():
+        weight_bytes, largest = max(
+            ((estimate.weight_bytes or 0, each.name) for each, estimate in estimates if device.can_serve(each.device)),
+            default=(0, ""),
+        )
         usable_bytes = SHARED_MEMORY_FRACTION * (memory_bytes.get(device.visible_gpu or "") or math.inf)
         if weight_bytes * device.processes > usable_bytes:
             warnings.append(
-                f"the weights of {pipeline}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
+                f"the weights of {largest}, {weight_bytes / 1e9:.1f} GB, don't fit into a share of {name}, which "
                 f"{device.processes} processes have; run at most {max(1, int(usable_bytes // weight_bytes))}"
             )
     return warnings

@@ -19,7 +19,7 @@ from worker.failures import is_transient
         ConnectionResetError("reset"),
         TimeoutError("late"),
         OSError(errno.EBUSY, "busy"),
-        RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_may_pass(error: Exception) -> None:

@@ -42,6 +42,8 @@ def chained(error: Exception, cause: Exception) -> Exception:
         "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
         "Unable to determine the device handle for GPU 0000:3B:00.0: GPU is lost. Reboot the system",
         "HIP error: invalid program counter",
+        "Triton Error [CUDA]: device-side assert triggered",
+        "Triton Error [CUDA]: unknown error",
     ],
 )
 @pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
@@ -81,6 +83,7 @@ def test_transient_errors_and_errors_of_one_input_do_not(error: Exception) -> No
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
         RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5.02 GB)"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"),
     ],
@@ -104,6 +107,14 @@ def test_other_errors_are_no_machine_s(error: Exception) -> None:
     assert not is_machine_problem(error)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError("reset"), OSError(errno.EIO, "Input/output error")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError("reset"),
+        OSError(errno.EIO, "Input/output error"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    ],
+)
 def test_a_resource_that_is_busy_is_the_machine_s(error: Exception) -> None:
     assert is_machine_problem(error)

@@ -45,6 +45,29 @@ def test_an_entry_s_device_is_found_by_the_name_that_torch_knows(entry: str, exp
     assert ProcessDevice("cpu").torch_name_for(entry) == entry
 
 
+@pytest.mark.parametrize(
+    ("name", "entry", "expected"),
+    [
+        ("cuda:1#2", "cuda:1", True),
+        ("cuda:0", "cuda:1", False),
+        ("cpu", "cuda:1", False),
+        ("auto#1", "cuda:1", True),
+        ("cpu", "cuda", True),
+        ("cuda:0", "auto", True),
+        ("cuda:0", "cpu", True),
+    ],
+)
+@pytest.mark.parametrize("visible_gpu", [None, "5"])
+def test_an_entry_of_a_gpu_is_for_the_processes_of_that_gpu(
+    name: str, visible_gpu: str | None, entry: str, expected: bool
+) -> None:
+    assert ProcessDevice(name, 1, visible_gpu).can_serve(entry) is expected
+
+
+def test_auto_has_every_gpu_of_a_process_that_sees_all() -> None:
+    assert ProcessDevice("auto").with_device("cuda:0").torch_name_for("cuda:1") == "cuda:1"
+
+
 def test_an_entry_of_another_gpu_is_refused() -> None:
     with pytest.raises(LoadFailed, match="its entry names device cuda:0, but this process has cuda:1 only"):
         SECOND.torch_name_for("cuda:0")

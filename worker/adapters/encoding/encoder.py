@@ -16,6 +16,7 @@ import torch
 from models.errors import JobError
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.encoding.device_pass import DevicePass, passes_in_flight, record_event
+from worker.adapters.generation.decode_mask import with_kept_masks
 from worker.adapters.interface import Limits
 from worker.adapters.probes import probe_scores, row_passes, sameness
 from worker.adapters.probes.probe_scores import ProbeRow
@@ -142,7 +143,8 @@ class Encoder:
         tensors = self._collator.collate(micro_batch, with_mask=self._needs_mask)
         if self._state_to_restore is not None:
             self._state_to_restore.restore()
-        with self._packed_pass(lengths, width, output_positions):
+        has_fixed_width = micro_batch.rows[0].width is not None
+        with self._packed_pass(lengths, width, output_positions), with_kept_masks(keeps_masks=has_fixed_width):
             yield tensors
 
     def _is_packed(self, lengths: Sequence[int], width: int, output_positions: Positions | None) -> bool:

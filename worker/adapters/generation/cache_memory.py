@@ -4,6 +4,7 @@ A row keeps the keys and values of all its tokens in every layer, and the scores
 token.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,14 @@ SCORE_BYTES, SAMPLING_SCORE_BYTES = 12, 56
 MAX_ROWS_ON_CUDA = 2_048
 
 # Rows of a fixed shape, which seeds and `deterministic` promise. Another shape may draw another word, so their number
-# must not depend on free memory: only on the model, its dtype, the kind of device and the row. A GPU computes a step of
-# 128 rows in about the time of 8. FIXED_BYTES bounds their caches, for large models and long texts.
+# must not depend on free memory: only on the model, its dtype, the row, and the process's share of the device. A GPU
+# computes a step of 128 rows in about the time of 8. FIXED_BYTES bounds their caches and scores, for large models and
+# long texts.
 FIXED_ROWS, MAX_FIXED_ROWS, FIXED_BYTES = 8, 128, 4 * 2**30
+
+# Of what the weights leave of a process's share, for rows of a fixed shape. Such a pass can't be made smaller when
+# memory runs out.
+FIXED_SHARE = 0.25
 
 PROBE_TOKENS = 3
 
@@ -94,19 +100,29 @@ class RowLimit:
     layout: the model's caches, None = count tokens.
     max_tokens: the tokens in all sequences, where they are counted.
     read_available: returns the bytes that may still be taken.
+    share_bytes: the process's share of the device without the weights, whatever is free of it.
     """
 
-    def __init__(self, layout: CacheLayout | None, max_tokens: int, read_available: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        layout: CacheLayout | None,
+        max_tokens: int,
+        read_available: Callable[[], int],
+        share_bytes: float = math.inf,
+    ) -> None:
         self._layout = layout
         self.max_tokens = max_tokens
         self._read_available = read_available
+        self._share_bytes = share_bytes
 
     @classmethod
     def for_model(cls, model: Any, max_tokens: int) -> "RowLimit":
         """The limit for a model on its device."""
         device = model.device
-        layout = measure_cache_layout(model) if device.type == "cuda" else None
-        return cls(layout, max_tokens, lambda: available_bytes(device))
+        if device.type != "cuda":
+            return cls(None, max_tokens, lambda: 0)
+        share_bytes = total_share_bytes(device) - model.get_memory_footprint()
+        return cls(measure_cache_layout(model), max_tokens, lambda: available_bytes(device), share_bytes)
 
     def begin_run(self, *, samples: bool) -> Callable[[RowSize], int]:
         """Return a function from the size of rows to how many fit, at least 1.
@@ -124,13 +140,15 @@ class RowLimit:
 
         return count_fitting
 
-    def fixed_rows(self, size: RowSize) -> int:
+    def fixed_rows(self, size: RowSize, *, samples: bool) -> int:
         """Return the rows of a pass of fixed shape, a power of two."""
         if self._layout is None:
             return FIXED_ROWS
-        row_bytes = self._layout.cache_bytes(size.decoder_tokens, size.encoder_tokens) * size.sequences
-        rows = min(MAX_FIXED_ROWS, FIXED_BYTES // max(1, row_bytes))
-        return max(FIXED_ROWS, 1 << max(0, rows.bit_length() - 1))
+        sequence_bytes = self._layout.cache_bytes(size.decoder_tokens, size.encoder_tokens)
+        row_bytes = (sequence_bytes + self._layout.score_bytes(samples=samples)) * size.sequences
+        rows = max(FIXED_ROWS, min(MAX_FIXED_ROWS, FIXED_BYTES // max(1, row_bytes)))
+        fitting = min(rows, FIXED_SHARE * self._share_bytes // max(1, row_bytes))
+        return 1 << max(0, int(fitting).bit_length() - 1) if fitting > 0 else 1
 
 
 @torch.inference_mode()
@@ -163,10 +181,15 @@ def available_bytes(device: torch.device) -> int:
 
     That is the free memory and what the allocator holds unused, within the process's share of the device.
     """
-    free, total = torch.cuda.mem_get_info(device)
+    free, _ = torch.cuda.mem_get_info(device)
     allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    share = torch.cuda.get_per_process_memory_fraction(device)
-    return max(0, min(free + reserved - allocated, int(share * total) - allocated))
+    return max(0, min(free + reserved - allocated, total_share_bytes(device) - allocated))
+
+
+def total_share_bytes(device: torch.device) -> int:
+    """Return the memory of a GPU that this process may have in all."""
+    total = torch.cuda.mem_get_info(device)[1]
+    return int(torch.cuda.get_per_process_memory_fraction(device) * total)
 
 
 def max_rows_on(device: torch.device, max_rows: int) -> int:

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
-from worker.adapters.generation.decode_mask import with_known_padding
+from worker.adapters.generation.decode_mask import with_kept_masks, with_known_padding
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
@@ -77,7 +77,8 @@ class Generator:
         hooks = self._make_hooks(prefill, settings)
         custom_generate = None if fixed_shape else continuous_batching.custom_generate_for(settings.config)
         prompt_width = 0 if self._has_encoder else prefill.width
-        with with_known_padding(self._has_padding(prefill, settings.config)):
+        has_padding, has_fixed_width = self._has_padding(prefill, settings.config), prefill.rows[0].width is not None
+        with with_known_padding(has_padding), with_kept_masks(keeps_masks=has_fixed_width):
             output_ids = self._generate(prefill, settings, hooks, custom_generate)
         ids = output_ids[:, prompt_width:].tolist()
         tracker = hooks.stop_strings

@@ -11,7 +11,7 @@ import torch
 from models.errors import ModelError, first_line
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.token_array import token_array
-from worker.failures import is_machine_problem
+from worker.failures import is_device_error, is_machine_problem
 
 # The rounding that products of another shape may cause, relative to the largest score. Passes of the same shape round
 # alike, so other texts in them may change practically nothing.
@@ -105,6 +105,6 @@ def reraise_machine_problem(error: Exception) -> None:
 
 def unusable_model_error(model: Any, error: Exception) -> Exception:
     """The ModelError that refuses a model; the error itself if its cause is the device."""
-    if is_machine_problem(error):
+    if is_machine_problem(error) or is_device_error(error):
         return error
     return ModelError(f"{type(model).__name__} fails on a text of a few words: {first_line(error)}; take another model")

@@ -203,7 +203,8 @@ class TextGeneration:
         # Some models can't exceed their positions even with padding.
         limit = self._limits.max_length
         width = row.width if limit is None else min(row.width, limit - max_new_tokens)
-        max_rows = self._row_limit.fixed_rows(RowSize(width + max_new_tokens, sequences=settings.num_beams))
+        size = RowSize(width + max_new_tokens, sequences=settings.num_beams)
+        max_rows = self._row_limit.fixed_rows(size, samples=settings.samples_per_token)
         return replace(row, width=width, max_rows=max_rows, key=(row.key, width))
 
     def _generate_rows(

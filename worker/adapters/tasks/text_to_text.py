@@ -191,7 +191,8 @@ class TextToText:
             return [replace(row, width=None, max_rows=1)]
         if row.width is None:
             return [row]
-        return [replace(row, max_rows=self._row_limit.fixed_rows(_row_size(row.width, settings)))]
+        size = _row_size(row.width, settings)
+        return [replace(row, max_rows=self._row_limit.fixed_rows(size, samples=settings.samples_per_token))]
 
     def _tokenize(self, texts: Sequence[str], language_pair: LanguagePair | None, *, truncation: bool = False) -> Any:
         limit = self._limits.max_length if truncation else None

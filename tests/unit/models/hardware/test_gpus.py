@@ -48,8 +48,8 @@ def test_the_variable_selects_as_cuda_does(visible: str | None, expected: list[G
 
 
 @pytest.mark.parametrize("entry", ["0", "GPU-8a1b", "MIG-7e4c"])
-def test_the_variable_is_believed_where_no_card_is_known(entry: str) -> None:
-    assert gpus.select_visible(entry, []) == [Gpu(entry)]
+def test_the_variable_may_name_any_gpu_where_no_card_is_known(entry: str) -> None:
+    assert gpus.select_visible(entry, []) == [Gpu(entry, is_found=False)]
     assert gpus.select_visible(entry, [Card()]) == [Gpu(entry)]
 
 
@@ -76,3 +76,4 @@ def test_device_files_are_counted_where_the_driver_does_not_answer(
 
 def test_a_machine_without_a_gpu(machine: Path) -> None:
     assert gpus.list_gpus({}) == []
+    assert gpus.list_gpus({"CUDA_VISIBLE_DEVICES": "3,-1"}) == [Gpu("3", is_found=False)]

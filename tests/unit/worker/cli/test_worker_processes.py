@@ -42,7 +42,7 @@ def plan(*pipelines: str, devices: str | None = None) -> WorkerProcesses:
 def test_auto_runs_several_processes_of_an_encoder_on_each_gpu() -> None:
     processes = plan("sample-ner")
 
-    assert processes.devices == ("cuda:0#1/2@0", "cuda:0#2/2@0", "cuda:1#1/2@1", "cuda:1#2/2@1")
+    assert processes.devices == ("cuda:0#1", "cuda:0#2", "cuda:1#1", "cuda:1#2")
     assert processes.reason == "there are 8 cores for each GPU"
     spec = processes.specs[-1]
     assert (spec.name, spec.arguments) == ("worker-cuda:1#2", ("sample-ner", "cuda:1#2/2@1", "4"))
@@ -52,7 +52,7 @@ def test_auto_runs_several_processes_of_an_encoder_on_each_gpu() -> None:
 def test_auto_runs_one_process_where_a_pipeline_generates() -> None:
     processes = plan("sample-ner", "sample-text-generation")
 
-    assert processes.devices == ("cuda:0@0", "cuda:1@1")
+    assert processes.devices == ("cuda:0", "cuda:1")
     assert processes.reason.startswith("sample-text-generation generates text")
 
 
@@ -65,7 +65,7 @@ def test_samples_beside_another_pipeline_do_not_count(tmp_path: Path) -> None:
 
 def test_the_setting_says_how_many_as_the_flag_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DEVICES", "cuda:0*2")
-    assert plan("sample-ner").devices == ("cuda:0#1/2@0", "cuda:0#2/2@0")
+    assert plan("sample-ner").devices == ("cuda:0#1", "cuda:0#2")
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-2,GPU-1")
     processes = plan("sample-ner", devices="cuda:1,cpu")
@@ -89,6 +89,17 @@ def test_weights_that_do_not_fit_into_a_share_are_warned_about(monkeypatch: pyte
         "the weights of sample-ner, 30.0 GB, don't fit into a share of cuda:1, which 3 processes have; run at most 2",
     )
     assert plan("sample-ner").warnings == ()
+
+
+@pytest.mark.parametrize(("device", "is_warned"), [("cpu", False), ("mps", False), ("cuda:1", False), ("cuda", True)])
+def test_weights_that_never_come_to_a_gpu_are_not_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, is_warned: bool
+) -> None:
+    (tmp_path / "batchmill.toml").write_text(ENTRY.replace("cuda:1", device))
+    sizes = {"second": 60 * 10**9, "sample-ner": 10**6}
+    monkeypatch.setattr(devices_module, "estimate_load", lambda each: LoadEstimate(each.name, False, sizes[each.name]))
+
+    assert bool(plan("second", "sample-ner", devices="cuda:0*2,cuda:1,cpu*2").warnings) is is_warned
 
 
 def test_processes_without_a_pipeline_leave_their_cores_to_the_others() -> None:

@@ -326,6 +326,31 @@ class TestAFailure:
 
     @pytest.mark.parametrize("flows", [True, False])
     @pytest.mark.parametrize("is_theirs", [True, False])
+    def test_by_a_row_that_does_not_fit_alone_leaves_the_budget(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool, is_theirs: bool
+    ) -> None:
+        monkeypatch.setattr(device_loop_module, "ContinuousAdapter", FakeAdapter if flows else Never)
+        monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
+        monkeypatch.setattr(Runtime, "is_memory_taken_by_others", lambda _runtime, _error: is_theirs)
+        adapter.places = 8
+        budget = TokenBudgetTuner(1_000, tunable=False)
+        before = budget.limits
+
+        def full(here: Sequence[Row]) -> None:
+            if any(row.length == 9 for row in here):
+                raise OutOfMemoryError("CUDA out of memory")
+
+        adapter.before_step = full
+        device_loop = make_loop(adapter, budget)
+
+        for _ in range(5):
+            outputs = answers(run_rows(device_loop, make_rows([1, 1, 9, 1])))
+            assert is_out_of_memory(outputs[2])
+
+        assert (budget.limits == before) is not is_theirs
+
+    @pytest.mark.parametrize("flows", [True, False])
+    @pytest.mark.parametrize("is_theirs", [True, False])
     def test_by_the_memory_of_others_may_pass(
         self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool, is_theirs: bool
     ) -> None:

@@ -182,6 +182,18 @@ class TestMemory:
         assert failures == 3, "the first time, and after each time that it grew back"
         assert budget.tokens == 2048
 
+    def test_restored_limits_count_no_failure(self) -> None:
+        budget = TokenBudgetTuner(4096)
+        for _ in range(2 * MAX_FAILED_REGROWTHS):
+            limits = budget.limits
+            budget.shrink(4096)
+            budget.shrink(2048)
+            budget.restore(limits)
+            assert budget.next() == 4096
+            work(budget, peak(4096), COOLDOWN_MICRO_BATCHES)
+
+        assert budget.limits == limits
+
     def test_a_fixed_budget_halves_too(self) -> None:
         budget = TokenBudgetTuner(4096, tunable=False)
         budget.shrink(4096)

@@ -55,8 +55,22 @@ def test_others_are_to_blame_within_the_own_share(
     assert memory_share.is_taken_by_others(CUDA, torch.OutOfMemoryError(message)) == is_theirs
 
 
-def test_nobody_else_is_to_blame_where_nobody_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeCard(monkeypatch, reserved=0)
+@pytest.mark.parametrize(
+    ("reserved", "message", "is_theirs"),
+    [
+        (2.0, "CUDA out of memory. Tried to allocate 1.00 GiB. GPU 0 has a total capacity of 80.00 GiB", True),
+        (2.0, "CUDA out of memory. Tried to allocate 90.00 GiB. GPU 0 has a total capacity of 80.00 GiB", False),
+        (75.5, "CUDA out of memory. Tried to allocate 1.00 GiB. GPU 0 has a total capacity of 80.00 GiB", False),
+        (0.0, "out of memory", False),
+    ],
+)
+def test_other_programs_are_to_blame_where_no_process_shares(
+    monkeypatch: pytest.MonkeyPatch, reserved: float, message: str, is_theirs: bool
+) -> None:
+    FakeCard(monkeypatch, reserved)
 
-    assert not memory_share.is_taken_by_others(CUDA, torch.OutOfMemoryError("out of memory"))
+    assert memory_share.is_taken_by_others(CUDA, torch.OutOfMemoryError(message)) == is_theirs
+
+
+def test_nobody_else_is_to_blame_without_a_gpu() -> None:
     assert not memory_share.is_taken_by_others(torch.device("cpu"), MemoryError())

@@ -261,7 +261,7 @@ class TestRefusals:
         sentence = self.refused(made("distilbert"), device=kind)
 
         assert sentence.startswith(f"device {kind} is not on this machine")
-        assert sentence.endswith("; set device to cpu or auto")
+        assert sentence.endswith("; " + weights.DEVICE_ADVICE)
 
 
 class TestWhoseFault:

@@ -58,6 +58,12 @@ class TestPlan:
         assert plan_names("auto", []) == ["auto"]
         assert plan_names("auto*2", []) == ["auto#1", "auto#2"]
 
+    def test_leaves_auto_to_torch_where_only_a_variable_speaks_of_gpus(self) -> None:
+        said = [Gpu("3", is_found=False), Gpu("5", is_found=False)]
+
+        assert [str(device) for device in plan("auto", said).devices] == ["auto"]
+        assert [str(device) for device in plan("cuda:1,cuda", said).devices] == ["cuda:1@5", "cuda:0@3"]
+
     def test_lets_a_process_see_every_gpu_where_none_is_found(self) -> None:
         [device] = plan("cuda:1", []).devices
 
@@ -80,6 +86,11 @@ class TestServing:
         entries = [self.pipeline("any", "auto"), self.pipeline("second", "cuda:1"), self.pipeline("some", "cuda")]
 
         assert self.serve("cuda:0,cuda:1", *entries) == {"cuda:0": ["any", "some"], "cuda:1": ["any", "second", "some"]}
+
+    def test_sends_no_entry_of_a_gpu_to_the_cpu(self) -> None:
+        assert self.serve("cpu,cuda:1", self.pipeline("second", "cuda:1")) == {"cuda:1": ["second"]}
+        with pytest.raises(UsageError, match="second names device cuda:1, on which no process runs"):
+            self.serve("cpu", self.pipeline("second", "cuda:1"))
 
     def test_starts_no_process_without_a_pipeline(self) -> None:
         assert self.serve("cuda:0,cuda:1*2", self.pipeline("second", "cuda:1")) == {

@@ -132,13 +132,14 @@ class TestAvailableBytes:
             monkeypatch.setattr(torch.cuda, name, lambda _device, value=value: value)
 
         assert cache_memory.available_bytes(torch.device("cuda", 0)) == expected
+        assert cache_memory.total_share_bytes(torch.device("cuda", 0)) == int(share * 80)
 
 
 class TestFixedRows:
     def test_are_eight_without_a_gpu(self) -> None:
         limit = RowLimit(None, 16_384, lambda: pytest.fail("not asked"))
 
-        assert {limit.fixed_rows(RowSize(tokens)) for tokens in (1, 100, 100_000)} == {8}
+        assert {limit.fixed_rows(RowSize(tokens), samples=True) for tokens in (1, 100, 100_000)} == {8}
 
     @pytest.mark.parametrize(
         ("layout", "size", "rows"),
@@ -146,14 +147,32 @@ class TestFixedRows:
             (GPT2, RowSize(64), 128),
             (GPT2, RowSize(1_024), 64),
             (GPT2, RowSize(1_024, sequences=4), 16),
-            (LLAMA_7B, RowSize(512), 16),
-            (LLAMA_7B, RowSize(100_000), 8),
+            (LLAMA_7B, RowSize(500), 16),
+            (LLAMA_7B, RowSize(4_000), 8),
+            (LLAMA_7B, RowSize(9_000), 4),
+            (LLAMA_7B, RowSize(100_000), 1),
         ],
     )
-    def test_depend_on_model_and_row_but_never_on_memory(self, layout: CacheLayout, size: RowSize, rows: int) -> None:
+    def test_depend_on_model_row_and_card_but_never_on_free_memory(
+        self, layout: CacheLayout, size: RowSize, rows: int
+    ) -> None:
+        limit = RowLimit(layout, 0, lambda: pytest.fail("not asked"), share_bytes=80 * 2**30)
+
+        assert limit.fixed_rows(size, samples=False) == rows
+
+    @pytest.mark.parametrize(("gibibytes", "rows"), [(-1, 1), (0, 1), (1, 2), (3, 8), (12, 32), (80, 32)])
+    def test_take_a_quarter_of_what_the_weights_leave(self, gibibytes: int, rows: int) -> None:
+        limit = RowLimit(GPT2, 0, lambda: pytest.fail("not asked"), share_bytes=gibibytes * 2**30)
+        size = RowSize(2_500)  # 88 MiB, with scores
+
+        assert limit.fixed_rows(size, samples=False) == rows
+        assert rows == 1 or rows * GPT2.cache_bytes(2_500) <= gibibytes * 2**30 / 4
+
+    def test_are_fewer_when_the_scores_of_drawn_tokens_are_large(self) -> None:
+        layout = CacheLayout([CacheLayer(1)], (), 0, 2_000_000)
         limit = RowLimit(layout, 0, lambda: pytest.fail("not asked"))
 
-        assert limit.fixed_rows(size) == rows
+        assert limit.fixed_rows(RowSize(64), samples=True) < limit.fixed_rows(RowSize(64), samples=False)
 
     def test_of_a_gpu_give_texts_that_do_not_depend_on_other_rows(self, tmp_path: Path) -> None:
         adapter = load_decoder(tmp_path / "model", do_sample=True)

@@ -12,11 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, sdpa_mask, sliding_window_causal_mask_function
 
-from tests.factories.forward_passes import TEXTS, encode_texts, load_decoder
+from tests.factories import tiny_decoders, tiny_models
+from tests.factories.forward_passes import TEXTS, encode_texts, load_adapter, load_decoder
+from tests.golden import seq2seq_models
 from worker.adapters.generation import end_check
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch
-from worker.adapters.generation.decode_mask import make_sdpa_mask, with_known_padding
-from worker.adapters.rows import MicroBatch
+from worker.adapters.generation.decode_mask import make_sdpa_mask, with_kept_masks, with_known_padding
+from worker.adapters.rows import MicroBatch, Row
 
 # Operations on which the host waits for the device.
 BLOCKING_OPERATIONS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select"}
@@ -97,6 +99,62 @@ def test_known_padding_makes_the_mask_of_transformers(mask: torch.Tensor, window
 
     assert is_same(made, expected)
     assert is_same(make_mask(make_sdpa_mask, mask, window), expected)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("has_padding", [False, True, None])
+def test_a_kept_mask_has_a_row_for_each_text_without_padding(has_padding: bool | None, window: int | None) -> None:
+    with with_known_padding(has_padding), with_kept_masks():
+        made = make_mask(make_sdpa_mask, FULL, window)
+
+    assert made is not None
+    assert made.shape == (2, 1, 1, min(window or 4, 4))
+    assert made.all()
+
+
+class RecordedAttention:
+    """Records whether each call of sdpa has a mask."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.masks: list[bool] = []
+        self._attention = torch.nn.functional.scaled_dot_product_attention
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", self._record)
+
+    def _record(self, *args: Any, attn_mask: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+        self.masks.append(attn_mask is not None)
+        return self._attention(*args, attn_mask=attn_mask, **options)
+
+    def during(self, adapter: Any, rows: list[Row]) -> list[bool]:
+        """For each call of sdpa in a pass of these rows, whether it has a mask."""
+        self.masks = []
+        adapter.forward(MicroBatch(tuple(rows)))
+        return self.masks
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize(
+    ("task", "parameters"),
+    [
+        ("text-generation", {"max_new_tokens": 3, "min_new_tokens": 3}),
+        ("summarization", {"max_new_tokens": 3, "min_new_tokens": 3, "num_beams": 1}),
+        ("sentiment-analysis", {}),
+    ],
+)
+def test_a_fixed_shape_has_the_same_masks_whatever_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, parameters: dict[str, Any]
+) -> None:
+    make = {"text-generation": tiny_decoders.llama, "summarization": seq2seq_models.bart}
+    folder = make.get(task, tiny_models.distilbert)(tmp_path / "model") or tmp_path / "model"
+    adapter = load_adapter(folder, task, deterministic=True)
+    rows = encode_texts(adapter, ["great " * count for count in range(1, 16)], task, **parameters)
+    full = next(row for row in rows if row.length == row.width)
+    shorter = next(row for row in rows if row.width == full.width and row.length < full.length)
+    attention = RecordedAttention(monkeypatch)
+
+    alone = attention.during(adapter, [full])
+
+    assert any(alone)
+    assert alone == attention.during(adapter, [full, shorter])
 
 
 def test_transformers_makes_its_masks_here() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import structlog
 import torch
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, BertForMaskedLM, LlamaForCausalLM
 
 from models.errors import LoadFailed
+from tests.factories import tiny_decoders
 from tests.factories import tiny_encoders as encoders
 from worker.adapters.probes import probe_scores, sameness, sameness_trials, small_copy
 from worker.failures import is_device_lost
@@ -22,6 +23,8 @@ PROBLEMS = [
     torch.AcceleratorError(LOST),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
     MemoryError(),
 ]
 
@@ -67,6 +70,20 @@ def test_fail_the_load_and_not_the_model(
         load(folder)
 
     assert is_device_lost(caught.value) is (str(error) == LOST)
+
+
+@pytest.mark.parametrize("task", ["fill-mask", "text-generation"])
+def test_a_card_that_torch_has_no_kernels_for_fails_the_load_and_not_the_model(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    folder = encoders.masked_lm(tmp_path, "bert") if task == "fill-mask" else tiny_decoders.llama(tmp_path / "model")
+    load(folder, task)
+    model_class = BertForMaskedLM if task == "fill-mask" else LlamaForCausalLM
+    monkeypatch.setattr(model_class, "forward", fail_at_call(1, error, None))
+
+    with pytest.raises(LoadFailed, match="no kernel image"):
+        load(folder, task)
 
 
 def test_keep_their_cause_where_a_loader_has_named_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
