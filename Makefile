@@ -30,7 +30,7 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 soak: $(VENV)/.tests ## Kill, freeze and disconnect everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
-bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
+bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this machine; takes about 30 minutes.
 	$(BIN)/python -m benchmarks
 
 bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery and RQ: ITEMS=1000000.

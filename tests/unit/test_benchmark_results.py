@@ -1,15 +1,29 @@
 """The tables, the chart and the files that benchmarks make from their results."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import __main__ as all_benchmarks
 from benchmarks import chart, results_file
 from benchmarks.host import output_differences, tables
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+ROOM = Path(chart.__file__).parent
+
+
+def test_every_benchmark_of_the_runner_and_of_the_page_is_a_module() -> None:
+    page = (ROOM / "README.md").read_text("utf-8")
+    [line] = [line for line in page.splitlines() if line.startswith("| `python -m benchmarks.NAME`")]
+    named = re.findall(r"`(\w+)`", line)
+
+    assert "matmul_ceiling" in named
+    assert [name for name in (*all_benchmarks.BENCHMARKS, *named) if not (ROOM / f"{name}.py").exists()] == []
 
 
 def figures(pace: float, **microseconds: float) -> dict:
