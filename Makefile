@@ -30,7 +30,7 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 soak: $(VENV)/.tests ## Kill, freeze and disconnect everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
-bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
+bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this machine; takes about 30 minutes.
 	$(BIN)/python -m benchmarks
 
 bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery and RQ: ITEMS=1000000.
@@ -45,7 +45,7 @@ bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an o
 bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 runs tiny models on the CPU.
 	$(BIN)/python -m benchmarks.gpu $(if $(SMOKE),--smoke) $(if $(STAGES),--stages $(STAGES))
 
-test-versions: $(VENV)/.tests ## Run the tasks' tests with the oldest, the pinned and the newest transformers: VERSIONS="5.20.2 5.23.0".
+test-versions: $(VENV)/.tests ## Run the tasks' tests with the oldest, the pinned and the newest transformers within its bounds: VERSIONS="5.23.0 5.24.0".
 	$(BIN)/python -m tests.transformers_versions $(VERSIONS)
 
 bundle: $(VENV)/.tests ## Collect the wheels for a machine without a network in dist/bundle: BUNDLE="--python-version 3.12 --without-torch".

@@ -9,7 +9,7 @@ import time
 import torch
 import transformers
 
-BENCHMARKS = ("noop", "encoder", "int8", "generation", "seq2seq", "ner", "zero_shot", "memory", "ceiling")
+BENCHMARKS = ("noop", "encoder", "int8", "generation", "seq2seq", "ner", "zero_shot", "memory", "matmul_ceiling", "cpu")
 
 
 def main() -> int:

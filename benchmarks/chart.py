@@ -55,11 +55,17 @@ def draw(results: Mapping[str, Any]) -> str:
         '  <text class="title" x="24" y="32">Texts per second of one process when the model answers at once</text>',
         f'  <text class="note" x="24" y="54">{escape(results["measured_at"][:10])}, two cores, '
         f"{escape(machine['processor'])}; torch {escape(machine['torch'])}, "
-        f"transformers {escape(machine['transformers'])}; each task has its own scale</text>",
+        f"transformers {escape(machine['transformers'])}{_load_note(results)}; each task has its own scale</text>",
     ]
     for index, task in enumerate(tasks):
         parts += _draw_task(task, TOP + ROW * index)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _load_note(results: Mapping[str, Any]) -> str:
+    """Other programs' load, where they took more than half of the two cores."""
+    load = results.get("load_before", 0)
+    return f"; load {load:.1f} before the run" if load > 1 else ""
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ constraints.txt, and the newest version that pip finds within the bounds. The st
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,8 @@ def install(wanted: str) -> Path:
             lines = (ROOT / "constraints.txt").read_text().splitlines()
             pins.write("\n".join(line for line in lines if not line.startswith(UNPINNED)))
             pins.flush()
-            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--upgrade"]
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+            shutil.rmtree(folder, ignore_errors=True)  # pip would keep what describes the older versions
             subprocess.run([*pip, "--target", str(folder), "-c", pins.name, wanted], check=True)
     return folder
 
@@ -73,7 +75,7 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[bool, str]:
 def main() -> int:
     """Test each version; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("versions", nargs="*", help="versions such as 5.20.2, instead of those that pyproject implies")
+    parser.add_argument("versions", nargs="*", help="versions such as 5.24.0, instead of those that pyproject implies")
     parser.add_argument("--tests", nargs="+", default=list(TESTS), help="folders or files of tests")
     options = parser.parse_args()
     wanted = [f"{PACKAGE}=={version}" for version in options.versions] or default_requirements()

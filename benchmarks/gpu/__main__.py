@@ -1,7 +1,8 @@
 """Measure Batchmill on a GPU beside `pipeline()`: prints a table and writes benchmarks/results/gpu-DATE.json.
 
 Needs no network: models are made from their geometry. On a machine without an installation, put the checkout and a
-folder with the missing wheels on PYTHONPATH, in this order.
+folder with the missing packages on PYTHONPATH, in this order. These are the extras worker, embedded and dev, without
+torch, which would hide the machine's own: benchmarks/README.md has the commands.
 """
 
 import argparse

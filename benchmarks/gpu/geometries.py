@@ -11,12 +11,16 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from benchmarks import checkpoints, synthetic_generator
+from benchmarks import checkpoints, corpus, synthetic_generator
 from benchmarks.gpu.measuring import StageContext
 from models.pipelines.pipeline import SAMPLES_FOLDER
 
 TINY_ENCODER = {"dim": 64, "n_heads": 4, "hidden_dim": 128, "n_layers": 2}
 TINY_BART = {"d_model": 64, "layers": 2, "ffn_dim": 128, "heads": 4}
+# With transformers' own 0.02 all texts have nearly the same score, and a wrong one would not be seen.
+INITIALIZER_RANGE = 0.06
+CALIBRATION_TEXTS = 32
+LOGIT_SPREAD = 1.5  # the standard deviation of the logits' difference, so that scores fill the range from 0.5 to 1
 BART_LARGE = {"d_model": 1024, "layers": 12, "ffn_dim": 4096, "heads": 16}
 BART_VOCABULARY = 50_265
 TINY_GENERATOR = {"n_layer": 2, "n_embd": 64, "n_head": 2, "n_positions": 1024}
@@ -24,14 +28,20 @@ GPT2_SMALL = {"n_layer": 12, "n_embd": 768, "n_head": 12, "n_positions": 1024}
 
 
 def build_classifier(context: StageContext) -> Path:
-    """DistilBERT-base with two labels."""
+    """DistilBERT-base with two labels, of which each has about half of the texts."""
     torch.manual_seed(0)
     sizes = TINY_ENCODER if context.smoke else {}
     labels = ("NEGATIVE", "POSITIVE")
     config = DistilBertConfig(
-        vocab_size=checkpoints.BASE_VOCABULARY, id2label=dict(enumerate(labels)), label2id=_numbers(labels), **sizes
+        vocab_size=checkpoints.BASE_VOCABULARY,
+        id2label=dict(enumerate(labels)),
+        label2id=_numbers(labels),
+        initializer_range=INITIALIZER_RANGE,
+        **sizes,
     )
-    return _save(context, "classifier", "sentiment-analysis", DistilBertForSequenceClassification(config))
+    model = DistilBertForSequenceClassification(config).eval()
+    _spread_scores(model, checkpoints.load_tokenizer(SAMPLES_FOLDER / "sentiment-analysis"))
+    return _save(context, "classifier", "sentiment-analysis", model)
 
 
 def build_nli_model(context: StageContext) -> Path:
@@ -65,6 +75,21 @@ def build_generator(context: StageContext) -> Path:
     torch.manual_seed(0)
     model = synthetic_generator.build_model(sizes, calibration_texts=4 if context.smoke else 8)
     return _save(context, "generator", synthetic_generator.SAMPLE, model)
+
+
+@torch.inference_mode()
+def _spread_scores(model: Any, tokenizer: Any) -> None:
+    """Scale and shift the classifier, so that both labels occur and scores differ."""
+    rows = [
+        tokenizer(text, truncation=True, max_length=512, return_tensors="pt")["input_ids"]
+        for text in corpus.random_texts(tokenizer, CALIBRATION_TEXTS, "mixed")
+    ]
+    logits = torch.cat([model(input_ids=row).logits for row in rows])
+    differences = logits[:, 1] - logits[:, 0]
+    scale = float(LOGIT_SPREAD / differences.std())
+    model.classifier.weight.mul_(scale)
+    model.classifier.bias.mul_(scale)
+    model.classifier.bias[1] -= scale * float(differences.median())
 
 
 def _numbers(labels: tuple[str, ...]) -> dict[str, int]:

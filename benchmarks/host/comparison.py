@@ -15,11 +15,11 @@ from benchmarks import THREADS
 from benchmarks.host import checkpoint_files
 from benchmarks.host.child_process import ChildProcess, run_child
 from benchmarks.host.older_commit import ROOT
+from benchmarks.host.output_differences import find_differences
 from benchmarks.host.workloads import Workload
 from tests import transformers_versions
 from tests.servers import Postgres, Valkey
 
-PIPELINE_BATCH_SIZES = (1, 8, 32, 64, 256)
 # The last version with the pipelines of question-answering, summarization and translation. It has known
 # vulnerabilities (CVE-2026-4372, CVE-2026-5241), and only reads models that this benchmark has just created.
 OLDER_TRANSFORMERS = "transformers==4.57.6"
@@ -32,7 +32,7 @@ class TaskComparison:
 
     folder: for homes, databases and logs.
     before: the files of the older commit, None = no comparison with one.
-    options: `items`, `rounds`, `database` and `batch_sizes`.
+    options: `items`, `rounds`, `database` and `batch_sizes`, None = those of the workload.
     """
 
     def __init__(self, workload: Workload, folder: Path, before: Path | None, options: Namespace) -> None:
@@ -41,8 +41,11 @@ class TaskComparison:
         self._options = options
         self._files = {NOW: ROOT} if before is None else {NOW: ROOT, BEFORE: before}
         self._items = max(MIN_ITEMS, round(options.items * workload.share))
-        sizes = "" if options.batch_sizes == "none" else options.batch_sizes
-        self._batch_sizes = [int(size) for size in sizes.split(",") if size]
+        self._batch_sizes = list(workload.batch_sizes)
+        if options.batch_sizes is not None:
+            sizes = "" if options.batch_sizes == "none" else options.batch_sizes
+            self._batch_sizes = [int(size) for size in sizes.split(",") if size]
+        self._pipeline_outputs: list[Any] | None = None
         folder.mkdir(parents=True)
 
     def run(self) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class TaskComparison:
             if self._workload.needs_older_transformers:
                 paths.append(transformers_versions.install(OLDER_TRANSFORMERS))
             child = stack.enter_context(run_child("benchmarks.host.pipeline_process", paths, of_pipeline, log))
-            child.read()
+            self._pipeline_outputs = child.read()["first_outputs"]
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             missing[PIPELINE] = str(error)
             print(f"No pipeline() of {self._workload.task}: {error}", file=sys.stderr, flush=True)
@@ -133,15 +136,27 @@ class TaskComparison:
         hashes = {run["outputs"] for name in self._files for run in runs[name]}
         # PostgreSQL stores JSON by value, so only both commits' outputs can be compared there.
         expected = {reference} if self._options.database == "sqlite" else {outputs[NOW]}
+        is_compared = self._options.database == "sqlite" or BEFORE in outputs
         return {
             "task": self._workload.task,
             "items": self._items,
             "contestants": {name: _figures(of_name) for name, of_name in runs.items()},
             "pipeline_target": self._workload.pipeline_target,
             "before_target": self._workload.before_target,
-            "outputs_equal": hashes == expected,
+            "batch_sizes": self._batch_sizes,
+            "outputs_equal": hashes == expected if is_compared else None,
+            **self._compare_with_pipeline(runs[NOW][0]["first_outputs"]),
             "missing": dict(missing),
         }
+
+    def _compare_with_pipeline(self, ours: list[Any]) -> dict[str, int]:
+        theirs = self._pipeline_outputs or []
+        if self._workload.task == "question-answering":  # a word that occurs twice gives two spans with equal scores
+            ours, theirs = ([{"score": output["score"]} for output in outputs] for outputs in (ours, theirs))
+        differences = find_differences(ours, theirs)
+        for position, our_output, their_output in differences[:1]:
+            print(f"Input {position}: {our_output}\npipeline(): {their_output}", file=sys.stderr, flush=True)
+        return {"compared_with_pipeline": len(theirs), "unlike_pipeline": len(differences)}
 
 
 def _figures(runs: list[dict[str, Any]]) -> dict[str, Any]:

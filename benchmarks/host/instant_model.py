@@ -18,6 +18,7 @@ from transformers.modeling_outputs import (
 STORED_ROWS = 64  # stored scores; a row takes one by the sum of its tokens
 OUTSIDE_SHARE = 0.85  # tokens that are no entity, as in ordinary text
 MAX_NEW_TOKENS = 8  # every generated text ends within so many tokens
+TOKENS_OF_TEXT = 4  # tokens of a summary or translation before its end
 
 
 def make_instant(model: Any, task: str, *, stores_one_answer: bool = False) -> None:
@@ -106,6 +107,10 @@ def _replace_generator(model: Any) -> None:
     following = torch.arange(1, size + 1) % size
     following[::MAX_NEW_TOKENS] = model.config.eos_token_id
     following[following == (model.config.pad_token_id or 0)] = model.config.eos_token_id
+    if model.config.is_encoder_decoder:  # its first token follows padding, and would be the end of an empty text
+        following[model.config.decoder_start_token_id] = (
+            size // 2 // MAX_NEW_TOKENS * MAX_NEW_TOKENS - TOKENS_OF_TEXT + 1
+        )
 
     def chained(*args: Any, **options: Any) -> Any:
         output = forward(*args, **options)

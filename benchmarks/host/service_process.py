@@ -22,7 +22,8 @@ from models import schema
 
 PIPELINE = "bench"
 MAX_WAIT_SECONDS = 600.0
-WARM_UP_SHARE = 4  # a quarter of the inputs, so that the token budget is settled
+WARM_UP_BATCHES = 4  # together they have every input once, so that the token budget is settled
+COMPARED_OUTPUTS = 64
 SELECT_BATCH = "SELECT in_progress_at, completed_at, succeeded, total FROM batches WHERE id = :id"
 SELECT_OUTPUTS = "SELECT position, output FROM results WHERE batch_id = :id ORDER BY position"
 SELECT_ERRORS = "SELECT error_code, error_message FROM results WHERE batch_id = :id AND output IS NULL LIMIT 3"
@@ -61,16 +62,27 @@ class Service:
             )
 
     def warm_up(self) -> None:
-        """Answer some of the inputs."""
-        self._run(self._inputs[::WARM_UP_SHARE])
+        """Answer all inputs in several batches, because the first ones after a start are slower."""
+        for number in range(WARM_UP_BATCHES):
+            self._run(self._inputs[number::WARM_UP_BATCHES])
 
     def run(self) -> dict[str, Any]:
-        """Answer all inputs: seconds by the database's clock, the threads' seconds, and a hash of the outputs."""
+        """Answer all inputs.
+
+        Returns the seconds by the database's clock, the threads' seconds, a hash of the outputs and the first of them.
+        """
         before = self._thread_times()
         batch_id, seconds = self._run(self._inputs)
         after = self._thread_times()
         threads = {name: after[name] - before.get(name, 0.0) for name in after}
-        return {"seconds": seconds, "threads": threads, "items": len(self._inputs), "outputs": self._hash(batch_id)}
+        digest, first = self._read_outputs(batch_id)
+        return {
+            "seconds": seconds,
+            "threads": threads,
+            "items": len(self._inputs),
+            "outputs": digest,
+            "first_outputs": first,
+        }
 
     def close(self) -> None:
         """Close the client."""
@@ -93,14 +105,17 @@ class Service:
             time.sleep(0.02)
         return {name: float(value) for name, value in (part.split("=") for part in self._times.read_text().split())}
 
-    def _hash(self, batch_id: str) -> str:
-        """Return a hash of the outputs in the order of the inputs, byte for byte on SQLite."""
+    def _read_outputs(self, batch_id: str) -> tuple[str, list[Any]]:
+        """Return a hash of the outputs in the order of the inputs, byte for byte on SQLite, and the first of them."""
         digest = hashlib.sha256()
+        first: list[Any] = []
         with self._engine.connect() as connection:
             for row in connection.execute(text(SELECT_OUTPUTS), {"id": batch_id}):
                 output = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
                 digest.update(output.encode() + b"\n")
-        return digest.hexdigest()
+                if len(first) < COMPARED_OUTPUTS:
+                    first.append(json.loads(output))
+        return digest.hexdigest(), first
 
 
 def _as_time(value: Any) -> datetime:

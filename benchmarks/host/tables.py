@@ -5,6 +5,17 @@ from typing import Any
 
 from benchmarks import report
 
+PACE_COLUMNS = (
+    "task",
+    "texts/s",
+    "before",
+    "pipeline() at its best",
+    "× before",
+    "× pipeline()",
+    "targets met",
+    "outputs beside row by row",
+    "beside pipeline()",
+)
 THREADS = ("claim", "device", "write", "process")
 
 
@@ -13,7 +24,7 @@ def print_tables(results: Sequence[Mapping[str, Any]], commit: str | None) -> No
     older = commit[:7] if commit else "no older commit"
     report.print_table(
         f"Host benchmark: a model that answers at once, one process on two cores; before = {older}",
-        ("task", "texts/s", "before", "pipeline() at its best", "× before", "× pipeline()", "targets met", "outputs"),
+        PACE_COLUMNS,
         [_pace_row(result) for result in results],
     )
     report.print_table(
@@ -38,18 +49,34 @@ def ratios(result: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 
 def _pace_row(result: Mapping[str, Any]) -> tuple[str, ...]:
-    contestants, best = result["contestants"], best_pipeline(result)
+    contestants = result["contestants"]
     before, pipeline = ratios(result)
     return (
         result["task"],
         f"{contestants['now']['texts_per_second']:,.0f}",
         f"{contestants['before']['texts_per_second']:,.0f}" if "before" in contestants else "–",
-        f"{best[1]['texts_per_second']:,.0f} (batch_size={best[0]})" if best else "not run",
+        _best_cell(result),
         f"{before:.2f} ×" if before else "–",
         f"{pipeline:.2f} ×" if pipeline else "–",
         _met((before, result["before_target"], "before"), (pipeline, result["pipeline_target"], "pipeline()")),
-        "equal" if result["outputs_equal"] else "DIFFERENT",
+        {True: "equal", False: "DIFFERENT", None: "not compared"}[result["outputs_equal"]],
+        _pipeline_outputs(result),
     )
+
+
+def _best_cell(result: Mapping[str, Any]) -> str:
+    best = best_pipeline(result)
+    if best is None:
+        return "not run"
+    sizes = [name.split()[1] for name in result["contestants"] if name.startswith("pipeline")]
+    return f"{best[1]['texts_per_second']:,.0f} (batch_size={best[0]} of {', '.join(sizes)})"
+
+
+def _pipeline_outputs(result: Mapping[str, Any]) -> str:
+    compared, different = result["compared_with_pipeline"], result["unlike_pipeline"]
+    if not compared:
+        return "not compared"
+    return f"{different} of {compared} DIFFERENT" if different else f"{compared} equal"
 
 
 def _met(*pairs: tuple[float | None, float | None, str]) -> str:

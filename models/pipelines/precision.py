@@ -42,7 +42,8 @@ def slow_dtype_warning(pipeline: Pipeline, kind: str, dtype: str | None) -> str 
             return None
         return (
             f"{name} computes in float32, the dtype of its files, about {FLOAT32_FACTOR_ON_CUDA} times slower on a GPU "
-            f'than in float16; set dtype = "float16" or "bfloat16" in [pipelines.{name}], or "float32" to keep it'
+            "than in float16, by an estimate from datasheets; "
+            f'set dtype = "float16" or "bfloat16" in [pipelines.{name}], or "float32" to keep it'
         )
     if dtype not in processor.INSTRUCTIONS_BY_DTYPE or processor.has_instructions_for(dtype) is not False:
         return None

@@ -1,15 +1,29 @@
 """The tables, the chart and the files that benchmarks make from their results."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import __main__ as all_benchmarks
 from benchmarks import chart, results_file
-from benchmarks.host import tables
+from benchmarks.host import output_differences, tables
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+ROOM = Path(chart.__file__).parent
+
+
+def test_every_benchmark_of_the_runner_and_of_the_page_is_a_module() -> None:
+    page = (ROOM / "README.md").read_text("utf-8")
+    [line] = [line for line in page.splitlines() if line.startswith("| `python -m benchmarks.NAME`")]
+    named = re.findall(r"`(\w+)`", line)
+
+    assert "matmul_ceiling" in named
+    assert [name for name in (*all_benchmarks.BENCHMARKS, *named) if not (ROOM / f"{name}.py").exists()] == []
 
 
 def figures(pace: float, **microseconds: float) -> dict:
@@ -29,6 +43,8 @@ def task_result(**changes: object) -> dict:
         "pipeline_target": None,
         "before_target": 3.0,
         "outputs_equal": True,
+        "compared_with_pipeline": 64,
+        "unlike_pipeline": 0,
         "missing": {},
         **changes,
     }
@@ -52,6 +68,21 @@ def test_a_missed_target_and_different_outputs_are_said(capsys: pytest.CaptureFi
     assert "900.0 → 30.0" in printed
 
 
+def test_outputs_that_were_not_compared_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_tables([task_result(outputs_equal=None, compared_with_pipeline=0)], None)
+
+    assert capsys.readouterr().out.count("not compared") == 2
+
+
+def test_outputs_match_within_the_tolerance_of_scores_only() -> None:
+    ours = [[{"word": "Ada", "score": 0.91}], [{"word": "Ada", "score": 0.91}], [{"word": "Ada", "score": 0.91}]]
+    theirs = [[{"word": "Ada", "score": 0.910001}], [{"word": "Eve", "score": 0.91}], [{"word": "Ada", "score": 0.92}]]
+
+    differences = output_differences.find_differences(ours, theirs)
+
+    assert [position for position, _, _ in differences] == [1, 2]
+
+
 def test_a_target_without_its_peer_is_not_met() -> None:
     now = {"now": figures(3_000.0, claim=1.0, device=1.0, write=1.0, process=3.0)}
 
@@ -62,11 +93,15 @@ def test_the_chart_has_a_bar_for_each_contestant_in_proportion() -> None:
     results = {
         "measured_at": "2026-11-29 16:00 UTC",
         "machine": {"processor": "AMD <EPYC> & others", "torch": "2.13.0", "transformers": "5.23.0"},
+        "load_before": 3.2,
         "tasks": [task_result()],
     }
 
     picture = ElementTree.fromstring(chart.draw(results))
 
+    notes = [note.text or "" for note in picture.iter(f"{SVG}text") if note.get("class") == "note"]
+    assert "2026-11-29" in notes[0]
+    assert "load 3.2 before the run" in notes[0]
     widths = {bar.get("class"): int(bar.get("width")) for bar in picture.iter(f"{SVG}rect")}
     assert widths["now"] == chart.FULL_BAR
     assert widths["before"] == pytest.approx(chart.FULL_BAR * 0.3, abs=1)

@@ -1,6 +1,7 @@
 """The wheels for a machine without a network."""
 
 import importlib.util
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,21 @@ def test_another_machine_takes_wheels_of_every_older_glibc() -> None:
     assert options[:4] == ["--implementation", "cp", "--python-version", "3.12"]
     assert {"manylinux_2_28_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64"} <= set(options)
     assert bundle.target_options(None, None) == []
+
+
+def write_wheel(folder: Path, name: str, *requirements: str) -> None:
+    lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {line}" for line in requirements)]
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as files:
+        files.writestr(f"{name}-1.0.dist-info/METADATA", "\n".join(lines) + "\n\n")
+
+
+def test_markers_are_those_of_the_other_machine(tmp_path: Path) -> None:
+    write_wheel(tmp_path, "celery", "kombu[redis]>=1; extra == 'redis'", "boto; extra == 'sqs'")
+    write_wheel(tmp_path, "kombu", "redis; extra == 'redis'")
+    write_wheel(tmp_path, "redis", "async-timeout>=4; python_full_version < '3.11.3'")
+
+    older = bundle.missing_requirements(tmp_path, ["celery[redis]>=5"], bundle.marker_environment("3.11", None))
+    newer = bundle.missing_requirements(tmp_path, ["celery[redis]>=5"], bundle.marker_environment("3.12", None))
+
+    assert older == ["async-timeout>=4"]
+    assert newer == []

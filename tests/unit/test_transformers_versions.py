@@ -1,8 +1,11 @@
 """The versions of transformers that `make test-versions` tries."""
 
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -17,6 +20,25 @@ def test_the_oldest_the_pinned_and_the_newest_version_are_tried() -> None:
     [pin] = Requirement(pinned).specifier
     assert Version(bound.version) <= Version(pin.version)
     assert pin.version in Requirement(newest).specifier
+
+
+def test_a_newer_version_replaces_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = iter(["5.23.0", "5.23.1"])
+
+    def install(command: list[str], **_options: object) -> None:
+        folder = Path(command[command.index("--target") + 1])
+        (folder / "transformers").mkdir(parents=True, exist_ok=True)
+        (folder / f"transformers-{next(versions)}.dist-info").mkdir()
+
+    monkeypatch.setattr(transformers_versions, "VERSIONS_FOLDER", tmp_path)
+    monkeypatch.setattr(subprocess, "run", install)
+
+    found = [
+        transformers_versions.installed(transformers_versions.install("transformers>=5.23"), "transformers")
+        for _ in range(2)
+    ]
+
+    assert found == ["5.23.0", "5.23.1"]
 
 
 def test_torch_is_shared_and_stays_as_pinned() -> None:

@@ -148,7 +148,8 @@ class EffectiveDtypes:
     @property
     def text(self) -> str:
         """What the entry asks for, and what comes of it."""
-        factor = f", about {precision.FLOAT32_FACTOR_ON_CUDA} times slower than float16" if self.gpu_warning else ""
+        factor = f", about {precision.FLOAT32_FACTOR_ON_CUDA} times slower than float16 (estimated)"
+        factor = factor if self.gpu_warning else ""
         files = f"; files: {self.files}" if self.files else ""
         gpu = self.gpu or "that of the model's files"
         return f"{self.entry}: {self.cpu} on a CPU, {gpu} on a GPU{factor}{files}"

@@ -1,6 +1,6 @@
 """Torch's variable-length attention, which takes texts of all lengths in one call, on CUDA in half precision.
 
-Newer versions of torch have more options. `window_size` is there from 2.11 on, and `num_splits` in 2.13.
+Newer versions of torch have more options: `num_splits` is there from 2.12 on.
 """
 
 import inspect

@@ -54,10 +54,13 @@ def plan_devices(
             names += [f"cuda:{index}"] * choice.processes
             reasons |= {choice.reason: choice.reason} if choice.reason else {}
     totals, seen = Counter(names), Counter[str]()
-    devices = []
+    devices: list[ProcessDevice] = []
     for name in names:
         seen[name] += 1
-        unique = name if totals[name] == 1 else f"{name}#{seen[name]}"
+        # `auto` may turn out to be the device of any other process, so it is numbered among all of them.
+        is_alone = len(names) == 1 if name == "auto" else totals[name] == 1
+        number = len(devices) + 1 if name == "auto" else seen[name]
+        unique = name if is_alone else f"{name}#{number}"
         devices.append(ProcessDevice(unique, totals[name], _visible_gpu(name, gpus)))
     return DevicePlan(tuple(devices), "; ".join(reasons))
 

@@ -101,7 +101,7 @@ class TestCommands:
 
         assert (made["dtype"], made["gpu_dtypes"]) == ("float32", {"made": on_gpu})
         assert (effective["file_dtype"], effective["gpu_dtype"]) == ("float32", on_gpu)
-        assert ("8 times slower than float16" in run("show", "made").stdout) == (dtype == "auto")
+        assert ("8 times slower than float16 (estimated)" in run("show", "made").stdout) == (dtype == "auto")
 
     def test_what_the_cache_has_beside_the_catalogue_is_listed(self, snapshot: Path, tmp_path: Path) -> None:
         (tmp_path / "batchmill.toml").write_text("")

@@ -37,7 +37,7 @@ def test_float32_files_on_a_machine_with_a_gpu(folder: Path) -> None:
     )
 
     assert (finding.level, finding.subject) == ("warning", "dtype")
-    assert finding.message.endswith("about 8 times slower on a GPU than in float16")
+    assert finding.message.endswith("about 8 times slower on a GPU than in float16, by an estimate from datasheets")
     assert finding.advice is not None
     assert finding.advice.startswith('set dtype = "float16" or "bfloat16" in [pipelines.p]')
     assert check(folder, [], has_gpu=True, dtype="float16") == []

@@ -34,6 +34,12 @@ class TestPlan:
     def test_is_as_asked(self) -> None:
         assert plan_names("cuda:0, cuda:1 ,cpu,", TWO_GPUS) == ["cuda:0", "cuda:1", "cpu"]
 
+    @pytest.mark.parametrize("text", ["cpu,auto", "auto,cpu", "auto*2,cpu", "cpu*2,auto"])
+    def test_has_distinct_names_where_auto_is_the_cpu(self, text: str) -> None:
+        names = [device.with_device("cpu").name for device in plan(text, []).devices]
+
+        assert len(set(names)) == len(names)
+
     @pytest.mark.parametrize("text", ["cuda:0*3", "cuda:0,cuda:0,cuda:0", "cuda:0*2,cuda", "cuda * 3"])
     def test_tells_processes_of_one_device_apart(self, text: str) -> None:
         assert list(map(str, plan(text, TWO_GPUS).devices)) == ["cuda:0#1/3@3", "cuda:0#2/3@3", "cuda:0#3/3@3"]
