@@ -112,7 +112,7 @@ def main() -> None:
             place.run_batches(files)
     title = f"Bulk: {asked.items:,} short rows of a JSONL file, until they are accepted"
     report.print_throughput(title, "rows/s", standings, contestants[0].name, "bulk")
-    head = ("`batchmill submit`, a process of its own", "then seconds to its last wakeup", "peak, MiB", "no-op, jobs/s")
+    head = ("`batchmill submit`, in its own process", "then seconds to its last wakeup", "peak, MiB", "no-op, jobs/s")
     report.print_table(
         "",
         head,

@@ -1,6 +1,6 @@
 """Runs the tests of all tasks against several versions of transformers: `make test-versions`.
 
-Each version is installed into a folder of its own under `.versions`, together with its dependencies except torch, and
+Each version is installed into a separate folder under `.versions`, together with its dependencies except torch, and
 put before this environment's packages. By default these are the lower bound in pyproject.toml, the pin in
 constraints.txt, and the newest version that pip finds within the bounds. The status is 0 if all pass.
 """
@@ -42,7 +42,7 @@ def default_requirements() -> list[str]:
 
 
 def install(wanted: str) -> Path:
-    """Install a version with its dependencies into a folder of its own; returns the folder."""
+    """Install a version with its dependencies into a separate folder; returns the folder."""
     folder = VERSIONS_FOLDER / re.sub(r"[^\w.]+", "-", wanted)
     if not (folder / PACKAGE).exists() or "==" not in wanted:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:

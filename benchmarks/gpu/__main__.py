@@ -59,7 +59,7 @@ class Run:
         self._results: dict[str, Any] = {}
 
     def run_stage(self, stage: Stage) -> None:
-        """Run a stage in a process of its own and keep its rows, those before a failure or the limit too."""
+        """Run a stage in a separate process and keep its rows, those before a failure or the limit too."""
         started = time.monotonic()
         seconds = min(stage.limit_seconds * self._limit_factor, self._deadline - started)
         status = "skipped: the run's time was used up"

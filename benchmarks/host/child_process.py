@@ -1,4 +1,4 @@
-"""A contestant in a process of its own, which answers lines with lines of JSON."""
+"""A contestant in a separate process, which answers lines with lines of JSON."""
 
 import json
 import os

@@ -44,7 +44,7 @@ def load_pipeline(arguments: dict[str, Any]) -> Any:
 def _load_tokenizer(folder: str) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder)
-    except ValueError:  # transformers 4 does not know version 5's name for a tokenizer without a class of its own
+    except ValueError:  # transformers 4 does not know version 5's name for a tokenizer without a special class
         return transformers.PreTrainedTokenizerFast.from_pretrained(folder)
 
 

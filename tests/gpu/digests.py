@@ -1,4 +1,4 @@
-"""Prints digests of the scores, or texts, that a process of its own computes: `python -m tests.gpu.digests …`."""
+"""Prints digests of the scores, or texts, that a separate process computes: `python -m tests.gpu.digests …`."""
 
 import hashlib
 import random

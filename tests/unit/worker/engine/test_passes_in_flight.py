@@ -49,7 +49,7 @@ class FakePass:
 
 
 class FakeAdapter:
-    """A device with a clock of its own; a row's output is its position."""
+    """A device with a clock; a row's output is its position."""
 
     max_rows = 8
 

@@ -37,7 +37,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 def reference(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, *, special: bool, limit: int | None
 ) -> TokenizedTexts:
-    """Each text in an ordinary call of its own."""
+    """Each text in a separate ordinary call."""
     features, truncated = [], []
     for index, text in enumerate(texts):
         pair = None if pairs is None else [pairs[index]]
