@@ -1,5 +1,6 @@
 """Encoders on a CPU, end to end: their share of the matmul ceiling, bfloat16, and the pace of a fresh worker."""
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import checkpoints, corpus, deployments, matmul_ceiling, options, report, results_file
-from benchmarks.deployments import RunningService
+from benchmarks.deployments import BatchTiming, RunningService
 from benchmarks.report import Target
 from benchmarks.zero_shot import LABELS
 
@@ -47,9 +48,8 @@ def main() -> None:
         for number, workload in enumerate(workloads):
             entry = {"task": workload.task, "model": str(workload.folder), **workload.fields}
             home = folder / f"home{number}"
-            services[workload.name] = stack.enter_context(
-                deployments.run_service(postgres, valkey, home, {"bench": entry})
-            )
+            service = stack.enter_context(deployments.run_service(postgres, valkey, home, {"bench": entry}))
+            services[workload.name] = service
         fresh_share = _fresh_share(services[workloads[0].name], workloads[0], asked.lengths)
         paces, ceilings = _measure(services, workloads, asked.items, asked.rounds, asked.lengths)
     _report(workloads, paces, ceilings, fresh_share)
@@ -71,6 +71,12 @@ def _workloads() -> list[Workload]:
     ]
 
 
+def _run(service: RunningService, workload: Workload, texts: list[str]) -> BatchTiming:
+    """Run a batch on one of several services; the client finds the pipelines by the environment."""
+    os.environ.update(service.deployment.environment)
+    return service.run_batch("bench", texts, workload.parameters)
+
+
 def _texts(workload: Workload, count: int, lengths: str, seed: int = 0) -> list[str]:
     return corpus.random_texts(checkpoints.load_tokenizer(workload.folder), count, lengths, seed)
 
@@ -78,7 +84,7 @@ def _texts(workload: Workload, count: int, lengths: str, seed: int = 0) -> list[
 def _fresh_share(service: RunningService, workload: Workload, lengths: str) -> float:
     """The pace of a worker's first texts as a share of its later pace."""
     seconds = [
-        service.run_batch("bench", _texts(workload, FRESH_TEXTS, lengths, seed), workload.parameters).work_seconds
+        _run(service, workload, _texts(workload, FRESH_TEXTS, lengths, seed)).work_seconds
         for seed in range(SETTLING_BATCHES + 2)
     ]
     return seconds[-1] / seconds[0]
@@ -92,13 +98,13 @@ def _measure(
     ceilings: dict[torch.dtype, list[float]] = {workload.dtype: [] for workload in workloads}
     for workload in workloads:
         warm_up = corpus.warm_up_texts(checkpoints.load_tokenizer(workload.folder), lengths, workload.passes)
-        services[workload.name].run_batch("bench", warm_up, workload.parameters)
+        _run(services[workload.name], workload, warm_up)
     for _ in range(rounds):
         for dtype, measured in ceilings.items():
             measured.append(matmul_ceiling.max_tokens_per_second(dtype))
         for workload in workloads:
             texts = _texts(workload, items // workload.passes, lengths)
-            timing = services[workload.name].run_batch("bench", texts, workload.parameters)
+            timing = _run(services[workload.name], workload, texts)
             paces[workload.name].append(timing.tokens / timing.work_seconds)
     return paces, ceilings
 
