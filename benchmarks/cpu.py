@@ -1,6 +1,5 @@
 """Encoders on a CPU, end to end: their share of the matmul ceiling, bfloat16, and the pace of a fresh worker."""
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import checkpoints, corpus, deployments, matmul_ceiling, options, report, results_file
-from benchmarks.deployments import BatchTiming, RunningService
+from benchmarks.deployments import RunningService
 from benchmarks.report import Target
 from benchmarks.zero_shot import LABELS
 
@@ -41,17 +40,19 @@ def main() -> None:
     """Print the figures beside their targets, and save them."""
     asked = options.parse_options(__doc__, items=192, distribution=True)
     workloads = _workloads()
+    paces: dict[str, list[float]] = {}
+    ceilings: dict[str, list[float]] = {}
     with ExitStack() as stack:
         folder = stack.enter_context(options.temporary_folder())
-        postgres, valkey = stack.enter_context(deployments.run_servers())
-        services: dict[str, RunningService] = {}
-        for number, workload in enumerate(workloads):
+        servers = stack.enter_context(deployments.run_servers())
+        for number, workload in enumerate(workloads):  # one worker at a time
             entry = {"task": workload.task, "model": str(workload.folder), **workload.fields}
-            home = folder / f"home{number}"
-            service = stack.enter_context(deployments.run_service(postgres, valkey, home, {"bench": entry}))
-            services[workload.name] = service
-        fresh_share = _fresh_share(services[workloads[0].name], workloads[0], asked.lengths)
-        paces, ceilings = _measure(services, workloads, asked.items, asked.rounds, asked.lengths)
+            with deployments.run_service(*servers, folder / f"home{number}", {"bench": entry}) as service:
+                if number == 0:
+                    fresh_share = _fresh_share(service, workload, asked.lengths)
+                paces[workload.name], ceilings[workload.name] = _measure(
+                    service, workload, asked.items, asked.rounds, asked.lengths
+                )
     _report(workloads, paces, ceilings, fresh_share)
 
 
@@ -71,12 +72,6 @@ def _workloads() -> list[Workload]:
     ]
 
 
-def _run(service: RunningService, workload: Workload, texts: list[str]) -> BatchTiming:
-    """Run a batch on one of several services; the client finds the pipelines by the environment."""
-    os.environ.update(service.deployment.environment)
-    return service.run_batch("bench", texts, workload.parameters)
-
-
 def _texts(workload: Workload, count: int, lengths: str, seed: int = 0) -> list[str]:
     return corpus.random_texts(checkpoints.load_tokenizer(workload.folder), count, lengths, seed)
 
@@ -84,46 +79,39 @@ def _texts(workload: Workload, count: int, lengths: str, seed: int = 0) -> list[
 def _fresh_share(service: RunningService, workload: Workload, lengths: str) -> float:
     """The pace of a worker's first texts as a share of its later pace."""
     seconds = [
-        _run(service, workload, _texts(workload, FRESH_TEXTS, lengths, seed)).work_seconds
+        service.run_batch("bench", _texts(workload, FRESH_TEXTS, lengths, seed), workload.parameters).work_seconds
         for seed in range(SETTLING_BATCHES + 2)
     ]
     return seconds[-1] / seconds[0]
 
 
 def _measure(
-    services: Mapping[str, RunningService], workloads: list[Workload], items: int, rounds: int, lengths: str
-) -> tuple[dict[str, list[float]], dict[torch.dtype, list[float]]]:
-    """Tokens per second of each workload, and of matrix products alone in the same round."""
-    paces: dict[str, list[float]] = {workload.name: [] for workload in workloads}
-    ceilings: dict[torch.dtype, list[float]] = {workload.dtype: [] for workload in workloads}
-    for workload in workloads:
-        warm_up = corpus.warm_up_texts(checkpoints.load_tokenizer(workload.folder), lengths, workload.passes)
-        _run(services[workload.name], workload, warm_up)
+    service: RunningService, workload: Workload, items: int, rounds: int, lengths: str
+) -> tuple[list[float], list[float]]:
+    """Tokens per second of the workload, and of matrix products alone in the same rounds."""
+    warm_up = corpus.warm_up_texts(checkpoints.load_tokenizer(workload.folder), lengths, workload.passes)
+    service.run_batch("bench", warm_up, workload.parameters)
+    texts = _texts(workload, items // workload.passes, lengths)
+    paces, ceilings = [], []
     for _ in range(rounds):
-        for dtype, measured in ceilings.items():
-            measured.append(matmul_ceiling.max_tokens_per_second(dtype))
-        for workload in workloads:
-            texts = _texts(workload, items // workload.passes, lengths)
-            timing = _run(services[workload.name], workload, texts)
-            paces[workload.name].append(timing.tokens / timing.work_seconds)
+        ceilings.append(matmul_ceiling.max_tokens_per_second(workload.dtype))
+        timing = service.run_batch("bench", texts, workload.parameters)
+        paces.append(timing.tokens / timing.work_seconds)
     return paces, ceilings
 
 
 def _report(
-    workloads: list[Workload],
-    paces: Mapping[str, list[float]],
-    ceilings: Mapping[torch.dtype, list[float]],
-    fresh_share: float,
+    workloads: list[Workload], paces: Mapping[str, list[float]], ceilings: Mapping[str, list[float]], fresh_share: float
 ) -> None:
     shares = {
-        workload.name: 100 * median(paces[workload.name]) / max(ceilings[workload.dtype]) for workload in workloads
+        workload.name: 100 * median(paces[workload.name]) / max(ceilings[workload.name]) for workload in workloads
     }
     rows = [
         (
             workload.name,
             f"{median(paces[workload.name]):,.0f}",
             f"{min(paces[workload.name]):,.0f} – {max(paces[workload.name]):,.0f}",
-            f"{max(ceilings[workload.dtype]):,.0f}",
+            f"{max(ceilings[workload.name]):,.0f}",
             f"{shares[workload.name]:.0f} %",
         )
         for workload in workloads
@@ -145,7 +133,7 @@ def _report(
         "cpu",
         {
             "tokens_per_second": paces,
-            "ceiling_tokens_per_second": {str(dtype): values for dtype, values in ceilings.items()},
+            "ceiling_tokens_per_second": ceilings,
             "bfloat16_speedup": bfloat16_speedup,
             "fresh_share": fresh_share,
         },
