@@ -14,8 +14,8 @@ GPU_TOKENS, GPU_GENERATION_TOKENS = 32_768, 16_384
 # On a CPU the best budget is where each layer's widest output still fits into the caches. Processor time for a text of
 # 55 tokens, in milliseconds, on two cores with AVX-512 at 512, 1,024, 2,048 and 4,096 tokens: 0.67, 0.49, 0.43 and 0.36
 # with layers of 512, 7.9, 7.1, 6.9 and 7.3 with 1,536, 22.6, 21.6, 21.5 and 23.1 with 3,072; with 4,096 it was 25.4,
-# 23.2 and 23.7. Where MKL multiplies, the same sizes took the same time. With layers of 3,072, the device thread computed
-# 4,650 tokens/s at 1,024 tokens and 4,270 at 2,048, because outputs of 25 MB fit badly into a thread's heaps of 64 MB.
+# 23.2 and 23.7. Where MKL multiplies, the same sizes took the same time. In a thread, as in a worker, layers of 3,072
+# computed 4,650 tokens/s at 1,024 tokens and 4,270 at 2,048: outputs of 25 MB fit badly into its heaps of 64 MB.
 CPU_TOKENS_BY_WIDTH = ((512, 4_096), (1_536, 2_048), (4_096, 1_024))
 MIN_CPU_TOKENS = 512  # for wider layers, and for generation
 
