@@ -82,10 +82,10 @@ class PackedLayout:
         """The position of each token in its text, for layers that rotate by it."""
         return self.token_indices % self.shape[1]
 
-    @property
+    @cached_property
     def positions_with_filler(self) -> torch.Tensor:
         """The position of each packed token in its text; 0 for filler."""
-        return pad(self.positions, (0, self.filler_count))
+        return pad(self.positions, (0, self.filler_count)) if self.filler_count else self.positions
 
     def add_filler(self, packed_size: int) -> None:
         """Let the pass have this many tokens, for layers that prefer some sizes; filler has no text and no output."""

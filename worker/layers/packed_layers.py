@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from worker.layers import onednn_linear
 from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, PackedLayout, current_layout
@@ -77,15 +78,18 @@ def _pack(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     states = args[0]
     if states.shape[:2] != layout.shape:
         raise ValueError("the first layer's input is not one state per token")
-    packed = states.new_zeros(layout.token_lengths.total + layout.filler_count, states.shape[-1])
-    packed[: layout.token_lengths.total] = states.flatten(0, 1)[layout.token_indices]
+    packed = states.flatten(0, 1)[layout.token_indices]
+    if layout.filler_count:
+        packed = pad(packed, (0, 0, 0, layout.filler_count))
     return (packed[None], *args[1:]), options
 
 
 def _rotate_positions(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Select each token's rotation by its position, where layers receive rotations for `(1, width)`."""
     layout = current_layout.get()
-    return None if layout is None else (args, _select_position_embeddings(options, layout.positions_with_filler))
+    if layout is None or options.get("position_embeddings") is None:
+        return None
+    return args, _select_position_embeddings(options, layout.positions_with_filler)
 
 
 def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor) -> dict[str, Any]:
