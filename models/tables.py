@@ -54,6 +54,7 @@ class Batch(Base):
     rows_read: Mapped[int] = mapped_column(server_default="0")  # rows ingested, if the batch has a key
     rows_digest: Mapped[str | None]  # hash of the rows ingested so far
     ingesting: Mapped[bool] = mapped_column(server_default=false())  # in progress, and more jobs may follow
+    guarded: Mapped[bool] = mapped_column(server_default=false())  # `batch_guards` has rows for it
     output_cache_key: Mapped[str | None] = mapped_column(Key)  # hash of all that determines an output
     holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
@@ -109,6 +110,8 @@ class Job(Base):
         Document
     )  # the row's columns that are returned with the result
     invalid: Mapped[bool] = mapped_column(server_default=false())  # it can't run: `input` is what could be kept of it
+    redacted: Mapped[bool] = mapped_column(server_default=false())  # by a guard; `input` is what the model read
+    original_input: Mapped[dict[str, Any] | None]  # as submitted, if a guard redacted it and keeps the original
 
     __table_args__ = (
         # An invalid row may have the id of another.
@@ -123,6 +126,22 @@ class Job(Base):
         ),
         {"sqlite_with_rowid": False},
     )
+
+
+class BatchGuard(Base):
+    """A guard that every row of a batch must pass, with its verdicts so far; changes with the results counted here."""
+
+    __tablename__ = "batch_guards"
+
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    guard: Mapped[str] = mapped_column(Key, primary_key=True)
+    stage: Mapped[str]  # input or output
+    action: Mapped[str]  # fail, flag or redact
+    passed: Mapped[int] = mapped_column(server_default="0")
+    flagged: Mapped[int] = mapped_column(server_default="0")
+    redacted: Mapped[int] = mapped_column(server_default="0")
+    blocked: Mapped[int] = mapped_column(server_default="0")
+    device_seconds: Mapped[float] = mapped_column(Double, server_default="0")
 
 
 class Slice(Base):
@@ -220,6 +239,8 @@ class JobOutcomeColumns:
     slice_id: Mapped[int | None]
     fencing_token: Mapped[int | None]  # the token of the claim that wrote it
     model_version_id: Mapped[int | None] = mapped_column(RowId)
+    windows: Mapped[int | None] = mapped_column(Integer)  # in which the text was read; NULL: no model read it
+    guards: Mapped[list[Any] | None] = mapped_column(Document)  # the verdicts, see `models/guards/verdict.py`
 
 
 class Result(JobOutcomeColumns, Base):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from models import tasks
 from models.errors import InvalidParameters, UsageError
+from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
 from models.tasks.spec import TaskSpec
 
@@ -59,6 +60,9 @@ class Pipeline(BaseModel):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="The task's parameters where a batch does not give its own."
     )
+    guards: dict[str, Guard] = Field(
+        default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
+    )
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
 
@@ -76,6 +80,19 @@ class Pipeline(BaseModel):
             return tasks.find_spec(value).canonical_name(value) or value
         except UsageError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("guards")
+    @classmethod
+    def _check_guard_names(cls, value: dict[str, Guard]) -> dict[str, Guard]:
+        if len(value) > MAX_GUARDS:
+            raise ValueError(f"has {len(value)} guards; at most {MAX_GUARDS} are taken")
+        for name in value:
+            if not GUARD_NAME.fullmatch(name):
+                raise ValueError(
+                    f"has a guard {name[:40]!r}; a name has small letters, digits, '_' and '-', at most 32, "
+                    "and no sign first"
+                )
+        return value
 
     @model_validator(mode="after")
     def _check_task_options(self) -> Self:

@@ -23,6 +23,7 @@ class Row:
     width: tokens to pad this row to, None = the longest row of the pass.
     max_rows: the most rows in a pass with this one, None = whatever the token budget allows.
     packed: whether the row shares its pass without padding.
+    window_count: windows in which the job's text is read.
     duplicates: further jobs with the same input and parameters, which get the same result.
     """
 
@@ -37,6 +38,7 @@ class Row:
     max_rows: int | None = None
     packed: bool = False
     duplicates: tuple[Job, ...] = ()
+    window_count: int = 1
 
     @property
     def jobs(self) -> tuple[Job, ...]:

@@ -102,6 +102,7 @@ def _success(partial_job: PartialJob, output: str) -> JobResult:
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
+        windows=partial_job.encoded_rows[0].window_count,
     )
 
 
@@ -127,6 +128,7 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
+        windows=partial_job.encoded_rows[0].window_count,
     )
 
 

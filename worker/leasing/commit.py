@@ -21,6 +21,8 @@ from worker.leasing.leases import Lease
 class JobResult:
     """One job's result, ready to be written; `tokens`, `padded_tokens` and `device_seconds` are its cost.
 
+    windows: in which the text was read, None = no model read it.
+
     Not to be changed.
     """
 
@@ -34,6 +36,8 @@ class JobResult:
     tokens: int = 0
     padded_tokens: int = 0
     device_seconds: float = 0.0
+    windows: int | None = None
+    guards: str | None = None  # the verdicts as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ RESULT_COLUMNS = (
     "slice_id",
     "fencing_token",
     "model_version_id",
+    "windows",
+    "guards",
 )
 
 STATUS_TEXTS = {status: status.value for status in JobOutcome}  # `value` is a property that takes longer to read
@@ -202,6 +208,8 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             lease.slice_id,
             lease.fencing_token,
             version_id,
+            result.windows,
+            result.guards,
         )
 
 
