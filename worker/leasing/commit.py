@@ -4,17 +4,21 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 `seq` order and a reader's cursor never misses a row.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from models.db import SQL_FRAGMENTS, SqlFragments, comma_separated, insert_rows
+from models.guards.verdict import Verdict, verdicts_json
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome
 from worker.leasing.leases import Lease
+
+
+NO_GUARD_SECONDS: Mapping[str, float] = {}
 
 
 @dataclass(slots=True)  # not frozen, which would triple the time to make one
@@ -22,6 +26,9 @@ class JobResult:
     """One job's result, ready to be written; `tokens`, `padded_tokens` and `device_seconds` are its cost.
 
     windows: in which the text was read, None = no model read it.
+    guard_seconds: device time of each guard that has a model.
+    redacted_input: the input that the model read instead of the job's own, None = the job's own.
+    keep_original: whether the job keeps its input as submitted beside the redacted one.
 
     Not to be changed.
     """
@@ -37,7 +44,10 @@ class JobResult:
     padded_tokens: int = 0
     device_seconds: float = 0.0
     windows: int | None = None
-    guards: str | None = None  # the verdicts as JSON
+    verdicts: Sequence[Verdict] = ()
+    guard_seconds: Mapping[str, float] = NO_GUARD_SECONDS
+    redacted_input: str | None = None  # JSON
+    keep_original: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +219,7 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             lease.fencing_token,
             version_id,
             result.windows,
-            result.guards,
+            verdicts_json(result.verdicts) if result.verdicts else None,
         )
 
 
