@@ -18,9 +18,6 @@ from models.states import AttemptOutcome, BatchStatus, JobOutcome
 from worker.leasing.leases import Lease
 
 
-NO_GUARD_SECONDS: Mapping[str, float] = {}
-
-
 @dataclass(slots=True)  # not frozen, which would triple the time to make one
 class JobResult:
     """One job's result, ready to be written; `tokens`, `padded_tokens` and `device_seconds` are its cost.
@@ -45,7 +42,7 @@ class JobResult:
     device_seconds: float = 0.0
     windows: int | None = None
     verdicts: Sequence[Verdict] = ()
-    guard_seconds: Mapping[str, float] = NO_GUARD_SECONDS
+    guard_seconds: Mapping[str, float] | None = None
     redacted_input: str | None = None  # JSON
     keep_original: bool = False
 
