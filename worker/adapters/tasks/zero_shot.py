@@ -225,8 +225,8 @@ class ZeroShotClassification:
         if size.overlap >= size.room:
             raise JobError(
                 "hypothesis_too_long",
-                f"a label's sentence leaves windows of {self._limits.max_length:,} tokens {describe_room(size)} "
-                "of the text; shorten the label or hypothesis_template",
+                f"a label's sentence leaves windows of {self._limits.max_length:,} tokens "
+                f"{describe_room(size, 'the text')}; shorten the label or hypothesis_template",
             )
         ranges = size.ranges(len(text), from_the_end=template.truncation_side == "left")
         # The first window's scores need no other window.
