@@ -148,6 +148,7 @@ def _assemble(
         pipeline.stride,
         pipeline.deterministic,
         pipeline.name,
+        pipeline.generation_limits,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
