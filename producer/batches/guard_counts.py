@@ -1,4 +1,4 @@
-"""What each guard of a batch did: rows passed, flagged, redacted and blocked, and the device time that it took."""
+"""The rows that each guard of a batch passed, flagged, redacted and blocked, and the device time that it took."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,16 +34,23 @@ class GuardCounts:
         """The rows that it did not pass."""
         return self.flagged + self.redacted + self.blocked
 
+    @property
+    def counts_by_outcome(self) -> dict[str, int]:
+        """The rows by what the guard did."""
+        return {
+            "passed": self.passed,
+            "flagged": self.flagged,
+            "redacted": self.redacted,
+            "blocked": self.blocked,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return the object in a batch's `guards`; its keys are stable."""
         return {
             "guard": self.guard,
             "on": self.on,
             "action": self.action,
-            "passed": self.passed,
-            "flagged": self.flagged,
-            "redacted": self.redacted,
-            "blocked": self.blocked,
+            **self.counts_by_outcome,
             "device_seconds": round(self.device_seconds, 3),
         }
 
