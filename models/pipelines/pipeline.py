@@ -118,7 +118,9 @@ class Pipeline(BaseModel):
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
-            fields["guard_pipelines"] = {name: entry.settings_hash for name, entry in self.guard_pipelines.items()}
+            fields["guard_pipelines"] = {
+                name: (entry.settings_hash, entry.parameters) for name, entry in self.guard_pipelines.items()
+            }
         else:
             del fields["guards"]
         for key in ("model", "tokenizer"):
