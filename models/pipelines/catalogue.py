@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from models import validation
 from models.errors import SettingsError, UnknownPipeline
+from models.pipelines import guard_checks
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.settings import Settings, config_file, settings_place
@@ -27,8 +28,12 @@ class Catalogue(Mapping[str, Pipeline]):
             base = pipelines[name].model_dump(exclude_unset=True) if name in pipelines else {}
             if "model" in entry and "revision" not in entry:
                 base.pop("revision", None)  # another model has other commits
+            if isinstance(entry.get("guards"), Mapping):
+                # A guard is replaced as a whole by one of its name; the others of a built-in entry stay.
+                entry = {**entry, "guards": {**base.get("guards", {}), **entry["guards"]}}
             pipelines[name] = _build_pipeline(name, {**base, **entry})
-        return cls(pipelines)
+        guard_checks.check(pipelines)
+        return cls({name: pipeline.with_guard_pipelines(pipelines) for name, pipeline in pipelines.items()})
 
     def __getitem__(self, name: str) -> Pipeline:
         try:

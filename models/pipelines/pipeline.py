@@ -3,10 +3,11 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models import tasks
 from models.errors import InvalidParameters, UsageError
@@ -66,6 +67,8 @@ class Pipeline(BaseModel):
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
 
+    _guard_pipelines: dict[str, "Pipeline"] = PrivateAttr(default_factory=dict)
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
@@ -112,10 +115,31 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        if self.guards:
+            # Guards run in their order.
+            fields["guards"] = list(fields["guards"].items())
+            fields["guard_pipelines"] = {name: entry.settings_hash for name, entry in self.guard_pipelines.items()}
+        else:
+            del fields["guards"]
         for key in ("model", "tokenizer"):
             if _model_folder(fields[key] or "") is not None:
                 fields[key] = Path(fields[key]).name
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+    @property
+    def guard_pipelines(self) -> Mapping[str, "Pipeline"]:
+        """The catalogue's pipelines that its guards name; the catalogue sets them."""
+        return self._guard_pipelines
+
+    def with_guard_pipelines(self, catalogue: Mapping[str, "Pipeline"]) -> "Pipeline":
+        """Return the same pipeline with those of the catalogue's pipelines that its guards name."""
+        guarded = self.model_copy()
+        guarded._guard_pipelines = {
+            guard.pipeline: catalogue[guard.pipeline]
+            for guard in self.guards.values()
+            if guard.pipeline is not None and guard.pipeline in catalogue
+        }
+        return guarded
 
     @property
     def spec(self) -> TaskSpec:
