@@ -18,13 +18,13 @@ from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import RawOutputs
-from worker.engine.watchdog import Watchdog
 from worker.leasing import commit
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
 from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
+from worker.passes.watchdog import Watchdog
 
 # Small batches share a commit, and no batch's row is locked for long.
 MAX_BATCHES_PER_COMMIT, MAX_RESULTS_PER_COMMIT = 64, 256

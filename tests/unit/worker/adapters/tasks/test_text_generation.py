@@ -16,9 +16,9 @@ from tests.factories.tiny_decoders import VOCABULARY, byte_level_tokenizer, pipe
 from worker.adapters.generation.sampling import seed_generators
 from worker.adapters.rows import Row
 from worker.adapters.tasks.text_generation import TextGeneration
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]
 GREEDY = {"do_sample": False, "max_new_tokens": 10}
