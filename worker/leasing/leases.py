@@ -50,6 +50,7 @@ class Claimant:
     """A worker and its loaded model, which must match a batch's revision once that is set.
 
     can_begin_batches: whether it may set a batch's revision; False for a revision older than the catalogue's.
+    guards: names of the guards that it applies; a batch that needs others is not claimed.
     """
 
     worker_id: str
@@ -59,6 +60,7 @@ class Claimant:
     revision: str
     lease_seconds: float
     can_begin_batches: bool = True
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)  # not frozen, as above

@@ -113,6 +113,7 @@ class PipelineLoader:
                 version.revision,
                 settings.lease_seconds,
                 can_begin_batches=target.revision is None,
+                guards=tuple(pipeline.guards),
             ),
             version_id,
             self._claim_sizers.setdefault(pipeline.name, new_sizer),
