@@ -97,6 +97,13 @@ class ModelFiles:
             return f"up to {new_tokens:,} new tokens"
         return f"up to {total:,} tokens" + (" with the prompt" if task == "text-generation" else "")
 
+    def limited_output_length(self, max_new_tokens: int) -> str:
+        """Describe the length of a continued text whose pipeline has a limit of new tokens."""
+        new_tokens, total = self._generation_limits("text-generation")
+        if total is None:
+            return f"up to {min(new_tokens, max_new_tokens):,} new tokens"
+        return f"up to {max_new_tokens:,} new tokens, and {total:,} with the prompt"
+
     def prefix(self, task: str) -> str:
         """Return the text that an encoder-decoder model expects before every input."""
         prefix = self._task_params(task).get("prefix") or self.config.get("prefix")

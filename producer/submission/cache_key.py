@@ -47,6 +47,8 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
     values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
+    if (limits := pipeline.generation_limits) is not None:
+        values["limits"] = limits.model_dump()
     if pipeline.guards:
         values["guards"] = [_guard_values(pipeline, name, guard) for name, guard in pipeline.guards.items()]
     return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()

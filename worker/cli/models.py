@@ -225,10 +225,15 @@ class EffectiveLimits:
         files, parameters = ModelFiles.find(pipeline), pipeline.spec.parameters().model_dump(mode="json")
         output_length = None
         if files is not None and issubclass(pipeline.spec.parameters, DecodingParameters):
-            new_tokens = pipeline.parameters.get("max_new_tokens")
+            limits, new_tokens = pipeline.generation_limits, pipeline.parameters.get("max_new_tokens")
             parameters |= files.generation_defaults(pipeline)
             output_length = files.output_length(pipeline.task)
             output_length = f"up to {new_tokens:,} new tokens" if new_tokens else output_length
+            if limits is not None and not new_tokens:
+                output_length = files.limited_output_length(limits.max_new_tokens)
+                parameters["max_time"] = limits.max_time
+                if parameters.get("max_new_tokens"):
+                    parameters["max_new_tokens"] = min(parameters["max_new_tokens"], limits.max_new_tokens)
         parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
         limit = files.max_length if files else None
         redacted = redaction.redact_parameters(parameters)

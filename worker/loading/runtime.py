@@ -202,7 +202,14 @@ def _assemble(
     max_length, stride = _max_length(pipeline, model, tokenizer), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
-    limits = Limits(max_length, pipeline.truncation, stride, pipeline.deterministic, pipeline.name)
+    limits = Limits(
+        max_length,
+        pipeline.truncation,
+        stride,
+        pipeline.deterministic,
+        pipeline.name,
+        generation=pipeline.generation_limits,
+    )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(

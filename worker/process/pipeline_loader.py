@@ -12,8 +12,6 @@ from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.engine.claim_size import ClaimSizer, default_max_jobs
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
 from worker.leasing import load_failures
 from worker.leasing.leases import Claimant
 from worker.leasing.load_backoff import LoadBackoff
@@ -21,6 +19,8 @@ from worker.leasing.retry import retry_while_unreachable
 from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache
 from worker.loading.versions import RuntimeVersion
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import LoadTarget
 from worker.process_device import row_name
@@ -116,6 +116,7 @@ class PipelineLoader:
                 version.revision,
                 settings.lease_seconds,
                 can_begin_batches=target.revision is None,
+                guards=pipeline.guards,
             ),
             version_id,
             self._claim_sizers.setdefault(pipeline.name, new_sizer),
