@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,7 +14,9 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
+from models.pipelines.generation_limits import GenerationLimits
 from models.tasks.spec import TaskSpec
+from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
@@ -64,6 +67,9 @@ class Pipeline(BaseModel):
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
+    limits: GenerationLimits | None = Field(
+        default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
+    )
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
 
@@ -105,8 +111,10 @@ class Pipeline(BaseModel):
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
+        if self.limits is not None and self.generation_limits is None:
+            raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
         try:
-            self.spec.check_parameters(self.parameters)
+            self.check_parameters(self.parameters)
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
@@ -118,7 +126,9 @@ class Pipeline(BaseModel):
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
-            fields["guard_pipelines"] = {name: entry.settings_hash for name, entry in self.guard_pipelines.items()}
+            fields["guard_pipelines"] = {
+                name: (entry.settings_hash, entry.parameters) for name, entry in self.guard_pipelines.items()
+            }
         else:
             del fields["guards"]
         for key in ("model", "tokenizer"):
@@ -143,8 +153,24 @@ class Pipeline(BaseModel):
 
     @property
     def spec(self) -> TaskSpec:
-        """Spec of the pipeline's task."""
-        return tasks.find_spec(self.task)
+        """Spec of the pipeline's task, with its limits."""
+        spec = tasks.find_spec(self.task)
+        limits = self.generation_limits
+        return spec if limits is None else replace(spec, check_input=limits.limit_input(spec.check_input))
+
+    @property
+    def generation_limits(self) -> GenerationLimits | None:
+        """The limits in force; None for tasks other than text-generation."""
+        if tasks.find_spec(self.task) is not TEXT_GENERATION:
+            return None
+        return self.limits or GenerationLimits()
+
+    def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate parameters as `TaskSpec.check_parameters` does, and against the limits."""
+        parameters = self.spec.check_parameters(raw_parameters)
+        if (limits := self.generation_limits) is not None:
+            limits.check_parameters(parameters, self.name)
+        return parameters
 
     @property
     def folder(self) -> Path | None:

@@ -39,7 +39,7 @@ def make_context(
         settings=Settings.load(**{"lease_seconds": LEASE_SECONDS, **settings}),
         database=database,
         claim_database=database,
-        backlog=Backlog(database, pipelines),
+        backlog=Backlog(database, dict.fromkeys(pipelines, ())),
         wakeup_signal=WakeupSignal(),
         held_leases=HeldLeases(),
         on_fatal_error=on_fatal_error,

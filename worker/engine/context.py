@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from models.db import Database
-from models.guards.definition import Guard
 from models.settings import Settings
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.wakeup import WakeupSignal
@@ -55,7 +54,6 @@ class LoadedPipeline:
 
     version_id: the `model_versions` row that results name.
     forward_timeout_seconds: how long one forward pass may take until it counts as hung.
-    guards: of the pipeline, in the order of their definition; their models are the runtime's.
     guard_timeout_seconds: as `forward_timeout_seconds`, by guard pipeline; where one is missing, the pipeline's counts.
     """
 
@@ -65,5 +63,4 @@ class LoadedPipeline:
     claim_sizer: ClaimSizer
     token_budget: TokenBudgetTuner
     forward_timeout_seconds: float
-    guards: Mapping[str, Guard] = field(default_factory=dict)
     guard_timeout_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class Engine:
         self._watchdog = Watchdog(pipeline.forward_timeout_seconds, context.on_hang)
         runtimes = pipeline.runtime.guards
         timeouts = dict.fromkeys(runtimes, pipeline.forward_timeout_seconds) | dict(pipeline.guard_timeout_seconds)
-        self._guards = LoadedGuards(pipeline.guards, runtimes, timeouts, context.on_hang, self._log)
+        self._guards = LoadedGuards(pipeline.claimant.guards, runtimes, timeouts, context.on_hang, self._log)
         self._claimer = SliceClaimer(context, pipeline, self._log)
         self._device_loop = DeviceLoop(
             pipeline.runtime,

@@ -59,6 +59,7 @@ class ResultWriter:
         self._held_leases = context.held_leases
         self._adapter = pipeline.runtime.adapter
         self._version_id = pipeline.version_id
+        self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
         self._output_guards = output_guards
         self._log = log
@@ -155,7 +156,7 @@ class ResultWriter:
             if (failures := self._failures_by_lease.get(lease)) and unanswered[lease] == len(failures)
         ]
         finished_slice_ids = {lease.slice_id for lease in leases if unanswered[lease] <= 0}
-        return BatchCommit(leases, results, finished_slice_ids, self._version_id, deferred_slices)
+        return BatchCommit(leases, results, finished_slice_ids, self._version_id, deferred_slices, guards=self._guards)
 
     def _draw_backoff(self, lease: Lease) -> float:
         base_seconds, max_seconds = self._settings.retry_base_seconds, self._settings.max_retry_seconds

@@ -30,6 +30,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "sentiment-analysis": {"top_k": None},
     "ner": {"aggregation_strategy": "simple"},
 }
+# Of the guard pipeline's own parameters, the one that changes scores.
+KEPT_PARAMETERS = frozenset(("function_to_apply",))
 
 
 class RowOutput(NamedTuple):
@@ -95,7 +97,8 @@ class GuardModel:
         self._has_spans = task == "ner"
         labels = getattr(runtime.model.config, "num_labels", 1)
         self._output_bytes_per_token = SCORE_BYTES * labels if self._has_spans else 0
-        self._lease = Lease(0, "", 0, 1, 0, 0, parameters=PARAMETERS[task])
+        own = {key: value for key, value in runtime.parameters.items() if key in KEPT_PARAMETERS}
+        self._lease = Lease(0, "", 0, 1, 0, 0, parameters=own | PARAMETERS[task])
         # Tokenizers and decoders keep state between calls.
         self._lock = threading.Lock()
 

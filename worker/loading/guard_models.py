@@ -5,12 +5,12 @@ from typing import Any
 
 from models.errors import LoadFailed
 from models.guards.definition import Guard
+from models.pipelines import guard_checks
 from models.pipelines.pipeline import Pipeline
 
 # What an injection must not be longer than to lie in one window whole, wherever it stands.
 MIN_OVERLAP_TOKENS, OVERLAP_DIVISOR = 64, 4
 MAX_SPECIAL_TOKENS = 8  # around a text
-MAX_LABELS_SHOWN = 20
 
 
 def pipeline_names(pipeline: Pipeline) -> list[str]:
@@ -48,14 +48,9 @@ def check_labels(pipeline: Pipeline, name: str, config: Any) -> None:
 
     config: the model's, of transformers.
     """
-    is_tagger = pipeline.guard_pipelines[name].spec.name == "ner"
-    labels = [str(label).split("-", 1)[-1] if is_tagger else str(label) for label in config.id2label.values()]
-    known = list(dict.fromkeys(labels))
     for guard in _guards_of(pipeline, name).values():
-        unknown = [label for label in guard.labels if label not in known]
-        if unknown:
-            shown = ", ".join(known[:MAX_LABELS_SHOWN]) + (", …" if len(known) > MAX_LABELS_SHOWN else "")
-            raise LoadFailed(f"its model has no label {unknown[0]!r}; set label to one of {shown}")
+        if problem := guard_checks.find_unknown_label(guard, pipeline.guard_pipelines[name], config.id2label.values()):
+            raise LoadFailed(problem)
 
 
 def _guards_of(pipeline: Pipeline, name: str) -> Mapping[str, Guard]:

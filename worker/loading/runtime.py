@@ -49,6 +49,7 @@ class Runtime:
     tunable: whether the token budget may be tuned for speed.
     max_micro_batch_tokens: the upper bound of the token budget.
     guards: the models of the pipeline's guards, by the names of their pipelines.
+    parameters: the catalogue entry's own.
     """
 
     adapter: Adapter
@@ -61,6 +62,7 @@ class Runtime:
     tunable: bool = False
     max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS
     guards: Mapping[str, "Runtime"] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def can_offload(self) -> bool:
@@ -200,7 +202,14 @@ def _assemble(
     max_length, stride = _max_length(pipeline, model, tokenizer), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
-    limits = Limits(max_length, pipeline.truncation, stride, pipeline.deterministic, pipeline.name)
+    limits = Limits(
+        max_length,
+        pipeline.truncation,
+        stride,
+        pipeline.deterministic,
+        pipeline.name,
+        generation=pipeline.generation_limits,
+    )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
@@ -215,6 +224,7 @@ def _assemble(
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
+        parameters=pipeline.parameters,
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
