@@ -11,9 +11,9 @@ from models.guards.definition import Guard
 from tests.factories import tiny_encoders
 from tests.factories.tiny_models import pipeline_for
 from worker.adapters.rows import Row
-from worker.engine import planning
 from worker.guards.guard_model import GuardModel, ModelReading, RowOutput
 from worker.loading import runtime
+from worker.passes import planning
 
 Made = Callable[[str], Path]
 
