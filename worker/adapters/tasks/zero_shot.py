@@ -30,8 +30,8 @@ Integers = npt.NDArray[np.int64]
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 
 
-# A text of a million characters has some 600 windows, each of which is read with each label.
-MAX_ROWS_OF_JOB = 50_000
+# Each window is read with each label. A million Chinese characters make 5,500 windows of 256 tokens.
+MAX_ROWS_OF_JOB = 100_000
 
 
 class Hypothesis(NamedTuple):

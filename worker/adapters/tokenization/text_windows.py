@@ -11,9 +11,9 @@ from worker.adapters.tokenization.token_array import TokenArray
 
 # By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
-# A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
+# A million Chinese characters make 10,600 windows of 128 tokens that share a quarter. With a stride close to a window's
 # length, there would be as many windows as tokens.
-MAX_WINDOWS = 4_096
+MAX_WINDOWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)

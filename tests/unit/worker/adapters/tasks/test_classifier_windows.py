@@ -1,5 +1,6 @@
 """Texts read in windows: their scores are those of windows that transformers computes one by one."""
 
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,9 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import zero_shot
 from worker.adapters.tasks.job_errors import output_or_error
 from worker.adapters.tokenization import text_windows
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 LIMIT, STRIDE = 12, 4
 CLOSE = 1e-5
@@ -456,3 +457,22 @@ class TestZeroShot:
 
         for text, output in zip(TEXTS, together, strict=True):
             assert answer(adapter, jobs([text], **self.TWO)) == [output]
+
+
+@pytest.mark.parametrize(
+    ("task", "parameters"),
+    [("sentiment-analysis", {}), ("zero-shot-classification", {"candidate_labels": ["a", "b", "c"]})],
+)
+def test_the_windows_of_a_text_share_its_tokens(nli: Path, task: str, parameters: dict[str, Any]) -> None:
+    adapter, asked = load(nli, task, max_length=64, stride=40), jobs(["love hate it " * 3_000], **parameters)
+    adapter.encode(asked)  # what is imported or cached once
+
+    tracemalloc.start()
+    [encoded] = map(rows, adapter.encode(asked))
+    kept_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    tokens = sum(row.length for row in encoded)
+    assert tokens > 25_000
+    assert kept_bytes < 700 * len(encoded) + 8 * 9_000
+    assert len(encoded[0].features["input_ids"]) == 64
