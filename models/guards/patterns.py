@@ -14,16 +14,21 @@ MAX_PROGRAM_BYTES = 4 << 20  # of RE2's program and its states
 MAX_REPEATED_STATES = 800  # of the automaton, beyond what the pattern writes out; they take up to 4 µs for a character
 MAX_SECONDS = 5.0  # of processor time for one text
 MATCHES_PER_CHECK = 16
+MAX_FRAGMENT_CHARACTERS = 8
 
 # A class of characters, which compiles into up to hundreds of states: \pL, \w, [a-z], a dot, and letters beyond ASCII.
 _CLASS = re.compile(
     r"\\[pPx]\{[^}]*\}|\\[pP].|\\.|\[\^?\]?(?:\\.|\[:\^?[a-z]+:\]|[^\]\\])*\]|\.|[^\x00-\x7f]", re.DOTALL
 )
 
+_LINEAR = "RE2 takes linear time and has no such thing"
 _ADVICE = {
-    "invalid perl operator: (?=": "look-ahead is not supported: RE2 takes linear time and has no look-around",
-    "invalid perl operator: (?!": "look-ahead is not supported: RE2 takes linear time and has no look-around",
-    "invalid perl operator: (?<": "look-behind is not supported: RE2 takes linear time and has no look-around",
+    "invalid perl operator: (?=": f"look-ahead is not supported: {_LINEAR}",
+    "invalid perl operator: (?!": f"look-ahead is not supported: {_LINEAR}",
+    "invalid perl operator: (?<": f"look-behind is not supported: {_LINEAR}",
+    "invalid perl operator: (?P": f"back-references are not supported: {_LINEAR}",
+    "invalid perl operator: (?>": "atomic groups are not supported; a plain group takes linear time anyway",
+    "invalid perl operator: (?(": f"conditions are not supported: {_LINEAR}",
     "pattern too large": "its repetitions are too many; use smaller ones, or fewer of classes such as \\pL",
 }
 
@@ -51,7 +56,8 @@ class PatternRule:
             return NOTHING_CAUGHT
         matches = limit_places(merge_places(self._matches(data)), len(data), 1 if self._first_only else MAX_SPANS)
         offsets = matches if text.isascii() else _character_offsets(data, matches)
-        return Reading(caught=True, spans=tuple([Span(start, end) for start, end in offsets]))
+        spans = tuple([Span(start, end) for start, end in offsets])
+        return Reading(caught=True, spans=spans) if spans else NOTHING_CAUGHT  # a match may be empty
 
     def _matches(self, data: bytes) -> Iterator[Place]:
         deadline = time.thread_time() + MAX_SECONDS
@@ -106,8 +112,9 @@ def _reason(error: Exception) -> str:
             return advice
     escape = reason.removeprefix("invalid escape sequence: \\")
     if escape[:1].isdigit():
-        return "back-references are not supported: RE2 takes linear time"
-    return reason
+        return f"back-references are not supported: {_LINEAR}"
+    kind, _, fragment = reason.partition(": ")  # a long fragment would print the pattern
+    return reason if len(fragment) <= MAX_FRAGMENT_CHARACTERS else kind
 
 
 def _character_offsets(data: bytes, matches: Iterator[Place]) -> Iterator[Place]:

@@ -71,7 +71,10 @@ def find_cards(text: str) -> Iterator[Place]:
     satisfies the formula by chance.
     """
     for match in _DIGIT_RUN.finditer(text):
-        yield from _cards_of_run(text, match.start(), match.end())
+        start, end = match.span()
+        is_phone = text[start - 1 : start] == "+" and sum(map(str.isdigit, match[0][:40])) < USUAL_CARD_DIGITS
+        if not is_phone:
+            yield from _cards_of_run(text, start, end)
 
 
 def _cards_of_run(text: str, run_start: int, run_end: int) -> Iterator[Place]:
