@@ -2,10 +2,12 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.guards.definition import Guard
+from models.guards.screening import Screening
 from worker.leasing.quarantine import must_run_alone
 
 
@@ -37,12 +39,17 @@ class Lease:
 
 @dataclass(slots=True)  # not frozen, which would triple the time to make one
 class Job:
-    """One input of a held slice that has no result yet; `size_bytes` is the length of the input's JSON."""
+    """One input of a held slice that has no result yet.
+
+    size_bytes: the length of the input's JSON.
+    screening: what the guards made of the input, None = there are none; `input` is as they left it.
+    """
 
     lease: Lease
     position: int
     input: dict[str, Any]
     size_bytes: int = 0
+    screening: Screening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class Claimant:
     """A worker and its loaded model, which must match a batch's revision once that is set.
 
     can_begin_batches: whether it may set a batch's revision; False for a revision older than the catalogue's.
+    guards: the guards that it applies, by name; a batch that needs others is not claimed.
     """
 
     worker_id: str
@@ -59,6 +67,7 @@ class Claimant:
     revision: str
     lease_seconds: float
     can_begin_batches: bool = True
+    guards: Mapping[str, Guard] = field(default_factory=dict, hash=False)
 
 
 @dataclass(slots=True)  # not frozen, as above
