@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from models.guards.definition import DEFAULT_REPLACEMENT, Guard, Stage
+from models.guards.definition import Guard, Stage
 from models.guards.reading import NOTHING_CAUGHT, Reading
 from models.guards.verdict import Verdict
 
 Model = tuple[str, str | None]  # its name and its revision
-NO_KIND = "REDACTED"  # {label} of a span without a kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def _redact_text(text: str, readings: Sequence[tuple[Guard, Reading]]) -> str:
     spans: list[tuple[int, int, str]] = []
     for guard, reading in readings:
         if reading.caught:
-            spans += [(start, end, _replacement(guard, label)) for start, end, label in _places(text, reading)]
+            spans += [(start, end, guard.replace(label)) for start, end, label in _places(text, reading)]
     return _replace_spans(text, spans) if spans else text
 
 
@@ -126,7 +125,3 @@ def _replace_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
             pieces += [text[max(end, 0) : start], replacement]
         end = max(end, span_end)
     return "".join([*pieces, text[end:]])
-
-
-def _replacement(guard: Guard, label: str | None) -> str:
-    return (guard.replacement or DEFAULT_REPLACEMENT).replace("{label}", label or NO_KIND)

@@ -44,7 +44,7 @@ def test_good_guards(options: dict[str, object]) -> None:
         ({"pattern": "x", "action": "redact", "replacement": "{label:>9}"}, "braces other than {label}"),
         ({"pattern": "x", "action": "redact", "replacement": "}"}, "braces other than {label}"),
         ({"pattern": "x", "action": "redact", "replacement": "\0"}, "NUL character"),
-        ({"pattern": "x", "action": "redact", "replacement": "\udc00"}, "half a surrogate pair"),
+        ({"pattern": "x", "action": "redact", "replacement": "\udc00"}, "unicode string"),
         ({"pattern": "x", "action": "redact", "replacement": "xx"}, "the guard catches its own replacement"),
         ({"words": ["redacted"], "action": "redact"}, "the guard catches its own replacement"),
         ({"pattern": "x", "keep_original": True}, "keep_original has no effect"),
@@ -61,10 +61,10 @@ def test_wrong_guards(options: dict[str, object], problem: str) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"pattern": "CANARY["}, "guards.g.pattern is no regular expression of RE2: missing ]"),
-        ({"words": ["CANARY", "canary"]}, "guards.g.words has the same word, in some case, at places 1 and 2"),
-        ({"pattern": "x" * 3_000}, "guards.g.pattern must have at most 2,000 characters"),
-        ({"patern": "CANARY"}, "guards.g has no field 'patern'; is pattern meant?"),
+        ({"pattern": "CANARY["}, "guards.g] pattern is no regular expression of RE2: missing ]"),
+        ({"words": ["CANARY", "canary"]}, "guards.g] words has the same word, in some case, at places 1 and 2"),
+        ({"pattern": "x" * 3_000}, "guards.g] pattern must have at most 2,000 characters"),
+        ({"patern": "CANARY"}, "guards.g] there is no field 'patern'; is pattern meant?"),
     ],
 )
 def test_messages_name_the_guard_and_never_its_words(options: dict[str, object], problem: str) -> None:

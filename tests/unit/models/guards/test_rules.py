@@ -6,7 +6,7 @@ from models.errors import JobError
 from models.guards import patterns
 from models.guards.definition import Guard
 from models.guards.reading import NOTHING_CAUGHT
-from models.guards.rules import GuardRules, build_rule, has_guards, model_guards
+from models.guards.rules import GuardRules, build_rule
 
 
 def guard(**options: object) -> Guard:
@@ -75,12 +75,8 @@ def test_a_rule_that_takes_too_long_fails_the_row_by_its_name(monkeypatch: pytes
     assert "aa" not in str(error.value)
 
 
-def test_guards_by_stage_and_kind() -> None:
-    guards = {"rule": guard(pattern="x"), "model": guard(pipeline="p", on="output"), "other": guard(pipeline="q")}
+def test_a_stage_without_rules_is_false() -> None:
+    guards = {"rule": guard(pattern="x"), "model": guard(pipeline="p", on="output")}
 
     assert bool(GuardRules(guards, "input"))
     assert not GuardRules(guards, "output")
-    assert list(model_guards(guards, "output")) == ["model"]
-    assert list(model_guards(guards, "input")) == ["other"]
-    assert has_guards({"rule": guards["rule"]}, "input")
-    assert not has_guards({"rule": guards["rule"]}, "output")

@@ -49,7 +49,7 @@ def test_no_email_addresses(text: str) -> None:
         "4222222222222",
         "6304000000000000000",
         "1234 5678 1234 5670",
-        "４１１１１１１１１１１１１１１１",
+        "\uff14\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11",
         "4111\u00a01111\u20111111\u200b 1111",
     ],
 )
@@ -110,7 +110,8 @@ def test_ip_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["v1.2.3.4", "1.2.3", "1.2.3.4.5", "300.1.1.1", "12:30:45", "std::vector", "a::b", "x[::2]", "00:1a:2b:3c:4d:5e"]
+    "text",
+    ["v1.2.3.4", "1.2.3", "1.2.3.4.5", "300.1.1.1", "12:30:45", "std::vector", "a::b", "x[::2]", "00:1a:2b:3c:4d:5e"],
 )
 def test_no_ip_addresses(text: str) -> None:
     assert found(text) == []
@@ -135,7 +136,7 @@ def test_no_ip_addresses(text: str) -> None:
         "(030) 123-4567",
         "020 7946 0958",
         "07911 123456",
-        "＋４９ ３０ １２３４５６",
+        "\uff0b\uff14\uff19 \uff13\uff10 \uff11\uff12\uff13\uff14\uff15\uff16",
     ],
 )
 def test_phone_numbers(number: str) -> None:
@@ -200,7 +201,7 @@ def test_a_text_without_personal_data_shares_one_reading() -> None:
     assert ALL.read("12 345 678 901 : 1.2.3") is NOTHING_CAUGHT
 
 
-@given(st.text(alphabet="01 45+-.:@abDE\u200b１é", max_size=60))
+@given(st.text(alphabet="01 45+-.:@abDE\u200b\uff11é", max_size=60))
 def test_spans_are_in_order_and_apart(text: str) -> None:
     end = 0
     for span in ALL.read(text).spans:
