@@ -25,6 +25,7 @@ OUTPUT_RELEVANT_FIELDS = (
     "attention",
     "truncation",
     "stride",
+    "window_aggregation",
     "deterministic",
     "max_length",
 )

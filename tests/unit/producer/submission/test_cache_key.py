@@ -59,6 +59,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"attention": "eager"},
         {"truncation": "error"},
         {"stride": 3},
+        {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
     ],
