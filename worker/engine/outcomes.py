@@ -114,7 +114,7 @@ def _success(partial_job: PartialJob, output: str) -> JobResult:
 
 def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
     """The result of a job without an output, or its transient error."""
-    job, failure = partial_job.jobs[0], strip_tracebacks(error)
+    job, row, failure = partial_job.jobs[0], partial_job.encoded_rows[0], strip_tracebacks(error)
     if isinstance(failure, JobError):
         code, message = failure.code, str(failure)
     elif is_transient(failure):  # asked first: other processes may have had the memory
@@ -134,7 +134,7 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
-        windows=partial_job.encoded_rows[0].window_count or None,
+        windows=None if row.features is None else row.window_count,  # none of an input that no model read
         **_screening_fields(job.screening),
     )
 
