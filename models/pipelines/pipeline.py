@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,10 +13,15 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
+from models.pipelines import prompt_template
+from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.text_template import TextTemplate
 from models.tasks.spec import TaskSpec
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
+# A batch records the templates, so workers take them from there.
+NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -60,6 +66,14 @@ class Pipeline(BaseModel):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="The task's parameters where a batch does not give its own."
     )
+    prompt: str | None = Field(
+        default=None,
+        description="The text that the model reads, with names of a row's fields in braces; unset: the field text.",
+    )
+    system: str | None = Field(
+        default=None,
+        description="text-generation: the system message before each prompt or conversation, with names as in prompt.",
+    )
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
@@ -80,6 +94,13 @@ class Pipeline(BaseModel):
             return tasks.find_spec(value).canonical_name(value) or value
         except UsageError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("prompt", "system")
+    @classmethod
+    def _check_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            TextTemplate.parse(value)
+        return value
 
     @field_validator("guards")
     @classmethod
@@ -102,6 +123,8 @@ class Pipeline(BaseModel):
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
+        if self.template is not None:
+            self.template.check_task(tasks.find_spec(self.task))
         try:
             self.spec.check_parameters(self.parameters)
         except InvalidParameters as error:
@@ -111,7 +134,7 @@ class Pipeline(BaseModel):
     @property
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
-        fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        fields = self.model_dump(exclude=NOT_HASHED)
         for key in ("model", "tokenizer"):
             if _model_folder(fields[key] or "") is not None:
                 fields[key] = Path(fields[key]).name
@@ -119,8 +142,23 @@ class Pipeline(BaseModel):
 
     @property
     def spec(self) -> TaskSpec:
-        """Spec of the pipeline's task."""
-        return tasks.find_spec(self.task)
+        """Spec of the pipeline's task, whose inputs have the fields that the pipeline's templates name."""
+        spec = tasks.find_spec(self.task)
+        return spec if self.template is None else self.template.spec_for(spec)
+
+    @property
+    def template(self) -> PromptTemplate | None:
+        """The parsed `prompt` and `system`; None without them."""
+        return prompt_template.parse_templates(self.prompt, self.system)
+
+    @property
+    def template_parameters(self) -> dict[str, str]:
+        """The templates as the parameters of a batch record them; empty without any."""
+        return {} if self.template is None else self.template.parameters
+
+    def with_templates(self, parameters: Mapping[str, Any]) -> Self:
+        """The pipeline with the templates that a batch's parameters record, instead of those of the catalogue."""
+        return self.model_copy(update={name: parameters.get(name) for name in (PROMPT, SYSTEM)})
 
     @property
     def folder(self) -> Path | None:

@@ -11,7 +11,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
 
-HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
+HEADER = ("PIPELINE", "TASK", "INPUT", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 
 
 @click.command(short_help="List the catalogue's pipelines.")
@@ -29,6 +29,7 @@ def _table_row(pipeline: Pipeline) -> list[object]:
     return [
         pipeline.name,
         pipeline.task,
+        pipeline.spec.field_names,
         pipeline.model,
         (pipeline.revision or "resolved per batch")[:22],
         pipeline.device,

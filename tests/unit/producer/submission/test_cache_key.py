@@ -14,8 +14,8 @@ from producer.submission.cache_key import (
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
-# The fields of a catalogue entry that change no output. The revision is compared on its own, and the parameters are the
-# batch's.
+# The fields of a catalogue entry that change no output. The revision is compared on its own, and the parameters and
+# templates are the batch's.
 IRRELEVANT_FIELDS = {
     "name",
     "revision",
@@ -24,6 +24,8 @@ IRRELEVANT_FIELDS = {
     "max_attempts",
     "pass_seconds",
     "parameters",
+    "prompt",
+    "system",
     "licence",
     "description",
 }
