@@ -36,6 +36,7 @@ class TextTemplate:
         """Parse a template of plain names in braces; raises ValueError that says what is wrong with it.
 
         There are no attributes, indices, conversions or format specs: those could show internals or ask for gigabytes.
+        The error quotes nothing of the template, because logs repeat it.
         """
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise ValueError(f"has {len(source):,} characters; at most {MAX_TEMPLATE_CHARACTERS:,} are taken")
@@ -49,7 +50,7 @@ class TextTemplate:
         for text, name, spec, conversion in fragments:
             literal += text
             if name is not None:
-                _check_name(name, spec, conversion)
+                _check_name(len(parts) + 1, name, spec, conversion)
                 parts.append((literal, name))
                 literal = ""
         names = tuple(dict.fromkeys(name for _, name in parts))
@@ -78,15 +79,15 @@ def check_characters(count: int) -> None:
         )
 
 
-def _check_name(name: str, spec: str | None, conversion: str | None) -> None:
-    if spec or conversion:
-        raise ValueError(f"has more than a name in {{{name[:40]}}}; take out what follows the name, or {BRACES_ADVICE}")
+def _check_name(number: int, name: str, spec: str | None, conversion: str | None) -> None:
     if not name:
-        raise ValueError(f"has {{}} without a name; name a field of the row, or {BRACES_ADVICE}")
+        raise ValueError(f"pair {number} of braces has no name in it; name a field of the row, or {BRACES_ADVICE}")
+    if spec or conversion:
+        raise ValueError(f"pair {number} of braces has more than a name in it; take out the rest, or {BRACES_ADVICE}")
     if not NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
         raise ValueError(
-            f"has {{{name[:40]}}}, which is no name; a name has letters, digits, spaces, _ and -, begins with a letter "
-            f"or _, and has at most {MAX_NAME_BYTES} bytes; {BRACES_ADVICE}"
+            f"pair {number} of braces has no plain name in it: letters, digits, spaces, _ and -, with a letter or _ "
+            f"first, at most {MAX_NAME_BYTES} bytes; correct it, or {BRACES_ADVICE}"
         )
 
 
