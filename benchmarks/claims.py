@@ -145,9 +145,9 @@ def _claim_all(url: str, worker_id: str, results_per_slice: int, barrier: Barrie
     who = Claimant(worker_id, PIPELINE, TASK, MODEL, REVISION, LEASE_SECONDS)
     seconds: list[float] = []
     try:
-        backlog.select_claimable_work(database, [PIPELINE])  # opens the connection
+        backlog.select_claimable_work(database, {PIPELINE: ()})  # opens the connection
         barrier.wait()
-        while backlog.select_claimable_work(database, [PIPELINE]):
+        while backlog.select_claimable_work(database, {PIPELINE: ()}):
             started = time.perf_counter()
             leases = claims.claim(database, who, SLICE_JOBS, SLICE_JOBS)
             if leases:

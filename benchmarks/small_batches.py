@@ -32,12 +32,12 @@ from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import backlog, claims
 from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
+from worker.passes.token_budget import TokenBudgetTuner
 
 MODEL, REVISION = "no-op", "0"
 MAX_CLAIM_JOBS, SLICE_JOBS = 4096, 1024
@@ -95,7 +95,7 @@ def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], l
         marks.append(time.perf_counter())
         get_unanswered_jobs(database, leases)
         marks.append(time.perf_counter())
-        backlog.select_claimable_work(database, [PIPELINE])
+        backlog.select_claimable_work(database, {PIPELINE: ()})
         marks.append(time.perf_counter())
         if not leases:
             break
@@ -132,7 +132,7 @@ def _measure_engine_run(url: str, batches: int) -> float:
         settings=Settings.load(slice_size=SLICE_JOBS, poll_interval_seconds=0.5),
         database=database,
         claim_database=database,
-        backlog=Backlog(database, [PIPELINE]),
+        backlog=Backlog(database, {PIPELINE: ()}),
         wakeup_signal=WakeupSignal(),
         held_leases=HeldLeases(),
         on_fatal_error=lambda: os._exit(1),

@@ -329,6 +329,7 @@ class Worker(Base):
     revision: Mapped[str | None]
     # Every pipeline that it may load, with the hash of its settings; `pipeline` is the loaded one.
     served_pipelines: Mapped[dict[str, str]] = mapped_column(Document)
+    guards: Mapped[dict[str, list[str]] | None] = mapped_column(Document)  # names of the guards of each, if any
     state: Mapped[str]  # see WorkerState
     state_since: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

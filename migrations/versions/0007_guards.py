@@ -33,6 +33,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("redacted", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("jobs", sa.Column("original_input", DOCUMENT))
     op.add_column("batches", sa.Column("guarded", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("workers", sa.Column("guards", DOCUMENT))
     op.create_table(
         "batch_guards",
         sa.Column("batch_id", KEY, sa.ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
@@ -56,6 +57,7 @@ def downgrade() -> None:
     """Drop the columns and the table; on PostgreSQL the old view needs its grants again."""
     op.execute("DROP VIEW job_results")
     op.drop_table("batch_guards")
+    op.drop_column("workers", "guards")
     op.drop_column("batches", "guarded")
     op.drop_column("jobs", "original_input")
     op.drop_column("jobs", "redacted")

@@ -11,6 +11,10 @@ batch_created_ms: the time at which the batch was created, in milliseconds
 The slice with the lowest `jobs_ahead` is therefore the next one of the batch that was served least.
 """
 
+from collections.abc import Iterable
+
+from sqlalchemy import Text, TextClause, bindparam
+
 # A slice is quarantined, and its jobs run alone, after this many crashes or lost leases of its workers.
 QUARANTINE_AFTER_CRASHES = 2
 QUARANTINE_AFTER_LOST_LEASES = 5
@@ -28,8 +32,25 @@ QUEUED_QUARANTINED = (
 
 IS_AVAILABLE = "(available_at IS NULL OR available_at <= {now})"  # not waiting for a backoff
 
+# Of a batch `b`. A worker must not claim a batch that has a guard which the worker doesn't know. `:guards` holds
+# `guard_keys`; the lookup runs for guarded batches alone.
+HAS_KNOWN_GUARDS = """
+(NOT b.guarded OR NOT EXISTS (SELECT 1 FROM batch_guards g WHERE g.batch_id = b.id
+                              AND b.pipeline || '/' || g.guard NOT IN :guards))
+"""
+
 # A scalar subquery, because the planner turns EXISTS into a join over all slices.
 ANY_SLICE = "(SELECT 1 FROM slices WHERE {which} AND {condition} LIMIT 1) IS NOT NULL"
+
+
+def guard_keys(pipeline: str, guards: Iterable[str]) -> list[str]:
+    """The values of `:guards` for the guards that a worker applies in a pipeline."""
+    return [f"{pipeline}/{guard}" for guard in guards]
+
+
+def bind_guards(query: TextClause) -> TextClause:
+    """The query with its parameter `:guards` bound as a list of any length."""
+    return query.bindparams(bindparam("guards", expanding=True, type_=Text()))
 
 
 def any_queued_slice(condition: str) -> str:

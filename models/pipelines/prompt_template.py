@@ -24,8 +24,6 @@ PROMPT, SYSTEM = "prompt", "system"  # keys of a pipeline, and of a batch's para
 TEXT, MESSAGES = "text", "messages"  # the task's fields that a prompt takes the place of
 SYSTEM_ROLES = ("system", "developer")
 
-# Guards do not read the values under these keys, which elsewhere are no texts of a person.
-UNGUARDED_NAMES = frozenset({"role", "label", "entity", "entity_group"})
 # Columns of exported results, which name them.
 EXPORTED_NAMES = frozenset(
     {"position", "custom_id", "id", "batch_id", "status", "output", "error_code", "error_message", "truncated"}
@@ -84,7 +82,7 @@ class PromptTemplate:
         folded: set[str] = set()
         for name in self.names:
             key = name.lower()
-            if key in fields or key in UNGUARDED_NAMES | EXPORTED_NAMES:
+            if key in fields or key in EXPORTED_NAMES:
                 owner = f"an input of {spec.name}" if key in fields else "a key of results"
                 raise ValueError(
                     f"the name {{{name}}} is {owner}; write another, such as {{row_{key}}}, and submit with "

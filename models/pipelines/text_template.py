@@ -46,7 +46,8 @@ class TextTemplate:
             fragments = list(Formatter().parse(source))
         except ValueError:
             raise ValueError(f"has a single brace; {BRACES_ADVICE}") from None
-        parts, literal = [], ""
+        parts: list[tuple[str, str]] = []
+        literal = ""
         for text, name, spec, conversion in fragments:
             literal += text
             if name is not None:

@@ -23,6 +23,7 @@ READER_PRIVILEGES: TablePrivileges = dict.fromkeys((*sorted(METADATA.tables), *V
 
 SUBMITTER_PRIVILEGES: TablePrivileges = {
     "batches": (INSERT, UPDATE, DELETE),
+    "batch_guards": (INSERT, UPDATE),
     "jobs": (INSERT, DELETE),
     "slices": (INSERT, UPDATE, DELETE),
     "results": (INSERT, DELETE),  # rejected and reused rows on submit; unanswered jobs on cancel
@@ -39,6 +40,7 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "maintenance_tasks": (INSERT, UPDATE),
     "token_budgets": (INSERT, UPDATE),
     "model_versions": (INSERT,),
+    "jobs": (UPDATE,),  # inputs that a guard redacted
 }
 
 

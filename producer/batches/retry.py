@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Text, TextClause, bindparam, text
 from models import validation
 from models.db import Database, comma_separated
 from models.errors import NothingToRetry, UsageError
+from models.lifecycle import guard_counters
 from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, JobOutcome
@@ -44,9 +45,9 @@ SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND s
 
 ARCHIVE_RESULTS = """
 INSERT INTO superseded_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-                          slice_id, fencing_token, model_version_id, finished_at)
+                          slice_id, fencing_token, model_version_id, finished_at, windows, guards)
 SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-       slice_id, fencing_token, model_version_id, finished_at
+       slice_id, fencing_token, model_version_id, finished_at, windows, guards
 FROM results WHERE batch_id = :batch_id AND position {in_numbers}
 """
 
@@ -194,6 +195,7 @@ class Requeue:
         return slice_count
 
     def _archive_results(self, connection: Connection, positions: Sequence[int]) -> None:
+        guard_counters.subtract_results(connection, self.database.sql, self.batch_id, positions)
         params = {"batch_id": self.batch_id, "numbers": comma_separated(positions)}
         for statement in (ARCHIVE_RESULTS, DELETE_RESULTS):
             connection.execute(text(statement.format(in_numbers=self.database.sql.in_numbers)), params)

@@ -40,6 +40,9 @@ RESULT_COLUMNS = {
     "finished_at": "r.finished_at",
     "passthrough": "CAST(j.passthrough AS TEXT)",
     "reused_from": "r.reused_from",
+    "windows": "r.windows",
+    "guards": "CAST(r.guards AS TEXT)",
+    "original_input": "CAST(j.original_input AS TEXT)",
 }
 
 # The view's tables instead of the view: a page by position must state its start for `jobs` too. Otherwise PostgreSQL

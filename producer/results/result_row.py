@@ -37,6 +37,9 @@ class ResultRow(NamedTuple):
     finished_at: datetime
     passthrough_json: str | None = None  # columns of the source that are returned with the result
     reused_from: str | None = None  # the earlier batch that computed a reused result
+    windows: int | None = None  # in which the model read the text; None = no model read it
+    guards_json: str | None = None  # the verdicts of the guards; None = no guard read it
+    original_input_json: str | None = None  # as submitted, if a guard redacted the input and keeps the original
 
     @property
     def input(self) -> dict[str, Any]:
@@ -55,9 +58,24 @@ class ResultRow(NamedTuple):
         return None if self.passthrough_json is None else from_json(self.passthrough_json)
 
     @property
+    def guards(self) -> list[dict[str, Any]] | None:
+        """The verdicts of the guards, in the order in which they ran; None without any."""
+        return None if self.guards_json is None else from_json(self.guards_json)
+
+    @property
+    def original_input(self) -> dict[str, Any] | None:
+        """The input as it was submitted; None unless a guard redacted it and keeps the original."""
+        return None if self.original_input_json is None else from_json(self.original_input_json)
+
+    @property
     def documents_length(self) -> int:
         """The number of characters of all documents."""
-        return len(self.input_json) + len(self.output_json or "") + len(self.passthrough_json or "")
+        return (
+            len(self.input_json)
+            + len(self.output_json or "")
+            + len(self.passthrough_json or "")
+            + len(self.original_input_json or "")
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that is printed and exported, with times as ISO 8601 in UTC; its keys are stable."""

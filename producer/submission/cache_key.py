@@ -1,4 +1,7 @@
-"""The cache key of a batch is a hash of everything that determines an output, except the model's revision."""
+"""The cache key of a batch is a hash of everything that determines an output, except the model's revision.
+
+The guards and the revisions of their models are part of it.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,11 +9,12 @@ from typing import Any
 
 from models.documents import to_json
 from models.errors import ModelError
+from models.guards.definition import Guard
 from models.pipelines.folder_hash import cached_content_hash
 from models.pipelines.pipeline import Pipeline
 from models.settings import model_hashes_file
 
-# The fields of a catalogue entry that change outputs; its device, token budget and limits do not.
+# The fields of a catalogue entry that change outputs, beside its guards; its device and token budget do not.
 OUTPUT_RELEVANT_FIELDS = (
     "task",
     "model",
@@ -32,6 +36,9 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
         return f"pipeline {pipeline.name} does not pin its tokenizer_revision"
+    for name, guard in pipeline.guards.items():
+        if guard.pipeline is not None and (reason := _unknown_guard_because(pipeline, guard.pipeline)) is not None:
+            return f"guard {name} may decide otherwise: {reason}"
     return None
 
 
@@ -40,6 +47,10 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
     values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
+    if (limits := pipeline.generation_limits) is not None:
+        values["limits"] = limits.model_dump()
+    if pipeline.guards:
+        values["guards"] = [_guard_values(pipeline, name, guard) for name, guard in pipeline.guards.items()]
     return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()
 
 
@@ -51,6 +62,26 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return cached_content_hash(pipeline.folder, model_hashes_file())
     except (ModelError, OSError):
         return None
+
+
+def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
+    """The reason why another model may guard next time; None where it can't."""
+    entry = pipeline.guard_pipelines.get(name)
+    if entry is None:
+        return f"pipeline {name} is not in the catalogue"
+    if resolve_revision(entry) is None:
+        return f"the revision of pipeline {name} is not known here"
+    return not_cacheable_because(entry, {})
+
+
+def _guard_values(pipeline: Pipeline, name: str, guard: Guard) -> dict[str, Any]:
+    """All that determines what a guard decides, its model's revision included."""
+    values: dict[str, Any] = {"name": name, "definition": guard.model_dump(mode="json", exclude_defaults=True)}
+    if guard.pipeline is not None:
+        entry = pipeline.guard_pipelines[guard.pipeline]
+        model = {field: getattr(entry, field) for field in OUTPUT_RELEVANT_FIELDS}
+        values["model"] = model | {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
+    return values
 
 
 def _sort_keys(value: Any) -> Any:

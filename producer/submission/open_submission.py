@@ -18,6 +18,7 @@ from models.db import Database, SqlFragments
 from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
+from models.lifecycle import guard_counters
 from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
@@ -123,7 +124,10 @@ def open_or_resume(
 
 
 def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitRequest, submission: OpenSubmission) -> None:
-    """Insert a batch's row; with an empty holder id, the process that takes the batch over sets its own."""
+    """Insert a batch's row, and the guards that its jobs must pass: those that its pipeline has at this moment.
+
+    With an empty holder id, the process that takes the batch over sets its own.
+    """
     pipeline = request.pipeline
     row = {
         "id": submission.batch_id,
@@ -143,6 +147,7 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "output_cache_key": output_cache_key(pipeline, request.parameters),
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
+    guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
     if request.deadline is not None:
         statement = request.deadline.bind(SET_DEADLINE, sql.now_plus_seconds, batch_id=submission.batch_id)
         connection.execute(*statement)

@@ -6,15 +6,16 @@ locks nothing before the copy. The matches are in a temporary table, so memory d
 results were made by one model version: the one that computed last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, SqlFragments
-from models.lifecycle import slices
+from models.guards.definition import Guard
+from models.lifecycle import guard_counters, slices
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
@@ -55,6 +56,7 @@ WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
 
+# A redacted job has another input than the one that was submitted, so its result answers no other job.
 # `digest` is Python's hash of a text, which may collide, so inputs are compared too. CROSS JOIN keeps SQLite's order.
 INDEX_KNOWN_INPUTS = {
     "postgresql": (),
@@ -64,7 +66,8 @@ INDEX_KNOWN_INPUTS = {
         """
 INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
 FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version
+WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+  AND NOT (r.truncated AND :is_timed)
 """,
     ),
 }
@@ -79,7 +82,8 @@ JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
           SELECT sha256(convert_to(CAST(j.input AS TEXT), 'UTF8')) AS digest, j.batch_id, j.position
           FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
           WHERE j.batch_id IN :group AND r.batch_id IN :group
-            AND r.status = 'succeeded' AND r.model_version_id = :version) AS old
+            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+            AND NOT (r.truncated AND :is_timed)) AS old
       ORDER BY digest) AS o
   ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
 """,
@@ -93,9 +97,10 @@ CROSS JOIN jobs j ON j.batch_id = k.batch_id AND j.position = k.position AND j.i
 
 # A copy of a reused result names the batch that computed it. Results deleted since the lookup are not copied.
 COPY_RESULTS = """
-INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from)
+INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from,
+                     windows, guards)
 SELECT :batch_id, f.position, :last_seq + row_number() OVER (ORDER BY f.position), r.status, r.output, r.truncated, 0,
-       r.model_version_id, coalesce(r.reused_from, r.batch_id)
+       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards
 FROM reusable f CROSS JOIN results r
 WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
 """
@@ -114,6 +119,7 @@ class ReusableResults:
     """The results that a batch can copy.
 
     not_cacheable_because: the reason why none were looked up; None = they were.
+    guards: those of the pipeline, whose verdicts the results have.
     """
 
     connection: Connection
@@ -121,6 +127,7 @@ class ReusableResults:
     revision: str | None = None
     not_cacheable_because: str | None = None
     count: int = 0
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
     def begin(self) -> RootTransaction:
         """Begin, or continue, the transaction that accepts the batch."""
@@ -138,6 +145,8 @@ class ReusableResults:
         copied = self.connection.execute(text(COPY_RESULTS), params).rowcount
         if copied:  # only then is it certain that workers use this revision
             self.connection.execute(text(SET_REVISION), params)
+            guard_counters.insert_guards(self.connection, self.batch_id, self.guards)
+            guard_counters.add_reused_results(self.connection, self.batch_id)
         return copied
 
 
@@ -163,8 +172,11 @@ def find_reusable(
                 "limit": MAX_CANDIDATES,
             }
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
-            count = _fill_reusable_table(connection, database.sql, submission.batch_id, candidates, jobs)
-        yield ReusableResults(connection, submission.batch_id, revision, count=count)
+            # A text that ran out of time may be longer next time.
+            is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
+            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed}
+            count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
+        yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
             connection.execute(_drop_statement(connection))
 
@@ -192,16 +204,19 @@ def _temp_table_transaction(connection: Connection) -> Iterator[None]:
 
 
 def _fill_reusable_table(
-    connection: Connection, sql: SqlFragments, batch_id: str, candidates: Sequence[Row[Any]], jobs: int
+    connection: Connection, sql: SqlFragments, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
 ) -> int:
-    """Fill the temporary table; returns the number of matched jobs."""
+    """Fill the temporary table; returns the number of matched jobs.
+
+    lookup: the batch's id, and `is_timed`: whether truncated results are left out.
+    """
     version = _last_version(connection, candidates)
     if version is None:
         return 0
     _apply_planner_settings(connection)
     total = 0
     for group in _group_candidates(candidates, jobs):
-        total += _match_group(connection, sql, {"batch_id": batch_id, "group": group, "version": version})
+        total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
         if total == jobs:
             break
     return total

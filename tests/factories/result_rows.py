@@ -38,7 +38,7 @@ def result_row(position: int = 0, **fields: Any) -> ResultRow:
         "finished_at": FINISHED_AT,
     }
     values = usual | fields
-    for name in ("input", "output", "passthrough"):
+    for name in ("input", "output", "passthrough", "guards", "original_input"):
         document = values.pop(name, None)
         values[f"{name}_json"] = None if document is None else to_json(document)
     return ResultRow(**values)

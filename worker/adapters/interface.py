@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
+from models.pipelines.generation_limits import GenerationLimits
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -18,6 +19,7 @@ class Limits:
     stride: tokens that consecutive windows share, None = the task's default.
     deterministic: whether outputs must have equal bits, whatever else is in the micro-batch.
     pipeline: the pipeline's name, for the log.
+    generation: what one row of text-generation may cost, None = no limits.
     """
 
     max_length: int | None
@@ -25,6 +27,7 @@ class Limits:
     stride: int | None = None
     deterministic: bool = False
     pipeline: str | None = None
+    generation: GenerationLimits | None = None
 
     @property
     def should_truncate(self) -> bool:

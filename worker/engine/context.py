@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from models.db import Database
 from models.settings import Settings
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing.backlog import Backlog
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_failures import LoadLocation
+from worker.passes.token_budget import TokenBudgetTuner
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.loading.runtime import Runtime

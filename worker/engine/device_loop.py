@@ -17,12 +17,12 @@ from models.processes.failpoints import failpoint
 from worker.adapters.interface import ContinuousAdapter, Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.forward_runner import ForwardRunner, LaunchedPass, SpentSeconds
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceLost, is_device_lost, is_out_of_memory, mark_transient
 from worker.leasing.leases import HeldLeases, Lease
+from worker.passes.forward_runner import ForwardRunner, LaunchedPass, SpentSeconds
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime

@@ -24,13 +24,13 @@ from worker.engine.claiming import SliceClaimer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
 from worker.engine.output_queue import OutputQueue
-from worker.engine.planning import MicroBatchPlanner
 from worker.engine.preparation import RowPreparer
-from worker.engine.watchdog import Watchdog
 from worker.engine.writer import ResultWriter
 from worker.leasing import claims
 from worker.leasing.leases import Job, JobSize, Lease, SliceRange
 from worker.leasing.retry import retry_while_unreachable
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from models.states import JobOutcome
 from worker.adapters.interface import Adapter, BulkDecodingAdapter
 from worker.adapters.output_json import NUL, check_json, to_valid_json
 from worker.engine.assembly import PartialJob
-from worker.engine.bisection import strip_tracebacks
 from worker.failures import is_out_of_memory, is_transient
 from worker.leasing.commit import JobResult, RetryableFailure
 from worker.leasing.leases import Job
+from worker.passes.bisection import strip_tracebacks
 
 log = structlog.get_logger(__name__)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from models.errors import JobError
 from worker import process_memory
 from worker.adapters.rows import Row
-from worker.engine import planning
-from worker.engine.bisection import isolate_failures, strip_tracebacks
 from worker.engine.rendering import encode_rendered, rendered_bytes
-from worker.engine.watchdog import Watchdog
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job, JobSize, SliceRange
+from worker.passes import planning
+from worker.passes.bisection import isolate_failures, strip_tracebacks
+from worker.passes.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.adapters.interface import Adapter

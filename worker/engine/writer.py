@@ -18,13 +18,13 @@ from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import RawOutputs
-from worker.engine.watchdog import Watchdog
 from worker.leasing import commit
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
 from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
+from worker.passes.watchdog import Watchdog
 
 # Small batches share a commit, and no batch's row is locked for long.
 MAX_BATCHES_PER_COMMIT, MAX_RESULTS_PER_COMMIT = 64, 256
@@ -51,6 +51,7 @@ class ResultWriter:
         self._held_leases = context.held_leases
         self._adapter = pipeline.runtime.adapter
         self._version_id = pipeline.version_id
+        self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
         self._log = log
         self._rng = Random()  # noqa: S311 - jitter keeps no secret
@@ -142,7 +143,7 @@ class ResultWriter:
             if (failures := self._failures_by_lease.get(lease)) and unanswered[lease] == len(failures)
         ]
         finished_slice_ids = {lease.slice_id for lease in leases if unanswered[lease] <= 0}
-        return BatchCommit(leases, results, finished_slice_ids, self._version_id, deferred_slices)
+        return BatchCommit(leases, results, finished_slice_ids, self._version_id, deferred_slices, guards=self._guards)
 
     def _draw_backoff(self, lease: Lease) -> float:
         base_seconds, max_seconds = self._settings.retry_base_seconds, self._settings.max_retry_seconds

@@ -4,7 +4,7 @@ An idle engine asks every `poll_interval_seconds`, and the pipeline switcher use
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, text
@@ -16,7 +16,9 @@ from worker.leasing.leases import Claimant
 IS_CLAIMABLE_OF_KIND = f"""
 pipeline = kinds.pipeline AND {claim_order.IS_AVAILABLE}
 AND (SELECT b.status = 'in_progress' AND b.task = kinds.task
-            AND coalesce(b.revision, '') = coalesce(kinds.revision, '') FROM batches b WHERE b.id = slices.batch_id)
+            AND coalesce(b.revision, '') = coalesce(kinds.revision, '')
+            AND {claim_order.HAS_KNOWN_GUARDS}
+     FROM batches b WHERE b.id = slices.batch_id)
 """  # noqa: S608
 
 SELECT_CLAIMABLE_PIPELINES = """
@@ -38,14 +40,18 @@ class ClaimableWork(NamedTuple):
 class Backlog:
     """The claimable work of a process' pipelines; thread-safe."""
 
-    def __init__(self, database: Database, pipelines: Sequence[str]) -> None:
+    def __init__(self, database: Database, guards: Mapping[str, Iterable[str]]) -> None:
+        """Prepare the queries.
+
+        guards: the names of the guards that this process applies, by pipeline
+        """
         self._database = database
-        self._pipelines = list(pipelines)
+        self._guards = {pipeline: tuple(names) for pipeline, names in guards.items()}
         self._latest: tuple[float, Sequence[ClaimableWork]] = (float("-inf"), ())
 
     def refresh(self) -> Sequence[ClaimableWork]:
         """Query the claimable work; raises Unreachable."""
-        work = select_claimable_work(self._database, self._pipelines)
+        work = select_claimable_work(self._database, self._guards)
         self._latest = time.monotonic(), work
         return work
 
@@ -63,11 +69,13 @@ class Backlog:
         )
 
 
-def select_claimable_work(database: Database, pipelines: Sequence[str]) -> list[ClaimableWork]:
-    """Return the claimable work of these pipelines."""
+def select_claimable_work(database: Database, guards: Mapping[str, Iterable[str]]) -> list[ClaimableWork]:
+    """Return the claimable work of these pipelines, given with the names of their guards."""
     any_claimable = claim_order.any_queued_slice(IS_CLAIMABLE_OF_KIND.format(now=database.sql.now))
-    query = text(SELECT_CLAIMABLE_PIPELINES.format(any_claimable=any_claimable)).bindparams(
+    query = claim_order.bind_guards(text(SELECT_CLAIMABLE_PIPELINES.format(any_claimable=any_claimable))).bindparams(
         bindparam("pipelines", expanding=True)
     )
+    keys = [key for pipeline, names in guards.items() for key in claim_order.guard_keys(pipeline, names)]
     with database.statement() as connection:
-        return [ClaimableWork(*row) for row in connection.execute(query, {"pipelines": pipelines})]
+        rows = connection.execute(query, {"pipelines": list(guards), "guards": keys})
+        return [ClaimableWork(*row) for row in rows]

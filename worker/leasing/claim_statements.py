@@ -6,7 +6,7 @@ Lock order: batches by id, to set their revision, before any slice. No claim eve
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, column, text
+from sqlalchemy import Connection, Row, TextClause, bindparam, column, text
 
 from models.db import Database, SqlFragments
 from models.dialects.columns import Document, UtcDateTime
@@ -22,6 +22,7 @@ IS_CLAIMABLE = f"""
 {{whose}} AND {{which}} AND {claim_order.IS_AVAILABLE}
   AND (SELECT b.status = 'in_progress' AND b.task = :task AND (b.expires_at IS NULL OR b.expires_at > {{now}})
               AND (b.revision = :revision OR (:unsettled AND b.revision IS NULL))
+              AND {claim_order.HAS_KNOWN_GUARDS}
        FROM batches b WHERE b.id = slices.batch_id)
 """  # noqa: S608
 IN_PIPELINE, IN_BATCH = "pipeline = :pipeline", "batch_id = :batch_id"
@@ -71,9 +72,7 @@ def select_claimable_slices(
     max_jobs: select about as many slices as have this many jobs.
     slice_size: jobs of a usual slice.
     """
-    query = text(
-        _format_statement(SELECT_CLAIMABLE_SLICES, database.sql, IN_PIPELINE, kind_condition, CLAIM_ORDER)
-    ).columns(
+    query = _format_statement(SELECT_CLAIMABLE_SLICES, database.sql, IN_PIPELINE, kind_condition, CLAIM_ORDER).columns(
         column("id"),
         column("batch_id"),
         column("size"),
@@ -88,6 +87,7 @@ def select_claimable_slices(
         "task": claimant.task,
         "revision": claimant.revision,
         "unsettled": claimant.can_begin_batches,
+        "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
     }
     expected_count = min(MAX_SLICES, -(-max_jobs // slice_size))
     with database.read() as connection:
@@ -138,11 +138,12 @@ class ClaimTransaction:
     def _lease_slices(self, scope_condition: str, order: str, params: Mapping[str, Any]) -> list[Row[Any]]:
         claimant = self._claimant
         statement = LEASE_SLICES.replace("{kept}", IS_PICKED[self._connection.dialect.name])
-        query = text(_format_statement(statement, self._sql, scope_condition, self._kind_condition, order))
+        query = _format_statement(statement, self._sql, scope_condition, self._kind_condition, order)
         values = {
             "task": claimant.task,
             "revision": claimant.revision,
             "unsettled": False,
+            "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
             "worker_id": claimant.worker_id,
             "seconds": claimant.lease_seconds,
             **params,
@@ -153,8 +154,11 @@ class ClaimTransaction:
         )
 
 
-def _format_statement(query: str, sql: SqlFragments, scope_condition: str, kind_condition: str, order: str) -> str:
+def _format_statement(
+    query: str, sql: SqlFragments, scope_condition: str, kind_condition: str, order: str
+) -> TextClause:
     claimable = IS_CLAIMABLE.format(whose=scope_condition, which=kind_condition, now=sql.now)
-    return query.format(
+    statement = query.format(
         claimable=claimable, order=order, now=sql.now, later=sql.now_plus_seconds, skip_locked=sql.skip_locked
     )
+    return claim_order.bind_guards(text(statement))

@@ -19,6 +19,7 @@ from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import MAX_SLICES, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantinedSlice
+from worker.leasing.redacted_inputs import INPUT_TO_READ
 
 # Both jobs and results are bounded by the slice's positions, so that every plan reads only those.
 UNANSWERED_JOBS = """
@@ -34,10 +35,10 @@ FETCH_ROWS = 256  # inputs that are fetched at once; one by one would take a fif
 # One query for all ranges; the lateral join looks up each range separately.
 SELECT_UNANSWERED_JOBS = {
     "postgresql": """
-SELECT l.number, j.position, j.size {input}
+SELECT l.number, j.position, j.size {input_column}
 FROM jsonb_to_recordset(CAST(:ranges AS jsonb))
      AS l(number bigint, batch_id text, start_position bigint, end_position bigint)
-CROSS JOIN LATERAL (SELECT j.position, j.input, {size} AS size FROM {open} OFFSET 0) AS j
+CROSS JOIN LATERAL (SELECT j.position, {input_to_read} AS input, {size} AS size FROM {open} OFFSET 0) AS j
 ORDER BY l.number, j.position
 """,
     "sqlite": """
@@ -47,16 +48,18 @@ WITH l AS MATERIALIZED (
            json_extract(value, '$.end_position') AS end_position
     FROM json_each(:ranges)
 )
-SELECT l.number, j.position, {size} AS size {input} FROM l CROSS JOIN {open} ORDER BY l.number, j.position
+SELECT l.number, j.position, {size} AS size {input_column} FROM l CROSS JOIN {open} ORDER BY l.number, j.position
 """,
 }
 
 # PostgreSQL knows the size of a document without reading it, unless it is compressed.
 INPUT_SIZE = {
-    "postgresql": """CASE WHEN pg_column_compression(j.input) IS NULL THEN pg_column_size(j.input)
-                     ELSE octet_length(CAST(j.input AS text)) END""",
-    "sqlite": "length(CAST(j.input AS BLOB))",
+    "postgresql": """CASE WHEN pg_column_compression({input_to_read}) IS NULL THEN pg_column_size({input_to_read})
+                     ELSE octet_length(CAST({input_to_read} AS text)) END""",
+    "sqlite": "length(CAST({input_to_read} AS BLOB))",
 }
+
+INPUT_COLUMN = {"postgresql": ", j.input", "sqlite": f", {INPUT_TO_READ} AS input"}
 
 # Slices that a claim leased although its connection broke after the commit. Locked by id, as everywhere.
 RELEASE_UNKNOWN_CLAIMS = """
@@ -167,7 +170,10 @@ def release_unknown_claims(connection: Connection, worker_id: str, held_leases: 
 def _unanswered_jobs_query(database: Database, *, with_inputs: bool) -> TextualSelect:
     dialect = database.engine.dialect.name
     query = SELECT_UNANSWERED_JOBS[dialect].format(
-        open=UNANSWERED_JOBS, size=INPUT_SIZE[dialect], input=", j.input" if with_inputs else ""
+        open=UNANSWERED_JOBS,
+        size=INPUT_SIZE[dialect].format(input_to_read=INPUT_TO_READ),
+        input_to_read=INPUT_TO_READ,
+        input_column=INPUT_COLUMN[dialect] if with_inputs else "",
     )
     input_columns = [column("input", Document)] if with_inputs else []
     return text(query).columns(column("number"), column("position"), column("size"), *input_columns)

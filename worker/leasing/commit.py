@@ -5,16 +5,18 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from models.db import SQL_FRAGMENTS, SqlFragments, comma_separated, insert_rows
+from models.guards.definition import Guard
 from models.guards.verdict import Verdict, verdicts_json
-from models.lifecycle import slices, termination
+from models.lifecycle import guard_counters, slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome
+from worker.leasing import redacted_inputs
 from worker.leasing.leases import Lease
 
 
@@ -75,6 +77,7 @@ class BatchCommit:
     version_id: the `model_versions` row of the results; None = no model answered.
     deferred_slices: slices that are queued again for a later retry.
     attempt_outcome: the outcome of the finished slices' attempts.
+    guards: the guards that read these jobs, by name; their verdicts are counted.
     """
 
     leases: Sequence[Lease]
@@ -83,6 +86,7 @@ class BatchCommit:
     version_id: int | None = None
     deferred_slices: Sequence[DeferredSlice] = ()
     attempt_outcome: AttemptOutcome = AttemptOutcome.DONE
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ SELECT_ANSWERED_POSITIONS = "SELECT position FROM results WHERE batch_id = :batc
 UPDATE_COUNTERS = f"""
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
-       device_seconds = device_seconds + :device_seconds
+       device_seconds = device_seconds + :device_seconds, guarded = guarded OR :guarded
 WHERE id = :batch_id
 RETURNING {termination.PROGRESS_COLUMNS}
 """  # noqa: S608
@@ -150,7 +154,16 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
     if accepted:  # an empty COPY would take as long, with the batch's row locked
         rows = _result_rows(accepted, batch.last_seq, planned.version_id)
         insert_rows(connection, "results", RESULT_COLUMNS, rows)
-    progress = _update_counters(connection, batch_id, accepted)
+        if planned.guards:
+            redacted_inputs.store_inputs(connection, sql, batch_id, accepted)
+            guard_counters.add_verdicts(
+                connection,
+                batch_id,
+                planned.guards,
+                (result.verdicts for result in accepted),
+                (result.guard_seconds for result in accepted),
+            )
+    progress = _update_counters(connection, batch_id, accepted, is_guarded=bool(accepted and planned.guards))
     final_status = termination.end_if_done(connection, sql, batch_id, progress)
     is_terminated = final_status is not None and progress.ended < progress.total  # which revokes all slices
     lost = frozenset(lease.slice_id for lease in leases) if is_terminated else lost
@@ -220,7 +233,9 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
         )
 
 
-def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> Row[Any]:
+def _update_counters(
+    connection: Connection, batch_id: str, results: Sequence[JobResult], *, is_guarded: bool
+) -> Row[Any]:
     """Add the results to the batch's counters; returns the new ones, as `end_if_done` needs them."""
     outcomes = [result.status for result in results]
     params = {
@@ -231,5 +246,6 @@ def _update_counters(connection: Connection, batch_id: str, results: Sequence[Jo
         "tokens": sum([result.tokens for result in results]),
         "padded_tokens": sum([result.padded_tokens for result in results]),
         "device_seconds": sum([result.device_seconds for result in results]),
+        "guarded": is_guarded,
     }
     return connection.execute(text(UPDATE_COUNTERS), params).one()

@@ -2,10 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.guards.definition import Guard
 from models.pipelines.prompt_template import PromptTemplate
 from worker.leasing.quarantine import must_run_alone
 
@@ -52,6 +53,7 @@ class Claimant:
     """A worker and its loaded model, which must match a batch's revision once that is set.
 
     can_begin_batches: whether it may set a batch's revision; False for a revision older than the catalogue's.
+    guards: the guards that it applies, by name; a batch that needs others is not claimed.
     """
 
     worker_id: str
@@ -61,6 +63,7 @@ class Claimant:
     revision: str
     lease_seconds: float
     can_begin_batches: bool = True
+    guards: Mapping[str, Guard] = field(default_factory=dict, hash=False)
 
 
 @dataclass(slots=True)  # not frozen, as above

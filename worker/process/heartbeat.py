@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
@@ -22,8 +22,8 @@ from worker.leasing.leases import Claimant, HeldLeases
 log = structlog.get_logger(__name__)
 
 INSERT_WORKER = """
-INSERT INTO workers (id, host, pid, device, pipeline, model, revision, served_pipelines, state, state_since)
-VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :served_pipelines, :state, {now})
+INSERT INTO workers (id, host, pid, device, pipeline, model, revision, served_pipelines, guards, state, state_since)
+VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :served_pipelines, :guards, :state, {now})
 """
 
 UPDATE_WORKER_STATE = """
@@ -55,14 +55,21 @@ class Heartbeat(PeriodicThread):
         *,
         lease_seconds: float,
         heartbeat_seconds: float,
+        guards: Mapping[str, Collection[str]] | None = None,
         on_refusal: OnRefusal = database_refusal.ignore_refusal,
     ) -> None:
+        """Prepare the thread.
+
+        served_pipelines: the hash of each one's settings
+        guards: the names of the guards of each
+        """
         super().__init__("heartbeat")
         self._on_refusal = on_refusal
         self._unexpected_errors = UnexpectedErrorLog(log, "heartbeat.crashed")
         self._database = database
         self._held_leases = held_leases
-        self._served_pipelines = dict(served_pipelines)  # the hash of each one's settings
+        self._served_pipelines = dict(served_pipelines)
+        self._guards = {pipeline: list(names) for pipeline, names in (guards or {}).items() if names}
         self._lease_seconds = lease_seconds
         self._worker_row: dict[str, Any] = {}
         self._heartbeat_seconds = heartbeat_seconds
@@ -90,6 +97,7 @@ class Heartbeat(PeriodicThread):
             "model": model,
             "revision": revision,
             "served_pipelines": to_json(self._served_pipelines),
+            "guards": to_json(self._guards) if self._guards else None,
             "state": state.value,
         }
         now = self._database.sql.now

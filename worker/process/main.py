@@ -64,6 +64,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in pipeline_names}
+    guards = {name: tuple(pipeline.guards) for name, pipeline in pipelines.items()}
     database, heartbeat_database = (schema.open_database(settings, max_connections=1) for _ in range(2))
     held_leases = HeldLeases()
     on_refusal = partial(database_refusal.end_process, database, held_leases)
@@ -74,7 +75,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
         settings=settings,
         database=database,
         claim_database=claim_database,
-        backlog=Backlog(claim_database, pipeline_names),
+        backlog=Backlog(claim_database, guards),
         wakeup_signal=WakeupSignal(),
         held_leases=held_leases,
         on_fatal_error=_on_fatal_error,
@@ -87,6 +88,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
         {name: pipeline.settings_hash for name, pipeline in pipelines.items()},
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
+        guards=guards,
         on_refusal=on_refusal,
     )
 

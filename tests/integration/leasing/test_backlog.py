@@ -30,7 +30,7 @@ class TestHasWork:
         insert_batch(database, 4, **batch)
         worker = claimant_for(**claimant)
 
-        has_work = Backlog(database, [PIPELINE]).has_work_for(worker)
+        has_work = Backlog(database, {PIPELINE: ()}).has_work_for(worker)
 
         assert has_work is expected
         assert bool(claims.claim(database, worker, 1, 4)) is expected
@@ -48,11 +48,11 @@ class TestHasWork:
         insert_batch(database, 4)
         execute(database, f"UPDATE slices SET {change}")
 
-        assert Backlog(database, [PIPELINE]).has_work_for(claimant_for()) is expected
+        assert Backlog(database, {PIPELINE: ()}).has_work_for(claimant_for()) is expected
 
 
 def test_a_recent_answer_is_not_asked_for_again(database: Database) -> None:
-    backlog = Backlog(database, [PIPELINE])
+    backlog = Backlog(database, {PIPELINE: ()})
     assert backlog.recent(60.0) == []
     insert_batch(database, 4)
 

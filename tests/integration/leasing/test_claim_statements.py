@@ -256,7 +256,7 @@ class TestManySmallBatches:
         own_id = insert_batch(database, 4)
 
         assert [lease.batch_id for lease in take(database)] == [own_id]
-        assert {row.revision for row in backlog.select_claimable_work(database, [PIPELINE])} == {"b" * 40}
+        assert {row.revision for row in backlog.select_claimable_work(database, {PIPELINE: ()})} == {"b" * 40}
 
     def test_do_not_make_a_claim_larger_than_its_room(self, database: Database) -> None:
         insert_small_batches(database, 20)
@@ -284,7 +284,7 @@ class TestManySmallBatches:
 
         assert pipelines() == []
         assert resend_wakeups._count_claimable_slices(database, PIPELINE) == 0
-        assert backlog.select_claimable_work(database, [PIPELINE]) == []
+        assert backlog.select_claimable_work(database, {PIPELINE: ()}) == []
 
 
 LOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -148,7 +148,12 @@ class TestCommands:
         effective = json.loads(run("show", "sample-text-generation", "--json").stdout)["effective"]
 
         assert effective["output_length"] == "up to 256 new tokens"
-        assert effective["parameters"] == {"do_sample": True, "temperature": 0.7, "max_new_tokens": 256}
+        assert effective["parameters"] == {
+            "do_sample": True,
+            "temperature": 0.7,
+            "max_new_tokens": 256,
+            "max_time": 30.0,
+        }
         assert "output length  up to 80 tokens" in run("show", "sample-summarization").stdout
 
     @pytest.mark.usefixtures("snapshot")

@@ -196,7 +196,7 @@ def test_a_claim_reads_what_it_takes(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
         assert len(claims.claim(planned, who, 1, SLICE_JOBS)) == 1
         assert claims.next_quarantined(planned, who) is None
-        assert [row.pipeline for row in backlog.select_claimable_work(planned, [PIPELINE])] == [PIPELINE]
+        assert [row.pipeline for row in backlog.select_claimable_work(planned, {PIPELINE: ()})] == [PIPELINE]
 
 
 def test_maintenance_without_work_reads_next_to_nothing(planned: Database) -> None:

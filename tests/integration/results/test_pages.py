@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 GOOD = {"label": "POSITIVE", "score": 0.5}
 VIEW_TYPES: dict[str, Any] = {
     **dict.fromkeys(pages.RESULT_COLUMNS),
-    **dict.fromkeys(("input", "output", "passthrough"), Document),
+    **dict.fromkeys(("input", "output", "passthrough", "guards", "original_input"), Document),
     "truncated": Boolean(),
     "finished_at": UtcDateTime(),
 }
@@ -484,6 +484,9 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         "finished_at",
         "passthrough",
         "reused_from",
+        "windows",
+        "guards",
+        "original_input",
     ]
 
 

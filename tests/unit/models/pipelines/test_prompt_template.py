@@ -138,22 +138,37 @@ class TestConversations:
     def test_a_row_has_a_text_or_messages(self, raw: Any) -> None:
         assert refused(make_pipeline(CHAT, system="Be kind."), raw).code == "missing_field"
 
+    def test_the_limit_of_the_pipeline_counts_the_rendered_prompt(self) -> None:
+        pipeline = make_pipeline(CHAT, prompt="About {x}!", system="Be kind.", limits={"max_prompt_characters": 20})
+
+        assert read(pipeline, "four")
+        assert refused(pipeline, "fives").code == "text_too_long"
+
     def test_all_messages_together_are_bounded(self) -> None:
-        pipeline = make_pipeline(CHAT, system="Be kind.")
+        pipeline = make_pipeline(CHAT, system="Be kind.", limits={"max_prompt_characters": MAX_TEXT_CHARACTERS})
 
         assert read(pipeline, "x" * (MAX_TEXT_CHARACTERS - 8))
         assert refused(pipeline, "x" * (MAX_TEXT_CHARACTERS - 7)).code == "text_too_long"
 
 
 class TestSettings:
+    def test_a_pipeline_that_guards_has_no_prompt(self) -> None:
+        guard = {"on": "input", "action": "flag", "pipeline": "mine", "label": "NEGATIVE"}
+        pipelines = {
+            "mine": {"task": SENTIMENT, "model": "bundled:sentiment-analysis", "prompt": "{a}"},
+            "guarded": {"task": SENTIMENT, "model": "bundled:sentiment-analysis", "guards": {"mood": guard}},
+        }
+
+        with pytest.raises(SettingsError, match="mine has a prompt, and guards read texts as they are"):
+            Catalogue.load(Settings(pipelines=pipelines))
+
     @pytest.mark.parametrize(
         ("task", "fields", "problem"),
         [
             (SENTIMENT, {"prompt": "all the same"}, "prompt names no field of a row"),
             (SENTIMENT, {"prompt": "{a}{text_pair}"}, "{text_pair} is an input of sentiment-analysis"),
             (SENTIMENT, {"prompt": "{a}{A}"}, "differs from another only in capitals"),
-            (SENTIMENT, {"prompt": "{label}"}, "{label} is a key of results; write another, such as {row_label}"),
-            (SENTIMENT, {"prompt": "{Status}"}, "{Status} is a key of results"),
+            (SENTIMENT, {"prompt": "{Status}"}, "{Status} is a key of results; write another, such as {row_status}"),
             (SENTIMENT, {"system": "Be kind."}, "sentiment-analysis has no system message"),
             ("question-answering", {"prompt": "{a}"}, "question-answering reads no single text"),
             (CHAT, {"system": "{text}"}, "{text} is an input of text-generation"),

@@ -9,8 +9,8 @@ from models.errors import JobError
 from worker.adapters.rows import Row
 from worker.engine import preparation
 from worker.engine.preparation import PreparedRows, RowPreparer
-from worker.engine.watchdog import Watchdog
 from worker.leasing.leases import Job, Lease
+from worker.passes.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 1_000, 1, 1)
 

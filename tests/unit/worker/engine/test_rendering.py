@@ -8,8 +8,8 @@ from models.tasks.fields import MAX_TEXT_CHARACTERS
 from worker.adapters.rows import Row
 from worker.engine.preparation import MAX_CALL_BYTES, RowPreparer, split_into_calls
 from worker.engine.rendering import render, rendered_bytes
-from worker.engine.watchdog import Watchdog
 from worker.leasing.leases import Job, Lease
+from worker.passes.watchdog import Watchdog
 
 
 class FakeAdapter:

@@ -196,13 +196,13 @@ def test_a_label_of_any_length_stays_on_its_line() -> None:
 def test_another_model_is_said_and_the_same_is_not() -> None:
     old, new = quality_stats({"a": 2}, revision="a" * 40), quality_stats({"a": 2}, revision="b" * 40)
 
-    assert describe_model_change(new, old) == f"the model changed: m@{'a' * 12} → m@{'b' * 12}"
-    assert describe_model_change(old, old) is None
-    assert describe_model_change(new, quality_stats({})) is None
+    assert describe_model_change(new, [old]) == f"the model changed: m@{'a' * 12} → m@{'b' * 12}"
+    assert describe_model_change(old, [old]) is None
+    assert describe_model_change(new, [quality_stats({})]) is None
     gauge = StatsAccumulator()
     for revision in ("b" * 40, "a" * 40):
         gauge.add(result_row(revision=revision))
     assert (
-        describe_model_change(gauge.summarize(), old)
+        describe_model_change(gauge.summarize(), [old])
         == f"the model changed: m@{'a' * 12} → m@{'a' * 12} and m@{'b' * 12}"
     )

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from models.processes.failpoints import failpoint
 from worker.adapters.interface import Adapter, Interrupted, LaunchingAdapter, PendingPass
 from worker.adapters.rows import MicroBatch, Row
-from worker.engine.bisection import bisect_failed
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceLost, is_out_of_memory, is_transient
+from worker.passes.bisection import bisect_failed
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
 

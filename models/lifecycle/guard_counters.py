@@ -1,0 +1,119 @@
+"""Counters of a batch's guards change in the transaction that writes, copies or moves the results that they count.
+
+Lock order: the caller has locked the batch's row, as for its other counters.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from models.db import SqlFragments, comma_separated
+from models.guards.definition import Guard
+from models.guards.verdict import Verdict, VerdictAction
+
+COUNTER_BY_ACTION: Mapping[VerdictAction, str] = {
+    "pass": "passed",
+    "flag": "flagged",
+    "redact": "redacted",
+    "fail": "blocked",
+}
+COUNTERS = tuple(COUNTER_BY_ACTION.values())
+
+# The verdicts in the results `r`, one row for each: guard, stage and action.
+VERDICTS = {
+    "postgresql": """
+SELECT r.batch_id, r.position, v.value ->> 'guard' AS guard, v.value ->> 'on' AS stage, v.value ->> 'action' AS action
+FROM {results} r CROSS JOIN LATERAL jsonb_array_elements(r.guards) AS v (value) WHERE {condition}
+""",
+    "sqlite": """
+SELECT r.batch_id, r.position, json_extract(v.value, '$.guard') AS guard, json_extract(v.value, '$.on') AS stage,
+       json_extract(v.value, '$.action') AS action
+FROM {results} r CROSS JOIN json_each(r.guards) AS v WHERE {condition}
+""",
+}
+
+COUNT_BY_GUARD = ", ".join(
+    f"count(CASE WHEN action = '{action}' THEN 1 END) AS {counter}" for action, counter in COUNTER_BY_ACTION.items()
+)
+
+MARK_GUARDED = "UPDATE batches SET guarded = true WHERE id = :batch_id AND NOT guarded"
+
+# A worker may have a guard that the batch was not submitted with.
+INSERT_GUARD = """
+INSERT INTO batch_guards (batch_id, guard, stage, action) VALUES (:batch_id, :guard, :stage, :action)
+ON CONFLICT (batch_id, guard) DO NOTHING
+"""
+
+ADD_VERDICTS = f"""
+INSERT INTO batch_guards (batch_id, guard, stage, action, {", ".join(COUNTERS)}, device_seconds)
+VALUES (:batch_id, :guard, :stage, :action, {", ".join(f":{counter}" for counter in COUNTERS)}, :device_seconds)
+ON CONFLICT (batch_id, guard) DO UPDATE SET stage = excluded.stage, action = excluded.action,
+    {", ".join(f"{counter} = batch_guards.{counter} + excluded.{counter}" for counter in COUNTERS)},
+    device_seconds = batch_guards.device_seconds + excluded.device_seconds
+"""  # noqa: S608
+
+# The device time stays: it was spent.
+CHANGE_BY_RESULTS = f"""
+UPDATE batch_guards SET {", ".join(f"{counter} = batch_guards.{counter} {{sign}} n.{counter}" for counter in COUNTERS)}
+FROM (SELECT guard, {COUNT_BY_GUARD} FROM ({{verdicts}}) AS verdicts GROUP BY guard) AS n
+WHERE batch_guards.batch_id = :batch_id AND batch_guards.guard = n.guard
+"""  # noqa: S608
+
+OF_POSITIONS = "r.batch_id = :batch_id AND r.position {in_numbers}"
+REUSED = "r.batch_id = :batch_id AND r.reused_from IS NOT NULL"
+
+
+def insert_guards(connection: Connection, batch_id: str, guards: Mapping[str, Guard]) -> None:
+    """Record the guards that each row of a batch must pass; those recorded already stay."""
+    if not guards:
+        return
+    connection.execute(text(MARK_GUARDED), {"batch_id": batch_id})
+    rows = [_guard_values(batch_id, name, guard) for name, guard in guards.items()]
+    connection.execute(text(INSERT_GUARD), rows)
+
+
+def add_verdicts(
+    connection: Connection,
+    batch_id: str,
+    guards: Mapping[str, Guard],
+    verdicts: Iterable[Sequence[Verdict]],
+    seconds_by_guard: Iterable[Mapping[str, float] | None],
+) -> None:
+    """Count the verdicts of results that this transaction writes, and the device time of their guards."""
+    counts = Counter((verdict.guard, verdict.action) for verdict in chain.from_iterable(verdicts))
+    seconds = dict.fromkeys(guards, 0.0)
+    for of_result in filter(None, seconds_by_guard):
+        for name, spent in of_result.items():
+            seconds[name] += spent
+    rows = [
+        {
+            **_guard_values(batch_id, name, guard),
+            **{counter: counts[name, action] for action, counter in COUNTER_BY_ACTION.items()},
+            "device_seconds": seconds[name],
+        }
+        for name, guard in guards.items()
+    ]
+    connection.execute(text(ADD_VERDICTS), rows)
+
+
+def subtract_results(connection: Connection, sql: SqlFragments, batch_id: str, positions: Iterable[int]) -> None:
+    """Take back the verdicts of results that this transaction is about to move away."""
+    condition = OF_POSITIONS.format(in_numbers=sql.in_numbers)
+    _change_by_results(connection, "-", condition, batch_id=batch_id, numbers=comma_separated(positions))
+
+
+def add_reused_results(connection: Connection, batch_id: str) -> None:
+    """Count the verdicts of results that this transaction has copied into a batch."""
+    _change_by_results(connection, "+", REUSED, batch_id=batch_id)
+
+
+def _change_by_results(connection: Connection, sign: str, condition: str, **params: Any) -> None:
+    verdicts = VERDICTS[connection.dialect.name].format(results="results", condition=condition)
+    connection.execute(text(CHANGE_BY_RESULTS.format(sign=sign, verdicts=verdicts)), params)
+
+
+def _guard_values(batch_id: str, name: str, guard: Guard) -> dict[str, Any]:
+    return {"batch_id": batch_id, "guard": name, "stage": guard.on, "action": guard.action}
