@@ -1,6 +1,7 @@
 """Rendering puts a row's fields into the prompt of its batch, between the guards of inputs and the tokenizer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
@@ -32,7 +33,7 @@ def render(job: Job) -> Job | JobError:
         rendered = prompt.render(job.input)
     except JobError as error:
         return error
-    return Job(job.lease, job.position, rendered, _count_bytes(rendered))
+    return replace(job, input=rendered, size_bytes=_count_bytes(rendered))
 
 
 def rendered_bytes(job: Job) -> int:

@@ -139,7 +139,7 @@ class TestConversations:
         assert refused(make_pipeline(CHAT, system="Be kind."), raw).code == "missing_field"
 
     def test_the_limit_of_the_pipeline_counts_the_rendered_prompt(self) -> None:
-        pipeline = make_pipeline(CHAT, prompt="About {x}!", system="Be kind.", limits={"max_prompt_characters": 20})
+        pipeline = make_pipeline(CHAT, prompt="About {x}!", system="Be kind.", limits={"max_prompt_characters": 19})
 
         assert read(pipeline, "four")
         assert refused(pipeline, "fives").code == "text_too_long"

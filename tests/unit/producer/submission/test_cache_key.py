@@ -17,8 +17,8 @@ from producer.submission.cache_key import (
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
-# The fields of a catalogue entry that change no output. The revision is compared on its own, the parameters and templates
-# are the batch's, and entries without guards keep the key of times without them.
+# The fields of a catalogue entry that change no output, or that are part of the key by themselves. The revision is
+# compared on its own, and the parameters and templates are the batch's.
 IRRELEVANT_FIELDS = {
     "name",
     "revision",
@@ -30,6 +30,7 @@ IRRELEVANT_FIELDS = {
     "prompt",
     "system",
     "guards",
+    "limits",
     "licence",
     "description",
 }
@@ -60,6 +61,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"attention": "eager"},
         {"truncation": "error"},
         {"stride": 3},
+        {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
     ],
