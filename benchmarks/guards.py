@@ -12,7 +12,7 @@ PLAIN, RULED, GUARDED, WATCH = "plain", "ruled", "guarded", "watch"
 MAX_GUARDED_SHARE, MAX_RULED_SHARE = 1.15, 1.05
 
 # Random weights give each label about one half, so this guard reads every row and catches none.
-MODEL_GUARD = {"on": "input", "pipeline": WATCH, "label": "LABEL_1", "threshold": 0.999, "action": "fail"}
+MODEL_GUARD = {"on": "input", "pipeline": WATCH, "label": "B", "threshold": 0.999, "action": "fail"}
 RULES = {
     "secrets": {"on": "input", "pattern": r"(?i)api[_-]?key\s*[:=]\s*\S+", "action": "fail"},
     "personal": {"on": "input", "pii": ["email", "phone", "card", "iban", "ip"], "action": "redact"},
