@@ -22,6 +22,9 @@ BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
+WindowAggregation = Literal["mean", "max", "first", "weighted"]
+DEFAULT_WINDOW_AGGREGATION: WindowAggregation = "mean"
+
 
 class Pipeline(BaseModel):
     """An entry of the catalogue."""
@@ -50,6 +53,10 @@ class Pipeline(BaseModel):
         "overlapping windows where the task can.",
     )
     stride: int | None = Field(default=None, ge=0, description="Tokens that neighbouring windows share.")
+    window_aggregation: WindowAggregation | None = Field(
+        default=None,
+        description="How the scores of a text's windows become one; unset: mean. weighted: a mean by tokens.",
+    )
     deterministic: bool = Field(
         default=False, description="The same bits regardless of batching, at some cost in speed."
     )
@@ -104,13 +111,20 @@ class Pipeline(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _check_task_options(self) -> Self:
-        if self.stride is not None and self.truncation != "stride":
-            raise ValueError('stride has no effect without truncation = "stride"; set it, or leave stride out')
-        if self.tokenizer_revision is not None and self.tokenizer is None:
-            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
+    def _check_windows(self) -> Self:
+        for name in ("stride", "window_aggregation"):
+            if getattr(self, name) is not None and self.truncation != "stride":
+                raise ValueError(f'{name} has no effect without truncation = "stride"; set it, or leave {name} out')
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
+        if self.window_aggregation is not None and not self.spec.aggregates_windows:
+            raise ValueError(f"{self.task} does not aggregate the scores of windows; leave window_aggregation out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_task_options(self) -> Self:
+        if self.tokenizer_revision is not None and self.tokenizer is None:
+            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.limits is not None and self.generation_limits is None:
             raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
         try:

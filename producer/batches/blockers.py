@@ -3,7 +3,7 @@
 `find_blockers` reads SQL and `decide_blockers` decides. The CLI, the client and `doctor` show the result.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ FROM slices WHERE batch_id = :batch_id AND state IN ('queued', 'leased')
 SELECT_LAST_RETRY_ERROR = """
 SELECT error_message FROM attempts WHERE batch_id = :batch_id AND outcome = 'retried' ORDER BY id DESC LIMIT 1
 """
+
+SELECT_GUARDS = "SELECT guard FROM batch_guards WHERE batch_id = :batch_id ORDER BY guard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def find_blockers(database: Database, batch: BatchView, lease_seconds: float = D
     if slices.leased and not slices.claimable:
         return []
     worker_views = workers.list_workers(database, lease_seconds)
-    return list(decide_blockers(batch, slices, worker_views, list_load_failures(database)))[:MAX_BLOCKERS]
+    guards = _list_guards(database, batch.id)
+    return list(decide_blockers(batch, slices, worker_views, list_load_failures(database), guards))[:MAX_BLOCKERS]
 
 
 def list_load_failures(database: Database) -> list[LoadFailureView]:
@@ -137,9 +140,16 @@ def list_load_failures(database: Database) -> list[LoadFailureView]:
 
 
 def decide_blockers(
-    batch: BatchView, slices: SliceCounts, worker_views: Sequence[WorkerView], load_failures: Sequence[LoadFailureView]
+    batch: BatchView,
+    slices: SliceCounts,
+    worker_views: Sequence[WorkerView],
+    load_failures: Sequence[LoadFailureView],
+    guards: Collection[str] = (),
 ) -> Iterator[Blocker]:
-    """Yield the reasons, those that a person can fix first. Pure."""
+    """Yield the reasons, those that a person can fix first. Pure.
+
+    guards: the names of the guards that each job of the batch must pass
+    """
     name = batch.pipeline
     load_failures = [failure for failure in load_failures if failure.pipeline == name]
     serving = [worker for worker in worker_views if worker.alive and name in worker.served_pipelines]
@@ -153,11 +163,27 @@ def decide_blockers(
         yield Blocker("no_worker", f"no worker serves {name} now; start one: batchmill up --pipelines {name}")
     elif not serving:
         yield Blocker("no_worker", f"no worker that serves {name} is alive now; see its log")
-    if slices.claimable or not slices.deferred:
-        yield from _worker_blockers(batch, capable_workers)
+    guarding = [worker for worker in capable_workers if not worker.missing_guards(name, guards)]
+    if capable_workers and not guarding:
+        yield _missing_guards_blocker(batch, capable_workers, guards)
+    elif slices.claimable or not slices.deferred:
+        yield from _worker_blockers(batch, guarding)
     else:
         reason = f": {slices.last_retry_error}" if slices.last_retry_error else ""
         yield Blocker("waiting_for_retry", f"it is tried again in {max(0.0, slices.next_retry_seconds):.0f} s{reason}")
+
+
+def _missing_guards_blocker(
+    batch: BatchView, capable_workers: Sequence[WorkerView], guards: Collection[str]
+) -> Blocker:
+    lists = [sorted(worker.missing_guards(batch.pipeline, guards)) for worker in capable_workers]
+    missing = min(lists, key=len)
+    return Blocker(
+        "guard_missing",
+        f"it waits for a worker whose {batch.pipeline} has the {'guard' if len(missing) == 1 else 'guards'} "
+        f"{', '.join(missing)}, with which it was submitted: put that in the worker's batchmill.toml and restart it, "
+        "or cancel the batch and submit it again",
+    )
 
 
 def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) -> Iterator[Blocker]:
@@ -187,6 +213,11 @@ def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) ->
 
 def _worker_count_phrase(count: int) -> str:
     return "one worker is" if count == 1 else f"{count:,} workers are"
+
+
+def _list_guards(database: Database, batch_id: str) -> list[str]:
+    with database.read() as connection:
+        return list(connection.scalars(text(SELECT_GUARDS), {"batch_id": batch_id}))
 
 
 def _count_slices(database: Database, batch_id: str) -> SliceCounts:

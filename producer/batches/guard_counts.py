@@ -37,12 +37,7 @@ class GuardCounts:
     @property
     def counts_by_outcome(self) -> dict[str, int]:
         """The rows by what the guard did."""
-        return {
-            "passed": self.passed,
-            "flagged": self.flagged,
-            "redacted": self.redacted,
-            "blocked": self.blocked,
-        }
+        return {"passed": self.passed, "flagged": self.flagged, "redacted": self.redacted, "blocked": self.blocked}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object in a batch's `guards`; its keys are stable."""

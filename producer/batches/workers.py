@@ -1,6 +1,6 @@
 """Worker processes as the table `workers` lists them; ages are by the database's clock."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,11 @@ class WorkerView:
     heartbeat_seconds_ago: float
     alive: bool
     settings_hashes: Mapping[str, str] = field(default_factory=dict)  # of served pipelines, as the worker read them
+    guards: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names, by pipeline that has any
+
+    def missing_guards(self, pipeline: str, needed: Collection[str]) -> set[str]:
+        """The needed guards that this worker does not apply in a pipeline; with any it can't claim the batch."""
+        return set(needed).difference(self.guards.get(pipeline, ()))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `batchmill workers --json` prints."""
@@ -94,6 +99,7 @@ def _view_from_row(row: Any, lease_seconds: float) -> WorkerView:
         revision=row.revision,
         served_pipelines=list(row.served_pipelines),
         settings_hashes=row.served_pipelines if isinstance(row.served_pipelines, dict) else {},
+        guards=row.guards or {},
         state=row.state,
         state_seconds=max(0.0, (row.now - (row.state_since or row.started_at)).total_seconds()),
         uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),

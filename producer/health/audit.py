@@ -5,7 +5,7 @@ Each batch is read in one snapshot, so that the audit is correct while others wr
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, bindparam, text
@@ -125,7 +125,9 @@ def _audit(database: Database, batch_ids: list[str], lease_seconds: float) -> li
         problems: dict[str, list[AuditProblem]] = {
             counters.id: list(_counter_problems(connection, counters)) for counters in batches
         }
-        for problem in _row_problems(connection, database.sql, batches, lease_seconds):
+        for problem in chain(
+            _guard_problems(connection, batches), _row_problems(connection, database.sql, batches, lease_seconds)
+        ):
             problems[problem.batch_id].append(problem)
     return [BatchAudit(counters.id, counters.jobs, tuple(problems[counters.id])) for counters in batches]
 
@@ -144,14 +146,32 @@ def _counter_problems(connection: Connection, counters: Row[Any]) -> Iterator[Au
         yield AuditProblem(counters.id, mismatch.code, mismatch.message, noun, places)
 
 
+def _guard_problems(connection: Connection, batches: Sequence[Row[Any]]) -> Iterator[AuditProblem]:
+    batch_ids = [
+        counters.id
+        for counters in batches
+        if counters.guarded and counters.status not in counter_checks.UNCHECKED_STATUSES
+    ]
+    if batch_ids:
+        query = _query(counter_checks.guard_mismatches_query(connection.dialect.name))
+        for row in connection.execute(query, {"batch_ids": batch_ids}):
+            mismatch = counter_checks.describe_guard_mismatch(row)
+            yield AuditProblem(row.batch_id, mismatch.code, mismatch.message, "", ())
+
+
 def _row_problems(
     connection: Connection, sql: SqlFragments, batches: Sequence[Row[Any]], lease_seconds: float
 ) -> Iterator[AuditProblem]:
     params = {"limit": row_checks.MAX_PLACES, "seconds": -GONE_AFTER_LEASES * lease_seconds}
     for check in row_checks.CHECKS:
-        batch_ids = [counters.id for counters in batches if counters.status in check.statuses]
+        batch_ids = [
+            counters.id
+            for counters in batches
+            if counters.status in check.statuses and (counters.guarded or not check.guarded_only)
+        ]
         if batch_ids:
-            query = row_checks.COUNT_VIOLATIONS.format(query=check.query.format(later=sql.now_plus_seconds))
+            violations = row_checks.format_query(check, connection.dialect.name, sql.now_plus_seconds)
+            query = row_checks.COUNT_VIOLATIONS.format(query=violations)
             yield from _problems_from_rows(connection.execute(_query(query), {**params, "batch_ids": batch_ids}))
 
 

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from models.lifecycle.guard_counters import COUNT_BY_GUARD, COUNTERS, VERDICTS
 from models.states import BatchStatus, JobOutcome
 
 SELECT_COUNTERS = """
 SELECT b.id, b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
-       b.ingesting, coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
+       b.ingesting, b.guarded, coalesce(r.guarded_rows, 0) AS guarded_rows,
+       coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
        coalesce(r.succeeded_rows, 0) AS succeeded_rows, coalesce(r.failed_rows, 0) AS failed_rows,
        coalesce(r.cancelled_rows, 0) AS cancelled_rows, coalesce(r.expired_rows, 0) AS expired_rows,
        coalesce(r.reused_rows, 0) AS reused_rows, coalesce(r.results, 0) + coalesce(p.superseded, 0) AS seqs,
@@ -22,7 +24,7 @@ LEFT JOIN (SELECT batch_id, count(*) AS results, min(seq) AS min_seq, max(seq) A
                   count(*) FILTER (WHERE status = 'failed') AS failed_rows,
                   count(*) FILTER (WHERE status = 'cancelled') AS cancelled_rows,
                   count(*) FILTER (WHERE status = 'expired') AS expired_rows,
-                  count(reused_from) AS reused_rows
+                  count(reused_from) AS reused_rows, count(guards) AS guarded_rows
            FROM results WHERE batch_id IN :batch_ids GROUP BY batch_id) r ON r.batch_id = b.id
 LEFT JOIN (SELECT batch_id, count(*) AS superseded, min(seq) AS min_seq, max(seq) AS max_seq
            FROM superseded_results WHERE batch_id IN :batch_ids GROUP BY batch_id) p ON p.batch_id = b.id
@@ -43,6 +45,20 @@ SELECT before + 1 AS place FROM (
     ) AS seqs
 ) AS gaps WHERE seq > before + 1 ORDER BY place LIMIT :limit
 """
+
+# The counters of each guard beside its verdicts in the results, where they differ.
+SELECT_GUARD_MISMATCHES = f"""
+SELECT batch_id, guard, {", ".join(f"sum({name}) AS {name}, sum({name}_rows) AS {name}_rows" for name in COUNTERS)}
+FROM (
+    SELECT batch_id, guard, {", ".join(COUNTERS)}, {", ".join(f"0 AS {name}_rows" for name in COUNTERS)}
+    FROM batch_guards WHERE batch_id IN :batch_ids
+    UNION ALL
+    SELECT batch_id, guard, {", ".join("0" for _ in COUNTERS)}, {", ".join(COUNTERS)}
+    FROM (SELECT batch_id, guard, {COUNT_BY_GUARD} FROM ({{verdicts}}) AS verdicts GROUP BY batch_id, guard) AS counted
+) AS compared GROUP BY batch_id, guard
+HAVING {" OR ".join(f"sum({name}) <> sum({name}_rows)" for name in COUNTERS)} ORDER BY batch_id, guard
+"""  # noqa: S608
+GUARDED_RESULTS = "r.batch_id IN :batch_ids AND r.guards IS NOT NULL"
 
 # Nothing is guaranteed yet while a batch is being read, and nothing any more while it is being deleted.
 UNCHECKED_STATUSES = frozenset({BatchStatus.VALIDATING, BatchStatus.DELETING})
@@ -68,6 +84,20 @@ def check_counters(counters: Any) -> Iterator[CounterMismatch]:
         yield from _find_contradictions(counters, BatchStatus(counters.status))
 
 
+def guard_mismatches_query(dialect: str) -> str:
+    """The query for rows of guards whose counters differ from the verdicts in the results."""
+    verdicts = VERDICTS[dialect].format(results="results", condition=GUARDED_RESULTS)
+    return SELECT_GUARD_MISMATCHES.format(verdicts=verdicts)
+
+
+def describe_guard_mismatch(row: Any) -> CounterMismatch:
+    """The contradiction in a row of that query."""
+    differing = [name for name in COUNTERS if getattr(row, name) != getattr(row, f"{name}_rows")]
+    counters = ", ".join(f"{getattr(row, name):,} {name}" for name in differing)
+    rows = ", ".join(f"{getattr(row, f'{name}_rows'):,}" for name in differing)
+    return CounterMismatch("guard_mismatch", f"it counts {counters} by the guard {row.guard}, its results are {rows}")
+
+
 def _find_contradictions(counters: Any, status: BatchStatus) -> Iterator[CounterMismatch]:
     yield from _check_outcome_counts(counters)
     yield from _check_positions_and_seqs(counters)
@@ -76,6 +106,8 @@ def _find_contradictions(counters: Any, status: BatchStatus) -> Iterator[Counter
         yield CounterMismatch("not_ended", f"it is completed, but {ended:,} of its {counters.total:,} jobs have ended")
     if status is BatchStatus.IN_PROGRESS and counters.results >= counters.jobs and not counters.ingesting:
         yield CounterMismatch("not_completed", f"it is in progress though each of its {counters.jobs:,} jobs has ended")
+    if counters.guarded_rows and not counters.guarded:
+        yield CounterMismatch("not_guarded", f"it has no guards, but {counters.guarded_rows:,} results have verdicts")
     if status is BatchStatus.CANCELLING and counters.terminating_as is None:
         yield CounterMismatch("missing_terminating_as", "it is cancelling, but terminating_as is not set")
 

@@ -29,6 +29,12 @@ WHERE b.status = 'in_progress'
 GROUP BY b.pipeline, b.revision ORDER BY b.pipeline, b.revision
 """  # noqa: S608
 
+# Batches in progress have slices to claim, or soon will.
+SELECT_NEEDED_GUARDS = """
+SELECT DISTINCT b.pipeline, g.guard FROM batches b JOIN batch_guards g ON g.batch_id = b.id
+WHERE b.status = 'in_progress' AND b.guarded ORDER BY b.pipeline, g.guard
+"""
+
 # All slices of a cancelling batch were revoked when its termination began.
 SELECT_TRANSITIONING = """
 SELECT id, status, {now} AS now, CASE status
@@ -101,6 +107,15 @@ def get_server(database: Database) -> DatabaseServer:
     size = row.bytes if dialect == "postgresql" else _file_bytes(str(database.engine.url.database))
     ahead = (now - (before + (after - before) / 2)).total_seconds()
     return DatabaseServer(DATABASE_NAMES[dialect], row.version.split()[0], size, ahead)
+
+
+def list_needed_guards(database: Database) -> dict[str, list[str]]:
+    """Return the guards that the batches in progress need, by pipeline."""
+    needed: dict[str, list[str]] = {}
+    with database.read() as connection:
+        for pipeline, guard in connection.execute(text(SELECT_NEEDED_GUARDS)):
+            needed.setdefault(pipeline, []).append(guard)
+    return needed
 
 
 def list_backlogs(database: Database, expired_after_seconds: float) -> list[Backlog]:

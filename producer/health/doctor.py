@@ -83,7 +83,8 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     yield from findings.check_load_failures(load_failures)
     backlogs = database_stats.list_backlogs(database, gone_after_seconds)
     queue_depths = _queue_depths(settings, backlogs) if is_redis_reachable else {}
-    yield from findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures)
+    needed_guards = database_stats.list_needed_guards(database)
+    yield from findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures, needed_guards)
     yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
     yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
     yield from _check_schedules(database, settings)

@@ -1,8 +1,9 @@
 """Findings of the doctor, decided from what it has read. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models import schema
@@ -147,8 +148,13 @@ def check_backlogs(
     workers: Sequence[WorkerView],
     queue_depths: dict[str, int],
     load_failures: Sequence[LoadFailureView] = (),
+    needed_guards: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[Finding]:
-    """Check that live workers serve each pipeline's backlog; without Redis, `queue_depths` is empty."""
+    """Check that live workers serve each pipeline's backlog.
+
+    queue_depths: messages in the queue by pipeline; empty without Redis
+    needed_guards: by pipeline, the guards of batches in progress
+    """
     failing_workers = {(failure.worker_name, failure.pipeline) for failure in load_failures}
     if not backlogs:
         yield Finding(OK, "work", "nothing waits")
@@ -167,8 +173,16 @@ def check_backlogs(
         elif backlog.revision is not None and revisions and backlog.revision not in revisions:
             advice = f"it began with revision {backlog.revision}, which no worker has now: restore that model"
             yield Finding(WARNING, "work", message, advice)
+        elif missing := _guards_of_none(serving, pipeline, needed_guards.get(pipeline, ())):
+            advice = f"batches need guards that no worker has now: {', '.join(missing)}; put them back"
+            yield Finding(WARNING, "work", message, advice)
         else:
             yield Finding(OK, "work", message)
+
+
+def _guards_of_none(serving: Sequence[WorkerView], pipeline: str, needed: Collection[str]) -> list[str]:
+    missing = set(needed).intersection(*(worker.missing_guards(pipeline, needed) for worker in serving))
+    return sorted(missing)
 
 
 def check_stuck_batches(batches: Iterable[TransitioningBatch]) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ pass over their rows and returns only a handful of them: a million jobs take sec
 
 from typing import NamedTuple
 
+from models.lifecycle.guard_counters import VERDICTS
 from models.states import BatchStatus
 
 MAX_PLACES = 5
@@ -25,10 +26,14 @@ class Violation(NamedTuple):
 
 
 class RowCheck(NamedTuple):
-    """A query that yields `(batch_id, fault, place)` for each violation, in batches with one of these statuses."""
+    """A query that yields `(batch_id, fault, place)` for each violation, in batches with one of these statuses.
+
+    guarded_only: whether it concerns only batches with guards
+    """
 
     query: str
     statuses: frozenset[BatchStatus]
+    guarded_only: bool = False
 
 
 # A superseded result keeps its seq.
@@ -121,6 +126,27 @@ SELECT batch_id, fault, place FROM (
 ) AS checked WHERE fault IS NOT NULL
 """
 
+# A redacted input is written with the result that holds the verdict; a retry moves that result away.
+SELECT_MISREDACTED_JOBS = """
+SELECT batch_id, fault, place FROM (
+    SELECT j.batch_id, j.position AS place, CASE
+        WHEN j.redacted AND v.batch_id IS NULL THEN 'redacted_without_verdict'
+        WHEN NOT j.redacted AND v.must_be_redacted = 1 THEN 'redaction_not_stored'
+        WHEN NOT j.redacted AND j.original_input IS NOT NULL THEN 'original_of_unredacted'
+        END AS fault
+    FROM jobs j
+    LEFT JOIN (SELECT batch_id, position, max(must_be_redacted) AS must_be_redacted FROM (
+                   SELECT batch_id, position, action, stage, 1 AS must_be_redacted FROM ({verdicts_of_successes}) AS new
+                   UNION ALL SELECT batch_id, position, action, stage, 0 FROM ({verdicts}) AS all_of_them
+                   UNION ALL SELECT batch_id, position, action, stage, 0 FROM ({superseded_verdicts}) AS old
+               ) AS verdicts WHERE stage = 'input' AND action = 'redact' GROUP BY batch_id, position) AS v
+           ON v.batch_id = j.batch_id AND v.position = j.position
+    WHERE j.batch_id IN :batch_ids
+) AS checked WHERE fault IS NOT NULL
+"""
+OF_BATCHES = "r.batch_id IN :batch_ids AND r.guards IS NOT NULL"
+COMPUTED_SUCCESS = f"{OF_BATCHES} AND r.status = 'succeeded' AND r.reused_from IS NULL"
+
 # The number of violations of each kind in each batch, and the first few places.
 COUNT_VIOLATIONS = """
 SELECT batch_id, fault, place, count_of_fault FROM (
@@ -140,7 +166,20 @@ CHECKS = (
     RowCheck(SELECT_MISCOVERED_JOBS, frozenset({BatchStatus.IN_PROGRESS})),
     RowCheck(SELECT_UNFINISHED_SLICES, ENDED_STATUSES | {BatchStatus.CANCELLING}),
     RowCheck(SELECT_UNANSWERED_JOBS, ENDED_STATUSES),
+    RowCheck(SELECT_MISREDACTED_JOBS, ACCEPTED_STATUSES, guarded_only=True),
 )
+
+
+def format_query(check: RowCheck, dialect: str, later: str) -> str:
+    """Fill in what differs between the databases; `later` is SQL for now + :seconds."""
+    verdicts = VERDICTS[dialect]
+    return check.query.format(
+        later=later,
+        verdicts=verdicts.format(results="results", condition=OF_BATCHES),
+        verdicts_of_successes=verdicts.format(results="results", condition=COMPUTED_SUCCESS),
+        superseded_verdicts=verdicts.format(results="superseded_results", condition=OF_BATCHES),
+    )
+
 
 VIOLATIONS = {
     "duplicate_seq": Violation("seqs of more than one result", "seq"),
@@ -160,5 +199,8 @@ VIOLATIONS = {
     "slice_out_of_range": Violation("slices that reach beyond the batch's jobs", "slice"),
     "unknown_slice_status": Violation("slices in an unknown state", "slice"),
     "incomplete_lease": Violation("leased slices without an expiry or a worker", "slice"),
+    "redacted_without_verdict": Violation("redacted jobs without a verdict that says so", "position"),
+    "redaction_not_stored": Violation("jobs that a guard redacted, with their inputs as submitted", "position"),
+    "original_of_unredacted": Violation("jobs with an original input that were not redacted", "position"),
     "lease_expired": Violation("leases that expired long ago and were not reclaimed", "slice", is_warning=True),
 }

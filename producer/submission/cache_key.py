@@ -25,9 +25,13 @@ OUTPUT_RELEVANT_FIELDS = (
     "attention",
     "truncation",
     "stride",
+    "window_aggregation",
     "deterministic",
     "max_length",
 )
+
+# They came after the first keys, and an entry without them keeps its key.
+LATER_FIELDS = frozenset({"window_aggregation"})
 
 
 def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
@@ -46,7 +50,7 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     """The hash; None where the same input may get another output."""
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
-    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
+    values = _model_values(pipeline) | {"parameters": dict(parameters)}
     if (limits := pipeline.generation_limits) is not None:
         values["limits"] = limits.model_dump()
     if pipeline.guards:
@@ -79,9 +83,15 @@ def _guard_values(pipeline: Pipeline, name: str, guard: Guard) -> dict[str, Any]
     values: dict[str, Any] = {"name": name, "definition": guard.model_dump(mode="json", exclude_defaults=True)}
     if guard.pipeline is not None:
         entry = pipeline.guard_pipelines[guard.pipeline]
-        model = {field: getattr(entry, field) for field in OUTPUT_RELEVANT_FIELDS}
-        values["model"] = model | {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
+        own = {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
+        values["model"] = _model_values(entry) | own
     return values
+
+
+def _model_values(pipeline: Pipeline) -> dict[str, Any]:
+    """The fields of an entry that change outputs."""
+    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS}
+    return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
 
 
 def _sort_keys(value: Any) -> Any:

@@ -3,11 +3,14 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import insert, select, text, update
 
 from models.db import Database
+from models.guards.definition import Guard
+from models.lifecycle import guard_counters
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer.health import audit as auditor
@@ -58,7 +61,12 @@ def claimant_for(worker_id: str = "worker-1", **fields: Any) -> Claimant:
 
 
 def insert_batch(
-    database: Database, inputs: int | Sequence[Mapping[str, Any]], *, slice_size: int = 4, **columns: Any
+    database: Database,
+    inputs: int | Sequence[Mapping[str, Any]],
+    *,
+    slice_size: int = 4,
+    guards: Mapping[str, Guard] = MappingProxyType({}),
+    **columns: Any,
 ) -> str:
     """Insert a batch in progress with its jobs and slices, younger than all before; returns its id."""
     number = next(_batch_numbers)
@@ -82,6 +90,7 @@ def insert_batch(
     ]
     with database.write() as connection:
         connection.execute(insert(Batch).values(**values))
+        guard_counters.insert_guards(connection, batch_id, guards)
         connection.execute(insert(Job), jobs)
         connection.execute(insert(Slice), slice_rows)
     return batch_id

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, WindowAggregation
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -20,6 +21,7 @@ class Limits:
     deterministic: whether outputs must have equal bits, whatever else is in the micro-batch.
     pipeline: the pipeline's name, for the log.
     generation: what one row of text-generation may cost, None = no limits.
+    window_aggregation: how the scores of a text's windows become one.
     """
 
     max_length: int | None
@@ -28,6 +30,7 @@ class Limits:
     deterministic: bool = False
     pipeline: str | None = None
     generation: GenerationLimits | None = None
+    window_aggregation: WindowAggregation = DEFAULT_WINDOW_AGGREGATION
 
     @property
     def should_truncate(self) -> bool:

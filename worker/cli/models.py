@@ -11,7 +11,7 @@ from models.pipelines import precision, redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
@@ -158,11 +158,13 @@ def _missing_folder(pipeline: Pipeline) -> str:
 
 
 def _describe_options(pipeline: Pipeline) -> dict[str, object]:
+    aggregates = pipeline.truncation == "stride" and pipeline.spec.aggregates_windows
     return {
         "quantization": pipeline.quantization,
         "attention": pipeline.attention,
         "device": pipeline.device,
         "truncation": _describe_truncation(pipeline),
+        "window aggregation": aggregates and (pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION),
         "deterministic": pipeline.deterministic and "yes",
     }
 

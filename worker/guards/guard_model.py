@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from models import tasks
 from models.guards.definition import Guard
 from models.guards.reading import Reading
+from worker.adapters.output_json import to_valid_json
 from worker.adapters.rows import Row
 from worker.guards import findings
 from worker.guards.findings import Finding
@@ -176,7 +177,7 @@ class GuardModel:
             else:
                 computed.append((row, output.raw))
         with self._lock:
-            documents = list(self._decode(computed))
+            documents = self._decode(computed)
         for (row, _), document in zip(computed, documents, strict=True):
             text = progress[row.job.position]
             if isinstance(document, Exception):
@@ -186,7 +187,19 @@ class GuardModel:
             else:
                 text.findings = findings.highest_scores(text.findings, findings.label_scores(json.loads(document)))
 
-    def _decode(self, rows: Sequence[tuple[Row, Any]]) -> Iterator[str | Exception]:
-        """Decode each window as if it were a whole text."""
+    def _decode(self, rows: Sequence[tuple[Row, Any]]) -> list[str | Exception]:
+        """Decode each window as if it were a whole text; each that can't be decoded has its own error."""
         adapter: Any = self._adapter
-        return iter(adapter.decode_many([([row], [raw]) for row, raw in rows])) if rows else iter(())
+        documents: list[str | Exception] = []
+        try:
+            documents.extend(adapter.decode_many([([row], [raw]) for row, raw in rows]) if rows else ())
+        except Exception:  # of one of them; those before it are decoded
+            documents += [_decode_alone(adapter, *window) for window in rows[len(documents) :]]
+        return documents
+
+
+def _decode_alone(adapter: Any, row: Row, raw: Any) -> str | Exception:
+    try:
+        return to_valid_json(adapter.decode([row], [raw]))
+    except Exception as error:
+        return error

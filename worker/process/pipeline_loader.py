@@ -122,6 +122,10 @@ class PipelineLoader:
             self._claim_sizers.setdefault(pipeline.name, new_sizer),
             TokenBudgetTuner(tokens, tunable=runtime.tunable, max_tokens=runtime.max_micro_batch_tokens),
             pipeline.pass_seconds or settings.forward_timeout_seconds,
+            {
+                name: guard.pass_seconds or settings.forward_timeout_seconds
+                for name, guard in pipeline.guard_pipelines.items()
+            },
         )
         retry_while_unreachable(lambda _is_retry: self._record_ready(loaded.claimant, version.device))
         return loaded

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from models.guards.definition import Guard
+from models.privacy import terminal
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.views import BatchView
+
+PATTERN_WIDTH = 80
 
 
 def guard_lines(guards: Sequence[GuardCounts]) -> list[str]:
@@ -25,6 +29,19 @@ def format_guard_time(batch: BatchView) -> str | None:
     if not seconds:
         return None
     return f"{seconds:,.1f} s of device time, {seconds / (batch.device_seconds + seconds):.0%}"
+
+
+def describe_check(guard: Guard) -> str:
+    """Return what a guard catches, such as `INJECTION of prompt-injection from 0.8` or `120 words`."""
+    if guard.pipeline is not None:
+        return f"{' or '.join(guard.labels) or 'any entity'} of {guard.pipeline} from {guard.least_score:g}"
+    if guard.pattern is not None:
+        return f"pattern {terminal.shorten(guard.pattern, PATTERN_WIDTH)}"
+    if guard.words is not None:
+        return terminal.format_count(len(guard.words), "word")
+    if guard.pii is not None:
+        return f"personal data: {', '.join(guard.pii)}"
+    return f"more than {guard.max_characters:,} characters"
 
 
 def _caught_parts(guard: GuardCounts) -> list[str]:

@@ -71,8 +71,9 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
     redact_labels: show labels as hashes in sentences, because they are people's own texts
 
     Labels shift by the total variation distance of their shares (Levin and Peres, Markov Chains and Mixing Times, 4.1).
-    It is half the sum of the absolute differences. The shares of failed, empty and truncated rows, those that each guard
-    caught, and the mean score shift by their difference. The mean length shifts by its difference over the greater one.
+    It is half the sum of the absolute differences. The shares of failed, empty and truncated rows, those that each
+    guard caught, and the mean score shift by their difference. The mean length shifts by its difference over the
+    greater one.
 
     Samples of the same source differ by chance. A shift counts only if it exceeds the mean chance distance of such
     samples by three standard deviations and is at least 0.01. The current run must have 20 rows of the kind.

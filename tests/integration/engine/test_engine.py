@@ -33,8 +33,8 @@ from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import writer
-from worker.engine.device_loop import PrefetchedRows
 from worker.engine.engine import Engine
+from worker.engine.portions import PrefetchedRows
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
 from worker.leasing.commit import JobResult

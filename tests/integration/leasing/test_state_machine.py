@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,6 +23,8 @@ from sqlalchemy import Connection, event, text
 from models import db
 from models.db import Database
 from models.errors import TransactionConflict, UsageError
+from models.guards.definition import Guard
+from models.guards.verdict import Verdict
 from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
@@ -55,6 +57,10 @@ OUTCOMES = st.lists(st.sampled_from([JobOutcome.SUCCEEDED, JobOutcome.SUCCEEDED,
 UNSUCCESSFUL = st.sampled_from([JobOutcome.FAILED, JobOutcome.CANCELLED, JobOutcome.EXPIRED])
 DAY_SECONDS = 86_400.0
 ENDINGS = st.sampled_from([AttemptOutcome.CRASHED, AttemptOutcome.KILLED, AttemptOutcome.HUNG])
+
+# The second worker has no guard, so it must not claim guarded batches.
+GUARDS = {"g": Guard(on="input", action="redact", words=("X",), keep_original=True)}
+GUARDS_OF_WORKERS: dict[str, dict[str, Guard]] = {"worker-1": GUARDS, "worker-2": {}, "worker-3": GUARDS}
 
 RESULTS = """
 SELECT position, seq, status, output, error_code, slice_id, fencing_token, {old} AS old
@@ -135,9 +141,10 @@ class Mill(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, room=st.integers(1, 12), suspect=st.booleans())
     def claim(self, worker: str, room: int, suspect: bool) -> None:
-        worker_id = claimant_for(worker, pipeline=self.pipeline)
-        for lease in claims.claim(self.database, worker_id, room, SLICE, from_quarantine=suspect):
+        claimant = claimant_for(worker, pipeline=self.pipeline, guards=GUARDS_OF_WORKERS[worker])
+        for lease in claims.claim(self.database, claimant, room, SLICE, from_quarantine=suspect):
             assert lease.slice_id not in self.holding, "leased to two"
+            assert claimant.guards or not batch_rows.get_batch(self.database, lease.batch_id).guarded
             self.given.append((worker, lease))
             self.holding[lease.slice_id] = lease
 
@@ -307,6 +314,7 @@ class Mill(RuleBasedStateMachine):
         counts = Counter(row.status for row in now)
         assert {name: getattr(batch, name) for name in JobOutcome} == {name: counts[name] for name in JobOutcome}
         assert sorted(row.seq for row in rows) == list(range(1, batch.last_seq + 1))
+        self.check_guards(batch_id)
         runs = [
             index
             for row in slices
@@ -324,6 +332,18 @@ class Mill(RuleBasedStateMachine):
             assert runs == []
             assert batch.status == BatchStatus.CANCELLING or not todo
         self.remember(batch_id, rows)
+
+    def check_guards(self, batch_id: str) -> None:
+        """Each verdict of a result is counted, and no other."""
+        query = "SELECT guard, passed, redacted, blocked FROM batch_guards WHERE batch_id = :id"
+        with self.database.read() as connection:
+            counters = {row.guard: row[1:] for row in connection.execute(text(query), {"id": batch_id})}
+        results = batch_rows.get_results(self.database, batch_id)
+        counts = Counter((verdict["guard"], verdict["action"]) for row in results for verdict in row.guards or ())
+        assert {guard for guard, _ in counts} <= set(counters)
+        assert counters == {
+            guard: tuple(counts[guard, action] for action in ("pass", "redact", "fail")) for guard in counters
+        }
 
     def remember(self, batch_id: str, rows: Sequence[Any]) -> None:
         """No result changes; only a replay takes one back, and keeps it."""
@@ -349,6 +369,7 @@ class Mill(RuleBasedStateMachine):
                 slice_size=SLICE,
                 pipeline=self.pipeline,
                 id=f"{self.pipeline}_{self.made}",
+                guards=GUARDS if self.made % 2 else {},
                 **columns,
             )
         )
@@ -388,12 +409,20 @@ class Mill(RuleBasedStateMachine):
     def answers(self, lease: Lease, outcomes: Sequence[JobOutcome]) -> tuple[list[JobResult], int]:
         """Answers to the first open jobs of the slice, and how many jobs are left open."""
         jobs = get_unanswered_jobs(self.database, [lease])
-        answers = [
-            JobResult(lease, job.position, outcome, output=f'"{lease.fencing_token}"')
-            if outcome is JobOutcome.SUCCEEDED
-            else JobResult(lease, job.position, outcome, error_code="model_error", error_message="No.")
-            for job, outcome in zip(jobs, outcomes, strict=False)
-        ]
+        guards = self.guards_for(lease)
+        answers = []
+        for job, outcome in zip(jobs, outcomes, strict=False):
+            is_blocked = outcome is JobOutcome.FAILED and job.position % 2
+            is_redacted = not is_blocked and job.position % 3 == 0
+            ending = {"output": f'"{lease.fencing_token}"'}
+            if outcome is JobOutcome.FAILED:
+                ending = {"error_code": "model_error", "error_message": "No."}
+            answer = JobResult(lease, job.position, outcome, **ending)
+            if guards:
+                answer.verdicts = [Verdict("g", "input", "fail" if is_blocked else "redact" if is_redacted else "pass")]
+                answer.redacted_input = '{"text": "[X]"}' if is_redacted else None
+                answer.keep_original = bool(job.position % 2)
+            answers.append(answer)
         return answers, len(jobs) - len(answers)
 
     def write(
@@ -404,7 +433,12 @@ class Mill(RuleBasedStateMachine):
             result = commit.commit_results(
                 connection,
                 commit.BatchCommit(
-                    [lease], answers, {lease.slice_id} if finished else set(), self.version_id, deferred_slices=put_off
+                    [lease],
+                    answers,
+                    {lease.slice_id} if finished else set(),
+                    self.version_id,
+                    deferred_slices=put_off,
+                    guards=self.guards_for(lease),
                 ),
             )
         assert result.results_written == (len(answers) if is_held else 0), "a write counts exactly when the lease holds"
@@ -412,6 +446,10 @@ class Mill(RuleBasedStateMachine):
         if is_held and (finished or put_off):
             self.lose({lease.slice_id})
             self.closed |= {lease} if finished else set()
+
+    def guards_for(self, lease: Lease) -> Mapping[str, Guard]:
+        """The guards of the worker that has this lease, or had it."""
+        return next(GUARDS_OF_WORKERS[worker] for worker, given in self.given if given == lease)
 
     def status(self, batch_id: str) -> str:
         return str(batch_rows.get_batch(self.database, batch_id).status)

@@ -17,8 +17,8 @@ from producer.submission.cache_key import (
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
-# The fields of a catalogue entry that change no output. The revision is compared on its own, the parameters are the
-# batch's, and entries without guards keep the key of times without them.
+# The fields of a catalogue entry that change no output, or that are part of the key by themselves. The revision is
+# compared on its own, and the parameters are the batch's.
 IRRELEVANT_FIELDS = {
     "name",
     "revision",
@@ -28,6 +28,7 @@ IRRELEVANT_FIELDS = {
     "pass_seconds",
     "parameters",
     "guards",
+    "limits",
     "licence",
     "description",
 }
@@ -58,6 +59,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"attention": "eager"},
         {"truncation": "error"},
         {"stride": 3},
+        {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
     ],

@@ -10,7 +10,8 @@ from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import device_loop as device_loop_module
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
+from worker.engine.device_loop import DeviceLoop
+from worker.engine.portions import PrefetchedRows, RawOutputs
 from worker.failures import DeviceLost, is_out_of_memory, is_transient
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime

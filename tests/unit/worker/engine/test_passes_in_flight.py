@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
+from worker.engine.device_loop import DeviceLoop
+from worker.engine.portions import PrefetchedRows, RawOutputs
 from worker.failures import DeviceLost
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime

@@ -11,9 +11,9 @@ from models.guards.definition import Guard
 from tests.factories import tiny_encoders
 from tests.factories.tiny_models import pipeline_for
 from worker.adapters.rows import Row
-from worker.engine import planning
 from worker.guards.guard_model import GuardModel, ModelReading, RowOutput
 from worker.loading import runtime
+from worker.passes import planning
 
 Made = Callable[[str], Path]
 
@@ -117,3 +117,53 @@ def test_memory_is_bounded_and_portions_change_nothing(tagger: Path) -> None:
     assert len(runs) > 3
     assert isinstance(parts, ModelReading)
     assert parts.findings == whole.findings
+
+
+def test_windows_that_can_not_be_decoded_together_are_decoded_alone(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = guard_model(made("bert"))
+    texts = ["love", "hate", "great"]
+    expected = read(model, texts)
+    decode_many = model.runtime.adapter.decode_many  # type: ignore[attr-defined]
+
+    def fail_at_the_second(jobs: Sequence[Any]) -> Any:
+        yield from decode_many(jobs[:1])
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(model.runtime.adapter, "decode_many", fail_at_the_second)
+
+    assert read(model, texts) == expected
+
+
+def test_a_text_whose_scores_are_no_numbers_fails_alone(made: Made) -> None:
+    model = guard_model(made("bert"))
+
+    def run(rows: Sequence[Row]) -> list[RowOutput]:
+        outputs = passes(model)(rows)
+        outputs[1].raw[:] = float("nan")
+        return outputs
+
+    readings = model.read(["love", "hate", "great"], run)
+
+    assert [type(reading) for reading in readings] == [ModelReading, JobError, ModelReading]
+
+
+def test_a_panic_of_the_tokenizer_belongs_to_its_text(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panic(BaseException):
+        """What libraries written in Rust raise: no Exception."""
+
+    model = guard_model(made("bert"))
+    encode = model.runtime.adapter.encode
+
+    def fail_on_hate(jobs: Sequence[Any]) -> Any:
+        if any("hate" in job.input["text"] for job in jobs):
+            raise Panic("hate")
+        return encode(jobs)
+
+    monkeypatch.setattr(model.runtime.adapter, "encode", fail_on_hate)
+
+    readings = model.read(["love", "hate", "great"], passes(model))
+
+    assert [type(reading) for reading in readings] == [ModelReading, RuntimeError, ModelReading]
+    assert str(readings[1]) == "Panic"
