@@ -11,7 +11,7 @@ from models.guards.folding import IGNORE_CASE
 from models.guards.reading import NOTHING_CAUGHT, Reading, Span
 from models.guards.spans import Place, limit_places, unfold_places
 
-MAX_WORD_CHARACTERS, MAX_LIST_CHARACTERS = 200, 500_000  # of one word or phrase, and of all together
+MAX_WORD_CHARACTERS, MAX_LIST_CHARACTERS = 200, 250_000  # of one word or phrase, and of all together
 LONG_TEXT_CHARACTERS = 20_000  # a list of all tokens of a longer text takes too much memory
 
 # Thai, Lao, Myanmar, Khmer, kana and Han are written without spaces: each character is a token.
