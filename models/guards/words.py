@@ -9,7 +9,7 @@ from functools import cache
 
 from models.guards.folding import IGNORE_CASE
 from models.guards.reading import NOTHING_CAUGHT, Reading, Span
-from models.guards.spans import Place, limit_places, unfold_places
+from models.guards.spans import Place, limit_places, merge_places, unfold_places
 
 MAX_WORD_CHARACTERS, MAX_LIST_CHARACTERS = 200, 250_000  # of one word or phrase, and of all together
 LONG_TEXT_CHARACTERS = 20_000  # a list of all tokens of a longer text takes too much memory
@@ -42,7 +42,7 @@ class WordsRule:
             return NOTHING_CAUGHT
         places: Iterator[Place] = iter(self._machine.find(folded))
         if not is_ascii:
-            places = unfold_places(places, IGNORE_CASE.origins(text))
+            places = merge_places(unfold_places(places, IGNORE_CASE.origins(text)))
         spans = tuple([Span(start, end) for start, end in limit_places(places, len(text))])
         return Reading(caught=True, spans=spans) if spans else NOTHING_CAUGHT
 
