@@ -144,8 +144,4 @@ SAMPLE_GUARDED_PIPELINE = Pipeline(
     "redacted.",
 )
 
-BUILTIN_PIPELINES = (
-    *DEFAULT_PIPELINES,
-    *GUARD_PIPELINES,
-    *(_sample_pipeline(task) for task in tasks.TASKS),
-)
+BUILTIN_PIPELINES = (*DEFAULT_PIPELINES, *GUARD_PIPELINES, *(_sample_pipeline(task) for task in tasks.TASKS))
