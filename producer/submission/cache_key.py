@@ -68,6 +68,15 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return None
 
 
+def guard_revisions(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """The guards that have a model, each with the revision that its verdicts must name."""
+    return [
+        {"guard": name, "revision": resolve_revision(pipeline.guard_pipelines[guard.pipeline])}
+        for name, guard in pipeline.guards.items()
+        if guard.pipeline is not None
+    ]
+
+
 def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
     """The reason why another model may guard next time; None where it can't."""
     entry = pipeline.guard_pipelines.get(name)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, SqlFragments
+from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters, slices
 from producer.submission import cache_key
@@ -56,6 +57,17 @@ WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
 
+# The models that guarded a result are those of now; a worker that was not restarted may have had others.
+HAS_GUARDS = {
+    "postgresql": "(CAST(:guards AS TEXT) = '[]' OR r.guards @> CAST(:guards AS JSONB))",
+    "sqlite": """
+NOT EXISTS (SELECT 1 FROM json_each(:guards) e WHERE NOT EXISTS (
+    SELECT 1 FROM json_each(r.guards) g
+    WHERE json_extract(g.value, '$.guard') = json_extract(e.value, '$.guard')
+      AND json_extract(g.value, '$.revision') = json_extract(e.value, '$.revision')))
+""",
+}
+
 # A redacted job has another input than the one that was submitted, so its result answers no other job.
 # `digest` is Python's hash of a text, which may collide, so inputs are compared too. CROSS JOIN keeps SQLite's order.
 INDEX_KNOWN_INPUTS = {
@@ -63,18 +75,18 @@ INDEX_KNOWN_INPUTS = {
     "sqlite": (
         "DROP TABLE IF EXISTS temp.known",
         "CREATE TEMPORARY TABLE known (digest INTEGER PRIMARY KEY, batch_id TEXT, position INTEGER)",
-        """
+        f"""
 INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
 FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
-  AND NOT (r.truncated AND :is_timed)
-""",
+  AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["sqlite"]}
+""",  # noqa: S608
     ),
 }
 
 # PostgreSQL compares hashes without collisions: comparing long documents would decompress them again and again.
 INSERT_REUSABLE = {
-    "postgresql": """
+    "postgresql": f"""
 INSERT INTO reusable (position, from_batch, from_position)
 SELECT n.position, o.batch_id, o.position
 FROM jobs n
@@ -83,10 +95,10 @@ JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
           FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
           WHERE j.batch_id IN :group AND r.batch_id IN :group
             AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
-            AND NOT (r.truncated AND :is_timed)) AS old
+            AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["postgresql"]}) AS old
       ORDER BY digest) AS o
   ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
-""",
+""",  # noqa: S608
     "sqlite": """
 INSERT INTO reusable (position, from_batch, from_position)
 SELECT n.position, k.batch_id, k.position
@@ -174,7 +186,8 @@ def find_reusable(
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
             # A text that ran out of time may be longer next time.
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
-            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed}
+            guards = to_json(cache_key.guard_revisions(pipeline))
+            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
             count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
@@ -208,7 +221,7 @@ def _fill_reusable_table(
 ) -> int:
     """Fill the temporary table; returns the number of matched jobs.
 
-    lookup: the batch's id, and `is_timed`: whether truncated results are left out.
+    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guards`: the verdicts to have.
     """
     version = _last_version(connection, candidates)
     if version is None:

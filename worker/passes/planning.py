@@ -85,7 +85,8 @@ def group_duplicates(
     duplicates: dict[Hashable, list[Job]] = {}
     for lease, lease_jobs in groupby(jobs, key=attrgetter("lease")):
         samples = uses_sampling(lease.parameters)  # all jobs of a slice share their parameters
-        recipe = (to_json(lease.parameters), lease.prompt)
+        templates = {} if lease.prompt is None else lease.prompt.parameters
+        recipe = to_json(lease.parameters | templates)
         for job in lease_jobs:
             key: Hashable = (lease.batch_id, job.position) if samples else (recipe, _input_key(job.input))
             if first_jobs.setdefault(key, job) is not job:

@@ -5,6 +5,7 @@ import itertools
 import click
 
 from models.guards.definition import Guard
+from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli.display import batch_tables, progress
@@ -16,7 +17,6 @@ from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
-FATES = {"fail": "blocked", "flag": "flagged", "redact": "redacted"}  # by a guard's action
 
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
@@ -95,7 +95,9 @@ def _trial_outcome(trial: GuardTrial, name: str, guard: Guard) -> str:
     if guard.on == "output":
         return "a rule for outputs, which a dry run does not have"
     caught = f"{trial.caught[name]:,}" if trial.caught[name] else "none"
-    return f"{caught} of the first {terminal.format_count(trial.rows, 'row')} would be {FATES[guard.action]}"
+    return (
+        f"{caught} of the first {terminal.format_count(trial.rows, 'row')} would be {COUNTER_BY_ACTION[guard.action]}"
+    )
 
 
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:

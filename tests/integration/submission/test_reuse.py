@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict
+from models.guards.definition import Guard
+from models.guards.verdict import Verdict
 from models.lifecycle import retention, termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
@@ -55,10 +57,15 @@ def compute(
     failing: Sequence[str] = (),
     *,
     truncated: bool = True,
+    guard_revision: str | None = None,
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
-    who = claimant_for(pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision)
+    fields = {"task": pipeline.task, "model": pipeline.model, "revision": revision, "guards": pipeline.guards}
+    who = claimant_for(pipeline=pipeline.name, **fields)
+    verdicts = [
+        Verdict(name, guard.on, "pass", 0.1, "BAD", revision=guard_revision) for name, guard in pipeline.guards.items()
+    ]
     version = replace(
         MODEL_VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries}
     )
@@ -71,7 +78,12 @@ def compute(
                 JobResult(lease, job.position, JobOutcome.FAILED, error_code="model_error", error_message="No.")
                 if job.input["text"] in failing
                 else JobResult(
-                    lease, job.position, JobOutcome.SUCCEEDED, to_json(said(job.input["text"])), truncated=truncated
+                    lease,
+                    job.position,
+                    JobOutcome.SUCCEEDED,
+                    to_json(said(job.input["text"])),
+                    truncated=truncated,
+                    verdicts=verdicts,
                 )
                 for job in jobs
             ]
@@ -315,6 +327,35 @@ class TestAnythingElse:
         compute(database, loose)
 
         assert "tokenizer_revision" in (accept(database, ["a"], loose).not_cacheable_because or "")
+
+
+class TestGuards:
+    CHECKER = PINNED.model_copy(update={"name": "checker"})
+
+    def guarded(self, revision: str, **fields: Any) -> Pipeline:
+        """A pipeline with a guard whose model has this revision, and a rule."""
+        definition = {"on": "input", "action": "fail", "pipeline": "checker", "label": "BAD", **fields}
+        guards = {"tone": Guard(**definition), "rule": Guard(on="output", action="flag", words=("forbidden",))}
+        checker = self.CHECKER.model_copy(update={"revision": revision})
+        return PINNED.model_copy(update={"guards": guards}).with_guard_pipelines({"checker": checker})
+
+    def test_of_the_same_revision_and_definition(self, database: Database) -> None:
+        pipeline = self.guarded("b" * 40)
+        accept(database, ["a"], pipeline)
+        compute(database, pipeline, guard_revision="b" * 40)
+
+        assert accept(database, ["a"], pipeline).reused == 1
+        assert accept(database, ["a"], self.guarded("c" * 40)).reused == 0
+        assert accept(database, ["a"], self.guarded("b" * 40, threshold=0.9)).reused == 0
+        assert accept(database, ["a"]).reused == 0
+
+    def test_that_a_worker_had_not_yet_taken_from_its_settings(self, database: Database) -> None:
+        accept(database, ["a"], self.guarded("c" * 40))
+        compute(database, self.guarded("c" * 40), guard_revision="b" * 40)
+
+        again = accept(database, ["a"], self.guarded("c" * 40))
+
+        assert (again.reused, again.not_cacheable_because) == (0, None)
 
 
 class TestAFolder:
