@@ -60,6 +60,9 @@ samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.text_generation
 	$(BIN)/python -m training.summarization
 	$(BIN)/python -m training.translation
+	$(BIN)/python -m training.prompt_injection
+	$(BIN)/python -m training.toxicity
+	$(BIN)/python -m training.personal_data
 
 clean: ## Remove the environment, the demo's data and all caches.
 	rm -rf $(VENV) .demo benchmarks/.envs benchmarks/.models .versions build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -146,5 +146,10 @@ def start_worker(deployment: Deployment, pipelines: Sequence[str] = ()) -> subpr
 
 
 def _pipeline_toml(name: str, entry: Mapping[str, Any]) -> str:
-    lines = [f"{key} = {json.dumps(value)}" for key, value in entry.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in entry.items() if key != "guards"]
+    for guard, fields in entry.get("guards", {}).items():
+        lines += [
+            f"[pipelines.{name}.guards.{guard}]",
+            *(f"{key} = {json.dumps(value)}" for key, value in fields.items()),
+        ]
     return "\n".join([f"[pipelines.{name}]", *lines, ""])

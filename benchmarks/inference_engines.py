@@ -12,9 +12,9 @@ from typing import Any
 
 from benchmarks import THREADS, checkpoints, corpus, inference_loops, options, peer_environments, report
 from benchmarks.comparison import Candidate, Measurement, run_interleaved
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading.runtime import Runtime
+from worker.passes import planning
 
 TASK = "sentiment-analysis"
 TOKEN_BUDGETS = (512, 1_024)

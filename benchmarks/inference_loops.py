@@ -15,10 +15,10 @@ from benchmarks import THREADS
 from models.errors import JobError
 from models.pipelines.pipeline import Pipeline
 from worker.adapters.rows import Row
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
+from worker.passes import planning
 
 TimedRun = Callable[[], float]
 

@@ -21,11 +21,11 @@ import psutil
 
 from benchmarks import inference_loops, report
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.layers import onednn_linear
 from worker.leasing.leases import Job, Lease
 from worker.loading import model_cache
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.token_budget import TokenBudgetTuner
 from worker.supervisor.supervisor import CHILD_ENVIRONMENT
 
 TASK = "sentiment-analysis"

@@ -32,12 +32,12 @@ from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import backlog, claims
 from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
+from worker.passes.token_budget import TokenBudgetTuner
 
 MODEL, REVISION = "no-op", "0"
 MAX_CLAIM_JOBS, SLICE_JOBS = 4096, 1024

@@ -11,6 +11,7 @@ from models.settings import Settings
 from models.states import BatchStatus, JobOutcome
 from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
+from producer.batches.guard_counts import GuardCounts
 from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView, JobCounts
 from producer.readers.items import rows_from_items
@@ -75,6 +76,11 @@ class BatchHandle:
     def request_counts(self) -> JobCounts:
         """The number of jobs by outcome: total, succeeded, failed, cancelled, expired, unanswered."""
         return self.view.counts
+
+    @property
+    def guards(self) -> tuple[GuardCounts, ...]:
+        """The batch's guards with the rows that each passed, flagged, redacted and blocked; empty without guards."""
+        return self.view.guards
 
     def as_dict(self) -> dict[str, Any]:
         """Return the public object, as `batchmill show --json` prints it."""

@@ -9,6 +9,8 @@ from typing import Any, Final
 import torch
 import transformers
 
+DEMO_ONLY: Final = "for demonstrations and tests only: it guards nothing real"
+
 _SAMPLES_FOLDER: Final = Path("models/samples")
 
 

@@ -4,7 +4,7 @@ The model has DistilBERT's shape at about a three-hundredth of its size. It tags
 other names in plain sentences, and recognizes unseen names by shape and context.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -52,19 +52,19 @@ def new_model(vocabulary_size: int) -> Any:
     return model
 
 
-def tokenize_and_label(tokenizer: Any, texts: Iterable[Passage]) -> Iterator[Row]:
+def tokenize_and_label(tokenizer: Any, texts: Iterable[Passage], tags: Sequence[str] = _LABELS) -> Iterator[Row]:
     """Tokenize texts and label every word piece: the first of a name B-, its others I-."""
     for passage in texts:
         encoded = tokenizer(passage.text, truncation=True, max_length=_MAX_POSITIONS, return_offsets_mapping=True)
-        labels = [_label_index(passage, start, end) for start, end in encoded["offset_mapping"]]
+        labels = [_label_index(passage, start, end, tags) for start, end in encoded["offset_mapping"]]
         labels[0] = labels[-1] = -100
         yield {"input_ids": encoded["input_ids"], "labels": labels}
 
 
-def _label_index(passage: Passage, start: int, end: int) -> int:
+def _label_index(passage: Passage, start: int, end: int, tags: Sequence[str]) -> int:
     for span in passage.spans:
         if span.start <= start and end <= span.end:
-            return _LABELS.index(f"{'B' if start == span.start else 'I'}-{span.slot}")
+            return tags.index(f"{'B' if start == span.start else 'I'}-{span.slot}")
     return 0
 
 
@@ -78,12 +78,12 @@ def replace_random_tokens(
         yield {**batch, "input_ids": torch.where(strange, torch.randint(5, vocabulary_size, ids.shape), ids)}
 
 
-def name_spans(labels: Iterable[int]) -> NameSpans:
+def name_spans(labels: Iterable[int], tags: Sequence[str] = _LABELS) -> NameSpans:
     """Return the names that a text's labels mark; labels of -100 are ignored."""
     names: NameSpans = set()
     first, kind = 0, ""
-    tags = [_LABELS[label] if label >= 0 else "O" for label in labels]
-    for index, tag in enumerate([*tags, "O"]):
+    marks = [tags[label] if label >= 0 else "O" for label in labels]
+    for index, tag in enumerate([*marks, "O"]):
         if kind and tag != f"I-{kind}":
             names.add((first, index - 1, kind))
             kind = ""
@@ -92,15 +92,15 @@ def name_spans(labels: Iterable[int]) -> NameSpans:
     return names
 
 
-def span_f1(model: Any, held_out: Iterable[training_loop.Batch]) -> float:
+def span_f1(model: Any, held_out: Iterable[training_loop.Batch], tags: Sequence[str] = _LABELS) -> float:
     """Return the F1 over whole names: first token, last token and kind must all be right."""
     right = found = wanted = 0
     with torch.inference_mode():
         for batch in held_out:
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             for guessed, labels in zip(logits.argmax(-1), batch["labels"], strict=True):
-                guesses = name_spans(torch.where(labels < 0, 0, guessed).tolist())
-                names = name_spans(labels.tolist())
+                guesses = name_spans(torch.where(labels < 0, 0, guessed).tolist(), tags)
+                names = name_spans(labels.tolist(), tags)
                 right, found, wanted = right + len(guesses & names), found + len(guesses), wanted + len(names)
     return 2 * right / max(found + wanted, 1)
 

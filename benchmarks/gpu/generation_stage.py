@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks import synthetic_generator
 from benchmarks.gpu import geometries
 from benchmarks.gpu.measuring import StageContext, jobs_for, rows_of, run_pipeline, watch_gpu
-from worker.engine.planning import MicroBatchPlanner
 from worker.loading.runtime import Runtime
+from worker.passes.planning import MicroBatchPlanner
 
 PROMPTS, SMOKE_PROMPTS, SEEDED_PROMPTS = 2_048, 24, 512
 NEW_TOKENS, SMOKE_NEW_TOKENS = 256, 24

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import checkpoints, corpus
 from benchmarks.gpu import geometries
 from benchmarks.gpu.measuring import StageContext, jobs_for, rows_of
-from worker.engine import planning
+from worker.passes import planning
 
 BUDGETS = (4_096, 16_384, 65_536)
 TEXTS, SMOKE_TEXTS, WARM_UP_PASSES, SHOWN_KERNELS = 4_096, 200, 4, 8

@@ -17,10 +17,10 @@ import torch
 from transformers import pipeline
 
 from models.pipelines.pipeline import Pipeline
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
+from worker.passes import planning
 
 GPU_QUERY = "utilization.gpu,power.draw,memory.used"
 PIPELINE_CHUNK = 256  # inputs of one call of pipeline(), between which the time is checked

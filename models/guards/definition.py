@@ -3,15 +3,19 @@
 import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from models.guards.patterns import compile_pattern
+from models.guards.words import check_words
 
 MAX_GUARDS = 16  # of one pipeline
 MAX_PATTERN_CHARACTERS = 2_000
-MAX_WORDS, MAX_WORD_CHARACTERS = 10_000, 200
+MAX_WORDS = 10_000
 MAX_REPLACEMENT_CHARACTERS = 100
 DEFAULT_REPLACEMENT = "[REDACTED]"
 DEFAULT_THRESHOLD = 0.5
 
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 GUARD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 Stage = Literal["input", "output"]
@@ -65,6 +69,38 @@ class Guard(BaseModel):
     keep_original: bool = Field(
         default=False, description="redact on input: also keep the input as it was submitted, in original_input."
     )
+
+    @field_validator("pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            compile_pattern(value)
+        return value
+
+    @field_validator("words")
+    @classmethod
+    def _check_words(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            check_words(value)
+        return value
+
+    @field_validator("pii")
+    @classmethod
+    def _check_kinds(cls, value: tuple[PersonalData, ...] | None) -> tuple[PersonalData, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("pii has a kind twice; leave one out")
+        return value
+
+    @field_validator("replacement")
+    @classmethod
+    def _check_replacement(cls, value: str | None) -> str | None:
+        if value is None:
+            return value
+        if set(value.replace("{label}", "")) & set("{}"):
+            raise ValueError("replacement has braces other than {label}; it takes no other fields and no formats")
+        if UNSTORABLE.search(value):
+            raise ValueError("replacement has a NUL character or half a surrogate pair, which no database stores")
+        return value
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:

@@ -8,9 +8,12 @@ from pydantic import ValidationError
 
 from models import validation
 from models.errors import SettingsError, UnknownPipeline
+from models.guards.definition import Guard
+from models.pipelines import guard_checks
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.settings import Settings, config_file, settings_place
+from models.validation import MAX_NAME_CHARACTERS
 
 
 class Catalogue(Mapping[str, Pipeline]):
@@ -27,8 +30,12 @@ class Catalogue(Mapping[str, Pipeline]):
             base = pipelines[name].model_dump(exclude_unset=True) if name in pipelines else {}
             if "model" in entry and "revision" not in entry:
                 base.pop("revision", None)  # another model has other commits
+            if isinstance(entry.get("guards"), Mapping):
+                # A guard is replaced as a whole by one of its name; the others of a built-in entry stay.
+                entry = {**entry, "guards": {**base.get("guards", {}), **entry["guards"]}}
             pipelines[name] = _build_pipeline(name, {**base, **entry})
-        return cls(pipelines)
+        guard_checks.check(pipelines)
+        return cls({name: pipeline.with_guard_pipelines(pipelines) for name, pipeline in pipelines.items()})
 
     def __getitem__(self, name: str) -> Pipeline:
         try:
@@ -56,10 +63,23 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
         for key in ("model", "tokenizer"):
             if isinstance(fields.get(key), str):
                 fields[key] = _resolve_model(fields[key])
+        if isinstance(fields.get("guards"), Mapping):
+            guards = {str(guard): _build_guard(name, str(guard), value) for guard, value in fields["guards"].items()}
+            fields["guards"] = guards
         return Pipeline(**{**fields, "name": name})
     except ValidationError as error:
         problems = validation.describe_problems(error, Pipeline)
         raise SettingsError(f"{settings_place()}[pipelines.{name}] {problems}") from None
+
+
+def _build_guard(pipeline_name: str, name: str, fields: Any) -> Guard:
+    place = f"{settings_place()}[pipelines.{pipeline_name}.guards.{name[:MAX_NAME_CHARACTERS]}]"
+    if not isinstance(fields, Mapping):
+        raise SettingsError(f"{place} must be a table with on, action and what to check")
+    try:
+        return Guard.model_validate(fields)
+    except ValidationError as error:
+        raise SettingsError(f"{place} {validation.describe_problems(error, Guard)}") from None
 
 
 def _resolve_model(model: str) -> str:

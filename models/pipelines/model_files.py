@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.errors import InvalidParameters, SettingsError
+from models.pipelines import guard_checks
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
 from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
@@ -96,6 +97,13 @@ class ModelFiles:
             return f"up to {new_tokens:,} new tokens"
         return f"up to {total:,} tokens" + (" with the prompt" if task == "text-generation" else "")
 
+    def limited_output_length(self, max_new_tokens: int) -> str:
+        """Describe the length of a continued text whose pipeline has a limit of new tokens."""
+        new_tokens, total = self._generation_limits("text-generation")
+        if total is None:
+            return f"up to {min(new_tokens, max_new_tokens):,} new tokens"
+        return f"up to {max_new_tokens:,} new tokens, and {total:,} with the prompt"
+
     def prefix(self, task: str) -> str:
         """Return the text that an encoder-decoder model expects before every input."""
         prefix = self._task_params(task).get("prefix") or self.config.get("prefix")
@@ -117,7 +125,23 @@ class ModelFiles:
 
 
 def check_folder(pipeline: Pipeline) -> None:
-    """Raise SettingsError if the model or its tokenizer is a folder that does not exist on this machine."""
+    """Raise SettingsError if a model or tokenizer, also a guard's, is a folder that does not exist on this machine."""
+    for entry in (pipeline, *pipeline.guard_pipelines.values()):
+        _check_own_folder(entry)
+
+
+def check_guards(pipeline: Pipeline) -> None:
+    """Raise SettingsError if a guard catches a label that its model can't give, as far as its files are here."""
+    for name, guard in pipeline.guards.items():
+        entry = pipeline.guard_pipelines.get(guard.pipeline or "")
+        labels = None if entry is None or (files := ModelFiles.find(entry)) is None else files.config.get("id2label")
+        if entry is None or not isinstance(labels, dict):
+            continue
+        if problem := guard_checks.find_unknown_label(guard, entry, labels.values()):
+            raise SettingsError(f"{settings_place()}[pipelines.{pipeline.name}.guards.{name}] label: {problem}")
+
+
+def _check_own_folder(pipeline: Pipeline) -> None:
     for field, folder in (("model", pipeline.folder), ("tokenizer", pipeline.tokenizer_folder)):
         if folder is not None and not folder.is_dir():
             raise SettingsError(
@@ -127,7 +151,12 @@ def check_folder(pipeline: Pipeline) -> None:
 
 
 def check_max_length(pipeline: Pipeline) -> None:
-    """Raise SettingsError if `max_length` is more than the model takes, as far as its files are here."""
+    """Raise SettingsError if `max_length` is more than the model takes, as far as its files are here; so for guards."""
+    for entry in (pipeline, *pipeline.guard_pipelines.values()):
+        _check_own_max_length(entry)
+
+
+def _check_own_max_length(pipeline: Pipeline) -> None:
     if pipeline.max_length is None or (files := ModelFiles.find(pipeline)) is None:
         return
     if files.max_length is not None and pipeline.max_length > files.max_length:

@@ -3,20 +3,27 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
+from models.pipelines.generation_limits import GenerationLimits
 from models.tasks.spec import TaskSpec
+from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
+
+WindowAggregation = Literal["mean", "max", "first", "weighted"]
+DEFAULT_WINDOW_AGGREGATION: WindowAggregation = "mean"
 
 
 class Pipeline(BaseModel):
@@ -46,6 +53,10 @@ class Pipeline(BaseModel):
         "overlapping windows where the task can.",
     )
     stride: int | None = Field(default=None, ge=0, description="Tokens that neighbouring windows share.")
+    window_aggregation: WindowAggregation | None = Field(
+        default=None,
+        description="How the scores of a text's windows become one; unset: mean. weighted: a mean by tokens.",
+    )
     deterministic: bool = Field(
         default=False, description="The same bits regardless of batching, at some cost in speed."
     )
@@ -63,8 +74,13 @@ class Pipeline(BaseModel):
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
+    limits: GenerationLimits | None = Field(
+        default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
+    )
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
+
+    _guard_pipelines: dict[str, "Pipeline"] = PrivateAttr(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -95,15 +111,24 @@ class Pipeline(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _check_task_options(self) -> Self:
-        if self.stride is not None and self.truncation != "stride":
-            raise ValueError('stride has no effect without truncation = "stride"; set it, or leave stride out')
-        if self.tokenizer_revision is not None and self.tokenizer is None:
-            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
+    def _check_windows(self) -> Self:
+        for name in ("stride", "window_aggregation"):
+            if getattr(self, name) is not None and self.truncation != "stride":
+                raise ValueError(f'{name} has no effect without truncation = "stride"; set it, or leave {name} out')
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
+        if self.window_aggregation is not None and not self.spec.aggregates_windows:
+            raise ValueError(f"{self.task} does not aggregate the scores of windows; leave window_aggregation out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_task_options(self) -> Self:
+        if self.tokenizer_revision is not None and self.tokenizer is None:
+            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
+        if self.limits is not None and self.generation_limits is None:
+            raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
         try:
-            self.spec.check_parameters(self.parameters)
+            self.check_parameters(self.parameters)
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
@@ -112,15 +137,54 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        if self.guards:
+            # Guards run in their order.
+            fields["guards"] = list(fields["guards"].items())
+            fields["guard_pipelines"] = {
+                name: (entry.settings_hash, entry.parameters) for name, entry in self.guard_pipelines.items()
+            }
+        else:
+            del fields["guards"]
         for key in ("model", "tokenizer"):
             if _model_folder(fields[key] or "") is not None:
                 fields[key] = Path(fields[key]).name
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
     @property
+    def guard_pipelines(self) -> Mapping[str, "Pipeline"]:
+        """The catalogue's pipelines that its guards name; the catalogue sets them."""
+        return self._guard_pipelines
+
+    def with_guard_pipelines(self, catalogue: Mapping[str, "Pipeline"]) -> "Pipeline":
+        """Return the same pipeline with those of the catalogue's pipelines that its guards name."""
+        guarded = self.model_copy()
+        guarded._guard_pipelines = {
+            guard.pipeline: catalogue[guard.pipeline]
+            for guard in self.guards.values()
+            if guard.pipeline is not None and guard.pipeline in catalogue
+        }
+        return guarded
+
+    @property
     def spec(self) -> TaskSpec:
-        """Spec of the pipeline's task."""
-        return tasks.find_spec(self.task)
+        """Spec of the pipeline's task, with its limits."""
+        spec = tasks.find_spec(self.task)
+        limits = self.generation_limits
+        return spec if limits is None else replace(spec, check_input=limits.limit_input(spec.check_input))
+
+    @property
+    def generation_limits(self) -> GenerationLimits | None:
+        """The limits in force; None for tasks other than text-generation."""
+        if tasks.find_spec(self.task) is not TEXT_GENERATION:
+            return None
+        return self.limits or GenerationLimits()
+
+    def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate parameters as `TaskSpec.check_parameters` does, and against the limits."""
+        parameters = self.spec.check_parameters(raw_parameters)
+        if (limits := self.generation_limits) is not None:
+            limits.check_parameters(parameters, self.name)
+        return parameters
 
     @property
     def folder(self) -> Path | None:

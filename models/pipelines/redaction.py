@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from models.documents import to_json
+from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
 from models.tasks import SPECS
 
@@ -24,6 +25,12 @@ def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
 def redact_pipeline(pipeline: Pipeline) -> dict[str, Any]:
     """Return a catalogue entry as a document with redacted parameters."""
     return {**pipeline.model_dump(mode="json"), "parameters": redact_parameters(pipeline.parameters)}
+
+
+def redact_guard(guard: Guard) -> dict[str, Any]:
+    """Return a guard's definition as a document; its pattern and words, which tell what is secret, become hashes."""
+    document = guard.model_dump(mode="json", exclude_none=True)
+    return {name: redact_value(value) if name in ("pattern", "words") else value for name, value in document.items()}
 
 
 def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:

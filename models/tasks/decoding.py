@@ -47,7 +47,10 @@ class DecodingParameters(Parameters):
         default=None, ge=0, le=MAX_NEW_TOKENS, description="The fewest tokens to write before an end is allowed."
     )
     max_time: float | None = Field(
-        default=None, gt=0, le=MAX_SECONDS, description="Seconds after which a micro-batch stops writing, done or not."
+        default=None,
+        gt=0,
+        le=MAX_SECONDS,
+        description="Seconds of the device for a row, as its share of each token's time, after which its text ends.",
     )
     stop_strings: str | list[str] | None = Field(
         default=None,

@@ -31,4 +31,6 @@ SENTIMENT_ANALYSIS = TaskSpec(
     output_description='{"label": text, "score": number}; with top_k a list of them, best first',
     example_input={"text": "I love this product! It's amazing."},
     example_output={"label": "POSITIVE", "score": 0.9998},
+    supports_stride=True,
+    aggregates_windows=True,
 )

@@ -25,6 +25,7 @@ class TaskSpec:
     check_input: checks fields together, given the stored input and the batch's parameters; raises JobError.
     variant_pattern: pattern of further names for the task, which are kept as given.
     supports_stride: whether a long text can be read in overlapping windows.
+    aggregates_windows: whether a text's label scores are those of its windows together, see `window_aggregation`.
     is_random: whether, given these parameters, equal inputs may get different outputs because tokens are sampled.
     """
 
@@ -39,6 +40,7 @@ class TaskSpec:
     check_input: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
     variant_pattern: str | None = None
     supports_stride: bool = False
+    aggregates_windows: bool = False
     is_random: Callable[[Mapping[str, Any]], bool] = lambda _parameters: False
 
     def canonical_name(self, name: str) -> str | None:

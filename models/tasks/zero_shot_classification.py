@@ -131,4 +131,6 @@ ZERO_SHOT_CLASSIFICATION = TaskSpec(
         "scores": [0.9871, 0.0129],
     },
     check_input=_check_labels_present,
+    supports_stride=True,
+    aggregates_windows=True,
 )

@@ -14,12 +14,15 @@ DEFAULT_LEASE_SECONDS = 30.0
 
 
 def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> None:
-    """Raise SettingsError if the model can't be there, or takes fewer tokens than `max_length`.
+    """Raise SettingsError if a model can't be there, takes fewer tokens than `max_length`, or lacks a guard's label.
+
+    The models of the guards count as well.
 
     A folder that does not exist here is accepted if a live worker serves the pipeline with equal settings, because
     submitters and workers may be different machines.
     """
     model_files.check_max_length(pipeline)
+    model_files.check_guards(pipeline)
     hash_here = pipeline.settings_hash
     if any(worker.alive and worker.settings_hashes.get(pipeline.name) == hash_here for worker in worker_views):
         return

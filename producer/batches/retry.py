@@ -76,6 +76,8 @@ WHERE r.batch_id = :batch_id AND r.status = 'failed'
 GROUP BY r.error_code, j.invalid ORDER BY count(*) DESC, r.error_code
 """
 
+GUARD_CODES = ("guard_blocked", "guard_failed")  # of failures that a guard decided
+
 UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 
@@ -100,6 +102,7 @@ class RetryResult:
     """The number of a batch's requeued jobs, and of the slices to send wakeups for.
 
     invalid_rows: failed rows that a retry can't help, by error code, most frequent first
+    guarded_rows: requeued jobs that a guard had stopped
     """
 
     batch_id: str
@@ -107,13 +110,17 @@ class RetryResult:
     jobs: int
     slices: int
     invalid_rows: Mapping[str, int] = field(default_factory=dict)
+    guarded_rows: int = 0
 
     @property
     def advice(self) -> str | None:
-        """A sentence on the rows that a retry can't help; None = there are none."""
-        if not self.invalid_rows:
-            return None
-        return _invalid_rows_message(self.batch_id, self.invalid_rows)
+        """Sentences on the rows that a retry can't help, or only after a change of guards; None = there are none."""
+        parts = []
+        if self.guarded_rows:
+            parts.append(_guarded_rows_message(self.batch_id, self.guarded_rows))
+        if self.invalid_rows:
+            parts.append(_invalid_rows_message(self.batch_id, self.invalid_rows))
+        return "; ".join(parts) or None
 
 
 def retry_jobs(
@@ -141,7 +148,8 @@ def retry_jobs(
     invalid_rows = {row.code: row.jobs for row in failures if row.invalid and selection.includes_failure(row.code)}
     if jobs == 0:
         raise NothingToRetry(_nothing_to_retry_message(batch, selection, invalid_rows))
-    return RetryResult(batch_id, batch.pipeline, jobs, slice_count, invalid_rows)
+    guarded_rows = sum(row.jobs for row in failures if row.code in GUARD_CODES and selection.includes_failure(row.code))
+    return RetryResult(batch_id, batch.pipeline, jobs, slice_count, invalid_rows, guarded_rows)
 
 
 def check_ended(batch: BatchView) -> None:
@@ -271,6 +279,13 @@ def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, inval
         if count and outcome not in selection.outcomes
     ]
     return "; ".join([f"{batch.id} has no {outcomes} jobs, so there is nothing to try again", *others])
+
+
+def _guarded_rows_message(batch_id: str, count: int) -> str:
+    return (
+        f"guards had stopped {count:,} of them and will again, unless a guard was changed meanwhile; to put other "
+        f"inputs in their places: batchmill submit --repair {batch_id} FILE"
+    )
 
 
 def _invalid_rows_message(batch_id: str, invalid_rows: Mapping[str, int]) -> str:

@@ -1,6 +1,6 @@
 """The public batch object, modelled on OpenAI's Batch, and the queries that read it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,8 @@ from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
-from producer.batches import pace
+from producer.batches import guard_counts, pace
+from producer.batches.guard_counts import GuardCounts
 from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
 
@@ -81,6 +82,7 @@ class BatchView:
     reused: int = 0  # succeeded jobs whose results come from earlier batches
     working_seconds: float = 0.0  # in which at least one worker held jobs of the batch
     is_running: bool = False  # a worker holds jobs of it now
+    guards: tuple[GuardCounts, ...] = ()  # those of inputs first
 
     @property
     def padding_share(self) -> float | None:
@@ -90,7 +92,13 @@ class BatchView:
     @property
     def devices_busy(self) -> float | None:
         """The average number of devices that computed during the working time, such as 0.97 or 3.8."""
-        return self.device_seconds / self.working_seconds if self.device_seconds and self.working_seconds else None
+        seconds = self.device_seconds + self.guard_device_seconds
+        return seconds / self.working_seconds if seconds and self.working_seconds else None
+
+    @property
+    def guard_device_seconds(self) -> float:
+        """The device time of the guards' models, which `device_seconds` does not include."""
+        return sum(guard.device_seconds for guard in self.guards)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the public object: OpenAI's fields, with times in ISO 8601, then ours."""
@@ -121,6 +129,7 @@ class BatchView:
             "working_seconds": round(self.working_seconds, 3),
             "devices_busy": _round_or_none(self.devices_busy, 3),
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
+            "guards": [guard.as_dict() for guard in self.guards],
         }
 
 
@@ -131,7 +140,8 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
         if row is None:
             raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
         working_times = pace.working_times(connection, [batch_id])
-    return _view_from_row(row, working_times)
+        guards = guard_counts.count_by_batch(connection, _guarded_ids([row]))
+    return _view_from_row(row, working_times, guards)
 
 
 def check_not_deleting(batch: BatchView) -> None:
@@ -151,7 +161,12 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])
-    return [_view_from_row(row, working_times) for row in rows]
+        guards = guard_counts.count_by_batch(connection, _guarded_ids(rows))
+    return [_view_from_row(row, working_times, guards) for row in rows]
+
+
+def _guarded_ids(rows: Iterable[Row[Any]]) -> list[str]:
+    return [row.id for row in rows if row.guarded]
 
 
 def _batch_query(dialect: str) -> Select[Any]:
@@ -172,7 +187,9 @@ def _batch_query(dialect: str) -> Select[Any]:
     )
 
 
-def _view_from_row(row: Row[Any], working_times: Mapping[str, WorkingTime]) -> BatchView:
+def _view_from_row(
+    row: Row[Any], working_times: Mapping[str, WorkingTime], guards: Mapping[str, tuple[GuardCounts, ...]]
+) -> BatchView:
     counts = JobCounts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
     status = BatchStatus(row.status)
     working_time = working_times.get(row.id, WorkingTime(0.0, is_running=False))
@@ -201,6 +218,7 @@ def _view_from_row(row: Row[Any], working_times: Mapping[str, WorkingTime]) -> B
         if is_running or status.has_ended
         else None,
         is_running=is_running,
+        guards=guards.get(row.id, ()),
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -19,6 +19,7 @@ from models.pipelines import model_files
 from producer.batches import model_checks
 from producer.dry_run import forecast as forecasts
 from producer.dry_run.forecast import Forecast
+from producer.dry_run.guard_trial import GuardTrial
 from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, ChunkOptions, JobChunker
@@ -38,6 +39,7 @@ class DryRunReport:
     slices: int = 0
     characters: int = 0  # of the inputs as they are stored
     forecast: Forecast | None = None
+    guards: GuardTrial = field(default_factory=lambda: GuardTrial.for_guards({}))
 
     @property
     def jobs(self) -> int:
@@ -55,6 +57,7 @@ class DryRunReport:
         documents = [document for position, document in positions if position not in chunk.failures]
         self.characters += sum(map(len, documents))
         self.lengths.add(documents)
+        self.guards.add(documents)
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `submit --dry-run --json` prints."""
@@ -78,6 +81,7 @@ class DryRunReport:
             "jobs_per_second": self.forecast and round(self.forecast.jobs_per_second, 2),
             "seconds": self.forecast and round(self.forecast.seconds, 1),
             "seconds_is_upper_bound": self.forecast and self.forecast.is_upper_bound,
+            "guards": self.guards.as_list(),
         }
 
 
@@ -85,7 +89,10 @@ def dry_run(
     request: SubmitRequest, source: Source, slice_size: int, on_progress: Callable[[int], object] = lambda _: None
 ) -> DryRunReport:
     """Read and validate a whole source; raises UnreadableSource where it is not in its format."""
-    report = DryRunReport(LengthHistogram.for_pipeline(request.pipeline, request.parameters))
+    report = DryRunReport(
+        LengthHistogram.for_pipeline(request.pipeline, request.parameters),
+        guards=GuardTrial.for_guards(request.pipeline.guards),
+    )
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, ChunkOptions(keep_invalid=True))
     with SeenIds() as seen_ids:
         for chunk in chunker.chunks():

@@ -44,6 +44,8 @@ class LengthLimit:
             return cls(max_length, outcome)
         files = ModelFiles.find(pipeline)
         new_tokens: int | None = parameters.get("max_new_tokens") or (files.default_new_tokens if files else None)
+        if new_tokens is not None and (limits := pipeline.generation_limits) is not None:
+            new_tokens = min(new_tokens, limits.max_new_tokens)
         if new_tokens is None:
             return None
         if new_tokens >= max_length:

@@ -95,7 +95,9 @@ class ResultRow(NamedTuple):
             f'"error_message": {_quote(self.error_message)}, "truncated": {"true" if self.truncated else "false"}, '
             f'"model": {_quote(self.model)}, "revision": {_quote(self.revision)}, "dtype": {_quote(self.dtype)}, '
             f'"device": {_quote(self.device)}, "attempts": {self.attempts}, "seq": {self.seq}, '
-            f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}}}\n'
+            f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}, '
+            f'"windows": {"null" if self.windows is None else self.windows}, "guards": {self.guards_json or "null"}, '
+            f'"original_input": {self.original_input_json or "null"}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
 

@@ -132,7 +132,7 @@ class StagingTable:
         names = [quote_name(column) for column, _ in self._schema.columns]
         key = [quote_name(column) for column in self._schema.key]
         merge = UPSERT_FROM_STAGING.format(
-            table=".".join(map(quote_name, filter(None, (schema_name, table_name)))),
+            table=qualified_name(table_name, schema_name),
             staging=STAGING_TABLE_NAME,
             names=", ".join(names),
             key=", ".join(key),
@@ -141,11 +141,10 @@ class StagingTable:
         )
         self._connection.execute(literal_statement(merge))
 
-    def add_column(self, table_name: str, column: str, sql_type: str) -> None:
+    def add_column(self, table_name: str, column: str, sql_type: str, schema_name: str | None = None) -> None:
         """Add a column to the table, NULL in the existing rows."""
-        self._connection.execute(
-            literal_statement(f"ALTER TABLE {quote_name(table_name)} ADD COLUMN {quote_name(column)} {sql_type}")
-        )
+        table = qualified_name(table_name, schema_name)
+        self._connection.execute(literal_statement(f"ALTER TABLE {table} ADD COLUMN {quote_name(column)} {sql_type}"))
 
 
 @contextmanager
@@ -170,6 +169,11 @@ def stage_rows(database: Database, schema: TableSchema, rows: Iterable[Sequence[
 def quote_name(name: str) -> str:
     """Quote any name for both databases; SQLAlchemy's own quoting would double a %, which COPY takes literally."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def qualified_name(table_name: str, schema_name: str | None) -> str:
+    """Quote a table's name with its schema; None = the default one."""
+    return ".".join(map(quote_name, filter(None, (schema_name, table_name))))
 
 
 def literal_statement(statement: str) -> TextClause:

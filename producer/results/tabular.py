@@ -27,6 +27,7 @@ class ColumnType(Enum):
 
 LEADING_COLUMNS = (("position", ColumnType.INTEGER), ("custom_id", ColumnType.TEXT))
 STATUS_COLUMN = ("status", ColumnType.TEXT)
+GUARD_COLUMNS = (("windows", ColumnType.INTEGER), ("guards", ColumnType.JSON))  # a user's table may be older than these
 TRAILING_COLUMNS = (
     ("error_code", ColumnType.TEXT),
     ("error_message", ColumnType.TEXT),
@@ -37,6 +38,7 @@ TRAILING_COLUMNS = (
     ("device", ColumnType.TEXT),
     ("attempts", ColumnType.INTEGER),
     ("finished_at", ColumnType.TIMESTAMP),
+    *GUARD_COLUMNS,
 )
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
 COLUMN_TYPE_BY_PYTHON_TYPE = {
@@ -130,6 +132,8 @@ class TabularLayout:
             row.device,
             row.attempts,
             row.finished_at,
+            row.windows,
+            row.guards_json,
         ]
 
     def input_values(self, row: ResultRow) -> list[Any]:

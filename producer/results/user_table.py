@@ -12,7 +12,7 @@ from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
 from producer.results.result_row import ResultRow
 from producer.results.staging import STAGING_TABLE_NAME, TableSchema, stage_rows
-from producer.results.tabular import ColumnType, TabularLayout
+from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 RESERVED_TABLES = {*METADATA.tables, *VIEWS, VERSION_TABLE, "batchmill_merged_runs", STAGING_TABLE_NAME}
@@ -71,7 +71,10 @@ def write_table(
     values = ([batch_id, *layout.row_values(row)] for row in rows)
     with stage_rows(database, schema, values) as staging_table, staging_table.transaction():
         diff = staging_table.create_or_diff(table.name, table.schema_name)
-        if diff.missing or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
+        lacks_columns = bool(diff.missing.keys() - dict(GUARD_COLUMNS).keys())
+        if lacks_columns or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
             raise UsageError(f"the table {table} has other columns than these results; name another, or drop it")
+        for column, sql_type in diff.missing.items():
+            staging_table.add_column(table.name, column, sql_type, table.schema_name)
         staging_table.merge(table.name, schema_name=table.schema_name)
     return staging_table.row_count

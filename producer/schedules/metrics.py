@@ -43,6 +43,7 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
         ("last_run_rows", "Rows of the last completed run.", _summary_samples("total")),
         ("last_run_failed_rows", "Rows of it that failed.", _summary_samples("failed")),
         ("last_run_reused_rows", "Rows of it that were taken from earlier results.", _summary_samples("reused")),
+        ("last_run_guard_rows", "Rows of it by guard, and by what the guard did.", _guard_samples),
         ("last_run_seconds", "How long it took.", _summary_samples("seconds")),
         ("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
     )
@@ -103,6 +104,15 @@ def _summary_samples(name: str) -> Callable[[ScheduleMetrics], Iterable[Sample]]
         return [] if value is None else [({}, value)]
 
     return found
+
+
+def _guard_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
+    guards = (metrics.summary or {}).get("guards", {})
+    return [
+        ({"guard": guard, "verdict": outcome}, count)
+        for guard, outcomes in guards.items()
+        for outcome, count in outcomes.items()
+    ]
 
 
 def _drift_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:

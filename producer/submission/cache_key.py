@@ -1,4 +1,7 @@
-"""The cache key of a batch is a hash of everything that determines an output, except the model's revision."""
+"""The cache key of a batch is a hash of everything that determines an output, except the model's revision.
+
+The guards and the revisions of their models are part of it.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,11 +9,12 @@ from typing import Any
 
 from models.documents import to_json
 from models.errors import ModelError
+from models.guards.definition import Guard
 from models.pipelines.folder_hash import cached_content_hash
 from models.pipelines.pipeline import Pipeline
 from models.settings import model_hashes_file
 
-# The fields of a catalogue entry that change outputs; its device, token budget and limits do not.
+# The fields of a catalogue entry that change outputs, beside its guards; its device and token budget do not.
 OUTPUT_RELEVANT_FIELDS = (
     "task",
     "model",
@@ -21,9 +25,13 @@ OUTPUT_RELEVANT_FIELDS = (
     "attention",
     "truncation",
     "stride",
+    "window_aggregation",
     "deterministic",
     "max_length",
 )
+
+# They came after the first keys, and an entry without them keeps its key.
+LATER_FIELDS = frozenset({"window_aggregation"})
 
 
 def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
@@ -32,6 +40,9 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
         return f"pipeline {pipeline.name} does not pin its tokenizer_revision"
+    for name, guard in pipeline.guards.items():
+        if guard.pipeline is not None and (reason := _unknown_guard_because(pipeline, guard.pipeline)) is not None:
+            return f"guard {name} may decide otherwise: {reason}"
     return None
 
 
@@ -39,7 +50,11 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     """The hash; None where the same input may get another output."""
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
-    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
+    values = _model_values(pipeline) | {"parameters": dict(parameters)}
+    if (limits := pipeline.generation_limits) is not None:
+        values["limits"] = limits.model_dump()
+    if pipeline.guards:
+        values["guards"] = [_guard_values(pipeline, name, guard) for name, guard in pipeline.guards.items()]
     return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()
 
 
@@ -51,6 +66,32 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return cached_content_hash(pipeline.folder, model_hashes_file())
     except (ModelError, OSError):
         return None
+
+
+def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
+    """The reason why another model may guard next time; None where it can't."""
+    entry = pipeline.guard_pipelines.get(name)
+    if entry is None:
+        return f"pipeline {name} is not in the catalogue"
+    if resolve_revision(entry) is None:
+        return f"the revision of pipeline {name} is not known here"
+    return not_cacheable_because(entry, {})
+
+
+def _guard_values(pipeline: Pipeline, name: str, guard: Guard) -> dict[str, Any]:
+    """All that determines what a guard decides, its model's revision included."""
+    values: dict[str, Any] = {"name": name, "definition": guard.model_dump(mode="json", exclude_defaults=True)}
+    if guard.pipeline is not None:
+        entry = pipeline.guard_pipelines[guard.pipeline]
+        own = {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
+        values["model"] = _model_values(entry) | own
+    return values
+
+
+def _model_values(pipeline: Pipeline) -> dict[str, Any]:
+    """The fields of an entry that change outputs."""
+    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS}
+    return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
 
 
 def _sort_keys(value: Any) -> Any:

@@ -87,7 +87,7 @@ class SubmitRequest:
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
         return cls(
             pipeline,
-            parameters=pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})}),
+            parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})}),
             name=name or None,
             metadata=_validate_metadata(metadata or {}),
             priority=priority,

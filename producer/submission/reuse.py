@@ -67,6 +67,7 @@ INDEX_KNOWN_INPUTS = {
 INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
 FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+  AND NOT (r.truncated AND :is_timed)
 """,
     ),
 }
@@ -81,7 +82,8 @@ JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
           SELECT sha256(convert_to(CAST(j.input AS TEXT), 'UTF8')) AS digest, j.batch_id, j.position
           FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
           WHERE j.batch_id IN :group AND r.batch_id IN :group
-            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted) AS old
+            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+            AND NOT (r.truncated AND :is_timed)) AS old
       ORDER BY digest) AS o
   ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
 """,
@@ -170,7 +172,10 @@ def find_reusable(
                 "limit": MAX_CANDIDATES,
             }
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
-            count = _fill_reusable_table(connection, database.sql, submission.batch_id, candidates, jobs)
+            # A text that ran out of time may be longer next time.
+            is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
+            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed}
+            count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
             connection.execute(_drop_statement(connection))
@@ -199,16 +204,19 @@ def _temp_table_transaction(connection: Connection) -> Iterator[None]:
 
 
 def _fill_reusable_table(
-    connection: Connection, sql: SqlFragments, batch_id: str, candidates: Sequence[Row[Any]], jobs: int
+    connection: Connection, sql: SqlFragments, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
 ) -> int:
-    """Fill the temporary table; returns the number of matched jobs."""
+    """Fill the temporary table; returns the number of matched jobs.
+
+    lookup: the batch's id, and `is_timed`: whether truncated results are left out.
+    """
     version = _last_version(connection, candidates)
     if version is None:
         return 0
     _apply_planner_settings(connection)
     total = 0
     for group in _group_candidates(candidates, jobs):
-        total += _match_group(connection, sql, {"batch_id": batch_id, "group": group, "version": version})
+        total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
         if total == jobs:
             break
     return total

@@ -19,9 +19,9 @@ from tests.factories import tiny_architectures as made
 from worker.adapters.generation import cache_memory, end_check
 from worker.adapters.generation.cache_memory import RowLimit
 from worker.adapters.probes.sharing import Sharing
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 WORDS = ["love", "hate", "terrible", "great", "product", "the", "a", "it", "is", "not", "what", "zed"]
 # Short texts beside long ones, twice: past every window and block, and past the length of the models' training.

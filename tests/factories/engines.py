@@ -10,12 +10,12 @@ from models.settings import Settings
 from tests.factories.batch_rows import LEASE_SECONDS, PIPELINE, claimant_for
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 from worker.loading.runtime import Runtime
+from worker.passes.token_budget import TokenBudgetTuner
 
 
 def fail_test() -> None:

@@ -11,9 +11,9 @@ from models import tasks
 from models.pipelines.catalogue import Pipeline
 from tests.factories import tiny_decoders
 from worker.adapters.rows import Row
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 # The end token is likely: a row stops after a few tokens, each at a different time.
 GENERATION_CONFIG = {"eos_token_id": [0, *range(60, 90)], "do_sample": False, "max_new_tokens": 40}

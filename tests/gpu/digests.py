@@ -13,9 +13,9 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from tests.factories import tiny_models
 from tests.factories.forward_passes import TEXTS, encode_texts, forward_all
 from tests.gpu.conftest import entry_for, load_on
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading.runtime import Runtime
+from worker.passes import planning
 
 WORDS = ("love", "hate", "the", "great", "product", "it", "é")
 TEXT_COUNT, MAX_LENGTH = 60, 200

@@ -14,6 +14,9 @@ import pytest
 
 from batchmill import COMMANDS, BatchHandle, Client, ResultRow, cli
 from models import errors, tasks
+from models.guards.definition import Guard
+from models.guards.verdict import Verdict
+from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.postgresql import grants
 from models.settings import Settings
@@ -38,6 +41,12 @@ def blocks(language: str, page: str = SCHEDULES) -> list[str]:
 def code_words(page: str) -> set[str]:
     """Everything that stands between backticks, but for the blocks."""
     return set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)))
+
+
+def first_cells(section: str) -> set[str]:
+    """The words between backticks in the first cells of a section's tables."""
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return {word for line in rows for word in re.findall(r"`(\w+)`", line.split("|")[1])}
 
 
 def error_classes(parent: type[errors.BatchmillError] = errors.BatchmillError) -> Iterator[type[errors.BatchmillError]]:
@@ -92,6 +101,28 @@ def test_the_page_on_pipelines_has_every_task_and_every_key() -> None:
 
     assert tasks.TASKS.keys() - words == set()
     assert Pipeline.model_fields.keys() - words == {"name"}
+
+
+def test_the_page_on_guards_has_every_key_of_a_guard_and_of_a_verdict() -> None:
+    page = (DOCS / "guards.md").read_text("utf-8")
+    keys, stored = page.partition("## Keys")[2], page.partition("## What is stored")[2]
+
+    assert first_cells(keys.partition("\n## ")[0]) == Guard.model_fields.keys()
+    assert first_cells(stored.partition("\n## ")[0]) == Verdict("g", "input", "pass").as_dict().keys()
+
+
+def test_the_settings_on_the_page_on_guards_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks("toml", (DOCS / "guards.md").read_text("utf-8"))
+    commit = "0123456789abcdef" * 2 + "01234567"
+    pinned = second.replace("the commit, 40 hexadecimal digits", commit)
+    answers = first.partition("\n\n")[0]
+
+    guarded = Catalogue.load(Settings(**tomllib.loads(first)))["answers"].guards
+    others = Catalogue.load(Settings(**tomllib.loads(f"{answers}\n\n{pinned}")))["answers"].guards
+
+    assert list(guarded) == ["injection", "length", "contacts", "toxicity", "secrets"]
+    assert list(others) == ["injection", "private"]
 
 
 def test_the_page_on_output_has_every_error_code() -> None:

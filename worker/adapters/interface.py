@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
+from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, WindowAggregation
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -18,6 +20,8 @@ class Limits:
     stride: tokens that consecutive windows share, None = the task's default.
     deterministic: whether outputs must have equal bits, whatever else is in the micro-batch.
     pipeline: the pipeline's name, for the log.
+    generation: what one row of text-generation may cost, None = no limits.
+    window_aggregation: how the scores of a text's windows become one.
     """
 
     max_length: int | None
@@ -25,6 +29,8 @@ class Limits:
     stride: int | None = None
     deterministic: bool = False
     pipeline: str | None = None
+    generation: GenerationLimits | None = None
+    window_aggregation: WindowAggregation = DEFAULT_WINDOW_AGGREGATION
 
     @property
     def should_truncate(self) -> bool:

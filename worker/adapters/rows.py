@@ -60,6 +60,10 @@ class Row:
         return self.length if self.packed else width
 
 
+class CutOutput(list[Any]):
+    """A raw output that the adapter ended before its own end, for lack of time; its job counts as truncated."""
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """The rows of one forward pass, padded to the longest unless they are packed."""

@@ -11,7 +11,7 @@ from models.pipelines import precision, redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
@@ -19,6 +19,8 @@ from worker.cli import pipeline_names
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import InventoryItem
 from worker.loading.snapshots import Snapshot
+
+FETCH_ADVICE = "fetch it: batchmill models pull {}"
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "DTYPE", "GPU DTYPE", "BATCHES", "PIPELINES")
 
@@ -47,17 +49,21 @@ def ls(as_json: bool) -> None:
 @click.option("--convert", is_flag=True, help="If there are only pickled weights, write safetensors beside them.")
 @terminal.json_option
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
-    """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network."""
+    """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network.
+
+    The models of its guards are fetched as well, because it is not loaded without them.
+    """
     entry = Catalogue.load(Settings.load())[pipeline]
-    files = _fetch(entry, convert=convert)
-    words = snapshots.fetch_tokenizer(entry, files)
-    size = inventory.folder_size_bytes(files.folder)
+    files, words = _fetch(entry, convert=convert)
+    guards = {name: _fetch(guard, convert=False) for name, guard in entry.guard_pipelines.items()}
     if as_json:
-        terminal.echo_json({"object": "model", "model": files.name, "revision": files.revision, "size_bytes": size})
+        document = {"object": "model", **_describe_files(files)}
+        guard_documents = [{"pipeline": name, **_describe_files(files)} for name, (files, _) in guards.items()]
+        terminal.echo_json(document | ({"guards": guard_documents} if guards else {}))
         return
-    terminal.print_notice(f"{files.name}@{files.revision} is here, {_format_size(size)}")
-    if words != files:
-        terminal.print_notice(f"its tokenizer {words.name}@{words.revision} is here, too")
+    _print_files(files, words)
+    for name, (guard_files, guard_words) in guards.items():
+        _print_files(guard_files, guard_words, f"{name}, its guard's pipeline: ")
 
 
 @models.command(short_help="Explain a pipeline's model.")
@@ -82,11 +88,15 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
+    guards = _describe_guards(entry)
     limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
-        document = {"object": "model", "pipeline": redaction.redact_pipeline(entry), **properties}
+        definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
+        redacted = {**redaction.redact_pipeline(entry), "guards": definitions}
+        document = {"object": "model", "pipeline": redacted, **properties}
         effective = limits.as_dict() | dtypes.as_dict()
-        terminal.echo_json({**document, "effective": effective, "batches": [use.id for use in uses]})
+        used_by = [use.id for use in uses]
+        terminal.echo_json({**document, "effective": effective, "guards": guards, "batches": used_by})
         return
     pairs = {
         "pipeline": f"{entry.name} (task {entry.task})",
@@ -96,23 +106,65 @@ def show(pipeline: str, as_json: bool) -> None:
         "max length": limits.max_length_text,
         "output length": limits.output_length,
         "parameters": terminal.compact_json(limits.parameters),
+        "guards": _guards_text(entry, guards),
         "batches": ", ".join(use.id for use in uses) or "none yet",
     }
     click.echo(terminal.format_pairs([(name, value) for name, value in pairs.items() if value]))
 
 
+def _describe_files(files: Snapshot) -> dict[str, Any]:
+    size = inventory.folder_size_bytes(files.folder)
+    return {"model": files.name, "revision": files.revision, "size_bytes": size}
+
+
+def _print_files(files: Snapshot, words: Snapshot, prefix: str = "") -> None:
+    size = _format_size(inventory.folder_size_bytes(files.folder))
+    terminal.print_notice(f"{prefix}{files.name}@{files.revision} is here, {size}")
+    if words != files:
+        terminal.print_notice(f"its tokenizer {words.name}@{words.revision} is here, too")
+
+
+def _describe_guards(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Return the model of each guard that has one, and its revision here."""
+    described = {}
+    for name, guard in pipeline.guards.items():
+        if (entry := pipeline.guard_pipelines.get(guard.pipeline or "")) is not None:
+            files = snapshots.find_local_model(entry)
+            described[name] = {
+                "pipeline": entry.name,
+                "model": entry.model,
+                "revision": files.revision if files else entry.revision,
+                "folder": str(files.folder) if files else None,
+            }
+    return described
+
+
+def _guards_text(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]]) -> str:
+    texts = []
+    for name, guard in pipeline.guards.items():
+        model = guard_models.get(name)
+        place = "by rules"
+        if model is not None:
+            is_here = "" if model["folder"] else f", which is not here; {FETCH_ADVICE.format(pipeline.name)}"
+            place = f"by {model['pipeline']} ({model['model']}@{(model['revision'] or 'unknown')[:19]}{is_here})"
+        texts.append(f"{name}: {guard.action} on {guard.on} {place}")
+    return "; ".join(texts)
+
+
 def _missing_folder(pipeline: Pipeline) -> str:
     if pipeline.folder is not None:
         return f"there is no folder {pipeline.folder} on this machine; correct the entry's model"
-    return f"not here; fetch it: batchmill models pull {pipeline.name}"
+    return f"not here; {FETCH_ADVICE.format(pipeline.name)}"
 
 
 def _describe_options(pipeline: Pipeline) -> dict[str, object]:
+    aggregates = pipeline.truncation == "stride" and pipeline.spec.aggregates_windows
     return {
         "quantization": pipeline.quantization,
         "attention": pipeline.attention,
         "device": pipeline.device,
         "truncation": _describe_truncation(pipeline),
+        "window aggregation": aggregates and (pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION),
         "deterministic": pipeline.deterministic and "yes",
     }
 
@@ -175,10 +227,15 @@ class EffectiveLimits:
         files, parameters = ModelFiles.find(pipeline), pipeline.spec.parameters().model_dump(mode="json")
         output_length = None
         if files is not None and issubclass(pipeline.spec.parameters, DecodingParameters):
-            new_tokens = pipeline.parameters.get("max_new_tokens")
+            limits, new_tokens = pipeline.generation_limits, pipeline.parameters.get("max_new_tokens")
             parameters |= files.generation_defaults(pipeline)
             output_length = files.output_length(pipeline.task)
             output_length = f"up to {new_tokens:,} new tokens" if new_tokens else output_length
+            if limits is not None and not new_tokens:
+                output_length = files.limited_output_length(limits.max_new_tokens)
+                parameters["max_time"] = limits.max_time
+                if parameters.get("max_new_tokens"):
+                    parameters["max_new_tokens"] = min(parameters["max_new_tokens"], limits.max_new_tokens)
         parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
         limit = files.max_length if files else None
         redacted = redaction.redact_parameters(parameters)
@@ -205,14 +262,16 @@ class EffectiveLimits:
         }
 
 
-def _fetch(pipeline: Pipeline, *, convert: bool) -> Snapshot:
+def _fetch(pipeline: Pipeline, *, convert: bool) -> tuple[Snapshot, Snapshot]:
+    """Fetch the files of the model, and of its tokenizer."""
     if convert:
         if pipeline.folder is not None:
             raise UsageError(f"{pipeline.name} is a folder; --convert is for models of the Hub")
         from worker.loading import safetensors_conversion  # loading torch takes seconds
 
         safetensors_conversion.convert(pipeline.model, snapshots.fetch_model_unchecked(pipeline).folder)
-    return snapshots.fetch_model(pipeline)
+    files = snapshots.fetch_model(pipeline)
+    return files, snapshots.fetch_tokenizer(pipeline, files)
 
 
 def _architectures(files: Snapshot | None) -> str | None:

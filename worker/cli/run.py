@@ -166,6 +166,7 @@ def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
         try:
             model_files.check_max_length(catalogue[name])
             model_files.check_folder(catalogue[name])
+            model_files.check_guards(catalogue[name])
         except SettingsError as error:  # the other pipelines can be served
             terminal.print_notice(f"warning: {error}")
     if find_spec("torch") is None or find_spec("transformers") is None:

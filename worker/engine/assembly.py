@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from worker.adapters.rows import Row
+from worker.adapters.rows import CutOutput, Row
 from worker.leasing.leases import Job, Lease
 
 
@@ -14,7 +14,7 @@ class PartialJob:
 
     encoded_rows: the rows, in the order of encoding; while some are missing, another row takes their places.
     raw_outputs: for each row a raw output or an exception, in the same places.
-    truncated: whether any part of the input was cut off.
+    truncated: whether any part of the input, or of the output, was cut off.
     """
 
     jobs: tuple[Job, ...]
@@ -35,9 +35,8 @@ class PartialJob:
         """
         jobs, count = row.jobs if row.duplicates else (row.job,), row.part_count
         tokens = row.computed_tokens(width)
-        return cls(
-            jobs, [row] * count, [raw_output] * count, count - 1, row.truncated, row.length, tokens, device_seconds
-        )
+        truncated = row.truncated or isinstance(raw_output, CutOutput)
+        return cls(jobs, [row] * count, [raw_output] * count, count - 1, truncated, row.length, tokens, device_seconds)
 
     @property
     def failure(self) -> Exception | None:
@@ -52,7 +51,7 @@ class PartialJob:
         self.encoded_rows[row.part_index] = row
         self.raw_outputs[row.part_index] = raw_output
         self.missing_rows -= 1
-        self.truncated = self.truncated or row.truncated
+        self.truncated = self.truncated or row.truncated or isinstance(raw_output, CutOutput)
         self.tokens += row.length
         self.padded_tokens += row.computed_tokens(width)
         self.device_seconds += device_seconds

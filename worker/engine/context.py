@@ -1,19 +1,19 @@
 """The context of an engine: what all engines of a process share, and the pipeline that one of them runs."""
 
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from models.db import Database
 from models.settings import Settings
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing.backlog import Backlog
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_failures import LoadLocation
+from worker.passes.token_budget import TokenBudgetTuner
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.loading.runtime import Runtime
@@ -54,6 +54,7 @@ class LoadedPipeline:
 
     version_id: the `model_versions` row that results name.
     forward_timeout_seconds: how long one forward pass may take until it counts as hung.
+    guard_timeout_seconds: as `forward_timeout_seconds`, by guard pipeline; where one is missing, the pipeline's counts.
     """
 
     runtime: "Runtime"
@@ -62,3 +63,4 @@ class LoadedPipeline:
     claim_sizer: ClaimSizer
     token_budget: TokenBudgetTuner
     forward_timeout_seconds: float
+    guard_timeout_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -6,10 +6,8 @@ On CUDA it launches the next micro-batch before it reads the one before, so the 
 
 import math
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +15,14 @@ from models.processes.failpoints import failpoint
 from worker.adapters.interface import ContinuousAdapter, Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.forward_runner import ForwardRunner, LaunchedPass, SpentSeconds
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceLost, is_device_lost, is_out_of_memory, mark_transient
-from worker.leasing.leases import HeldLeases, Lease
+from worker.engine.portions import Portion, PrefetchedRows, RawOutputs, RunningMicroBatch
+from worker.guards.loaded_guards import LoadedGuards
+from worker.leasing.leases import HeldLeases
+from worker.passes import memory_failures
+from worker.passes.device_lock import NO_TURNS
+from worker.passes.forward_runner import ForwardRunner, LaunchedPass, SpentSeconds
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
@@ -31,79 +31,8 @@ if TYPE_CHECKING:
 MAX_PORTIONS_PER_RUN = 16
 
 
-@dataclass(frozen=True, slots=True)
-class PrefetchedRows:
-    """Tokenized rows of one claim, ready to be planned into micro-batches."""
-
-    leases: list[Lease]
-    planner: MicroBatchPlanner
-    claim_requested_at: float  # by the monotonic clock
-
-
-@dataclass(frozen=True, slots=True)
-class RawOutputs:
-    """The outputs of one micro-batch: a raw output or an exception for each row.
-
-    device_seconds: the time that the device took, by its own clock where it has one.
-    thread_seconds: the time that the device thread took.
-    """
-
-    width: int
-    rows: list[tuple[Row, Any]]
-    device_seconds: float = 0.0
-    thread_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Portion:
-    """The progress of one claim's rows through the device.
-
-    planner: the rows that have not been launched.
-    claim_requested_at, started_at: by the monotonic clock.
-    is_launched: whether no further micro-batch of it will be launched.
-    in_flight: its micro-batches on the device.
-    """
-
-    planner: MicroBatchPlanner
-    claim_requested_at: float
-    started_at: float
-    is_launched: bool = False
-    in_flight: int = 0
-    answered_jobs: int = 0
-    device_seconds: float = 0.0
-    thread_seconds: float = 0.0
-
-    def add(self, outputs: RawOutputs) -> None:
-        """Count the outputs of one micro-batch."""
-        self.answered_jobs += sum(1 + len(row.duplicates) for row, _ in outputs.rows if row.part_index == 0)
-        self.device_seconds += outputs.device_seconds
-        self.thread_seconds += outputs.thread_seconds
-
-
 # Returns the next portion if it is there and may begin while rows of the portion before still run.
 TakeNext = Callable[[Sequence[Row]], PrefetchedRows | None]
-
-
-class RunningMicroBatch:
-    """A micro-batch that rows join and leave while it runs."""
-
-    def __init__(self, first_rows: Sequence[Row], fetch_rows: Callable[["RunningMicroBatch", int], list[Row]]) -> None:
-        self.rows = list(first_rows)
-        self.has_grown = False  # whether rows have joined it
-        self.portions = 1  # that its rows came from
-        self._fetch_rows = fetch_rows
-
-    def fetch(self, max_rows: int) -> list[Row]:
-        """Add up to `max_rows` rows, and return them."""
-        rows = self._fetch_rows(self, max_rows)
-        self.rows += rows
-        self.has_grown = self.has_grown or bool(rows)
-        return rows
-
-    def remove(self, finished_rows: Sequence[tuple[Row, Any]]) -> None:
-        """Remove the rows that have their outputs."""
-        finished_ids = {id(row) for row, _ in finished_rows}
-        self.rows = [row for row in self.rows if id(row) not in finished_ids]
 
 
 class DeviceLoop:
@@ -117,8 +46,11 @@ class DeviceLoop:
         claim_sizer: ClaimSizer,
         watchdog: Watchdog,
         log: Any,
+        guards: LoadedGuards | None = None,
     ) -> None:
         self._runtime = runtime
+        self._guards = guards
+        self._turns = NO_TURNS if guards is None else guards.turns
         self._watchdog = watchdog
         self._token_budget = token_budget
         self._held_leases = held_leases
@@ -128,9 +60,12 @@ class DeviceLoop:
         self._continuous_adapter = adapter if isinstance(adapter, ContinuousAdapter) else None
         self._max_rows = adapter.max_rows  # at once, in a continuous adapter
         is_cpu = runtime.device is not None and runtime.device.type == "cpu"
-        self._runner = ForwardRunner(adapter, token_budget, watchdog, self._handle_failure, is_cpu=is_cpu)
+        self._runner = ForwardRunner(
+            adapter, token_budget, watchdog, self._handle_failure, is_cpu=is_cpu, turns=self._turns
+        )
         self._in_flight: deque[tuple[Portion, LaunchedPass]] = deque()
         self._previous_ended_at = 0.0  # when the previous claim was done
+        self._guard_seconds = 0.0  # of the device, until then
         self._stopping = False
         self._abort_at = math.inf  # when to abort a running forward pass, by the monotonic clock
         adapter.should_interrupt = self._should_interrupt
@@ -165,10 +100,14 @@ class DeviceLoop:
         """Yield the outputs of all micro-batches that are on the device."""
         return self._collect(max_in_flight=0)
 
+    def must_abort(self) -> bool:
+        """Whether the worker stops and the time that it has for running passes is over."""
+        return time.monotonic() > self._abort_at
+
     def _should_interrupt(self) -> bool:
         """The adapter calls this between two tokens, so the call has not hung."""
         self._watchdog.reset_timer()
-        return time.monotonic() > self._abort_at
+        return self.must_abort()
 
     def _held_rows(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows without those whose slices were lost meanwhile."""
@@ -182,7 +121,9 @@ class DeviceLoop:
         ]
 
     def _begin(self, prefetched: PrefetchedRows) -> None:
-        self._portion = Portion(prefetched.planner, prefetched.claim_requested_at, time.monotonic())
+        self._portion = Portion(
+            prefetched.planner, prefetched.claim_requested_at, time.monotonic(), prefetched.guard_seconds
+        )
 
     def _run(self, rows: Sequence[Row], requested_tokens: int, take_next: TakeNext) -> Iterator[RawOutputs]:
         """Run the rows; in a continuous adapter more rows join as others finish."""
@@ -217,9 +158,10 @@ class DeviceLoop:
         rows = tuple(running.rows)
         generation, at_start = adapter.generate(rows, running.fetch, self._max_rows), self._runner.spent
         while running.rows:
-            before, started = self._runner.spent, time.monotonic()
+            before = self._runner.spent
             try:
-                with self._watchdog.watch():
+                with self._turns, self._watchdog.watch():
+                    started = time.monotonic()
                     failpoint("mid_forward")
                     finished_rows = next(generation)
             except BaseException as error:
@@ -271,29 +213,31 @@ class DeviceLoop:
         return RawOutputs(width, rows, spent.device, spent.thread)
 
     def _handle_failure(self, error: BaseException, rows: Sequence[Row]) -> None:
-        if is_device_lost(error):
-            raise DeviceLost from error
-        if isinstance(error, Exception) and is_out_of_memory(error):
-            if self._runtime.is_memory_taken_by_others(error):  # asked before the memory is released
-                mark_transient(error)
-            tokens = MicroBatch(tuple(rows)).padded_tokens
-            self._token_budget.shrink(tokens)
+        if memory_failures.shrink_if_out_of_memory(error, rows, self._runtime, self._token_budget, self._log):
             self._max_rows = max(1, len(rows) // 2)
-            traceback.clear_frames(error.__traceback__)  # the frames hold the micro-batch's tensors
-            self._runtime.release_memory()
-            self._log.warning("device.out_of_memory", tokens=tokens, micro_batch_tokens=self._token_budget.tokens)
 
     def _record(self, portion: Portion) -> None:
         now = time.monotonic()
-        self._claim_sizer.record(portion.answered_jobs, now - portion.started_at)
+        seconds = now - portion.started_at
+        # Guards read one portion while the device is busy with another, so the slower of both sets the pace.
+        self._claim_sizer.record(portion.answered_jobs, max(seconds, portion.guard_seconds))
         # Work was waiting since the previous claim ended, so all time that the device was not busy is lost.
-        seconds = max(now - max(self._previous_ended_at, portion.claim_requested_at), 1e-6)
+        elapsed = max(now - max(self._previous_ended_at, portion.claim_requested_at), 1e-6)
         self._previous_ended_at = now
+        guard_seconds = self._take_guard_seconds()
         self._log.info(
             "claim.processed",
             jobs=portion.answered_jobs,
-            seconds=round(now - portion.started_at, 3),
-            device_busy=round(min(portion.device_seconds / seconds, 1.0), 3),
-            device_thread_busy=round(min(portion.thread_seconds / seconds, 1.0), 3),
+            seconds=round(seconds, 3),
+            guard_seconds=round(guard_seconds, 3),
+            device_busy=round(min((portion.device_seconds + guard_seconds) / elapsed, 1.0), 3),
+            device_thread_busy=round(min(portion.thread_seconds / elapsed, 1.0), 3),
             micro_batch_tokens=self._token_budget.tokens,
         )
+
+    def _take_guard_seconds(self) -> float:
+        """The device's time for guards since the last call."""
+        if self._guards is None:
+            return 0.0
+        before, self._guard_seconds = self._guard_seconds, self._guards.device_seconds
+        return self._guard_seconds - before

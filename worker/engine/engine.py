@@ -18,19 +18,24 @@ import structlog
 
 from models import tasks
 from models.errors import DatabaseRefused, Unreachable
+from worker.adapters.interface import Interrupted
 from worker.adapters.rows import Row
 from worker.engine import preparation
 from worker.engine.claiming import SliceClaimer
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
+from worker.engine.device_loop import DeviceLoop
+from worker.engine.input_guards import InputGuards
+from worker.engine.output_guards import OutputGuards
 from worker.engine.output_queue import OutputQueue
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.preparation import RowPreparer
-from worker.engine.watchdog import Watchdog
+from worker.engine.portions import PrefetchedRows, RawOutputs
+from worker.engine.preparation import PreparedRows, RowPreparer
 from worker.engine.writer import ResultWriter
+from worker.guards.loaded_guards import LoadedGuards
 from worker.leasing import claims
 from worker.leasing.leases import Job, JobSize, Lease, SliceRange
 from worker.leasing.retry import retry_while_unreachable
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +58,9 @@ class Engine:
         self._log = log.bind(pipeline=pipeline.claimant.pipeline)
         self._stopping = threading.Event()
         self._watchdog = Watchdog(pipeline.forward_timeout_seconds, context.on_hang)
+        runtimes = pipeline.runtime.guards
+        timeouts = dict.fromkeys(runtimes, pipeline.forward_timeout_seconds) | dict(pipeline.guard_timeout_seconds)
+        self._guards = LoadedGuards(pipeline.claimant.guards, runtimes, timeouts, context.on_hang, self._log)
         self._claimer = SliceClaimer(context, pipeline, self._log)
         self._device_loop = DeviceLoop(
             pipeline.runtime,
@@ -61,15 +69,19 @@ class Engine:
             pipeline.claim_sizer,
             self._watchdog,
             self._log,
+            self._guards,
         )
-        self._writer = ResultWriter(context, pipeline, self._watchdog, self._log)
+        output_screener = self._guards.screener("output", self._device_loop.must_abort)
+        output_guards = OutputGuards(output_screener, context.settings.max_attempts)
+        self._writer = ResultWriter(context, pipeline, self._watchdog, output_guards, self._log)
         self._prefetch_bytes = round(context.settings.max_prepared_mb * 2**20)
         self._prefetch_permits = threading.Semaphore(MAX_PREFETCHED)
         self._prefetch_queue: queue.Queue[PrefetchedRows | None] = queue.Queue()
         self._looked_at: list[PrefetchedRows | None] = []  # taken from the queue, but not begun; at most one
         self._output_queue = OutputQueue(self._prefetch_bytes)
         uses_sampling = tasks.find_spec(pipeline.claimant.task).is_random
-        self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes)
+        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set))
+        self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes, input_guards)
         self._threads = [
             threading.Thread(target=self._run_guarded, args=(loop,), name=name)
             for name, loop in (("claim", self._claim_loop), ("device", self._forward_loop), ("write", self._write_loop))
@@ -78,6 +90,7 @@ class Engine:
     def start(self) -> None:
         """Start the threads."""
         self._watchdog.start()
+        self._guards.start()
         for thread in self._threads:
             thread.start()
 
@@ -96,6 +109,7 @@ class Engine:
         for thread in self._threads:
             thread.join()
         self._watchdog.stop()
+        self._guards.stop()
         return self._claimer.release_all()
 
     # ---- claim and tokenize
@@ -127,25 +141,29 @@ class Engine:
         answered_leases = [lease for lease in leases if self._held_leases.unanswered_jobs(lease) == 0]
         if answered_leases:
             self._output_queue.put(answered_leases)  # the writer finishes their slices
-        self._prefetch(leases, sizes, requested_at)
+        try:
+            self._prefetch(leases, sizes, requested_at)
+        except Interrupted:
+            self._log.info("forward.aborted", reason="the process is stopping")
         return True
 
     def _prefetch(self, leases: list[Lease], job_sizes: Sequence[JobSize], claim_requested_at: float) -> None:
         """Queue the rows in portions; the caller holds the permit for the first, each further one needs another."""
         has_permit = True
-        for rows in self._prepare_rows(job_sizes):
+        for prepared in self._prepare_rows(job_sizes):
             if not has_permit:
                 self._prefetch_permits.acquire()
             if self._stopping.is_set():
                 return
-            planner = MicroBatchPlanner(rows, self._adapter.max_rows)
-            self._prefetch_queue.put(PrefetchedRows(leases, planner, claim_requested_at))
+            planner = MicroBatchPlanner(prepared.rows, self._adapter.max_rows)
+            prefetched = PrefetchedRows(leases, planner, claim_requested_at, prepared.guard_seconds)
+            self._prefetch_queue.put(prefetched)
             has_permit, claim_requested_at = False, time.monotonic()
         if has_permit:
             self._prefetch_permits.release()
 
-    def _prepare_rows(self, job_sizes: Sequence[JobSize]) -> Iterator[list[Row]]:
-        """Yield the rows of each portion; inputs are read portion by portion, so memory stays bounded."""
+    def _prepare_rows(self, job_sizes: Sequence[JobSize]) -> Iterator[PreparedRows]:
+        """Yield each portion that has rows; inputs are read portion by portion, so memory stays bounded."""
         for ranges in preparation.plan_reads(job_sizes, self._prefetch_bytes):
             held_ranges = [part for part in ranges if self._held_leases.is_held(part.lease)]
             if self._stopping.is_set() or not held_ranges:
@@ -154,7 +172,7 @@ class Engine:
                 if prepared.rejected:
                     self._output_queue.put(RawOutputs(0, prepared.rejected))
                 if prepared.rows:
-                    yield prepared.rows
+                    yield prepared
 
     def _read_inputs(self, ranges: Sequence[SliceRange]) -> list[Job]:
         return retry_while_unreachable(lambda _is_retry: claims.read_inputs(self._context.claim_database, ranges))
@@ -208,7 +226,10 @@ class Engine:
     def _write_loop(self) -> None:
         while True:
             items = self._output_queue.get_all()
-            self._writer.write([item for item in items if item is not None])
+            try:
+                self._writer.write([item for item in items if item is not None])
+            except Interrupted:  # nothing of a chunk is written before all of its guards have read it
+                self._log.info("forward.aborted", reason="the process is stopping")
             if not self._held_leases.leases():
                 self._context.wakeup_signal.notify()  # a quarantined slice may have waited until no lease is held
             if None in items:

@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import structlog
 
+from models.documents import to_json
 from models.errors import JobError
+from models.guards.screening import Screening
 from models.states import JobOutcome
 from worker.adapters.interface import Adapter, BulkDecodingAdapter
 from worker.adapters.output_json import NUL, check_json, to_valid_json
 from worker.engine.assembly import PartialJob
-from worker.engine.bisection import strip_tracebacks
 from worker.failures import is_out_of_memory, is_transient
 from worker.leasing.commit import JobResult, RetryableFailure
-from worker.leasing.leases import Job
+from worker.leasing.leases import Lease
+from worker.passes.bisection import strip_tracebacks
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +37,14 @@ def results_for(
     for partial_job, output in zip(partial_jobs, _decode(adapter, partial_jobs), strict=True):
         result = _success(partial_job, output) if isinstance(output, str) else _failure(partial_job, output)
         if isinstance(result, Exception):
+            screening = partial_job.jobs[0].screening
             for job in partial_job.jobs:
-                yield _retry_or_fail(job, result, job.lease.max_attempts or max_attempts)
+                yield retry_or_fail(job.lease, job.position, result, max_attempts, screening)
+                screening = None if screening is None else replace(screening, device_seconds=None)
             continue
         yield result
         if len(partial_job.jobs) > 1:
-            free_result = replace(result, tokens=0, padded_tokens=0, device_seconds=0.0)
+            free_result = replace(result, tokens=0, padded_tokens=0, device_seconds=0.0, guard_seconds=None)
             for job in partial_job.jobs[1:]:
                 yield replace(free_result, lease=job.lease, position=job.position)
 
@@ -102,13 +107,14 @@ def _success(partial_job: PartialJob, output: str) -> JobResult:
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
-        windows=partial_job.encoded_rows[0].window_count,
+        windows=partial_job.encoded_rows[0].window_count or None,
+        **_screening_fields(job.screening),
     )
 
 
 def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
     """The result of a job without an output, or its transient error."""
-    job, failure = partial_job.jobs[0], strip_tracebacks(error)
+    job, row, failure = partial_job.jobs[0], partial_job.encoded_rows[0], strip_tracebacks(error)
     if isinstance(failure, JobError):
         code, message = failure.code, str(failure)
     elif is_transient(failure):  # asked first: other processes may have had the memory
@@ -128,13 +134,32 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
-        windows=partial_job.encoded_rows[0].window_count,
+        windows=None if row.features is None else row.window_count,  # none of an input that no model read
+        **_screening_fields(job.screening),
     )
 
 
-def _retry_or_fail(job: Job, error: Exception, max_attempts: int) -> JobResult | RetryableFailure:
-    attempt = job.lease.retries + 1
+def retry_or_fail(
+    lease: Lease, position: int, error: Exception, max_attempts: int, screening: Screening | None = None
+) -> JobResult | RetryableFailure:
+    """The outcome of a job with a transient error: another attempt while there is one left."""
+    attempt, max_attempts = lease.retries + 1, lease.max_attempts or max_attempts
     message = f"a resource was busy or unreachable ({type(error).__name__}), at attempt {attempt} of {max_attempts}"
     if attempt < max_attempts:
-        return RetryableFailure(job.lease, job.position, UNAVAILABLE, message)
-    return JobResult(job.lease, job.position, JobOutcome.FAILED, error_code=UNAVAILABLE, error_message=message)
+        return RetryableFailure(lease, position, UNAVAILABLE, message)
+    failed = JobOutcome.FAILED
+    return JobResult(
+        lease, position, failed, error_code=UNAVAILABLE, error_message=message, **_screening_fields(screening)
+    )
+
+
+def _screening_fields(screening: Screening | None) -> dict[str, Any]:
+    """The fields of a result that say what the guards made of its input."""
+    if screening is None:
+        return {}
+    return {
+        "verdicts": screening.verdicts,
+        "guard_seconds": screening.device_seconds,
+        "redacted_input": None if screening.redacted is None else to_json(screening.redacted),
+        "keep_original": screening.keep_original,
+    }

@@ -6,7 +6,7 @@ from threading import Condition
 from typing import Any
 
 from worker.adapters.rows import Row
-from worker.engine.device_loop import RawOutputs
+from worker.engine.portions import RawOutputs
 from worker.leasing.leases import Lease
 
 MAX_WAITING = 64  # the writer takes all waiting outputs at once, so this also bounds one write

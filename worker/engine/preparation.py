@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from models.errors import JobError
 from worker import process_memory
 from worker.adapters.rows import Row
-from worker.engine import planning
-from worker.engine.bisection import isolate_failures, strip_tracebacks
-from worker.engine.watchdog import Watchdog
+from worker.engine.input_guards import DistinctJob, InputGuards, rejected_row
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job, JobSize, SliceRange
+from worker.passes import planning
+from worker.passes.bisection import isolate_failures, strip_tracebacks
+from worker.passes.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.adapters.interface import Adapter
@@ -21,36 +22,50 @@ if TYPE_CHECKING:
 # Of one tokenizer call: it takes up to 1,300 bytes for a character, and the watchdog can't see inside it.
 MAX_CALL_BYTES, MAX_CALL_JOBS = 65_536, 256
 
-DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PreparedRows:
-    """Rows for the device, and rejected ones, each with its reason."""
+    """Rows for the device, and rejected ones, each with its reason.
+
+    guard_seconds: how long guards took to read the inputs, other threads' turns on the device included.
+    """
 
     rows: list[Row] = field(default_factory=list)
     rejected: list[tuple[Row, Exception]] = field(default_factory=list)
+    guard_seconds: float = 0.0
 
 
 class RowPreparer:
-    """Tokenizes jobs into portions of about `max_bytes`; the watchdog watches each tokenizer call separately."""
+    """Tokenizes jobs into portions of about `max_bytes`; the watchdog watches each tokenizer call separately.
+
+    input_guards: read the inputs first.
+    """
 
     def __init__(
-        self, adapter: "Adapter", uses_sampling: Callable[[Mapping[str, Any]], bool], watchdog: Watchdog, max_bytes: int
+        self,
+        adapter: "Adapter",
+        uses_sampling: Callable[[Mapping[str, Any]], bool],
+        watchdog: Watchdog,
+        max_bytes: int,
+        input_guards: InputGuards,
     ) -> None:
         self._adapter = adapter
         self._uses_sampling = uses_sampling
         self._watchdog = watchdog
         self._max_bytes = max_bytes
+        self._input_guards = input_guards
 
     def prepare(self, jobs: Iterable[Job]) -> Iterator[PreparedRows]:
-        """Yield the rows of these jobs in portions; jobs with equal inputs share their rows."""
+        """Yield the rows of these jobs in portions; jobs with equal inputs share their rows. Raises Interrupted."""
         portion, portion_bytes = PreparedRows(), 0
-        for call in split_into_calls(planning.group_duplicates(list(jobs), self._uses_sampling)):
-            portion_bytes += self._prepare_call(call, portion)
-            if portion_bytes >= self._max_bytes:
-                yield portion
-                portion, portion_bytes = PreparedRows(), 0
+        for screened in self._input_guards.screen(planning.group_duplicates(list(jobs), self._uses_sampling)):
+            portion.rejected += screened.rejected
+            portion.guard_seconds += screened.seconds
+            for call in split_into_calls(screened.passed):
+                portion_bytes += self._prepare_call(call, portion)
+                if portion_bytes >= self._max_bytes:
+                    yield portion
+                    portion, portion_bytes = PreparedRows(), 0
         if portion.rows or portion.rejected:
             yield portion
 
@@ -61,8 +76,7 @@ class RowPreparer:
             outcomes = isolate_failures(self._encode_distinct, distinct_jobs)
         for (job, duplicates), encoded in outcomes:
             if isinstance(encoded, Exception):
-                rejected = Row(job, None, 0, truncated=False, duplicates=duplicates)
-                portion.rejected.append((rejected, strip_tracebacks(encoded)))
+                portion.rejected.append((rejected_row(job, duplicates), strip_tracebacks(encoded)))
             elif duplicates:
                 rows += [replace(row, duplicates=duplicates) for row in encoded]
             else:

@@ -17,14 +17,15 @@ from worker.adapters.rows import Row
 from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.engine.device_loop import RawOutputs
-from worker.engine.watchdog import Watchdog
+from worker.engine.output_guards import OutputGuards
+from worker.engine.portions import RawOutputs
 from worker.leasing import commit
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
 from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
+from worker.passes.watchdog import Watchdog
 
 # Small batches share a commit, and no batch's row is locked for long.
 MAX_BATCHES_PER_COMMIT, MAX_RESULTS_PER_COMMIT = 64, 256
@@ -45,7 +46,14 @@ class BatchResults:
 class ResultWriter:
     """Assembles jobs and commits their results under their fencing tokens, several batches in one transaction."""
 
-    def __init__(self, context: WorkerContext, pipeline: LoadedPipeline, watchdog: Watchdog, log: Any) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        pipeline: LoadedPipeline,
+        watchdog: Watchdog,
+        output_guards: OutputGuards,
+        log: Any,
+    ) -> None:
         self._settings = context.settings
         self._database = context.database
         self._held_leases = context.held_leases
@@ -53,13 +61,17 @@ class ResultWriter:
         self._version_id = pipeline.version_id
         self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
+        self._output_guards = output_guards
         self._log = log
         self._rng = Random()  # noqa: S311 - jitter keeps no secret
         self._assembler = PartAssembler()
         self._failures_by_lease: dict[Lease, list[RetryableFailure]] = {}
 
     def write(self, items: Sequence[RawOutputs | Sequence[Lease]]) -> None:
-        """Commit these outputs, and finish the slices that turned out to have no unanswered job."""
+        """Commit these outputs, and finish the slices that turned out to have no unanswered job.
+
+        Raises Interrupted if the worker stops while guards read outputs; the jobs of these stay unanswered.
+        """
         held_leases = set(self._held_leases.leases())  # at most one for each slice
         self._assembler.discard_others(held_leases)
         self._failures_by_lease = {
@@ -69,7 +81,8 @@ class ResultWriter:
         if leases:
             self._write_all([], leases)
         for job_outcomes in self._decode([item for item in items if isinstance(item, RawOutputs)], held_leases):
-            self._write_all(job_outcomes, {id(outcome.lease): outcome.lease for outcome in job_outcomes}.values())
+            screened = self._output_guards.screen(job_outcomes)
+            self._write_all(screened, {id(outcome.lease): outcome.lease for outcome in screened}.values())
 
     def _decode(
         self, raw_outputs: Sequence[RawOutputs], held_leases: Collection[Lease]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.guards.definition import Guard
+from models.guards.screening import Screening
 from worker.leasing.quarantine import must_run_alone
 
 
@@ -38,12 +39,17 @@ class Lease:
 
 @dataclass(slots=True)  # not frozen, which would triple the time to make one
 class Job:
-    """One input of a held slice that has no result yet; `size_bytes` is the length of the input's JSON."""
+    """One input of a held slice that has no result yet.
+
+    size_bytes: the length of the input's JSON.
+    screening: what the guards made of the input, None = there are none; `input` is as they left it.
+    """
 
     lease: Lease
     position: int
     input: dict[str, Any]
     size_bytes: int = 0
+    screening: Screening | None = None
 
 
 @dataclass(frozen=True, slots=True)

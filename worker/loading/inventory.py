@@ -1,7 +1,7 @@
 """The inventory lists the models on this machine, their sizes, and the batches that used them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class InventoryItem:
     size_bytes: its size on disk, None = not on this machine.
     dtype: the dtype of its weights, None = not known.
     gpu_dtypes: the dtype in which each of its pipelines runs on a GPU.
+    guarded_pipelines: the pipelines beside which a guard loads it.
     """
 
     model: str
@@ -54,6 +55,7 @@ class InventoryItem:
     batch_count: int
     dtype: str | None
     gpu_dtypes: dict[str, str | None]
+    guarded_pipelines: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that `batchmill models ls --json` prints."""
@@ -67,6 +69,7 @@ class InventoryItem:
             "batches": self.batch_count,
             "dtype": self.dtype,
             "gpu_dtypes": self.gpu_dtypes,
+            "guards_of": list(self.guarded_pipelines),
         }
 
 
@@ -79,7 +82,8 @@ def list_models(database: Database, pipelines: Mapping[str, Pipeline]) -> list[I
     for pipeline in pipelines.values():
         named.setdefault((pipeline.model, _resolve_revision(pipeline, cached)), []).append(pipeline)
     others = [key for key in cached if key not in named]
-    return [_inventory_item(key, named.get(key, []), cached.get(key), counts.get(key, 0)) for key in (*named, *others)]
+    items = [_inventory_item(key, named.get(key, []), cached.get(key), counts.get(key, 0)) for key in (*named, *others)]
+    return [replace(item, guarded_pipelines=_guarded_pipelines(item, pipelines)) for item in items]
 
 
 def list_batches(database: Database, model: str, revision: str, limit: int = MAX_BATCHES_SHOWN) -> list[Row[Any]]:
@@ -119,6 +123,11 @@ def _inventory_item(
         checkpoint.dtype if checkpoint else None,
         {pipeline.name: precision.effective_dtype(pipeline, "cuda", config, checkpoint) for pipeline in pipelines},
     )
+
+
+def _guarded_pipelines(item: InventoryItem, pipelines: Mapping[str, Pipeline]) -> tuple[str, ...]:
+    names = set(item.pipeline_names)
+    return tuple(name for name, pipeline in pipelines.items() if names.intersection(pipeline.guard_pipelines))
 
 
 def _resolve_revision(pipeline: Pipeline, cached_revisions: Iterable[tuple[str, str | None]]) -> str | None:

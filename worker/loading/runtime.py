@@ -2,10 +2,10 @@
 
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import torch
@@ -14,16 +14,27 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.loading import integrity, load_errors, memory_share, snapshots, token_budgets, tokenizer_probe, weights
+from worker.loading import (
+    guard_models,
+    integrity,
+    load_errors,
+    memory_share,
+    snapshots,
+    token_budgets,
+    tokenizer_probe,
+    weights,
+)
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
+
+Role = Literal["pipeline", "guard"]
 
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
@@ -34,9 +45,11 @@ class Runtime:
 
     micro_batch_tokens: the initial token budget, in padded tokens.
     threads: torch's threads when the pipeline was loaded.
-    weight_bytes: the size of the weights and buffers.
+    weight_bytes: the size of the weights and buffers, those of the guards included.
     tunable: whether the token budget may be tuned for speed.
     max_micro_batch_tokens: the upper bound of the token budget.
+    guards: the models of the pipeline's guards, by the names of their pipelines.
+    parameters: the catalogue entry's own.
     """
 
     adapter: Adapter
@@ -48,11 +61,14 @@ class Runtime:
     weight_bytes: int
     tunable: bool = False
     max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS
+    guards: Mapping[str, "Runtime"] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def can_offload(self) -> bool:
-        """Whether the model can leave its device and return; models quantized by bitsandbytes can't."""
-        return self.device.type == "cpu" or self.version.quantization is None
+        """Whether the models can leave their device and return; those quantized by bitsandbytes can't."""
+        is_movable = self.device.type == "cpu" or self.version.quantization is None
+        return is_movable and all(guard.can_offload for guard in self.guards.values())
 
     def release_memory(self) -> None:
         """Free the memory that the device's allocator caches."""
@@ -64,15 +80,28 @@ class Runtime:
         return self.device is not None and memory_share.is_taken_by_others(self.device, error)
 
     def offload(self) -> None:
-        """Move the model to the CPU and free the device's memory."""
+        """Move the model and its guards to the CPU and free the device's memory."""
+        for guard in self.guards.values():
+            guard.offload()
         if self.device.type != "cpu":
             self.model.to("cpu")
             self.release_memory()
 
     def restore(self) -> None:
-        """Move the model back to its device."""
+        """Move the model and its guards back to their device."""
+        for guard in self.guards.values():
+            guard.restore()
         self.model.to(self.device)
         torch.set_num_threads(self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How the models of a pipeline are loaded; as in `load`."""
+
+    device: str
+    micro_batch_tokens: int | None
+    processes: int
 
 
 def load(
@@ -90,19 +119,47 @@ def load(
     micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
     processes: how many processes share the device and its memory.
 
-    Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them, and
-    Unreachable if a later try may succeed.
+    Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them or those
+    of a guard, and Unreachable if a later try may succeed.
     """
     if threads:
         # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
+    options = LoadOptions(device if pipeline.device == "auto" else pipeline.device, micro_batch_tokens, processes)
+    # Guards first: they are small, and a missing one shows before a large model is read.
+    guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
+    runtime = _load_model(pipeline, options)
+    if not guards:
+        return runtime
+    weight_bytes = runtime.weight_bytes + sum(guard.weight_bytes for guard in guards.values())
+    return replace(runtime, guards=guards, weight_bytes=weight_bytes)
+
+
+def _load_guard(pipeline: Pipeline, name: str, options: LoadOptions) -> Runtime:
+    """Load a guard's model beside the pipeline's.
+
+    Raises only LoadFailed: whatever is wrong with a guard can be mended, and says nothing about the pipeline's model.
+    """
+    try:
+        entry = guard_models.guard_pipeline(pipeline, name)
+        runtime = _load_model(entry.model_copy(update={"device": options.device}), options, role="guard")
+        guard_models.check_labels(pipeline, name, runtime.model.config)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        problem = load_errors.classify(error, name)
+        raise LoadFailed(f"{guard_models.describe(pipeline, name)}: {problem}") from error
+    return runtime
+
+
+def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline") -> Runtime:
     used_snapshots: list[Snapshot] = []
     try:
-        target = weights.resolve_device(device if pipeline.device == "auto" else pipeline.device)
-        memory_share.limit_memory(target, processes)
+        target = weights.resolve_device(options.device)
+        memory_share.limit_memory(target, options.processes)
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
-        return _assemble(pipeline, used_snapshots, target, micro_batch_tokens)
+        return _assemble(pipeline, used_snapshots, target, options.micro_batch_tokens, role)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
@@ -127,7 +184,7 @@ def _damaged_files_error(pipeline: Pipeline, error: ModelError) -> LoadFailed | 
 
 
 def _assemble(
-    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None
+    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None, role: Role
 ) -> Runtime:
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
@@ -142,12 +199,17 @@ def _assemble(
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
+    max_length, stride = _max_length(pipeline, model, tokenizer), pipeline.stride
+    if role == "guard" and stride is None:
+        stride = guard_models.default_overlap(max_length)
     limits = Limits(
-        _max_length(pipeline, model, tokenizer),
+        max_length,
         pipeline.truncation,
-        pipeline.stride,
+        stride,
         pipeline.deterministic,
         pipeline.name,
+        generation=pipeline.generation_limits,
+        window_aggregation=pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
@@ -163,10 +225,11 @@ def _assemble(
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
+        parameters=pipeline.parameters,
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
-    _log_loaded(pipeline.name, runtime, limits, started)
+    _log_loaded(pipeline.name, runtime, limits, started, role)
     _warn_of_slow_dtype(pipeline, runtime)
     return runtime
 
@@ -226,11 +289,12 @@ def _library_versions() -> dict[str, str]:
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
 
 
-def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float) -> None:
+def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:
     loaded = runtime.version
     log.info(
         "model.loaded",
         pipeline=pipeline_name,
+        role=role,
         model=loaded.model,
         revision=loaded.revision,
         tokenizer=loaded.tokenizer,

@@ -12,14 +12,15 @@ from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.engine.claim_size import ClaimSizer, default_max_jobs
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
 from worker.leasing import load_failures
 from worker.leasing.leases import Claimant
 from worker.leasing.load_backoff import LoadBackoff
 from worker.leasing.retry import retry_while_unreachable
 from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache
+from worker.loading.versions import RuntimeVersion
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import LoadTarget
 from worker.process_device import row_name
@@ -90,12 +91,14 @@ class PipelineLoader:
             self.is_loading = False
 
     def prepare(self, target: LoadTarget, pipeline: Pipeline, runtime: "Runtime") -> LoadedPipeline:
-        """Register the loaded version, and record that this worker is ready."""
+        """Register the loaded version and those of the guards, and record that this worker is ready."""
         self.backoff.record_success(target)
         model_cache.freeze_gc()
         context, version = self._context, runtime.version
         settings, database = context.settings, context.database
-        version_id = retry_while_unreachable(lambda _is_retry: versions.register_version(database, version))
+        for guard in runtime.guards.values():
+            self._register_version(guard.version)
+        version_id = self._register_version(version)
         saved_budget = retry_while_unreachable(
             lambda _is_retry: versions.load_token_budget(database, pipeline.name, version)
         )
@@ -119,9 +122,17 @@ class PipelineLoader:
             self._claim_sizers.setdefault(pipeline.name, new_sizer),
             TokenBudgetTuner(tokens, tunable=runtime.tunable, max_tokens=runtime.max_micro_batch_tokens),
             pipeline.pass_seconds or settings.forward_timeout_seconds,
+            {
+                name: guard.pass_seconds or settings.forward_timeout_seconds
+                for name, guard in pipeline.guard_pipelines.items()
+            },
         )
         retry_while_unreachable(lambda _is_retry: self._record_ready(loaded.claimant, version.device))
         return loaded
+
+    def _register_version(self, version: RuntimeVersion) -> int:
+        database = self._context.database
+        return retry_while_unreachable(lambda _is_retry: versions.register_version(database, version))
 
     def unload(self, target: LoadTarget, loaded: LoadedPipeline) -> None:
         """Take the pipeline off the device, into memory if there is room."""

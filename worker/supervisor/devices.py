@@ -77,12 +77,20 @@ def process_count_for(gpu: Gpu, gpu_count: int, pipelines: Sequence[Pipeline]) -
 
 
 def estimate_load(pipeline: Pipeline) -> LoadEstimate:
-    """Estimate what loading a pipeline on a GPU takes, by the headers of its files."""
-    size = None
-    if (files := ModelFiles.find(pipeline)) is not None and (checkpoint := Checkpoint.read(files.folder)) is not None:
-        dtype = precision.effective_dtype(pipeline, "cuda", files.config, checkpoint)
-        size = checkpoint.size_bytes(dtype or checkpoint.dtype)
+    """Estimate what loading a pipeline and its guards on a GPU takes, by the headers of their files."""
+    sizes = [_weight_bytes(entry) for entry in (pipeline, *pipeline.guard_pipelines.values())]
+    size = None if None in sizes else sum(filter(None, sizes))
     return LoadEstimate(pipeline.name, issubclass(pipeline.spec.parameters, DecodingParameters), size)
+
+
+def _weight_bytes(pipeline: Pipeline) -> int | None:
+    """Return the size of the weights on a GPU; None = the files are not here."""
+    files = ModelFiles.find(pipeline)
+    checkpoint = None if files is None else Checkpoint.read(files.folder)
+    if files is None or checkpoint is None:
+        return None
+    dtype = precision.effective_dtype(pipeline, "cuda", files.config, checkpoint)
+    return checkpoint.size_bytes(dtype or checkpoint.dtype)
 
 
 def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipelines: Sequence[Pipeline]) -> list[str]:

@@ -1,17 +1,22 @@
 """`batchmill submit --dry-run` reports what a submission would contain, without submitting it."""
 
+import itertools
+
 import click
 
+from models.guards.definition import Guard
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli.display import batch_tables, progress
 from producer.dry_run import dry_run
 from producer.dry_run.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
+from producer.dry_run.guard_trial import GuardTrial
 from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
+FATES = {"fail": "blocked", "flag": "flagged", "redact": "redacted"}  # by a guard's action
 
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
@@ -40,6 +45,7 @@ def _format_report(report: DryRunReport) -> str:
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
         *(("", line) for line in _length_bars(report.lengths.bins())),
         ("too long", _format_too_long(report.lengths)),
+        *zip(itertools.chain(["guards"], itertools.repeat("")), _guard_lines(report.guards), strict=False),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value is not None])
 
@@ -73,6 +79,23 @@ def _format_too_long(lengths: LengthHistogram) -> str | None:
     verb = "have" if lengths.too_long != 1 else "has"
     fate = "they will be cut, and marked as truncated" if limit.outcome == "truncated" else "they will fail"
     return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: {fate}"
+
+
+def _guard_lines(trial: GuardTrial) -> list[str]:
+    """Return a line for each guard that a submission will meet, with what its rules would catch."""
+    lines = [f"{name} ({guard.on}): {_trial_outcome(trial, name, guard)}" for name, guard in trial.guards.items()]
+    if trial.failed:
+        lines.append(f"{terminal.format_count(trial.failed, 'row')} would fail, because a rule takes too long for them")
+    return lines
+
+
+def _trial_outcome(trial: GuardTrial, name: str, guard: Guard) -> str:
+    if guard.pipeline is not None:
+        return f"by the model of {guard.pipeline}, which a dry run does not load"
+    if guard.on == "output":
+        return "a rule for outputs, which a dry run does not have"
+    caught = f"{trial.caught[name]:,}" if trial.caught[name] else "none"
+    return f"{caught} of the first {terminal.format_count(trial.rows, 'row')} would be {FATES[guard.action]}"
 
 
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:

@@ -1,12 +1,13 @@
 """Batches and results as text for the terminal."""
 
+import itertools
 from collections.abc import Sequence
 
 from models.pipelines import redaction
 from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.views import BatchView
-from producer.cli.display import output_text
+from producer.cli.display import guard_text, output_text
 from producer.results.result_row import ResultRow
 from producer.times import format_local
 
@@ -49,6 +50,8 @@ def batch_details(batch: BatchView) -> str:
         ("pace", format_rate(batch.jobs_per_second)),
         ("padding", format_padding_share(batch.padding_share)),
         ("device time", format_device_use(batch)),
+        *zip(itertools.chain(["guards"], itertools.repeat("")), guard_text.guard_lines(batch.guards), strict=False),
+        ("guards took", guard_text.format_guard_time(batch)),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
 
@@ -59,6 +62,8 @@ def summary(batch: BatchView) -> str:
     parts += [f"{count:,} {name}" for name, count in outcome_counts(batch)]
     parts += ["more being read in"] if batch.ingesting else []
     parts += [f"{batch.reused:,} reused"] if batch.reused else []
+    caught = guard_text.format_caught(batch.guards)
+    parts += [f"guards: {caught}"] if caught else []
     parts += [part for part in (format_rate(batch.jobs_per_second), batch.error_message) if part]
     return terminal.to_printable(", ".join(parts))
 
@@ -93,12 +98,12 @@ def format_short_duration(seconds: float) -> str:
 
 
 def format_device_use(batch: BatchView) -> str | None:
-    """Return the device time of a batch, and how many devices were busy on average."""
+    """Return the device time of a batch with its guards, and how many devices were busy on average."""
     share = batch.devices_busy
     if share is None:
         return None
     busy = f"one device, {share:.0%} busy" if share <= 1 else f"{share:.1f} devices busy on average"
-    return f"{batch.device_seconds:,.1f} s ({busy})"
+    return f"{batch.device_seconds + batch.guard_device_seconds:,.1f} s ({busy})"
 
 
 def format_padding_share(padding_share: float | None) -> str | None:

@@ -8,7 +8,7 @@ from models.privacy import terminal
 from producer.batches.eta import Eta
 from producer.batches.progress import BatchProgress, ProgressTracker
 from producer.batches.views import BatchView
-from producer.cli.display import batch_tables, progress
+from producer.cli.display import batch_tables, guard_text, progress
 
 MAX_WORKERS, MAX_CODES = 4, 6
 
@@ -36,10 +36,12 @@ def show_batch(tracker: ProgressTracker, title: str = "running") -> Iterator[Upd
 def line_parts(batch_progress: BatchProgress) -> list[str]:
     """Return the parts of a line about a batch that follow its number of finished jobs."""
     counts, workers = batch_progress.batch.counts, len(batch_progress.active_workers)
+    caught = guard_text.format_caught(batch_progress.batch.guards)
     parts = [
         format_current_rate(batch_progress),
         format_time_left(batch_progress.eta),
         f"{counts.failed:,} failed" if counts.failed else None,
+        f"guards: {caught}" if caught else None,
         terminal.format_count(workers, "worker") if workers else None,
         format_padding(batch_progress.batch),
         f"waiting: {format_blockers(batch_progress)}" if batch_progress.waiting_for else None,
@@ -55,6 +57,7 @@ def details(batch_progress: BatchProgress) -> str:
         ("workers", format_workers(batch_progress)),
         ("padding", batch_tables.format_padding_share(batch_progress.batch.padding_share)),
         ("failures", format_failures(batch_progress)),
+        ("guards", guard_text.format_caught(batch_progress.batch.guards)),
         ("waiting", format_blockers(batch_progress)),
     ]
     return terminal.format_pairs([(f"  {name}", value) for name, value in pairs if value])

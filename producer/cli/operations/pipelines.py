@@ -4,25 +4,30 @@ from typing import Any
 
 import click
 
+from models.guards.definition import Guard
 from models.pipelines import redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
+from producer.cli.display import guard_text
 
+GUARDS_HEADER = ("PIPELINE", "GUARD", "ON", "ACTION", "CATCHES")
 HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 
 
 @click.command(short_help="List the catalogue's pipelines.")
 @common.json_option
 def pipelines(as_json: bool) -> None:
-    """List the catalogue's pipelines, whose names `--pipeline` takes."""
+    """List the catalogue's pipelines, whose names `--pipeline` takes, and their guards."""
     catalogue = Catalogue.load(Settings.load()).values()
     if as_json:
         terminal.echo_list([_as_dict(pipeline) for pipeline in catalogue])
     else:
         click.echo(terminal.format_table(HEADER, [_table_row(pipeline) for pipeline in catalogue]))
+        if guard_rows := [row for pipeline in catalogue for row in _guard_rows(pipeline)]:
+            click.echo("\n" + terminal.format_table(GUARDS_HEADER, guard_rows))
 
 
 def _table_row(pipeline: Pipeline) -> list[object]:
@@ -37,5 +42,18 @@ def _table_row(pipeline: Pipeline) -> list[object]:
     ]
 
 
+def _guard_rows(pipeline: Pipeline) -> list[list[object]]:
+    return [
+        [pipeline.name, name, guard.on, guard.action, guard_text.describe_check(guard)]
+        for name, guard in pipeline.guards.items()
+    ]
+
+
 def _as_dict(pipeline: Pipeline) -> dict[str, Any]:
-    return {"object": "pipeline", **redaction.redact_pipeline(pipeline)}
+    guards = {name: _guard_dict(guard) for name, guard in pipeline.guards.items()}
+    return {"object": "pipeline", **redaction.redact_pipeline(pipeline), "guards": guards}
+
+
+def _guard_dict(guard: Guard) -> dict[str, Any]:
+    # The operator may read a pattern here; a list of words says only how long it is.
+    return {**guard.model_dump(mode="json"), "words": None if guard.words is None else len(guard.words)}

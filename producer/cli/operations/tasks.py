@@ -5,8 +5,12 @@ from typing import Any
 import click
 
 from models import tasks as all_tasks
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.generation_limits import GenerationLimits
 from models.privacy import terminal
+from models.settings import Settings
 from models.tasks.spec import TaskSpec
+from models.tasks.text_generation import TEXT_GENERATION
 from producer.cli import common
 
 BOUND_WORDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "over", "exclusiveMaximum": "under"}
@@ -19,11 +23,15 @@ def tasks(name: str | None, as_json: bool) -> None:
     """List the tasks, or explain the task NAME: its inputs, its parameters and its output."""
     specs = [all_tasks.find_spec(name)] if name else list(all_tasks.TASKS.values())
     if as_json and name:
-        terminal.echo_json(_as_dict(specs[0]))
+        terminal.echo_json(_as_dict(specs[0]) | {"limits": _limits_in_force(specs[0])})
     elif as_json:
         terminal.echo_list([_as_dict(spec) for spec in specs])
     elif name:
         click.echo(_explain(specs[0]))
+        if limits := _limits_in_force(specs[0]):
+            rows = [(pipeline, *values.values()) for pipeline, values in limits.items()]
+            click.echo()
+            click.echo(terminal.format_table(("LIMITS IN FORCE", *GenerationLimits.model_fields), rows))
     else:
         click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in specs]))
 
@@ -54,6 +62,14 @@ def _explain(spec: TaskSpec) -> str:
             ),
         )
     )
+
+
+def _limits_in_force(spec: TaskSpec) -> dict[str, dict[str, Any]]:
+    """Return the limits of each pipeline of the catalogue that has such a task; empty for tasks without limits."""
+    if spec is not TEXT_GENERATION:
+        return {}
+    limits = {name: pipeline.generation_limits for name, pipeline in Catalogue.load(Settings.load()).items()}
+    return {name: values.model_dump() for name, values in limits.items() if values is not None}
 
 
 def _describe_default(value: Any) -> str:

@@ -1,10 +1,13 @@
 """The quality table, which compares a run's results with those of earlier runs."""
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 
 from models.privacy import terminal
 from producer.cli.schedules import run_tables
+from producer.schedules.quality.drift import guard_metric
+from producer.schedules.quality.guard_verdicts import CAUGHT
 from producer.schedules.quality.stats import QualityStats
 
 MAX_LABELS = 8
@@ -20,6 +23,7 @@ def format_quality(current: QualityStats, previous: Sequence[QualityStats], drif
     rows = [
         *_label_rows(current, previous, "labels" in drifted_metrics),
         *_metric_rows(current, previous, drifted_metrics),
+        *_guard_rows(current, previous, drifted_metrics),
     ]
     count = "1 RUN" if len(previous) == 1 else f"{len(previous)} RUNS"
     header = ("", "THIS RUN", "", f"{count} BEFORE" if previous else "", "")
@@ -63,6 +67,28 @@ def _metric_rows(
             mean = spell(fmean(baseline)) if baseline else ""
             rows.append((title, spell(value), "", mean, "moved" if name in drifted_metrics else ""))
     return rows
+
+
+def _guard_rows(
+    current: QualityStats, previous: Sequence[QualityStats], drifted_metrics: Collection[str]
+) -> list[TableRow]:
+    """Return a row for each outcome of each guard that caught something, in this run or before."""
+    rows = []
+    for guard in sorted({*current.guards, *itertools.chain.from_iterable(run.guards for run in previous)}):
+        baseline = [run.guards[guard] for run in previous if guard in run.guards]
+        note = "moved" if guard_metric(guard) in drifted_metrics else ""
+        for outcome in CAUGHT:
+            outcomes = current.guards.get(guard)
+            share = None if outcomes is None else _share(outcomes, outcome)
+            mean = fmean(_share(run, outcome) for run in baseline) if baseline else None
+            if share or mean:
+                shown = ["" if number is None else _format_percent(number) for number in (share, mean)]
+                rows.append((f"{guard} {outcome}", shown[0], _bar(share or 0.0), shown[1], note))
+    return rows
+
+
+def _share(outcomes: Mapping[str, int], outcome: str) -> float:
+    return outcomes[outcome] / sum(outcomes.values())
 
 
 def _bar(share: float) -> str:

@@ -79,6 +79,7 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
         ("batch", run.batch_id),
         ("source", definition.sql and _describe_source_range(run, definition)),
         ("rows", summary.get("total") and _format_counts(summary)),
+        ("guards", _format_guards(summary.get("guards", {}))),
         ("pace", summary.get("rows_per_second") and f"{_format_rate(summary['rows_per_second'])} computed"),
         ("model", summary.get("model") and _format_model(summary)),
         ("table", definition.into and _describe_output_table(run, definition)),
@@ -115,6 +116,14 @@ def _format_counts(summary: dict[str, Any]) -> str:
     counts = [(name, summary.get(name)) for name in (*COUNT_COLUMNS[1:], "expired", "cancelled")]
     parts = [f"{count:,} {name}" for name, count in counts if count or (count == 0 and name in COUNT_COLUMNS)]
     return f"{summary['total']:,}: {', '.join(parts)}"
+
+
+def _format_guards(guards: dict[str, dict[str, int]]) -> str:
+    """Return the rows of each guard, such as `injection: 96 passed, 4 blocked`."""
+    return "; ".join(
+        f"{guard}: {', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items() if count)}"
+        for guard, outcomes in guards.items()
+    )
 
 
 def _format_model(summary: dict[str, Any]) -> str:

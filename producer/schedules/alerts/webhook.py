@@ -19,7 +19,7 @@ from sqlalchemy import Row, text
 
 from models.backoff import max_backoff_seconds
 from models.db import Database
-from models.dialects.columns import UtcDateTime
+from models.dialects.columns import Document, UtcDateTime
 from models.documents import format_timestamp
 from models.errors import SettingsError
 from models.settings import Settings
@@ -40,7 +40,8 @@ PostFunction = Callable[..., None]  # as `http_post.post`
 SELECT_DUE_EVENT = """
 SELECT e.id, e.schedule, e.scheduled_at, e.kind, e.message, e.occurred_at, e.webhook_url,
        e.delivery_attempts + 1 AS attempt,
-       (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.scheduled_at = e.scheduled_at) AS batch_id
+       (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.scheduled_at = e.scheduled_at) AS batch_id,
+       (SELECT r.summary FROM runs r WHERE r.schedule = e.schedule AND r.scheduled_at = e.scheduled_at) AS summary
 FROM events e WHERE e.next_delivery_at <= {now} ORDER BY e.next_delivery_at, e.id LIMIT 1 {skip_locked}
 """
 POSTPONE_EVENT = "UPDATE events SET delivery_attempts = :attempt, next_delivery_at = {later} WHERE id = :id"
@@ -89,7 +90,7 @@ def _claim_next(database: Database) -> Row[Any] | None:
     """Claim the next due event, in a short transaction that commits before anything is sent."""
     sql = database.sql
     due = text(SELECT_DUE_EVENT.format(now=sql.now, skip_locked=sql.skip_locked)).columns(
-        scheduled_at=UtcDateTime, occurred_at=UtcDateTime
+        scheduled_at=UtcDateTime, occurred_at=UtcDateTime, summary=Document
     )
     with database.write() as connection:
         row = connection.execute(due).one_or_none()
@@ -151,7 +152,7 @@ def _build_message(row: Row[Any]) -> WebhookMessage:
     payload = {
         "type": f"schedule.{row.kind}",
         "timestamp": format_timestamp(row.occurred_at),
-        "data": {**data, "batch_id": row.batch_id},
+        "data": {**data, "batch_id": row.batch_id, "guards": (row.summary or {}).get("guards", {})},
     }
     # Another database with the same receiver may use the same event number, so the ID is a hash of more fields.
     message_hash = hashlib.sha256(

@@ -1,11 +1,12 @@
 """Drift detection: the distance of a run's results from earlier runs, beyond the noise of their sample sizes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
 from models.pipelines import redaction
+from producer.schedules.quality.guard_verdicts import caught_and_read
 from producer.schedules.quality.stats import NumberStats, QualityStats
 
 MAX_BASELINE_RUNS = 7  # a week of daily runs, so each weekday counts once
@@ -70,8 +71,9 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
     redact_labels: show labels as hashes in sentences, because they are people's own texts
 
     Labels shift by the total variation distance of their shares (Levin and Peres, Markov Chains and Mixing Times, 4.1).
-    It is half the sum of the absolute differences. The shares of failed, empty and truncated rows and the mean score
-    shift by their difference. The mean length shifts by its difference over the greater one.
+    It is half the sum of the absolute differences. The shares of failed, empty and truncated rows, those that each
+    guard caught, and the mean score shift by their difference. The mean length shifts by its difference over the
+    greater one.
 
     Samples of the same source differ by chance. A shift counts only if it exceeds the mean chance distance of such
     samples by three standard deviations and is at least 0.01. The current run must have 20 rows of the kind.
@@ -90,15 +92,30 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
         _share_shift("truncated", current, runs, lambda run: (run.truncated, run.succeeded)),
         _score_shift(current, runs),
         _length_shift(current, runs),
+        *(_guard_shift(guard, current, runs) for guard in current.guards),
     )
     return Drift(len(runs), tuple(shift for shift in shifts if shift is not None))
 
 
-def describe_model_change(current: QualityStats, previous: QualityStats) -> str | None:
-    """Return a sentence about the change of models; None if nothing changed or either run has no versions."""
-    if not current.versions or not previous.versions or current.versions.keys() == previous.versions.keys():
-        return None
-    return f"{MODEL_CHANGED_PREFIX}{_format_versions(previous)} → {_format_versions(current)}"
+def describe_model_change(current: QualityStats, baseline: Sequence[QualityStats]) -> str | None:
+    """Return a sentence about changed models, also of guards; None if nothing changed or there are no versions.
+
+    baseline: statistics of earlier runs, newest first; the first that has a version counts
+    """
+    parts = []
+    earlier = next((run.versions for run in baseline if run.versions), {})
+    if _is_other_model(current.versions, earlier):
+        parts.append(f"{MODEL_CHANGED_PREFIX}{_format_change(earlier, current.versions)}")
+    for guard, versions in current.guard_versions.items():
+        earlier = next((run.guard_versions[guard] for run in baseline if guard in run.guard_versions), {})
+        if _is_other_model(versions, earlier):
+            parts.append(f"the model of guard {guard} changed: {_format_change(earlier, versions)}")
+    return "; ".join(parts) or None
+
+
+def guard_metric(guard: str) -> str:
+    """Return the name of the metric for the share of rows that a guard caught."""
+    return f"guard {guard}"
 
 
 def _label_shift(
@@ -159,6 +176,11 @@ def _share_shift(
     return _metric_shift(metric, distance, _chance_distance([pooled, 1 - pooled], size), rows, description)
 
 
+def _guard_shift(guard: str, current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
+    runs = [run for run in baseline if guard in run.guards]
+    return _share_shift(guard_metric(guard), current, runs, lambda run: caught_and_read(run.guards[guard]))
+
+
 def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
     runs = [run.scores for run in baseline if run.scores]
     if (
@@ -209,8 +231,16 @@ def _metric_shift(metric: str, distance: float, chance_distance: float, rows: in
     return MetricShift(metric, distance, is_significant, description)
 
 
-def _format_versions(quality: QualityStats) -> str:
-    return " and ".join(sorted(_shorten_version(version) for version in quality.versions))
+def _is_other_model(current: Mapping[str, int], earlier: Mapping[str, int]) -> bool:
+    return bool(current and earlier and current.keys() != earlier.keys())
+
+
+def _format_change(earlier: Mapping[str, int], current: Mapping[str, int]) -> str:
+    return f"{_format_versions(earlier)} → {_format_versions(current)}"
+
+
+def _format_versions(versions: Mapping[str, int]) -> str:
+    return " and ".join(sorted(map(_shorten_version, versions)))
 
 
 def _shorten_version(version: str) -> str:

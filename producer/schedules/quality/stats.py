@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from models.states import JobOutcome
 from producer.results.result_row import ResultRow
+from producer.schedules.quality.guard_verdicts import GuardTally
 from producer.schedules.quality.output_features import extract_features
 
 MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small
@@ -42,6 +43,8 @@ class QualityStats:
     scores, lengths: None = the outputs have none
     truncated, empty: rows that succeeded
     versions: rows by "model@revision"
+    guards: rows by guard and by what it did: passed, flagged, redacted, blocked
+    guard_versions: rows that a guard's model read, by guard and "model@revision"
     """
 
     rows: int
@@ -57,6 +60,8 @@ class QualityStats:
     scores: NumberStats | None
     lengths: LengthStats | None
     versions: Mapping[str, int]
+    guards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    guard_versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def computed_rows(self) -> int:
@@ -76,8 +81,8 @@ class QualityStats:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read the result of `as_dict`; fields that another version added are ignored."""
-        values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
+        """Read the result of `as_dict`; fields of a newer version are ignored."""
+        values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls) if field.name in stored}
         scores, lengths = values["scores"], values["lengths"]
         values["scores"] = None if scores is None else NumberStats(**scores)
         values["lengths"] = None if lengths is None else LengthStats(**lengths)
@@ -127,6 +132,7 @@ class StatsAccumulator:
     _length_counts: Counter[int] = field(default_factory=Counter)
     _scores: _RunningStats = field(default_factory=_RunningStats)
     _text_lengths: _RunningStats = field(default_factory=_RunningStats)
+    _guards: GuardTally = field(default_factory=GuardTally)
 
     def add_while_iterating(self, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
         """Yield the rows unchanged, and add each one on its way."""
@@ -139,6 +145,8 @@ class StatsAccumulator:
         self._outcomes[row.status] += 1
         if row.error_code is not None:
             self._error_codes[row.error_code] += 1
+        if row.guards_json is not None:
+            self._guards.add(row.guards_json)
         if row.status is not JobOutcome.SUCCEEDED:
             return
         self._versions[row.model, row.revision] += 1
@@ -165,6 +173,8 @@ class StatsAccumulator:
             scores=NumberStats(**self._scores.as_dict()) if self._scores.count else None,
             lengths=self._length_stats() if self._text_lengths.count else None,
             versions={f"{model}@{revision}": count for (model, revision), count in self._versions.most_common()},
+            guards=self._guards.counts(),
+            guard_versions=self._guards.versions(),
         )
 
     def _add_output(self, output: Any) -> None:

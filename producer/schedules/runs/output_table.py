@@ -25,7 +25,7 @@ from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
 from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
-from producer.results.tabular import ColumnType, TabularLayout
+from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout
 
 ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
@@ -35,7 +35,9 @@ PROVENANCE_COLUMNS = (
     ("scheduled_at", ColumnType.TIMESTAMP),
     ("batch_id", ColumnType.TEXT),
     ("finished_at", ColumnType.TIMESTAMP),
+    *GUARD_COLUMNS,
 )
+REQUIRED_COLUMNS = dict(PROVENANCE_COLUMNS).keys() - dict(GUARD_COLUMNS).keys()
 
 MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, and read them from job_results"
 
@@ -77,6 +79,8 @@ class OutputTable:
             self.scheduled_at,
             row.batch_id,
             row.finished_at,
+            row.windows,
+            row.guards_json,
         ]
 
     @contextmanager
@@ -152,7 +156,7 @@ class StagedMerge:
 
     def _fit_columns(self) -> None:
         name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
-        if difference.key != ("id",) or difference.missing.keys() & {column for column, _ in PROVENANCE_COLUMNS}:
+        if difference.key != ("id",) or difference.missing.keys() & REQUIRED_COLUMNS:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))

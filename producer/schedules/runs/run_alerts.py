@@ -51,6 +51,7 @@ def summarize_failed(batch: BatchView) -> dict[str, Any]:
         "failed": counts.failed,
         "expired": counts.expired,
         "cancelled": counts.cancelled,
+        "guards": {guard.guard: guard.counts_by_outcome for guard in batch.guards},
         "seconds": round(_duration_seconds(batch), 3),
         "model": batch.model,
         "revision": batch.revision,

@@ -35,12 +35,13 @@ def build_summary(
         "succeeded": current.succeeded,
         "failed": current.failed,
         "truncated": current.truncated,
+        "guards": current.guards,
         "seconds": round(seconds, 3),
         "rows_per_second": round(current.computed_rows / working_seconds, 1) if working_seconds > 0 else None,
         "quality": current.as_dict(),
         **({"own_labels": True} if has_user_labels else {}),
         "drift": measure_drift(current, baseline, redact_labels=has_user_labels).as_dict() if baseline else None,
-        "changed": next((describe_model_change(current, stats) for stats in baseline if stats.versions), None),
+        "changed": describe_model_change(current, baseline),
     }
 
 

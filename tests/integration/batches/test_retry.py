@@ -207,3 +207,17 @@ def test_a_batch_that_burned_may_fail_as_often_again(
     assert get_batch(database, batch_id).max_failures == allowed
     run(database)
     assert get_batch(database, batch_id).status == "completed"
+
+
+def test_rows_that_guards_stopped_are_read_again_and_the_advice_says_so(database: Database) -> None:
+    batch_id = insert_batch(database, 8)
+    run(database, 1, 2, code="guard_blocked")
+
+    again = try_again(database, batch_id, codes=("guard_blocked",))
+
+    assert again.jobs == 2
+    assert again.advice is not None
+    assert again.advice.startswith("guards had stopped 2 of them and will again, unless a guard was changed")
+    assert f"batchmill submit --repair {batch_id} FILE" in again.advice
+    assert run(database, 1) == [1, 2]
+    assert try_again(database, batch_id).advice is None

@@ -33,9 +33,8 @@ from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import writer
-from worker.engine.device_loop import PrefetchedRows
 from worker.engine.engine import Engine
-from worker.engine.planning import MicroBatchPlanner
+from worker.engine.portions import PrefetchedRows
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
 from worker.leasing.commit import JobResult
@@ -43,6 +42,7 @@ from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES
 from worker.loading import versions
 from worker.loading.runtime import Runtime
+from worker.passes.planning import MicroBatchPlanner
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 FOREVER = 1000.0  # seconds; only a wakeup ends such a sleep

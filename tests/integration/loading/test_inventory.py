@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,12 @@ class TestCommands:
         effective = json.loads(run("show", "sample-text-generation", "--json").stdout)["effective"]
 
         assert effective["output_length"] == "up to 256 new tokens"
-        assert effective["parameters"] == {"do_sample": True, "temperature": 0.7, "max_new_tokens": 256}
+        assert effective["parameters"] == {
+            "do_sample": True,
+            "temperature": 0.7,
+            "max_new_tokens": 256,
+            "max_time": 30.0,
+        }
         assert "output length  up to 80 tokens" in run("show", "sample-summarization").stdout
 
     @pytest.mark.usefixtures("snapshot")
@@ -162,6 +168,50 @@ class TestCommands:
 
     def test_an_unknown_pipeline_is_told_which_there_are(self) -> None:
         assert run("show", "nope").exit_code == 2
+
+
+class TestGuards:
+    @pytest.fixture(autouse=True)
+    def guarded(self, snapshot: Path, tmp_path: Path) -> None:
+        """A pipeline `safe` beside `made`, whose model is its guard's."""
+        with (tmp_path / "batchmill.toml").open("a") as file:
+            file.write(
+                '[pipelines.safe]\ntask = "sentiment-analysis"\nmodel = "bundled:sentiment-analysis"\n'
+                '[pipelines.safe.guards.secret]\non = "output"\naction = "redact"\npattern = "project-canary"\n'
+                '[pipelines.safe.guards.tone]\non = "input"\naction = "fail"\npipeline = "made"\nlabel = "LABEL_1"\n'
+            )
+
+    def test_pull_fetches_their_models_too(self, snapshot: Path) -> None:
+        assert f"made, its guard's pipeline: {REPOSITORY}@{COMMIT} is here" in run("pull", "safe").stderr
+        [guard] = json.loads(run("pull", "safe", "--json").stdout)["guards"]
+        assert (guard["pipeline"], guard["model"], guard["revision"]) == ("made", REPOSITORY, COMMIT)
+
+    def test_pull_fails_if_one_is_nowhere(self, snapshot: Path) -> None:
+        shutil.rmtree(snapshot)
+
+        result = run("pull", "safe")
+
+        assert result.exit_code == 5
+        assert REPOSITORY in result.stderr
+
+    @pytest.mark.usefixtures("database")
+    def test_ls_and_show_say_whose_guards_they_are(self) -> None:
+        listed = {item["model"]: item for item in json.loads(run("ls", "--json").stdout)["data"]}
+        assert listed[REPOSITORY]["guards_of"] == ["safe"]
+        assert listed["bundled:sentiment-analysis"]["guards_of"] == []
+
+        shown, document = run("show", "safe").stdout, json.loads(run("show", "safe", "--json").stdout)
+
+        assert "secret: redact on output by rules; tone: fail on input by made" in shown
+        assert document["guards"]["tone"]["revision"] == COMMIT
+        assert document["pipeline"]["guards"]["secret"]["pattern"].startswith("sha256:")
+        assert "project-canary" not in shown + json.dumps(document)
+
+    @pytest.mark.usefixtures("database")
+    def test_show_says_that_one_is_not_here(self, snapshot: Path) -> None:
+        shutil.rmtree(snapshot)
+
+        assert "which is not here; fetch it: batchmill models pull safe" in run("show", "safe").stdout
 
 
 class TestConversion:

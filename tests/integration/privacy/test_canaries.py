@@ -22,15 +22,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 import batchmill
 from models import schema
 from models.db import Database
+from models.documents import to_json
 from models.errors import Unreachable
 from models.settings import Settings
 from producer.cli.demo import sandbox
 from tests import fake_worker
+from tests.factories.batch_rows import execute
+from tests.factories.guard_rows import verdict
 from tests.servers import RedisDatabase
 from worker.cli import maintain
 from worker.cli import run as running
 
 SECRET = "canary-7f3a"  # of what is never shown
+PATTERN = "ibis-90d4"  # of a guard's rule, which only `pipelines` shows
 TEXT = "heron-51c2"  # of inputs, which commands that are asked for them show
 GOOD = {"label": "POSITIVE", "score": 0.5}
 LABELS = json.dumps([f"{SECRET} a", f"{SECRET} b"])
@@ -79,7 +83,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "wait": [("BATCH", "--timeout", "0.1"), ("BATCH", "--timeout", "0.1", "--json")],
     "watch": [("BATCH", "--timeout", "0.1"), ("BATCH", "--timeout", "0.1", "--json")],
     "cancel": [("BATCH",), ("BATCH", "--json")],
-    "retry": [("BATCH",), ("BATCH", "--json")],
+    "retry": [("BATCH",), ("BATCH", "--json"), ("BATCH", "--code", "guard_blocked")],
     "prune": [("--older-than", "1d", "--dry-run"), ("--older-than", "1d", "--json")],
     "results": [("BATCH",), ("BATCH", "--json"), ("BATCH", "-o", "out.csv"), ("BATCH", "--to-sql", "mine")],
     "errors": [("BATCH",), ("BATCH", "--json"), ("BATCH", "-o", "errors.jsonl")],
@@ -149,7 +153,13 @@ SETTINGS: dict[str, Any] = {
             "task": "zero-shot-classification",
             "model": "nobody/nothing",
             "parameters": {"candidate_labels": [SECRET, f"{SECRET} b"]},
-        }
+        },
+        "sample-zero-shot-classification": {
+            "guards": {
+                "words": {"on": "input", "action": "flag", "words": [SECRET, f"{SECRET} b"]},
+                "pattern": {"on": "input", "action": "redact", "pattern": PATTERN, "keep_original": True},
+            }
+        },
     },
     "source_schemes": ["https", "nothing"],
     "sources": {
@@ -280,6 +290,7 @@ def problems(command: str, arguments: Sequence[str], result: Result) -> Iterator
     written = f"{result.stdout}\n{result.stderr}"
     never = [SECRET, KEY.removeprefix("whsec_")[:20], "defect", "unexpected"]
     never += [] if command in SHOW_TEXTS else [TEXT]
+    never += [] if command == "pipelines" else [PATTERN]
     for word in never:
         if word in written:
             yield f"{word} is in {command} {arguments}:\n{written}"
@@ -326,7 +337,14 @@ def test_no_command_writes_it(
 
 def _land(batch_id: str) -> None:
     with closing(Database(Settings.load().resolved_database_url)) as database:
-        fake_worker.write_results(database, batch_id, [(0, GOOD)])
+        fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "guard_blocked")])
+        is_postgresql = database.engine.dialect.name == "postgresql"
+        document = "CAST(:document AS jsonb)" if is_postgresql else ":document"
+        verdicts = to_json([verdict("words"), verdict("pattern", "redact", spans=1)])
+        execute(database, f"UPDATE results SET windows = 1, guards = {document}", document=verdicts)
+        original = to_json({"text": f"{TEXT} as submitted"})
+        execute(database, f"UPDATE jobs SET redacted = true, original_input = {document}", document=original)
+        execute(database, "UPDATE batch_guards SET redacted = 2, device_seconds = 1 WHERE guard = 'pattern'")
 
 
 def _check_files(folder: Path, tmp_path: Path) -> None:

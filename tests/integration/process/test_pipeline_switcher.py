@@ -56,6 +56,7 @@ class SwitchingProcess:
         self.broken: dict[str, BaseException] = {}
         self.slow: threading.Event | None = None  # loads take until it is set
         self.loads: list[str] = []
+        self.guards: dict[str, Runtime] = {}  # of every pipeline
         self.crashes: list[str] = []
         self.expects_crash = False  # a real process would then have ended before its next load
         context = make_context(
@@ -83,7 +84,7 @@ class SwitchingProcess:
         if pipeline.name in self.broken:
             raise self.broken[pipeline.name]
         version = replace(MODEL_VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)
-        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunable=True)
+        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunable=True, guards=self.guards)
 
     def versions(self, batch_id: str) -> list[Any]:
         query = select(ModelVersion.__table__).join(Result, Result.model_version_id == ModelVersion.id)
@@ -212,7 +213,22 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(
     assert {row.attempts for row in get_results(process.database, long)} == {1}
 
 
+def test_the_versions_of_guards_are_recorded(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    version = replace(MODEL_VERSION, model="made/checker", revision="e" * 40)
+    process.guards = {"checker": Parkable(FakeAdapter(), version, 1000, None, None, 1, 1)}
+
+    process.switcher.start()
+    until_ended(process, batch_id := submit(process, "first"))
+
+    with process.database.read() as connection:
+        recorded = connection.execute(select(ModelVersion.model, ModelVersion.revision)).all()
+    assert set(recorded) == {("made/first", REVISION), ("made/checker", "e" * 40)}
+    assert {row.model for row in process.versions(batch_id)} == {"made/first"}
+
+
 TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too many open files"), Panic("of a library")]
+TROUBLES.append(LoadFailed("guard injection (checker): made/checker has no config.json"))
 
 
 @pytest.mark.parametrize("error", TROUBLES, ids=lambda error: type(error).__name__)

@@ -11,6 +11,7 @@ from sqlalchemy import inspect, text
 
 import batchmill
 from models.db import Database
+from models.dialects.columns import Document
 from models.errors import UsageError
 from producer.results import pages, user_table
 from producer.results.tabular import TabularLayout
@@ -59,6 +60,27 @@ def test_results_become_a_typed_table(database: Database, batch_id: str) -> None
         assert connection.scalar(text(query)) == 1
     assert key == ["batch_id", "position"]
     assert (columns["score"], columns["truncated"], columns["finished_at"]) == (float, bool, datetime)
+
+
+def test_verdicts_and_windows_are_columns_that_an_older_table_gets(database: Database, batch_id: str) -> None:
+    tables = ["labels"]
+    if database.engine.dialect.name == "postgresql":
+        execute(database, "CREATE SCHEMA analytics")
+        tables.append("analytics.labels")
+    execute(database, """UPDATE results SET windows = 2, guards = '[{"guard": "pii"}]' WHERE position = 2""")
+    for table in tables:
+        run("results", batch_id, "--to-sql", table)
+        execute(database, f"ALTER TABLE {table} DROP COLUMN windows")
+        execute(database, f"ALTER TABLE {table} DROP COLUMN guards")
+
+        result = run("results", batch_id, "--to-sql", table)
+
+        assert result.exit_code == 0, result.stderr
+        with database.read() as connection:
+            query = text(f"SELECT windows, guards FROM {table} WHERE position = 2").columns(guards=Document)
+            assert connection.execute(query).one() == (2, [{"guard": "pii"}])
+        execute(database, f"ALTER TABLE {table} DROP COLUMN model")
+        assert "other columns" in run("results", batch_id, "--to-sql", table).stderr
 
 
 def test_again_it_is_brought_up_to_date(database: Database, batch_id: str) -> None:

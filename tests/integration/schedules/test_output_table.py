@@ -18,6 +18,7 @@ from sqlalchemy import inspect, make_url, text
 
 from models import tasks
 from models.db import Database
+from models.dialects.columns import Document
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular, user_table
@@ -127,8 +128,24 @@ def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
         "scheduled_at",
         "batch_id",
         "finished_at",
+        "windows",
+        "guards",
     ]
     assert (columns["score"], columns["truncated"], columns["scheduled_at"]) == (float, bool, datetime)
+
+
+def test_verdicts_and_windows_are_columns_that_an_older_table_gets(database: Database) -> None:
+    batch_id = batch_with_results(database, (0, good("POSITIVE")), (1, good("NEGATIVE")))
+    merge(database, batch_id)
+    execute(database, "ALTER TABLE labels DROP COLUMN windows")
+    execute(database, "ALTER TABLE labels DROP COLUMN guards")
+    execute(database, """UPDATE results SET windows = 2, guards = '[{"guard": "pii"}]' WHERE position = 1""")
+
+    merge(database, batch_id, SECOND)
+
+    with database.read() as connection:
+        query = text("SELECT windows, guards FROM labels ORDER BY id").columns(guards=Document)
+        assert list(connection.execute(query)) == [(None, None), (2, [{"guard": "pii"}])]
 
 
 UUIDS = [f"7d444840-9dc0-11d1-b245-5ffdce74fad{number}" for number in range(2)]

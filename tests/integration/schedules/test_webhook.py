@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 from structlog.testing import capture_logs
 
 from models.db import Database
@@ -62,6 +62,18 @@ def note(database: Database, url: str, *kinds: EventKind, scheduled_at: datetime
             )
 
 
+def test_counts_of_guards_are_sent_with_the_event(database: Database, here: WebhookServer) -> None:
+    guards = {"injection": {"passed": 9, "flagged": 0, "redacted": 0, "blocked": 1}}
+    with database.write() as connection:
+        connection.execute(update(Run).values(summary={"total": 10, "guards": guards}))
+    note(database, here.url, EventKind.DRIFT)
+
+    send(database)
+
+    [(_, body)] = here.requests
+    assert json.loads(body)["data"]["guards"] == guards
+
+
 def settings(secret: str | None = STORED) -> Settings:
     return Settings(webhook_secret=secret and SecretStr(secret), webhook_allowed_hosts=("127.0.0.1",))
 
@@ -95,6 +107,7 @@ def test_what_is_sent_and_how_it_is_signed(database: Database, here: WebhookServ
             "kind": "failed",
             "message": 'it "failed"',
             "batch_id": "batch_7",
+            "guards": {},
         },
     }
     assert headers["webhook-timestamp"] == "1772330400"

@@ -52,7 +52,12 @@ def accept(
 
 
 def compute(
-    database: Database, pipeline: Pipeline = PINNED, libraries: str = "1", failing: Sequence[str] = ()
+    database: Database,
+    pipeline: Pipeline = PINNED,
+    libraries: str = "1",
+    failing: Sequence[str] = (),
+    *,
+    truncated: bool = True,
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
@@ -75,7 +80,7 @@ def compute(
                     job.position,
                     JobOutcome.SUCCEEDED,
                     to_json(said(job.input["text"])),
-                    truncated=True,
+                    truncated=truncated,
                     windows=2,
                 )
                 for job in jobs
@@ -294,7 +299,7 @@ class TestAnythingElse:
         accept(database, ["a"], WRITER)
         compute(database, WRITER)
         accept(database, ["a"], WRITER, parameters={"seed": 7})
-        compute(database, WRITER)
+        compute(database, WRITER, truncated=False)
 
         drawn = accept(database, ["a"], WRITER)
         seeded = accept(database, ["a"], WRITER, parameters={"seed": 7})
@@ -302,6 +307,14 @@ class TestAnythingElse:
 
         assert (drawn.reused, drawn.not_cacheable_because) == (0, "it samples without a seed")
         assert (seeded.reused, other.reused) == (1, 0)
+
+    def test_a_text_that_may_have_run_out_of_time(self, database: Database) -> None:
+        accept(database, ["a"], WRITER, parameters={"seed": 7})
+        compute(database, WRITER, truncated=True)
+
+        again = accept(database, ["a"], WRITER, parameters={"seed": 7})
+
+        assert (again.reused, again.not_cacheable_because) == (0, None)
 
     def test_a_model_that_nobody_pinned(self, database: Database) -> None:
         loose = PINNED.model_copy(update={"revision": None})

@@ -62,7 +62,16 @@ def test_no_setting_is_described_in_a_validators_words(name: str) -> None:
         ({"parameters": 3}, "parameters must be a table"),
         ({"parameters": {"topk": 3}}, "sentiment-analysis has no parameter 'topk'; is top_k meant?"),
         ({"model": ""}, "model must not be empty"),
-        ({"truncation": "stride"}, "sentiment-analysis can't read a text in windows"),
+        ({"task": "fill-mask", "truncation": "stride"}, "fill-mask can't read a text in windows"),
+        ({"window_aggregation": "max"}, 'window_aggregation has no effect without truncation = "stride"'),
+        (
+            {"task": "ner", "truncation": "stride", "window_aggregation": "max"},
+            "ner does not aggregate the scores of windows; leave window_aggregation out",
+        ),
+        (
+            {"truncation": "stride", "window_aggregation": "avg"},
+            "window_aggregation must be mean, max, first or weighted",
+        ),
         ({"task": "sentiment-analysys"}, "task: there is no task 'sentiment-analysys'; is sentiment-analysis meant?"),
     ],
 )

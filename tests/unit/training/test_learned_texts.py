@@ -6,10 +6,12 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import torch
 
-from training import everyday, question_answering, sentences, topics
+from training import everyday, personal_sentences, prompt_injection, question_answering, sentences, topics, toxicity
 from training.entity_names import EntityNames
 from training.facts import FACT_KINDS, FactNarrator, passage_with_questions
+from training.guard_classifier import GuardTask, true_labels
 from training.templates import fill_open_slots, is_held_out, join_passages, open_slots
 
 
@@ -30,6 +32,9 @@ def names_drawn(*, kept: bool) -> set[str]:
         question_answering.questions_on_passages,
         topics.stream_claims,
         everyday.everyday_texts,
+        personal_sentences.personal_sentences,
+        prompt_injection.TASK.sentences.texts,
+        toxicity.TASK.sentences.texts,
     ],
 )
 class TestTexts:
@@ -79,6 +84,48 @@ class TestSkeletons:
 
     def test_keep_about_one_text_in_eight(self) -> None:
         assert 60 < sum(is_held_out(str(number), 8) for number in range(800)) < 140
+
+
+class TestHiddenSentences:
+    @pytest.mark.parametrize("task", [prompt_injection.TASK, toxicity.TASK], ids=lambda task: task.name)
+    def test_are_in_half_of_the_texts(self, task: GuardTask) -> None:
+        texts = list(islice(task.sentences.texts(0), 1_000))
+        kinds = Counter(span.slot for text in texts for span in text.spans)
+
+        assert 0.4 < sum(bool(text.spans) for text in texts) / len(texts) < 0.6
+        assert set(kinds) == set(task.sentences.kinds)
+
+    @pytest.mark.parametrize("task", [prompt_injection.TASK, toxicity.TASK], ids=lambda task: task.name)
+    def test_have_another_meaning_in_no_calm_text(self, task: GuardTask) -> None:
+        hidden, calm = set(), set()
+        for text in islice(task.sentences.texts(0), 2_000):
+            hidden |= {text.text[span.start : span.end].strip(".!").lower() for span in text.spans}
+            calm |= set() if text.spans else {text.text.strip(".!").lower()}
+
+        assert hidden & calm == set()
+
+    def test_make_the_labels_of_a_text(self) -> None:
+        hints = torch.tensor([[-100, 0, 0, -100], [-100, 1, 0, -100], [-100, 0, 2, -100], [-100, 3, 3, -100]])
+
+        assert true_labels(hints, toxicity.TASK).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0]]
+        assert true_labels(hints.clamp(max=1), prompt_injection.TASK).tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
+
+
+class TestPersonalData:
+    def test_are_of_all_kinds(self) -> None:
+        texts = islice(personal_sentences.personal_sentences(0), 500)
+        kinds = Counter(span.slot for text in texts for span in text.spans)
+
+        assert set(kinds) == set(personal_sentences.PERSONAL_KINDS)
+        assert min(kinds.values()) > 40
+
+    def test_look_like_what_they_are(self) -> None:
+        for text in islice(personal_sentences.personal_sentences(0), 500):
+            for span in text.spans:
+                value = text.text[span.start : span.end]
+                assert value == value.strip()
+                assert ("@" in value) == (span.slot == "EMAIL")
+                assert any(map(str.isdigit, value)) or span.slot in ("EMAIL", "PERSON")
 
 
 class TestNamesInSentences:

@@ -76,6 +76,7 @@ class Collator:
         part_index: int = 0,
         part_count: int = 1,
         equal_lengths: bool = False,
+        window_count: int = 1,
     ) -> Row:
         """A row of these features, each an array of C ints with one for each token.
 
@@ -87,7 +88,7 @@ class Collator:
             self.log_truncation()
         if not self._deterministic or self._cannot_pad:
             key = (key, length) if equal_lengths else key
-            return Row(job, features, length, truncated, key, part_index, part_count)
+            return Row(job, features, length, truncated, key, part_index, part_count, window_count=window_count)
         width = length if equal_lengths else self._round_width(length)
         return Row(
             job,
@@ -99,6 +100,7 @@ class Collator:
             part_count,
             width,
             self._deterministic_rows(width),
+            window_count=window_count,
         )
 
     def collate(self, micro_batch: MicroBatch, *, with_mask: bool = True) -> dict[str, torch.Tensor]:

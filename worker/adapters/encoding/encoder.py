@@ -80,13 +80,16 @@ class Encoder:
         key: Hashable = None,
         part_index: int = 0,
         part_count: int = 1,
+        window_count: int = 1,
     ) -> Row:
         """As `Collator.make_row`; `reject_unknown_tokens` must see the rows before they run."""
         if self._layers is not None:  # most models; this function runs for every row
             if truncated:
                 self._collator.log_truncation()
             length = len(features["input_ids"])
-            return Row(job, features, length, truncated, key, part_index, part_count, packed=True)
+            return Row(
+                job, features, length, truncated, key, part_index, part_count, packed=True, window_count=window_count
+            )
         sharing = self._sharing_policy.sharing_for(len(features["input_ids"]), fixed_shape=self._deterministic)
         row = self._collator.make_row(
             job,
@@ -96,15 +99,21 @@ class Encoder:
             part_index=part_index,
             part_count=part_count,
             equal_lengths=self.needs_equal_lengths or sharing is not Sharing.TOGETHER,
+            window_count=window_count,
         )
         return replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row
 
     def make_single_rows(
-        self, jobs: Sequence[Job], features: Sequence[Mapping[str, Any]], truncated: Sequence[bool]
+        self,
+        jobs: Sequence[Job],
+        features: Sequence[Mapping[str, Any]],
+        truncated: Sequence[bool],
+        keys: Sequence[Hashable] | None = None,
     ) -> list[list[Row] | JobError]:
         """As `make_row`, for jobs of one row each."""
         return [
-            [self.make_row(job, row, truncated=cut)] for job, row, cut in zip(jobs, features, truncated, strict=True)
+            [self.make_row(job, row, truncated=cut, key=key)]
+            for job, row, cut, key in zip(jobs, features, truncated, keys or [None] * len(jobs), strict=True)
         ]
 
     def reject_unknown_tokens(self, encoded: list[list[Row] | JobError]) -> list[list[Row] | JobError]:

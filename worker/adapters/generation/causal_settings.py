@@ -7,6 +7,7 @@ from typing import Any
 from transformers import GenerationConfig, StopStringCriteria
 
 from models.errors import JobError
+from models.pipelines.generation_limits import GenerationLimits
 from models.tasks.decoding import DecodingParameters
 from worker.adapters.generation import sampling
 from worker.adapters.generation.settings import (
@@ -24,11 +25,15 @@ POSITION_DEPENDENT = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "b
 
 
 class CausalSettings(SettingsResolver):
-    """Puts a batch's parameters on top of the model's generation config, on top of the pipeline's defaults."""
+    """Puts a batch's parameters on top of the model's generation config, on top of the pipeline's defaults.
 
-    def __init__(self, pipeline: Any) -> None:
+    limits: what no parameter and no model exceeds, None = no limits.
+    """
+
+    def __init__(self, pipeline: Any, limits: GenerationLimits | None = None) -> None:
         super().__init__()
         self._pipeline = pipeline
+        self._limits = limits
 
     def _is_used(self, name: str) -> bool:
         return name in GENERATE_PARAMETERS
@@ -39,6 +44,9 @@ class CausalSettings(SettingsResolver):
         generate_kwargs = self._pipeline._prepare_generate_kwargs(parameters)
         config = model._prepare_generation_config(None, **generate_kwargs)[0]
         num_sequences, num_beams = num_sequences or config.num_return_sequences or 1, config.num_beams or 1
+        limits = self._limits
+        if limits is not None:
+            num_sequences = min(num_sequences, limits.max_return_sequences)
         do_sample = not sampling.is_greedy(config)
         sampling.check_sequence_count(num_sequences, num_beams, do_sample=do_sample)
         if config.max_new_tokens is not None and (config.min_new_tokens or 0) > config.max_new_tokens:
@@ -61,8 +69,14 @@ class CausalSettings(SettingsResolver):
                 min_new=config.min_new_tokens,
                 max_total=config.max_length + prefix_tokens,
                 min_total=config.min_length + prefix_tokens if config.min_length else 0,
+                cap=None if limits is None else limits.max_new_tokens,
             ),
+            max_seconds=_shortest(config.max_time, None if limits is None else limits.max_time),
         )
+
+
+def _shortest(*seconds: float | None) -> float | None:
+    return min((limit for limit in seconds if limit is not None), default=None)
 
 
 def _generate_config(config: GenerationConfig, num_sequences: int) -> GenerationConfig:
@@ -74,7 +88,7 @@ def _generate_config(config: GenerationConfig, num_sequences: int) -> Generation
         if sampling.is_filter_off(name, getattr(result, name, None)):
             setattr(result, name, None)
     result.num_return_sequences = num_sequences
-    result.stop_strings = None
+    result.stop_strings = result.max_time = None  # our own criteria watch them
     for name, value in TEXT_ONLY_OUTPUT.items():
         setattr(result, name, value)
     # Rows that end early are filled up with this token. With an end token, the text can be cut at its first one,

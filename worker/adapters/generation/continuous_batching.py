@@ -4,6 +4,7 @@ The loop inside `generate` computes every row until the last one ends. Its `cust
 leaves the loop to us, so this one is made of transformers' own parts.
 """
 
+import time
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from worker.adapters.generation import beam_search, row_state
 from worker.adapters.generation.decode_mask import with_known_padding
 from worker.adapters.generation.end_check import EndCheck
 from worker.adapters.generation.stopping import FiniteScoreCheck, InterruptCriteria
+from worker.adapters.generation.time_limit import RowTimeLimit
 
 # Remove finished rows once they are one in so many. Removal copies the caches, but so does every token.
 EVICT_WHEN_ONE_IN = 8
@@ -81,6 +83,9 @@ class PrefillGroup:
         self._end_criteria = [criterion for criterion in stopping_criteria if not _is_known_to_host(criterion)]
         limits = [criterion.max_length for criterion in stopping_criteria if type(criterion) is MaxLengthCriteria]
         self._max_length = min(limits, default=None)
+        self._time_limit = next((check for check in stopping_criteria if isinstance(check, RowTimeLimit)), None)
+        if self._time_limit is not None and self.supports_row_removal:
+            self._time_limit.share_time()
         pad_token = generation_config._pad_token_tensor
         self._pad_token_id = 0 if pad_token is None else int(pad_token)
         self._row_ids = list(range(len(input_ids)))
@@ -103,8 +108,9 @@ class PrefillGroup:
 
     @property
     def is_at_limit(self) -> bool:
-        """Whether all rows have as many tokens as they may have."""
-        return self._max_length is not None and self.ids.shape[1] >= self._max_length
+        """Whether all rows have as many tokens, or as much time, as they may have."""
+        is_out_of_time = self._time_limit is not None and self._time_limit.is_over
+        return is_out_of_time or (self._max_length is not None and self.ids.shape[1] >= self._max_length)
 
     @property
     def can_end(self) -> bool:
@@ -113,9 +119,16 @@ class PrefillGroup:
 
     def prefill(self) -> None:
         """Process the prompts and append the first token of each row."""
+        started = time.monotonic()
         outputs = self._model._prefill(self.ids, self._config, self.model_kwargs)
+        self.count_time((time.monotonic() - started) / len(self))
         self.model_kwargs = row_state.next_model_kwargs(self._model, outputs, self.model_kwargs)
         self.append_tokens(outputs.logits[:, -1])
+
+    def count_time(self, seconds: float) -> None:
+        """Count the time of a token for each row."""
+        if self._time_limit is not None:
+            self._time_limit.add(seconds)
 
     def append_tokens(self, logits: torch.Tensor) -> None:
         """Append the next token of each row, chosen by `logits`, `(rows, tokens)`."""
@@ -158,8 +171,8 @@ class PrefillGroup:
 
 
 def _is_known_to_host(criterion: Any) -> bool:
-    """Whether a criterion ends no row, or all rows at a known length."""
-    return isinstance(criterion, InterruptCriteria) or type(criterion) is MaxLengthCriteria
+    """Whether a criterion ends no row, or all rows at a known length or time."""
+    return isinstance(criterion, InterruptCriteria | RowTimeLimit) or type(criterion) is MaxLengthCriteria
 
 
 FinishedRows = tuple[PrefillGroup, list[tuple[int, list[int]]]]
@@ -175,6 +188,7 @@ class DecodeMicroBatch:
         self._end_check = EndCheck(model.device)
         self._has_padding: bool | None = None  # before any row's newest token, None = not known
         self.accepts_new = True
+        self._unshared_seconds = 0.0  # that the host waited for the device since the last token
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._groups)
@@ -192,7 +206,9 @@ class DecodeMicroBatch:
 
     def pop_finished(self) -> list[FinishedRows]:
         """Remove and return the finished rows, once there are enough to be worth a copy of the caches."""
+        started = time.monotonic()
         ended_flags = self._ended_flags()
+        self._unshared_seconds += time.monotonic() - started
         if ended_flags is None or not self._should_evict(ended_flags):
             return []
         masks = [group.ended_mask for group in self._groups]
@@ -212,13 +228,17 @@ class DecodeMicroBatch:
     def decode_step(self) -> None:
         """Append the next token of every row."""
         [first, *others] = self._groups
+        started = time.monotonic()
         ids = torch.cat([group.ids[:, -1:] for group in self._groups]) if others else first.ids
         inputs = row_state.decode_inputs(self._model, ids, self._model_kwargs)
         with self._model._optimize_model_for_decode(), with_known_padding(self._has_padding):
             outputs = self._model(**inputs, return_dict=True)
         self._model_kwargs = row_state.next_model_kwargs(self._model, outputs, self._model_kwargs)
         group_logits = outputs.logits[:, -1].split([len(group) for group in self._groups])
+        seconds = (self._unshared_seconds + time.monotonic() - started) / len(self)
+        self._unshared_seconds = 0.0
         for group, logits in zip(self._groups, group_logits, strict=True):
+            group.count_time(seconds)
             group.append_tokens(logits)
         self._end_check.count_token()
 

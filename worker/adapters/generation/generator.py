@@ -13,6 +13,8 @@ from worker.adapters.generation.decode_mask import with_kept_masks, with_known_p
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
+from worker.adapters.generation.time_limit import RowTimeLimit
+from worker.adapters.rows import CutOutput
 from worker.layers.model_state import ModelState
 
 
@@ -86,9 +88,9 @@ class Generator:
         sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
         per_row = len(sequences) // rows
         finite = hooks.finite_scores.finite_rows(rows)
-        return [
-            sequences[row * per_row : (row + 1) * per_row] if finite[row] else None for row in range(len(prefill.rows))
-        ]
+        end_ids = end_token_ids(settings.config)
+        texts = [sequences[row * per_row : (row + 1) * per_row] for row in range(len(prefill.rows))]
+        return [self._mark_cut(text, row, hooks, end_ids) if finite[row] else None for row, text in enumerate(texts)]
 
     def supports_continuous(self, settings: GenerationSettings) -> bool:
         """Whether rows can leave and join a run with these settings."""
@@ -104,7 +106,7 @@ class Generator:
         intake: the rows; they enter as many at a time as it says.
         can_merge: whether rows may enter before all others have left.
         """
-        micro_batch = DecodeMicroBatch(self._model)
+        micro_batch, end_ids = DecodeMicroBatch(self._model), end_token_ids(settings.config)
         prefills: dict[PrefillGroup, tuple[PrefillRows, GenerationHooks]] = {}
         while True:
             running = len(micro_batch), max((prefill.width for prefill, _ in prefills.values()), default=0)
@@ -113,7 +115,13 @@ class Generator:
                 for group, rows in finished:
                     prefill, hooks = prefills[group] if len(group) else prefills.pop(group)
                     finite = hooks.finite_scores.finite_rows(len(prefill.rows))
-                    yield [(prefill.rows[row], [ids[prefill.width :]] if finite[row] else None) for row, ids in rows]
+                    yield [
+                        (
+                            prefill.rows[row],
+                            self._mark_cut([ids[prefill.width :]], row, hooks, end_ids) if finite[row] else None,
+                        )
+                        for row, ids in rows
+                    ]
             elif (can_refill or not micro_batch) and (joining := intake.next_rows(*running)):
                 if not micro_batch:
                     self._restore_state()
@@ -139,14 +147,27 @@ class Generator:
         if self._state is not None:
             self._state.restore()
 
+    def _mark_cut(
+        self, sequences: list[list[int]], row: int, hooks: GenerationHooks, end_ids: Sequence[int]
+    ) -> list[list[int]]:
+        """Return the sequences of a row, marked if it ran out of time before they ended."""
+        if hooks.time_limit is None or not hooks.time_limit.is_over:
+            return sequences
+        start = 1 if self._has_encoder else 0  # a decoder may start with the end token
+        has_ended = all(any(token in end_ids for token in ids[start:]) for ids in sequences)
+        if has_ended or (hooks.stop_strings is not None and hooks.stop_strings.has_stopped(row)):
+            return sequences
+        return CutOutput(sequences)
+
     def _make_hooks(self, prefill: PrefillRows, settings: GenerationSettings) -> GenerationHooks:
+        time_limit = None if settings.max_seconds is None else RowTimeLimit(settings.max_seconds, len(prefill.rows))
         if settings.stop_criteria is None:
-            return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None)
+            return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None, time_limit)
         padding = prefill.width - prefill.tensors["attention_mask"].sum(dim=1)
         if self._has_encoder:  # the decoder's input has no padding, and sampled sequences are rows
             padding = torch.zeros_like(padding) if prefill.noise is None else padding.new_zeros(len(prefill.noise))
         tracker = StopStringTracker(settings.stop_criteria, padding)
-        return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker)
+        return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker, time_limit)
 
     def _generate(
         self,

@@ -47,7 +47,7 @@ class Seq2SeqSettings(SettingsResolver):
             # transformers samples the beams of all rows from one generator: a text would depend on the other rows.
             values["num_beams"] = 1
         sampling.check_sequence_count(num_sequences, values["num_beams"], do_sample=do_sample)
-        stop_strings = values.pop("stop_strings", None)
+        stop_strings, max_seconds = values.pop("stop_strings", None), values.pop("max_time", None)
         values = {name: value for name, value in values.items() if value is not None}
         filters = sampling.filters_for(self._model, GenerationConfig(**values)) if do_sample else LogitsProcessorList()
         # Our own sampler draws, from rows that are repeated for it.
@@ -65,4 +65,5 @@ class Seq2SeqSettings(SettingsResolver):
             stop_criteria=stop_criteria,
             forbids_padding=bool(config.encoder_no_repeat_ngram_size) or config.encoder_repetition_penalty != 1.0,
             languages=languages,
+            max_seconds=max_seconds,
         )

@@ -24,17 +24,22 @@ SINGLE_ROW_MODES = (GenerationMode.ASSISTED_GENERATION,)
 
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
-    """Limits of a text that continues its prompt; None = the `total` limits apply, which include the prompt."""
+    """Limits of a text that continues its prompt; None = the `total` limits apply, which include the prompt.
+
+    cap: the most new tokens whatever the other limits say, None = no cap.
+    """
 
     max_new: int | None
     min_new: int | None
     max_total: int
     min_total: int
+    cap: int | None = None
 
     def new_tokens(self, prompt_tokens: int) -> tuple[int, int]:
         """Return the most and the fewest new tokens after a prompt of this length; the most may be 0 or less."""
         most = self.max_total - prompt_tokens if self.max_new is None else self.max_new
-        return most, max(0, self.min_total - prompt_tokens) if self.min_new is None else self.min_new
+        fewest = max(0, self.min_total - prompt_tokens) if self.min_new is None else self.min_new
+        return (most, fewest) if self.cap is None else (min(most, self.cap), min(fewest, self.cap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class GenerationSettings:
     forbids_padding: whether padding would change the output.
     limits: None = an encoder-decoder, whose config holds its limits.
     languages: source and target, None = the model takes none.
+    max_seconds: of the device for one row, None = no limit.
     """
 
     config: GenerationConfig
@@ -60,6 +66,7 @@ class GenerationSettings:
     forbids_padding: bool
     limits: TokenLimits | None = None
     languages: LanguagePair | None = None
+    max_seconds: float | None = None
 
     @property
     def samples_per_token(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
 from worker.adapters.generation.row_state import RowAware
+from worker.adapters.generation.time_limit import RowTimeLimit
 from worker.adapters.interface import Interrupted
 
 MAX_INT32 = 2**31 - 1
@@ -102,6 +103,10 @@ class StopStringTracker(StoppingCriteria, RowAware):
             self._lengths_at_stop[self._row_indices] = torch.where(ended, shorter, lengths)
         return ended
 
+    def has_stopped(self, row: int) -> bool:
+        """Whether any sequence of this row, of those at the beginning, has ended at a stop string."""
+        return bool(self._lengths_at_stop[row] < MAX_INT32)
+
     def select_rows(self, row_indices: torch.Tensor) -> None:
         """Keep watching these rows; the recorded lengths of the others stay."""
         self._padding_lengths, self._row_indices = self._padding_lengths[row_indices], self._row_indices[row_indices]
@@ -114,13 +119,15 @@ class StopStringTracker(StoppingCriteria, RowAware):
 
 @dataclass(frozen=True, slots=True)
 class GenerationHooks:
-    """The checks of one run; `stop_strings` is None when the settings have none."""
+    """The checks of one run; `stop_strings` and `time_limit` are None when the settings have none."""
 
     finite_scores: FiniteScoreCheck
     interrupt_criteria: InterruptCriteria
     stop_strings: StopStringTracker | None
+    time_limit: RowTimeLimit | None
 
     @property
     def stopping_criteria(self) -> StoppingCriteriaList:
         """The checks that may end a row or abort the run."""
-        return StoppingCriteriaList([self.interrupt_criteria, *([self.stop_strings] if self.stop_strings else [])])
+        checks = (self.interrupt_criteria, self.stop_strings, self.time_limit)
+        return StoppingCriteriaList([check for check in checks if check is not None])

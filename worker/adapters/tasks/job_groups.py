@@ -12,18 +12,22 @@ from worker.adapters.interface import DecodableJob
 
 Floats = npt.NDArray[np.float32]
 
-# Yields the JSON text, or the error, of each of these jobs, which have equal parameters and as many rows.
+# Yields the JSON text, or the error, of each of these jobs, which have equal parameters and as many rows and windows.
 DecodeGroup = Callable[[Mapping[str, Any], Sequence[DecodableJob]], Iterator[str | Exception]]
 
 
 def decode_in_groups(jobs: Sequence[DecodableJob], decode_group: DecodeGroup) -> Iterator[str | Exception]:
-    """Yield the output of each job in order; jobs with equal parameters and as many rows are decoded in one call."""
-    groups: dict[tuple[str, int], list[DecodableJob]] = {}
-    known_groups: dict[tuple[int, int], list[DecodableJob]] = {}  # by lease, which spares the JSON of the parameters
-    keys = [(id(rows[0].job.lease), len(rows)) for rows, _ in jobs]
+    """Yield the output of each job in order; alike jobs are decoded in one call.
+
+    They have equal parameters and as many rows and windows.
+    """
+    groups: dict[tuple[str, int, int], list[DecodableJob]] = {}
+    # By lease, which spares the JSON of the parameters.
+    known_groups: dict[tuple[int, int, int], list[DecodableJob]] = {}
+    keys = [(id(rows[0].job.lease), len(rows), rows[0].window_count) for rows, _ in jobs]
     for key, job in zip(keys, jobs, strict=True):
         if key not in known_groups:
-            known_groups[key] = groups.setdefault((to_json(_parameters(job)), key[1]), [])
+            known_groups[key] = groups.setdefault((to_json(_parameters(job)), *key[1:]), [])
         known_groups[key].append(job)
     outputs = {id(group): decode_group(_parameters(group[0]), group) for group in groups.values()}
     if len(groups) == 1:

@@ -1,11 +1,32 @@
-"""Scores of a model's labels as JSON, for many jobs at once. Pure."""
+"""Scores of a model's labels: of a text's windows together, and as JSON for many jobs at once. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from models.pipelines.pipeline import WindowAggregation
+
 Floats = npt.NDArray[np.float32]
+
+
+def aggregate_windows(
+    scores: Floats, aggregation: WindowAggregation, token_counts: Callable[[], Sequence[int]]
+) -> Floats:
+    """Return the scores `(labels,)` of a text from those of its windows.
+
+    scores: `(windows, labels)`, finite; a single window's are returned as they are.
+    aggregation: max: the highest of each label; first: the first window's; weighted: a mean weighted by tokens.
+    token_counts: returns the tokens of the text in each window.
+    """
+    if len(scores) == 1 or aggregation == "first":
+        return scores[0]
+    if aggregation == "max":
+        return scores.max(axis=0)
+    # Not in float32, which would lose digits over thousands of windows.
+    weights = token_counts() if aggregation == "weighted" else None
+    mean: Floats = np.average(scores.astype(np.float64), axis=0, weights=weights).astype(np.float32)
+    return mean
 
 
 def best_labels(prefixes: Sequence[str], scores: Floats) -> Iterator[str]:

@@ -191,7 +191,7 @@ class QuestionAnswering:
         room = window_tokens - passage.overhead_tokens
         windows = passage.windows(room, overlap, from_the_end=self._cuts_left)
         return [
-            self._encoder.make_row(job, window, part_index=part, part_count=len(windows))
+            self._encoder.make_row(job, window, part_index=part, part_count=len(windows), window_count=len(windows))
             for part, window in enumerate(windows)
         ]
 

@@ -67,7 +67,7 @@ class TextGeneration:
             model, GenerationTrial(can_pad=not self._cannot_pad), limits.max_length
         )
         state = self._sharing_policy.state_to_restore(model)
-        self._settings = CausalSettings(self._pipeline)
+        self._settings = CausalSettings(self._pipeline, limits.generation)
         self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
         check_can_generate(model)
         self._collators = {fixed: self._make_collator(model, deterministic=fixed) for fixed in (False, True)}

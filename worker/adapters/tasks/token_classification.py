@@ -21,20 +21,16 @@ from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, 
 from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.text_windows import MAX_WINDOWS, WindowSize, check_stride
 from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
-# A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
-# length, there would be as many windows as tokens.
-MAX_WINDOWS = 4_096
 # Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
 # Texts are decoded together up to so many bytes of scores, of which there are a few copies, and of entities.
 MAX_CHUNK_BYTES = 8 * 2**20
 ENTITY_BYTES = 400  # each token may be one
-# By default, a window shares its length divided by this with the one before.
-DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
 
 
@@ -164,11 +160,8 @@ class TokenClassification:
             raise ModelError("this tokenizer does not report token positions, so windows can't be merged; cut instead")
         if room is None:
             return 0
-        if stride is None:
-            return room // DEFAULT_OVERLAP_DIVISOR
-        if stride >= room:
-            raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
-        return stride
+        check_stride(stride, room)
+        return WindowSize.for_room(room, stride).overlap
 
     def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[TokenArray[int], Integers | None]"]:
         """Each text's tokens and their offsets; a long text that will be cut is tokenized only as far as it is read."""
@@ -219,7 +212,9 @@ class TokenClassification:
             for start, end in ranges
         ]
         return [
-            self._encoder.make_row(job, window, truncated=is_truncated, part_index=part, part_count=len(windows))
+            self._encoder.make_row(
+                job, window, truncated=is_truncated, part_index=part, part_count=len(windows), window_count=len(windows)
+            )
             for part, window in enumerate(windows)
         ]
 

@@ -17,9 +17,11 @@ from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.text_windows import TextWindow, WindowSize, check_stride, describe_room
 from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
 
@@ -28,21 +30,33 @@ Integers = npt.NDArray[np.int64]
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 
 
+# A text of a million characters has some 600 windows, each of which is read with each label.
+MAX_ROWS_OF_JOB = 50_000
+
+
 class Hypothesis(NamedTuple):
     """A label's sentence, tokenized.
 
+    ids: its tokens.
     tokens: its tokens with the special ones behind them.
-    length: tokens without these.
     ends: end tokens among them all.
     """
 
+    ids: "TokenArray[int]"
     tokens: "TokenArray[int]"
-    length: int
     ends: int
+
+    @property
+    def length(self) -> int:
+        """Its tokens without special ones."""
+        return len(self.ids)
 
 
 class ZeroShotClassification:
-    """Makes one row of each text and label; each distinct text or sentence of a call is tokenized once."""
+    """Makes one row of each text and label; each distinct text or sentence of a call is tokenized once.
+
+    A text that is read in windows has a row of each window and label: first those of the first window.
+    """
 
     auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
 
@@ -55,6 +69,7 @@ class ZeroShotClassification:
                 "and others"
             )
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
+        check_stride(limits.stride, self._special_tokens.max_text_tokens)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
         self.passes_in_flight = self._encoder.passes_in_flight
@@ -64,7 +79,7 @@ class ZeroShotClassification:
         self._eos_token_id = model.config.eos_token_id if model.config.is_encoder_decoder else None
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """One row for each label, in the job's order; a JobError if a label's sentence leaves no room for the text."""
+        """One row for each label, in the job's order, of each window; a JobError if no text fits beside a sentence."""
         job_sentences = [_sentences_for(job) for job in jobs]
         distinct = list(dict.fromkeys(chain.from_iterable(job_sentences)))
         hypotheses = {
@@ -96,16 +111,28 @@ class ZeroShotClassification:
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
-        job = rows[0].job
+        labels = _labels_for(rows[0].job)
+        windows = [
+            self._decode_window(rows[0].job, raw_outputs[start : start + len(labels)])
+            for start in range(0, len(rows), len(labels))
+        ]
+        if not all(np.isfinite(window["scores"]).all() for window in windows):
+            raise non_finite_scores()
+        if len(windows) == 1:
+            return windows[0]
+        scores_by_label = [dict(zip(window["labels"], window["scores"], strict=True)) for window in windows]
+        scores = np.array([[scores[label] for label in labels] for scores in scores_by_label], np.float32)
+        return _rank(rows[0].job, self._aggregate(rows, scores))
+
+    def _decode_window(self, job: Job, raw_outputs: Sequence[Floats]) -> dict[str, Any]:
+        """What a window by itself would give, which may not be finite."""
         outputs = [
             {"candidate_label": label, "sequence": job.input["text"], "logits": torch.as_tensor(logits)[None]}
             for label, logits in zip(_labels_for(job), raw_outputs, strict=True)
         ]
         parameters = self._pipeline._sanitize_parameters(**job.lease.parameters)[2]
-        with np.errstate(all="ignore"):  # the result is checked below
+        with np.errstate(all="ignore"):  # the result is checked by the caller
             output: dict[str, Any] = self._pipeline.postprocess(outputs, **parameters)
-        if not np.isfinite(output["scores"]).all():
-            raise non_finite_scores()
         return output
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
@@ -113,16 +140,21 @@ class ZeroShotClassification:
         return decode_in_groups(jobs, self._decode_group)
 
     def _decode_group(self, parameters: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
-        label_count = len(jobs[0][0])
+        label_count = len(_labels_for(jobs[0][0][0].job))
         logits = stack([raw for _, raw_outputs in jobs for raw in raw_outputs])
         with np.errstate(all="ignore"):  # the result is checked below
             scores = self._score(
-                logits.reshape(len(jobs), label_count, -1), is_multi_label=parameters.get("multi_label", False)
+                logits.reshape(-1, label_count, logits.shape[1]), is_multi_label=parameters.get("multi_label", False)
             )
+        finite = are_finite(scores.reshape(len(jobs), -1))
+        if len(scores) > len(jobs):
+            windows = scores.reshape(len(jobs), -1, label_count)
+            with np.errstate(all="ignore"):
+                scores = stack([self._aggregate(rows, own) for (rows, _), own in zip(jobs, windows, strict=True)])
         order = scores.argsort(axis=1)[:, ::-1]
         ranked = np.take_along_axis(scores, order, axis=1)
         labels_json: dict[int, list[str]] = {}  # most jobs share the list of their batch
-        for (rows, _), is_finite, places, values in zip(jobs, are_finite(scores), order, ranked, strict=True):
+        for (rows, _), is_finite, places, values in zip(jobs, finite, order, ranked, strict=True):
             labels = _labels_for(rows[0].job)
             names = labels_json.get(id(labels)) or labels_json.setdefault(
                 id(labels), [to_json(name) for name in labels]
@@ -132,7 +164,7 @@ class ZeroShotClassification:
     def _score(self, logits: Floats, *, is_multi_label: bool) -> Floats:
         """Scores as `ZeroShotClassificationPipeline.postprocess` computes them.
 
-        logits: `(jobs, labels, model labels)`.
+        logits: `(windows, labels, model labels)`.
         """
         entailment = self._pipeline.entailment_id
         if not is_multi_label and logits.shape[1] > 1:
@@ -142,16 +174,25 @@ class ZeroShotClassification:
         exponentials = np.exp(logits[..., [contradiction, entailment]])
         return (exponentials / exponentials.sum(-1, keepdims=True))[..., 1]
 
+    def _aggregate(self, rows: Sequence[Row], scores: Floats) -> Floats:
+        """The scores of a text from those of its windows, `(windows, labels)`."""
+        first_rows = rows[:: scores.shape[1]]
+        return label_scores.aggregate_windows(
+            scores, self._limits.window_aggregation, lambda: [row.features.window_tokens for row in first_rows]
+        )
+
     def _make_hypothesis(self, ids: "TokenArray[int]") -> "Hypothesis":
         tokens = ids + self._special_tokens.template.special_ids[2]
-        return Hypothesis(tokens, len(ids), self._count_ends(tokens))
+        return Hypothesis(ids, tokens, self._count_ends(tokens))
 
     def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: Sequence["Hypothesis"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
         template, max_tokens = self._special_tokens.template, self._special_tokens.max_text_tokens
         longest = max([hypothesis.length for hypothesis in hypotheses])
-        self._check_lengths(len(text), longest)
         is_cut = max_tokens is not None and len(text) + longest > max_tokens
+        if is_cut and max_tokens is not None and self._limits.truncation == "stride":
+            return self._make_window_rows(job, text, hypotheses, max_tokens - longest)
+        self._check_lengths(len(text), longest)
         before, between, _ = template.special_ids
         head, length = before + text + between, len(text)
         ends = self._count_ends(head)
@@ -172,6 +213,43 @@ class ZeroShotClassification:
             )
             rows.append(row)
         return rows
+
+    def _make_window_rows(
+        self, job: Job, text: "TokenArray[int]", hypotheses: Sequence["Hypothesis"], room: int
+    ) -> list[Row]:
+        """The rows of each window in turn; windows have room beside the longest sentence, so all labels see the same.
+
+        room: tokens of the text in a window.
+        """
+        template, size = self._special_tokens.template, WindowSize.for_room(room, self._limits.stride)
+        if size.overlap >= size.room:
+            raise JobError(
+                "hypothesis_too_long",
+                f"a label's sentence leaves windows of {self._limits.max_length:,} tokens {describe_room(size)} "
+                "of the text; shorten the label or hypothesis_template",
+            )
+        ranges = size.ranges(len(text), from_the_end=template.truncation_side == "left")
+        # The first window's scores need no other window.
+        read = ranges[:1] if self._limits.window_aggregation == "first" else ranges
+        if len(read) * len(hypotheses) > MAX_ROWS_OF_JOB:
+            raise JobError(
+                "too_many_windows",
+                f"{len(read):,} windows for each of {len(hypotheses):,} labels; at most {MAX_ROWS_OF_JOB:,} in all: "
+                "split the text or the labels",
+            )
+        pairs = [(text, hypothesis.ids) for hypothesis in hypotheses]
+        features = [TextWindow(template, pair, 0, window) for window in read for pair in pairs]
+        return [
+            self._encoder.make_row(
+                job,
+                window,
+                key=None if self._eos_token_id is None else self._count_ends(window.input_ids),
+                part_index=part,
+                part_count=len(features),
+                window_count=len(ranges),
+            )
+            for part, window in enumerate(features)
+        ]
 
     def _check_lengths(self, text_tokens: int, hypothesis_tokens: int) -> None:
         """Raise JobError if the text does not fit beside the longest hypothesis and can't be cut so that it does."""
@@ -198,6 +276,16 @@ def _ranking_json(job: Job, label_names: Sequence[str], order: Integers, scores:
     labels = ",".join([label_names[place] for place in order.tolist()])
     values = ",".join(map(repr, scores.tolist()))
     return f'{{"sequence":{to_json(job.input["text"])},"labels":[{labels}],"scores":[{values}]}}'
+
+
+def _rank(job: Job, scores: Floats) -> dict[str, Any]:
+    """The output of a job with these scores, as `ZeroShotClassificationPipeline.postprocess` ranks them."""
+    order, labels = scores.argsort()[::-1], _labels_for(job)
+    return {
+        "sequence": job.input["text"],
+        "labels": [labels[place] for place in order],
+        "scores": scores[order].tolist(),
+    }
 
 
 def _labels_for(job: Job) -> list[str]:

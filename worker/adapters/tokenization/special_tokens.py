@@ -62,14 +62,13 @@ class Template:
 class TemplatedRow(Mapping[str, "TokenArray[int]"]):
     """The features of a row: texts in a template.
 
-    input_ids: all tokens of the row.
     text_lengths: the tokens of each text, special ones excluded.
     """
 
-    __slots__ = ("input_ids", "template", "text_lengths")
+    __slots__ = ("_input_ids", "template", "text_lengths")
 
     def __init__(self, template: Template, input_ids: "TokenArray[int]", text_lengths: tuple[int, ...]) -> None:
-        self.template, self.input_ids, self.text_lengths = template, input_ids, text_lengths
+        self.template, self._input_ids, self.text_lengths = template, input_ids, text_lengths
 
     @classmethod
     def from_texts(cls, template: Template, texts: Sequence["TokenArray[int]"]) -> "TemplatedRow":
@@ -93,6 +92,11 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
 
     def __len__(self) -> int:
         return len(self.template.names)
+
+    @property
+    def input_ids(self) -> "TokenArray[int]":
+        """All tokens of the row."""
+        return self._input_ids
 
     @property
     def texts(self) -> tuple["TokenArray[int]", ...]:

@@ -4,6 +4,7 @@ An index beyond the embeddings is an error on a CPU; on a GPU it kills the proce
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from models.errors import JobError
 from worker.adapters.rows import Row
 from worker.adapters.tokenization.special_tokens import TemplatedRow
+
+CHECKED_ROWS = 1_024  # at once
 
 
 def size(model: Any) -> int | None:
@@ -51,12 +54,21 @@ def reject_unknown_tokens(
 ) -> list[list[Row] | JobError]:
     """Put a JobError in place of the rows of each job that `check_token_ids` rejects.
 
-    All rows are looked at together, because a loop over tokens in Python takes as long as the tokenizer.
+    Many rows are looked at together, because a loop over tokens in Python takes as long as the tokenizer.
     """
-    all_ids = b"".join([row.features["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows])
-    if vocabulary_size is None or np.frombuffer(all_ids, np.uintc).max(initial=0) < vocabulary_size:
+    if vocabulary_size is None or _max_id(encoded) < vocabulary_size:
         return encoded
     return [rows if isinstance(rows, JobError) else _check_rows(rows, vocabulary_size) for rows in encoded]
+
+
+def _max_id(encoded: list[list[Row] | JobError]) -> int:
+    # In chunks, because the windows of a text share its tokens until they are joined here.
+    rows = (row for rows in encoded if isinstance(rows, list) for row in rows)
+    largest = 0
+    while chunk := list(islice(rows, CHECKED_ROWS)):
+        ids = b"".join([row.features["input_ids"] for row in chunk])
+        largest = max(largest, int(np.frombuffer(ids, np.uintc).max(initial=0)))
+    return largest
 
 
 def reject_unknown_types(encoded: list[list[Row] | JobError], count: int | None) -> list[list[Row] | JobError]:

@@ -14,6 +14,7 @@ from producer.results import files
 from producer.results.files import escape_formula
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
+from tests.factories.guard_rows import verdict
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
 
@@ -38,7 +39,20 @@ class TestResultRow:
             "seq": 1,
             "finished_at": "2026-01-02T12:00:00.250Z",
             "reused_from": None,
+            "windows": None,
+            "guards": None,
+            "original_input": None,
         }
+
+    def test_guards_and_windows_come_last(self) -> None:
+        verdicts = [verdict("pii", "redact", label="EMAIL", spans=2)]
+        row = result_row(windows=3, guards=verdicts, input={"text": "[EMAIL]"}, original_input={"text": "a@b.c"})
+
+        assert list(row.as_dict().items())[-3:] == [
+            ("windows", 3),
+            ("guards", verdicts),
+            ("original_input", {"text": "a@b.c"}),
+        ]
 
     def test_an_error_has_a_code_and_a_message(self) -> None:
         failed = result_row(**FAILED_FIELDS).as_dict()

@@ -49,8 +49,22 @@ def test_a_family_stands_together_under_its_help_and_type() -> None:
         'batchmill_schedule_overdue_seconds{schedule="a"}',
         'batchmill_schedule_overdue_seconds{schedule="b"}',
     ]
-    assert len({line for line in result if line.startswith("# TYPE")}) == 8
+    assert len({line for line in result if line.startswith("# TYPE")}) == 9
     assert render([]).endswith("\n")
+
+
+def test_rows_by_guard_and_verdict() -> None:
+    guards = {"injection": {"passed": 97, "flagged": 0, "redacted": 0, "blocked": 3}}
+
+    result = lines(ScheduleMetrics("nightly", summary=SUMMARY | {"guards": guards}))
+
+    start = 'batchmill_schedule_last_run_guard_rows{schedule="nightly",guard="injection",verdict='
+    assert [line for line in result if "guard" in line] == [
+        f'{start}"passed"}} 97',
+        f'{start}"flagged"}} 0',
+        f'{start}"redacted"}} 0',
+        f'{start}"blocked"}} 3',
+    ]
 
 
 def test_labels_are_escaped() -> None:

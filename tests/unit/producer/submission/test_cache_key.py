@@ -1,9 +1,12 @@
+import re
 from typing import Any
 
 import pytest
 
+from models.guards.definition import Guard
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
+from models.pipelines.pipeline import Pipeline
 from producer.submission.cache_key import (
     OUTPUT_RELEVANT_FIELDS,
     not_cacheable_because,
@@ -14,8 +17,8 @@ from producer.submission.cache_key import (
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
-# The fields of a catalogue entry that change no output. The revision is compared on its own, and the parameters are the
-# batch's.
+# The fields of a catalogue entry that change no output, or that are part of the key by themselves. The revision is
+# compared on its own, and the parameters are the batch's.
 IRRELEVANT_FIELDS = {
     "name",
     "revision",
@@ -24,9 +27,22 @@ IRRELEVANT_FIELDS = {
     "max_attempts",
     "pass_seconds",
     "parameters",
+    "guards",
+    "limits",
     "licence",
     "description",
 }
+
+RULE = {"on": "input", "action": "fail", "words": ["forbidden"]}
+MODEL_GUARD = {"on": "input", "action": "fail", "pipeline": "checker", "label": "BAD"}
+CHECKER = PINNED.model_copy(update={"name": "checker"})
+
+
+def guarded(*guards: dict[str, Any], checker: Pipeline | None = CHECKER) -> Pipeline:
+    """A pinned pipeline with these guards, and the catalogue's entry of their model."""
+    named = {f"guard-{number}": Guard(**guard) for number, guard in enumerate(guards)}
+    catalogue = {} if checker is None else {"checker": checker}
+    return PINNED.model_copy(update={"guards": named}).with_guard_pipelines(catalogue)
 
 
 def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
@@ -43,6 +59,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"attention": "eager"},
         {"truncation": "error"},
         {"stride": 3},
+        {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
     ],
@@ -89,3 +106,46 @@ def test_the_revision_is_the_pinned_one_or_the_folder_s_content_hash() -> None:
     assert resolve_revision(FOLDER.model_copy(update={"revision": "pinned"})) == "pinned"
     assert resolve_revision(PINNED.model_copy(update={"revision": None})) is None
     assert resolve_revision(FOLDER.model_copy(update={"model": "/nowhere"})) is None
+
+
+def test_guards_change_the_key() -> None:
+    pipelines = [
+        PINNED,
+        guarded(RULE),
+        guarded({**RULE, "action": "flag"}),
+        guarded({**RULE, "words": ["other"]}),
+        guarded(RULE, MODEL_GUARD),
+        guarded(MODEL_GUARD, RULE),
+        guarded(MODEL_GUARD),
+        guarded({**MODEL_GUARD, "threshold": 0.9}),
+        guarded(MODEL_GUARD, checker=CHECKER.model_copy(update={"revision": "b" * 40})),
+        guarded(MODEL_GUARD, checker=CHECKER.model_copy(update={"dtype": "bfloat16"})),
+        guarded(MODEL_GUARD, checker=CHECKER.model_copy(update={"parameters": {"function_to_apply": "sigmoid"}})),
+        guarded(MODEL_GUARD, checker=FOLDER),
+    ]
+
+    keys = [output_cache_key(pipeline, {}) for pipeline in pipelines]
+
+    assert None not in keys
+    assert len(set(keys)) == len(pipelines)
+    assert output_cache_key(guarded(MODEL_GUARD), {}) == output_cache_key(guarded(MODEL_GUARD), {})
+
+
+def test_a_pipeline_without_guards_keeps_the_key_of_times_without_them() -> None:
+    assert output_cache_key(PINNED, {}) == "0eacc05fe60612c41ae07fb7d50435e4be82eb641546c9b166b48d52f96685fc"
+
+
+@pytest.mark.parametrize(
+    ("checker", "words"),
+    [
+        (FOLDER.model_copy(update={"model": "/nowhere"}), "revision of pipeline checker is not known here"),
+        (CHECKER.model_copy(update={"revision": None}), "revision of pipeline checker is not known here"),
+        (CHECKER.model_copy(update={"tokenizer": "somebody/else"}), "tokenizer_revision"),
+        (None, "not in the catalogue"),
+    ],
+)
+def test_a_guard_whose_model_may_change_leaves_no_key(checker: Pipeline | None, words: str) -> None:
+    pipeline = guarded(MODEL_GUARD, checker=checker)
+
+    assert output_cache_key(pipeline, {}) is None
+    assert re.search(f"guard guard-0 may decide otherwise: .*{words}", not_cacheable_because(pipeline, {}) or "")

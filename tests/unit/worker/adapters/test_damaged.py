@@ -12,8 +12,8 @@ from models.errors import JobError
 from tests.factories import tiny_architectures as made
 from tests.factories.forward_passes import load_adapter
 from worker.adapters.probes import probe_scores
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
+from worker.passes import planning
 
 MODELS = {
     "sentiment-analysis": "bert",

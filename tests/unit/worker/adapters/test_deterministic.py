@@ -16,9 +16,9 @@ from tests.factories import tiny_models
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import Limits
 from worker.adapters.tokenization.token_array import token_array
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 LEASE = Lease(1, "b", 0, 200, 1, 1)
 JOB = Job(LEASE, 0, {})

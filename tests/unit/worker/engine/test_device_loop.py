@@ -10,13 +10,14 @@ from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import device_loop as device_loop_module
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
+from worker.engine.device_loop import DeviceLoop
+from worker.engine.portions import PrefetchedRows, RawOutputs
 from worker.failures import DeviceLost, is_out_of_memory, is_transient
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)

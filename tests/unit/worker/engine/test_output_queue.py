@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from worker.adapters.rows import Row
-from worker.engine.device_loop import RawOutputs
 from worker.engine.output_queue import MAX_WAITING, OutputQueue
+from worker.engine.portions import RawOutputs
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10, 1, 1)

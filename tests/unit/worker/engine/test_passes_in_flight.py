@@ -16,13 +16,14 @@ from structlog.testing import capture_logs
 
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine.claim_size import ClaimSizer
-from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
-from worker.engine.planning import MicroBatchPlanner
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
+from worker.engine.device_loop import DeviceLoop
+from worker.engine.portions import PrefetchedRows, RawOutputs
 from worker.failures import DeviceLost
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime
+from worker.passes.planning import MicroBatchPlanner
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)

@@ -8,9 +8,11 @@ import pytest
 from models.errors import JobError
 from worker.adapters.rows import Row
 from worker.engine import preparation
+from worker.engine.input_guards import InputGuards
 from worker.engine.preparation import PreparedRows, RowPreparer
-from worker.engine.watchdog import Watchdog
+from worker.guards.screener import Screener
 from worker.leasing.leases import Job, Lease
+from worker.passes.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 1_000, 1, 1)
 
@@ -48,7 +50,8 @@ class CountingWatchdog(Watchdog):
 
 def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
     jobs = [Job(LEASE, index, {"text": text}, len(text)) for index, text in enumerate(texts)]
-    preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes)
+    guards = InputGuards(Screener("input", {}, {}))
+    preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes, guards)
     return list(preparer.prepare(jobs))
 
 

@@ -1,12 +1,15 @@
 """`pipelines` and `tasks`: what there is to submit to."""
 
 import json
+from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 import batchmill
 from models import tasks
 from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.pipelines.generation_limits import GenerationLimits
 
 
 def stdout(*arguments: str) -> str:
@@ -41,6 +44,19 @@ def test_a_task_is_explained() -> None:
 def test_bounds_are_shown() -> None:
     assert "integer at least 1, at most 10,000 or null" in stdout("tasks", "text-classification")
     assert "unset: what the model names, or else 256" in stdout("tasks", "text-generation")
+
+
+def test_the_limits_in_force_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "batchmill.toml").write_text("[pipelines.text-generation.limits]\nmax_new_tokens = 700\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    line = next(line for line in stdout("tasks", "text-generation").splitlines() if line.startswith("text-generation "))
+    limits = json.loads(stdout("tasks", "text-generation", "--json"))["limits"]
+
+    assert line.split() == ["text-generation", "700", "30.0", "32,000", "4"]
+    assert limits["text-generation"]["max_new_tokens"] == 700
+    assert limits["sample-text-generation"] == GenerationLimits().model_dump()
+    assert json.loads(stdout("tasks", "ner", "--json"))["limits"] == {}
 
 
 def test_an_unknown_task_is_exit_2() -> None:

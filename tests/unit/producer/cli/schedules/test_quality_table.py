@@ -44,6 +44,26 @@ def test_shares_are_held_against_the_mean_of_the_runs_before() -> None:
     assert output[3] == ["mean", "score", "0.75", "0.75"]
 
 
+def test_what_guards_caught_stands_beside_the_runs_before() -> None:
+    def guarded(**guards: tuple[int, int]) -> QualityStats:
+        counts = {
+            name: {"passed": passed, "flagged": 0, "redacted": 0, "blocked": blocked}
+            for name, (passed, blocked) in guards.items()
+        }
+        return replace(made(GOOD=1), guards=counts)
+
+    output = lines(
+        guarded(injection=(75, 25), quiet=(100, 0)),
+        guarded(injection=(99, 1), gone=(50, 50)),
+        guarded(injection=(97, 3)),
+        moved=("guard injection",),
+    )
+
+    assert ["injection", "blocked", "25", "%", "█" * 5, "2.0", "%", "moved"] in output
+    assert ["gone", "blocked", "50", "%"] in output
+    assert not any("quiet" in line for line in output)
+
+
 def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
     assert lines(made(GOOD=1), made(BAD=1))[1] == ["BAD", "0", "%", "100", "%"]
     many = made(**{f"L{number:02}": number + 1 for number in range(20)})

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from producer.schedules.quality import stats
 from producer.schedules.quality.drift import MAX_BASELINE_RUNS, Drift, describe_model_change, measure_drift
 from producer.schedules.quality.stats import QualityStats, StatsAccumulator
+from tests.factories.guard_rows import verdict
 from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 
@@ -193,16 +195,51 @@ def test_a_label_of_any_length_stays_on_its_line() -> None:
     assert len(shift.description) < 100
 
 
+def guarded(caught: int, passed: int, revision: str = "a" * 40, guard: str = "injection") -> QualityStats:
+    """A run with rows that a guard flagged and passed."""
+    gauge = StatsAccumulator()
+    for action, count in (("flag", caught), ("pass", passed)):
+        for _ in range(count):
+            gauge.add(result_row(guards=[verdict(guard, action, model="g", revision=revision)]))
+    return gauge.summarize()
+
+
+def test_a_guard_that_catches_more_has_drifted() -> None:
+    result = measure_drift(guarded(90, 910), [guarded(10, 990), guarded(30, 970)])
+
+    assert by(result, "guard injection") == result.max_shift == pytest.approx(0.07)
+    assert result.description == "guard injection 2.0 % → 9.0 %"
+    assert measure_drift(guarded(21, 979), [guarded(20, 980)]).max_shift == 0.0
+
+
+def test_a_new_guard_has_nothing_to_be_compared_with() -> None:
+    result = measure_drift(guarded(90, 910), [guarded(10, 990, guard="other"), quality_stats({"a": 100})])
+
+    assert [shift for shift in result.shifts if shift.metric.startswith("guard")] == []
+
+
+def test_another_model_of_a_guard_is_said() -> None:
+    old, new = guarded(1, 1, "a" * 40), guarded(1, 1, "b" * 40)
+    said = f"the model of guard injection changed: g@{'a' * 12} → g@{'b' * 12}"
+
+    assert describe_model_change(new, [old]) == said
+    assert describe_model_change(old, [old]) is None
+    assert describe_model_change(new, [quality_stats({"a": 1}), old]) == said
+    assert describe_model_change(new, [guarded(1, 1, guard="other")]) is None
+    both = describe_model_change(replace(new, versions={"m@2": 1}), [replace(old, versions={"m@1": 1})])
+    assert both == f"the model changed: m@1 → m@2; {said}"
+
+
 def test_another_model_is_said_and_the_same_is_not() -> None:
     old, new = quality_stats({"a": 2}, revision="a" * 40), quality_stats({"a": 2}, revision="b" * 40)
 
-    assert describe_model_change(new, old) == f"the model changed: m@{'a' * 12} → m@{'b' * 12}"
-    assert describe_model_change(old, old) is None
-    assert describe_model_change(new, quality_stats({})) is None
+    assert describe_model_change(new, [old]) == f"the model changed: m@{'a' * 12} → m@{'b' * 12}"
+    assert describe_model_change(old, [old]) is None
+    assert describe_model_change(new, [quality_stats({})]) is None
     gauge = StatsAccumulator()
     for revision in ("b" * 40, "a" * 40):
         gauge.add(result_row(revision=revision))
     assert (
-        describe_model_change(gauge.summarize(), old)
+        describe_model_change(gauge.summarize(), [old])
         == f"the model changed: m@{'a' * 12} → m@{'a' * 12} and m@{'b' * 12}"
     )

@@ -12,6 +12,7 @@ from models.states import JobOutcome
 from producer.results.result_row import ResultRow
 from producer.schedules.quality import stats
 from producer.schedules.quality.stats import QualityStats, StatsAccumulator
+from tests.factories.guard_rows import verdict
 from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 
@@ -44,6 +45,30 @@ def test_rows_by_what_became_of_them() -> None:
     assert result.codes == {"text_too_long": 1, "empty_text": 1, "cancelled": 1}
     assert result.label_shares == {"GOOD": pytest.approx(2 / 3), "BAD": pytest.approx(1 / 3)}
     assert result.versions == {"m@abc": 3}
+
+
+def test_verdicts_of_guards_are_counted_also_for_blocked_rows() -> None:
+    model = {"model": "g", "revision": "1"}
+    result = gauged(
+        result_row(guards=[verdict("injection", **model), verdict("pii", "redact", "output")]),
+        result_row(guards=[verdict("injection", "flag", **model), verdict("pii", on="output")]),
+        result_row(**FAILED_FIELDS, guards=[verdict("injection", "fail", **model)]),
+        result_row(),
+    )
+
+    assert result.guards == {
+        "injection": {"passed": 1, "flagged": 1, "redacted": 0, "blocked": 1},
+        "pii": {"passed": 1, "flagged": 0, "redacted": 1, "blocked": 0},
+    }
+    assert result.guard_versions == {"injection": {"g@1": 3}}
+    assert QualityStats.from_dict(json.loads(json.dumps(result.as_dict()))) == result
+
+
+def test_statistics_from_before_there_were_guards_can_be_read() -> None:
+    stored = gauged(labelled("GOOD")).as_dict()
+    del stored["guards"], stored["guard_versions"]
+
+    assert QualityStats.from_dict(stored) == gauged(labelled("GOOD"))
 
 
 def test_of_nothing() -> None:

@@ -27,6 +27,7 @@ def test_the_numbers_of_a_run() -> None:
         "succeeded": 3,
         "failed": 1,
         "truncated": 1,
+        "guards": {},
         "seconds": 60.0,
         "rows_per_second": 1.3,
         "drift": None,

@@ -25,7 +25,7 @@ from worker.adapters.generation import continuous_batching, end_check, sampling
 from worker.adapters.generation.cache_memory import RowLimit
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import Row
-from worker.engine import planning
+from worker.passes import planning
 
 PARAMETERS = st.fixed_dictionaries(
     {},

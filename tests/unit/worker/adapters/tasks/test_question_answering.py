@@ -15,9 +15,9 @@ from tests.golden import qa_models
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.question_answering import QuestionAnswering
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 TOWN = "the river is in the city and the city is on the river, who was born in it is not known. "
 LONG = TOWN * 60

@@ -15,9 +15,9 @@ from tests.factories.tiny_models import pipeline_for
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.text_classification import TextClassification
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 Made = Callable[[str], Path]
 

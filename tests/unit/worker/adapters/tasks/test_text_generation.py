@@ -16,9 +16,9 @@ from tests.factories.tiny_decoders import VOCABULARY, byte_level_tokenizer, pipe
 from worker.adapters.generation.sampling import seed_generators
 from worker.adapters.rows import Row
 from worker.adapters.tasks.text_generation import TextGeneration
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]
 GREEDY = {"do_sample": False, "max_new_tokens": 10}
@@ -179,7 +179,7 @@ class TestForward:
 
 class TestSampling:
     def test_draws_as_often_as_the_model_says(self, llama: Path) -> None:
-        adapter = load(llama)
+        adapter = load(llama, limits={"max_return_sequences": 64})
         asked = {"max_new_tokens": 1, "temperature": 1.5, "top_k": 3, "num_return_sequences": 64}
         counts: Counter[int] = Counter()
         for seed in range(8):

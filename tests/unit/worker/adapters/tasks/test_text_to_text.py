@@ -13,9 +13,9 @@ from tests.factories import tiny_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.text_to_text import TextToText
-from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.passes import planning
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 

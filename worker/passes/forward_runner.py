@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from models.processes.failpoints import failpoint
 from worker.adapters.interface import Adapter, Interrupted, LaunchingAdapter, PendingPass
 from worker.adapters.rows import MicroBatch, Row
-from worker.engine.bisection import bisect_failed
-from worker.engine.token_budget import TokenBudgetTuner
-from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceLost, is_out_of_memory, is_transient
+from worker.passes.bisection import bisect_failed
+from worker.passes.device_lock import NO_TURNS
+from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import Watchdog
 
 NOT_INPUT_ERRORS = (Interrupted, DeviceLost)
 
@@ -76,8 +78,10 @@ class SpentSeconds(NamedTuple):
 
 
 class ForwardRunner:
-    """Launches and collects forward passes; used by the device thread alone.
+    """Launches and collects forward passes; used by one thread alone.
 
+    turns: entered for each launch, where several threads share the device. A pass that was launched needs no turn
+        until it is collected: the device computes passes in the order of their launches.
     is_cpu: whether this thread itself computes. The token budget is then tuned by its processor time, which other work
         of the machine changes little.
     spent: the time of all passes so far.
@@ -92,6 +96,7 @@ class ForwardRunner:
         on_failure: OnFailure,
         *,
         is_cpu: bool = False,
+        turns: AbstractContextManager[object] = NO_TURNS,
     ) -> None:
         self.spent = SpentSeconds(0.0, 0.0)
         self._adapter = adapter
@@ -101,17 +106,19 @@ class ForwardRunner:
         self._watchdog = watchdog
         self._on_failure = on_failure
         self._is_cpu = is_cpu
+        self._turns = turns
 
     def launch(self, rows: Sequence[Row], requested_tokens: int) -> LaunchedPass:
         """Launch one micro-batch; its error, if any, is kept until it is collected."""
-        micro_batch, started, processor_started = MicroBatch(tuple(rows)), time.monotonic(), time.thread_time()
+        micro_batch = MicroBatch(tuple(rows))
         try:
-            with self._watchdog.watch():
+            with self._turns, self._watchdog.watch():
+                started, processor_started = time.monotonic(), time.thread_time()
                 failpoint("mid_forward")
                 pending = self._launch(micro_batch)
+                seconds, processor_seconds = time.monotonic() - started, time.thread_time() - processor_started
         except BaseException as error:  # a panic in a library written in Rust is not an Exception
             return LaunchedPass(micro_batch, requested_tokens, None, error)
-        seconds, processor_seconds = time.monotonic() - started, time.thread_time() - processor_started
         return LaunchedPass(micro_batch, requested_tokens, pending, None, seconds, processor_seconds)
 
     def collect(self, launched: LaunchedPass) -> list[tuple[Row, Any]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.bisection import isolate_failures
+from worker.passes.bisection import isolate_failures
 
 
 class Poisoned(Exception):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from models.documents import to_json
 from worker.adapters.rows import MAX_PADDING_FACTOR, MicroBatch, Row
-from worker.engine.planning import MicroBatchPlanner, group_duplicates, plan_micro_batches
 from worker.leasing.leases import Job, Lease
+from worker.passes.planning import MicroBatchPlanner, group_duplicates, plan_micro_batches
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
 OTHER_BATCH = Lease(2, "other", 0, 10_000, 1, 1)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from worker.engine.watchdog import Watchdog
+from worker.passes.watchdog import Watchdog
 
 
 def test_a_call_within_its_limit_is_fine() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.engine.token_budget import (
+from worker.failures import is_out_of_memory
+from worker.passes.token_budget import (
     COOLDOWN_MICRO_BATCHES,
     MAX_FAILED_REGROWTHS,
     MAX_UNFILLED,
@@ -17,7 +18,6 @@ from worker.engine.token_budget import (
     WARM_UP_MICRO_BATCHES,
     TokenBudgetTuner,
 )
-from worker.failures import is_out_of_memory
 
 Rate = Callable[[int], float]  # tokens a second at a size
 

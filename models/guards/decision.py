@@ -1,0 +1,142 @@
+"""What the readings of all guards of a stage mean for one job: verdicts, redacted texts, or a blocked row. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from models.guards.definition import DEFAULT_REPLACEMENT, Guard, Stage
+from models.guards.reading import NOTHING_CAUGHT, Reading, Span
+from models.guards.verdict import Verdict
+
+Model = tuple[str, str | None]  # its name and its revision
+NO_KIND = "REDACTED"  # {label} of a span without a kind
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The guards' decision about one job.
+
+    verdicts: one for each guard that ran, in the order of the pipeline's guards.
+    texts: all texts after redaction, None = no guard redacts. A blocked input has them too, so that what a guard
+        redacts is not stored because another guard blocked the row.
+    blocked_by: the first verdict that fails the row.
+    keep_original: whether a guard that redacted keeps the input as it was submitted.
+    """
+
+    verdicts: tuple[Verdict, ...] = ()
+    texts: tuple[str, ...] | None = None
+    blocked_by: Verdict | None = None
+    keep_original: bool = False
+
+
+def decide(
+    guards: Mapping[str, Guard],
+    readings: Mapping[str, Sequence[Reading]],
+    texts: Sequence[str],
+    models: Mapping[str, Model] | None = None,
+) -> Decision:
+    """Decide about one job.
+
+    guards: of the pipeline, in order; those of the other stage and those that did not run count for nothing.
+    readings: for each guard that ran, in the order in which they ran, one reading for each text.
+    texts: of the job, as all guards read them.
+    models: name and revision of each model guard's model.
+    """
+    models = models or {}
+    if all(reading is NOTHING_CAUGHT for found in readings.values() for reading in found):
+        return _passed(
+            tuple([(name, guard.on, models.get(name)) for name, guard in guards.items() if name in readings])
+        )
+    verdicts = {
+        name: _verdict(name, guard, readings[name], models.get(name))
+        for name, guard in guards.items()
+        if name in readings
+    }
+    redacting = [name for name, verdict in verdicts.items() if verdict.action == "redact"]
+    return Decision(
+        verdicts=tuple(verdicts.values()),
+        texts=_redact(texts, [(guards[name], readings[name]) for name in redacting]) if redacting else None,
+        blocked_by=next((verdicts[name] for name in readings if verdicts[name].action == "fail"), None),
+        keep_original=any(guards[name].keep_original for name in redacting),
+    )
+
+
+def blocked_message(verdict: Verdict) -> str:
+    """The message of a job that a guard blocked; it holds nothing of the text."""
+    found = " ".join(
+        ([verdict.label] if verdict.label else []) + ([] if verdict.score is None else [f"{verdict.score:.2f}"])
+    )
+    return f"guard {verdict.guard} blocked this {verdict.on}" + (f" ({found})" if found else "")
+
+
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Make one span of those that overlap or touch, with the label of the first."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, span.end)):
+        if merged and span.start <= merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Span(last.start, max(last.end, span.end), last.label)
+        else:
+            merged.append(span)
+    return merged
+
+
+@lru_cache(maxsize=256)
+def _passed(ran: tuple[tuple[str, Stage, Model | None], ...]) -> Decision:
+    # Most rows pass, and without scores all their decisions are equal: one object serves them all.
+    return Decision(verdicts=tuple(_pass_verdict(name, on, model) for name, on, model in ran))
+
+
+def _pass_verdict(name: str, on: Stage, model: Model | None) -> Verdict:
+    model_name, revision = model or (None, None)
+    return Verdict(guard=name, on=on, action="pass", model=model_name, revision=revision)
+
+
+def _verdict(name: str, guard: Guard, readings: Sequence[Reading], model: Model | None) -> Verdict:
+    caught = [reading for reading in readings if reading.caught]
+    # max() takes the first of equals, so the verdict depends on the texts alone.
+    highest = max(caught or readings, key=lambda reading: reading.score or 0.0, default=NOTHING_CAUGHT)
+    model_name, revision = model or (None, None)
+    return Verdict(
+        guard=name,
+        on=guard.on,
+        action=guard.action if caught else "pass",
+        score=highest.score,
+        label=highest.label,
+        spans=sum(len(reading.spans) for reading in caught),
+        model=model_name,
+        revision=revision,
+    )
+
+
+def _redact(texts: Sequence[str], readings: Sequence[tuple[Guard, Sequence[Reading]]]) -> tuple[str, ...]:
+    return tuple(
+        _redact_text(text, [(guard, found[index]) for guard, found in readings]) for index, text in enumerate(texts)
+    )
+
+
+def _redact_text(text: str, readings: Sequence[tuple[Guard, Reading]]) -> str:
+    spans: list[tuple[int, int, str]] = []
+    for guard, reading in readings:
+        if not reading.caught:
+            continue
+        # A guard that knows no places redacts the whole text: nothing of what it caught may stay.
+        for span in reading.spans or (Span(0, len(text), reading.label),):
+            start, end = max(span.start, 0), min(span.end, len(text))
+            if start < end:
+                spans.append((start, end, _replacement(guard, span.label)))
+    return _replace_spans(text, spans) if spans else text
+
+
+def _replace_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
+    spans.sort(key=lambda span: span[:2])  # stable: of two guards at the same place, the first one's replacement stands
+    pieces, end = [], -1
+    for start, span_end, replacement in spans:
+        if start > end:  # neither overlaps nor touches the one before
+            pieces += [text[max(end, 0) : start], replacement]
+        end = max(end, span_end)
+    return "".join([*pieces, text[end:]])
+
+
+def _replacement(guard: Guard, label: str | None) -> str:
+    return (guard.replacement or DEFAULT_REPLACEMENT).replace("{label}", label or NO_KIND)

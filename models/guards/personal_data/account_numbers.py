@@ -1,0 +1,112 @@
+"""Numbers of payment cards and bank accounts, which have check digits."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import accumulate
+
+from models.guards.spans import Place
+
+MIN_CARD_DIGITS, USUAL_CARD_DIGITS, MAX_CARD_DIGITS = 13, 16, 19
+CARD_NETWORKS = "3456"  # the first digit of cards of other than the usual length
+_DIGIT_RUN = re.compile(r"(?<![0-9A-Za-z_])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
+_DIGIT_GROUP = re.compile(r"[0-9]+")
+_GOES_ON = re.compile(r"[0-9A-Za-z_]|[.,][0-9]")
+_DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # a digit that Luhn's formula doubles, with the digits of the result added
+
+# Characters of an IBAN by country, from the registry of SWIFT.
+_COUNTRIES_BY_CHARACTERS = {
+    15: "NO",
+    16: "BE",
+    18: "DK FI FK FO GL NL SD",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU MN XK",
+    21: "CH HR LI LV",
+    22: "BG BH CR DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ OM SO TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU",
+    31: "MT SC",
+    32: "LC",
+    33: "RU",
+}
+IBAN_CHARACTERS = {
+    country: count for count, countries in _COUNTRIES_BY_CHARACTERS.items() for country in countries.split()
+}
+_IBAN_START = re.compile(r"(?<![0-9A-Za-z_])[A-Za-z]{2}[0-9]{2}(?=[ -]?[0-9A-Za-z]{4})")
+
+
+def find_ibans(text: str) -> Iterator[Place]:
+    """IBANs of the countries in the registry, by their length and check digits (ISO 7064, mod 97-10)."""
+    searched_to = 0
+    for match in _IBAN_START.finditer(text):
+        characters = IBAN_CHARACTERS.get(match[0][:2].upper())
+        if characters is None or match.start() < searched_to:
+            continue
+        iban = _iban_of(characters).match(text, match.start())
+        if iban and _has_iban_check_digits(iban[0]):
+            yield iban.span()
+            searched_to = iban.end()
+
+
+@cache
+def _iban_of(characters: int) -> re.Pattern[str]:
+    return re.compile(rf"[0-9A-Za-z](?:[ -]?[0-9A-Za-z]){{{characters - 1}}}(?![0-9A-Za-z_])")
+
+
+def _has_iban_check_digits(iban: str) -> bool:
+    characters = iban.replace(" ", "").replace("-", "")
+    return int("".join(str(int(character, 36)) for character in characters[4:] + characters[:4])) % 97 == 1
+
+
+def find_cards(text: str) -> Iterator[Place]:
+    """Numbers of 13 to 19 digits that satisfy Luhn's formula, with single spaces or dashes between them.
+
+    Numbers of other than 16 digits count only if they begin as card networks do, with 3 to 6: one in ten numbers
+    satisfies the formula by chance.
+    """
+    for match in _DIGIT_RUN.finditer(text):
+        yield from _cards_of_run(text, match.start(), match.end())
+
+
+def _cards_of_run(text: str, run_start: int, run_end: int) -> Iterator[Place]:
+    groups = [match.span() for match in _DIGIT_GROUP.finditer(text, run_start, run_end)]
+    if _GOES_ON.match(text, run_end):
+        groups.pop()  # part of a longer word or of a decimal number
+    run = "".join(text[start:end] for start, end in groups)
+    sums = _luhn_sums(run)
+    firsts = [0, *accumulate(end - start for start, end in groups)]
+    place_end = 0
+    for index, (start, _) in enumerate(groups):
+        if start < place_end:
+            continue
+        first, last = firsts[index], index
+        while last < len(groups) and firsts[last + 1] - first <= MAX_CARD_DIGITS:
+            last += 1
+        for final in range(last, index, -1):  # the longest first: it leaves no digits of a card
+            if _is_card(run, sums, first, firsts[final]):
+                place_end = groups[final - 1][1]
+                yield start, place_end
+                break
+
+
+def _luhn_sums(run: str) -> tuple[list[int], list[int]]:
+    """Sums of all digits before each place, with those at even places doubled, and with those at odd places."""
+    even = [_DOUBLED[int(digit)] if index % 2 == 0 else int(digit) for index, digit in enumerate(run)]
+    odd = [_DOUBLED[int(digit)] if index % 2 else int(digit) for index, digit in enumerate(run)]
+    return [0, *accumulate(even)], [0, *accumulate(odd)]
+
+
+def _is_card(run: str, sums: tuple[list[int], list[int]], first: int, end: int) -> bool:
+    digits = end - first
+    if not MIN_CARD_DIGITS <= digits <= MAX_CARD_DIGITS or run[first] == "0":
+        return False
+    if digits != USUAL_CARD_DIGITS and run[first] not in CARD_NETWORKS:
+        return False
+    doubled = sums[end % 2]  # the last digit, at end - 1, is not doubled
+    return (doubled[end] - doubled[first]) % 10 == 0 and len(set(run[first:end])) > 1

@@ -1,0 +1,87 @@
+"""Rules: guards without a model. They read a text in linear time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from models.errors import JobError
+from models.guards.definition import Guard, Stage
+from models.guards.patterns import MAX_SECONDS, PatternRule, PatternTimeout, compile_pattern
+from models.guards.personal_data.rule import PersonalDataRule
+from models.guards.reading import NOTHING_CAUGHT, Reading
+from models.guards.words import WordsRule
+
+
+class Rule(Protocol):
+    """What a guard without a model does with one text."""
+
+    def read(self, text: str) -> Reading:
+        """Read one text; raises PatternTimeout if that takes too long."""
+
+
+class MaxCharactersRule:
+    """A text that is too long is caught; there are no spans."""
+
+    def __init__(self, max_characters: int) -> None:
+        self._max_characters = max_characters
+
+    def read(self, text: str) -> Reading:
+        """Compare the length."""
+        return TOO_LONG if len(text) > self._max_characters else NOTHING_CAUGHT
+
+
+TOO_LONG = Reading(caught=True)
+
+
+class GuardRules:
+    """All guards of one stage that are rules, in order."""
+
+    def __init__(self, guards: Mapping[str, Guard], stage: Stage) -> None:
+        self._rules = [
+            (name, build_rule(guard), guard.action == "fail")
+            for name, guard in guards.items()
+            if guard.on == stage and guard.pipeline is None
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def read(self, texts: Sequence[str]) -> dict[str, list[Reading]]:
+        """Read all texts of a job; guards after one that blocks the row do not run.
+
+        Raises JobError `guard_failed` if a rule takes too long for a text.
+        """
+        readings = {}
+        for name, rule, blocks in self._rules:
+            try:
+                readings[name] = found = [rule.read(text) for text in texts]
+            except PatternTimeout:
+                raise JobError(
+                    "guard_failed",
+                    f"guard {name} takes more than {MAX_SECONDS:g} s for this text; simplify its pattern",
+                ) from None
+            if blocks and any(reading.caught for reading in found):
+                break
+        return readings
+
+
+def build_rule(guard: Guard) -> Rule:
+    """Build the rule of a guard; raises ValueError if the guard has a model."""
+    if guard.pattern is not None:
+        return PatternRule(compile_pattern(guard.pattern), first_only=guard.action == "fail")
+    if guard.words is not None:
+        return WordsRule(guard.words)
+    if guard.pii is not None:
+        return PersonalDataRule(guard.pii)
+    if guard.max_characters is not None:
+        return MaxCharactersRule(guard.max_characters)
+    raise ValueError("a guard with a pipeline has no rule")
+
+
+def has_guards(guards: Mapping[str, Guard], stage: Stage) -> bool:
+    """Whether anything is read at a stage."""
+    return any(guard.on == stage for guard in guards.values())
+
+
+def model_guards(guards: Mapping[str, Guard], stage: Stage) -> dict[str, Guard]:
+    """The guards of a stage that need a model, in order."""
+    return {name: guard for name, guard in guards.items() if guard.on == stage and guard.pipeline is not None}

@@ -1,0 +1,64 @@
+"""The texts of a document: what guards read in an input or an output, and where redacted texts go back to."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from models.guards.definition import Stage
+
+# Their values come from the model's configuration. An input may have fields of any name, so there they are texts.
+OUTPUT_NAMES = frozenset({"label", "entity", "entity_group"})
+CHAT_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+
+def collect_texts(document: Any, stage: Stage = "input") -> list[str]:
+    """Return every string value of a JSON document, in order.
+
+    Keys are no texts, nor are the roles of a chat's messages. The labels of an output are none either.
+    """
+    texts = []
+    values = [document]
+    while values:  # no recursion: a document may be nested deeper than Python's stack
+        value = values.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, dict):
+            values.extend([value[key] for key in _keys(value, stage)])
+        elif isinstance(value, list):
+            values.extend(reversed(value))
+    return texts
+
+
+def replace_texts(document: Any, texts: Iterable[str], stage: Stage = "input") -> Any:
+    """Return a copy of a document with other texts, in the order of `collect_texts`.
+
+    Raises ValueError unless there are as many as it has.
+    """
+    root = [document]
+    remaining = iter(texts)
+    places: list[tuple[Any, Any]] = [(root, 0)]
+    while places:
+        holder, key = places.pop()
+        value = holder[key]
+        if isinstance(value, str):
+            text = next(remaining, None)
+            if text is None:
+                raise ValueError("the document has more texts than were given")
+            holder[key] = text
+        elif isinstance(value, dict | list):
+            holder[key] = value = value.copy()
+            keys: Sequence[Any] = _keys(value, stage) if isinstance(value, dict) else range(len(value) - 1, -1, -1)
+            places.extend([(value, key) for key in keys])
+    if next(remaining, None) is not None:
+        raise ValueError("the document has fewer texts than were given")
+    return root[0]
+
+
+def _keys(document: dict[str, Any], stage: Stage) -> list[str]:
+    """Keys of the values to read, the last one first."""
+    return [key for key in reversed(document) if not _is_name(key, document[key], stage)]
+
+
+def _is_name(key: str, value: Any, stage: Stage) -> bool:
+    if key == "role":  # a field of any other content is a text, though it is called so
+        return isinstance(value, str) and value in CHAT_ROLES
+    return stage == "output" and key in OUTPUT_NAMES and isinstance(value, str)

@@ -1,0 +1,49 @@
+"""The counts and device time of a batch's guards in words."""
+
+from collections.abc import Sequence
+
+from models.guards.definition import Guard
+from models.privacy import terminal
+from producer.batches.guard_counts import GuardCounts
+from producer.batches.views import BatchView
+
+PATTERN_WIDTH = 80
+
+
+def guard_lines(guards: Sequence[GuardCounts]) -> list[str]:
+    """Return a line for each guard, such as `injection (input): 996 passed, 4 blocked`."""
+    return [
+        f"{guard.guard} ({guard.on}): {', '.join([f'{guard.passed:,} passed', *_caught_parts(guard)])}"
+        for guard in guards
+    ]
+
+
+def format_caught(guards: Sequence[GuardCounts]) -> str:
+    """Return what the guards caught so far, such as `injection 4 blocked; pii 12 redacted`; empty if nothing."""
+    return "; ".join(f"{guard.guard} {', '.join(_caught_parts(guard))}" for guard in guards if guard.caught)
+
+
+def format_guard_time(batch: BatchView) -> str | None:
+    """Return the device time of a batch's guards and its share; None if no guard has a model."""
+    seconds = batch.guard_device_seconds
+    if not seconds:
+        return None
+    return f"{seconds:,.1f} s of device time, {seconds / (batch.device_seconds + seconds):.0%}"
+
+
+def describe_check(guard: Guard) -> str:
+    """Return what a guard catches, such as `INJECTION of prompt-injection from 0.8` or `120 words`."""
+    if guard.pipeline is not None:
+        return f"{' or '.join(guard.labels) or 'any entity'} of {guard.pipeline} from {guard.least_score:g}"
+    if guard.pattern is not None:
+        return f"pattern {terminal.shorten(guard.pattern, PATTERN_WIDTH)}"
+    if guard.words is not None:
+        return terminal.format_count(len(guard.words), "word")
+    if guard.pii is not None:
+        return f"personal data: {', '.join(guard.pii)}"
+    return f"more than {guard.max_characters:,} characters"
+
+
+def _caught_parts(guard: GuardCounts) -> list[str]:
+    counts = (("flagged", guard.flagged), ("redacted", guard.redacted), ("blocked", guard.blocked))
+    return [f"{count:,} {verdict}" for verdict, count in counts if count]

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import pytest
+
+from producer.batches.guard_counts import GuardCounts
+from producer.cli.display import batch_tables, guard_text, live
+from tests.unit.producer.batches.test_views import view
+from tests.unit.producer.cli.display.test_live import progress_of
+
+INJECTION = GuardCounts("injection", "input", "fail", passed=1_996, blocked=4, device_seconds=1.0)
+SECRETS = GuardCounts("secrets", "output", "redact", passed=1_990, flagged=1, redacted=5)
+QUIET = GuardCounts("quiet", "output", "flag", passed=2_000)
+BATCH = view(guards=(INJECTION, SECRETS, QUIET), device_seconds=3.0, working_seconds=5.0)
+
+
+def test_a_line_for_each_guard() -> None:
+    assert guard_text.guard_lines(BATCH.guards) == [
+        "injection (input): 1,996 passed, 4 blocked",
+        "secrets (output): 1,990 passed, 1 flagged, 5 redacted",
+        "quiet (output): 2,000 passed",
+    ]
+
+
+def test_only_guards_that_caught_something_are_named_in_a_line() -> None:
+    assert guard_text.format_caught(BATCH.guards) == "injection 4 blocked; secrets 1 flagged, 5 redacted"
+    assert guard_text.format_caught([QUIET]) == ""
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [(BATCH, "1.0 s of device time, 25%"), (replace(BATCH, guards=(SECRETS,)), None), (view(), None)],
+)
+def test_the_device_time_of_guards_and_its_share(batch: object, words: str | None) -> None:
+    assert guard_text.format_guard_time(batch) == words  # type: ignore[arg-type]
+
+
+def test_details_show_guards_and_their_time() -> None:
+    lines = batch_tables.batch_details(BATCH).splitlines()
+
+    assert any(line.split() == ["device", "time", "4.0", "s", "(one", "device,", "80%", "busy)"] for line in lines)
+    assert any(line.split()[0] == "guards" and "4 blocked" in line for line in lines)
+    assert any(line.startswith("guards took") and "25%" in line for line in lines)
+    assert "guard" not in batch_tables.batch_details(view())
+
+
+def test_summaries_and_progress_say_what_guards_caught() -> None:
+    caught = "guards: injection 4 blocked; secrets 1 flagged, 5 redacted"
+    progress = replace(progress_of(), batch=replace(progress_of().batch, guards=BATCH.guards))
+
+    assert caught in batch_tables.summary(BATCH)
+    assert caught in live.line_parts(progress)
+    assert "injection 4 blocked" in live.details(progress)
+    assert "guard" not in batch_tables.summary(view())
+    assert "guard" not in live.details(progress_of())

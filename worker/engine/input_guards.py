@@ -1,0 +1,63 @@
+"""Input guards read the inputs of claimed jobs before anything else does, in the claim thread."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from worker.adapters.rows import Row
+from worker.guards.screener import Screener
+from worker.leasing.chunking import split_into_chunks
+from worker.leasing.leases import Job
+
+# Inputs that guards read together: enough for good micro-batches, and few enough to wait in memory with their scores.
+MAX_CHUNK_BYTES = 2**20
+
+DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenedJobs:
+    """Jobs that the guards have read.
+
+    passed: those to go on with, with their input redacted where a guard asked for it.
+    rejected: the others, each with its reason.
+    seconds: how long it took, other threads' turns on the device included.
+    """
+
+    passed: Sequence[DistinctJob] = ()
+    rejected: list[tuple[Row, Exception]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class InputGuards:
+    """Screens jobs; used by the claim thread alone."""
+
+    def __init__(self, screener: Screener) -> None:
+        self._screener = screener
+
+    def screen(self, distinct_jobs: Sequence[DistinctJob]) -> Iterator[ScreenedJobs]:
+        """Yield the jobs in chunks, in their order; without guards, all at once. Raises Interrupted and DeviceLost."""
+        if not self._screener.has_guards:
+            yield ScreenedJobs(distinct_jobs)
+            return
+        for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, MAX_CHUNK_BYTES):
+            yield self._screen_chunk(chunk)
+
+    def _screen_chunk(self, distinct_jobs: Sequence[DistinctJob]) -> ScreenedJobs:
+        started = time.monotonic()
+        screenings = self._screener.screen([job.input for job, _ in distinct_jobs])
+        passed: list[DistinctJob] = []
+        rejected: list[tuple[Row, Exception]] = []
+        for (job, duplicates), screening in zip(distinct_jobs, screenings, strict=True):
+            document = job.input if screening.redacted is None else screening.redacted
+            screened = Job(job.lease, job.position, document, job.size_bytes, screening)
+            if screening.error is None:
+                passed.append((screened, duplicates))
+            else:
+                rejected.append((rejected_row(screened, duplicates), screening.error))
+        return ScreenedJobs(passed, rejected, time.monotonic() - started)
+
+
+def rejected_row(job: Job, duplicates: tuple[Job, ...]) -> Row:
+    """The row of a job that no model reads."""
+    return Row(job, None, 0, truncated=False, duplicates=duplicates, window_count=0)

@@ -1,0 +1,72 @@
+"""Output guards read the outputs of jobs before they are stored, in the write thread."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from models.documents import from_json, to_json
+from models.errors import JobError
+from models.guards.screening import Screening
+from models.states import JobOutcome
+from worker.engine import outcomes
+from worker.guards.screener import Screener
+from worker.leasing.commit import JobResult, RetryableFailure
+
+Outcome = JobResult | RetryableFailure
+
+
+class OutputGuards:
+    """Screens the outputs of results; used by the write thread alone."""
+
+    def __init__(self, screener: Screener, max_attempts: int) -> None:
+        self._screener = screener
+        self._max_attempts = max_attempts
+
+    def screen(self, job_outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Return the outcomes with the guards' verdicts; those without an output stay as they are.
+
+        Equal outputs are read once. Raises Interrupted and DeviceLost.
+        """
+        if not self._screener.has_guards:
+            return job_outcomes
+        outputs = {
+            outcome.output: None
+            for outcome in job_outcomes
+            if isinstance(outcome, JobResult) and outcome.output is not None
+        }
+        documents = [from_json(output) for output in outputs]
+        screenings: dict[str | None, Screening] = dict(zip(outputs, self._screener.screen(documents), strict=True))
+        screened: list[Outcome] = []
+        for outcome in job_outcomes:
+            if isinstance(outcome, JobResult) and outcome.output is not None:
+                screening = screenings[outcome.output]
+                screened.append(self._apply(outcome, screening))
+                if screening.device_seconds:  # the first result carries the time for all
+                    screenings[outcome.output] = replace(screening, device_seconds=None)
+            else:
+                screened.append(outcome)
+        return screened
+
+    def _apply(self, result: JobResult, screening: Screening) -> Outcome:
+        """Return the result as the guards leave it."""
+        screened = replace(
+            result, verdicts=(*result.verdicts, *screening.verdicts), guard_seconds=_add_seconds(result, screening)
+        )
+        if screening.error is not None:
+            return self._fail(screened, screening.error)
+        return screened if screening.redacted is None else replace(screened, output=to_json(screening.redacted))
+
+    def _fail(self, result: JobResult, error: Exception) -> Outcome:
+        if isinstance(error, JobError):
+            code, message = error.code, str(error)
+        else:
+            outcome = outcomes.retry_or_fail(result.lease, result.position, error, self._max_attempts)
+            if isinstance(outcome, RetryableFailure):
+                return outcome
+            code, message = outcomes.UNAVAILABLE, outcome.error_message or ""
+        return replace(result, status=JobOutcome.FAILED, output=None, error_code=code, error_message=message)
+
+
+def _add_seconds(result: JobResult, screening: Screening) -> dict[str, float] | None:
+    if not screening.device_seconds:
+        return None if result.guard_seconds is None else dict(result.guard_seconds)
+    return {**(result.guard_seconds or {}), **screening.device_seconds}

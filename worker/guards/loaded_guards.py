@@ -1,0 +1,67 @@
+"""The loaded guards of a pipeline: their models, what watches them, and their turns on the device."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from models.guards.definition import Guard, Stage
+from worker.guards.guard_model import GuardModel
+from worker.guards.guard_passes import GuardPasses
+from worker.guards.screener import LoadedGuardModel, Screener
+from worker.passes.device_lock import NO_TURNS, DeviceLock
+from worker.passes.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from worker.loading.runtime import Runtime
+
+
+class LoadedGuards:
+    """Makes the screeners of an engine's threads.
+
+    guards: of the pipeline, in the order of their definition.
+    runtimes: of the pipelines that guards name.
+    timeout_seconds: how long one pass or tokenizer call may take, by guard pipeline.
+    on_hang: called when one takes longer.
+    turns: to enter for every launch of a pass in this process; nothing to wait for unless guards have models.
+    """
+
+    def __init__(
+        self,
+        guards: Mapping[str, Guard],
+        runtimes: Mapping[str, "Runtime"],
+        timeout_seconds: Mapping[str, float],
+        on_hang: Callable[[], None],
+        log: Any,
+    ) -> None:
+        self.turns: AbstractContextManager[object] = DeviceLock() if runtimes else NO_TURNS
+        self._guards = guards
+        self._log = log
+        self._models = {name: GuardModel(name, runtime) for name, runtime in runtimes.items()}
+        self._watchdogs = {name: Watchdog(timeout_seconds[name], on_hang) for name in runtimes}
+        self._passes: list[GuardPasses] = []
+
+    @property
+    def device_seconds(self) -> float:
+        """The device's time for all guards so far."""
+        return sum([passes.spent_seconds for passes in self._passes])
+
+    def screener(self, stage: Stage, should_stop: Callable[[], bool]) -> Screener:
+        """Return a screener for one thread; its guards stop before the next pass once `should_stop` says so."""
+        models = {}
+        used = {guard.pipeline for guard in self._guards.values() if guard.on == stage}
+        for name, model in self._models.items():
+            if name in used:
+                passes = GuardPasses(model.runtime, self._watchdogs[name], self.turns, should_stop, self._log)
+                self._passes.append(passes)
+                models[name] = LoadedGuardModel(model, passes, self._watchdogs[name])
+        return Screener(stage, self._guards, models)
+
+    def start(self) -> None:
+        """Watch the guards' calls from now on."""
+        for watchdog in self._watchdogs.values():
+            watchdog.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        for watchdog in self._watchdogs.values():
+            watchdog.stop()
