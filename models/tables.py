@@ -1,6 +1,7 @@
 """The tables of batches, slices, jobs, results and workers.
 
-SQL is the source of truth: jobs and results are insert-only; only slices and batches change.
+SQL is the source of truth: jobs and results are insert-only; only slices, batches and their guards change. A job changes
+only when a guard redacts its input.
 """
 
 from datetime import datetime
