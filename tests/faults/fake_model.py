@@ -13,21 +13,39 @@ from tests.deployment import Deployment, temporary_deployment
 FAKE_PIPELINE = "fake"
 CHILD_PROCESS_FOLDER = Path(__file__).parent / "child_process"
 PIPELINE_CONFIG = '[pipelines.fake]\ntask = "sentiment-analysis"\nmodel = "nobody/fake"\n'
+GUARDS_CONFIG = f"""
+[pipelines.watch]
+task = "sentiment-analysis"
+model = "nobody/guard"
+revision = "{"a" * 40}"
+[pipelines.fake.guards.injection]
+on = "input"
+pipeline = "watch"
+label = "INJECTION"
+action = "fail"
+[pipelines.fake.guards.digits]
+on = "input"
+pattern = "secret-[0-9]+"
+action = "redact"
+[pipelines.fake.guards.answers]
+on = "output"
+pipeline = "watch"
+label = "INJECTION"
+action = "flag"
+"""
 
 
 @contextmanager
 def fake_model_deployment(
-    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, guards: str = "", **settings: str
+    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, config: str = "", **settings: str
 ) -> Iterator[Deployment]:
     """Yield a deployment of the pipeline `fake`; `FAKE_…` variables select faults (see `child_process/`).
 
-    guards: its guards, as in batchmill.toml
+    config: more of `batchmill.toml`, such as GUARDS_CONFIG.
     """
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    (home / "batchmill.toml").write_text(
-        f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{guards}"
-    )  # clients read it, too
+    (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{config}")  # clients read it
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
         path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
         deployment.environment["PYTHONPATH"] = path
