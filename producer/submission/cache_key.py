@@ -68,6 +68,12 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return None
 
 
+def guard_revisions(pipeline: Pipeline) -> list[str]:
+    """The guards that have a model, each as `guard@revision`."""
+    entries = {name: pipeline.guard_pipelines.get(guard.pipeline or "") for name, guard in pipeline.guards.items()}
+    return [f"{name}@{resolve_revision(entry)}" for name, entry in entries.items() if entry is not None]
+
+
 def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
     """The reason why another model may guard next time; None where it can't."""
     entry = pipeline.guard_pipelines.get(name)

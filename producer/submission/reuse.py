@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters, slices
 from producer.submission import cache_key
@@ -66,10 +66,23 @@ INDEX_KNOWN_INPUTS = {
         """
 INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
 FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted{judged}
   AND NOT (r.truncated AND :is_timed)
 """,
     ),
+}
+
+# Only for pipelines whose guards have models. A worker that was not restarted since may judge by an older revision.
+JUDGED_BY_THESE = {
+    "postgresql": """
+  AND NOT EXISTS (SELECT 1 FROM jsonb_array_elements(r.guards) AS v (value)
+                  WHERE (v.value ->> 'guard') || '@' || (v.value ->> 'revision') NOT IN :guard_revisions)
+""",
+    "sqlite": """
+  AND NOT EXISTS (SELECT 1 FROM json_each(r.guards) AS v
+                  WHERE json_extract(v.value, '$.guard') || '@' || json_extract(v.value, '$.revision')
+                        NOT IN :guard_revisions)
+""",
 }
 
 # PostgreSQL compares hashes without collisions: comparing long documents would decompress them again and again.
@@ -82,7 +95,7 @@ JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
           SELECT sha256(convert_to(CAST(j.input AS TEXT), 'UTF8')) AS digest, j.batch_id, j.position
           FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
           WHERE j.batch_id IN :group AND r.batch_id IN :group
-            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted{judged}
             AND NOT (r.truncated AND :is_timed)) AS old
       ORDER BY digest) AS o
   ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
@@ -174,8 +187,12 @@ def find_reusable(
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
             # A text that ran out of time may be longer next time.
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
-            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed}
-            count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
+            lookup = {
+                "batch_id": submission.batch_id,
+                "is_timed": is_timed,
+                "guard_revisions": cache_key.guard_revisions(pipeline),
+            }
+            count = _fill_reusable_table(connection, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
             connection.execute(_drop_statement(connection))
@@ -204,11 +221,11 @@ def _temp_table_transaction(connection: Connection) -> Iterator[None]:
 
 
 def _fill_reusable_table(
-    connection: Connection, sql: SqlFragments, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
+    connection: Connection, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
 ) -> int:
     """Fill the temporary table; returns the number of matched jobs.
 
-    lookup: the batch's id, and `is_timed`: whether truncated results are left out.
+    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guard_revisions`: see there.
     """
     version = _last_version(connection, candidates)
     if version is None:
@@ -216,7 +233,7 @@ def _fill_reusable_table(
     _apply_planner_settings(connection)
     total = 0
     for group in _group_candidates(candidates, jobs):
-        total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
+        total += _match_group(connection, {**lookup, "group": group, "version": version})
         if total == jobs:
             break
     return total
@@ -250,19 +267,22 @@ def _group_candidates(candidates: Sequence[Row[Any]], jobs: int) -> Iterator[lis
         yield group
 
 
-def _match_group(connection: Connection, sql: SqlFragments, params: dict[str, Any]) -> int:
+def _match_group(connection: Connection, params: dict[str, Any]) -> int:
     dialect = connection.dialect.name
     if dialect == "sqlite":
         driver: Any = connection.connection.driver_connection
         driver.create_function("digest", 1, hash, deterministic=True)
+    judged = JUDGED_BY_THESE[dialect] if params["guard_revisions"] else ""
     for statement in INDEX_KNOWN_INPUTS[dialect]:
-        connection.execute(_bind_group(statement), params)
-    return connection.execute(_bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED), params).rowcount
+        connection.execute(_bind_lists(statement.replace("{judged}", judged)), params)
+    insert = INSERT_REUSABLE[dialect].replace("{judged}", judged) + WHERE_UNANSWERED
+    return connection.execute(_bind_lists(insert), params).rowcount
 
 
-def _bind_group(statement: str) -> TextClause:
+def _bind_lists(statement: str) -> TextClause:
     query = text(statement)
-    return query.bindparams(bindparam("group", expanding=True)) if ":group" in statement else query
+    names = [name for name in ("group", "guard_revisions") if f":{name}" in statement]
+    return query.bindparams(*(bindparam(name, expanding=True) for name in names))
 
 
 def _apply_planner_settings(connection: Connection) -> None:

@@ -356,6 +356,26 @@ class TestGuards:
         assert counters(database, again.batch_id) == [("names", 2, 1)]
         assert_consistent(database, again.batch_id)
 
+    def test_of_another_revision_judged_nothing(self, database: Database) -> None:
+        """A worker that still has the guard's old revision answers under the new one's key."""
+        guard = Guard(on="input", action="flag", pipeline="toxicity", label="toxic")
+        guarded = PINNED.model_copy(update={"guards": {"g": guard}}).with_guard_pipelines(NAMED)
+        accept(database, ["a", "b", "c", "d"], guarded)
+        compute(database, guarded)
+        revisions = {1: NAMED["toxicity"].revision, 2: "0" * 40, 3: NAMED["toxicity"].revision}
+        for position, revision in revisions.items():
+            verdict = Verdict("g", "input", "pass", model="m", revision=revision)
+            execute(
+                database,
+                "UPDATE results SET guards = :guards WHERE position = :position",
+                guards=to_json([verdict.as_dict()]),
+                position=position,
+            )
+
+        again = accept(database, ["b", "c", "d"], guarded)
+
+        assert [row.position for row in pages.iter_by_position(database, again.batch_id)] == [0, 2]
+
     @pytest.mark.parametrize("text", ["a", "b"])
     def test_leave_no_redacted_result_to_another_job(self, database: Database, text: str) -> None:
         """Neither to one with the text as submitted, nor to one with the text that the model read."""
