@@ -4,6 +4,7 @@ The model has DistilBERT's shape at about a five-hundredth of its size. While it
 which kind of sentence covers it. Without these hints, one answer a text is too weak a signal for a long text.
 """
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,8 @@ from training.hidden_sentences import HiddenSentences
 from training.templates import Passage
 from training.training_loop import Batch, Row
 
-_MAX_POSITIONS: Final = 256
+_MAX_POSITIONS: Final = 128  # short windows, because one sentence among many tokens is hard to find for a tiny model
+_MIN_TOKENS: Final = 2  # of a sentence at the edge of a window, to count
 _VOCABULARY_SIZE: Final = 1_600
 _MAX_PIECES: Final = 500
 _VOCABULARY_TEXTS: Final = 20_000
@@ -73,13 +75,23 @@ def new_model(vocabulary_size: int, task: GuardTask) -> Any:
     return model
 
 
-def tokenize_and_hint(tokenizer: Any, texts: Iterable[Passage], kinds: Sequence[str]) -> Iterator[Row]:
-    """Tokenize texts; the hint of a token is 0, or the number of the kind of sentence that covers it."""
+def tokenize_and_hint(
+    tokenizer: Any, texts: Iterable[Passage], kinds: Sequence[str], rng: random.Random
+) -> Iterator[Row]:
+    """Tokenize texts; the hint of a token is 0, or the number of the kind of sentence that covers it.
+
+    Of a text that is too long, a window at random is kept, as a worker reads windows too.
+    """
     for passage in texts:
-        encoded = tokenizer(passage.text, truncation=True, max_length=_MAX_POSITIONS, return_offsets_mapping=True)
-        hints = [_hint(passage, start, end, kinds) for start, end in encoded["offset_mapping"]]
-        hints[0] = hints[-1] = _IGNORED
-        yield {"input_ids": encoded["input_ids"], "hints": hints}
+        encoded = tokenizer(passage.text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        start = rng.randint(0, max(0, len(ids) - _MAX_POSITIONS + 2))
+        window = slice(start, start + _MAX_POSITIONS - 2)
+        hints = [_hint(passage, start, end, kinds) for start, end in offsets[window]]
+        yield {
+            "input_ids": [tokenizer.cls_token_id, *ids[window], tokenizer.sep_token_id],
+            "hints": [_IGNORED, *hints, _IGNORED],
+        }
 
 
 def _hint(passage: Passage, start: int, end: int, kinds: Sequence[str]) -> int:
@@ -89,7 +101,8 @@ def _hint(passage: Passage, start: int, end: int, kinds: Sequence[str]) -> int:
 
 def true_labels(hints: torch.Tensor, task: GuardTask) -> torch.Tensor:
     """Return which labels are true of each text, (texts, labels), by the kinds of sentence in it."""
-    kinds = torch.stack([(hints == kind + 1).any(dim=1) for kind in range(len(task.truths))], dim=1).float()
+    counts = [(hints == kind + 1).sum(dim=1) for kind in range(len(task.truths))]
+    kinds = (torch.stack(counts, dim=1) >= _MIN_TOKENS).float()
     labels = torch.tensor([[float(label in true) for label in task.labels] for true in task.truths])
     truth = (kinds @ labels > 0).float()
     if not task.multi_label:
@@ -147,9 +160,11 @@ def build(folder: Path, seed: int, task: GuardTask) -> dict[str, float]:
         cased=False,
     )
     model = new_model(len(tokenizer), task)
-    rows = tokenize_and_hint(tokenizer, task.sentences.texts(seed), kinds)
+    rng = random.Random(seed)
+    rows = tokenize_and_hint(tokenizer, task.sentences.texts(seed), kinds, rng)
     train(model, training_loop.stream_batches(rows, seed, max_tokens=_BATCH_TOKENS), task)
-    kept = list(tokenize_and_hint(tokenizer, islice(task.sentences.texts(seed, held_out=True), _HELD_OUT_TEXTS), kinds))
+    texts = islice(task.sentences.texts(seed, held_out=True), _HELD_OUT_TEXTS)
+    kept = list(tokenize_and_hint(tokenizer, texts, kinds, rng))
     scores = measure(model, training_loop.group_by_length(kept, 64, 4_096), task)
     learned = {"train_steps": _STEPS, "held_out_texts": len(kept), **scores}
     card = model_card.build_card(task.name, model, seed, use=model_card.DEMO_ONLY, **learned)

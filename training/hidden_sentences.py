@@ -22,11 +22,11 @@ from training.templates import Grammar, Passage, Span
 
 _HIDDEN_PROBABILITY: Final = 0.5  # share of texts with a sentence of some kind
 _CALM_PROBABILITY: Final = 0.6  # share of texts with an ordinary sentence that uses the same words
-_PIECE_COUNTS: Final = (0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 9)  # ordinary texts around it
+_PIECE_COUNTS: Final = (0, 0, 0, 0, 1, 1, 2, 3, 5)  # ordinary texts around it
 _MAX_PIECE_WORDS: Final = 60  # of an ordinary text, so that a long one is made of several
 _SEPARATORS: Final = (" ", " ", " ", ". ", "\n", "\n\n", " - ")
 _NOISE_PROBABILITY: Final = 0.12  # share of the ordinary texts that are random or repeated words
-_REPEAT_PROBABILITY: Final = 0.08  # share of the ordinary texts that repeat a sentence, as filler does
+_REPEAT_PROBABILITY: Final = 0.2  # share of the ordinary texts that repeat a sentence, as filler does
 _ENDLESS: Final = 10**9
 _SPACE_BEFORE_MARK: Final = re.compile(r" +([.,!?:])")
 _NOISE_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"

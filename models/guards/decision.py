@@ -1,15 +1,14 @@
 """What the readings of all guards of a stage mean for one job: verdicts, redacted texts, or a blocked row. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from models.guards.definition import DEFAULT_REPLACEMENT, Guard, Stage
-from models.guards.reading import NOTHING_CAUGHT, Reading, Span
+from models.guards.definition import Guard, Stage
+from models.guards.reading import NOTHING_CAUGHT, Reading
 from models.guards.verdict import Verdict
 
 Model = tuple[str, str | None]  # its name and its revision
-NO_KIND = "REDACTED"  # {label} of a span without a kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +68,6 @@ def blocked_message(verdict: Verdict) -> str:
     return f"guard {verdict.guard} blocked this {verdict.on}" + (f" ({found})" if found else "")
 
 
-def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Make one span of those that overlap or touch, with the label of the first."""
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if merged and span.start <= merged[-1].end:
-            last = merged[-1]
-            merged[-1] = Span(last.start, max(last.end, span.end), last.label)
-        else:
-            merged.append(span)
-    return merged
-
-
 @lru_cache(maxsize=256)
 def _passed(ran: tuple[tuple[str, Stage, Model | None], ...]) -> Decision:
     # Most rows pass, and without scores all their decisions are equal: one object serves them all.
@@ -118,14 +105,16 @@ def _redact(texts: Sequence[str], readings: Sequence[tuple[Guard, Sequence[Readi
 def _redact_text(text: str, readings: Sequence[tuple[Guard, Reading]]) -> str:
     spans: list[tuple[int, int, str]] = []
     for guard, reading in readings:
-        if not reading.caught:
-            continue
-        # A guard that knows no places redacts the whole text: nothing of what it caught may stay.
-        for span in reading.spans or (Span(0, len(text), reading.label),):
-            start, end = max(span.start, 0), min(span.end, len(text))
-            if start < end:
-                spans.append((start, end, _replacement(guard, span.label)))
+        if reading.caught:
+            spans += [(start, end, guard.replace(label)) for start, end, label in _places(text, reading)]
     return _replace_spans(text, spans) if spans else text
+
+
+def _places(text: str, reading: Reading) -> list[tuple[int, int, str | None]]:
+    places = [(max(span.start, 0), min(span.end, len(text)), span.label) for span in reading.spans]
+    places = [place for place in places if place[0] < place[1]]
+    # A guard that knows no places redacts the whole text: nothing of what it caught may stay.
+    return places or [(0, len(text), reading.label)]
 
 
 def _replace_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
@@ -136,7 +125,3 @@ def _replace_spans(text: str, spans: list[tuple[int, int, str]]) -> str:
             pieces += [text[max(end, 0) : start], replacement]
         end = max(end, span_end)
     return "".join([*pieces, text[end:]])
-
-
-def _replacement(guard: Guard, label: str | None) -> str:
-    return (guard.replacement or DEFAULT_REPLACEMENT).replace("{label}", label or NO_KIND)

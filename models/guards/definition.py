@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.guards.patterns import compile_pattern
+from models.guards.rules import build_rule
 from models.guards.words import check_words
 
 MAX_GUARDS = 16  # of one pipeline
@@ -13,9 +14,9 @@ MAX_PATTERN_CHARACTERS = 2_000
 MAX_WORDS = 10_000
 MAX_REPLACEMENT_CHARACTERS = 100
 DEFAULT_REPLACEMENT = "[REDACTED]"
+NO_KIND = "REDACTED"  # {label} of what has no kind
 DEFAULT_THRESHOLD = 0.5
 
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 GUARD_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 Stage = Literal["input", "output"]
@@ -98,8 +99,8 @@ class Guard(BaseModel):
             return value
         if set(value.replace("{label}", "")) & set("{}"):
             raise ValueError("replacement has braces other than {label}; it takes no other fields and no formats")
-        if UNSTORABLE.search(value):
-            raise ValueError("replacement has a NUL character or half a surrogate pair, which no database stores")
+        if "\0" in value:
+            raise ValueError("replacement has a NUL character, which no database stores")
         return value
 
     @model_validator(mode="after")
@@ -117,6 +118,18 @@ class Guard(BaseModel):
         if self.keep_original and (self.action, self.on) != ("redact", "input"):
             raise ValueError('keep_original has no effect without action = "redact" and on = "input"; leave it out')
         return self
+
+    @model_validator(mode="after")
+    def _check_own_replacement(self) -> Self:
+        # A redacted input is read again if its job is retried, and must stay as it is.
+        if self.action == "redact" and self.pipeline is None and build_rule(self).read(self.replace(None)).caught:
+            raise ValueError("the guard catches its own replacement; set a replacement that it does not catch")
+        return self
+
+    def replace(self, label: str | None) -> str:
+        """The text in place of what was caught."""
+        replacement = DEFAULT_REPLACEMENT if self.replacement is None else self.replacement
+        return replacement.replace("{label}", label or NO_KIND)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ INVISIBLE = frozenset((0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0
     range(0xE0000, 0xE1000),
 )
 MINUS_SIGN = 0x2212
+MAX_TABLE_CHARACTERS = 50_000  # texts of all scripts have fewer; a text of all characters fills no memory
 
 
 class Folding(dict[int, str]):
@@ -28,7 +29,9 @@ class Folding(dict[int, str]):
         self._ignore_case = ignore_case
 
     def __missing__(self, code: int) -> str:
-        self[code] = spelling = self._fold(code)
+        spelling = self._fold(code)
+        if len(self) < MAX_TABLE_CHARACTERS:
+            self[code] = spelling
         return spelling
 
     def _fold(self, code: int) -> str:

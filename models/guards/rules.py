@@ -1,14 +1,16 @@
 """Rules: guards without a model. They read a text in linear time."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models.errors import JobError
-from models.guards.definition import Guard, Stage
 from models.guards.patterns import MAX_SECONDS, PatternRule, PatternTimeout, compile_pattern
 from models.guards.personal_data.rule import PersonalDataRule
 from models.guards.reading import NOTHING_CAUGHT, Reading
 from models.guards.words import WordsRule
+
+if TYPE_CHECKING:  # a definition builds its rule to check it
+    from models.guards.definition import Guard, Stage
 
 
 class Rule(Protocol):
@@ -35,7 +37,7 @@ TOO_LONG = Reading(caught=True)
 class GuardRules:
     """All guards of one stage that are rules, in order."""
 
-    def __init__(self, guards: Mapping[str, Guard], stage: Stage) -> None:
+    def __init__(self, guards: "Mapping[str, Guard]", stage: "Stage") -> None:
         self._rules = [
             (name, build_rule(guard), guard.action == "fail")
             for name, guard in guards.items()
@@ -64,7 +66,7 @@ class GuardRules:
         return readings
 
 
-def build_rule(guard: Guard) -> Rule:
+def build_rule(guard: "Guard") -> Rule:
     """Build the rule of a guard; raises ValueError if the guard has a model."""
     if guard.pattern is not None:
         return PatternRule(compile_pattern(guard.pattern), first_only=guard.action == "fail")
@@ -75,13 +77,3 @@ def build_rule(guard: Guard) -> Rule:
     if guard.max_characters is not None:
         return MaxCharactersRule(guard.max_characters)
     raise ValueError("a guard with a pipeline has no rule")
-
-
-def has_guards(guards: Mapping[str, Guard], stage: Stage) -> bool:
-    """Whether anything is read at a stage."""
-    return any(guard.on == stage for guard in guards.values())
-
-
-def model_guards(guards: Mapping[str, Guard], stage: Stage) -> dict[str, Guard]:
-    """The guards of a stage that need a model, in order."""
-    return {name: guard for name, guard in guards.items() if guard.on == stage and guard.pipeline is not None}

@@ -40,12 +40,9 @@ def find_problem(pipeline_name: str, guard: Guard, pipelines: Mapping[str, Pipel
         return f"pipeline: {name} does {entry.task}, and only text-classification and token-classification can guard"
     if entry.guards:
         return f"pipeline: {name} has guards itself, and guards are not guarded; name one without"
-    if entry.folder is None and not COMMIT.fullmatch(entry.revision or ""):
-        return f"pipeline: {name} must pin its model; set revision to a full commit in [pipelines.{name}]"
-    has_other_tokenizer = entry.tokenizer is not None and entry.tokenizer_folder is None
-    if has_other_tokenizer and not COMMIT.fullmatch(entry.tokenizer_revision or ""):
-        return f"pipeline: {name} must pin its tokenizer; set tokenizer_revision to a full commit in [pipelines.{name}]"
-    return _find_label_problem(guard, entry)
+    if entry.template is not None:
+        return f"pipeline: {name} has a prompt, and guards read texts as they are; name one without"
+    return _find_pin_problem(entry) or _find_label_problem(guard, entry)
 
 
 def find_unknown_label(guard: Guard, entry: Pipeline, model_labels: Iterable[object]) -> str | None:
@@ -59,6 +56,18 @@ def find_unknown_label(guard: Guard, entry: Pipeline, model_labels: Iterable[obj
         if label not in known:
             shown = ", ".join(known[:MAX_LABELS_SHOWN]) + (", …" if len(known) > MAX_LABELS_SHOWN else "")
             return f"the model of {entry.name} has no label {label!r}; set label to one of {shown}"
+    return None
+
+
+def _find_pin_problem(entry: Pipeline) -> str | None:
+    name = entry.name
+    if entry.prompt is not None:
+        return f"pipeline: {name} has a prompt, and guards read texts as they are; name an entry without one"
+    if entry.folder is None and not COMMIT.fullmatch(entry.revision or ""):
+        return f"pipeline: {name} must pin its model; set revision to a full commit in [pipelines.{name}]"
+    has_other_tokenizer = entry.tokenizer is not None and entry.tokenizer_folder is None
+    if has_other_tokenizer and not COMMIT.fullmatch(entry.tokenizer_revision or ""):
+        return f"pipeline: {name} must pin its tokenizer; set tokenizer_revision to a full commit in [pipelines.{name}]"
     return None
 
 

@@ -14,12 +14,17 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
+from models.pipelines import prompt_template
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.text_template import TextTemplate
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
+# A batch records the templates, so workers take them from there.
+NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 WindowAggregation = Literal["mean", "max", "first", "weighted"]
@@ -71,6 +76,14 @@ class Pipeline(BaseModel):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="The task's parameters where a batch does not give its own."
     )
+    prompt: str | None = Field(
+        default=None,
+        description="The text that the model reads, with names of a row's fields in braces; unset: the field text.",
+    )
+    system: str | None = Field(
+        default=None,
+        description="text-generation: the system message before each prompt or conversation, with names as in prompt.",
+    )
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
@@ -96,6 +109,13 @@ class Pipeline(BaseModel):
             return tasks.find_spec(value).canonical_name(value) or value
         except UsageError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("prompt", "system")
+    @classmethod
+    def _check_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            TextTemplate.parse(value)
+        return value
 
     @field_validator("guards")
     @classmethod
@@ -127,6 +147,8 @@ class Pipeline(BaseModel):
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.limits is not None and self.generation_limits is None:
             raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
+        if self.template is not None:
+            self.template.check_task(tasks.find_spec(self.task))
         try:
             self.check_parameters(self.parameters)
         except InvalidParameters as error:
@@ -136,7 +158,7 @@ class Pipeline(BaseModel):
     @property
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
-        fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        fields = self.model_dump(exclude=NOT_HASHED)
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
@@ -167,10 +189,11 @@ class Pipeline(BaseModel):
 
     @property
     def spec(self) -> TaskSpec:
-        """Spec of the pipeline's task, with its limits."""
+        """Spec of the pipeline's task, with its limits, whose inputs have the fields that the templates name."""
         spec = tasks.find_spec(self.task)
-        limits = self.generation_limits
-        return spec if limits is None else replace(spec, check_input=limits.limit_input(spec.check_input))
+        if (limits := self.generation_limits) is not None:
+            spec = replace(spec, check_input=limits.limit_input(spec.check_input))
+        return spec if self.template is None else self.template.spec_for(spec)
 
     @property
     def generation_limits(self) -> GenerationLimits | None:
@@ -185,6 +208,20 @@ class Pipeline(BaseModel):
         if (limits := self.generation_limits) is not None:
             limits.check_parameters(parameters, self.name)
         return parameters
+
+    @property
+    def template(self) -> PromptTemplate | None:
+        """The parsed `prompt` and `system`; None without them."""
+        return prompt_template.parse_templates(self.prompt, self.system)
+
+    @property
+    def template_parameters(self) -> dict[str, str]:
+        """The templates as the parameters of a batch record them; empty without any."""
+        return {} if self.template is None else self.template.parameters
+
+    def with_templates(self, parameters: Mapping[str, Any]) -> Self:
+        """The pipeline with the templates that a batch's parameters record, instead of those of the catalogue."""
+        return self.model_copy(update={name: parameters.get(name) for name in (PROMPT, SYSTEM)})
 
     @property
     def folder(self) -> Path | None:

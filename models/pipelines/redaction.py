@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from models.documents import to_json
 from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
+from models.pipelines.prompt_template import PROMPT, SYSTEM
 from models.tasks import SPECS
 
 HASH_DIGITS = 16
@@ -23,8 +24,11 @@ def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def redact_pipeline(pipeline: Pipeline) -> dict[str, Any]:
-    """Return a catalogue entry as a document with redacted parameters."""
-    return {**pipeline.model_dump(mode="json"), "parameters": redact_parameters(pipeline.parameters)}
+    """Return a catalogue entry as a document with redacted parameters and templates, and the fields of its inputs."""
+    redacted = {name: redact_value(getattr(pipeline, name)) for name in (PROMPT, SYSTEM)}
+    inputs = [{"name": field.name, "required": field.required} for field in pipeline.spec.fields]
+    document = {**pipeline.model_dump(mode="json"), **redacted, "inputs": inputs}
+    return {**document, "parameters": redact_parameters(pipeline.parameters)}
 
 
 def redact_guard(guard: Guard) -> dict[str, Any]:

@@ -48,12 +48,13 @@ class TextField:
     help: str
     required: bool = True
     bare_type: type | None = str
+    allows_blank: bool = False
 
     def check(self, value: object) -> str:
         """Return the text to store; raises JobError if no model could answer it."""
         if not isinstance(value, str):
             raise JobError("not_text", f"{self.name} must be text, not {describe_type(value)}")
-        if not value.strip():
+        if not self.allows_blank and not value.strip():
             raise JobError("empty_text", f"{self.name} is empty; leave the row out or give it text")
         if len(value) > MAX_TEXT_CHARACTERS:
             size = f"{self.name} has {len(value):,} characters"

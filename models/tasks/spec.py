@@ -112,6 +112,11 @@ class TaskSpec:
                 validation.describe_problems(error, self.parameters, unknown, "parameter")
             ) from None
 
+    @property
+    def field_names(self) -> str:
+        """The names of all fields for display, optional ones in brackets: `text, [text_pair]`."""
+        return ", ".join(field.name if field.required else f"[{field.name}]" for field in self.fields)
+
     def _required_names(self) -> str:
         required = [field.name for field in self.fields if field.required]
         return " and ".join(required) or " or ".join(field.name for field in self.fields)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from models.pipelines import model_files
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
+from models.pipelines.prompt_template import PromptTemplate
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
 
@@ -22,9 +23,9 @@ Input = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LengthLimit:
-    """The most tokens of an input that the model reads, and what becomes of longer ones.
+    """The most tokens of an input that the model reads at once, and what becomes of longer ones.
 
-    outcome: `truncated` or `failed`
+    outcome: `truncated`, `failed` or `windowed`
     new_tokens: tokens that are generated beside them within the model's limit
     """
 
@@ -34,11 +35,12 @@ class LengthLimit:
 
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline, parameters: Mapping[str, Any]) -> Self | None:
-        """Return the limit; None if there is none, if it is not known here, or if inputs are read in windows."""
+        """Return the limit; None if there is none, or if it is not known here, as with the windows of a question."""
         max_length, task = model_files.effective_max_length(pipeline), pipeline.spec.name
-        is_windowed = pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None)
-        if max_length is None or is_windowed or task == "question-answering":
+        if max_length is None or task == "question-answering":
             return None
+        if pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None):
+            return cls(max_length, "windowed")
         outcome = "failed" if pipeline.truncation == "error" else "truncated"
         if task != "text-generation":
             return cls(max_length, outcome)
@@ -65,6 +67,7 @@ class LengthHistogram:
     unit: str
     measure: Callable[[Sequence[Input]], list[int]]
     limit: LengthLimit | None = None
+    template: PromptTemplate | None = None  # lengths are those of the rendered inputs
     counts: Counter[int] = field(default_factory=Counter)  # by the exponent
     max_length: int = 0
     too_long: int = 0
@@ -74,18 +77,26 @@ class LengthHistogram:
         """Return a histogram in tokens if the model is on this machine and the package `tokenizers` is installed."""
         tokenizer, parameters = _load_tokenizer(pipeline), parameters or {}
         if tokenizer is None:
-            return cls("characters", lambda inputs: [len(_join_texts(job_input)) for job_input in inputs])
+            return cls(
+                "characters",
+                lambda inputs: [len(_join_texts(job_input)) for job_input in inputs],
+                template=pipeline.template,
+            )
         measure = TokenCounter(tokenizer, pipeline, parameters)
-        return cls("tokens", measure, LengthLimit.for_pipeline(pipeline, parameters))
+        return cls("tokens", measure, LengthLimit.for_pipeline(pipeline, parameters), pipeline.template)
 
     def add(self, documents: Sequence[str]) -> None:
         """Count inputs, given as the JSON that is stored."""
-        for portion in portions(([document] for document in documents), PORTION_TEXTS, PORTION_BYTES):
-            lengths = self.measure([json.loads(document) for [document] in portion])
+        inputs = ([self._render(json.loads(document))] for document in documents)
+        for portion in portions(inputs, PORTION_TEXTS, PORTION_BYTES):
+            lengths = self.measure([job_input for [job_input] in portion])
             self.counts.update((length - 1).bit_length() if length else 0 for length in lengths)
             self.max_length = max(self.max_length, max(lengths))
             if self.limit is not None:
                 self.too_long += sum(length > self.limit.tokens for length in lengths)
+
+    def _render(self, job_input: Input) -> Input:
+        return job_input if self.template is None else self.template.render(job_input)
 
     def bins(self) -> list[tuple[int, int]]:
         """Each bin's greatest length and its number of inputs, from the shortest on."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from models import tasks
 from models.db import Database
 from models.errors import UsageError
+from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.batches.views import BatchView
 from producer.results import files, pages, tabular, user_table
@@ -32,7 +32,7 @@ def export_file(
     Raises UsageError when the file can't be written.
     """
     file_format = files.check_target(path, file_format)
-    make_layout = partial(tabular.layout_for_batch, database, batch.id, tasks.find_spec(batch.task))
+    make_layout = partial(tabular.layout_for_batch, database, batch.id, find_batch_spec(batch.task, batch.parameters))
     return files.write_file(file_format, path, rows, make_layout)
 
 
@@ -48,6 +48,6 @@ def export_table(
     Raises UsageError when the table can't take them.
     """
     user_table.UserTable.parse(table_name)
-    layout = tabular.layout_for_batch(database, batch.id, tasks.find_spec(batch.task))
+    layout = tabular.layout_for_batch(database, batch.id, find_batch_spec(batch.task, batch.parameters))
     rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
     return user_table.write_table(database, batch.id, table_name, rows, layout)

@@ -68,10 +68,13 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return None
 
 
-def guard_revisions(pipeline: Pipeline) -> list[str]:
-    """The guards that have a model, each as `guard@revision`."""
-    entries = {name: pipeline.guard_pipelines.get(guard.pipeline or "") for name, guard in pipeline.guards.items()}
-    return [f"{name}@{resolve_revision(entry)}" for name, entry in entries.items() if entry is not None]
+def guard_revisions(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """The guards that have a model, each with the revision that its verdicts must name."""
+    return [
+        {"guard": name, "revision": resolve_revision(pipeline.guard_pipelines[guard.pipeline])}
+        for name, guard in pipeline.guards.items()
+        if guard.pipeline is not None
+    ]
 
 
 def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:

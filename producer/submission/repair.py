@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Self
 from sqlalchemy import Connection, Row, bindparam, column, text
 from sqlalchemy.exc import IntegrityError
 
-from models import tasks
 from models.db import Database, comma_separated, insert_rows
 from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import JobError, UsageError
+from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.retry import Requeue, RetryResult, check_ended
@@ -100,7 +100,7 @@ def repair_jobs(
     """
     batch = views.get_batch(database, batch_id)
     check_ended(batch)
-    chunker = JobChunker(tasks.find_spec(batch.task), source, batch.parameters)
+    chunker = JobChunker(find_batch_spec(batch.task, batch.parameters), source, batch.parameters)
     with _StagedJobs() as staged:
         matcher = _JobMatcher(database, batch_id, chunker, staged)
         for chunk in chunker.chunks():

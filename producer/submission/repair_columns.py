@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-from models import tasks
 from models.db import Database
 from models.errors import JobError, UnreadableSource
+from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
 from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
@@ -54,7 +54,8 @@ class RepairColumns(ColumnMapping):
         input_columns: columns by field; a field that is not named has a column of its name.
         id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
         """
-        spec = tasks.find_spec(views.get_batch(database, batch_id).task)
+        batch = views.get_batch(database, batch_id)
+        spec = find_batch_spec(batch.task, batch.parameters)
         passthrough = pages.passthrough_columns(database, batch_id)
         columns = cls.for_task(spec, input_columns, id_column)
         layout = TabularLayout(tuple(field.name for field in spec.fields), tuple(passthrough), None)

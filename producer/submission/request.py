@@ -44,7 +44,10 @@ class FailureLimit:
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """A validated request; its rows are read later."""
+    """A validated request; its rows are read later.
+
+    parameters: those of the task, with the pipeline's templates as `prompt` and `system`.
+    """
 
     pipeline: Pipeline
     parameters: dict[str, Any]
@@ -87,7 +90,8 @@ class SubmitRequest:
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
         return cls(
             pipeline,
-            parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})}),
+            parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})})
+            | pipeline.template_parameters,
             name=name or None,
             metadata=_validate_metadata(metadata or {}),
             priority=priority,

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
-from models.db import Database
+from models.db import Database, SqlFragments
+from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters, slices
 from producer.submission import cache_key
@@ -56,6 +57,17 @@ WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
 
+# The models that guarded a result are those of now; a worker that was not restarted may have had others.
+HAS_GUARDS = {
+    "postgresql": "(CAST(:guards AS TEXT) = '[]' OR r.guards @> CAST(:guards AS JSONB))",
+    "sqlite": """
+NOT EXISTS (SELECT 1 FROM json_each(:guards) e WHERE NOT EXISTS (
+    SELECT 1 FROM json_each(r.guards) g
+    WHERE json_extract(g.value, '$.guard') = json_extract(e.value, '$.guard')
+      AND json_extract(g.value, '$.revision') = json_extract(e.value, '$.revision')))
+""",
+}
+
 # A redacted job has another input than the one that was submitted, so its result answers no other job.
 # `digest` is Python's hash of a text, which may collide, so inputs are compared too. CROSS JOIN keeps SQLite's order.
 INDEX_KNOWN_INPUTS = {
@@ -63,31 +75,18 @@ INDEX_KNOWN_INPUTS = {
     "sqlite": (
         "DROP TABLE IF EXISTS temp.known",
         "CREATE TEMPORARY TABLE known (digest INTEGER PRIMARY KEY, batch_id TEXT, position INTEGER)",
-        """
+        f"""
 INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
 FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted{judged}
-  AND NOT (r.truncated AND :is_timed)
-""",
+WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+  AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["sqlite"]}
+""",  # noqa: S608
     ),
-}
-
-# Only for pipelines whose guards have models. A worker that was not restarted since may judge by an older revision.
-JUDGED_BY_THESE = {
-    "postgresql": """
-  AND NOT EXISTS (SELECT 1 FROM jsonb_array_elements(r.guards) AS v (value)
-                  WHERE (v.value ->> 'guard') || '@' || (v.value ->> 'revision') NOT IN :guard_revisions)
-""",
-    "sqlite": """
-  AND NOT EXISTS (SELECT 1 FROM json_each(r.guards) AS v
-                  WHERE json_extract(v.value, '$.guard') || '@' || json_extract(v.value, '$.revision')
-                        NOT IN :guard_revisions)
-""",
 }
 
 # PostgreSQL compares hashes without collisions: comparing long documents would decompress them again and again.
 INSERT_REUSABLE = {
-    "postgresql": """
+    "postgresql": f"""
 INSERT INTO reusable (position, from_batch, from_position)
 SELECT n.position, o.batch_id, o.position
 FROM jobs n
@@ -95,11 +94,11 @@ JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
           SELECT sha256(convert_to(CAST(j.input AS TEXT), 'UTF8')) AS digest, j.batch_id, j.position
           FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
           WHERE j.batch_id IN :group AND r.batch_id IN :group
-            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted{judged}
-            AND NOT (r.truncated AND :is_timed)) AS old
+            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
+            AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["postgresql"]}) AS old
       ORDER BY digest) AS o
   ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
-""",
+""",  # noqa: S608
     "sqlite": """
 INSERT INTO reusable (position, from_batch, from_position)
 SELECT n.position, k.batch_id, k.position
@@ -187,12 +186,9 @@ def find_reusable(
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
             # A text that ran out of time may be longer next time.
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
-            lookup = {
-                "batch_id": submission.batch_id,
-                "is_timed": is_timed,
-                "guard_revisions": cache_key.guard_revisions(pipeline),
-            }
-            count = _fill_reusable_table(connection, lookup, candidates, jobs)
+            guards = to_json(cache_key.guard_revisions(pipeline))
+            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
+            count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
             connection.execute(_drop_statement(connection))
@@ -221,11 +217,11 @@ def _temp_table_transaction(connection: Connection) -> Iterator[None]:
 
 
 def _fill_reusable_table(
-    connection: Connection, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
+    connection: Connection, sql: SqlFragments, lookup: Mapping[str, Any], candidates: Sequence[Row[Any]], jobs: int
 ) -> int:
     """Fill the temporary table; returns the number of matched jobs.
 
-    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guard_revisions`: see there.
+    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guards`: the verdicts to have.
     """
     version = _last_version(connection, candidates)
     if version is None:
@@ -233,7 +229,7 @@ def _fill_reusable_table(
     _apply_planner_settings(connection)
     total = 0
     for group in _group_candidates(candidates, jobs):
-        total += _match_group(connection, {**lookup, "group": group, "version": version})
+        total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
         if total == jobs:
             break
     return total
@@ -267,22 +263,19 @@ def _group_candidates(candidates: Sequence[Row[Any]], jobs: int) -> Iterator[lis
         yield group
 
 
-def _match_group(connection: Connection, params: dict[str, Any]) -> int:
+def _match_group(connection: Connection, sql: SqlFragments, params: dict[str, Any]) -> int:
     dialect = connection.dialect.name
     if dialect == "sqlite":
         driver: Any = connection.connection.driver_connection
         driver.create_function("digest", 1, hash, deterministic=True)
-    judged = JUDGED_BY_THESE[dialect] if params["guard_revisions"] else ""
     for statement in INDEX_KNOWN_INPUTS[dialect]:
-        connection.execute(_bind_lists(statement.replace("{judged}", judged)), params)
-    insert = INSERT_REUSABLE[dialect].replace("{judged}", judged) + WHERE_UNANSWERED
-    return connection.execute(_bind_lists(insert), params).rowcount
+        connection.execute(_bind_group(statement), params)
+    return connection.execute(_bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED), params).rowcount
 
 
-def _bind_lists(statement: str) -> TextClause:
+def _bind_group(statement: str) -> TextClause:
     query = text(statement)
-    names = [name for name in ("group", "guard_revisions") if f":{name}" in statement]
-    return query.bindparams(*(bindparam(name, expanding=True) for name in names))
+    return query.bindparams(bindparam("group", expanding=True)) if ":group" in statement else query
 
 
 def _apply_planner_settings(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.documents import to_json
+from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import JobOutcome
@@ -112,8 +113,11 @@ class ScheduleHarness:
         """Run everything that is due."""
         return tick.run_once(self.database, self.settings, self.catalogue, now)
 
-    def answer_jobs(self, output: Any = None, *, failures_per_claim: int = 0) -> None:
-        """Answer every waiting job as a worker would, with a failure for the first ones of each claim."""
+    def answer_jobs(self, output: Any = None, *, failures_per_claim: int = 0, verdicts: Sequence[Verdict] = ()) -> None:
+        """Answer every waiting job as a worker would, with a failure for the first ones of each claim.
+
+        verdicts: of the guards, the same for each job
+        """
         pipeline = self.catalogue[PIPELINE]
         claimant = leases.Claimant(
             worker_id="worker",
@@ -134,17 +138,19 @@ class ScheduleHarness:
                         job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard"
                     )
                     if number < failures_per_claim
-                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(answer))
+                    else JobResult(
+                        job.lease, job.position, JobOutcome.SUCCEEDED, to_json(answer), verdicts=tuple(verdicts)
+                    )
                     for number, job in enumerate(jobs)
                 ]
                 finished = {lease.slice_id for lease in batch_leases}
                 with self.database.write() as connection:
                     commit.commit_results(connection, commit.BatchCommit(batch_leases, results, finished, version_id))
 
-    def run_schedule(self, now: datetime, output: Any = None) -> None:
+    def run_schedule(self, now: datetime, output: Any = None, **answers: Any) -> None:
         """Run a schedule from planning through answers to the end."""
         self.tick(now)
-        self.answer_jobs(output)
+        self.answer_jobs(output, **answers)
         self.tick(now + timedelta(minutes=5))
 
     def runs(self, name: str = "nightly") -> list[RunView]:

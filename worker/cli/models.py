@@ -100,6 +100,7 @@ def show(pipeline: str, as_json: bool) -> None:
         return
     pairs = {
         "pipeline": f"{entry.name} (task {entry.task})",
+        "input": _describe_input(entry),
         **properties,
         "dtype": dtypes.text,
         **_describe_options(entry),
@@ -155,6 +156,11 @@ def _missing_folder(pipeline: Pipeline) -> str:
     if pipeline.folder is not None:
         return f"there is no folder {pipeline.folder} on this machine; correct the entry's model"
     return f"not here; {FETCH_ADVICE.format(pipeline.name)}"
+
+
+def _describe_input(pipeline: Pipeline) -> str:
+    source = ", which its prompt names" if pipeline.template is not None else ""
+    return f"{pipeline.spec.field_names}{source}"
 
 
 def _describe_options(pipeline: Pipeline) -> dict[str, object]:

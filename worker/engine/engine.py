@@ -72,7 +72,8 @@ class Engine:
             self._guards,
         )
         output_screener = self._guards.screener("output", self._device_loop.must_abort)
-        output_guards = OutputGuards(output_screener, context.settings.max_attempts)
+        guard_count = len(pipeline.claimant.guards)
+        output_guards = OutputGuards(output_screener, guard_count, context.settings.max_attempts)
         self._writer = ResultWriter(context, pipeline, self._watchdog, output_guards, self._log)
         self._prefetch_bytes = round(context.settings.max_prepared_mb * 2**20)
         self._prefetch_permits = threading.Semaphore(MAX_PREFETCHED)

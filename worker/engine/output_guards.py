@@ -15,19 +15,33 @@ Outcome = JobResult | RetryableFailure
 
 
 class OutputGuards:
-    """Screens the outputs of results; used by the write thread alone."""
+    """Screens the outputs of results; used by the write thread alone.
 
-    def __init__(self, screener: Screener, max_attempts: int) -> None:
+    guard_count: guards of both stages, all of which must have read what succeeds.
+    max_attempts: the limit for batches without one.
+    """
+
+    def __init__(self, screener: Screener, guard_count: int, max_attempts: int) -> None:
         self._screener = screener
+        self._guard_count = guard_count
         self._max_attempts = max_attempts
 
     def screen(self, job_outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Return the outcomes with the guards' verdicts; those without an output stay as they are.
 
-        Equal outputs are read once. Raises Interrupted and DeviceLost.
+        Equal outputs are read once. Raises Interrupted and DeviceLost, and RuntimeError if a guard was left out.
         """
-        if not self._screener.has_guards:
-            return job_outcomes
+        screened = self._screen(job_outcomes) if self._screener.has_guards else job_outcomes
+        if self._guard_count and not all(map(self._is_fully_read, screened)):
+            raise RuntimeError("a result lacks the verdict of a guard")  # a defect; nothing is written
+        return screened
+
+    def _is_fully_read(self, outcome: Outcome) -> bool:
+        if not isinstance(outcome, JobResult) or outcome.status is not JobOutcome.SUCCEEDED:
+            return True
+        return len(outcome.verdicts) == self._guard_count
+
+    def _screen(self, job_outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         outputs = {
             outcome.output: None
             for outcome in job_outcomes

@@ -10,6 +10,7 @@ from models.errors import JobError
 from worker import process_memory
 from worker.adapters.rows import Row
 from worker.engine.input_guards import DistinctJob, InputGuards, rejected_row
+from worker.engine.rendering import encode_rendered, rendered_bytes
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job, JobSize, SliceRange
 from worker.passes import planning
@@ -81,13 +82,17 @@ class RowPreparer:
                 rows += [replace(row, duplicates=duplicates) for row in encoded]
             else:
                 rows += encoded
-        if sum([job.size_bytes for job, _ in distinct_jobs]) > MAX_CALL_BYTES:
+        if sum([rendered_bytes(job) for job, _ in distinct_jobs]) > MAX_CALL_BYTES:
             process_memory.trim_heap()  # a tokenizer allocates and frees far more than it keeps
         portion.rows.extend(rows)
-        return sum([row.memory_bytes for row in rows])
+        # The rows of a job share its input. A rendered one may be far longer than the fields that were read, and a
+        # screened one waits with its verdicts.
+        jobs = [row.job for row in rows if row.part_index == 0]
+        inputs = [job.memory_bytes for job in jobs if job.screening is not None or job.lease.prompt is not None]
+        return sum([row.memory_bytes for row in rows]) + sum(inputs)
 
     def _encode_distinct(self, distinct_jobs: Sequence[DistinctJob]) -> Sequence[list[Row] | JobError]:
-        return self._adapter.encode([job for job, _ in distinct_jobs])
+        return encode_rendered(self._adapter, [job for job, _ in distinct_jobs])
 
 
 def plan_reads(sizes: Iterable[JobSize], max_bytes: int) -> Iterator[list[SliceRange]]:
@@ -102,4 +107,4 @@ def plan_reads(sizes: Iterable[JobSize], max_bytes: int) -> Iterator[list[SliceR
 
 def split_into_calls(distinct_jobs: Sequence[DistinctJob]) -> Iterator[list[DistinctJob]]:
     """Yield the jobs of each tokenizer call."""
-    return split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, MAX_CALL_BYTES, MAX_CALL_JOBS)
+    return split_into_chunks(distinct_jobs, lambda pair: rendered_bytes(pair[0]), MAX_CALL_BYTES, MAX_CALL_JOBS)

@@ -14,6 +14,7 @@ from models.db import SQL_FRAGMENTS, Database, SqlFragments, comma_separated
 from models.dialects.columns import Document
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
+from models.pipelines.prompt_template import PromptTemplate, split_parameters
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import MAX_SLICES, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
@@ -97,7 +98,8 @@ def claim(
             if jobs_left > 0 and len(rows) < max_slices:
                 rows += transaction.lease_from_any_batch(max_slices - len(rows), jobs_left)
         batches = transaction.select_batches(rows)
-    return [_to_lease(row, batches[row.batch_id]) for row in rows]
+    recipes = {batch_id: split_parameters(batch.parameters) for batch_id, batch in batches.items()}
+    return [_to_lease(row, batches[row.batch_id], *recipes[row.batch_id]) for row in rows]
 
 
 def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice | None:
@@ -190,7 +192,7 @@ def _range_params(ranges: Iterable[SliceRange]) -> dict[str, str]:
     return {"ranges": to_json(documents)}
 
 
-def _to_lease(row: Row[Any], batch: Row[Any]) -> Lease:
+def _to_lease(row: Row[Any], batch: Row[Any], parameters: dict[str, Any], prompt: PromptTemplate | None) -> Lease:
     return Lease(
         row.id,
         row.batch_id,
@@ -198,9 +200,10 @@ def _to_lease(row: Row[Any], batch: Row[Any]) -> Lease:
         row.size,
         row.fencing_token,
         row.attempts,
-        batch.parameters,
+        parameters,
         row.crashes,
         row.lost_leases,
         row.retries,
         batch.max_attempts,
+        prompt,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.guards.definition import Guard
 from models.guards.screening import Screening
+from models.pipelines.prompt_template import PromptTemplate
 from worker.leasing.quarantine import must_run_alone
 
 
@@ -26,9 +27,10 @@ class Lease:
     lost_leases: int = 0
     retries: int = 0
     max_attempts: int | None = None  # of its batch; None = the setting
+    prompt: PromptTemplate | None = field(default=None, hash=False, compare=False)  # of its batch
 
     def __hash__(self) -> int:
-        # The fields that identify a claim; all eleven would take longer than anything else that is done with a result.
+        # The fields that identify a claim; all twelve would take longer than anything else that is done with a result.
         return hash((self.slice_id, self.fencing_token))
 
     @property
@@ -50,6 +52,11 @@ class Job:
     input: dict[str, Any]
     size_bytes: int = 0
     screening: Screening | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The approximate size of the input in memory, with what the guards made of it."""
+        return self.size_bytes if self.screening is None else self.size_bytes + self.screening.memory_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,10 @@ def group_duplicates(
     duplicates: dict[Hashable, list[Job]] = {}
     for lease, lease_jobs in groupby(jobs, key=attrgetter("lease")):
         samples = uses_sampling(lease.parameters)  # all jobs of a slice share their parameters
-        parameters = to_json(lease.parameters)
+        templates = {} if lease.prompt is None else lease.prompt.parameters
+        recipe = to_json(lease.parameters | templates)
         for job in lease_jobs:
-            key: Hashable = (lease.batch_id, job.position) if samples else (parameters, _input_key(job.input))
+            key: Hashable = (lease.batch_id, job.position) if samples else (recipe, _input_key(job.input))
             if first_jobs.setdefault(key, job) is not job:
                 duplicates.setdefault(key, []).append(job)
     return [(job, tuple(duplicates.get(key, ()))) for key, job in first_jobs.items()]

@@ -9,9 +9,9 @@ from models.guards.spans import Place
 
 MIN_CARD_DIGITS, USUAL_CARD_DIGITS, MAX_CARD_DIGITS = 13, 16, 19
 CARD_NETWORKS = "3456"  # the first digit of cards of other than the usual length
-_DIGIT_RUN = re.compile(r"(?<![0-9A-Za-z_])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
+_DIGIT_RUN = re.compile(r"(?<![0-9])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
 _DIGIT_GROUP = re.compile(r"[0-9]+")
-_GOES_ON = re.compile(r"[0-9A-Za-z_]|[.,][0-9]")
+_DECIMALS = re.compile("[.,][0-9]")
 _DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # a digit that Luhn's formula doubles, with the digits of the result added
 
 # Characters of an IBAN by country, from the registry of SWIFT.
@@ -71,28 +71,30 @@ def find_cards(text: str) -> Iterator[Place]:
     satisfies the formula by chance.
     """
     for match in _DIGIT_RUN.finditer(text):
-        yield from _cards_of_run(text, match.start(), match.end())
+        start, end = match.span()
+        is_phone = text[start - 1 : start] == "+" and sum(map(str.isdigit, match[0][:40])) < USUAL_CARD_DIGITS
+        if not is_phone:
+            yield from _cards_of_run(text, start, end)
 
 
 def _cards_of_run(text: str, run_start: int, run_end: int) -> Iterator[Place]:
     groups = [match.span() for match in _DIGIT_GROUP.finditer(text, run_start, run_end)]
-    if _GOES_ON.match(text, run_end):
-        groups.pop()  # part of a longer word or of a decimal number
+    if _DECIMALS.match(text, run_end):
+        groups.pop()
     run = "".join(text[start:end] for start, end in groups)
     sums = _luhn_sums(run)
     firsts = [0, *accumulate(end - start for start, end in groups)]
-    place_end = 0
-    for index, (start, _) in enumerate(groups):
-        if start < place_end:
-            continue
-        first, last = firsts[index], index
+    place_end, last = 0, 0
+    for (start, _), first in zip(groups, firsts, strict=False):
         while last < len(groups) and firsts[last + 1] - first <= MAX_CARD_DIGITS:
             last += 1
-        for final in range(last, index, -1):  # the longest first: it leaves no digits of a card
+        final = last if start >= place_end else 0
+        while final and firsts[final] - first >= MIN_CARD_DIGITS:  # the longest first: it leaves no digits of a card
             if _is_card(run, sums, first, firsts[final]):
                 place_end = groups[final - 1][1]
                 yield start, place_end
                 break
+            final -= 1
 
 
 def _luhn_sums(run: str) -> tuple[list[int], list[int]]:
@@ -103,10 +105,9 @@ def _luhn_sums(run: str) -> tuple[list[int], list[int]]:
 
 
 def _is_card(run: str, sums: tuple[list[int], list[int]], first: int, end: int) -> bool:
-    digits = end - first
-    if not MIN_CARD_DIGITS <= digits <= MAX_CARD_DIGITS or run[first] == "0":
-        return False
-    if digits != USUAL_CARD_DIGITS and run[first] not in CARD_NETWORKS:
-        return False
     doubled = sums[end % 2]  # the last digit, at end - 1, is not doubled
-    return (doubled[end] - doubled[first]) % 10 == 0 and len(set(run[first:end])) > 1
+    if (doubled[end] - doubled[first]) % 10:
+        return False
+    if end - first != USUAL_CARD_DIGITS and run[first] not in CARD_NETWORKS:
+        return False
+    return run[first] != "0" and len(set(run[first:end])) > 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import re2
 
-from models.guards.spans import Place
+from models.guards.spans import Place, merge_places
 
 # RE2, because the part before the @ has no bound: any other engine would try each of its characters as the first.
 _EMAIL = re2.compile(r"[\pL\pM\pN._%+'\-]+@(?:[\pL\pM\pN\-]+\.)+\pL[\pL\pM]+")
@@ -33,9 +33,7 @@ def find_emails(text: str) -> Iterator[Place]:
 
 def find_ips(text: str) -> Iterator[Place]:
     """IPv4 and IPv6 addresses. A version of four numbers looks like one, unless a letter stands before it."""
-    places = [*_find_ipv4(text), *_find_ipv6(text)]
-    places.sort()
-    yield from places
+    return merge_places(sorted([*_find_ipv4(text), *_find_ipv6(text)]))  # an IPv6 address may end in an IPv4 address
 
 
 def _find_ipv4(text: str) -> Iterator[Place]:

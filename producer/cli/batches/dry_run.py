@@ -5,6 +5,7 @@ import itertools
 import click
 
 from models.guards.definition import Guard
+from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli.display import batch_tables, progress
@@ -16,7 +17,12 @@ from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
-FATES = {"fail": "blocked", "flag": "flagged", "redact": "redacted"}  # by a guard's action
+# What becomes of inputs over the model's limit.
+FATES = {
+    "truncated": "be cut, and marked as truncated",
+    "failed": "fail",
+    "windowed": "be read in overlapping windows, each of which takes its own time",
+}
 
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
@@ -77,8 +83,7 @@ def _format_too_long(lengths: LengthHistogram) -> str | None:
     if not lengths.too_long:
         return f"none: all fit into {most}"
     verb = "have" if lengths.too_long != 1 else "has"
-    fate = "they will be cut, and marked as truncated" if limit.outcome == "truncated" else "they will fail"
-    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: {fate}"
+    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: they will {FATES[limit.outcome]}"
 
 
 def _guard_lines(trial: GuardTrial) -> list[str]:
@@ -95,7 +100,9 @@ def _trial_outcome(trial: GuardTrial, name: str, guard: Guard) -> str:
     if guard.on == "output":
         return "a rule for outputs, which a dry run does not have"
     caught = f"{trial.caught[name]:,}" if trial.caught[name] else "none"
-    return f"{caught} of the first {terminal.format_count(trial.rows, 'row')} would be {FATES[guard.action]}"
+    return (
+        f"{caught} of the first {terminal.format_count(trial.rows, 'row')} would be {COUNTER_BY_ACTION[guard.action]}"
+    )
 
 
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:

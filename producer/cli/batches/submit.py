@@ -46,7 +46,8 @@ from producer.submission.submit import SubmitResult
     multiple=True,
     callback=common.parse_pairs,
     metavar="FIELD=COLUMN",
-    help="The column with a field of the task, such as text=review_body. May be repeated.",
+    help="The column with a field that the pipeline reads, such as text=review_body; see: batchmill pipelines. May be "
+    "repeated.",
 )
 @click.option("--id", "custom_id", metavar="COLUMN", help="The column with your own ids; unset: custom_id, else id.")
 @click.option(
@@ -127,7 +128,8 @@ def submit(
     """Submit files (JSON lines, CSV or Parquet, plain, .gz or .zst) as one batch, and print its id.
 
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
-    is a text, or an object with the task's fields. The first invalid rows are named, and then nothing is submitted.
+    is a text, or an object with the fields that the pipeline reads. The first invalid rows are named, and then nothing
+    is submitted.
     """
     if timeout is not None and not waits:
         raise UsageError("--timeout limits how long --wait waits; give --wait too")

@@ -78,6 +78,8 @@ def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
     lines = []
     for row in rows:
         name, outcome = terminal.shorten(row.custom_id or "", 16), terminal.shorten(output_text.format_outcome(row), 40)
+        if verdicts := guard_text.format_verdicts(row):
+            outcome = f"{outcome}, {terminal.shorten(verdicts, 40)}"
         start = f"{row.position:>7}  {name:<16}  {outcome:<28}  "
         lines.append(
             start + terminal.shorten(output_text.format_input(row), max(20, width - terminal.display_width(start)))

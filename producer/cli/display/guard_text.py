@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from models.guards.definition import Guard
+from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 from models.privacy import terminal
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.views import BatchView
+from producer.results.result_row import ResultRow
 
 PATTERN_WIDTH = 80
 
@@ -23,12 +25,26 @@ def format_caught(guards: Sequence[GuardCounts]) -> str:
     return "; ".join(f"{guard.guard} {', '.join(_caught_parts(guard))}" for guard in guards if guard.caught)
 
 
+def format_blocked(guards: Sequence[GuardCounts]) -> str:
+    """Return how many rows each guard blocked, such as `4 by injection, 1 by secrets`; empty if none."""
+    return ", ".join(f"{guard.blocked:,} by {guard.guard}" for guard in guards if guard.blocked)
+
+
 def format_guard_time(batch: BatchView) -> str | None:
     """Return the device time of a batch's guards and its share; None if no guard has a model."""
     seconds = batch.guard_device_seconds
     if not seconds:
         return None
     return f"{seconds:,.1f} s of device time, {seconds / (batch.device_seconds + seconds):.0%}"
+
+
+def format_verdicts(row: ResultRow) -> str:
+    """Return which guards caught a row, such as `flagged by toxicity, redacted by pii`; empty if none did."""
+    return ", ".join(
+        f"{COUNTER_BY_ACTION[verdict['action']]} by {verdict['guard']}"
+        for verdict in row.guards or ()
+        if verdict["action"] != "pass"
+    )
 
 
 def describe_check(guard: Guard) -> str:

@@ -14,7 +14,7 @@ from producer.cli import common
 from producer.cli.display import guard_text
 
 GUARDS_HEADER = ("PIPELINE", "GUARD", "ON", "ACTION", "CATCHES")
-HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
+HEADER = ("PIPELINE", "TASK", "INPUT", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 
 
 @click.command(short_help="List the catalogue's pipelines.")
@@ -34,6 +34,7 @@ def _table_row(pipeline: Pipeline) -> list[object]:
     return [
         pipeline.name,
         pipeline.task,
+        pipeline.spec.field_names,
         pipeline.model,
         (pipeline.revision or "resolved per batch")[:22],
         pipeline.device,

@@ -8,8 +8,9 @@ import click
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
+from producer.batches import views
 from producer.cli import common
-from producer.cli.display import output_text, result_writers
+from producer.cli.display import guard_text, output_text, result_writers
 from producer.results import pages
 from producer.results.result_row import ResultRow
 
@@ -51,6 +52,8 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
         elif in_columns:
             rows = pages.iter_failed(database, batch_id, code, (limit or DEFAULT_LIMIT) + 1)
             _print_table(batch_id, [_table_row(row) for row in rows], limit or DEFAULT_LIMIT)
+            if blocked := guard_text.format_blocked(views.get_batch(database, batch_id).guards):
+                terminal.print_notice(f"blocked by guards: {blocked}")
         else:
             print_row = result_writers.make_row_printer(as_json=as_json)
             for row in pages.iter_failed(database, batch_id, code, limit):

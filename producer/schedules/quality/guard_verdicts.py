@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.documents import from_json
+from models.lifecycle.guard_counters import COUNTER_BY_ACTION, COUNTERS
 
-# What a guard did, by the action of its verdict; in the order in which counts are shown.
-OUTCOME_BY_ACTION = {"pass": "passed", "flag": "flagged", "redact": "redacted", "fail": "blocked"}
-PASSED, *CAUGHT = OUTCOME_BY_ACTION.values()
+PASSED, *CAUGHT = COUNTERS
 
 
 @dataclass(slots=True)
@@ -22,7 +21,7 @@ class GuardTally:
         """Add the verdicts of one result, as `job_results.guards` has them."""
         for verdict in from_json(verdicts_json):
             guard = verdict["guard"]
-            self._outcomes.setdefault(guard, Counter())[OUTCOME_BY_ACTION[verdict["action"]]] += 1
+            self._outcomes.setdefault(guard, Counter())[COUNTER_BY_ACTION[verdict["action"]]] += 1
             if verdict["model"] is not None:
                 version = f"{verdict['model']}@{verdict['revision']}"
                 self._versions.setdefault(guard, Counter())[version] += 1
@@ -30,7 +29,7 @@ class GuardTally:
     def counts(self) -> dict[str, dict[str, int]]:
         """Return each guard's rows by outcome, by name; all outcomes are there."""
         return {
-            guard: {outcome: counts[outcome] for outcome in OUTCOME_BY_ACTION.values()}
+            guard: {outcome: counts[outcome] for outcome in COUNTERS}
             for guard, counts in sorted(self._outcomes.items())
         }
 

@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, bindparam
 
-from models import tasks
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import NotFound, Unreachable, UsageError
+from models.pipelines.prompt_template import find_batch_spec
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, RunTrigger
@@ -140,7 +140,7 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
         _exhaust(rows)
         failpoint("before_finish_run")
     else:
-        layout = tabular.layout_for_batch(run.database, batch.id, tasks.find_spec(batch.task))
+        layout = tabular.layout_for_batch(run.database, batch.id, find_batch_spec(batch.task, batch.parameters))
         id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
         table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type)
         if run.definition.into_source is None:

@@ -14,6 +14,7 @@ from models.pipelines.catalogue import Catalogue
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import RunTrigger
+from producer.batches import views
 from producer.readers.rows import Problem, Row
 from producer.readers.storable import make_storable
 from producer.schedules.definition import ScheduleDefinition
@@ -108,7 +109,9 @@ def mark_started_runs(database: Database, now: datetime) -> None:
 
 def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catalogue: Catalogue) -> None:
     definition, schedule = run.definition, run.view.schedule
-    pipeline = sources.pipeline_for(definition, catalogue)
+    # The catalogue may have changed since the run was planned, and the batch renders by what it records.
+    recorded = views.get_batch(run.database, batch.submission.batch_id).parameters
+    pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded)
     request = definition.request_for(pipeline, run.view.scheduled_at)
     times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
     id_types = IdTypes(definition)

@@ -63,6 +63,10 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "sample-text-generation", "--param", f"stop_strings={json.dumps([SECRET] * 17)}"),
         ("IN", "--pipeline", "sample-text-generation", "--param", f"temperature={SECRET}"),
         ("IN", "--pipeline", "sample-ner", "--param", f"aggregation_strategy={SECRET}"),
+        ("IN", "--pipeline", "prompted"),
+        ("IN", "--pipeline", "prompted", "--json"),
+        ("IN", "--pipeline", "prompted", "--dry-run"),
+        ("IN", "--pipeline", "prompted", "--param", f"prompt={SECRET}"),
         ("IN", *SENTIMENT, "--idempotency-key", "again"),
         ("IN", *ZERO_SHOT, "--idempotency-key", "again"),
         ("BAD", *SENTIMENT),
@@ -121,7 +125,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "pipelines": [(), ("--json",)],
     "tasks": [(), ("ner", "--json")],
     "models ls": [(), ("--json",)],
-    "models show": [("sample-sentiment-analysis",), ("private", "--json")],
+    "models show": [("sample-sentiment-analysis",), ("private", "--json"), ("prompted",), ("prompted", "--json")],
     "models pull": [("private",)],
     "workers": [(), ("--json",)],
     "doctor": [(), ("--json",)],
@@ -153,6 +157,12 @@ SETTINGS: dict[str, Any] = {
             "task": "zero-shot-classification",
             "model": "nobody/nothing",
             "parameters": {"candidate_labels": [SECRET, f"{SECRET} b"]},
+        },
+        "prompted": {
+            "task": "text-generation",
+            "model": "bundled:text-generation",
+            "prompt": f"{SECRET}: {{text}}",
+            "system": SECRET,
         },
         "sample-zero-shot-classification": {
             "guards": {
@@ -398,3 +408,17 @@ def test_a_url_among_the_options(option: str, how: str, folder: Path) -> None:
     assert result.exit_code == 2
     assert SECRET not in result.output
     assert os.environ.get("BATCHMILL_DATABASE_URL") is None
+
+
+@pytest.mark.parametrize(
+    "prompt", [f"{{{SECRET}.x}}", f"{{{SECRET}!r}}", f"{{x:{SECRET}}}", f'{{"{SECRET}": 1}}', f"{{{SECRET}", SECRET]
+)
+def test_a_wrong_prompt_is_not_quoted(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"task": "sentiment-analysis", "model": "bundled:sentiment-analysis", "prompt": prompt}
+    monkeypatch.setenv("BATCHMILL_PIPELINES", json.dumps({"mine": entry}))
+
+    result = run("pipelines", ())
+
+    assert result.exit_code == 2
+    assert "[pipelines.mine] prompt" in result.stderr
+    assert SECRET not in result.output

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,9 +12,11 @@ from sqlalchemy import text
 import batchmill
 from models.db import Database
 from models.states import JobOutcome
+from producer.cli.results import errors as errors_command
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
+from tests.factories.guard_rows import insert_guards
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
@@ -50,6 +53,17 @@ def test_into_a_pipe_they_are_lines_of_the_results(batch_id: str) -> None:
     assert rows[0]["error_code"] == "text_too_long"
     assert [row for row in _results(batch_id) if row["error_code"]] == sorted(rows, key=lambda row: row["seq"])
     assert run("errors", batch_id, "--json").stdout == run("errors", batch_id).stdout
+
+
+def test_on_a_terminal_blocked_rows_are_grouped_by_guard(
+    database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors_command, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    assert "guards" not in run("errors", batch_id).stderr
+    guard = {"stage": "input", "action": "fail"}
+    insert_guards(database, batch_id, {"guard": "a", "blocked": 2, **guard}, {"guard": "b", "passed": 3, **guard})
+
+    assert run("errors", batch_id).stderr == "blocked by guards: 2 by a\n"
 
 
 def test_one_code_and_a_limit(batch_id: str) -> None:

@@ -4,11 +4,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
+from models.guards.verdict import Verdict, VerdictAction
 from tests.factories.schedules import ScheduleHarness, utc
 
 GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
@@ -27,11 +29,13 @@ def report(harness: ScheduleHarness, *arguments: str, now: str = "2026-03-09T08:
     return CliRunner(env=environment).invoke(batchmill.cli, ["schedule", *arguments])
 
 
-def play_run(harness: ScheduleHarness, day: int, output: object, *, tickets: int = 40, hour: int = 1) -> None:
+def play_run(
+    harness: ScheduleHarness, day: int, output: object, *, tickets: int = 40, hour: int = 1, **answers: Any
+) -> None:
     """A run to this day, in Berlin; its run begins at this hour of UTC."""
     for number in range(tickets):
         harness.tickets.insert_ticket(utc(f"03-0{day - 1} {20 + number % 4}:00"))
-    harness.run_schedule(utc(f"03-0{day} 0{hour}:00"), output)
+    harness.run_schedule(utc(f"03-0{day} 0{hour}:00"), output, **answers)
 
 
 def test_a_run_stands_beside_those_before_it(harness: ScheduleHarness) -> None:
@@ -50,6 +54,27 @@ def test_a_run_stands_beside_those_before_it(harness: ScheduleHarness) -> None:
     assert "mean score 0.60 0.90 moved" in lines
     assert "failed 0 % 0 %" in lines
     assert any("drift NEGATIVE 0.0 % → 100 %" in line for line in lines)
+
+
+def test_guards_are_counted_and_a_new_revision_of_their_model_is_named(harness: ScheduleHarness) -> None:
+    def injection(action: VerdictAction, revision: str) -> Verdict:
+        return Verdict("injection", "input", action, 0.5, "INJECTION", model="g", revision=revision * 40)
+
+    play_run(harness, 2, GOOD, verdicts=[injection("pass", "a")])
+    play_run(harness, 3, GOOD, verdicts=[injection("flag", "b")])
+
+    text = report(harness, "report", "nightly").stdout
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    document = json.loads(report(harness, "report", "nightly", "--json").stdout)
+    changed = f"the model of guard injection changed: g@{'a' * 12} → g@{'b' * 12}"
+    assert "guards injection: 40 flagged" in lines
+    assert f"injection flagged 100 % {'█' * 20} 0 % moved" in lines
+    assert any(line.endswith(f"model changed {changed}") for line in lines)
+    assert any(line.endswith("drift guard injection 0.0 % → 100 %") for line in lines)
+    assert document["summary"]["guards"] == {"injection": {"passed": 0, "flagged": 40, "redacted": 0, "blocked": 0}}
+    assert document["summary"]["changed"] == changed
+    metrics = report(harness, "metrics").stdout
+    assert 'last_run_guard_rows{schedule="nightly",guard="injection",verdict="flagged"} 40' in metrics
 
 
 def test_a_run_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(harness: ScheduleHarness) -> None:

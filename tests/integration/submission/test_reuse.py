@@ -58,6 +58,7 @@ def compute(
     failing: Sequence[str] = (),
     *,
     truncated: bool = True,
+    guard_revision: str | None = None,
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
@@ -85,19 +86,23 @@ def compute(
                 )
                 for job in jobs
             ]
-            apply_guards(answers, pipeline)
+            apply_guards(answers, pipeline, guard_revision)
             with database.write() as connection:
                 planned = commit.BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
                 commit.commit_results(connection, planned)
     return texts
 
 
-def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline) -> None:
-    """Have each guard of a guarded pipeline redact the first job of each slice, and pass the others."""
+def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline, revision: str | None) -> None:
+    """Have each redacting guard redact the first job of each slice; all else passes."""
     for index, answer in enumerate(answers if pipeline.guards else ()):
-        action: VerdictAction = "pass" if index else "redact"
-        answer.verdicts = [Verdict(name, "input", action) for name in pipeline.guards]
-        answer.redacted_input = None if index else '{"text": "b"}'
+        redacts = index == 0 and any(guard.action == "redact" for guard in pipeline.guards.values())
+        action: VerdictAction = "redact" if redacts else "pass"
+        answer.verdicts = [
+            Verdict(name, guard.on, action, revision=revision if guard.pipeline else None)
+            for name, guard in pipeline.guards.items()
+        ]
+        answer.redacted_input = '{"text": "b"}' if redacts else None
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -356,26 +361,6 @@ class TestGuards:
         assert counters(database, again.batch_id) == [("names", 2, 1)]
         assert_consistent(database, again.batch_id)
 
-    def test_of_another_revision_judged_nothing(self, database: Database) -> None:
-        """A worker that still has the guard's old revision answers under the new one's key."""
-        guard = Guard(on="input", action="flag", pipeline="toxicity", label="toxic")
-        guarded = PINNED.model_copy(update={"guards": {"g": guard}}).with_guard_pipelines(NAMED)
-        accept(database, ["a", "b", "c", "d"], guarded)
-        compute(database, guarded)
-        revisions = {1: NAMED["toxicity"].revision, 2: "0" * 40, 3: NAMED["toxicity"].revision}
-        for position, revision in revisions.items():
-            verdict = Verdict("g", "input", "pass", model="m", revision=revision)
-            execute(
-                database,
-                "UPDATE results SET guards = :guards WHERE position = :position",
-                guards=to_json([verdict.as_dict()]),
-                position=position,
-            )
-
-        again = accept(database, ["b", "c", "d"], guarded)
-
-        assert [row.position for row in pages.iter_by_position(database, again.batch_id)] == [0, 2]
-
     @pytest.mark.parametrize("text", ["a", "b"])
     def test_leave_no_redacted_result_to_another_job(self, database: Database, text: str) -> None:
         """Neither to one with the text as submitted, nor to one with the text that the model read."""
@@ -389,6 +374,35 @@ def counters(database: Database, batch_id: str) -> list[tuple[str, int, int]]:
     with database.read() as connection:
         query = "SELECT guard, passed, redacted FROM batch_guards WHERE batch_id = :id"
         return [(row.guard, row.passed, row.redacted) for row in connection.execute(sql_text(query), {"id": batch_id})]
+
+
+class TestTheModelsOfGuards:
+    CHECKER = PINNED.model_copy(update={"name": "checker"})
+
+    def guarded(self, revision: str, **fields: Any) -> Pipeline:
+        """A pipeline with a guard whose model has this revision, and a rule."""
+        definition = {"on": "input", "action": "fail", "pipeline": "checker", "label": "BAD", **fields}
+        guards = {"tone": Guard(**definition), "rule": Guard(on="output", action="flag", words=("forbidden",))}
+        checker = self.CHECKER.model_copy(update={"revision": revision})
+        return PINNED.model_copy(update={"guards": guards}).with_guard_pipelines({"checker": checker})
+
+    def test_of_the_same_revision_and_definition(self, database: Database) -> None:
+        pipeline = self.guarded("b" * 40)
+        accept(database, ["a"], pipeline)
+        compute(database, pipeline, guard_revision="b" * 40)
+
+        assert accept(database, ["a"], pipeline).reused == 1
+        assert accept(database, ["a"], self.guarded("c" * 40)).reused == 0
+        assert accept(database, ["a"], self.guarded("b" * 40, threshold=0.9)).reused == 0
+        assert accept(database, ["a"]).reused == 0
+
+    def test_that_a_worker_had_not_yet_taken_from_its_settings(self, database: Database) -> None:
+        accept(database, ["a"], self.guarded("c" * 40))
+        compute(database, self.guarded("c" * 40), guard_revision="b" * 40)
+
+        again = accept(database, ["a"], self.guarded("c" * 40))
+
+        assert (again.reused, again.not_cacheable_because) == (0, None)
 
 
 class TestAFolder:

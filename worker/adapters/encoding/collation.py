@@ -9,7 +9,7 @@ import torch
 
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tokenization.special_tokens import TemplatedRow, join_types
+from worker.adapters.tokenization.special_tokens import TemplatedRow, have_equal_templates, join_types
 from worker.layers.ragged_rows import Integers, flat_indices, to_device
 from worker.leasing.leases import Job
 
@@ -147,6 +147,6 @@ class Collator:
 
 def _join(features: Sequence[Any], name: str) -> Integers:
     """One array of a feature of all rows, whose C ints are copied without a Python object for each."""
-    if name == "token_type_ids" and isinstance(features[0], TemplatedRow):
+    if name == "token_type_ids" and isinstance(features[0], TemplatedRow) and have_equal_templates(features):
         return join_types(features)
     return np.frombuffer(b"".join([row[name] for row in features]), np.intc).astype(np.int64)

@@ -21,11 +21,14 @@ from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, 
 from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
-from worker.adapters.tokenization.text_windows import MAX_WINDOWS, WindowSize, check_stride
+from worker.adapters.tokenization.text_windows import WindowSize, check_stride
 from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
+# A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
+# length, there would be as many windows as tokens.
+MAX_WINDOWS = 4_096
 # Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
 # Texts are decoded together up to so many bytes of scores, of which there are a few copies, and of entities.

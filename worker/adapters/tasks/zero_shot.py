@@ -30,8 +30,8 @@ Integers = npt.NDArray[np.int64]
 DEFAULT_HYPOTHESIS_TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 
 
-# A text of a million characters has some 600 windows, each of which is read with each label.
-MAX_ROWS_OF_JOB = 50_000
+# Each window is read with each label. A million Chinese characters make 5,500 windows of 256 tokens.
+MAX_ROWS_OF_JOB = 100_000
 
 
 class Hypothesis(NamedTuple):
@@ -225,8 +225,8 @@ class ZeroShotClassification:
         if size.overlap >= size.room:
             raise JobError(
                 "hypothesis_too_long",
-                f"a label's sentence leaves windows of {self._limits.max_length:,} tokens {describe_room(size)} "
-                "of the text; shorten the label or hypothesis_template",
+                f"a label's sentence leaves windows of {self._limits.max_length:,} tokens "
+                f"{describe_room(size, 'the text')}; shorten the label or hypothesis_template",
             )
         ranges = size.ranges(len(text), from_the_end=template.truncation_side == "left")
         # The first window's scores need no other window.

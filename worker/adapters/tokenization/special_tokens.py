@@ -118,6 +118,11 @@ class TemplatedRow(Mapping[str, "TokenArray[int]"]):
         return mask
 
 
+def have_equal_templates(rows: Sequence[TemplatedRow]) -> bool:
+    """Return whether all rows have one template; texts and pairs of texts may share a pass."""
+    return len({id(row.template) for row in rows}) == 1
+
+
 def join_types(rows: Sequence[TemplatedRow]) -> npt.NDArray[np.int64]:
     """Return the `token_type_ids` of all rows of one template, one after the other."""
     template = rows[0].template

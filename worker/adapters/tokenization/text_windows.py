@@ -11,9 +11,9 @@ from worker.adapters.tokenization.token_array import TokenArray
 
 # By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
-# A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
+# A million Chinese characters make 10,600 windows of 128 tokens that share a quarter. With a stride close to a window's
 # length, there would be as many windows as tokens.
-MAX_WINDOWS = 4_096
+MAX_WINDOWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +120,17 @@ class WindowedTexts:
             raise JobError(
                 "input_too_long",
                 f"the shorter text has {beside:,} tokens, which leaves windows of {self._max_length:,} tokens "
-                f"{describe_room(size)} of the longer one; shorten the shorter text",
+                f"{describe_room(size, 'the longer one')}; shorten the shorter text",
             )
         ranges = size.ranges(length, from_the_end=template.truncation_side == "left")
         return [TextWindow(template, texts, index, window) for window in ranges]
 
 
-def describe_room(size: WindowSize) -> str:
-    """Say how much room windows have that are too small for their overlap."""
-    room = f"room for {max(size.room, 0):,}"
-    return f"{room}, of which they share {size.overlap:,}," if size.overlap > 0 else room
+def describe_room(size: WindowSize, text: str) -> str:
+    """Say how much room for a text windows have that are too small for their overlap."""
+    if size.room < 1:
+        return f"no room for {text}"
+    return f"room for {size.room:,} of {text}, of which they share {size.overlap:,}"
 
 
 def check_stride(stride: int | None, room: int | None) -> None:

@@ -6,6 +6,7 @@ import pytest
 from models.errors import UsageError
 from producer.results.files import make_csv_formatter
 from producer.results.tabular import ColumnType, TabularLayout
+from tests.factories.guard_rows import verdict
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
 
@@ -125,8 +126,14 @@ def test_csv_cells_are_safe_in_a_spreadsheet() -> None:
     layout = TabularLayout.from_example(["text"], {"label": "x"}, passthrough=["region"])
 
     line = make_csv_formatter(layout)(
-        result_row(input={"text": "=cmd()"}, output={"label": "@a"}, passthrough={"region": "+1 "})
+        result_row(
+            input={"text": "=cmd()"},
+            output={"label": "@a"},
+            passthrough={"region": "+1 "},
+            guards=[verdict("=cmd()", "flag", label="=cmd()")],
+        )
     )
 
     assert line[2:6] == ["'=cmd()", "'+1 ", "succeeded", "'@a"]
     assert line[-3] == "2026-01-02T12:00:00.250Z"
+    assert line[-1].startswith('[{"guard":')

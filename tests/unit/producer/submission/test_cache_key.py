@@ -18,7 +18,7 @@ BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
 # The fields of a catalogue entry that change no output, or that are part of the key by themselves. The revision is
-# compared on its own, and the parameters are the batch's.
+# compared on its own, and the parameters and templates are the batch's.
 IRRELEVANT_FIELDS = {
     "name",
     "revision",
@@ -27,6 +27,8 @@ IRRELEVANT_FIELDS = {
     "max_attempts",
     "pass_seconds",
     "parameters",
+    "prompt",
+    "system",
     "guards",
     "limits",
     "licence",

@@ -4,6 +4,8 @@ import pytest
 
 from producer.batches.guard_counts import GuardCounts
 from producer.cli.display import batch_tables, guard_text, live
+from tests.factories.guard_rows import verdict
+from tests.factories.result_rows import FAILED_FIELDS, result_row
 from tests.unit.producer.batches.test_views import view
 from tests.unit.producer.cli.display.test_live import progress_of
 
@@ -24,6 +26,24 @@ def test_a_line_for_each_guard() -> None:
 def test_only_guards_that_caught_something_are_named_in_a_line() -> None:
     assert guard_text.format_caught(BATCH.guards) == "injection 4 blocked; secrets 1 flagged, 5 redacted"
     assert guard_text.format_caught([QUIET]) == ""
+
+
+def test_failures_are_grouped_by_the_guard_that_blocked_them() -> None:
+    assert guard_text.format_blocked([INJECTION, SECRETS, replace(QUIET, blocked=1_000)]) == (
+        "4 by injection, 1,000 by quiet"
+    )
+
+
+def test_a_result_names_the_guards_that_caught_it() -> None:
+    row = result_row(guards=[verdict("a"), verdict("b", "flag", score=0.9), verdict("c", "redact", "output", spans=2)])
+
+    assert guard_text.format_verdicts(row) == "flagged by b, redacted by c"
+    assert guard_text.format_verdicts(result_row()) == ""
+    [flagged, plain] = batch_tables.result_lines([row, result_row(1, guards=[verdict("a")])], 120)
+    assert "POSITIVE 0.5000, flagged by b, redacted by c  good" in flagged
+    assert "by" not in plain
+    blocked = result_row(**FAILED_FIELDS | {"error_code": "guard_blocked"}, guards=[verdict("a", "fail")])
+    assert "failed: guard_blocked, blocked by a" in batch_tables.result_lines([blocked], 120)[0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ ODD_LOGITS = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-45, 3.4e38, -3.4e38, 88.8, -104.0
 LOGITS = st.one_of(
     st.floats(-30, 30, width=32), st.sampled_from(ODD_LOGITS), st.floats(width=32, allow_nan=False), st.integers(0, 2)
 )
+AGGREGATIONS = st.sampled_from(["mean", "max", "first", "weighted"])
 LABELS = ['a "quoted" label', "back\\slash\n", "größte", "\u2028", "plain"]
 
 
@@ -50,6 +52,30 @@ def random_logits(draw: st.DataObject, *shape: int) -> Any:
     for value in draw.draw(st.lists(LOGITS, max_size=8)):
         logits[tuple(rng.integers(size) for size in shape)] = value
     return logits
+
+
+def windows_of(draw: st.DataObject, job: Job, parts: int, labels: int = 1) -> list[Row]:
+    """The rows of a text with so many windows, each with a row for each label."""
+    window_count = parts // labels
+    tokens = draw.draw(st.lists(st.integers(1, 512), min_size=window_count, max_size=window_count))
+    return [
+        Row(
+            job,
+            SimpleNamespace(window_tokens=tokens[part // labels]),
+            3,
+            truncated=False,
+            part_index=part,
+            part_count=parts,
+            window_count=window_count,
+        )
+        for part in range(parts)
+    ]
+
+
+def with_aggregation(adapter: Any, aggregation: Any) -> Any:
+    adapter = copy(adapter)
+    adapter._limits = replace(adapter._limits, window_aggregation=aggregation)
+    return adapter
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +120,22 @@ class TestTextClassification:
 
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
 
+    @given(draw=st.data(), aggregation=AGGREGATIONS)
+    @settings(max_examples=60, deadline=None)
+    def test_texts_of_several_windows_have_the_same_bytes_too(
+        self, classifiers: Any, draw: st.DataObject, aggregation: str
+    ) -> None:
+        labels, problem = draw.draw(st.sampled_from(list(classifiers)))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        jobs: list[DecodableJob] = []
+        for place in range(draw.draw(st.integers(1, 8))):
+            job = Job(draw.draw(st.sampled_from(slices)), place, {"text": "a"})
+            rows = windows_of(draw, job, draw.draw(st.integers(1, 4)))
+            jobs.append((rows, list(random_logits(draw, len(rows), labels))))
+        adapter = with_aggregation(classifiers[labels, problem], aggregation)
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
 
 @pytest.fixture(scope="module")
 def inference_models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
@@ -135,6 +177,25 @@ class TestZeroShot:
             rows = [Row(job, None, 3, truncated=False, part_index=part, part_count=count) for part in range(count)]
             jobs.append((rows, list(random_logits(draw, count, model_labels))))
         adapter = inference_models[entailment, model_labels]
+
+        assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
+
+    @given(draw=st.data(), aggregation=AGGREGATIONS)
+    @settings(max_examples=40, deadline=None)
+    def test_texts_of_several_windows_have_the_same_bytes_too(
+        self, inference_models: Any, draw: st.DataObject, aggregation: str
+    ) -> None:
+        entailment, model_labels = draw.draw(st.sampled_from(list(inference_models)))
+        slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
+        jobs: list[DecodableJob] = []
+        for place in range(draw.draw(st.integers(1, 8))):
+            # Six rows are two windows of three labels, or three windows of two.
+            own = {"candidate_labels": LABELS[: draw.draw(st.integers(1, 3))]}
+            job = Job(draw.draw(st.sampled_from(slices)), place, {"text": "a", **own})
+            labels = len(own["candidate_labels"])
+            rows = windows_of(draw, job, labels * draw.draw(st.integers(1, 3)), labels)
+            jobs.append((rows, list(random_logits(draw, len(rows), model_labels))))
+        adapter = with_aggregation(inference_models[entailment, model_labels], aggregation)
 
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
 
