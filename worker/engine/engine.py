@@ -81,7 +81,8 @@ class Engine:
         self._looked_at: list[PrefetchedRows | None] = []  # taken from the queue, but not begun; at most one
         self._output_queue = OutputQueue(self._prefetch_bytes)
         uses_sampling = tasks.find_spec(pipeline.claimant.task).is_random
-        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set))
+        token_budgets = [pipeline.token_budget.tokens, *(guard.micro_batch_tokens for guard in runtimes.values())]
+        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set), max(token_budgets))
         self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes, input_guards)
         self._threads = [
             threading.Thread(target=self._run_guarded, args=(loop,), name=name)
