@@ -9,11 +9,6 @@ from worker.guards.screener import Screener
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
-# Inputs that guard models read together, before the rows of these go on: enough for well filled micro-batches, and few
-# enough that the device soon has the first ones and that a stop or a crash costs little.
-MICRO_BATCHES_PER_CHUNK, BYTES_PER_TOKEN = 16, 4
-MAX_CHUNK_BYTES = 4 * 2**20
-
 DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
 
 
@@ -36,19 +31,19 @@ class ScreenedJobs:
 class InputGuards:
     """Screens jobs; used by the claim thread alone.
 
-    micro_batch_tokens: the largest token budget of the models.
+    max_chunk_bytes: of inputs that guards read together.
     """
 
-    def __init__(self, screener: Screener, micro_batch_tokens: int) -> None:
+    def __init__(self, screener: Screener, max_chunk_bytes: int) -> None:
         self._screener = screener
-        self._max_bytes = min(MAX_CHUNK_BYTES, MICRO_BATCHES_PER_CHUNK * BYTES_PER_TOKEN * micro_batch_tokens)
+        self._max_chunk_bytes = max_chunk_bytes
 
     def screen(self, distinct_jobs: Sequence[DistinctJob]) -> Iterator[ScreenedJobs]:
         """Yield the jobs in chunks, in their order; without guards, all at once. Raises Interrupted and DeviceLost."""
         if not self._screener.has_guards:
             yield ScreenedJobs(distinct_jobs)
             return
-        for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, self._max_bytes):
+        for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, self._max_chunk_bytes):
             yield self._screen_chunk(chunk)
 
     def _screen_chunk(self, distinct_jobs: Sequence[DistinctJob]) -> ScreenedJobs:

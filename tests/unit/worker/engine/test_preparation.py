@@ -103,7 +103,7 @@ def test_rows_go_on_before_a_guard_model_reads_the_next_chunk() -> None:
     guard_adapter = FakeGuardAdapter()
     screener = make_screener({"injection": MODEL_GUARD}, guard_adapter)
     jobs = [Job(LEASE, index, {"text": f"text {index}"}, 100) for index in range(10)]
-    guards = InputGuards(screener, micro_batch_tokens=5)  # chunks of 320 bytes
+    guards = InputGuards(screener, max_chunk_bytes=320)
     preparer = RowPreparer(FakeAdapter(), lambda _parameters: False, CountingWatchdog(), 10**9, guards)
 
     read_texts, sizes = [], []
