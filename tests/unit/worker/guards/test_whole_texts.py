@@ -27,6 +27,11 @@ TEXTS = [
     "x" * 90 + " " + "terrible" * 50,
 ]
 
+CASES = [
+    *(("bert", text) for text in TEXTS),
+    *((name, TEXTS[3]) for name in ("roberta", "xlm-roberta", "deberta-v2", "modernbert")),
+]
+
 
 def guard_model(folder: Path, task: str, guard: Guard) -> GuardModel:
     checker = pipeline_for(folder, name="checker", task=task)
@@ -71,9 +76,9 @@ def logits_by_hand(folder: Path, auto_class: Any, text: str) -> list[tuple[list[
     return outputs
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, text: str) -> None:
-    folder = tiny_encoders.nli_model(tmp_path / "bert", "bert", LABELS)
+@pytest.mark.parametrize(("architecture", "text"), CASES, ids=map(str, range(len(CASES))))
+def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, architecture: str, text: str) -> None:
+    folder = tiny_encoders.nli_model(tmp_path / architecture, architecture, LABELS)
     guard = Guard(on="input", action="fail", pipeline="checker", label="INJECTION", threshold=0.5)
     by_hand = [
         logits.softmax(-1)[1].item() for _, logits in logits_by_hand(folder, AutoModelForSequenceClassification, text)
@@ -88,10 +93,7 @@ def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, text
     assert reading.windows == len(by_hand)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "text"),
-    [*(("bert", text) for text in TEXTS), *((name, TEXTS[3]) for name in ("roberta", "xlm-roberta", "deberta-v2"))],
-)
+@pytest.mark.parametrize(("architecture", "text"), CASES, ids=map(str, range(len(CASES))))
 def test_a_tagger_s_spans_cover_what_any_window_tags(tmp_path: Path, architecture: str, text: str) -> None:
     folder = tiny_encoders.token_classifier(tmp_path / architecture, architecture)
     guard = Guard(on="input", action="redact", pipeline="checker", label="PER", threshold=0)
