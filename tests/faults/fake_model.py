@@ -37,15 +37,17 @@ action = "flag"
 
 @contextmanager
 def fake_model_deployment(
-    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, config: str = "", **settings: str
+    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, guards: str = "", **settings: str
 ) -> Iterator[Deployment]:
     """Yield a deployment of the pipeline `fake`; `FAKE_…` variables select faults (see `child_process/`).
 
-    config: more of `batchmill.toml`, such as GUARDS_CONFIG.
+    guards: its guards, as in batchmill.toml
     """
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{config}")  # clients read it
+    (home / "batchmill.toml").write_text(
+        f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{guards}"
+    )  # clients read it, too
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
         path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
         deployment.environment["PYTHONPATH"] = path
