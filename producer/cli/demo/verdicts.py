@@ -18,12 +18,8 @@ def describe(verdicts: Sequence[dict[str, Any]]) -> str:
 
 
 def _describe_one(verdict: dict[str, Any]) -> str:
-    reasons = []
-    if verdict["label"] is not None:
-        reasons.append(str(verdict["label"]))
-    if verdict["score"] is not None:
-        reasons.append(f"{verdict['score']:.2f}")
-    if verdict["spans"] > 1:
-        reasons.append(f"{verdict['spans']} places")
-    reason = f" ({' '.join(reasons)})" if reasons else ""
-    return f"{WORDS[verdict['action']]} by {verdict['guard']}{reason}"
+    score = None if verdict["score"] is None else f"{verdict['score']:.2f}"
+    places = f"{verdict['spans']} places" if verdict["spans"] > 1 else None
+    reasons = [" ".join(filter(None, (verdict["label"], score))), places]
+    reason = ", ".join(filter(None, reasons))
+    return f"{WORDS[verdict['action']]} by {verdict['guard']}{f' ({reason})' if reason else ''}"

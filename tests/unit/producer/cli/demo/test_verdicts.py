@@ -17,7 +17,7 @@ def verdict(guard: str, action: VerdictAction, **fields: Any) -> dict[str, Any]:
     [
         ([verdict("injection", "fail", label="INJECTION", score=0.9812)], "blocked by injection (INJECTION 0.98)"),
         ([verdict("toxicity", "flag", label="toxic", score=0.7)], "flagged by toxicity (toxic 0.70)"),
-        ([verdict("contacts", "redact", label="EMAIL", spans=2)], "redacted by contacts (EMAIL 2 places)"),
+        ([verdict("contacts", "redact", label="EMAIL", spans=2)], "redacted by contacts (EMAIL, 2 places)"),
         ([verdict("secrets", "redact", spans=1)], "redacted by secrets"),
         (
             [verdict("a", "pass", score=0.1), verdict("b", "flag"), verdict("c", "redact")],
