@@ -1,6 +1,7 @@
 """The tables of batches, slices, jobs, results and workers.
 
-SQL is the source of truth: jobs and results are insert-only; only slices and batches change.
+SQL is the source of truth: jobs and results are insert-only; only slices, batches and their guards change. A job
+changes only when a guard redacts its input.
 """
 
 from datetime import datetime
@@ -55,6 +56,7 @@ class Batch(Base):
     rows_digest: Mapped[str | None]  # hash of the rows ingested so far
     ingesting: Mapped[bool] = mapped_column(server_default=false())  # in progress, and more jobs may follow
     guarded: Mapped[bool] = mapped_column(server_default=false())  # `batch_guards` has rows for it
+    guarded_seq: Mapped[int] = mapped_column(server_default="0")  # the last seq by a process that knows guards
     output_cache_key: Mapped[str | None] = mapped_column(Key)  # hash of all that determines an output
     holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

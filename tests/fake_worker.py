@@ -24,7 +24,8 @@ RESULT_COLUMNS = (
 )
 
 UPDATE_BATCH_COUNTERS = """
-UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
+UPDATE batches SET last_seq = last_seq + :written, guarded_seq = last_seq + :written,
+       succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :written * 6, padded_tokens = padded_tokens + :written * 8, revision = 'abc'
 WHERE id = :batch_id
 """

@@ -25,6 +25,37 @@ LEFT JOIN model_versions m ON m.id = r.model_version_id
 """
 
 
+# A worker of an older version may still run, and knows no guards. It claims guarded batches, but its commit is refused:
+# a newer one sets `guarded_seq` to the last `seq` that it has written. The worker then exits, as at any refusal.
+REFUSE_UNGUARDED = {
+    "postgresql": (
+        """
+CREATE FUNCTION batchmill_refuse_unguarded() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'this batch has guards, which this version does not know';
+END $$
+""",
+        """
+CREATE TRIGGER batches_refuse_unguarded BEFORE UPDATE OF succeeded ON batches FOR EACH ROW
+WHEN (NEW.guarded AND NEW.succeeded > OLD.succeeded AND NEW.guarded_seq < NEW.last_seq)
+EXECUTE FUNCTION batchmill_refuse_unguarded()
+""",
+    ),
+    # RAISE would count as a violated constraint, which is no refusal; malformed JSON is one.
+    "sqlite": (
+        """
+CREATE TRIGGER batches_refuse_unguarded BEFORE UPDATE OF succeeded ON batches
+WHEN NEW.guarded AND NEW.succeeded > OLD.succeeded AND NEW.guarded_seq < NEW.last_seq
+BEGIN SELECT json('this batch has guards, which this version does not know'); END
+""",
+    ),
+}
+ACCEPT_UNGUARDED = {
+    "postgresql": ("DROP TRIGGER batches_refuse_unguarded ON batches", "DROP FUNCTION batchmill_refuse_unguarded()"),
+    "sqlite": ("DROP TRIGGER batches_refuse_unguarded",),
+}
+
+
 def upgrade() -> None:
     """Add the columns and the table; the view gets its new columns at the end, so that it keeps its grants."""
     for table in ("results", "superseded_results"):
@@ -33,6 +64,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("redacted", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("jobs", sa.Column("original_input", DOCUMENT))
     op.add_column("batches", sa.Column("guarded", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("batches", sa.Column("guarded_seq", sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("workers", sa.Column("guards", DOCUMENT))
     op.create_table(
         "batch_guards",
@@ -46,6 +78,8 @@ def upgrade() -> None:
         ),
         sa.Column("device_seconds", sa.Double, nullable=False, server_default="0"),
     )
+    for statement in REFUSE_UNGUARDED[op.get_bind().dialect.name]:
+        op.execute(statement)
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP VIEW job_results")
         op.execute(f"CREATE VIEW job_results AS{NEW_COLUMNS}{TABLES}")
@@ -58,6 +92,9 @@ def downgrade() -> None:
     op.execute("DROP VIEW job_results")
     op.drop_table("batch_guards")
     op.drop_column("workers", "guards")
+    for statement in ACCEPT_UNGUARDED[op.get_bind().dialect.name]:
+        op.execute(statement)
+    op.drop_column("batches", "guarded_seq")
     op.drop_column("batches", "guarded")
     op.drop_column("jobs", "original_input")
     op.drop_column("jobs", "redacted")

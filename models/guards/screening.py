@@ -6,6 +6,8 @@ from typing import Any
 
 from models.guards.verdict import Verdict
 
+VERDICT_BYTES = 250  # memory of a verdict with its score
+
 
 @dataclass(frozen=True, slots=True)
 class Screening:
@@ -23,3 +25,8 @@ class Screening:
     redacted: Any = None
     keep_original: bool = False
     error: Exception | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The approximate size in memory, without the document."""
+        return VERDICT_BYTES * (1 + len(self.verdicts))

@@ -1,7 +1,6 @@
 """Lists of words and phrases: whole words in any case, all in one pass over the text."""
 
 import re
-import sys
 import unicodedata
 from array import array
 from collections import deque
@@ -10,15 +9,15 @@ from functools import cache
 
 from models.guards.folding import IGNORE_CASE
 from models.guards.reading import NOTHING_CAUGHT, Reading, Span
-from models.guards.spans import Place, limit_places, unfold_places
+from models.guards.spans import Place, limit_places, merge_places, unfold_places
 
-MAX_WORD_CHARACTERS, MAX_LIST_CHARACTERS = 200, 500_000  # of one word or phrase, and of all together
+MAX_WORD_CHARACTERS, MAX_LIST_CHARACTERS = 200, 250_000  # of one word or phrase, and of all together
 LONG_TEXT_CHARACTERS = 20_000  # a list of all tokens of a longer text takes too much memory
 
 # Thai, Lao, Myanmar, Khmer, kana and Han are written without spaces: each character is a token.
 _SCRIPTS_WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
 _ASCII_WORDS = "a-z0-9"
-_FIRST_EMOJI = 0x1F000
+_FIRST_RARE, _FIRST_EMOJI = 0x10000, 0x1F000
 
 
 class WordsRule:
@@ -32,6 +31,8 @@ class WordsRule:
         phrases = [split_phrase(word) for word in words]
         self._machine = _PhraseMachine(phrases)
         self._heads = frozenset(phrase[0] for phrase in phrases)
+        has_signs = any(_tokens(head.isascii(), "sign").match(head) for head in self._heads)
+        self._head_kinds = "word|sign" if has_signs else "word"
 
     def read(self, text: str) -> Reading:
         """Find all words and phrases, merged where they overlap or touch."""
@@ -41,12 +42,12 @@ class WordsRule:
             return NOTHING_CAUGHT
         places: Iterator[Place] = iter(self._machine.find(folded))
         if not is_ascii:
-            places = unfold_places(places, IGNORE_CASE.origins(text))
+            places = merge_places(unfold_places(places, IGNORE_CASE.origins(text)))
         spans = tuple([Span(start, end) for start, end in limit_places(places, len(text))])
         return Reading(caught=True, spans=spans) if spans else NOTHING_CAUGHT
 
     def _has_head(self, folded: str) -> bool:
-        tokens = _tokens(folded.isascii())
+        tokens = _tokens(folded.isascii(), self._head_kinds)
         if len(folded) <= LONG_TEXT_CHARACTERS:
             return not self._heads.isdisjoint(tokens.findall(folded))
         return any(match[0] in self._heads for match in tokens.finditer(folded))
@@ -55,7 +56,7 @@ class WordsRule:
 def split_phrase(word: str) -> list[str]:
     """Split a word or phrase of a list into folded tokens; nothing if it is blank."""
     folded = word.translate(IGNORE_CASE).strip()
-    return [" " if token.isspace() else token for token in _tokens_and_spaces(folded.isascii()).findall(folded)]
+    return [" " if token.isspace() else token for token in _tokens(folded.isascii()).findall(folded)]
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -125,7 +126,7 @@ class _PhraseMachine:
         places: list[Place] = []
         starts = array("l")
         state = 0
-        for match in _tokens_and_spaces(folded.isascii()).finditer(folded):
+        for match in _tokens(folded.isascii()).finditer(folded):
             token = match[0]
             starts.append(match.start())
             index = self._ids.get(" " if token.isspace() else token)
@@ -142,15 +143,10 @@ class _PhraseMachine:
 
 
 @cache
-def _tokens(is_ascii: bool) -> re.Pattern[str]:
+def _tokens(is_ascii: bool, kinds: str = "word|space|sign") -> re.Pattern[str]:
     words = _ASCII_WORDS if is_ascii else _word_characters()
-    return re.compile(rf"[{words}]+|[^\s{words}]")
-
-
-@cache
-def _tokens_and_spaces(is_ascii: bool) -> re.Pattern[str]:
-    words = _ASCII_WORDS if is_ascii else _word_characters()
-    return re.compile(rf"[{words}]+|\s+|[^\s{words}]")
+    patterns = {"word": f"[{words}]+", "space": r"\s+", "sign": rf"[^\s{words}]"}
+    return re.compile("|".join(patterns[kind] for kind in kinds.split("|")))
 
 
 @cache
@@ -158,11 +154,13 @@ def _word_characters() -> str:
     """Ranges of letters, digits and marks, but of scripts without spaces; the class for words of `re` lacks marks."""
     without_spaces = re.compile(f"[{_SCRIPTS_WITHOUT_SPACES}]")
     ranges: list[list[int]] = []
-    for code in range(128, min(_FIRST_EMOJI, sys.maxunicode)):
+    for code in range(128, _FIRST_RARE):
         character = chr(code)
         if unicodedata.category(character)[0] in "LNM" and not without_spaces.match(character):
             if ranges and ranges[-1][1] == code - 1:
                 ranges[-1][1] = code
             else:
                 ranges.append([code, code])
+    # Each range of rare characters is compared one by one, so all historic scripts are one range.
+    ranges.append([_FIRST_RARE, _FIRST_EMOJI - 1])
     return _ASCII_WORDS + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

@@ -61,6 +61,8 @@ def find_unknown_label(guard: Guard, entry: Pipeline, model_labels: Iterable[obj
 
 def _find_pin_problem(entry: Pipeline) -> str | None:
     name = entry.name
+    if entry.prompt is not None:
+        return f"pipeline: {name} has a prompt, and guards read texts as they are; name an entry without one"
     if entry.folder is None and not COMMIT.fullmatch(entry.revision or ""):
         return f"pipeline: {name} must pin its model; set revision to a full commit in [pipelines.{name}]"
     has_other_tokenizer = entry.tokenizer is not None and entry.tokenizer_folder is None

@@ -23,9 +23,9 @@ Input = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LengthLimit:
-    """The most tokens of an input that the model reads, and what becomes of longer ones.
+    """The most tokens of an input that the model reads at once, and what becomes of longer ones.
 
-    outcome: `truncated` or `failed`
+    outcome: `truncated`, `failed` or `windowed`
     new_tokens: tokens that are generated beside them within the model's limit
     """
 
@@ -35,11 +35,12 @@ class LengthLimit:
 
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline, parameters: Mapping[str, Any]) -> Self | None:
-        """Return the limit; None if there is none, if it is not known here, or if inputs are read in windows."""
+        """Return the limit; None if there is none, or if it is not known here, as with the windows of a question."""
         max_length, task = model_files.effective_max_length(pipeline), pipeline.spec.name
-        is_windowed = pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None)
-        if max_length is None or is_windowed or task == "question-answering":
+        if max_length is None or task == "question-answering":
             return None
+        if pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None):
+            return cls(max_length, "windowed")
         outcome = "failed" if pipeline.truncation == "error" else "truncated"
         if task != "text-generation":
             return cls(max_length, outcome)

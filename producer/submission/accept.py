@@ -13,7 +13,8 @@ from producer.submission.open_submission import OpenSubmission, lost_ownership_e
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT_BATCH = f"""
 UPDATE batches SET status = 'in_progress', in_progress_at = {{now}}, total = :total, failed = :failed,
-       succeeded = :reused, reused = :reused, last_seq = :answered, max_failures = :max_failures
+       succeeded = :reused, reused = :reused, last_seq = :answered, guarded_seq = :answered,
+       max_failures = :max_failures
 WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 RETURNING {termination.PROGRESS_COLUMNS}
 """  # noqa: S608

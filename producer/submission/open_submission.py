@@ -264,6 +264,8 @@ def _try_resume(
     params = {**submission.params, "previous_holder_id": row.holder_id, "rows_read": row.rows_read}
     with database.write() as connection:
         taken_over = connection.execute(text(TAKE_OVER_BATCH.format(now=database.sql.now)), params).rowcount
+        if taken_over:  # the operator may have added guards since
+            guard_counters.insert_guards(connection, submission.batch_id, request.pipeline.guards)
     return submission if taken_over else None
 
 

@@ -33,7 +33,12 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(
     ("task", "max_length", "inputs", "parameters", "truncation"),
-    [*((*case, "truncate") for case in CASES), (*CASES[2], "error"), (*CASES[-1], "error")],
+    [
+        *((*case, "truncate") for case in CASES),
+        *((*case, "stride") for case in CASES[:5]),
+        (*CASES[2], "error"),
+        (*CASES[-1], "error"),
+    ],
 )
 def test_the_count_is_that_of_the_results(
     run_batches: RunBatches, task: str, max_length: int, inputs: list[Any], parameters: dict[str, Any], truncation: str
@@ -48,10 +53,12 @@ def test_the_count_is_that_of_the_results(
 
     truncated = sum(row.truncated for row in rows)
     failed = sum(row.error_code == "input_too_long" for row in rows)
+    windowed = sum((row.windows or 0) > 1 for row in rows)
     assert lengths.limit is not None
     assert 0 < lengths.too_long < len(inputs)
-    assert {"truncated": truncated, "failed": failed} == {
+    assert {"truncated": truncated, "failed": failed, "windowed": windowed} == {
         "truncated": 0,
         "failed": 0,
+        "windowed": 0,
         lengths.limit.outcome: lengths.too_long,
     }

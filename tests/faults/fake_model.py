@@ -17,12 +17,17 @@ PIPELINE_CONFIG = '[pipelines.fake]\ntask = "sentiment-analysis"\nmodel = "nobod
 
 @contextmanager
 def fake_model_deployment(
-    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, **settings: str
+    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, guards: str = "", **settings: str
 ) -> Iterator[Deployment]:
-    """Yield a deployment of the pipeline `fake`; `FAKE_…` variables select faults (see `child_process/`)."""
+    """Yield a deployment of the pipeline `fake`; `FAKE_…` variables select faults (see `child_process/`).
+
+    guards: its guards, as in batchmill.toml
+    """
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}")  # clients read it, too
+    (home / "batchmill.toml").write_text(
+        f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{guards}"
+    )  # clients read it, too
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
         path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
         deployment.environment["PYTHONPATH"] = path

@@ -15,6 +15,7 @@ from worker.adapters.interface import Adapter, BulkDecodingAdapter
 from worker.adapters.output_json import NUL, check_json, to_valid_json
 from worker.engine.assembly import PartialJob
 from worker.failures import is_out_of_memory, is_transient
+from worker.guards.screener import GuardUnavailable
 from worker.leasing.commit import JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.passes.bisection import strip_tracebacks
@@ -144,7 +145,10 @@ def retry_or_fail(
 ) -> JobResult | RetryableFailure:
     """The outcome of a job with a transient error: another attempt while there is one left."""
     attempt, max_attempts = lease.retries + 1, lease.max_attempts or max_attempts
-    message = f"a resource was busy or unreachable ({type(error).__name__}), at attempt {attempt} of {max_attempts}"
+    problem = f"a resource was busy or unreachable ({type(error).__name__})"
+    if isinstance(error, GuardUnavailable):
+        problem = str(error)
+    message = f"{problem}, at attempt {attempt} of {max_attempts}"
     if attempt < max_attempts:
         return RetryableFailure(lease, position, UNAVAILABLE, message)
     failed = JobOutcome.FAILED

@@ -58,7 +58,7 @@ def _row_size(row: Row, raw_output: Any) -> int:
     size = row.memory_bytes + _raw_size(raw_output)
     if row.part_index > 0:
         return size
-    size += row.job.size_bytes
+    size += row.job.memory_bytes
     return size + sum([job.size_bytes for job in row.duplicates]) if row.duplicates else size
 
 

@@ -85,8 +85,10 @@ class RowPreparer:
         if sum([rendered_bytes(job) for job, _ in distinct_jobs]) > MAX_CALL_BYTES:
             process_memory.trim_heap()  # a tokenizer allocates and frees far more than it keeps
         portion.rows.extend(rows)
-        # The rows of a job share its rendered input, which may be far longer than the fields that were read.
-        inputs = [row.job.size_bytes for row in rows if row.part_index == 0 and row.job.lease.prompt is not None]
+        # The rows of a job share its input. A rendered one may be far longer than the fields that were read, and a
+        # screened one waits with its verdicts.
+        jobs = [row.job for row in rows if row.part_index == 0]
+        inputs = [job.memory_bytes for job in jobs if job.screening is not None or job.lease.prompt is not None]
         return sum([row.memory_bytes for row in rows]) + sum(inputs)
 
     def _encode_distinct(self, distinct_jobs: Sequence[DistinctJob]) -> Sequence[list[Row] | JobError]:

@@ -42,7 +42,10 @@ def entities(output: Iterable[Mapping[str, Any]], text: str) -> Iterator[Finding
     """The findings of a token classifier's output, widened to whole words: part of a name tells the rest."""
     for item in output:
         start, end = item["start"], item["end"]
-        if start is not None and end is not None and start < end:
+        if start is None or end is None:
+            continue
+        start, end = _without_blanks(text, start, end)
+        if start < end:
             yield Finding(item["entity_group"], item["score"], *widen_to_words(text, start, end))
 
 
@@ -76,6 +79,12 @@ def spans_reading(guard: Guard, found: Sequence[Finding]) -> Reading:
     caught = sorted({finding[2:] + finding[:1] for finding in counting if finding.score >= guard.least_score})
     spans = tuple(Span(start, end, label) for start, end, label in caught)
     return Reading(bool(spans), best.score, best.label, spans)
+
+
+def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the range without blanks at its ends, which some tokenizers count to the word behind them."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip())
 
 
 def _is_word(character: str) -> bool:

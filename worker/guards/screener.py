@@ -19,6 +19,15 @@ from worker.passes.bisection import strip_tracebacks
 from worker.passes.watchdog import Watchdog
 
 
+class GuardUnavailable(Exception):
+    """A guard could not run because of an error that may pass; the same guard may run later."""
+
+    retryable = True
+
+    def __init__(self, name: str, cause: Exception) -> None:
+        super().__init__(f"guard {name} could not run: a resource was busy or unreachable ({type(cause).__name__})")
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedGuardModel:
     """A guard model with what runs its passes."""
@@ -149,12 +158,12 @@ class Screener:
         return JobError("guard_failed", f"a rule could not read this {self._stage} ({type(failure).__name__})")
 
     def _guard_error(self, name: str, error: Exception) -> Exception:
-        """The error of a job that a guard could not read: one that may pass stays as it is."""
+        """The error of a job that a guard could not read."""
         failure, subject = strip_tracebacks(error), f"guard {name} could not read this {self._stage}"
         if isinstance(failure, JobError):
             return JobError("guard_failed", f"{subject}: {failure}")
         if is_transient(failure):  # asked first: other processes may have had the memory
-            return failure
+            return GuardUnavailable(name, failure)
         if is_out_of_memory(failure):
             return JobError(
                 "out_of_memory", f"{subject}: a part of it does not fit into the device's memory, even alone"

@@ -110,7 +110,8 @@ SELECT_ANSWERED_POSITIONS = "SELECT position FROM results WHERE batch_id = :batc
 UPDATE_COUNTERS = f"""
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
-       device_seconds = device_seconds + :device_seconds, guarded = guarded OR :guarded
+       device_seconds = device_seconds + :device_seconds, guarded = guarded OR :guarded,
+       guarded_seq = last_seq + :written
 WHERE id = :batch_id
 RETURNING {termination.PROGRESS_COLUMNS}
 """  # noqa: S608

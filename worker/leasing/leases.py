@@ -53,6 +53,11 @@ class Job:
     size_bytes: int = 0
     screening: Screening | None = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """The approximate size of the input in memory, with what the guards made of it."""
+        return self.size_bytes if self.screening is None else self.size_bytes + self.screening.memory_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Claimant:

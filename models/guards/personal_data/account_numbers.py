@@ -9,9 +9,9 @@ from models.guards.spans import Place
 
 MIN_CARD_DIGITS, USUAL_CARD_DIGITS, MAX_CARD_DIGITS = 13, 16, 19
 CARD_NETWORKS = "3456"  # the first digit of cards of other than the usual length
-_DIGIT_RUN = re.compile(r"(?<![0-9A-Za-z_])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
+_DIGIT_RUN = re.compile(r"(?<![0-9])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
 _DIGIT_GROUP = re.compile(r"[0-9]+")
-_GOES_ON = re.compile(r"[0-9A-Za-z_]|[.,][0-9]")
+_DECIMALS = re.compile("[.,][0-9]")
 _DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # a digit that Luhn's formula doubles, with the digits of the result added
 
 # Characters of an IBAN by country, from the registry of SWIFT.
@@ -79,8 +79,8 @@ def find_cards(text: str) -> Iterator[Place]:
 
 def _cards_of_run(text: str, run_start: int, run_end: int) -> Iterator[Place]:
     groups = [match.span() for match in _DIGIT_GROUP.finditer(text, run_start, run_end)]
-    if _GOES_ON.match(text, run_end):
-        groups.pop()  # part of a longer word or of a decimal number
+    if _DECIMALS.match(text, run_end):
+        groups.pop()
     run = "".join(text[start:end] for start, end in groups)
     sums = _luhn_sums(run)
     firsts = [0, *accumulate(end - start for start, end in groups)]

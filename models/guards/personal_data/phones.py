@@ -20,7 +20,7 @@ _SIGNS = r"[ ()./-]{0,3}"
 _PATTERNS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?<![0-9A-Za-z_)+])\+{_SIGNS}[1-9](?:{_SIGNS}[0-9]){{7,14}}{_NO_MORE}",
+        rf"(?<![0-9A-Za-z_)+])\+{_SIGNS}[1-9](?:{_SIGNS}[0-9]){{7,14}}(?![0-9])",
         rf"{_START}{_NO_NUMBER_BEFORE}00[1-9][0-9]{{0,2}}[ ()./-]{{1,3}}[0-9](?:{_SIGNS}[0-9]){{5,12}}{_NO_MORE}",
         # North America: 555-123-4567, (555) 123-4567; with spaces only if area and exchange are possible
         rf"{_START}{_NO_NUMBER_BEFORE}(?:1[ .-])?(?:\([0-9]{{3}}\)[ .-]?|[0-9]{{3}}[.-])[0-9]{{3}}[ .-][0-9]{{4}}"

@@ -17,6 +17,12 @@ from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
+# What becomes of inputs over the model's limit.
+FATES = {
+    "truncated": "be cut, and marked as truncated",
+    "failed": "fail",
+    "windowed": "be read in overlapping windows, each of which takes its own time",
+}
 
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
@@ -77,8 +83,7 @@ def _format_too_long(lengths: LengthHistogram) -> str | None:
     if not lengths.too_long:
         return f"none: all fit into {most}"
     verb = "have" if lengths.too_long != 1 else "has"
-    fate = "they will be cut, and marked as truncated" if limit.outcome == "truncated" else "they will fail"
-    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: {fate}"
+    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: they will {FATES[limit.outcome]}"
 
 
 def _guard_lines(trial: GuardTrial) -> list[str]:

@@ -1,14 +1,16 @@
 """`batchmill tasks` lists the tasks, or explains one task's inputs, parameters and output."""
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from models import tasks as all_tasks
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.pipeline import WindowAggregation
 from models.privacy import terminal
 from models.settings import Settings
+from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
 from producer.cli import common
@@ -55,6 +57,7 @@ def _explain(spec: TaskSpec) -> str:
             "",
             terminal.format_pairs(
                 [
+                    *([("long texts", _describe_windows(spec))] if spec.supports_stride else []),
                     ("output", spec.output_description),
                     ("example input", terminal.compact_json(spec.example_input)),
                     ("example output", terminal.compact_json(spec.example_output)),
@@ -62,6 +65,14 @@ def _explain(spec: TaskSpec) -> str:
             ),
         )
     )
+
+
+def _describe_windows(spec: TaskSpec) -> str:
+    """Say what a pipeline's entry can do about texts beyond its model's limit."""
+    if spec is QUESTION_ANSWERING:
+        return "contexts are read in overlapping windows"
+    aggregation = f"; window_aggregation is {', '.join(get_args(WindowAggregation))}" if spec.aggregates_windows else ""
+    return f'truncation = "stride" of the pipeline reads them in overlapping windows{aggregation}'
 
 
 def _limits_in_force(spec: TaskSpec) -> dict[str, dict[str, Any]]:

@@ -70,6 +70,7 @@ def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_opti
         max_micro_batch_tokens=10_000,
         tunable=False,
         device=None,
+        guards={},
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,
     )

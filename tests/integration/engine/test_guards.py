@@ -230,6 +230,9 @@ class TestInputGuards:
         first, second = until_completed(database, batch_id)
 
         assert (first.status, second.status, second.error_code) == ("succeeded", "failed", "unavailable")
+        assert second.error_message == (
+            "guard injection could not run: a resource was busy or unreachable (TimeoutError), at attempt 2 of 2"
+        )
         assert (batch_id, 1) not in adapter.computed
 
     def test_an_unreadable_text_fails_and_is_not_computed(

@@ -13,6 +13,8 @@ from sqlalchemy import event
 import batchmill
 from models.db import Database
 from models.errors import NotFound
+from models.guards.definition import Guard
+from models.guards.verdict import Verdict
 from models.states import BatchStatus, JobOutcome
 from producer.batches import views
 from producer.batches.cancel import cancel
@@ -237,6 +239,46 @@ def test_what_is_wrong_is_named(
     neighbours = [insert_batch(database, 3), insert_batch(database, 5, id="batch_zz")]
     audits = {batch_audit.batch_id: batch_audit.problems for batch_audit in audit.audit_all(database, LEASE_SECONDS)}
     assert audits == {BATCH_ID: tuple(problems(database)), **dict.fromkeys(neighbours, ())}
+
+
+GUARDED = [
+    (
+        "UPDATE batch_guards SET passed = 3",
+        "guard_mismatch",
+        "it counts 3 passed by the guard g, its results are 1",
+        (),
+    ),
+    ("DELETE FROM batch_guards", "guard_mismatch", "it counts 0 passed, 0 redacted by the guard g", ()),
+    ("UPDATE results SET guards = NULL WHERE position = 1", "guard_mismatch", "its results are 0", ()),
+    ("UPDATE batches SET guarded = false", "not_guarded", "it has no guards, but 2 results have verdicts", ()),
+    ("UPDATE jobs SET redacted = true WHERE position = 1", "redacted_without_verdict", ": 1", (1,)),
+    ("UPDATE jobs SET redacted = false, original_input = NULL", "redaction_not_stored", ": 1", (0,)),
+    ("UPDATE jobs SET original_input = input WHERE position > 1", "original_of_unredacted", ": 2", (2, 3)),
+]
+
+
+@pytest.mark.parametrize(("statement", "code", "words", "places"), GUARDED)
+def test_what_is_wrong_with_guards_is_named(
+    database: Database, database_url: str, statement: str, code: str, words: str, places: tuple[int, ...]
+) -> None:
+    guards = {"g": Guard(on="input", action="redact", words=("x",), keep_original=True)}
+    batch_id = insert_batch(database, 4, guards=guards)
+    [lease] = claims.claim(database, claimant_for(guards=guards), 4, 4)
+    answers = [
+        JobResult(lease, position, JobOutcome.SUCCEEDED, output="{}", verdicts=[Verdict("g", "input", action)])
+        for position, action in enumerate(("redact", "pass"))
+    ]
+    answers[0].redacted_input, answers[0].keep_original = '{"text": ""}', True
+    version_id = versions.register_version(database, MODEL_VERSION)
+    with database.write() as connection:
+        commit.commit_results(connection, commit.BatchCommit([lease], answers, (), version_id, guards=guards))
+    assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
+
+    corrupt(database_url, statement)
+
+    [problem] = audit.audit_batch(database, batch_id, LEASE_SECONDS).problems
+    assert (problem.code, problem.places, problem.is_warning) == (code, places, False)
+    assert words in problem.message
 
 
 def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from models.db import Database
 from models.documents import to_json
+from models.errors import DatabaseRefused
 from models.guards.definition import Guard
 from models.guards.verdict import Verdict, VerdictAction
 from models.states import JobOutcome
@@ -131,6 +132,30 @@ class TestClaim:
         assert take(database, {}) == []
 
         assert get_batch(database, batch_id).revision is None
+
+
+class TestAnOlderVersion:
+    """Its workers know no guards, and may still run: they claim guarded batches, but can't write."""
+
+    COMMIT = "UPDATE batches SET last_seq = last_seq + 1, succeeded = succeeded + 1 WHERE id = :id"
+
+    def test_commits_no_success_to_a_guarded_batch(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4, guards=GUARDS)
+        [lease] = take(database)
+        write(database, version_id, [success(lease, 0)])
+
+        with pytest.raises(DatabaseRefused):
+            execute(database, self.COMMIT, id=batch_id)
+
+        assert get_batch(database, batch_id).succeeded == 1
+        write(database, version_id, [success(lease, 1)])
+
+    def test_commits_to_others_as_before(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+
+        execute(database, self.COMMIT, id=batch_id)
+
+        assert get_batch(database, batch_id).succeeded == 1
 
 
 class TestCommit:

@@ -6,18 +6,21 @@ would tell less: a plan that reads a batch from its beginning is quick on a smal
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, text
 
 from models.db import Database, insert_rows
+from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.settings import Settings
 from producer.batches import progress, views
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
+from tests.factories.consistent_batch import execute_all
 from tests.servers import PostgresDatabases
 from worker.leasing import backlog, claims
 from worker.leasing.claim_statements import MAX_SLICES
@@ -33,15 +36,20 @@ MOST_OF_A_CLAIM = 60 * MAX_SLICES  # that many blocks for each slice that it tak
 
 PIPELINE = "small"
 SMALL_BATCHES = 3_000
-BATCH_COLUMNS = ("id", "pipeline", "task", "model", "revision", "parameters", "metadata", "status", "total")
+BATCH_COLUMNS = ("id", "pipeline", "task", "model", "revision", "parameters", "metadata", "status", "total", "guarded")
 
-TABLES = ("batches", "jobs", "slices", "results", "model_versions")
+TABLES = ("batches", "batch_guards", "jobs", "slices", "results", "model_versions")
 
 BATCH = """
 INSERT INTO batches (id, pipeline, task, model, revision, parameters, metadata, status, total, succeeded, failed,
                      last_seq)
 VALUES (:id, 'reviews', 'sentiment-analysis', 'made', 'abc', '{}', '{}', 'in_progress', :jobs, :jobs / 2, :jobs / 2,
         :jobs)
+"""
+
+INSERT_GUARDS = """
+INSERT INTO batch_guards (batch_id, guard, stage, action)
+SELECT id, 'first', 'input', 'flag' FROM batches WHERE guarded ON CONFLICT DO NOTHING
 """
 
 # As the README tells people to page.
@@ -214,7 +222,7 @@ def test_maintenance_without_work_reads_next_to_nothing(planned: Database) -> No
     assert [name for name, answer in has_work.items() if answer] == ["wakeups"]
 
 
-def fill_small(database: Database) -> None:
+def fill_small(database: Database, pipeline: str = PIPELINE, *, guarded: bool = False) -> None:
     """More batches of one job, behind those of a test before; nobody has them yet."""
     with database.write() as connection:
         begun = connection.execute(text("SELECT count(*) FROM batches")).scalar_one()
@@ -224,7 +232,7 @@ def fill_small(database: Database) -> None:
             "batches",
             BATCH_COLUMNS,
             (
-                (batch_id, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1)
+                (batch_id, pipeline, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1, guarded)
                 for batch_id in ids
             ),
         )
@@ -255,3 +263,15 @@ def test_a_step_of_an_early_end_reads_its_own_chunk(planned: Database, monkeypat
             connection.execute(text(undone))
 
     assert (step.closed_jobs, step.has_ended) == (0, False)
+
+
+def test_a_claim_reads_no_more_for_guards(planned: Database) -> None:
+    """Each of its batches has one, and so has each of many others."""
+    guards = {"first": Guard(on="input", action="flag", words=("a",))}
+    who = Claimant("worker-1", "guarded", "sentiment-analysis", "made", "abc", 60.0, guards=guards)
+    fill_small(planned, "guarded", guarded=True)
+    execute_all(planned, INSERT_GUARDS)
+
+    with most_read(planned, MOST_OF_A_CLAIM):
+        assert len(claims.claim(planned, who, 4096, SLICE_JOBS)) == MAX_SLICES
+        assert claims.claim(planned, replace(who, guards={}), 4096, SLICE_JOBS) == []

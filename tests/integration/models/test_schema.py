@@ -77,6 +77,8 @@ INSERT_OLD_JOB = (
 INSERT_JOB = """
 INSERT INTO jobs (batch_id, position, custom_id, input, invalid) VALUES ('b', :position, 'a', '{}', :invalid)
 """
+INSERT_GUARDS = "INSERT INTO batch_guards (batch_id, guard, stage, action) SELECT id, 'g', '', '' FROM batches"
+GUARD_COLUMNS = "SELECT windows, guards, original_input FROM job_results ORDER BY position"
 INSERT_OLD_FAILURE = """
 INSERT INTO results (batch_id, position, seq, status, error_code, truncated, attempts, slice_id, finished_at)
 VALUES ('b', :position, :position, 'failed', 'empty_text', false, 0, :slice_id, '2026-01-01 00:00:00')
@@ -300,6 +302,32 @@ class TestMigrations:
         with empty.read() as connection:
             assert connection.scalars(text("SELECT position FROM jobs WHERE invalid")).all() == [1]
 
+    def test_keep_results_across_guards_and_back(self, empty: Database) -> None:
+        with empty.engine.begin() as connection:
+            command.upgrade(alembic(empty, connection), "0006")
+            connection.execute(text(INSERT_BATCH))
+            for position in range(2):
+                values = {"position": position, "document": f'{{"text":"{position}"}}', "custom_id": None}
+                connection.execute(text(INSERT_OLD_JOB), values)
+                connection.execute(text(INSERT_OLD_FAILURE), {"position": position, "slice_id": 1})
+        schema.upgrade(empty.url)
+        version = schema.HEAD
+        with empty.write() as connection:
+            assert connection.execute(text(GUARD_COLUMNS)).all() == [(None, None, None)] * 2
+            connection.execute(text(INSERT_GUARDS))
+            connection.execute(text("UPDATE jobs SET original_input = input, redacted = true"))
+
+        with empty.engine.begin() as connection:
+            command.downgrade(alembic(empty, connection), "0006")
+        with empty.read() as connection:
+            assert len(connection.execute(text("SELECT * FROM job_results")).all()) == 2
+
+        schema.upgrade(empty.url)
+        assert schema.current_version(empty) == version
+        with empty.read() as connection:
+            assert connection.execute(text(GUARD_COLUMNS)).all() == [(None, None, None)] * 2
+            assert connection.scalar(text("SELECT count(*) FROM batch_guards")) == 0
+
     def test_let_only_invalid_rows_repeat_an_id(self, upgraded: Database) -> None:
         with upgraded.write() as connection:
             connection.execute(text(INSERT_BATCH))
@@ -314,11 +342,12 @@ class TestMigrations:
         fake_worker.write_results(upgraded, batch_id, [(0, {}), (1, "empty_text")])
         columns = "batch_id, position, seq, status, truncated, attempts, finished_at"
         execute(upgraded, f"INSERT INTO superseded_results ({columns}) SELECT {columns} FROM results")
+        execute(upgraded, INSERT_GUARDS)
 
         execute(upgraded, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
         with upgraded.read() as connection:
-            for table in ("jobs", "slices", "results", "superseded_results"):
+            for table in ("jobs", "slices", "results", "superseded_results", "batch_guards"):
                 assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
 
     def test_give_no_id_of_a_slice_or_an_attempt_out_twice(self, sqlite_url: str) -> None:

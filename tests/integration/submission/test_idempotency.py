@@ -16,8 +16,10 @@ import batchmill
 from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, InvalidRows, UsageError
+from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.pipelines.pipeline import Pipeline
 from models.states import BatchStatus, Termination
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
@@ -44,7 +46,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 
 
 def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> submit.SubmitResult:
-    request = SubmitRequest.create(SAMPLE, **{"idempotency_key": KEY, **fields})
+    request = SubmitRequest.create(fields.pop("pipeline", SAMPLE), **{"idempotency_key": KEY, **fields})
     return submit.submit(database, 4, request, Source("a.jsonl", "line", rows))
 
 
@@ -75,6 +77,30 @@ def state(database: Database) -> list[Any]:
     with database.read() as connection:
         rows = connection.execute(text("SELECT id, status, holder_id, rows_read, rows_digest FROM batches")).all()
     return [*rows, column(database, "SELECT count(*) FROM jobs")]
+
+
+class TestGuards:
+    def test_of_the_catalogue_belong_to_the_batch_and_not_to_the_request(self, database: Database) -> None:
+        first, more = Guard(on="input", action="flag", words=("a",)), Guard(on="output", action="fail", pattern="x")
+        open_request = half_way(database, pipeline=guarded(first=first))
+
+        again = accept(database, texts(9), pipeline=guarded(first=first, more=more))
+        after = accept(database, texts(9), pipeline=SAMPLE)
+
+        assert again.batch_id == after.batch_id == open_request
+        assert column(database, "SELECT guard FROM batch_guards ORDER BY guard") == ["first", "more"]
+        assert column(database, "SELECT action FROM batch_guards ORDER BY guard") == ["flag", "fail"]
+        assert column(database, "SELECT guarded FROM batches") == [True]
+
+    def test_are_none_without_any(self, database: Database) -> None:
+        accept(database, texts(2))
+
+        assert column(database, "SELECT guard FROM batch_guards") == []
+        assert column(database, "SELECT guarded FROM batches") == [False]
+
+
+def guarded(**guards: Guard) -> Pipeline:
+    return SAMPLE.model_copy(update={"guards": guards})
 
 
 class TestTheSameAgain:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text as sql_text
 
 from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict
 from models.guards.definition import Guard
-from models.guards.verdict import Verdict
+from models.guards.verdict import Verdict, VerdictAction
 from models.lifecycle import retention, termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
@@ -61,11 +62,9 @@ def compute(
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
-    fields = {"task": pipeline.task, "model": pipeline.model, "revision": revision, "guards": pipeline.guards}
-    who = claimant_for(pipeline=pipeline.name, **fields)
-    verdicts = [
-        Verdict(name, guard.on, "pass", 0.1, "BAD", revision=guard_revision) for name, guard in pipeline.guards.items()
-    ]
+    who = claimant_for(
+        pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision, guards=pipeline.guards
+    )
     version = replace(
         MODEL_VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries}
     )
@@ -83,13 +82,27 @@ def compute(
                     JobOutcome.SUCCEEDED,
                     to_json(said(job.input["text"])),
                     truncated=truncated,
-                    verdicts=verdicts,
+                    windows=2,
                 )
                 for job in jobs
             ]
+            apply_guards(answers, pipeline, guard_revision)
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+                planned = commit.BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
+                commit.commit_results(connection, planned)
     return texts
+
+
+def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline, revision: str | None) -> None:
+    """Have each redacting guard redact the first job of each slice; all else passes."""
+    for index, answer in enumerate(answers if pipeline.guards else ()):
+        redacts = index == 0 and any(guard.action == "redact" for guard in pipeline.guards.values())
+        action: VerdictAction = "redact" if redacts else "pass"
+        answer.verdicts = [
+            Verdict(name, guard.on, action, revision=revision if guard.pipeline else None)
+            for name, guard in pipeline.guards.items()
+        ]
+        answer.redacted_input = '{"text": "b"}' if redacts else None
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -330,6 +343,40 @@ class TestAnythingElse:
 
 
 class TestGuards:
+    GUARDED = PINNED.model_copy(update={"guards": {"names": Guard(on="input", action="redact", words=("a",))}})
+
+    def test_come_with_the_results(self, database: Database) -> None:
+        accept(database, ["a", "c", "d"], self.GUARDED)
+        compute(database, self.GUARDED)
+
+        again = accept(database, ["c", "d", "x"], self.GUARDED)
+
+        assert again.reused == 2
+        assert counters(database, again.batch_id) == [("names", 2, 0)]
+        rows = list(pages.iter_by_position(database, again.batch_id))
+        assert [[verdict["action"] for verdict in row.guards or ()] for row in rows] == [["pass"], ["pass"]]
+        assert {row.windows for row in rows} == {2}
+        assert_consistent(database, again.batch_id)
+        assert compute(database, self.GUARDED) == ["x"]
+        assert counters(database, again.batch_id) == [("names", 2, 1)]
+        assert_consistent(database, again.batch_id)
+
+    @pytest.mark.parametrize("text", ["a", "b"])
+    def test_leave_no_redacted_result_to_another_job(self, database: Database, text: str) -> None:
+        """Neither to one with the text as submitted, nor to one with the text that the model read."""
+        accept(database, ["a", "c"], self.GUARDED)
+        compute(database, self.GUARDED)
+
+        assert accept(database, [text], self.GUARDED).reused == 0
+
+
+def counters(database: Database, batch_id: str) -> list[tuple[str, int, int]]:
+    with database.read() as connection:
+        query = "SELECT guard, passed, redacted FROM batch_guards WHERE batch_id = :id"
+        return [(row.guard, row.passed, row.redacted) for row in connection.execute(sql_text(query), {"id": batch_id})]
+
+
+class TestTheModelsOfGuards:
     CHECKER = PINNED.model_copy(update={"name": "checker"})
 
     def guarded(self, revision: str, **fields: Any) -> Pipeline:

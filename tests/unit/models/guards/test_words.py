@@ -48,6 +48,10 @@ def test_overlapping_phrases_are_one_span() -> None:
     assert found("a b c d", "a b", "b c", "d") == ["a b c", "d"]
 
 
+def test_two_words_in_one_character_are_one_span() -> None:
+    assert found("x \u00bd\ufdfa", "صلى", "الله") == ["\ufdfa"]  # a ligature of four words
+
+
 def test_a_word_within_a_phrase_that_goes_on_otherwise_is_found() -> None:
     assert found("x a b d", "a b c", "b") == ["b"]
 

@@ -63,6 +63,7 @@ def test_a_wrong_guard_is_named(guard: Any, words: str) -> None:
         ({"model": "me/model", "revision": "main"}, "must pin its model; set revision"),
         ({"tokenizer": "me/model"}, "must pin its tokenizer; set tokenizer_revision"),
         ({"guards": {"inner": RULE}}, "has guards itself"),
+        ({"prompt": "Title: {title}"}, "has a prompt"),
     ],
 )
 def test_a_guards_pipeline_is_pinned_and_unguarded(checker: dict[str, Any], words: str) -> None:

@@ -108,7 +108,13 @@ class TestWords:
         output = [
             {"entity_group": "PER", "score": 0.9, "start": None, "end": None},
             {"entity_group": "PER", "score": 0.9, "start": 3, "end": 3},
+            {"entity_group": "PER", "score": 0.7, "start": 4, "end": 6},
             {"entity_group": "PER", "score": 0.8, "start": 0, "end": 2},
         ]
 
-        assert list(findings.entities(output, "Anna")) == [Finding("PER", 0.8, 0, 4)]
+        assert list(findings.entities(output, "Anna  ")) == [Finding("PER", 0.8, 0, 4)]
+
+    def test_blanks_around_an_entity_are_not_part_of_it(self) -> None:
+        output = [{"entity_group": "PER", "score": 0.9, "start": 3, "end": 9}]
+
+        assert list(findings.entities(output, "ask Anna  ")) == [Finding("PER", 0.9, 4, 8)]

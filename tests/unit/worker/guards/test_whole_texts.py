@@ -10,13 +10,12 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from models.guards.definition import Guard
 from tests.factories import tiny_encoders
-from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
+from tests.factories.tiny_models import pipeline_for
 from worker.adapters.rows import Row
 from worker.guards.guard_model import GuardModel, ModelReading, RowOutput
 from worker.loading import guard_models, runtime
 from worker.passes import planning
 
-ROOM = MAX_POSITIONS - 2  # beside the special tokens
 LABELS = ("SAFE", "INJECTION")
 
 # Pieces are one letter, or a word of the vocabulary; the emoji is unknown, and é has two forms.
@@ -26,6 +25,11 @@ TEXTS = [
     "the " * 100 + "terrible hate " + "a " * 300,
     "🙂 café cafe\u0301 世界 " * 30 + "hate",
     "x" * 90 + " " + "terrible" * 50,
+]
+
+CASES = [
+    *(("bert", text) for text in TEXTS),
+    *((name, TEXTS[3]) for name in ("roberta", "xlm-roberta", "deberta-v2", "modernbert")),
 ]
 
 
@@ -48,16 +52,16 @@ def read(model: GuardModel, texts: Sequence[str]) -> list[ModelReading]:
     return readings  # type: ignore[return-value]
 
 
-def windows(count: int) -> Iterator[tuple[int, int]]:
+def windows(count: int, max_length: int) -> Iterator[tuple[int, int]]:
     """Start and end of each window of a text with so many tokens."""
-    overlap = guard_models.default_overlap(MAX_POSITIONS)
+    room, overlap = max_length - 2, guard_models.default_overlap(max_length)  # beside two special tokens
     assert overlap is not None
     start = 0
     while True:
-        yield start, min(start + ROOM, count)
-        if start + ROOM >= count:
+        yield start, min(start + room, count)
+        if start + room >= count:
             return
-        start += ROOM - overlap
+        start += room - overlap
 
 
 def logits_by_hand(folder: Path, auto_class: Any, text: str) -> list[tuple[list[tuple[int, int]], torch.Tensor]]:
@@ -65,16 +69,16 @@ def logits_by_hand(folder: Path, auto_class: Any, text: str) -> list[tuple[list[
     tokenizer, model = AutoTokenizer.from_pretrained(folder), auto_class.from_pretrained(folder)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     outputs = []
-    for start, end in windows(len(encoded["input_ids"])):
+    for start, end in windows(len(encoded["input_ids"]), tokenizer.model_max_length):
         ids = [tokenizer.cls_token_id, *encoded["input_ids"][start:end], tokenizer.sep_token_id]
         with torch.inference_mode():
             outputs.append((encoded["offset_mapping"][start:end], model(torch.tensor([ids])).logits[0]))
     return outputs
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, text: str) -> None:
-    folder = tiny_encoders.nli_model(tmp_path / "bert", "bert", LABELS)
+@pytest.mark.parametrize(("architecture", "text"), CASES, ids=map(str, range(len(CASES))))
+def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, architecture: str, text: str) -> None:
+    folder = tiny_encoders.nli_model(tmp_path / architecture, architecture, LABELS)
     guard = Guard(on="input", action="fail", pipeline="checker", label="INJECTION", threshold=0.5)
     by_hand = [
         logits.softmax(-1)[1].item() for _, logits in logits_by_hand(folder, AutoModelForSequenceClassification, text)
@@ -89,15 +93,15 @@ def test_a_classifier_s_score_is_the_highest_of_all_windows(tmp_path: Path, text
     assert reading.windows == len(by_hand)
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_a_tagger_s_spans_cover_what_any_window_tags(tmp_path: Path, text: str) -> None:
-    folder = tiny_encoders.token_classifier(tmp_path / "bert", "bert")
+@pytest.mark.parametrize(("architecture", "text"), CASES, ids=map(str, range(len(CASES))))
+def test_a_tagger_s_spans_cover_what_any_window_tags(tmp_path: Path, architecture: str, text: str) -> None:
+    folder = tiny_encoders.token_classifier(tmp_path / architecture, architecture)
     guard = Guard(on="input", action="redact", pipeline="checker", label="PER", threshold=0)
     tagged = set()
     for offsets, logits in logits_by_hand(folder, AutoModelForTokenClassification, text):
         for (start, end), label in zip(offsets, logits[1:-1].argmax(-1).tolist(), strict=True):
             if tiny_encoders.NER_LABELS[label].endswith("PER"):
-                tagged.update(range(start, end))
+                tagged.update(place for place in range(start, end) if not text[place].isspace())
 
     model = guard_model(folder, "ner", guard)
     [reading] = read(model, [text])

@@ -57,6 +57,10 @@ def test_card_numbers(number: str) -> None:
     assert found(f"card {number}, 12/29") == [(number, "CARD")]
 
 
+def test_letters_beside_a_card_number_do_not_hide_it() -> None:
+    assert found("Visa4111111111111111CVV") == [("4111111111111111", "CARD")]
+
+
 def test_a_card_number_is_found_before_its_security_code() -> None:
     assert found("4111 1111 1111 1111 123") == [("4111 1111 1111 1111", "CARD")]
 
@@ -68,8 +72,6 @@ def test_a_card_number_is_found_before_its_security_code() -> None:
         "0000 0000 0000 0000",
         "411111111111",  # 12 digits
         "41111111111111111111",  # 20 digits
-        "4111111111111111a",
-        "x4111111111111111",
         "0.4111111111111111",
         "4111111111111111.25",
         "1700000000003",  # a time in milliseconds for which the formula holds

@@ -41,6 +41,8 @@ def test_a_task_is_explained() -> None:
         for word in (*spec.parameters.model_fields, *(field.name for field in spec.fields), spec.output_description):
             assert word in explained
         assert json.loads(stdout("tasks", name, "--json"))["example"]["input"] == spec.example_input
+        assert ("overlapping windows" in explained) is spec.supports_stride
+        assert ("mean, max, first, weighted" in explained) is spec.aggregates_windows
 
 
 def test_bounds_are_shown() -> None:

@@ -464,7 +464,7 @@ class TestZeroShot:
     [("sentiment-analysis", {}), ("zero-shot-classification", {"candidate_labels": ["a", "b", "c"]})],
 )
 def test_the_windows_of_a_text_share_its_tokens(nli: Path, task: str, parameters: dict[str, Any]) -> None:
-    adapter, asked = load(nli, task, max_length=64, stride=40), jobs(["love hate it " * 3_000], **parameters)
+    adapter, asked = load(nli, task, max_length=64, stride=40), jobs(["love hate it " * 10_000], **parameters)
     adapter.encode(asked)  # what is imported or cached once
 
     tracemalloc.start()
@@ -472,7 +472,6 @@ def test_the_windows_of_a_text_share_its_tokens(nli: Path, task: str, parameters
     kept_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
-    tokens = sum(row.length for row in encoded)
-    assert tokens > 25_000
-    assert kept_bytes < 700 * len(encoded) + 8 * 9_000
+    assert len(encoded) > 1_300
+    assert kept_bytes < 550 * len(encoded) + 4 * 30_000  # with tokens of its own, a row would take 730
     assert len(encoded[0].features["input_ids"]) == 64
