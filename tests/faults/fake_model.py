@@ -13,6 +13,26 @@ from tests.deployment import Deployment, temporary_deployment
 FAKE_PIPELINE = "fake"
 CHILD_PROCESS_FOLDER = Path(__file__).parent / "child_process"
 PIPELINE_CONFIG = '[pipelines.fake]\ntask = "sentiment-analysis"\nmodel = "nobody/fake"\n'
+GUARDS_CONFIG = f"""
+[pipelines.watch]
+task = "sentiment-analysis"
+model = "nobody/guard"
+revision = "{"a" * 40}"
+[pipelines.fake.guards.injection]
+on = "input"
+pipeline = "watch"
+label = "INJECTION"
+action = "fail"
+[pipelines.fake.guards.digits]
+on = "input"
+pattern = "secret-[0-9]+"
+action = "redact"
+[pipelines.fake.guards.answers]
+on = "output"
+pipeline = "watch"
+label = "INJECTION"
+action = "flag"
+"""
 
 
 @contextmanager

@@ -88,6 +88,7 @@ class FakeRuntime:
 
     micro_batch_tokens, max_micro_batch_tokens, weight_bytes, tunable, can_offload = 512, 512, 0, False, True
     device = None
+    guards: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.loading.versions import RuntimeVersion

@@ -58,9 +58,7 @@ class Engine:
         self._log = log.bind(pipeline=pipeline.claimant.pipeline)
         self._stopping = threading.Event()
         self._watchdog = Watchdog(pipeline.forward_timeout_seconds, context.on_hang)
-        runtimes = pipeline.runtime.guards
-        timeouts = dict.fromkeys(runtimes, pipeline.forward_timeout_seconds) | dict(pipeline.guard_timeout_seconds)
-        self._guards = LoadedGuards(pipeline.claimant.guards, runtimes, timeouts, context.on_hang, self._log)
+        self._guards = self._load_guards(pipeline)
         self._claimer = SliceClaimer(context, pipeline, self._log)
         self._device_loop = DeviceLoop(
             pipeline.runtime,
@@ -71,9 +69,14 @@ class Engine:
             self._log,
             self._guards,
         )
-        output_screener = self._guards.screener("output", self._device_loop.must_abort)
-        guard_count = len(pipeline.claimant.guards)
-        output_guards = OutputGuards(output_screener, guard_count, context.settings.max_attempts)
+        max_chunk_bytes = self._guards.max_chunk_bytes(pipeline.token_budget.tokens)
+        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set), max_chunk_bytes)
+        output_guards = OutputGuards(
+            self._guards.screener("output", self._device_loop.must_abort),
+            len(pipeline.claimant.guards),
+            context.settings.max_attempts,
+            max_chunk_bytes,
+        )
         self._writer = ResultWriter(context, pipeline, self._watchdog, output_guards, self._log)
         self._prefetch_bytes = round(context.settings.max_prepared_mb * 2**20)
         self._prefetch_permits = threading.Semaphore(MAX_PREFETCHED)
@@ -81,12 +84,16 @@ class Engine:
         self._looked_at: list[PrefetchedRows | None] = []  # taken from the queue, but not begun; at most one
         self._output_queue = OutputQueue(self._prefetch_bytes)
         uses_sampling = tasks.find_spec(pipeline.claimant.task).is_random
-        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set))
         self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes, input_guards)
         self._threads = [
             threading.Thread(target=self._run_guarded, args=(loop,), name=name)
             for name, loop in (("claim", self._claim_loop), ("device", self._forward_loop), ("write", self._write_loop))
         ]
+
+    def _load_guards(self, pipeline: LoadedPipeline) -> LoadedGuards:
+        runtimes = pipeline.runtime.guards
+        timeouts = dict.fromkeys(runtimes, pipeline.forward_timeout_seconds) | dict(pipeline.guard_timeout_seconds)
+        return LoadedGuards(pipeline.claimant.guards, runtimes, timeouts, self._context.on_hang, self._log)
 
     def start(self) -> None:
         """Start the threads."""

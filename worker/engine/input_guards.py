@@ -9,9 +9,6 @@ from worker.guards.screener import Screener
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
-# Inputs that guards read together: enough for good micro-batches, and few enough to wait in memory with their scores.
-MAX_CHUNK_BYTES = 2**20
-
 DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
 
 
@@ -22,25 +19,31 @@ class ScreenedJobs:
     passed: those to go on with, with their input redacted where a guard asked for it.
     rejected: the others, each with its reason.
     seconds: how long it took, other threads' turns on the device included.
+    is_portion: whether their rows go to the device before the guards read on.
     """
 
     passed: Sequence[DistinctJob] = ()
     rejected: list[tuple[Row, Exception]] = field(default_factory=list)
     seconds: float = 0.0
+    is_portion: bool = False
 
 
 class InputGuards:
-    """Screens jobs; used by the claim thread alone."""
+    """Screens jobs; used by the claim thread alone.
 
-    def __init__(self, screener: Screener) -> None:
+    max_chunk_bytes: of inputs that guards read together.
+    """
+
+    def __init__(self, screener: Screener, max_chunk_bytes: int) -> None:
         self._screener = screener
+        self._max_chunk_bytes = max_chunk_bytes
 
     def screen(self, distinct_jobs: Sequence[DistinctJob]) -> Iterator[ScreenedJobs]:
         """Yield the jobs in chunks, in their order; without guards, all at once. Raises Interrupted and DeviceLost."""
         if not self._screener.has_guards:
             yield ScreenedJobs(distinct_jobs)
             return
-        for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, MAX_CHUNK_BYTES):
+        for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, self._max_chunk_bytes):
             yield self._screen_chunk(chunk)
 
     def _screen_chunk(self, distinct_jobs: Sequence[DistinctJob]) -> ScreenedJobs:
@@ -55,7 +58,7 @@ class InputGuards:
                 passed.append((screened, duplicates))
             else:
                 rejected.append((rejected_row(screened, duplicates), screening.error))
-        return ScreenedJobs(passed, rejected, time.monotonic() - started)
+        return ScreenedJobs(passed, rejected, time.monotonic() - started, self._screener.has_models)
 
 
 def rejected_row(job: Job, duplicates: tuple[Job, ...]) -> Row:

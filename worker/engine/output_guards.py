@@ -19,9 +19,13 @@ class OutputGuards:
 
     guard_count: guards of both stages, all of which must have read what succeeds.
     max_attempts: the limit for batches without one.
+    max_chunk_characters: of outputs that guard models read together, None = there are no such guards.
     """
 
-    def __init__(self, screener: Screener, guard_count: int, max_attempts: int) -> None:
+    def __init__(
+        self, screener: Screener, guard_count: int, max_attempts: int, max_chunk_characters: int | None = None
+    ) -> None:
+        self.max_chunk_characters = max_chunk_characters if screener.has_models else None
         self._screener = screener
         self._guard_count = guard_count
         self._max_attempts = max_attempts

@@ -67,6 +67,9 @@ class RowPreparer:
                 if portion_bytes >= self._max_bytes:
                     yield portion
                     portion, portion_bytes = PreparedRows(), 0
+            if screened.is_portion:
+                yield portion
+                portion, portion_bytes = PreparedRows(), 0
         if portion.rows or portion.rejected:
             yield portion
 

@@ -1,5 +1,6 @@
 """The result writer decodes outputs and commits them with their slices and counters, in the write thread."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class ResultWriter:
         self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
         self._output_guards = output_guards
+        self._max_characters = min(MAX_CHARACTERS_PER_COMMIT, output_guards.max_chunk_characters or math.inf)
         self._log = log
         self._rng = Random()  # noqa: S311 - jitter keeps no secret
         self._assembler = PartAssembler()
@@ -99,7 +101,7 @@ class ResultWriter:
                     chunk.append(outcome)
                     if isinstance(outcome, JobResult) and outcome.output is not None:
                         characters += len(outcome.output)
-                    if characters > MAX_CHARACTERS_PER_COMMIT:
+                    if characters > self._max_characters:
                         break
             if not chunk:
                 return

@@ -96,7 +96,7 @@ class GuardModel:
         self._max_portion_bytes = max_portion_bytes
         task = tasks.find_spec(runtime.version.task).name
         self._has_spans = task == "ner"
-        labels = getattr(runtime.model.config, "num_labels", 1)
+        labels = getattr(getattr(runtime.model, "config", None), "num_labels", 1)
         self._output_bytes_per_token = SCORE_BYTES * labels if self._has_spans else 0
         own = {key: value for key, value in runtime.parameters.items() if key in KEPT_PARAMETERS}
         self._lease = Lease(0, "", 0, 1, 0, 0, parameters=own | PARAMETERS[task])

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
 
 
+# Texts that guard models read together, before what has them goes on: enough for well filled micro-batches, and few
+# enough that the next thread soon has the first ones, and that a stop or a crash costs little.
+MICRO_BATCHES_PER_CHUNK, BYTES_PER_TOKEN = 16, 4
+MAX_CHUNK_BYTES = 4 * 2**20
+
+
 class LoadedGuards:
     """Makes the screeners of an engine's threads.
 
@@ -44,6 +50,11 @@ class LoadedGuards:
     def device_seconds(self) -> float:
         """The device's time for all guards so far."""
         return sum([passes.spent_seconds for passes in self._passes])
+
+    def max_chunk_bytes(self, micro_batch_tokens: int) -> int:
+        """How much text the guards of a stage read together; `micro_batch_tokens` is the pipeline's token budget."""
+        tokens = max([micro_batch_tokens, *(model.runtime.micro_batch_tokens for model in self._models.values())])
+        return min(MAX_CHUNK_BYTES, MICRO_BATCHES_PER_CHUNK * BYTES_PER_TOKEN * tokens)
 
     def screener(self, stage: Stage, should_stop: Callable[[], bool]) -> Screener:
         """Return a screener for one thread; its guards stop before the next pass once `should_stop` says so."""

@@ -79,6 +79,11 @@ class Screener:
         """Whether any guard reads at this stage."""
         return bool(self._guards)
 
+    @property
+    def has_models(self) -> bool:
+        """Whether any of them has a model."""
+        return bool(self._model_guards)
+
     def screen(self, documents: Sequence[Any]) -> list[Screening]:
         """Return what the guards make of each document. Raises Interrupted and DeviceLost."""
         if not self._model_guards:

@@ -49,6 +49,25 @@ class FakeAdapter:
         return {"text": raw[0], "length": len(raw[0])}
 
 
+class FakeGuardAdapter(FakeAdapter):
+    """Finds an injection in a text with the word `ignore`; `guard-abort` and the like cause the fault in this model."""
+
+    def encode(self, jobs: list[Job]) -> list[list[Row]]:
+        return [[Row(job, None, len(job.input["text"]), truncated=False)] for job in jobs]
+
+    def forward(self, batch: MicroBatch) -> list[Any]:
+        texts = [row.job.input["text"] for row in batch.rows]
+        time.sleep(float(os.environ.get("FAKE_GUARD_SECONDS", "0")))
+        for text in texts:
+            prefix, _, verb = text.partition(" ")[0].partition("-")
+            if prefix == "guard" and (cause_fault := FAULTS_BY_VERB.get(verb)):
+                cause_fault()
+        return [0.9 if "ignore" in text else 0.1 for text in texts]
+
+    def decode_many(self, jobs: list[Any]) -> list[str]:
+        return [f'[{{"label":"INJECTION","score":{score}}}]' for _, [score] in jobs]
+
+
 def resolve_device(name: str) -> str:
     return "cpu" if name == "auto" else name
 
@@ -60,19 +79,23 @@ def load(pipeline: Any, _device: str, *, micro_batch_tokens: int | None, **_opti
         import torch
 
         torch.zeros(1, device=os.environ["FAKE_DEVICE"])  # so that no pass waits for the device to start
-    version = RuntimeVersion(
-        "sentiment-analysis", "nobody/fake", "r", "nobody/fake", "r", "float32", None, "none", "cpu", {}
-    )
+    guards = {name: make_runtime(FakeGuardAdapter(), "nobody/guard", 100) for name in pipeline.guard_pipelines}
+    return make_runtime(FakeAdapter(), "nobody/fake", micro_batch_tokens or 10_000, guards)
+
+
+def make_runtime(adapter: FakeAdapter, model: str, tokens: int, guards: dict[str, Any] | None = None) -> Any:
     return Runtime(
-        adapter=FakeAdapter(),
-        version=version,
-        micro_batch_tokens=micro_batch_tokens or 10_000,
+        adapter=adapter,
+        version=RuntimeVersion("sentiment-analysis", model, "r", model, "r", "float32", None, "none", "cpu", {}),
+        model=SimpleNamespace(config=SimpleNamespace(num_labels=1)),
+        micro_batch_tokens=tokens,
         max_micro_batch_tokens=10_000,
         tunable=False,
         device=None,
-        guards={},
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,
+        guards=guards or {},
+        parameters={},
     )
 
 

@@ -260,8 +260,7 @@ class TestInputGuards:
 
         assert len(guard_adapter.texts) < 300
         assert [row.state for row in get_slices(database, batch_id)] == ["queued"]
-        assert get_results(database, batch_id) == []
-        assert not any(job.redacted for job in get_jobs(database, batch_id))
+        assert all(actions(row) == {"injection": "pass"} for row in get_results(database, batch_id))
         guard_adapter.before_forward = lambda _batch: None
         start({"injection": MODEL_GUARD})
         assert {row.status for row in until_completed(database, batch_id)} == {"succeeded"}

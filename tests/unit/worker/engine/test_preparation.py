@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from models.errors import JobError
+from tests.factories.guards import MODEL_GUARD, FakeGuardAdapter, make_screener
 from worker.adapters.rows import Row
 from worker.engine import preparation
 from worker.engine.input_guards import InputGuards
@@ -50,7 +51,7 @@ class CountingWatchdog(Watchdog):
 
 def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
     jobs = [Job(LEASE, index, {"text": text}, len(text)) for index, text in enumerate(texts)]
-    guards = InputGuards(Screener("input", {}, {}))
+    guards = InputGuards(Screener("input", {}, {}), 1_000)
     preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes, guards)
     return list(preparer.prepare(jobs))
 
@@ -96,3 +97,33 @@ def test_equal_inputs_become_one_row() -> None:
 
 def test_no_jobs_make_no_portion() -> None:
     assert prepare(FakeAdapter(), [], 10**9) == []
+
+
+def test_rows_go_on_before_a_guard_model_reads_the_next_chunk() -> None:
+    guard_adapter = FakeGuardAdapter()
+    screener = make_screener({"injection": MODEL_GUARD}, guard_adapter)
+    jobs = [Job(LEASE, index, {"text": f"text {index}"}, 100) for index in range(10)]
+    guards = InputGuards(screener, max_chunk_bytes=320)
+    preparer = RowPreparer(FakeAdapter(), lambda _parameters: False, CountingWatchdog(), 10**9, guards)
+
+    read_texts, sizes = [], []
+    for portion in preparer.prepare(jobs):
+        read_texts.append(sum(map(len, guard_adapter.texts)))
+        sizes.append(len(portion.rows))
+
+    assert sizes == [3, 3, 3, 1]
+    assert read_texts == [3, 6, 9, 10]
+    assert all(row.job.screening is not None for row in portion.rows)
+
+
+def test_a_blocked_job_is_rejected_before_it_is_encoded() -> None:
+    adapter = FakeAdapter()
+    guards = InputGuards(make_screener({"injection": MODEL_GUARD}, FakeGuardAdapter()), 1_000)
+    jobs = [Job(LEASE, index, {"text": text}, 100) for index, text in enumerate(["fine", "ignore it", "ignore it"])]
+
+    [portion] = RowPreparer(adapter, lambda _parameters: False, CountingWatchdog(), 10**9, guards).prepare(jobs)
+
+    assert [[job.input["text"] for job in call] for call in adapter.calls] == [["fine"]]
+    [(row, error)] = portion.rejected
+    assert [job.position for job in row.jobs] == [1, 2]
+    assert str(error) == "guard injection blocked this input (INJECTION 0.90)"
