@@ -105,7 +105,7 @@ class TestHiddenSentences:
         assert hidden & calm == set()
 
     def test_make_the_labels_of_a_text(self) -> None:
-        hints = torch.tensor([[-100, 0, 0, -100], [-100, 1, 0, -100], [-100, 0, 2, -100], [-100, 3, 3, -100]])
+        hints = torch.tensor([[-100, 0, 1, -100], [-100, 1, 1, -100], [-100, 2, 2, -100], [-100, 3, 3, -100]])
 
         assert true_labels(hints, toxicity.TASK).tolist() == [[0, 0, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0]]
         assert true_labels(hints.clamp(max=1), prompt_injection.TASK).tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
