@@ -92,7 +92,6 @@ def make_runtime(adapter: FakeAdapter, model: str, tokens: int, guards: dict[str
         max_micro_batch_tokens=10_000,
         tunable=False,
         device=None,
-        guards={},
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,
         guards=guards or {},
