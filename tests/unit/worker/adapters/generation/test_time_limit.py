@@ -95,7 +95,7 @@ def test_a_caller_that_counts_the_time_is_not_counted_twice() -> None:
 def test_a_prompt_over_the_limit_that_nobody_checked_before_fails_its_row(tmp_path: Path) -> None:
     entry = pipeline_for(tiny_decoders.gpt2(tmp_path / "model"), limits={"max_prompt_characters": 3})
     adapter = runtime.load(entry, "cpu", threads=1).adapter
-    lease = Lease(1, "batch", 0, 2, 1, 1)
+    lease = Lease(1, "batch", 0, 2, 1, 1, parameters={"max_new_tokens": 5})
 
     long, short = adapter.encode([Job(lease, 0, {"text": "love"}), Job(lease, 1, {"text": "lov"})])
 
