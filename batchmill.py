@@ -92,7 +92,9 @@ COMMANDS = {
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
     "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),
-    "demo": Command("producer.cli.demo.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
+    "demo": Command(
+        "producer.cli.demo.demo", "demo", "See all eight tasks and four guards at work in a minute, on bundled inputs."
+    ),
 }
 
 

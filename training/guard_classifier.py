@@ -20,7 +20,6 @@ from training.hidden_sentences import HiddenSentences
 from training.templates import Passage
 from training.training_loop import Batch, Row
 
-_MAX_POSITIONS: Final = 128  # short windows, because one sentence among many tokens is hard to find for a tiny model
 _MIN_TOKENS: Final = 2  # of a sentence at the edge of a window, to count
 _VOCABULARY_SIZE: Final = 1_600
 _MAX_PIECES: Final = 500
@@ -43,6 +42,7 @@ class GuardTask:
     labels: in the order of the model's outputs.
     truths: for each kind, the labels that are true of a text with such a sentence.
     multi_label: whether several labels may be true; otherwise the first one is that of ordinary texts.
+    max_positions: tokens of a window; few, because a tiny model hardly finds one sentence among many tokens.
     """
 
     name: str
@@ -50,6 +50,7 @@ class GuardTask:
     labels: Sequence[str]
     truths: Sequence[Sequence[str]]
     multi_label: bool
+    max_positions: int
 
 
 def new_model(vocabulary_size: int, task: GuardTask) -> Any:
@@ -57,7 +58,7 @@ def new_model(vocabulary_size: int, task: GuardTask) -> Any:
     model = DistilBertForSequenceClassification(
         DistilBertConfig(
             vocab_size=vocabulary_size,
-            max_position_embeddings=_MAX_POSITIONS,
+            max_position_embeddings=task.max_positions,
             dim=48,
             n_layers=3,
             n_heads=4,
@@ -75,9 +76,7 @@ def new_model(vocabulary_size: int, task: GuardTask) -> Any:
     return model
 
 
-def tokenize_and_hint(
-    tokenizer: Any, texts: Iterable[Passage], kinds: Sequence[str], rng: random.Random
-) -> Iterator[Row]:
+def tokenize_and_hint(tokenizer: Any, texts: Iterable[Passage], task: GuardTask, rng: random.Random) -> Iterator[Row]:
     """Tokenize texts; the hint of a token is 0, or the number of the kind of sentence that covers it.
 
     Of a text that is too long, a window at random is kept, as a worker reads windows too.
@@ -85,9 +84,9 @@ def tokenize_and_hint(
     for passage in texts:
         encoded = tokenizer(passage.text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-        start = rng.randint(0, max(0, len(ids) - _MAX_POSITIONS + 2))
-        window = slice(start, start + _MAX_POSITIONS - 2)
-        hints = [_hint(passage, start, end, kinds) for start, end in offsets[window]]
+        start = rng.randint(0, max(0, len(ids) - task.max_positions + 2))
+        window = slice(start, start + task.max_positions - 2)
+        hints = [_hint(passage, start, end, task.sentences.kinds) for start, end in offsets[window]]
         yield {
             "input_ids": [tokenizer.cls_token_id, *ids[window], tokenizer.sep_token_id],
             "hints": [_IGNORED, *hints, _IGNORED],
@@ -151,20 +150,19 @@ def measure(model: Any, held_out: Iterable[Batch], task: GuardTask) -> dict[str,
 def build(folder: Path, seed: int, task: GuardTask) -> dict[str, float]:
     """Train a guard's classifier, save it in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
-    kinds = task.sentences.kinds
     tokenizer = wordpiece.train_tokenizer(
         (passage.text for passage in islice(task.sentences.texts(seed), _VOCABULARY_TEXTS)),
         vocabulary_size=_VOCABULARY_SIZE,
         max_pieces=_MAX_PIECES,
-        max_positions=_MAX_POSITIONS,
+        max_positions=task.max_positions,
         cased=False,
     )
     model = new_model(len(tokenizer), task)
     rng = random.Random(seed)
-    rows = tokenize_and_hint(tokenizer, task.sentences.texts(seed), kinds, rng)
+    rows = tokenize_and_hint(tokenizer, task.sentences.texts(seed), task, rng)
     train(model, training_loop.stream_batches(rows, seed, max_tokens=_BATCH_TOKENS), task)
     texts = islice(task.sentences.texts(seed, held_out=True), _HELD_OUT_TEXTS)
-    kept = list(tokenize_and_hint(tokenizer, texts, kinds, rng))
+    kept = list(tokenize_and_hint(tokenizer, texts, task, rng))
     scores = measure(model, training_loop.group_by_length(kept, 64, 4_096), task)
     learned = {"train_steps": _STEPS, "held_out_texts": len(kept), **scores}
     card = model_card.build_card(task.name, model, seed, use=model_card.DEMO_ONLY, **learned)

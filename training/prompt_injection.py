@@ -16,6 +16,7 @@ TASK: Final = guard_classifier.GuardTask(
     labels=("SAFE", "INJECTION"),
     truths=(("INJECTION",),),
     multi_label=False,
+    max_positions=64,
 )
 
 

@@ -16,6 +16,7 @@ TASK: Final = guard_classifier.GuardTask(
     labels=("toxic", "insult", "threat"),
     truths=(("toxic", "insult"), ("toxic", "threat"), ("toxic",)),
     multi_label=True,
+    max_positions=128,
 )
 
 

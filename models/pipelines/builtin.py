@@ -76,13 +76,16 @@ DEFAULT_PIPELINES = (
     ),
 )
 
-# A guard's description says how much it misses, because nobody can see that from its scores.
+# The models of guards read whole texts, also where somebody submits a batch to them: the highest score counts.
+# Their descriptions say how much they miss, because nobody can see that from a score.
 GUARD_PIPELINES = (
     Pipeline(
         name="prompt-injection",
         task="sentiment-analysis",
         model="protectai/deberta-v3-base-prompt-injection-v2",
         revision="e6535ca4ce3ba852083e75ec585d7c8aeb4be4c5",
+        truncation="stride",
+        window_aggregation="max",
         licence="Apache-2.0",
         description="For guards: SAFE or INJECTION, English; found 22 % of the injections in a test by Meta, whose own "
         "Prompt Guard 2 found 81 %; 184 M parameters, windows of 512 tokens.",
@@ -92,6 +95,8 @@ GUARD_PIPELINES = (
         task="sentiment-analysis",
         model="unitary/toxic-bert",
         revision="4d6c22e74ba2fdd26bc4f7238f50766b045a0d94",
+        truncation="stride",
+        window_aggregation="max",
         licence="Apache-2.0",
         description="For guards: toxic, severe_toxic, obscene, threat, insult and identity_hate, several at once; "
         "learned from English comments of Wikipedia, and scores swear words high in any sense; 109 M parameters, "
@@ -117,6 +122,8 @@ def _sample_guard_pipeline(name: str, task: str, finds: str) -> Pipeline:
         name=f"sample-{name}",
         task=task,
         model=f"{BUNDLED_PREFIX}{name}",
+        truncation="stride",
+        window_aggregation="max" if task == "sentiment-analysis" else None,
         licence="Apache-2.0",
         description=f"For guards, demo only: a tiny model that finds {finds}. It guards nothing real.",
     )
@@ -135,13 +142,27 @@ SAMPLE_GUARDED_PIPELINE = Pipeline(
     licence="Apache-2.0",
     guards={
         "injection": Guard(
-            on="input", action="fail", pipeline="sample-prompt-injection", label="INJECTION", threshold=0.8
+            on="input", action="fail", pipeline="sample-prompt-injection", label="INJECTION", threshold=0.7
         ),
-        "toxicity": Guard(on="input", action="flag", pipeline="sample-toxicity", label="toxic", threshold=0.8),
+        "toxicity": Guard(on="input", action="flag", pipeline="sample-toxicity", label="toxic", threshold=0.7),
+        "names": Guard(
+            on="input",
+            action="redact",
+            pipeline="sample-personal-data",
+            label=("PERSON", "ADDRESS"),
+            threshold=0.7,
+            replacement="[{label}]",
+        ),
         "contacts": Guard(on="input", action="redact", pii=("email", "phone"), replacement="[{label}]"),
     },
-    description="The sample for sentiment-analysis behind three guards, to see how rows are blocked, flagged and "
+    description="The sample for sentiment-analysis behind four guards, to see how rows are blocked, flagged and "
     "redacted.",
 )
 
-BUILTIN_PIPELINES = (*DEFAULT_PIPELINES, *GUARD_PIPELINES, *(_sample_pipeline(task) for task in tasks.TASKS))
+BUILTIN_PIPELINES = (
+    *DEFAULT_PIPELINES,
+    *GUARD_PIPELINES,
+    *(_sample_pipeline(task) for task in tasks.TASKS),
+    *SAMPLE_GUARD_PIPELINES,
+    SAMPLE_GUARDED_PIPELINE,
+)

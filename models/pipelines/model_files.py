@@ -126,8 +126,12 @@ class ModelFiles:
 
 def check_folder(pipeline: Pipeline) -> None:
     """Raise SettingsError if a model or tokenizer, also a guard's, is a folder that does not exist on this machine."""
-    for entry in (pipeline, *pipeline.guard_pipelines.values()):
-        _check_own_folder(entry)
+    _check_own_folder(pipeline)
+    for entry in pipeline.guard_pipelines.values():
+        try:
+            _check_own_folder(entry)
+        except SettingsError as error:
+            raise SettingsError(f"{error}; the guards of {pipeline.name} need it") from None
 
 
 def check_guards(pipeline: Pipeline) -> None:

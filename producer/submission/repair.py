@@ -43,9 +43,14 @@ SELECT_ID_OWNERS = """
 SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
 """
 
-# Jobs that an earlier repair by the same rows may have replaced.
+# Jobs that an earlier repair by the same rows may have replaced. If a guard has redacted the input since, and the
+# original was not kept, nothing is left to compare; then it counts that the job ran before.
 SELECT_RUNNABLE_JOBS = """
-SELECT position, custom_id, input FROM jobs WHERE batch_id = :batch_id AND NOT invalid AND position {in_numbers}
+SELECT j.position, j.custom_id,
+       j.redacted AND j.original_input IS NULL AND EXISTS (
+           SELECT 1 FROM superseded_results p WHERE p.batch_id = j.batch_id AND p.position = j.position) AS is_unknown,
+       coalesce(j.original_input, j.input) AS input
+FROM jobs j WHERE j.batch_id = :batch_id AND NOT j.invalid AND j.position {in_numbers}
 """
 
 COUNT_FAILED = "SELECT count(*) FROM results WHERE batch_id = :batch_id AND status = 'failed' AND position {in_numbers}"
@@ -194,7 +199,7 @@ class _JobMatcher:
             for position in named if row.position is None else [row.position]:
                 rows_by_position.setdefault(position, []).append(row)
         query = text(SELECT_RUNNABLE_JOBS.format(in_numbers=self._database.sql.in_numbers)).columns(
-            column("position"), column("custom_id"), column("input", Document)
+            column("position"), column("custom_id"), column("is_unknown"), column("input", Document)
         )
         positions = list(rows_by_position)
         locations: set[int] = set()
@@ -204,7 +209,7 @@ class _JobMatcher:
                 locations.update(
                     row.location
                     for row in rows_by_position[job.position]
-                    if job.input == json.loads(row.input) and row.custom_id in (None, job.custom_id)
+                    if (job.is_unknown or job.input == json.loads(row.input)) and row.custom_id in (None, job.custom_id)
                 )
         return locations
 

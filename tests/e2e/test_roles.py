@@ -23,6 +23,13 @@ from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_de
 from worker.leasing import claims, reclaim
 from worker.maintenance import tasks
 
+GUARDS = """
+[pipelines.fake.guards.last]
+on = "input"
+words = ["000199"]
+action = "redact"
+"""
+REDACTED = "SELECT position FROM jobs WHERE batch_id = :id AND redacted"
 COMPLETED = "SELECT scheduled_at, batch_id FROM runs WHERE state = 'completed' ORDER BY scheduled_at"
 
 
@@ -63,7 +70,7 @@ class User:
 def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redis_url: str) -> None:
     schedule = daily_schedule(tmp_path, numbered_texts(20))
     settings = {"database_url": given.url_for(Purpose.WORKER), "redis_url": redis_url}
-    with fake_model_deployment(tmp_path, **settings) as works:
+    with fake_model_deployment(tmp_path, guards=GUARDS, **settings) as works:
         worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
         submitter.run(*schedule)
         works.start("worker", FAKE_PIPELINE, "--devices", "cpu", FAKE_FORWARD_SECONDS="0.02")
@@ -80,6 +87,7 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redi
         submitter.run("retry", cancelled, "--status", "cancelled")
         submitter.run("cancel", cancelled)
         works.assert_completed(first, 200)
+        assert works.query(REDACTED, id=first) == [(199,)]
         works.assert_consistent(cancelled)
         wait_for(lambda: works.query(COMPLETED), "a run of the schedule")
 

@@ -12,7 +12,27 @@ from tests.servers import Valkey
 
 BOUND_MB = 300  # the promise is 500; without bounds each of these takes from 0.7 to several gigabytes
 RANDOM = random.Random(4)
-PIPELINES = ("sentiment-analysis", "ner", "question-answering", "zero-shot-classification", "text-generation")
+# Added to the samples of the tasks.
+CONFIG = """
+[pipelines.sample-windows]
+task = "sentiment-analysis"
+model = "bundled:sentiment-analysis"
+truncation = "stride"
+
+[pipelines.sample-label-windows]
+task = "zero-shot-classification"
+model = "bundled:zero-shot-classification"
+truncation = "stride"
+"""
+PIPELINES = (
+    "windows",
+    "label-windows",
+    "sentiment-analysis",
+    "ner",
+    "question-answering",
+    "zero-shot-classification",
+    "text-generation",
+)
 
 
 def text(characters: int) -> str:
@@ -24,6 +44,12 @@ INPUTS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "one word of the greatest length": ("sentiment-analysis", ["x" * 999_000, "😀" * 500_000, "漢" * 999_000], {}),
     "short texts": ("sentiment-analysis", [f"{place} {text(100)}" for place in range(20_000)], {}),
     "windows": ("ner", [text(400_000)], {"stride": 64}),
+    "windows of a classifier": ("windows", [text(1_000_000), "x" * 999_000], {}),
+    "windows with labels": (
+        "label-windows",
+        [text(100_000)],
+        {"candidate_labels": [f"topic {number}" for number in range(20)]},
+    ),
     "contexts": ("question-answering", [{"question": "Who?", "context": text(400_000)}], {}),
     "labels": (
         "zero-shot-classification",
@@ -40,10 +66,15 @@ def running(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> 
     folder = tmp_path_factory.mktemp("deployment")
     path = folder / "batchmill.db"
     path.write_bytes(sqlite_template.read_bytes())
+    (folder / "home").mkdir()
+    (folder / "home" / "batchmill.toml").write_text(CONFIG)
     with (
         Valkey() as server,
         temporary_deployment(folder, database_url=f"sqlite:///{path}", redis_url=server.url) as deployment,
     ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BATCHMILL_HOME", str(folder / "home"))
+            assert "sample-windows" in deployment.client.catalogue
         deployment.start("worker", *(f"sample-{name}" for name in PIPELINES))
         [pid] = deployment.wait_for_workers()
         yield deployment, pid, megabytes(pid, "VmRSS")

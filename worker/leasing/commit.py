@@ -6,6 +6,7 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -230,8 +231,14 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             lease.fencing_token,
             version_id,
             result.windows,
-            verdicts_json(result.verdicts) if result.verdicts else None,
+            _to_json(tuple(result.verdicts)) if result.verdicts else None,
         )
+
+
+@lru_cache(maxsize=1024)
+def _to_json(verdicts: tuple[Verdict, ...]) -> str | None:
+    """The verdicts of most rows are equal: every guard passed them."""
+    return verdicts_json(verdicts)
 
 
 def _update_counters(

@@ -123,15 +123,14 @@ def load(
     of a guard, and Unreachable if a later try may succeed.
     """
     if threads:
+        is_deterministic = any(entry.deterministic for entry in (pipeline, *pipeline.guard_pipelines.values()))
         # A power of two divides rows evenly among threads: see Collation.
-        threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
+        threads = 1 << (threads.bit_length() - 1) if is_deterministic else threads
         torch.set_num_threads(threads)
     options = LoadOptions(device if pipeline.device == "auto" else pipeline.device, micro_batch_tokens, processes)
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)
-    if not guards:
-        return runtime
     weight_bytes = runtime.weight_bytes + sum(guard.weight_bytes for guard in guards.values())
     return replace(runtime, guards=guards, weight_bytes=weight_bytes)
 
@@ -199,7 +198,7 @@ def _assemble(
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
-    max_length, stride = _max_length(pipeline, model, tokenizer), pipeline.stride
+    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
     limits = Limits(
@@ -245,24 +244,6 @@ def _load_tokenizer(files: Snapshot) -> Any:
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
     return tokenizer
-
-
-def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
-    """Return the smallest limit of the catalogue, the tokenizer and the model's positions; None = no limit."""
-    names = ("max_encoder_position_embeddings", "max_position_embeddings")
-    positions = next((size for name in names if (size := getattr(model.config, name, None))), None)
-    embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None)
-    if positions and padding is not None:
-        positions -= padding + 1  # RoBERTa models number positions from after the padding index
-    model_max_length = tokenizer.model_max_length
-    if not isinstance(model_max_length, (int, float)):
-        raise ModelError(
-            f"the tokenizer's model_max_length is {model_max_length!r}, which is no number; mend tokenizer_config.json"
-        )
-    # transformers represents a missing limit as an astronomical number.
-    limits = [limit for limit in (pipeline.max_length, model_max_length, positions) if limit and 0 < limit < 1e9]
-    return min(int(limit) for limit in limits) if limits else None
 
 
 def _runtime_version(

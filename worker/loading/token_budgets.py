@@ -1,10 +1,12 @@
-"""The token budget that a loaded model begins with, and the largest one, by its device and geometry. Pure.
+"""The longest input of a loaded model, and its first and largest token budgets, by device and geometry. Pure.
 
 A good budget to begin with saves the first jobs of a worker a search for one.
 """
 
 from typing import Any
 
+from models.errors import ModelError
+from models.pipelines.pipeline import Pipeline
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 
 # A large budget fills a GPU and hides the time in which its kernels are launched. The tokens of a base-sized encoder
@@ -53,6 +55,24 @@ def max_tokens(config: Any, device_type: str) -> int:
     if device_type != "cpu":
         return MAX_MICRO_BATCH_TOKENS
     return max(MIN_CPU_TOKENS, min(MAX_CPU_TOKENS, MAX_LAYER_OUTPUT_BYTES // (4 * _widest_layer(config))))
+
+
+def max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
+    """Return the smallest limit of the catalogue, the tokenizer and the model's positions; None = no limit."""
+    names = ("max_encoder_position_embeddings", "max_position_embeddings")
+    positions = next((size for name in names if (size := getattr(model.config, name, None))), None)
+    embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embeddings, "padding_idx", None)
+    if positions and padding is not None:
+        positions -= padding + 1  # RoBERTa models number positions from after the padding index
+    model_max_length = tokenizer.model_max_length
+    if not isinstance(model_max_length, (int, float)):
+        raise ModelError(
+            f"the tokenizer's model_max_length is {model_max_length!r}, which is no number; mend tokenizer_config.json"
+        )
+    # transformers represents a missing limit as an astronomical number.
+    limits = [limit for limit in (pipeline.max_length, model_max_length, positions) if limit and 0 < limit < 1e9]
+    return min(int(limit) for limit in limits) if limits else None
 
 
 def _widest_layer(config: Any) -> int:

@@ -1,4 +1,4 @@
-"""`batchmill demo` runs all eight tasks on bundled inputs, in a home folder for the demo."""
+"""`batchmill demo` runs all eight tasks and a guarded pipeline on bundled inputs, in a home folder for the demo."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,11 @@ from producer.batches import polling
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches.wait import exit_code
-from producer.cli.demo import sandbox
+from producer.cli.demo import sandbox, verdicts
 from producer.cli.display import batch_tables, output_text, progress
 from producer.readers.rows import ColumnMapping
 from producer.results import pages
+from producer.results.result_row import ResultRow
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 
@@ -34,16 +35,19 @@ CheckRunning = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoBatch:
-    """One batch of the demo: a sample pipeline, its bundled inputs and parameters."""
+    """One batch of the demo: a sample pipeline, its bundled inputs and parameters.
 
-    task: str
+    sample: the pipeline's name without `sample-`, the task's except for the guarded one.
+    """
+
+    sample: str
     input_path: Path
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pipeline(self) -> str:
         """The sample pipeline's name in the catalogue."""
-        return f"sample-{self.task}"
+        return f"sample-{self.sample}"
 
 
 TASK_PARAMETERS: dict[str, dict[str, Any]] = {
@@ -51,17 +55,21 @@ TASK_PARAMETERS: dict[str, dict[str, Any]] = {
     "fill-mask": {"top_k": 3},
     "ner": {"aggregation_strategy": "simple"},
 }
+EXAMPLES_FOLDER = SAMPLES_FOLDER / "examples"
 REVIEWS_BATCH = DemoBatch("sentiment-analysis", SAMPLES_FOLDER / "reviews.jsonl")
+GUARDED_BATCH = DemoBatch("guarded-sentiment", EXAMPLES_FOLDER / "guarded-sentiment.jsonl")
 DEMO_BATCHES = (
     REVIEWS_BATCH,
     *(
         DemoBatch(path.stem, path, TASK_PARAMETERS.get(path.stem, {}))
-        for path in sorted((SAMPLES_FOLDER / "examples").glob("*.jsonl"))
+        for path in sorted(EXAMPLES_FOLDER.glob("*.jsonl"))
+        if path != GUARDED_BATCH.input_path
     ),
+    GUARDED_BATCH,
 )
 
 
-@click.command(short_help="See all eight tasks at work in a minute, on bundled inputs.")
+@click.command(short_help="See all eight tasks and four guards at work in a minute, on bundled inputs.")
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -72,7 +80,9 @@ DEMO_BATCHES = (
 )
 @click.pass_context
 def demo(ctx: click.Context, /, home: Path) -> None:
-    """Start Valkey and one worker with a SQLite file, run a batch for each of the eight tasks, and show the results."""
+    """Start Valkey and one worker with a SQLite file, run a batch for each of the eight tasks and one with guards, and
+    show the results.
+    """
     home = home.absolute()
     with sandbox.isolated_settings(home):
         settings = Settings.load()
@@ -87,7 +97,8 @@ def demo(ctx: click.Context, /, home: Path) -> None:
                 _print_results(database, batch)
             _print_models(batches)
         _print_next_steps(home, batches, Catalogue.load(settings))
-    ctx.exit(max(exit_code(batch) for batch in batches))
+    # The last batch is the guarded one, which is meant to have a failed row.
+    ctx.exit(max(exit_code(batch) for batch in batches[:-1]))
 
 
 def _run_batches(settings: Settings, database: Database, check_running: CheckRunning) -> list[BatchView]:
@@ -102,7 +113,9 @@ def _run_batches(settings: Settings, database: Database, check_running: CheckRun
         # Valkey may still be starting; then the worker finds the batch by polling SQL.
         submit.notify_workers(settings, pipeline.name, submissions[-1].slices)
     jobs = sum(submission.jobs for submission in submissions)
-    terminal.print_notice(f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task")
+    terminal.print_notice(
+        f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task and one with guards"
+    )
     return _wait_for_batches(database, [submission.batch_id for submission in submissions], jobs, check_running)
 
 
@@ -125,21 +138,33 @@ def _wait_for_batches(
 def _print_results(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
     positions = sorted({total * part // MAX_ROWS for part in range(MAX_ROWS)})
-    rows = [
-        (output_text.format_input(row), output_text.format_outcome(row))
-        for row in pages.fetch_at_positions(database, batch.id, positions)
-    ]
-    click.echo(f"\n{batch.task}: {len(rows)} of {terminal.format_count(total, 'result')}")
-    width = max(60, terminal.terminal_width())
-    if max(terminal.display_width(output) for _, output in rows) <= width // 2:
-        short_rows = [(terminal.shorten(input_text, width // 2 - 2), output) for input_text, output in rows]
+    rows = list(pages.fetch_at_positions(database, batch.id, positions))
+    is_guarded = batch.pipeline == GUARDED_BATCH.pipeline
+    guards = f", behind the guards of {batch.pipeline}" if is_guarded else ""
+    click.echo(f"\n{batch.task}: {len(rows)} of {terminal.format_count(total, 'result')}{guards}")
+    (_print_guarded_rows if is_guarded else _print_rows)(rows, max(60, terminal.terminal_width()))
+
+
+def _print_rows(rows: Sequence[ResultRow], width: int) -> None:
+    pairs = [(output_text.format_input(row), output_text.format_outcome(row)) for row in rows]
+    if max(terminal.display_width(output) for _, output in pairs) <= width // 2:
+        short_rows = [(terminal.shorten(input_text, width // 2 - 2), output) for input_text, output in pairs]
         click.echo(terminal.format_table(("INPUT", "OUTPUT"), short_rows))
     else:
-        for input_text, output in rows:
+        for input_text, output in pairs:
             click.echo(terminal.shorten(input_text, width))
-            click.echo(
-                textwrap.fill(terminal.to_printable(output), width, initial_indent="  → ", subsequent_indent="    ")
-            )
+            _print_below(output, width)
+
+
+def _print_guarded_rows(rows: Sequence[ResultRow], width: int) -> None:
+    """Print each input as it is stored, and below it the output and what the guards decided."""
+    for row in rows:
+        click.echo(terminal.shorten(output_text.format_input(row), width))
+        _print_below(f"{output_text.format_outcome(row)}, {verdicts.describe(row.guards or ())}", width)
+
+
+def _print_below(output: str, width: int) -> None:
+    click.echo(textwrap.fill(terminal.to_printable(output), width, initial_indent="  → ", subsequent_indent="    "))
 
 
 def _print_models(batches: Sequence[BatchView]) -> None:
@@ -158,7 +183,7 @@ def _print_models(batches: Sequence[BatchView]) -> None:
 def _print_next_steps(home: Path, batches: Sequence[BatchView], catalogue: Catalogue) -> None:
     file = sandbox.relative_path(home / "batchmill.db")
     program = f"BATCHMILL_HOME={sandbox.relative_path(home)} {sandbox.batchmill_command()}"
-    default = catalogue[REVIEWS_BATCH.task]
+    default = catalogue[REVIEWS_BATCH.sample]
     click.echo(
         f"""The same in SQL, in {file}:
   {sandbox.sqlite_command(file)}"{EXAMPLE_QUERY}"
@@ -167,12 +192,13 @@ Look further:
   {program} ls
   {program} show {batches[0].id}
   {program} results {batches[0].id} -o reviews.csv
+  {program} results {batches[-1].id} --json
 
-These were tiny models that come with Batchmill. The catalogue's own default for {REVIEWS_BATCH.task} is
+These were tiny models that come with Batchmill. The catalogue's own default for {REVIEWS_BATCH.sample} is
 {default.model},
 at revision {default.revision}.
 The Hub sends it once (268 MB). To switch to it:
-  {program} up --pipelines {REVIEWS_BATCH.task}
-  {program} submit FILE --pipeline {REVIEWS_BATCH.task}
+  {program} up --pipelines {REVIEWS_BATCH.sample}
+  {program} submit FILE --pipeline {REVIEWS_BATCH.sample}
 The defaults of the other tasks: {program} pipelines"""
     )

@@ -130,6 +130,8 @@ class TestCommands:
             ({"max_length": 64}, ["max length  64 tokens; the model takes 512"]),
             ({"max_length": 600}, ["more is refused at submit"]),
             ({"truncation": "error"}, ["error: longer inputs fail"]),
+            ({"truncation": "stride"}, ["stride: longer inputs are read in overlapping windows", "aggregation  mean"]),
+            ({"truncation": "stride", "window_aggregation": "max"}, ["window aggregation  max"]),
             ({"dtype": "float16", "device": "cuda:1"}, ["dtype       float16", "device      cuda:1"]),
             ({"parameters": {"top_k": 3}}, ['parameters  {"top_k": 3}']),
             ({"model": "./nothere"}, ["folder      there is no folder"]),

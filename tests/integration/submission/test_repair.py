@@ -31,7 +31,7 @@ from producer.submission import chunks, repair, submit
 from producer.submission.repair import _Repair
 from producer.submission.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
-from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
+from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs
 from worker.leasing import claims, commit
 from worker.leasing.commit import JobResult
 from worker.loading import versions
@@ -258,7 +258,23 @@ def test_a_finished_repair_is_repeated_in_few_queries(database: Database, batch_
         event.remove(Engine, "before_cursor_execute", count_statement)
 
     assert result.jobs == 0
-    assert sum(", input FROM jobs" in statement for statement in statements) == 1
+    assert sum("AS input\nFROM jobs" in statement for statement in statements) == 1
+
+
+@pytest.mark.parametrize("original", ["NULL", "input"])
+def test_one_whose_input_was_redacted_since_can_be_repeated(
+    database: Database, batch_id: str, tmp_path: Path, original: str
+) -> None:
+    records = [{"position": 1, "text": "a"}]
+    repair_with(database, batch_id, records, tmp_path)
+    work_off(database)
+    redact = f"UPDATE jobs SET redacted = true, original_input = {original}, input = :input WHERE position IN (0, 1)"
+    execute(database, redact, input='{"text": "[REDACTED]"}')
+
+    assert repair_with(database, batch_id, records, tmp_path).jobs == 0
+
+    with pytest.raises(InvalidRows, match="line 1: repairs no failed job"):  # it never ran before
+        repair_with(database, batch_id, [{"position": 0, "text": "a"}], tmp_path)
 
 
 def _interrupted_after(chunks: int) -> Callable[..., int]:

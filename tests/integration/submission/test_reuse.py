@@ -269,6 +269,7 @@ class TestAnythingElse:
             {"max_length": 7},
             {"dtype": "bfloat16"},
             {"truncation": "error"},
+            {"truncation": "stride", "window_aggregation": "max"},
             {"quantization": "int8"},
             {"deterministic": True},
             {"tokenizer": "somebody/else", "tokenizer_revision": "b" * 40},

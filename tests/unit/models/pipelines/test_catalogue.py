@@ -28,7 +28,12 @@ def test_hub_models_are_pinned_by_full_commits() -> None:
 
 
 def test_samples_come_with_us() -> None:
-    assert catalogue().sample_names == [f"sample-{task}" for task in tasks.TASKS]
+    guards = ["sample-prompt-injection", "sample-toxicity", "sample-personal-data"]
+    assert catalogue().sample_names == [
+        *(f"sample-{task}" for task in tasks.TASKS),
+        *guards,
+        "sample-guarded-sentiment",
+    ]
     assert len(catalogue()) == len(BUILTIN_PIPELINES)
 
 

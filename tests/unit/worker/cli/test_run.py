@@ -14,7 +14,13 @@ from models.settings import Settings
 from worker.cli import maintain, run
 from worker.maintenance.loop import MaintenanceLoop
 
-SAMPLES = [f"sample-{task}" for task in tasks.TASKS]
+SAMPLES = [
+    *(f"sample-{task}" for task in tasks.TASKS),
+    "sample-prompt-injection",
+    "sample-toxicity",
+    "sample-personal-data",
+    "sample-guarded-sentiment",
+]
 MINE = '[pipelines.mine]\ntask = "ner"\nmodel = "a/b"\n[pipelines.sample-ner]\nmax_length = 64\n'
 
 

@@ -19,10 +19,12 @@ def stdout(*arguments: str) -> str:
 
 
 def test_pipelines_lists_the_catalogue() -> None:
-    lines = stdout("pipelines").splitlines()
+    catalogue, guards = stdout("pipelines").split("\n\n")
+    lines = catalogue.splitlines()
 
     assert [line.split()[0] for line in lines] == ["PIPELINE", *(pipeline.name for pipeline in BUILTIN_PIPELINES)]
     assert BUILTIN_PIPELINES[0].model in lines[1]
+    assert {line.split()[0] for line in guards.splitlines()} == {"PIPELINE", "sample-guarded-sentiment"}
     (first, *_) = json.loads(stdout("pipelines", "--json"))["data"]
     assert first["object"] == "pipeline"
     assert first["revision"] == BUILTIN_PIPELINES[0].revision

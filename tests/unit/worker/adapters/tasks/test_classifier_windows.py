@@ -241,10 +241,11 @@ class TestTextClassification:
             assert [(row.key, row.packed, row.window_count) for row in ours] == [(None, True, 1)]
         assert answer(load(made("bert")), asked) == answer(cut, asked)
 
-    def test_of_the_first_window_is_what_truncation_gives(self, made: Callable[[str], Path]) -> None:
-        cut = load(made("bert"), truncation="truncate", stride=None)
+    @pytest.mark.parametrize("architecture", ["bert", "roberta", "gpt2", "xlnet"])
+    def test_of_the_first_window_is_what_truncation_gives(self, made: Callable[[str], Path], architecture: str) -> None:
+        cut = load(made(architecture), truncation="truncate", stride=None)
 
-        outputs = answer(load(made("bert"), window_aggregation="first"), jobs(TEXTS))
+        outputs = answer(load(made(architecture), window_aggregation="first"), jobs(TEXTS))
 
         assert outputs == answer(cut, jobs(TEXTS))
 
