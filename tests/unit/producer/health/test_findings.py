@@ -1,7 +1,7 @@
 """Tests of the findings that the doctor decides on."""
 
-from datetime import UTC, datetime, timedelta
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
