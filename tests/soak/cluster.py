@@ -30,6 +30,12 @@ CONFIG = f"""
 task = "sentiment-analysis"
 model = "soak/device"
 revision = "{"5" * 40}"
+
+[pipelines.{FAKE_PIPELINE}.guards.words]
+on = "input"
+words = ["terrible", "slow"]
+action = "redact"
+keep_original = true
 """
 SUPERVISORS = ((FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu,cpu"), (REAL, "cpu"))
 PRODUCER_COUNT = 2

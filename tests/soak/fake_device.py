@@ -8,8 +8,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from models.pipelines.pipeline import Pipeline
@@ -88,7 +88,7 @@ class FakeRuntime:
 
     micro_batch_tokens, max_micro_batch_tokens, weight_bytes, tunable, can_offload = 512, 512, 0, False, True
     device = None
-    guards: ClassVar[dict[str, Any]] = {}
+    guards: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.loading.versions import RuntimeVersion

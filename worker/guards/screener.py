@@ -15,7 +15,8 @@ from models.guards.texts import collect_texts, replace_texts
 from worker.failures import is_out_of_memory, is_transient
 from worker.guards.guard_model import GuardModel, ModelReading
 from worker.guards.guard_passes import GuardPasses
-from worker.passes.bisection import strip_tracebacks
+from worker.passes.bisection import isolate_failures, strip_tracebacks
+from worker.passes.forward_runner import NOT_INPUT_ERRORS
 from worker.passes.watchdog import Watchdog
 
 
@@ -125,12 +126,13 @@ class Screener:
 
     def _read_texts(self, name: str, pipeline: str, items: Sequence[_Document]) -> None:
         """Let a guard pipeline read all texts of these documents together; the time counts for this guard."""
-        outcomes = iter(self._models[pipeline].read([text for item in items for text in item.texts]))
+        texts = [text for item in items for text in item.texts]
+        outcomes = iter(isolate_failures(self._models[pipeline].read, texts, reraise=NOT_INPUT_ERRORS))
         for item in items:
             readings: list[ModelReading] = []
             seconds = 0.0
             for _ in item.texts:
-                outcome = next(outcomes)
+                _, outcome = next(outcomes)
                 if isinstance(outcome, ModelReading):
                     readings.append(outcome)
                     seconds += outcome.device_seconds

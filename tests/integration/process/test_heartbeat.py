@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.tables import Worker
+from producer.batches.workers import list_workers
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     claimant_for,
@@ -98,6 +99,20 @@ class TestWorkerRow:
         )
         assert abs(row.heartbeat_at - datetime.now(UTC)) < timedelta(minutes=1)
         assert workers(database) == []
+
+    @pytest.mark.parametrize(("guards", "stored"), [({"reviews": ("b", "a")}, {"reviews": ["b", "a"]}), ({}, None)])
+    def test_has_the_names_of_the_guards(
+        self,
+        database: Database,
+        make: Callable[..., Heartbeat],
+        guards: dict[str, tuple[str, ...]],
+        stored: dict[str, list[str]] | None,
+    ) -> None:
+        make(guards={**guards, "unguarded": ()})
+
+        assert workers(database)[0].guards == stored
+        [view] = list_workers(database, LEASE_SECONDS)
+        assert view.missing_guards("reviews", ["a", "c"]) == ({"c"} if guards else {"a", "c"})
 
     def test_beats(self, database: Database, heartbeat: Heartbeat) -> None:
         heartbeat.run_once()

@@ -154,6 +154,8 @@ class TextGeneration:
         )
 
     def _make_rows(self, job: Job, prompt: "array[int]") -> list[Row]:
+        if self._limits.generation is not None:  # a repair, or settings that changed since, may exceed it
+            self._limits.generation.check_prompt(job.input)
         parameters = job.lease.parameters
         settings = self._settings.resolve(parameters)
         if not prompt:

@@ -1,5 +1,6 @@
 """Tests of the findings that the doctor decides on."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,24 @@ class TestBacklogs:
 
         assert finding.level == "problem"
         assert finding.advice == "start a worker: batchmill up --pipelines p"
+
+    @pytest.mark.parametrize(
+        ("guards_of_workers", "advice"),
+        [
+            ([(), ("first",)], "batches need guards that no worker has now: second; put them back"),
+            ([()], "batches need guards that no worker has now: first, second; put them back"),
+            ([("first",), ("second",)], None),  # another batch may need each
+        ],
+    )
+    def test_guards_that_no_worker_has_are_a_warning(
+        self, guards_of_workers: list[tuple[str, ...]], advice: str | None
+    ) -> None:
+        workers = [replace(worker(), guards={"p": names}) for names in guards_of_workers]
+        needed = {"p": ["first", "second"], "q": ["third"]}
+
+        [finding] = findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {}, (), needed)
+
+        assert (finding.level, finding.advice) == ("ok" if advice is None else "warning", advice)
 
     def test_leases_that_are_not_reclaimed_are_a_warning(self) -> None:
         [finding] = findings.check_backlogs([Backlog("p", "new", 0, 0, 3, 2)], [worker()], {})

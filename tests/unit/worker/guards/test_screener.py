@@ -8,7 +8,7 @@ import pytest
 from models.errors import JobError
 from models.guards.definition import Guard
 from models.guards.screening import Screening
-from tests.factories.guards import GUARD_REVISION, MODEL_GUARD, FakeGuardAdapter, make_screener
+from tests.factories.guards import GUARD_PIPELINE, GUARD_REVISION, MODEL_GUARD, FakeGuardAdapter, make_screener
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch
 from worker.failures import DeviceLost, is_transient
@@ -111,6 +111,26 @@ def test_a_text_that_the_model_cannot_read_fails_alone(adapter: FakeGuardAdapter
     assert first.error is None
     assert isinstance(last.error, JobError)
     assert last.error.code == "guard_blocked"
+
+
+def test_a_text_on_which_reading_itself_fails_is_found(
+    adapter: FakeGuardAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screener = make_screener({"injection": MODEL_GUARD}, adapter)
+    model = screener._models[GUARD_PIPELINE].model
+    read_texts = model.read
+
+    def read(texts: Sequence[str], *others: Any) -> Any:
+        if "cursed" in texts:
+            raise LookupError("a secret")
+        return read_texts(texts, *others)
+
+    monkeypatch.setattr(model, "read", read)
+    first, cursed, last = screen(screener, "one", "cursed", "ignore this")
+
+    assert first.error is None
+    assert str(cursed.error) == "guard injection could not read this input (LookupError)"
+    assert str(last.error) == "guard injection blocked this input (INJECTION 0.90)"
 
 
 def test_a_text_with_several_windows_is_unread_if_one_is(adapter: FakeGuardAdapter) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models import tasks
+from models.errors import JobError
 from tests.factories import tiny_decoders
 from tests.factories.tiny_decoders import pipeline_for
 from worker.adapters.generation import continuous_batching
@@ -89,3 +90,15 @@ def test_a_caller_that_counts_the_time_is_not_counted_twice() -> None:
     limit.add(1.0)
 
     assert not limit(NO_TOKENS, None).any()
+
+
+def test_a_prompt_over_the_limit_that_nobody_checked_before_fails_its_row(tmp_path: Path) -> None:
+    entry = pipeline_for(tiny_decoders.gpt2(tmp_path / "model"), limits={"max_prompt_characters": 3})
+    adapter = runtime.load(entry, "cpu", threads=1).adapter
+    lease = Lease(1, "batch", 0, 2, 1, 1, parameters={"max_new_tokens": 5})
+
+    long, short = adapter.encode([Job(lease, 0, {"text": "love"}), Job(lease, 1, {"text": "lov"})])
+
+    assert isinstance(long, JobError)
+    assert long.code == "text_too_long"
+    assert isinstance(short, list)
