@@ -126,7 +126,7 @@ class PrefillGroup:
         self.append_tokens(outputs.logits[:, -1])
 
     def count_time(self, seconds: float) -> None:
-        """Count the time of a token for each row."""
+        """Count the time of a token for each of its sequences."""
         if self._time_limit is not None:
             self._time_limit.add(seconds)
 

@@ -160,7 +160,11 @@ class Generator:
         return CutOutput(sequences)
 
     def _make_hooks(self, prefill: PrefillRows, settings: GenerationSettings) -> GenerationHooks:
-        time_limit = None if settings.max_seconds is None else RowTimeLimit(settings.max_seconds, len(prefill.rows))
+        time_limit = None
+        if settings.max_seconds is not None:
+            repeats = 1 if prefill.noise is None else len(prefill.noise) // len(prefill.tensors["input_ids"])
+            per_row = settings.num_sequences if settings.samples_per_token else 1
+            time_limit = RowTimeLimit(settings.max_seconds, repeats * len(prefill.rows), per_row)
         if settings.stop_criteria is None:
             return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None, time_limit)
         padding = prefill.width - prefill.tensors["attention_mask"].sum(dim=1)

@@ -74,7 +74,7 @@ def test_the_limit_of_the_pipeline_holds_where_a_batch_names_none(tmp_path: Path
 
 def test_time_is_shared_among_the_rows_that_run() -> None:
     now = 0.0
-    limit = RowTimeLimit(2.0, rows=3, clock=lambda: now)
+    limit = RowTimeLimit(2.0, sequences=3, clock=lambda: now)
 
     now = 6.0
     assert not limit(NO_TOKENS, None).any()  # two seconds for each of three
@@ -83,8 +83,20 @@ def test_time_is_shared_among_the_rows_that_run() -> None:
     assert limit(NO_TOKENS[:1], None).all()
 
 
+@pytest.mark.usefixtures("ticking")
+def test_sequences_of_one_row_share_its_time(tmp_path: Path) -> None:
+    adapter = runtime.load(pipeline_for(tiny_decoders.gpt2(tmp_path / "model")), "cpu", threads=1).adapter
+    asked = {"max_new_tokens": 40, "min_new_tokens": 40, "max_time": 10.0, "do_sample": True}
+
+    [[alone]] = generate(adapter, 1, **asked)
+    four = [ids for row in generate(adapter, 1, **asked, num_return_sequences=4) for ids in row]
+
+    assert [len(ids) for ids in four] == [len(alone)] * 4
+    assert len(alone) < 40
+
+
 def test_a_caller_that_counts_the_time_is_not_counted_twice() -> None:
-    limit = RowTimeLimit(2.0, rows=1, clock=lambda: 1e9)
+    limit = RowTimeLimit(2.0, sequences=1, clock=lambda: 1e9)
     limit.share_time()
 
     limit.add(1.0)
