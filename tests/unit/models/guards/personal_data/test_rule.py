@@ -68,12 +68,46 @@ def test_a_card_number_is_found_before_its_security_code() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "{},12/27",
+        "Ada,{},123",
+        "7,{},12/27,123",
+        "[1,{}]",
+        "[{},123]",
+        "{},{}",
+        "{}\t{}",
+        "1.{} 5",
+        "{}.5",
+        "0.41111111 {}",
+    ],
+)
+@pytest.mark.parametrize("number", ["4111 1111 1111 1111", "5555-5555-5555-4444", "3782 822463 10005"])
+def test_card_numbers_among_other_numbers(text: str, number: str) -> None:
+    assert found(text.format(number, number), "card") == [(number, "CARD")] * text.count("{}")
+
+
+@pytest.mark.parametrize("text", ["{},12/27", "Ada,{},123", "7,{},12/27,123", "[1,{}]", "[{},123]", "{},{}", "{} 0.5"])
+def test_card_numbers_without_groups_among_other_numbers(text: str) -> None:
+    number = "4111111111111111"
+
+    assert found(text.format(number, number), "card") == [(number, "CARD")] * text.count("{}")
+
+
+@pytest.mark.parametrize("card", ["4111-1111-1111-1111", "4111 1111 1111 1111"])
+def test_the_usual_form_of_a_card_counts_before_an_earlier_start(card: str) -> None:
+    assert found(f"2671 {card}", "card") == [(card, "CARD")]  # 2671 4111 1111 1111 has a right check digit, too
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "4111111111111112",  # Luhn's formula does not hold
         "0000 0000 0000 0000",
         "411111111111",  # 12 digits
         "41111111111111111111",  # 20 digits
         "0.4111111111111111",
         "4111111111111111.25",
+        "0.4111111111111111 0.5555555555554444 0.1",
+        "5 4111111111111111.25",
         "1700000000003",  # a time in milliseconds for which the formula holds
     ],
 )
