@@ -218,6 +218,23 @@ def test_the_surer_kind_takes_the_digits() -> None:
     assert found("+491511234567@mail.example") == [("+491511234567@mail.example", "EMAIL")]
 
 
+@pytest.mark.parametrize(
+    ("phone", "other", "label"),
+    [
+        ("+14155552671", "192.168.1.1", "IP"),
+        ("030 901820", "192.168.1.1", "IP"),
+        ("+49 30 901820", "4111 1111 1111 1111", "CARD"),
+        ("+1 415 555 2671", "4111-1111-1111-1111", "CARD"),
+        ("+1 415 555 2671", "DE89 3704 0044 0532 0130 00", "IBAN"),
+    ],
+)
+def test_a_phone_number_beside_a_surer_kind_is_found(phone: str, other: str, label: str) -> None:
+    text = f"call {phone} {other}"
+
+    assert found(text) == [(phone, "PHONE"), (other, label)]
+    assert found(text, "phone") == [(phone, "PHONE")]
+
+
 def test_only_the_kinds_that_were_asked_for() -> None:
     text = "a@b.example 8.8.8.8"
 
