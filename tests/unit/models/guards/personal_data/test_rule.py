@@ -179,6 +179,36 @@ def test_phone_numbers(number: str) -> None:
     assert found(f"My number, {number}, is new.") == [(number, "PHONE")]
 
 
+@pytest.mark.parametrize("number", ["415-555-2671", "06 12 34 56 78", "030 901820", "212 555 0123", "0049 30 123456"])
+def test_phone_numbers_between_commas(number: str) -> None:
+    assert found(f"7,{number},1") == [(number, "PHONE")]
+    assert found(f"[7,{number},{number}]", "phone") == [(number, "PHONE")] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "415-555-2671/415-555-2672/415-555-2673",
+        "415 555 2671 415 555 2672 415 555 2673",
+        "06 12 34 56 78 06 12 34 56 79",
+        "06.12.34.56.78/06.12.34.56.79",
+        "030 901820/030 901821/030 901822",
+        "+1 415 555 2671 415 555 2672",
+        "+14155552671/+14155552672/415-555-2671",
+    ],
+)
+def test_phone_numbers_beside_each_other(text: str) -> None:
+    rest = f"{text}."
+    for span in reversed(ALL.read(rest).spans):
+        rest = rest[: span.start] + rest[span.end :]
+
+    assert rest.strip(" /") == "."
+
+
+def test_phone_numbers_that_touch_are_one_span() -> None:
+    assert found("+14155552671+4930901820") == [("+14155552671+4930901820", "PHONE")]
+
+
 @pytest.mark.parametrize("word", ["Tel.: ", "phone ", "call me at ", "Fax no. ", "téléphone : ", "Handy "])
 @pytest.mark.parametrize("number", ["5551234567", "07911123456", "1234567"])
 def test_phone_numbers_after_their_word(word: str, number: str) -> None:
@@ -204,6 +234,9 @@ def test_phone_numbers_after_their_word(word: str, number: str) -> None:
         "550e8400-e29b-41d4-a716-446655440000",
         "2+1234567",
         "UTC+01:00",
+        "002 003 004 005",
+        "001-234-567",
+        "+100 200 300 points",
     ],
 )
 def test_numbers_that_are_no_phone_numbers_nor_cards(text: str) -> None:
