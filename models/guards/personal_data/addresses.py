@@ -9,7 +9,7 @@ import re2
 from models.guards.spans import Place, merge_places
 
 # RE2, because the part before the @ has no bound: any other engine would try each of its characters as the first.
-_EMAIL = re2.compile(r"[\pL\pM\pN._%+'\-]+@(?:[\pL\pM\pN\-]+\.)+\pL[\pL\pM]+")
+_EMAIL = re2.compile(r"[\pL\pM\pN._%+'\-]+@(?:[\pL\pM\pN\-]+\.)+(?:(?i:xn)--[\pL\pN\-]*[\pL\pN]|\pL[\pL\pM]+)")
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")  # logo@2x.png is a file
 
 _IPV4 = re.compile(r"(?<![0-9A-Za-z_.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")

@@ -25,6 +25,8 @@ def found(text: str, *kinds: str) -> list[tuple[str, str | None]]:
         "jürgen@müller.example",
         "用户@例子.公司",
         "a@xn--bcher-kva.example",
+        "joe@xn--e1afmkfd.xn--p1ai",
+        "joe@example.XN--MGBERP4A5D4AR",
     ],
 )
 def test_email_addresses(address: str) -> None:
