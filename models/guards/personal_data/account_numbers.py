@@ -58,7 +58,10 @@ def find_ibans(text: str) -> Iterator[Place]:
 
 @cache
 def _iban_of(characters: int) -> re.Pattern[str]:
-    return re.compile(rf"[0-9A-Za-z](?:[ -]?[0-9A-Za-z]){{{characters - 1}}}(?![0-9A-Za-z_])")
+    # Letters may touch an IBAN without separators, such as those of a BIC: chance is left to the check sum.
+    return re.compile(
+        rf"[0-9A-Za-z](?:[ -]?[0-9A-Za-z]){{{characters - 1}}}(?![0-9A-Za-z_])|[0-9A-Za-z]{{{characters}}}(?![0-9])"
+    )
 
 
 def _has_iban_check_digits(iban: str) -> bool:

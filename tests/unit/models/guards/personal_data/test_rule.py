@@ -133,7 +133,21 @@ def test_ibans(iban: str) -> None:
     assert found(f"IBAN: {iban} (new)") == [(iban, "IBAN")]
 
 
-@pytest.mark.parametrize("text", ["DE88370400440532013000", "DE8937040044053201300", "XX89370400440532013000"])
+@pytest.mark.parametrize("rest", ["BIC", "_1", "bic COBADEFF"])
+def test_letters_after_an_iban_do_not_hide_it(rest: str) -> None:
+    assert found(f"IBAN DE89370400440532013000{rest}") == [("DE89370400440532013000", "IBAN")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DE893704004405320130001",
+        "DE89 3704 0044 0532 0130 00x",
+        "DE88370400440532013000",
+        "DE8937040044053201300",
+        "XX89370400440532013000",
+    ],
+)
 def test_no_ibans(text: str) -> None:
     assert found(text, "iban") == []
 
