@@ -10,7 +10,7 @@ from models.guards.personal_data.account_numbers import find_cards, find_ibans
 from models.guards.personal_data.addresses import find_emails, find_ips
 from models.guards.personal_data.phones import find_phones
 from models.guards.reading import NOTHING_CAUGHT, Reading, Span
-from models.guards.spans import Place, mask_places, unfold_places
+from models.guards.spans import Place, limit_places, mask_places, unfold_places
 
 # The surer kind first: where one kind is found, those below it are not.
 FINDERS: dict[str, Callable[[str], Iterable[Place]]] = {
@@ -55,10 +55,11 @@ class PersonalDataRule:
         found = self._find(folded)
         if not found:
             return NOTHING_CAUGHT
-        places = [place for place, _ in found]
+        places: Iterable[Place] = (place for place, _ in found)
         if not is_ascii:
-            places = list(unfold_places(places, KEEP_CASE.origins(text)))
-        spans = tuple(Span(start, end, label) for (start, end), (_, label) in zip(places, found, strict=True))
+            places = unfold_places(places, KEEP_CASE.origins(text))
+        limited = limit_places(places, len(text))
+        spans = tuple([Span(start, end, label) for (start, end), (_, label) in zip(limited, found, strict=False)])
         return Reading(caught=True, label=spans[0].label, spans=spans)
 
     def _find(self, folded: str) -> list[tuple[Place, str]]:

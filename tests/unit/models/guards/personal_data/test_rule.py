@@ -154,7 +154,17 @@ def test_no_ibans(text: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["192.168.1.1", "8.8.8.8", "192.168.001.001", "fe80::1", "2001:db8::8a2e:370:7334", "::1", "::ffff:10.0.0.1"],
+    [
+        "192.168.1.1",
+        "8.8.8.8",
+        "192.168.001.001",
+        "fe80::1",
+        "2001::1",
+        "2001:4860:4860::8888",
+        "2001:db8::8a2e:370:7334",
+        "::1",
+        "::ffff:10.0.0.1",
+    ],
 )
 def test_ip_addresses(address: str) -> None:
     assert found(f"from {address}: connected to {address}.") == [(address, "IP"), (address, "IP")]
@@ -163,7 +173,19 @@ def test_ip_addresses(address: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["v1.2.3.4", "1.2.3", "1.2.3.4.5", "300.1.1.1", "12:30:45", "std::vector", "a::b", "x[::2]", "00:1a:2b:3c:4d:5e"],
+    [
+        "v1.2.3.4",
+        "1.2.3",
+        "1.2.3.4.5",
+        "300.1.1.1",
+        "12:30:45",
+        "std::vector",
+        "a::b",
+        "x[::2]",
+        "12::34",
+        "ratio 1::2",
+        "00:1a:2b:3c:4d:5e",
+    ],
 )
 def test_no_ip_addresses(text: str) -> None:
     assert found(text) == []
@@ -301,6 +323,13 @@ def test_offsets_are_those_of_the_text_as_it_stands() -> None:
 def test_a_text_without_personal_data_shares_one_reading() -> None:
     assert ALL.read("nothing to see in 2024") is NOTHING_CAUGHT
     assert ALL.read("12 345 678 901 : 1.2.3") is NOTHING_CAUGHT
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8 a@b.cc 8.8.4.4 end", "8.8.8.8 \u200ba@b.cc 8.8.4.4 end"])
+def test_the_rest_of_a_text_with_too_many_places_is_one_span(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.guards.spans.limit_places.__defaults__", (2,))
+
+    assert ALL.read(text).spans == (Span(0, 7, "IP"), Span(text.index("a@"), len(text), "EMAIL"))
 
 
 @given(st.text(alphabet="01 45+-.:@abDE\u200b\uff11é", max_size=60))
