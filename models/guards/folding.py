@@ -21,8 +21,8 @@ MAX_TABLE_CHARACTERS = 50_000  # texts of all scripts have fewer; a text of all 
 class Folding(dict[int, str]):
     """A table for `str.translate` that fills itself.
 
-    Invisible characters and strokes through others vanish, digits of all scripts become 0 to 9, all dashes "-" and all spaces " ". Letters of
-    other widths and fonts become plain, and accents characters of their own.
+    Invisible characters and strokes through others vanish, digits of all scripts become 0 to 9, all dashes "-" and all
+    spaces " ". Letters of other widths and fonts become plain, and accents characters of their own.
 
     ignore_case: whether "Straße" and "STRASSE" are equal.
     """
