@@ -15,6 +15,7 @@ MAX_REPEATED_STATES = 800  # of the automaton, beyond what the pattern writes ou
 MAX_SECONDS = 5.0  # of processor time for one text
 MATCHES_PER_CHECK = 16
 MAX_FRAGMENT_CHARACTERS = 8
+_PROBE = b"a foo 1-A\n b"  # borders of words and lines of all kinds
 
 # A class of characters, which compiles into up to hundreds of states: \pL, \w, [a-z], a dot, and letters beyond ASCII.
 _CLASS = re.compile(
@@ -81,6 +82,11 @@ def compile_pattern(pattern: str) -> Any:
         raise ValueError(f"pattern is no regular expression of RE2: {_reason(error)}") from None
     if regex.fullmatch(b"") is not None:
         raise ValueError("pattern matches the empty text, so it would catch every row; ask for one character at least")
+    if any(match.start() == match.end() for match in regex.finditer(_PROBE)):
+        raise ValueError(
+            "pattern matches places without characters, such as \\b alone, and would catch nothing there; "
+            "ask for one character at least"
+        )
     if _count_states(pattern) > MAX_REPEATED_STATES + 2 * len(pattern):
         raise ValueError(
             "pattern has too many repetitions; use smaller ones, or an open end such as {20,}, which is cheap"

@@ -20,6 +20,15 @@ def merge_places(places: Iterable[Place]) -> Iterator[Place]:
         yield first, last
 
 
+def mask_places(text: str, places: Iterable[Place]) -> str:
+    """Put line breaks in place of the characters of places, which come in order and do not overlap."""
+    parts, end_before = [], 0
+    for start, end in places:
+        parts += [text[end_before:start], "\n" * (end - start)]
+        end_before = end
+    return "".join(parts) + text[end_before:]
+
+
 def limit_places(places: Iterable[Place], length: int, max_spans: int = MAX_SPANS) -> Iterator[Place]:
     """Yield places; the last one that is allowed reaches to the end of the text, so nothing caught is left out."""
     for count, (start, end) in enumerate(places, 1):

@@ -1,9 +1,11 @@
 """Which guards will read a submission, and how many of its first rows the rules among them would catch."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Self
 
 from models.errors import JobError
@@ -13,6 +15,15 @@ from models.guards.texts import collect_texts
 
 # A dry run must stay quick; the rules of the worst guards read about a million characters a second.
 MAX_ROWS, MAX_CHARACTERS = 1_000, 4_000_000
+MAX_SECONDS = 5.0  # of processor time for all rows; the last one may go beyond it
+
+
+class TrialEnd(Enum):
+    """Why a trial ends before the last input."""
+
+    FULL = auto()  # enough was read
+    SLOW = auto()  # the rules take too long for all inputs
+    FAILED = auto()  # a rule took too long for one input, the last that was read
 
 
 @dataclass(slots=True)
@@ -21,7 +32,7 @@ class GuardTrial:
 
     rows: inputs that were read
     caught: how many of them each guard caught; a guard after one that blocked an input did not read it
-    failed: inputs for which a rule took too long
+    end: why later inputs will not be read, None = they will
     """
 
     guards: Mapping[str, Guard]
@@ -29,7 +40,8 @@ class GuardTrial:
     rows: int = 0
     characters: int = 0
     caught: Counter[str] = field(default_factory=Counter)
-    failed: int = 0
+    seconds: float = 0.0
+    end: TrialEnd | None = None
 
     @classmethod
     def for_guards(cls, guards: Mapping[str, Guard]) -> Self:
@@ -41,8 +53,8 @@ class GuardTrial:
         if not self.rules:
             return
         for document in documents:
-            if self.rows >= MAX_ROWS or self.characters + len(document) > MAX_CHARACTERS:
-                self.characters = MAX_CHARACTERS  # the rows that were read stay the first ones
+            self.end = self.end or self._reached_bound(document)  # for good: the rows that were read stay the first
+            if self.end is not None:
                 return
             self.rows += 1
             self.characters += len(document)
@@ -66,10 +78,17 @@ class GuardTrial:
             for name, guard in self.guards.items()
         ]
 
+    def _reached_bound(self, document: str) -> TrialEnd | None:
+        if self.rows >= MAX_ROWS or self.characters + len(document) > MAX_CHARACTERS:
+            return TrialEnd.FULL
+        return TrialEnd.SLOW if self.seconds >= MAX_SECONDS else None
+
     def _read(self, texts: list[str]) -> None:
+        start = time.thread_time()
         try:
             readings = self.rules.read(texts)
         except JobError:
-            self.failed += 1
+            self.end = TrialEnd.FAILED
             return
+        self.seconds += time.thread_time() - start
         self.caught.update(name for name, found in readings.items() if any(reading.caught for reading in found))

@@ -1,7 +1,7 @@
 """Numbers of payment cards and bank accounts, which have check digits."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 
@@ -9,9 +9,11 @@ from models.guards.spans import Place
 
 MIN_CARD_DIGITS, USUAL_CARD_DIGITS, MAX_CARD_DIGITS = 13, 16, 19
 CARD_NETWORKS = "3456"  # the first digit of cards of other than the usual length
-_DIGIT_RUN = re.compile(r"(?<![0-9])(?<![0-9][.,])[0-9](?:[ -]?[0-9]){12,}")
+MAX_GROUP_DIGITS = 6  # of a card that is written in groups
+_DIGIT_RUN = re.compile(r"(?<![0-9])[0-9](?:[ -]?[0-9]){12,}")
 _DIGIT_GROUP = re.compile(r"[0-9]+")
-_DECIMALS = re.compile("[.,][0-9]")
+_POINT_BEFORE, _POINT_AFTER = re.compile(r"[0-9]\."), re.compile(r"\.[0-9]")
+_USUAL_CARD = re.compile(rf"[{CARD_NETWORKS}][0-9]{{3}}([ -]?)[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}")
 _DOUBLED = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]  # a digit that Luhn's formula doubles, with the digits of the result added
 
 # Characters of an IBAN by country, from the registry of SWIFT.
@@ -56,7 +58,10 @@ def find_ibans(text: str) -> Iterator[Place]:
 
 @cache
 def _iban_of(characters: int) -> re.Pattern[str]:
-    return re.compile(rf"[0-9A-Za-z](?:[ -]?[0-9A-Za-z]){{{characters - 1}}}(?![0-9A-Za-z_])")
+    # Letters may touch an IBAN without separators, such as those of a BIC: chance is left to the check sum.
+    return re.compile(
+        rf"[0-9A-Za-z](?:[ -]?[0-9A-Za-z]){{{characters - 1}}}(?![0-9A-Za-z_])|[0-9A-Za-z]{{{characters}}}(?![0-9])"
+    )
 
 
 def _has_iban_check_digits(iban: str) -> bool:
@@ -77,24 +82,51 @@ def find_cards(text: str) -> Iterator[Place]:
             yield from _cards_of_run(text, start, end)
 
 
-def _cards_of_run(text: str, run_start: int, run_end: int) -> Iterator[Place]:
-    groups = [match.span() for match in _DIGIT_GROUP.finditer(text, run_start, run_end)]
-    if _DECIMALS.match(text, run_end):
+def _cards_of_run(text: str, run_start: int, run_end: int) -> list[Place]:
+    groups = _groups_of_run(text, run_start, run_end)
+    cards = list(_possible_cards(text, groups))
+    # Digits beside a card may satisfy the formula with its first groups, so the usual form counts before the start.
+    usual = {first for first, last in cards if _USUAL_CARD.fullmatch(text, groups[first][0], groups[last][1])}
+    is_taken = bytearray(len(groups))
+    places = []
+    passes: tuple[Container[int], ...] = (usual, range(len(groups)))
+    for starts in passes:
+        for first, last in cards:
+            if first in starts and not any(is_taken[first : last + 1]):
+                is_taken[first : last + 1] = bytes([True]) * (last + 1 - first)
+                places.append((groups[first][0], groups[last][1]))
+    return sorted(places)
+
+
+def _groups_of_run(text: str, start: int, end: int) -> list[Place]:
+    """The groups of digits, without long ones that belong to a number with a decimal point."""
+    groups = [match.span() for match in _DIGIT_GROUP.finditer(text, start, end)]
+    if _is_long(groups[-1]) and _POINT_AFTER.match(text, end):
         groups.pop()
+    if groups and _is_long(groups[0]) and start > 1 and _POINT_BEFORE.match(text, start - 2):
+        groups.pop(0)
+    return groups
+
+
+def _is_long(group: Place) -> bool:
+    return group[1] - group[0] > MAX_GROUP_DIGITS
+
+
+def _possible_cards(text: str, groups: Sequence[Place]) -> Iterator[tuple[int, int]]:
+    """First and last group of what may be a card; of those with one start the longest first: it leaves no digits."""
     run = "".join(text[start:end] for start, end in groups)
     sums = _luhn_sums(run)
-    firsts = [0, *accumulate(end - start for start, end in groups)]
-    place_end, last = 0, 0
-    for (start, _), first in zip(groups, firsts, strict=False):
-        while last < len(groups) and firsts[last + 1] - first <= MAX_CARD_DIGITS:
-            last += 1
-        final = last if start >= place_end else 0
-        while final and firsts[final] - first >= MIN_CARD_DIGITS:  # the longest first: it leaves no digits of a card
-            if _is_card(run, sums, first, firsts[final]):
-                place_end = groups[final - 1][1]
-                yield start, place_end
+    digits_before = [0, *accumulate(end - start for start, end in groups)]
+    end = 0
+    for first in range(len(groups)):
+        start = digits_before[first]
+        while end < len(groups) and digits_before[end + 1] - start <= MAX_CARD_DIGITS:
+            end += 1
+        for last in range(end - 1, first - 1, -1):
+            if digits_before[last + 1] - start < MIN_CARD_DIGITS:
                 break
-            final -= 1
+            if _is_card(run, sums, start, digits_before[last + 1]):
+                yield first, last
 
 
 def _luhn_sums(run: str) -> tuple[list[int], list[int]]:

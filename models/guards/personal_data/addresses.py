@@ -2,14 +2,14 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import re2
 
 from models.guards.spans import Place, merge_places
 
 # RE2, because the part before the @ has no bound: any other engine would try each of its characters as the first.
-_EMAIL = re2.compile(r"[\pL\pM\pN._%+'\-]+@(?:[\pL\pM\pN\-]+\.)+\pL[\pL\pM]+")
+_EMAIL = re2.compile(r"[\pL\pM\pN._%+'\-]+@(?:[\pL\pM\pN\-]+\.)+(?:(?i:xn)--[\pL\pN\-]*[\pL\pN]|\pL[\pL\pM]+)")
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")  # logo@2x.png is a file
 
 _IPV4 = re.compile(r"(?<![0-9A-Za-z_.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z_]|\.[0-9])")
@@ -17,6 +17,7 @@ _IPV6 = re.compile(
     r"(?<![0-9A-Za-z_:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:(?:\.[0-9]{1,3}){3})?(?![0-9A-Za-z_])"
 )
 LOOPBACK = "::1"
+MIN_PLAIN_GROUPS, GROUP_DIGITS = 3, 4  # of an IPv6 address without letters; one of two groups begins with a full one
 
 
 def find_emails(text: str) -> Iterator[Place]:
@@ -52,12 +53,19 @@ def _find_ipv6(text: str) -> Iterator[Place]:
 
 
 def _is_ipv6(address: str) -> bool:
-    groups = [group for group in address.split(":") if group]
-    # a::b and [::2] are code; an address of a machine has two groups and a digit.
-    if address != LOOPBACK and (len(groups) < 2 or not any(character.isdigit() for character in address)):
+    if address != LOOPBACK and not _has_parts_of_ipv6([group for group in address.split(":") if group]):
         return False
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
         return False
     return True
+
+
+def _has_parts_of_ipv6(groups: Sequence[str]) -> bool:
+    """Tell an address from code and ratios: a::b and [::2] are code, 1::2 is a ratio and 12::34 a slip."""
+    digits = "".join(groups)
+    if len(groups) < 2 or not re.search("[0-9]", digits):
+        return False
+    has_letter = re.search("[A-Fa-f]", digits) is not None
+    return has_letter or len(groups) >= MIN_PLAIN_GROUPS or len(groups[0]) == GROUP_DIGITS

@@ -10,7 +10,7 @@ from models.guards.personal_data.account_numbers import find_cards, find_ibans
 from models.guards.personal_data.addresses import find_emails, find_ips
 from models.guards.personal_data.phones import find_phones
 from models.guards.reading import NOTHING_CAUGHT, Reading, Span
-from models.guards.spans import Place, unfold_places
+from models.guards.spans import Place, limit_places, mask_places, unfold_places
 
 # The surer kind first: where one kind is found, those below it are not.
 FINDERS: dict[str, Callable[[str], Iterable[Place]]] = {
@@ -55,26 +55,20 @@ class PersonalDataRule:
         found = self._find(folded)
         if not found:
             return NOTHING_CAUGHT
-        places = [place for place, _ in found]
+        places: Iterable[Place] = (place for place, _ in found)
         if not is_ascii:
-            places = list(unfold_places(places, KEEP_CASE.origins(text)))
-        spans = tuple(Span(start, end, label) for (start, end), (_, label) in zip(places, found, strict=True))
+            places = unfold_places(places, KEEP_CASE.origins(text))
+        limited = limit_places(places, len(text))
+        spans = tuple([Span(start, end, label) for (start, end), (_, label) in zip(limited, found, strict=False)])
         return Reading(caught=True, label=spans[0].label, spans=spans)
 
     def _find(self, folded: str) -> list[tuple[Place, str]]:
         found: list[tuple[Place, str]] = []
-        unwanted: list[tuple[Place, str]] = []
+        rest = folded
         for label, finder, is_wanted in self._finders:
-            taken = sorted(found + unwanted)
-            new = [(place, label) for place in _without_overlaps(finder(folded), taken)]
-            (found if is_wanted else unwanted).extend(new)
+            places = list(finder(rest))
+            # No number crosses a line break, so a number beside a surer one is found up to it.
+            rest = mask_places(rest, places) if places else rest
+            if is_wanted:
+                found += [(place, label) for place in places]
         return sorted(found)
-
-
-def _without_overlaps(places: Iterable[Place], taken: Sequence[tuple[Place, str]]) -> Iterable[Place]:
-    index = 0
-    for start, end in places:
-        while index < len(taken) and taken[index][0][1] <= start:
-            index += 1
-        if index == len(taken) or taken[index][0][0] >= end:
-            yield start, end

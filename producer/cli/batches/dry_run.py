@@ -11,12 +11,16 @@ from models.settings import Settings
 from producer.cli.display import batch_tables, progress
 from producer.dry_run import dry_run
 from producer.dry_run.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
-from producer.dry_run.guard_trial import GuardTrial
+from producer.dry_run.guard_trial import GuardTrial, TrialEnd
 from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
+TRIAL_ENDS = {
+    TrialEnd.SLOW: "the rules are slow, so the rows after these were not tried",
+    TrialEnd.FAILED: "the last of these rows would fail, because a rule takes too long; those after it were not tried",
+}
 # What becomes of inputs over the model's limit.
 FATES = {
     "truncated": "be cut, and marked as truncated",
@@ -89,8 +93,8 @@ def _format_too_long(lengths: LengthHistogram) -> str | None:
 def _guard_lines(trial: GuardTrial) -> list[str]:
     """Return a line for each guard that a submission will meet, with what its rules would catch."""
     lines = [f"{name} ({guard.on}): {_trial_outcome(trial, name, guard)}" for name, guard in trial.guards.items()]
-    if trial.failed:
-        lines.append(f"{terminal.format_count(trial.failed, 'row')} would fail, because a rule takes too long for them")
+    if trial.end in TRIAL_ENDS:
+        lines.append(TRIAL_ENDS[trial.end])
     return lines
 
 

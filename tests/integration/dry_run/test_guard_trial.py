@@ -60,12 +60,32 @@ def test_only_the_first_rows_are_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert json.loads(submit_dry(tmp_path, "--json").stdout)["guards"][0]["rows_read"] == 2
 
 
+@pytest.mark.parametrize(
+    ("limited", "line"),
+    [
+        ("producer.dry_run.guard_trial.MAX_SECONDS", "the rules are slow, so the rows after these were not tried"),
+        (
+            "models.guards.patterns.MAX_SECONDS",
+            "the last of these rows would fail, because a rule takes too long; those after it were not tried",
+        ),
+    ],
+)
+def test_slow_rules_end_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: str, line: str) -> None:
+    monkeypatch.setattr(limited, 1e-9)
+
+    output = submit_dry(tmp_path).stdout
+
+    assert "of the first 1 row would be" in output
+    assert [text.strip() for text in output.splitlines() if "not tried" in text] == [line]
+
+
 def test_guards_of_pipelines_are_listed_with_patterns_and_without_words() -> None:
     listed = CliRunner().invoke(batchmill.cli, ["pipelines"]).stdout
     as_json = CliRunner().invoke(batchmill.cli, ["pipelines", "--json"]).stdout
 
     lines = [" ".join(line.split()) for line in listed.splitlines()]
-    assert lines[lines.index("PIPELINE GUARD ON ACTION CATCHES") + 1 :] == [
+    guards = lines[lines.index("PIPELINE GUARD ON ACTION CATCHES") + 1 :]
+    assert [line for line in guards if line.startswith(f"{SAMPLE} ")] == [
         f"{SAMPLE} secrets input fail pattern canary[0-9]",
         f"{SAMPLE} words input flag 2 words",
         f"{SAMPLE} people output redact personal data: email",

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,8 +37,10 @@ def test_matches_that_touch_are_one_span() -> None:
 
 
 def test_empty_matches_count_for_nothing() -> None:
-    assert found(r"\bx*", "ab x") == ["x"]
-    assert not read(r"\bx*", "ab").caught
+    rule = PatternRule(re2.compile(rb"\bx*"))
+
+    assert rule.read("ab x").spans == (Span(3, 4),)
+    assert not rule.read("ab").caught
 
 
 @given(st.text(alphabet="a1😀é\u0301ש\n\0", max_size=30))
@@ -103,6 +106,11 @@ def test_the_rest_of_a_text_with_too_many_matches_is_one_span(monkeypatch: pytes
         ("a*", "matches the empty text"),
         ("", "matches the empty text"),
         ("a|^", "matches the empty text"),
+        (r"\b", "places without characters"),
+        (r"\b|foo", "places without characters"),
+        (r"foo|\b", "places without characters"),
+        (r"(?m)\b$", "places without characters"),
+        (r"[0-9]*\b", "places without characters"),
         (r"a{900}b{900}", "too many repetitions"),
         (r"(?:.{1,30}){1,30}x", "too many repetitions"),
         (r"[\pL\pN]{0,390}x{3}", "repetitions are too many"),
@@ -124,6 +132,8 @@ def test_patterns_that_can_not_be_used_are_refused(
     [
         r"(?i)(ignore|disregard)\s+(all\s+)?(previous|prior)\s+instructions",
         r"\b[A-Z0-9._%+-]{1,64}@[A-Z0-9.-]{1,255}\.[A-Z]{2,63}\b",
+        r"\bfoo\b",
+        r"(?m)^foo$",
         r"sk-[A-Za-z0-9]{20,128}",
         r"(?s)password.{0,100}secret",
         r"\pL{1,20}\s\p{Greek}+",

@@ -25,6 +25,8 @@ def found(text: str, *kinds: str) -> list[tuple[str, str | None]]:
         "jürgen@müller.example",
         "用户@例子.公司",
         "a@xn--bcher-kva.example",
+        "joe@xn--e1afmkfd.xn--p1ai",
+        "joe@example.XN--MGBERP4A5D4AR",
     ],
 )
 def test_email_addresses(address: str) -> None:
@@ -68,12 +70,46 @@ def test_a_card_number_is_found_before_its_security_code() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "{},12/27",
+        "Ada,{},123",
+        "7,{},12/27,123",
+        "[1,{}]",
+        "[{},123]",
+        "{},{}",
+        "{}\t{}",
+        "1.{} 5",
+        "{}.5",
+        "0.41111111 {}",
+    ],
+)
+@pytest.mark.parametrize("number", ["4111 1111 1111 1111", "5555-5555-5555-4444", "3782 822463 10005"])
+def test_card_numbers_among_other_numbers(text: str, number: str) -> None:
+    assert found(text.format(number, number), "card") == [(number, "CARD")] * text.count("{}")
+
+
+@pytest.mark.parametrize("text", ["{},12/27", "Ada,{},123", "7,{},12/27,123", "[1,{}]", "[{},123]", "{},{}", "{} 0.5"])
+def test_card_numbers_without_groups_among_other_numbers(text: str) -> None:
+    number = "4111111111111111"
+
+    assert found(text.format(number, number), "card") == [(number, "CARD")] * text.count("{}")
+
+
+@pytest.mark.parametrize("card", ["4111-1111-1111-1111", "4111 1111 1111 1111"])
+def test_the_usual_form_of_a_card_counts_before_an_earlier_start(card: str) -> None:
+    assert found(f"2671 {card}", "card") == [(card, "CARD")]  # 2671 4111 1111 1111 has a right check digit, too
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "4111111111111112",  # Luhn's formula does not hold
         "0000 0000 0000 0000",
         "411111111111",  # 12 digits
         "41111111111111111111",  # 20 digits
         "0.4111111111111111",
         "4111111111111111.25",
+        "0.4111111111111111 0.5555555555554444 0.1",
+        "5 4111111111111111.25",
         "1700000000003",  # a time in milliseconds for which the formula holds
     ],
 )
@@ -97,14 +133,38 @@ def test_ibans(iban: str) -> None:
     assert found(f"IBAN: {iban} (new)") == [(iban, "IBAN")]
 
 
-@pytest.mark.parametrize("text", ["DE88370400440532013000", "DE8937040044053201300", "XX89370400440532013000"])
+@pytest.mark.parametrize("rest", ["BIC", "_1", "bic COBADEFF"])
+def test_letters_after_an_iban_do_not_hide_it(rest: str) -> None:
+    assert found(f"IBAN DE89370400440532013000{rest}") == [("DE89370400440532013000", "IBAN")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DE893704004405320130001",
+        "DE89 3704 0044 0532 0130 00x",
+        "DE88370400440532013000",
+        "DE8937040044053201300",
+        "XX89370400440532013000",
+    ],
+)
 def test_no_ibans(text: str) -> None:
     assert found(text, "iban") == []
 
 
 @pytest.mark.parametrize(
     "address",
-    ["192.168.1.1", "8.8.8.8", "192.168.001.001", "fe80::1", "2001:db8::8a2e:370:7334", "::1", "::ffff:10.0.0.1"],
+    [
+        "192.168.1.1",
+        "8.8.8.8",
+        "192.168.001.001",
+        "fe80::1",
+        "2001::1",
+        "2001:4860:4860::8888",
+        "2001:db8::8a2e:370:7334",
+        "::1",
+        "::ffff:10.0.0.1",
+    ],
 )
 def test_ip_addresses(address: str) -> None:
     assert found(f"from {address}: connected to {address}.") == [(address, "IP"), (address, "IP")]
@@ -113,7 +173,19 @@ def test_ip_addresses(address: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["v1.2.3.4", "1.2.3", "1.2.3.4.5", "300.1.1.1", "12:30:45", "std::vector", "a::b", "x[::2]", "00:1a:2b:3c:4d:5e"],
+    [
+        "v1.2.3.4",
+        "1.2.3",
+        "1.2.3.4.5",
+        "300.1.1.1",
+        "12:30:45",
+        "std::vector",
+        "a::b",
+        "x[::2]",
+        "12::34",
+        "ratio 1::2",
+        "00:1a:2b:3c:4d:5e",
+    ],
 )
 def test_no_ip_addresses(text: str) -> None:
     assert found(text) == []
@@ -145,6 +217,36 @@ def test_phone_numbers(number: str) -> None:
     assert found(f"My number, {number}, is new.") == [(number, "PHONE")]
 
 
+@pytest.mark.parametrize("number", ["415-555-2671", "06 12 34 56 78", "030 901820", "212 555 0123", "0049 30 123456"])
+def test_phone_numbers_between_commas(number: str) -> None:
+    assert found(f"7,{number},1") == [(number, "PHONE")]
+    assert found(f"[7,{number},{number}]", "phone") == [(number, "PHONE")] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "415-555-2671/415-555-2672/415-555-2673",
+        "415 555 2671 415 555 2672 415 555 2673",
+        "06 12 34 56 78 06 12 34 56 79",
+        "06.12.34.56.78/06.12.34.56.79",
+        "030 901820/030 901821/030 901822",
+        "+1 415 555 2671 415 555 2672",
+        "+14155552671/+14155552672/415-555-2671",
+    ],
+)
+def test_phone_numbers_beside_each_other(text: str) -> None:
+    rest = f"{text}."
+    for span in reversed(ALL.read(rest).spans):
+        rest = rest[: span.start] + rest[span.end :]
+
+    assert rest.strip(" /") == "."
+
+
+def test_phone_numbers_that_touch_are_one_span() -> None:
+    assert found("+14155552671+4930901820") == [("+14155552671+4930901820", "PHONE")]
+
+
 @pytest.mark.parametrize("word", ["Tel.: ", "phone ", "call me at ", "Fax no. ", "téléphone : ", "Handy "])
 @pytest.mark.parametrize("number", ["5551234567", "07911123456", "1234567"])
 def test_phone_numbers_after_their_word(word: str, number: str) -> None:
@@ -170,6 +272,9 @@ def test_phone_numbers_after_their_word(word: str, number: str) -> None:
         "550e8400-e29b-41d4-a716-446655440000",
         "2+1234567",
         "UTC+01:00",
+        "002 003 004 005",
+        "001-234-567",
+        "+100 200 300 points",
     ],
 )
 def test_numbers_that_are_no_phone_numbers_nor_cards(text: str) -> None:
@@ -182,6 +287,23 @@ def test_the_surer_kind_takes_the_digits() -> None:
     assert found(text, "phone") == []
     assert found(text, "card") == [("4111 1111 1111 1111", "CARD")]
     assert found("+491511234567@mail.example") == [("+491511234567@mail.example", "EMAIL")]
+
+
+@pytest.mark.parametrize(
+    ("phone", "other", "label"),
+    [
+        ("+14155552671", "192.168.1.1", "IP"),
+        ("030 901820", "192.168.1.1", "IP"),
+        ("+49 30 901820", "4111 1111 1111 1111", "CARD"),
+        ("+1 415 555 2671", "4111-1111-1111-1111", "CARD"),
+        ("+1 415 555 2671", "DE89 3704 0044 0532 0130 00", "IBAN"),
+    ],
+)
+def test_a_phone_number_beside_a_surer_kind_is_found(phone: str, other: str, label: str) -> None:
+    text = f"call {phone} {other}"
+
+    assert found(text) == [(phone, "PHONE"), (other, label)]
+    assert found(text, "phone") == [(phone, "PHONE")]
 
 
 def test_only_the_kinds_that_were_asked_for() -> None:
@@ -201,6 +323,13 @@ def test_offsets_are_those_of_the_text_as_it_stands() -> None:
 def test_a_text_without_personal_data_shares_one_reading() -> None:
     assert ALL.read("nothing to see in 2024") is NOTHING_CAUGHT
     assert ALL.read("12 345 678 901 : 1.2.3") is NOTHING_CAUGHT
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8 a@b.cc 8.8.4.4 end", "8.8.8.8 \u200ba@b.cc 8.8.4.4 end"])
+def test_the_rest_of_a_text_with_too_many_places_is_one_span(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.guards.spans.limit_places.__defaults__", (2,))
+
+    assert ALL.read(text).spans == (Span(0, 7, "IP"), Span(text.index("a@"), len(text), "EMAIL"))
 
 
 @given(st.text(alphabet="01 45+-.:@abDE\u200b\uff11é", max_size=60))
