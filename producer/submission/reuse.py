@@ -117,6 +117,8 @@ FROM reusable f CROSS JOIN results r
 WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
 """
 
+SELECT_SOURCES = "SELECT from_batch FROM reusable"
+
 SET_REVISION = "UPDATE batches SET revision = :revision WHERE id = :batch_id"
 
 SELECT_UNANSWERED_POSITIONS = f"""
@@ -158,7 +160,7 @@ class ReusableResults:
         if copied:  # only then is it certain that workers use this revision
             self.connection.execute(text(SET_REVISION), params)
             guard_counters.insert_guards(self.connection, self.batch_id, self.guards)
-            guard_counters.add_reused_results(self.connection, self.batch_id)
+            guard_counters.add_reused_results(self.connection, self.batch_id, SELECT_SOURCES)
         return copied
 
 

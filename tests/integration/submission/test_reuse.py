@@ -370,6 +370,27 @@ class TestGuards:
 
         assert accept(database, [text], self.GUARDED).reused == 0
 
+    def test_that_only_the_worker_has_are_counted_and_needed_for_the_rest(self, database: Database) -> None:
+        """The submitter's catalogue has no guards, and that of the worker has two."""
+        guards = {
+            "v": Guard(on="input", action="fail", words=("v",)),
+            "w": Guard(on="output", action="flag", pii=("ip",)),
+        }
+        guarded = PINNED.model_copy(update={"guards": guards})
+        accept(database, ["a", "c"])
+        compute(database, guarded)
+
+        again = accept(database, ["a", "c", "x"])
+
+        assert again.reused == 2
+        batch = views.get_batch(database, again.batch_id)
+        found = [(guard.guard, guard.on, guard.action, guard.passed) for guard in batch.guards]
+        assert found == [("v", "input", "fail", 2), ("w", "output", "flag", 2)]
+        assert_consistent(database, again.batch_id)
+        assert compute(database, PINNED) == []
+        assert compute(database, guarded) == ["x"]
+        assert_consistent(database, again.batch_id)
+
 
 def counters(database: Database, batch_id: str) -> list[tuple[str, int, int]]:
     with database.read() as connection:
