@@ -1,5 +1,6 @@
 """What the readings of all guards of a stage mean for one job: verdicts, redacted texts, or a blocked row. Pure."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,7 @@ def decide(
     readings: Mapping[str, Sequence[Reading]],
     texts: Sequence[str],
     models: Mapping[str, Model] | None = None,
+    definitions: Mapping[str, str] | None = None,
 ) -> Decision:
     """Decide about one job.
 
@@ -40,14 +42,21 @@ def decide(
     readings: for each guard that ran, in the order in which they ran, one reading for each text.
     texts: of the job, as all guards read them.
     models: name and revision of each model guard's model.
+    definitions: hash of each guard's definition.
     """
-    models = models or {}
+    models, definitions = models or {}, definitions or {}
     if all(reading is NOTHING_CAUGHT for found in readings.values() for reading in found):
         return _passed(
-            tuple([(name, guard.on, models.get(name)) for name, guard in guards.items() if name in readings])
+            tuple(
+                [
+                    (name, guard.on, models.get(name), definitions.get(name))
+                    for name, guard in guards.items()
+                    if name in readings
+                ]
+            )
         )
     verdicts = {
-        name: _verdict(name, guard, readings[name], models.get(name))
+        name: _verdict(name, guard, readings[name], models.get(name), definitions.get(name))
         for name, guard in guards.items()
         if name in readings
     }
@@ -69,17 +78,19 @@ def blocked_message(verdict: Verdict) -> str:
 
 
 @lru_cache(maxsize=256)
-def _passed(ran: tuple[tuple[str, Stage, Model | None], ...]) -> Decision:
+def _passed(ran: tuple[tuple[str, Stage, Model | None, str | None], ...]) -> Decision:
     # Most rows pass, and without scores all their decisions are equal: one object serves them all.
-    return Decision(verdicts=tuple(_pass_verdict(name, on, model) for name, on, model in ran))
+    return Decision(verdicts=tuple(itertools.starmap(_pass_verdict, ran)))
 
 
-def _pass_verdict(name: str, on: Stage, model: Model | None) -> Verdict:
+def _pass_verdict(name: str, on: Stage, model: Model | None, definition: str | None) -> Verdict:
     model_name, revision = model or (None, None)
-    return Verdict(guard=name, on=on, action="pass", model=model_name, revision=revision)
+    return Verdict(guard=name, on=on, action="pass", model=model_name, revision=revision, definition=definition)
 
 
-def _verdict(name: str, guard: Guard, readings: Sequence[Reading], model: Model | None) -> Verdict:
+def _verdict(
+    name: str, guard: Guard, readings: Sequence[Reading], model: Model | None, definition: str | None
+) -> Verdict:
     caught = [reading for reading in readings if reading.caught]
     # max() takes the first of equals, so the verdict depends on the texts alone.
     highest = max(caught or readings, key=lambda reading: reading.score or 0.0, default=NOTHING_CAUGHT)
@@ -93,6 +104,7 @@ def _verdict(name: str, guard: Guard, readings: Sequence[Reading], model: Model 
         spans=sum(len(reading.spans) for reading in caught),
         model=model_name,
         revision=revision,
+        definition=definition,
     )
 
 

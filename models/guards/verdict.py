@@ -19,6 +19,7 @@ class Verdict:
     label: the kind of what was caught, or the label of that score.
     spans: number of places that were caught.
     model, revision: of the guard's model, None for rules.
+    definition: hash of the guard's settings, so that a verdict of an older definition is not taken for a current one.
     """
 
     guard: str
@@ -29,6 +30,7 @@ class Verdict:
     spans: int = 0
     model: str | None = None
     revision: str | None = None
+    definition: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The object in `job_results.guards`; its keys are stable."""
@@ -41,6 +43,7 @@ class Verdict:
             "spans": self.spans,
             "model": self.model,
             "revision": self.revision,
+            "definition": self.definition,
         }
 
 

@@ -56,10 +56,25 @@ ON CONFLICT (batch_id, guard) DO UPDATE SET stage = excluded.stage, action = exc
 """  # noqa: S608
 
 # The device time stays: it was spent.
-CHANGE_BY_RESULTS = f"""
-UPDATE batch_guards SET {", ".join(f"{counter} = batch_guards.{counter} {{sign}} n.{counter}" for counter in COUNTERS)}
+SUBTRACT_RESULTS = f"""
+UPDATE batch_guards SET {", ".join(f"{counter} = batch_guards.{counter} - n.{counter}" for counter in COUNTERS)}
 FROM (SELECT guard, {COUNT_BY_GUARD} FROM ({{verdicts}}) AS verdicts GROUP BY guard) AS n
 WHERE batch_guards.batch_id = :batch_id AND batch_guards.guard = n.guard
+"""  # noqa: S608
+
+# The copied results may have verdicts of guards that the submitter's catalogue lacks. Such a guard's action is the one
+# which it had in the newest of the batches that the results come from.
+ADD_REUSED = f"""
+INSERT INTO batch_guards (batch_id, guard, stage, action, {", ".join(COUNTERS)})
+SELECT :batch_id, n.guard, n.stage,
+       coalesce((SELECT g.action FROM batch_guards g WHERE g.guard = n.guard AND g.batch_id IN ({{source_ids}})
+                 ORDER BY g.batch_id DESC LIMIT 1), n.own_action, 'flag'),
+       {", ".join(f"n.{counter}" for counter in COUNTERS)}
+FROM (SELECT guard, min(stage) AS stage, max(CASE WHEN action <> 'pass' THEN action END) AS own_action, {COUNT_BY_GUARD}
+      FROM ({{verdicts}}) AS verdicts GROUP BY guard) AS n
+WHERE true
+ON CONFLICT (batch_id, guard) DO UPDATE SET
+    {", ".join(f"{counter} = batch_guards.{counter} + excluded.{counter}" for counter in COUNTERS)}
 """  # noqa: S608
 
 OF_POSITIONS = "r.batch_id = :batch_id AND r.position {in_numbers}"
@@ -101,18 +116,24 @@ def add_verdicts(
 
 def subtract_results(connection: Connection, sql: SqlFragments, batch_id: str, positions: Iterable[int]) -> None:
     """Take back the verdicts of results that this transaction is about to move away."""
-    condition = OF_POSITIONS.format(in_numbers=sql.in_numbers)
-    _change_by_results(connection, "-", condition, batch_id=batch_id, numbers=comma_separated(positions))
+    verdicts = _verdicts_query(connection, OF_POSITIONS.format(in_numbers=sql.in_numbers))
+    params = {"batch_id": batch_id, "numbers": comma_separated(positions)}
+    connection.execute(text(SUBTRACT_RESULTS.format(verdicts=verdicts)), params)
 
 
-def add_reused_results(connection: Connection, batch_id: str) -> None:
-    """Count the verdicts of results that this transaction has copied into a batch."""
-    _change_by_results(connection, "+", REUSED, batch_id=batch_id)
+def add_reused_results(connection: Connection, batch_id: str, source_ids: str) -> None:
+    """Count the verdicts of results that this transaction has copied into a batch, and record their guards.
+
+    source_ids: query for the ids of the batches that they were copied from.
+    """
+    params = {"batch_id": batch_id}
+    statement = ADD_REUSED.format(verdicts=_verdicts_query(connection, REUSED), source_ids=source_ids)
+    if connection.execute(text(statement), params).rowcount:
+        connection.execute(text(MARK_GUARDED), params)
 
 
-def _change_by_results(connection: Connection, sign: str, condition: str, **params: Any) -> None:
-    verdicts = VERDICTS[connection.dialect.name].format(results="results", condition=condition)
-    connection.execute(text(CHANGE_BY_RESULTS.format(sign=sign, verdicts=verdicts)), params)
+def _verdicts_query(connection: Connection, condition: str) -> str:
+    return VERDICTS[connection.dialect.name].format(results="results", condition=condition)
 
 
 def _guard_values(batch_id: str, name: str, guard: Guard) -> dict[str, Any]:

@@ -11,27 +11,9 @@ from models.documents import to_json
 from models.errors import ModelError
 from models.guards.definition import Guard
 from models.pipelines.folder_hash import cached_content_hash
+from models.pipelines.output_settings import guard_definitions, guard_fields, output_settings
 from models.pipelines.pipeline import Pipeline
 from models.settings import model_hashes_file
-
-# The fields of a catalogue entry that change outputs, beside its guards; its device and token budget do not.
-OUTPUT_RELEVANT_FIELDS = (
-    "task",
-    "model",
-    "tokenizer",
-    "tokenizer_revision",
-    "dtype",
-    "quantization",
-    "attention",
-    "truncation",
-    "stride",
-    "window_aggregation",
-    "deterministic",
-    "max_length",
-)
-
-# They came after the first keys, and an entry without them keeps its key.
-LATER_FIELDS = frozenset({"window_aggregation"})
 
 
 def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
@@ -50,7 +32,7 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     """The hash; None where the same input may get another output."""
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
-    values = _model_values(pipeline) | {"parameters": dict(parameters)}
+    values = output_settings(pipeline) | {"parameters": dict(parameters)}
     if (limits := pipeline.generation_limits) is not None:
         values["limits"] = limits.model_dump()
     if pipeline.guards:
@@ -68,13 +50,16 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
         return None
 
 
-def guard_revisions(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """The guards that have a model, each with the revision that its verdicts must name."""
+def expected_verdicts(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """What a result's verdicts must have of each guard: the hash of its definition, and its model's revision."""
     return [
-        {"guard": name, "revision": resolve_revision(pipeline.guard_pipelines[guard.pipeline])}
-        for name, guard in pipeline.guards.items()
-        if guard.pipeline is not None
+        {"guard": name, "definition": definition, "revision": _guard_revision(pipeline, pipeline.guards[name])}
+        for name, definition in guard_definitions(pipeline).items()
     ]
+
+
+def _guard_revision(pipeline: Pipeline, guard: Guard) -> str | None:
+    return None if guard.pipeline is None else resolve_revision(pipeline.guard_pipelines[guard.pipeline])
 
 
 def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
@@ -89,18 +74,12 @@ def _unknown_guard_because(pipeline: Pipeline, name: str) -> str | None:
 
 def _guard_values(pipeline: Pipeline, name: str, guard: Guard) -> dict[str, Any]:
     """All that determines what a guard decides, its model's revision included."""
-    values: dict[str, Any] = {"name": name, "definition": guard.model_dump(mode="json", exclude_defaults=True)}
+    values: dict[str, Any] = {"name": name, "definition": guard_fields(guard)}
     if guard.pipeline is not None:
         entry = pipeline.guard_pipelines[guard.pipeline]
         own = {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
-        values["model"] = _model_values(entry) | own
+        values["model"] = output_settings(entry) | own
     return values
-
-
-def _model_values(pipeline: Pipeline) -> dict[str, Any]:
-    """The fields of an entry that change outputs."""
-    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS}
-    return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
 
 
 def _sort_keys(value: Any) -> Any:

@@ -57,14 +57,16 @@ WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
 
-# The models that guarded a result are those of now; a worker that was not restarted may have had others.
+# The guards that read a result are those of now, by definition and model; a worker that was not restarted may have had
+# others of the same names.
 HAS_GUARDS = {
     "postgresql": "(CAST(:guards AS TEXT) = '[]' OR r.guards @> CAST(:guards AS JSONB))",
     "sqlite": """
 NOT EXISTS (SELECT 1 FROM json_each(:guards) e WHERE NOT EXISTS (
     SELECT 1 FROM json_each(r.guards) g
     WHERE json_extract(g.value, '$.guard') = json_extract(e.value, '$.guard')
-      AND json_extract(g.value, '$.revision') = json_extract(e.value, '$.revision')))
+      AND json_extract(g.value, '$.definition') = json_extract(e.value, '$.definition')
+      AND json_extract(g.value, '$.revision') IS json_extract(e.value, '$.revision')))
 """,
 }
 
@@ -117,6 +119,8 @@ FROM reusable f CROSS JOIN results r
 WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
 """
 
+SELECT_SOURCES = "SELECT from_batch FROM reusable"
+
 SET_REVISION = "UPDATE batches SET revision = :revision WHERE id = :batch_id"
 
 SELECT_UNANSWERED_POSITIONS = f"""
@@ -158,7 +162,7 @@ class ReusableResults:
         if copied:  # only then is it certain that workers use this revision
             self.connection.execute(text(SET_REVISION), params)
             guard_counters.insert_guards(self.connection, self.batch_id, self.guards)
-            guard_counters.add_reused_results(self.connection, self.batch_id)
+            guard_counters.add_reused_results(self.connection, self.batch_id, SELECT_SOURCES)
         return copied
 
 
@@ -186,7 +190,7 @@ def find_reusable(
             candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
             # A text that ran out of time may be longer next time.
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
-            guards = to_json(cache_key.guard_revisions(pipeline))
+            guards = to_json(cache_key.expected_verdicts(pipeline))
             lookup = {"batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
             count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)

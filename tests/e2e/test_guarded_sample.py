@@ -43,3 +43,6 @@ def test_the_guarded_sample_blocks_redacts_and_flags(deployment: Deployment) -> 
     assert [row.error_code for row in (injection, *long)] == ["guard_blocked"] * 4
     assert all(row.output is None and "guard injection" in (row.error_message or "") for row in (injection, *long))
     assert all(row.guards and row.guards[0]["model"] == "bundled:prompt-injection" for row in (plain, injection, *long))
+
+    again = deployment.client.submit(PIPELINE, [rows[0]["text"]], reuse=True)
+    assert (again.view.status, again.view.reused) == ("completed", 1)

@@ -8,7 +8,14 @@ from models.db import Database
 from models.tables import BatchGuard
 from tests.factories.batch_rows import update_batch
 
-NO_VERDICT: dict[str, Any] = {"score": None, "label": None, "spans": 0, "model": None, "revision": None}
+NO_VERDICT: dict[str, Any] = {
+    "score": None,
+    "label": None,
+    "spans": 0,
+    "model": None,
+    "revision": None,
+    "definition": None,
+}
 
 
 def insert_guards(database: Database, batch_id: str, *guards: dict[str, Any]) -> None:

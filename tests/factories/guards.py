@@ -73,7 +73,7 @@ def load_guards(
 ) -> LoadedGuards:
     """Load these guards; those with a model use this adapter."""
     runtimes = {} if adapter is None else {GUARD_PIPELINE: guard_runtime(adapter, tokens)}
-    return LoadedGuards(guards, runtimes, dict.fromkeys(runtimes, 600.0), list, structlog.get_logger())
+    return LoadedGuards(guards, {}, runtimes, dict.fromkeys(runtimes, 600.0), list, structlog.get_logger())
 
 
 def make_screener(

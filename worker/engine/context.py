@@ -55,6 +55,7 @@ class LoadedPipeline:
     version_id: the `model_versions` row that results name.
     forward_timeout_seconds: how long one forward pass may take until it counts as hung.
     guard_timeout_seconds: as `forward_timeout_seconds`, by guard pipeline; where one is missing, the pipeline's counts.
+    guard_definitions: hash of each guard's definition, by its name.
     """
 
     runtime: "Runtime"
@@ -64,3 +65,4 @@ class LoadedPipeline:
     token_budget: TokenBudgetTuner
     forward_timeout_seconds: float
     guard_timeout_seconds: Mapping[str, float] = field(default_factory=dict)
+    guard_definitions: Mapping[str, str] = field(default_factory=dict)

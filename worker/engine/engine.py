@@ -93,7 +93,8 @@ class Engine:
     def _load_guards(self, pipeline: LoadedPipeline) -> LoadedGuards:
         runtimes = pipeline.runtime.guards
         timeouts = dict.fromkeys(runtimes, pipeline.forward_timeout_seconds) | dict(pipeline.guard_timeout_seconds)
-        return LoadedGuards(pipeline.claimant.guards, runtimes, timeouts, self._context.on_hang, self._log)
+        guards, definitions = pipeline.claimant.guards, pipeline.guard_definitions
+        return LoadedGuards(guards, definitions, runtimes, timeouts, self._context.on_hang, self._log)
 
     def start(self) -> None:
         """Start the threads."""

@@ -25,6 +25,7 @@ class LoadedGuards:
     """Makes the screeners of an engine's threads.
 
     guards: of the pipeline, in the order of their definition.
+    definitions: hash of each guard's definition, by its name.
     runtimes: of the pipelines that guards name.
     timeout_seconds: how long one pass or tokenizer call may take, by guard pipeline.
     on_hang: called when one takes longer.
@@ -34,6 +35,7 @@ class LoadedGuards:
     def __init__(
         self,
         guards: Mapping[str, Guard],
+        definitions: Mapping[str, str],
         runtimes: Mapping[str, "Runtime"],
         timeout_seconds: Mapping[str, float],
         on_hang: Callable[[], None],
@@ -41,6 +43,7 @@ class LoadedGuards:
     ) -> None:
         self.turns: AbstractContextManager[object] = DeviceLock() if runtimes else NO_TURNS
         self._guards = guards
+        self._definitions = definitions
         self._log = log
         self._models = {name: GuardModel(name, runtime) for name, runtime in runtimes.items()}
         self._watchdogs = {name: Watchdog(timeout_seconds[name], on_hang) for name in runtimes}
@@ -65,7 +68,7 @@ class LoadedGuards:
                 passes = GuardPasses(model.runtime, self._watchdogs[name], self.turns, should_stop, self._log)
                 self._passes.append(passes)
                 models[name] = LoadedGuardModel(model, passes, self._watchdogs[name])
-        return Screener(stage, self._guards, models)
+        return Screener(stage, self._guards, models, self._definitions)
 
     def start(self) -> None:
         """Watch the guards' calls from now on."""

@@ -63,14 +63,22 @@ class Screener:
     """Screens documents with the guards of one stage; used by one thread alone.
 
     models: by guard pipeline, of all guards that have one.
+    definitions: hash of each guard's definition, for its verdicts.
     """
 
-    def __init__(self, stage: Stage, guards: Mapping[str, Guard], models: Mapping[str, LoadedGuardModel]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        guards: Mapping[str, Guard],
+        models: Mapping[str, LoadedGuardModel],
+        definitions: Mapping[str, str],
+    ) -> None:
         self._stage = stage
         self._guards = {name: guard for name, guard in guards.items() if guard.on == stage}
         self._rules = GuardRules(guards, stage)
         self._model_guards = [(name, guard, guard.pipeline) for name, guard in self._guards.items() if guard.pipeline]
         self._models = models
+        self._definitions = definitions
         versions = {name: models[pipeline].model.runtime.version for name, _, pipeline in self._model_guards}
         self._versions = {name: (version.model, version.revision) for name, version in versions.items()}
         self._last: tuple[Decision, Screening] | None = None
@@ -107,7 +115,7 @@ class Screener:
             readings = self._rules.read(texts)
         except Exception as error:
             return Screening(error=self._rule_error(error))
-        decision = decide(self._guards, readings, texts)
+        decision = decide(self._guards, readings, texts, definitions=self._definitions)
         if self._last is not None and self._last[0] is decision:  # nearly all rows share one
             return self._last[1]
         screening = self._make_screening(document, decision)
@@ -142,7 +150,7 @@ class Screener:
             item.device_seconds[name] = seconds
 
     def _close(self, item: _Document) -> Screening:
-        decision = decide(self._guards, item.readings, item.texts, self._versions)
+        decision = decide(self._guards, item.readings, item.texts, self._versions, self._definitions)
         return self._make_screening(item.document, decision, item.device_seconds, item.error)
 
     def _make_screening(

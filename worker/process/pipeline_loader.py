@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
+from models.pipelines.output_settings import guard_definitions
 from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.engine.claim_size import ClaimSizer, default_max_jobs
@@ -126,6 +127,7 @@ class PipelineLoader:
                 name: guard.pass_seconds or settings.forward_timeout_seconds
                 for name, guard in pipeline.guard_pipelines.items()
             },
+            guard_definitions(pipeline),
         )
         retry_while_unreachable(lambda _is_retry: self._record_ready(loaded.claimant, version.device))
         return loaded

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, text
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.errors import BatchmillError, SourceNotReady, Unreachable, UsageError
+from models.lifecycle import guard_counters
 from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import RunTrigger
@@ -113,6 +115,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     recorded = views.get_batch(run.database, batch.submission.batch_id).parameters
     pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded)
     request = definition.request_for(pipeline, run.view.scheduled_at)
+    _record_guards(run.database, batch.submission, pipeline)
     times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
     id_types = IdTypes(definition)
     with sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types) as source:
@@ -125,6 +128,13 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     if warning:
         fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
         log.warning("wakeups.send_failed", **fields, error=warning)
+
+
+def _record_guards(database: Database, submission: OpenSubmission, pipeline: Pipeline) -> None:
+    """Record the guards that the operator has added since the run was planned."""
+    with database.write() as connection:
+        if open_submission.lock_if_held(connection, database.sql, submission):
+            guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
 
 
 def _record_id_type(run: LeasedRun, id_types: IdTypes, rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:

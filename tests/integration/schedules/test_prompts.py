@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
+from models.guards.definition import Guard
 from models.pipelines.catalogue import Catalogue
 from producer.schedules.runs.planning import plan_schedule
 from tests.factories.schedules import PIPELINE, ScheduleHarness, utc
@@ -54,3 +55,17 @@ def test_a_run_is_read_by_the_template_with_which_it_was_planned(harness: Schedu
     [job] = harness.query("SELECT input FROM jobs")
     stored = json.loads(job.input) if isinstance(job.input, str) else job.input
     assert stored == {"ticket": "1", "body": "it broke"}
+
+
+def test_a_run_has_the_guards_of_the_time_at_which_its_source_is_read(harness: ScheduleHarness) -> None:
+    harness.create_schedule(input=INPUT)
+    now = FIRST_RUN + timedelta(minutes=1)
+    plan_schedule(harness.database, harness.catalogue, "nightly", now)
+    guards = {"late": Guard(on="input", action="flag", words=("forbidden",))}
+    harness.catalogue = Catalogue({PIPELINE: harness.catalogue[PIPELINE].model_copy(update={"guards": guards})})
+
+    harness.tick(now)
+
+    query = "SELECT guarded, (SELECT guard FROM batch_guards WHERE batch_id = batches.id) AS guard FROM batches"
+    [batch] = harness.query(query)
+    assert (bool(batch.guarded), batch.guard) == (True, "late")

@@ -18,6 +18,7 @@ from models.guards.verdict import Verdict, VerdictAction
 from models.lifecycle import retention, termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
+from models.pipelines.output_settings import guard_definitions
 from models.pipelines.pipeline import Pipeline
 from models.states import JobOutcome, Termination
 from producer.batches import retry, views
@@ -99,7 +100,13 @@ def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline, revision: str
         redacts = index == 0 and any(guard.action == "redact" for guard in pipeline.guards.values())
         action: VerdictAction = "redact" if redacts else "pass"
         answer.verdicts = [
-            Verdict(name, guard.on, action, revision=revision if guard.pipeline else None)
+            Verdict(
+                name,
+                guard.on,
+                action,
+                revision=revision if guard.pipeline else None,
+                definition=guard_definitions(pipeline)[name],
+            )
             for name, guard in pipeline.guards.items()
         ]
         answer.redacted_input = '{"text": "b"}' if redacts else None
@@ -369,6 +376,39 @@ class TestGuards:
         compute(database, self.GUARDED)
 
         assert accept(database, [text], self.GUARDED).reused == 0
+
+    def test_of_an_older_rule_are_not_taken_for_those_of_the_new_one(self, database: Database) -> None:
+        """The worker was not restarted after the operator had changed the rule."""
+        changed = PINNED.model_copy(update={"guards": {"names": Guard(on="input", action="redact", words=("c",))}})
+        accept(database, ["b", "c"], changed)
+        compute(database, self.GUARDED)
+
+        assert accept(database, ["c"], changed).reused == 0
+        assert compute(database, changed) == ["c"]
+        accept(database, ["b", "d"], changed)
+        compute(database, changed)
+        assert accept(database, ["d"], changed).reused == 1
+
+    def test_that_only_the_worker_has_are_counted_and_needed_for_the_rest(self, database: Database) -> None:
+        """The submitter's catalogue has no guards, and that of the worker has two."""
+        guards = {
+            "v": Guard(on="input", action="fail", words=("v",)),
+            "w": Guard(on="output", action="flag", pii=("ip",)),
+        }
+        guarded = PINNED.model_copy(update={"guards": guards})
+        accept(database, ["a", "c"])
+        compute(database, guarded)
+
+        again = accept(database, ["a", "c", "x"])
+
+        assert again.reused == 2
+        batch = views.get_batch(database, again.batch_id)
+        found = [(guard.guard, guard.on, guard.action, guard.passed) for guard in batch.guards]
+        assert found == [("v", "input", "fail", 2), ("w", "output", "flag", 2)]
+        assert_consistent(database, again.batch_id)
+        assert compute(database, PINNED) == []
+        assert compute(database, guarded) == ["x"]
+        assert_consistent(database, again.batch_id)
 
 
 def counters(database: Database, batch_id: str) -> list[tuple[str, int, int]]:

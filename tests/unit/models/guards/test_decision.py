@@ -46,6 +46,13 @@ def test_passing_guards_name_their_models() -> None:
     assert decision.blocked_by is None
 
 
+@pytest.mark.parametrize("reading", [NOTHING_CAUGHT, caught((0, 1))])
+def test_verdicts_name_the_definitions_of_their_guards(reading: Reading) -> None:
+    decision = decide({"g": rule()}, {"g": [reading]}, ["x"], definitions={"g": "5d0be7f1c2a4"})
+
+    assert decision.verdicts[0].definition == "5d0be7f1c2a4"
+
+
 def test_guards_that_did_not_run_have_no_verdict() -> None:
     guards = {"a": rule("fail"), "b": rule()}
 

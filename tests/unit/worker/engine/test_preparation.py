@@ -51,7 +51,7 @@ class CountingWatchdog(Watchdog):
 
 def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
     jobs = [Job(LEASE, index, {"text": text}, len(text)) for index, text in enumerate(texts)]
-    guards = InputGuards(Screener("input", {}, {}), 1_000)
+    guards = InputGuards(Screener("input", {}, {}, {}), 1_000)
     preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes, guards)
     return list(preparer.prepare(jobs))
 
