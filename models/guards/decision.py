@@ -19,7 +19,8 @@ class Decision:
     texts: all texts after redaction, None = no guard redacts. A blocked input has them too, so that what a guard
         redacts is not stored because another guard blocked the row.
     blocked_by: the first verdict that fails the row.
-    keep_original: whether every guard that redacted keeps the input as it was submitted; another's secret would stay too.
+    keep_original: whether every guard that redacted keeps the input as it was submitted. One of them is not enough,
+        because what another redacts would stay.
     """
 
     verdicts: tuple[Verdict, ...] = ()
