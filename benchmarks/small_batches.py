@@ -136,7 +136,7 @@ def _measure_engine_run(url: str, batches: int) -> float:
         wakeup_signal=WakeupSignal(),
         held_leases=HeldLeases(),
         on_fatal_error=lambda: os._exit(1),
-        on_hang=lambda: os._exit(1),
+        on_hang=lambda *_: os._exit(1),
     )
     pipeline = LoadedPipeline(
         runtime=runtime,

@@ -20,7 +20,8 @@ class Decision:
     texts: all texts after redaction, None = no guard redacts. A blocked input has them too, so that what a guard
         redacts is not stored because another guard blocked the row.
     blocked_by: the first verdict that fails the row.
-    keep_original: whether a guard that redacted keeps the input as it was submitted.
+    keep_original: whether every guard that redacted keeps the input as it was submitted. One of them is not enough,
+        because what another redacts would stay.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -65,7 +66,7 @@ def decide(
         verdicts=tuple(verdicts.values()),
         texts=_redact(texts, [(guards[name], readings[name]) for name in redacting]) if redacting else None,
         blocked_by=next((verdicts[name] for name in readings if verdicts[name].action == "fail"), None),
-        keep_original=any(guards[name].keep_original for name in redacting),
+        keep_original=bool(redacting) and all(guards[name].keep_original for name in redacting),
     )
 
 

@@ -16,9 +16,10 @@ from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 from worker.loading.runtime import Runtime
 from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import OnHang
 
 
-def fail_test() -> None:
+def fail_test(*_pipeline_and_role: str) -> None:
     """Fail the test, because the engine crashed."""
     pytest.fail("a defect in the engine")
 
@@ -29,7 +30,7 @@ def make_context(
     worker_id: str = "worker-1",
     pipelines: Sequence[str] = (PIPELINE,),
     on_fatal_error: Callable[[], None] = fail_test,
-    on_hang: Callable[[], None] = fail_test,
+    on_hang: OnHang = fail_test,
     **settings: Any,
 ) -> WorkerContext:
     """Return the context of a worker process with one connection."""

@@ -1,5 +1,6 @@
 """The commands under `batchmill models`: list, fetch and explain models."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,12 +16,11 @@ from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
-from worker.cli import pipeline_names
+from worker.cli import guard_models, pipeline_names
+from worker.cli.guard_models import FETCH_ADVICE
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import InventoryItem
 from worker.loading.snapshots import Snapshot
-
-FETCH_ADVICE = "fetch it: batchmill models pull {}"
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "DTYPE", "GPU DTYPE", "BATCHES", "PIPELINES")
 
@@ -88,7 +88,7 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
-    guards = _describe_guards(entry)
+    guards = guard_models.describe_models(entry)
     limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
         definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
@@ -106,11 +106,13 @@ def show(pipeline: str, as_json: bool) -> None:
         **_describe_options(entry),
         "max length": limits.max_length_text,
         "output length": limits.output_length,
+        "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),
         "parameters": terminal.compact_json(limits.parameters),
-        "guards": _guards_text(entry, guards),
-        "batches": ", ".join(use.id for use in uses) or "none yet",
     }
-    click.echo(terminal.format_pairs([(name, value) for name, value in pairs.items() if value]))
+    lines = [(name, value) for name, value in pairs.items() if value]
+    guard_lines = guard_models.guard_lines(entry, guards, has_advice=files is not None)
+    lines += zip(itertools.chain(["guards"], itertools.repeat("")), guard_lines, strict=False)
+    click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(use.id for use in uses) or "none yet")]))
 
 
 def _describe_files(files: Snapshot) -> dict[str, Any]:
@@ -123,33 +125,6 @@ def _print_files(files: Snapshot, words: Snapshot, prefix: str = "") -> None:
     terminal.print_notice(f"{prefix}{files.name}@{files.revision} is here, {size}")
     if words != files:
         terminal.print_notice(f"its tokenizer {words.name}@{words.revision} is here, too")
-
-
-def _describe_guards(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """Return the model of each guard that has one, and its revision here."""
-    described = {}
-    for name, guard in pipeline.guards.items():
-        if (entry := pipeline.guard_pipelines.get(guard.pipeline or "")) is not None:
-            files = snapshots.find_local_model(entry)
-            described[name] = {
-                "pipeline": entry.name,
-                "model": entry.model,
-                "revision": files.revision if files else entry.revision,
-                "folder": str(files.folder) if files else None,
-            }
-    return described
-
-
-def _guards_text(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]]) -> str:
-    texts = []
-    for name, guard in pipeline.guards.items():
-        model = guard_models.get(name)
-        place = "by rules"
-        if model is not None:
-            is_here = "" if model["folder"] else f", which is not here; {FETCH_ADVICE.format(pipeline.name)}"
-            place = f"by {model['pipeline']} ({model['model']}@{(model['revision'] or 'unknown')[:19]}{is_here})"
-        texts.append(f"{name}: {guard.action} on {guard.on} {place}")
-    return "; ".join(texts)
 
 
 def _missing_folder(pipeline: Pipeline) -> str:
@@ -232,6 +207,9 @@ class EffectiveLimits:
         """Merge the entry with the model's own defaults."""
         files, parameters = ModelFiles.find(pipeline), pipeline.spec.parameters().model_dump(mode="json")
         output_length = None
+        if files is None and (known := pipeline.generation_limits) is not None:
+            output_length = f"up to {pipeline.parameters.get('max_new_tokens') or known.max_new_tokens:,} new tokens"
+            parameters["max_time"] = known.max_time
         if files is not None and issubclass(pipeline.spec.parameters, DecodingParameters):
             limits, new_tokens = pipeline.generation_limits, pipeline.parameters.get("max_new_tokens")
             parameters |= files.generation_defaults(pipeline)

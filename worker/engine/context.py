@@ -14,6 +14,7 @@ from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_failures import LoadLocation
 from worker.passes.token_budget import TokenBudgetTuner
+from worker.passes.watchdog import OnHang
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.loading.runtime import Runtime
@@ -26,7 +27,7 @@ class WorkerContext:
     device: the name of the device among the processes of this machine, such as cuda:0#2; a pipeline may name another.
     claim_database: a second connection, so that claims and writes don't wait for each other.
     on_fatal_error: called when a thread crashed.
-    on_hang: called when a call to the model or its files takes too long.
+    on_hang: called with the pipeline and its role when a call to its model or files takes too long.
     on_refusal: called when the database refuses a statement; None = `on_fatal_error`.
     """
 
@@ -39,7 +40,7 @@ class WorkerContext:
     wakeup_signal: WakeupSignal
     held_leases: HeldLeases
     on_fatal_error: Callable[[], None]
-    on_hang: Callable[[], None]
+    on_hang: OnHang
     on_refusal: OnRefusal | None = None
 
     @property

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import structlog
 
@@ -57,7 +58,9 @@ class Engine:
         self._on_idle = on_idle
         self._log = log.bind(pipeline=pipeline.claimant.pipeline)
         self._stopping = threading.Event()
-        self._watchdog = Watchdog(pipeline.forward_timeout_seconds, context.on_hang)
+        self._watchdog = Watchdog(
+            pipeline.forward_timeout_seconds, partial(context.on_hang, pipeline.claimant.pipeline, "pipeline")
+        )
         self._guards = self._load_guards(pipeline)
         self._claimer = SliceClaimer(context, pipeline, self._log)
         self._device_loop = DeviceLoop(

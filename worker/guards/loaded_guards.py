@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from models.guards.definition import Guard, Stage
@@ -9,7 +10,7 @@ from worker.guards.guard_model import GuardModel
 from worker.guards.guard_passes import GuardPasses
 from worker.guards.screener import LoadedGuardModel, Screener
 from worker.passes.device_lock import NO_TURNS, DeviceLock
-from worker.passes.watchdog import Watchdog
+from worker.passes.watchdog import OnHang, Watchdog
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
@@ -28,7 +29,7 @@ class LoadedGuards:
     definitions: hash of each guard's definition, by its name.
     runtimes: of the pipelines that guards name.
     timeout_seconds: how long one pass or tokenizer call may take, by guard pipeline.
-    on_hang: called when one takes longer.
+    on_hang: called with the guard pipeline and `guard` when one takes longer.
     turns: to enter for every launch of a pass in this process; nothing to wait for unless guards have models.
     """
 
@@ -38,7 +39,7 @@ class LoadedGuards:
         definitions: Mapping[str, str],
         runtimes: Mapping[str, "Runtime"],
         timeout_seconds: Mapping[str, float],
-        on_hang: Callable[[], None],
+        on_hang: OnHang,
         log: Any,
     ) -> None:
         self.turns: AbstractContextManager[object] = DeviceLock() if runtimes else NO_TURNS
@@ -46,7 +47,7 @@ class LoadedGuards:
         self._definitions = definitions
         self._log = log
         self._models = {name: GuardModel(name, runtime) for name, runtime in runtimes.items()}
-        self._watchdogs = {name: Watchdog(timeout_seconds[name], on_hang) for name in runtimes}
+        self._watchdogs = {name: Watchdog(timeout_seconds[name], partial(on_hang, name, "guard")) for name in runtimes}
         self._passes: list[GuardPasses] = []
 
     @property

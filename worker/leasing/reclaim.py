@@ -29,7 +29,10 @@ SELECT_BATCHES = "SELECT DISTINCT batch_id FROM slices WHERE {which} ORDER BY ba
 
 # The error of a dead-lettered job, by the outcome of its last attempt.
 DEAD_LETTER_ERRORS = {
-    AttemptOutcome.HUNG: ("forward_timeout", "the device repeatedly exceeded the time limit on this input"),
+    AttemptOutcome.HUNG: (
+        "forward_timeout",
+        "the model, or the model of a guard, repeatedly exceeded its time limit on this input",
+    ),
     AttemptOutcome.CRASHED: ("worker_crashed", "workers crashed while they ran this input"),
 }
 LEASE_EXPIRED_ERROR = ("worker_crashed", "workers disappeared while they ran this input")

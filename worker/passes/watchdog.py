@@ -10,6 +10,9 @@ from models.processes.background import PeriodicThread
 CHECKS_PER_LIMIT = 8  # a hang is noticed an eighth of the limit late, at most
 MAX_CHECK_INTERVAL_SECONDS = 1.0
 
+# Ends the process. Called with the pipeline whose call hangs, and with what it was loaded for: `pipeline` or `guard`.
+OnHang = Callable[[str, str], object]
+
 
 class Watchdog(PeriodicThread):
     """Watches calls of several threads.

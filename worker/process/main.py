@@ -181,8 +181,9 @@ def _on_fatal_error() -> None:
     _exit_now(INTERNAL_ERROR)
 
 
-def _on_hang() -> None:
-    logger.error("device.hung", reason="the device did not answer in time: this process ends, and its work is requeued")
+def _on_hang(pipeline: str, role: str) -> None:
+    reason = "a call took longer than its limit: this process ends, and its work is requeued"
+    logger.error("device.hung", pipeline=pipeline, role=role, reason=reason)
     _exit_now(DEVICE_HUNG)
 
 

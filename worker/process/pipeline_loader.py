@@ -46,11 +46,12 @@ class PipelineLoader:
     def __init__(self, context: WorkerContext, heartbeat: Heartbeat, load_runtime: RuntimeLoader) -> None:
         self.backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
         self.is_loading = False
+        self._loading_name = ""
         self._context = context
         self._heartbeat = heartbeat
         self._load_runtime = load_runtime
         self._model_cache = ModelCache(context.settings.model_cache_gb * BYTES_PER_GIGABYTE)
-        self._watchdog = Watchdog(context.settings.load_timeout_seconds, context.on_hang)
+        self._watchdog = Watchdog(context.settings.load_timeout_seconds, self._report_hang)
         self._claim_sizers: dict[str, ClaimSizer] = {}
         self._saved_token_budgets: dict[str, int | None] = {}
 
@@ -75,6 +76,7 @@ class PipelineLoader:
         """Return the runtime from memory or from its files. Raises only BatchmillErrors."""
         self.is_loading = True
         try:
+            self._loading_name = pipeline.name
             self._record_state(WorkerState.LOADING, pipeline)
             with self._watchdog.watch():
                 runtime = self._model_cache.pop(target) or self._load_runtime(pipeline)
@@ -135,6 +137,9 @@ class PipelineLoader:
     def _register_version(self, version: RuntimeVersion) -> int:
         database = self._context.database
         return retry_while_unreachable(lambda _is_retry: versions.register_version(database, version))
+
+    def _report_hang(self) -> None:
+        self._context.on_hang(self._loading_name, "pipeline")
 
     def unload(self, target: LoadTarget, loaded: LoadedPipeline) -> None:
         """Take the pipeline off the device, into memory if there is room."""

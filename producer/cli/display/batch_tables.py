@@ -50,8 +50,8 @@ def batch_details(batch: BatchView) -> str:
         ("pace", format_rate(batch.jobs_per_second)),
         ("padding", format_padding_share(batch.padding_share)),
         ("device time", format_device_use(batch)),
+        ("", guard_text.format_guard_time(batch)),
         *zip(itertools.chain(["guards"], itertools.repeat("")), guard_text.guard_lines(batch.guards), strict=False),
-        ("guards took", guard_text.format_guard_time(batch)),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
 

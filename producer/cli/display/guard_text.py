@@ -31,11 +31,11 @@ def format_blocked(guards: Sequence[GuardCounts]) -> str:
 
 
 def format_guard_time(batch: BatchView) -> str | None:
-    """Return the device time of a batch's guards and its share; None if no guard has a model."""
+    """Return the guards' part of a batch's device time and its share; None if no guard has a model."""
     seconds = batch.guard_device_seconds
     if not seconds:
         return None
-    return f"{seconds:,.1f} s of device time, {seconds / (batch.device_seconds + seconds):.0%}"
+    return f"guards took {seconds:,.1f} s of it ({seconds / (batch.device_seconds + seconds):.0%})"
 
 
 def format_verdicts(row: ResultRow) -> str:

@@ -48,12 +48,13 @@ def _explain(spec: TaskSpec) -> str:
         (name, _describe_schema(schema), _describe_default(schema.get("default")), schema.get("description", ""))
         for name, schema in _parameter_schemas(spec).items()
     ]
+    kind = "KIND (LESS: LIMITS IN FORCE, BELOW)" if spec is TEXT_GENERATION else "KIND"
     return "\n".join(
         (
             f"{spec.name}: {spec.summary}\n",
             terminal.format_table(("INPUT", "", "WHAT"), inputs),
             "",
-            terminal.format_table(("PARAMETER", "KIND", "DEFAULT", "WHAT"), parameters),
+            terminal.format_table(("PARAMETER", kind, "DEFAULT", "WHAT"), parameters),
             "",
             terminal.format_pairs(
                 [

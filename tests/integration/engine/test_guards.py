@@ -93,7 +93,7 @@ def start(
 
     def start(guards: Mapping[str, Guard], *, tokens: int = 1_000, **settings: Any) -> GuardedEngine:
         crashes: list[str] = []
-        on_hang = settings.pop("on_hang", lambda: crashes.append("hang"))
+        on_hang = settings.pop("on_hang", lambda *_: crashes.append("hang"))
         timeout_seconds = settings.pop("timeout_seconds", 600.0)
         context = make_context(
             database,
@@ -268,14 +268,14 @@ class TestInputGuards:
     def test_a_guard_that_hangs_is_noticed(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        hangs: list[str] = []
+        hangs: list[tuple[str, str]] = []
         guard_adapter.before_forward = lambda _batch: wait_until(lambda: bool(hangs), "the watchdog")
         batch_id = insert_texts(database, "one")
 
-        start({"injection": MODEL_GUARD}, timeout_seconds=0.05, on_hang=lambda: hangs.append("hang"))
+        start({"injection": MODEL_GUARD}, timeout_seconds=0.05, on_hang=lambda *names: hangs.append(names))
         until_completed(database, batch_id)
 
-        assert hangs == ["hang"]
+        assert hangs == [(GUARD_PIPELINE, "guard")]
 
     def test_a_lost_device_ends_the_process_and_answers_nothing(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start

@@ -123,6 +123,15 @@ class TestCommands:
     def test_show_of_what_is_not_here_says_how_to_fetch_it(self) -> None:
         assert "batchmill models pull text-generation" in run("show", "text-generation").stdout
 
+    def test_show_has_the_limits_of_a_model_that_is_not_here(self) -> None:
+        shown = run("show", "text-generation").stdout
+        document = json.loads(run("show", "text-generation", "--json").stdout)
+
+        assert "output length  up to 256 new tokens\n" in shown
+        assert '"max_return_sequences": 4' in shown
+        assert document["effective"]["parameters"]["max_time"] == 30.0
+        assert document["effective"]["output_length"] == "up to 256 new tokens"
+
     @pytest.mark.parametrize(
         ("fields", "lines"),
         [
@@ -204,7 +213,8 @@ class TestGuards:
 
         shown, document = run("show", "safe").stdout, json.loads(run("show", "safe", "--json").stdout)
 
-        assert "secret: redact on output by rules; tone: fail on input by made" in shown
+        assert "guards      secret (output): redact by a pattern\n" in shown
+        assert "\n            tone (input): fail by LABEL_1 of made (" in shown
         assert document["guards"]["tone"]["revision"] == COMMIT
         assert document["pipeline"]["guards"]["secret"]["pattern"].startswith("sha256:")
         assert "project-canary" not in shown + json.dumps(document)
@@ -214,6 +224,8 @@ class TestGuards:
         shutil.rmtree(snapshot)
 
         assert "which is not here; fetch it: batchmill models pull safe" in run("show", "safe").stdout
+        shown = run("show", "made").stdout
+        assert shown.count("fetch it") == 1
 
 
 class TestConversion:

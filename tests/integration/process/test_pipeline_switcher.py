@@ -64,7 +64,7 @@ class SwitchingProcess:
             worker_id="worker-1#2",
             pipelines=NAMES,
             on_fatal_error=lambda: self.crashes.append("crash"),
-            on_hang=lambda: self.crashes.append("hung"),
+            on_hang=lambda pipeline, _role: self.crashes.append(f"hung {pipeline}"),
             poll_interval_seconds=0.05,
             slice_size=4,
             **settings,

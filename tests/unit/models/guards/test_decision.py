@@ -94,6 +94,15 @@ def test_original_is_not_kept_if_the_guard_that_keeps_it_caught_nothing() -> Non
     assert not decide(guards, {"a": [NOTHING_CAUGHT], "b": [caught((0, 1))]}, ["x"]).keep_original
 
 
+def test_original_is_kept_only_if_every_guard_that_redacts_keeps_it() -> None:
+    keeping, other, found = rule(keep_original=True), rule(), {"a": [caught((0, 1))], "b": [caught((2, 3))]}
+
+    assert not decide({"a": keeping, "b": other}, found, ["x y"]).keep_original
+    assert not decide({"a": other, "b": keeping}, found, ["x y"]).keep_original
+    assert decide({"a": keeping, "b": keeping}, found, ["x y"]).keep_original
+    assert not decide({"a": keeping, "b": rule("flag")}, {"b": [caught((0, 1))]}, ["x"]).keep_original
+
+
 def test_spans_of_several_guards_that_touch_become_one_with_the_replacement_of_the_first() -> None:
     guards = {"a": rule(replacement="<{label}>"), "b": rule(replacement="#")}
     readings = {"a": [caught((2, 4, "PER"), (9, 10))], "b": [caught((0, 1), (4, 6))]}
