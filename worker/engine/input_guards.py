@@ -1,13 +1,13 @@
 """Input guards read the inputs of claimed jobs before anything else does, in the claim thread."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.adapters.rows import Row
 from worker.guards.screener import Screener
 from worker.leasing.chunking import split_into_chunks
-from worker.leasing.leases import Job
+from worker.leasing.leases import Job, Lease
 
 DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
 
@@ -32,19 +32,29 @@ class InputGuards:
     """Screens jobs; used by the claim thread alone.
 
     max_chunk_bytes: of inputs that guards read together.
+    is_held: whether this process holds a lease; asked before each chunk, as a batch may be cancelled while guards read.
     """
 
-    def __init__(self, screener: Screener, max_chunk_bytes: int) -> None:
+    def __init__(self, screener: Screener, max_chunk_bytes: int, is_held: Callable[[Lease], bool]) -> None:
         self._screener = screener
         self._max_chunk_bytes = max_chunk_bytes
+        self._is_held = is_held
 
     def screen(self, distinct_jobs: Sequence[DistinctJob]) -> Iterator[ScreenedJobs]:
-        """Yield the jobs in chunks, in their order; without guards, all at once. Raises Interrupted and DeviceLost."""
+        """Yield the jobs in chunks, in their order; without guards, all at once. Raises Interrupted and DeviceLost.
+
+        Jobs whose leases are no longer held are left out, unless a duplicate's lease is.
+        """
         if not self._screener.has_guards:
             yield ScreenedJobs(distinct_jobs)
             return
         for chunk in split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, self._max_chunk_bytes):
-            yield self._screen_chunk(chunk)
+            if held := [pair for pair in chunk if self._is_any_held(pair)]:
+                yield self._screen_chunk(held)
+
+    def _is_any_held(self, distinct_job: DistinctJob) -> bool:
+        job, duplicates = distinct_job
+        return self._is_held(job.lease) or any(self._is_held(duplicate.lease) for duplicate in duplicates)
 
     def _screen_chunk(self, distinct_jobs: Sequence[DistinctJob]) -> ScreenedJobs:
         started = time.monotonic()
