@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from models.errors import JobError
 from models.guards.definition import Guard
 from models.guards.rules import GuardRules
 from models.guards.texts import collect_texts
@@ -67,9 +66,8 @@ class GuardTrial:
         ]
 
     def _read(self, texts: list[str]) -> None:
-        try:
-            readings = self.rules.read(texts)
-        except JobError:
+        readings, error = self.rules.read(texts)
+        if error is not None:
             self.failed += 1
             return
         self.caught.update(name for name, found in readings.items() if any(reading.caught for reading in found))
