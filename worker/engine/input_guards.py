@@ -3,7 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from models.documents import to_json
+from models.errors import JobError
+from models.guards.screening import Screening
+from models.guards.texts import collect_texts
+from models.tasks.fields import MAX_TEXT_CHARACTERS
 from worker.adapters.rows import Row
 from worker.guards.screener import Screener
 from worker.leasing.chunking import split_into_chunks
@@ -62,13 +68,33 @@ class InputGuards:
         passed: list[DistinctJob] = []
         rejected: list[tuple[Row, Exception]] = []
         for (job, duplicates), screening in zip(distinct_jobs, screenings, strict=True):
-            document = job.input if screening.redacted is None else screening.redacted
-            screened = Job(job.lease, job.position, document, job.size_bytes, screening)
-            if screening.error is None:
+            screened, error = _apply(screening, job)
+            if error is None:
                 passed.append((screened, duplicates))
             else:
-                rejected.append((rejected_row(screened, duplicates), screening.error))
+                rejected.append((rejected_row(screened, duplicates), error))
         return ScreenedJobs(passed, rejected, time.monotonic() - started, self._screener.has_models)
+
+
+def _apply(screening: Screening, job: Job) -> tuple[Job, Exception | None]:
+    """The job as guards leave it, and why it must not go on."""
+    if screening.redacted is None:
+        return Job(job.lease, job.position, job.input, job.size_bytes, screening), screening.error
+    size_bytes = len(to_json(screening.redacted).encode())  # it bounds what is tokenized and queued together
+    screened = Job(job.lease, job.position, screening.redacted, size_bytes, screening)
+    return screened, screening.error or find_redaction_problem(job.input, screening.redacted)
+
+
+def find_redaction_problem(document: Any, redacted: Any) -> JobError | None:
+    """Return the error of an input that redaction changed into one that submission refuses; None = it may go on."""
+    for text, left in zip(collect_texts(document), collect_texts(redacted), strict=True):
+        if len(left) > MAX_TEXT_CHARACTERS:
+            size = f"with its replacements a text of this input has {len(left):,} characters"
+            return JobError("text_too_long", f"{size}; at most {MAX_TEXT_CHARACTERS:,} are taken")
+        if text.strip() and not left.strip():
+            problem = "redaction leaves nothing of a text of this input"
+            return JobError("empty_text", f"{problem}; give the guard a replacement that is not blank")
+    return None
 
 
 def rejected_row(job: Job, duplicates: tuple[Job, ...]) -> Row:
