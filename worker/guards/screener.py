@@ -167,12 +167,9 @@ class Screener:
         failure, subject = strip_tracebacks(error), f"guard {name} could not read this {self._stage}"
         if isinstance(failure, JobError):
             return JobError("guard_failed", f"{subject}: {failure}")
-        if is_transient(failure):  # asked first: other processes may have had the memory
+        # The pipeline's own generations keep memory between passes, so a guard may have it later.
+        if is_transient(failure) or is_out_of_memory(failure):
             return GuardUnavailable(name, failure)
-        if is_out_of_memory(failure):
-            return JobError(
-                "out_of_memory", f"{subject}: a part of it does not fit into the device's memory, even alone"
-            )
         return JobError("guard_failed", f"{subject} ({type(failure).__name__})")
 
 

@@ -168,16 +168,17 @@ def test_a_lack_of_memory_makes_smaller_passes(adapter: FakeGuardAdapter) -> Non
     assert all(len(window) == 1 for window in adapter.texts)
 
 
-def test_a_window_that_does_not_fit_alone_names_the_guard(adapter: FakeGuardAdapter) -> None:
+def test_a_window_that_does_not_fit_alone_is_tried_again_later(adapter: FakeGuardAdapter) -> None:
     fail_on("huge", OutOfMemoryError("a secret"), adapter)
     screener = make_screener({"injection": MODEL_GUARD}, adapter)
 
     first, huge = screen(screener, "one", "huge")
 
     assert first.error is None
-    assert isinstance(huge.error, JobError)
-    assert huge.error.code == "out_of_memory"
-    assert "guard injection" in str(huge.error)
+    assert huge.error is not None
+    assert is_transient(huge.error), "a running generation of this process may have the memory"
+    assert str(huge.error).startswith("guard injection could not run: ")
+    assert "secret" not in str(huge.error)
 
 
 @pytest.mark.parametrize("error", [DeviceLost(), RuntimeError("CUDA error: an illegal memory access was encountered")])
