@@ -145,7 +145,7 @@ class GuardModel:
     ) -> Iterator[Row]:
         """Yield the rows of all texts, and note the errors of those that can't be read."""
         for call in split_into_chunks(jobs, lambda job: len(job.input["text"]), MAX_CALL_CHARACTERS, MAX_CALL_TEXTS):
-            with watch(), self._lock:
+            with self._lock, watch():  # the wait for another thread is no call that hangs
                 encoded = self._encode_call(call)
             for job, rows in zip(call, encoded, strict=True):
                 if isinstance(rows, Exception):
