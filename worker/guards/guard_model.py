@@ -26,11 +26,8 @@ MAX_CALL_CHARACTERS, MAX_CALL_TEXTS = 65_536, 256
 MAX_PORTION_BYTES = 16 * 2**20
 SCORE_BYTES = 4
 
-# Every label with its score, and every entity. `simple` loses no tagged token, and findings are widened to words.
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "sentiment-analysis": {"top_k": None},
-    "ner": {"aggregation_strategy": "simple"},
-}
+# Every label with its score, and every tagged token with its own: a mean would hide the sure ones of a word.
+PARAMETERS: dict[str, dict[str, Any]] = {"sentiment-analysis": {"top_k": None}, "ner": {"aggregation_strategy": "none"}}
 # Of the guard pipeline's own parameters, the one that changes scores.
 KEPT_PARAMETERS = frozenset(("function_to_apply",))
 
