@@ -1,7 +1,7 @@
 """Rules: guards without a model. They read a text in linear time."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from models.errors import JobError
 from models.guards.patterns import MAX_SECONDS, PatternRule, PatternTimeout, compile_pattern
@@ -34,6 +34,19 @@ class MaxCharactersRule:
 TOO_LONG = Reading(caught=True)
 
 
+class RuleReadings(NamedTuple):
+    """What the rules of a stage made of the texts of one job.
+
+    readings: of each rule that ran to its end, one for each text. Those before a failure count: a text that they would
+        redact is not stored as it was because a later rule failed.
+    error: what the first rule raised that did; the rules after it did not run. JobError `guard_failed` if it took too
+        long.
+    """
+
+    readings: dict[str, list[Reading]]
+    error: Exception | None = None
+
+
 class GuardRules:
     """All guards of one stage that are rules, in order."""
 
@@ -47,23 +60,20 @@ class GuardRules:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
-    def read(self, texts: Sequence[str]) -> dict[str, list[Reading]]:
-        """Read all texts of a job; guards after one that blocks the row do not run.
-
-        Raises JobError `guard_failed` if a rule takes too long for a text.
-        """
-        readings = {}
+    def read(self, texts: Sequence[str]) -> RuleReadings:
+        """Read all texts of a job; guards after one that blocks the row do not run. Raises nothing."""
+        readings: dict[str, list[Reading]] = {}
         for name, rule, blocks in self._rules:
             try:
                 readings[name] = found = [rule.read(text) for text in texts]
             except PatternTimeout:
-                raise JobError(
-                    "guard_failed",
-                    f"guard {name} takes more than {MAX_SECONDS:g} s for this text; simplify its pattern",
-                ) from None
+                problem = f"guard {name} takes more than {MAX_SECONDS:g} s for this text; simplify its pattern"
+                return RuleReadings(readings, JobError("guard_failed", problem))
+            except Exception as error:
+                return RuleReadings(readings, error)
             if blocks and any(reading.caught for reading in found):
                 break
-        return readings
+        return RuleReadings(readings)
 
 
 def build_rule(guard: "Guard") -> Rule:

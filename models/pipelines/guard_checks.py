@@ -12,6 +12,7 @@ from models.settings import settings_place
 MAX_LABELS_SHOWN = 20
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
+NO_ENTITY = "O"  # a tagger's label for tokens of no entity, which are left out
 GUARD_TASKS = ("sentiment-analysis", "ner")  # text classification and token classification
 
 
@@ -48,10 +49,12 @@ def find_problem(pipeline_name: str, guard: Guard, pipelines: Mapping[str, Pipel
 def find_unknown_label(guard: Guard, entry: Pipeline, model_labels: Iterable[object]) -> str | None:
     """Return a sentence if a guard catches a label that its model can't give; None = it catches none such.
 
-    model_labels: the names in the model's config; those of a tagger count without `B-` and `I-`, as its entities do.
+    model_labels: the names in the model's config; those of a tagger count without `B-` and `I-`, as its entities do,
+        and its `O` is no entity.
     """
     is_tagger = entry.spec.name == "ner"
-    known = list(dict.fromkeys(str(label).split("-", 1)[-1] if is_tagger else str(label) for label in model_labels))
+    names = [str(label).split("-", 1)[-1] if is_tagger else str(label) for label in model_labels]
+    known = [name for name in dict.fromkeys(names) if not (is_tagger and name == NO_ENTITY)]
     for label in guard.labels:
         if label not in known:
             shown = ", ".join(known[:MAX_LABELS_SHOWN]) + (", …" if len(known) > MAX_LABELS_SHOWN else "")

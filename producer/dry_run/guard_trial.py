@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Self
 
-from models.errors import JobError
 from models.guards.definition import Guard
 from models.guards.rules import GuardRules
 from models.guards.texts import collect_texts
@@ -85,9 +84,8 @@ class GuardTrial:
 
     def _read(self, texts: list[str]) -> None:
         start = time.thread_time()
-        try:
-            readings = self.rules.read(texts)
-        except JobError:
+        readings, error = self.rules.read(texts)
+        if error is not None:
             self.end = TrialEnd.FAILED
             return
         self.seconds += time.thread_time() - start

@@ -73,7 +73,8 @@ class Engine:
             self._guards,
         )
         max_chunk_bytes = self._guards.max_chunk_bytes(pipeline.token_budget.tokens)
-        input_guards = InputGuards(self._guards.screener("input", self._stopping.is_set), max_chunk_bytes)
+        input_screener = self._guards.screener("input", self._stopping.is_set)
+        input_guards = InputGuards(input_screener, max_chunk_bytes, context.held_leases.is_held)
         output_guards = OutputGuards(
             self._guards.screener("output", self._device_loop.must_abort),
             len(pipeline.claimant.guards),

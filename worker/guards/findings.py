@@ -39,14 +39,34 @@ def highest_scores(found: Sequence[Finding], more: Iterable[Finding]) -> list[Fi
 
 
 def entities(output: Iterable[Mapping[str, Any]], text: str) -> Iterator[Finding]:
-    """The findings of a token classifier's output, widened to whole words: part of a name tells the rest."""
-    for item in output:
-        start, end = item["start"], item["end"]
-        if start is None or end is None:
-            continue
-        start, end = _without_blanks(text, start, end)
+    """The findings of a token classifier's output for one window: entities with the highest scores of their tokens.
+
+    They are widened to whole words, because part of a name tells the rest.
+    output: each tagged token, in order.
+    """
+    for entity in _join_tokens(item for item in output if item["start"] is not None and item["end"] is not None):
+        start, end = _without_blanks(text, entity.start, entity.end)
         if start < end:
-            yield Finding(item["entity_group"], item["score"], *widen_to_words(text, start, end))
+            yield Finding(entity.label, entity.score, *widen_to_words(text, start, end))
+
+
+def _join_tokens(tokens: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield the runs of neighbouring tokens whose labels differ only in their prefixes; `B-` and `S-` begin a run."""
+    entity: Finding | None = None
+    next_index = 0
+    for token in tokens:
+        tag, score = token["entity"], token["score"]
+        label = tag.split("-", 1)[-1]
+        is_next = token["index"] == next_index and not tag.startswith(("B-", "S-"))
+        next_index = token["index"] + 1
+        if entity is not None and is_next and label == entity.label:
+            entity = Finding(label, max(entity.score, score), entity.start, token["end"])
+            continue
+        if entity is not None:
+            yield entity
+        entity = Finding(label, score, token["start"], token["end"])
+    if entity is not None:
+        yield entity
 
 
 def widen_to_words(text: str, start: int, end: int) -> tuple[int, int]:

@@ -26,11 +26,8 @@ MAX_CALL_CHARACTERS, MAX_CALL_TEXTS = 65_536, 256
 MAX_PORTION_BYTES = 16 * 2**20
 SCORE_BYTES = 4
 
-# Every label with its score, and every entity. `simple` loses no tagged token, and findings are widened to words.
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "sentiment-analysis": {"top_k": None},
-    "ner": {"aggregation_strategy": "simple"},
-}
+# Every label with its score, and every tagged token with its own: a mean would hide the sure ones of a word.
+PARAMETERS: dict[str, dict[str, Any]] = {"sentiment-analysis": {"top_k": None}, "ner": {"aggregation_strategy": "none"}}
 # Of the guard pipeline's own parameters, the one that changes scores.
 KEPT_PARAMETERS = frozenset(("function_to_apply",))
 
@@ -145,7 +142,7 @@ class GuardModel:
     ) -> Iterator[Row]:
         """Yield the rows of all texts, and note the errors of those that can't be read."""
         for call in split_into_chunks(jobs, lambda job: len(job.input["text"]), MAX_CALL_CHARACTERS, MAX_CALL_TEXTS):
-            with watch(), self._lock:
+            with self._lock, watch():  # the wait for another thread is no call that hangs
                 encoded = self._encode_call(call)
             for job, rows in zip(call, encoded, strict=True):
                 if isinstance(rows, Exception):

@@ -111,11 +111,10 @@ class Screener:
 
     def _screen_by_rules(self, document: Any) -> Screening:
         texts = collect_texts(document, self._stage)
-        try:
-            readings = self._rules.read(texts)
-        except Exception as error:
-            return Screening(error=self._rule_error(error))
+        readings, error = self._rules.read(texts)
         decision = decide(self._guards, readings, texts, definitions=self._definitions)
+        if error is not None:
+            return self._make_screening(document, decision, error=self._rule_error(error))
         if self._last is not None and self._last[0] is decision:  # nearly all rows share one
             return self._last[1]
         screening = self._make_screening(document, decision)
@@ -125,10 +124,9 @@ class Screener:
 
     def _open(self, document: Any) -> _Document:
         texts = collect_texts(document, self._stage)
-        try:
-            readings = self._rules.read(texts)
-        except Exception as error:
-            return _Document(document, texts, {}, error=self._rule_error(error), is_open=False)
+        readings, error = self._rules.read(texts)
+        if error is not None:
+            return _Document(document, texts, dict(readings), error=self._rule_error(error), is_open=False)
         is_blocked = any(_is_blocked(self._guards[name], found) for name, found in readings.items())
         return _Document(document, texts, dict(readings), is_open=not is_blocked)
 
@@ -177,12 +175,9 @@ class Screener:
         failure, subject = strip_tracebacks(error), f"guard {name} could not read this {self._stage}"
         if isinstance(failure, JobError):
             return JobError("guard_failed", f"{subject}: {failure}")
-        if is_transient(failure):  # asked first: other processes may have had the memory
+        # The pipeline's own generations keep memory between passes, so a guard may have it later.
+        if is_transient(failure) or is_out_of_memory(failure):
             return GuardUnavailable(name, failure)
-        if is_out_of_memory(failure):
-            return JobError(
-                "out_of_memory", f"{subject}: a part of it does not fit into the device's memory, even alone"
-            )
         return JobError("guard_failed", f"{subject} ({type(failure).__name__})")
 
 

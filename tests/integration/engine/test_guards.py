@@ -248,6 +248,35 @@ class TestInputGuards:
         assert actions(rows[2])["injection"] == "pass", "a job that fails later keeps its verdicts"
         assert set(adapter.computed) == {(batch_id, 0), (batch_id, 3), (batch_id, 4)}
 
+    def test_a_text_that_is_redacted_to_nothing_is_not_answered(
+        self, database: Database, adapter: FakeAdapter, start: Start
+    ) -> None:
+        batch_id = insert_texts(database, CANARY, f"my {CANARY}", CANARY)
+
+        start({"secrets": SECRETS.model_copy(update={"replacement": ""})})
+        rows = until_completed(database, batch_id)
+
+        assert [row.error_code for row in rows] == ["empty_text", None, "empty_text"]
+        assert [actions(row) for row in rows] == [{"secrets": "redact"}] * 3
+        assert [job.input["text"] for job in get_jobs(database, batch_id)] == ["", "my ", ""]
+        assert set(adapter.computed) == {(batch_id, 1)}
+
+    def test_a_cancelled_batch_is_read_no_further(
+        self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
+    ) -> None:
+        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        texts = [f"{number} " + "x" * 1_000 for number in range(400)]  # guards read 64 of them at a time
+        cancelled = insert_texts(database, *texts, slice_size=400)
+        running = start({"injection": MODEL_GUARD}, tokens=1)
+        wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
+
+        running.engine._held_leases.discard(running.engine._held_leases.leases())
+        next_batch = insert_texts(database, "another")
+        until_completed(database, next_batch)
+
+        assert len(guard_adapter.texts) < 300
+        assert get_batch(database, cancelled).status != "completed"
+
     def test_a_stop_during_a_guard_pass_leaves_the_rest_unanswered(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:

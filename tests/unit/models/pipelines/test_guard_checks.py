@@ -103,6 +103,8 @@ def test_an_entry_of_the_same_name_keeps_the_built_in_guards(monkeypatch: pytest
         ("sentiment-analysis", "PER", False),
         ("ner", "PER", True),
         ("ner", "B-PER", False),
+        ("sentiment-analysis", "O", True),
+        ("ner", "O", False),
         ("ner", None, True),
     ],
 )
@@ -113,7 +115,7 @@ def test_labels_are_those_that_the_task_gives(task: str, label: str | None, is_k
     problem = guard_checks.find_unknown_label(guard, entry, ["O", "B-PER", "I-PER"])
 
     assert (problem is None) is is_known
-    assert is_known or f"set label to one of O, {'PER' if task == 'ner' else 'B-PER, I-PER'}" in str(problem)
+    assert is_known or f"set label to one of {'PER' if task == 'ner' else 'O, B-PER, I-PER'}" in str(problem)
 
 
 def test_an_unknown_label_is_reported_if_the_files_are_here() -> None:

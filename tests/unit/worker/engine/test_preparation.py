@@ -1,6 +1,7 @@
 """Preparation: portions are bounded by their rows' memory, tokenizer calls by their inputs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ class CountingWatchdog(Watchdog):
 
 def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
     jobs = [Job(LEASE, index, {"text": text}, len(text)) for index, text in enumerate(texts)]
-    guards = InputGuards(Screener("input", {}, {}, {}), 1_000)
+    guards = InputGuards(Screener("input", {}, {}, {}), 1_000, lambda _: True)
     preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes, guards)
     return list(preparer.prepare(jobs))
 
@@ -103,7 +104,7 @@ def test_rows_go_on_before_a_guard_model_reads_the_next_chunk() -> None:
     guard_adapter = FakeGuardAdapter()
     screener = make_screener({"injection": MODEL_GUARD}, guard_adapter)
     jobs = [Job(LEASE, index, {"text": f"text {index}"}, 100) for index in range(10)]
-    guards = InputGuards(screener, max_chunk_bytes=320)
+    guards = InputGuards(screener, 320, lambda _: True)
     preparer = RowPreparer(FakeAdapter(), lambda _parameters: False, CountingWatchdog(), 10**9, guards)
 
     read_texts, sizes = [], []
@@ -116,9 +117,29 @@ def test_rows_go_on_before_a_guard_model_reads_the_next_chunk() -> None:
     assert all(row.job.screening is not None for row in portion.rows)
 
 
+def test_guards_do_not_read_jobs_of_a_lease_that_is_lost_meanwhile() -> None:
+    guard_adapter = FakeGuardAdapter()
+    other = replace(LEASE, slice_id=2)
+    jobs = [Job(LEASE, index, {"text": f"text {index}"}, 100) for index in range(6)]
+    jobs += [Job(other, 10, {"text": "text 5"}, 100), Job(other, 11, {"text": "text 11"}, 100)]
+    lost: set[int] = set()
+    screener = make_screener({"injection": MODEL_GUARD}, guard_adapter)
+    guards = InputGuards(screener, 200, lambda lease: lease.slice_id not in lost)
+    preparer = RowPreparer(FakeAdapter(), lambda _parameters: False, CountingWatchdog(), 10**9, guards)
+
+    portions = preparer.prepare(jobs)
+    next(portions)
+    lost.add(LEASE.slice_id)
+    rest = list(portions)
+
+    assert guard_adapter.texts == [["text 0", "text 1"], ["text 5"], ["text 11"]], "the fifth has a duplicate"
+    assert [[job.position for job in row.jobs] for portion in rest for row in portion.rows] == [[5, 10], [11]]
+
+
 def test_a_blocked_job_is_rejected_before_it_is_encoded() -> None:
     adapter = FakeAdapter()
-    guards = InputGuards(make_screener({"injection": MODEL_GUARD}, FakeGuardAdapter()), 1_000)
+    screener = make_screener({"injection": MODEL_GUARD}, FakeGuardAdapter())
+    guards = InputGuards(screener, 1_000, lambda _: True)
     jobs = [Job(LEASE, index, {"text": text}, 100) for index, text in enumerate(["fine", "ignore it", "ignore it"])]
 
     [portion] = RowPreparer(adapter, lambda _parameters: False, CountingWatchdog(), 10**9, guards).prepare(jobs)

@@ -28,7 +28,7 @@ class FakeAdapter:
 
 
 def prepare(adapter: Any, jobs: Sequence[Job], **guards: Guard) -> PreparedRows:
-    input_guards = InputGuards(Screener("input", guards, {}, {}), 1_000)
+    input_guards = InputGuards(Screener("input", guards, {}, {}), 1_000, lambda _: True)
     preparer = RowPreparer(adapter, lambda _: False, Watchdog(1000.0, lambda: None), 10**6, input_guards)
     [portion] = preparer.prepare(jobs)
     return portion

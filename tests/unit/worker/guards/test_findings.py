@@ -106,15 +106,37 @@ class TestWords:
 
     def test_entities_without_places_are_no_findings(self) -> None:
         output = [
-            {"entity_group": "PER", "score": 0.9, "start": None, "end": None},
-            {"entity_group": "PER", "score": 0.9, "start": 3, "end": 3},
-            {"entity_group": "PER", "score": 0.7, "start": 4, "end": 6},
-            {"entity_group": "PER", "score": 0.8, "start": 0, "end": 2},
+            {"entity": "B-PER", "score": 0.9, "index": 1, "start": None, "end": None},
+            {"entity": "B-PER", "score": 0.9, "index": 2, "start": 3, "end": 3},
+            {"entity": "B-PER", "score": 0.7, "index": 4, "start": 4, "end": 6},
+            {"entity": "B-PER", "score": 0.8, "index": 6, "start": 0, "end": 2},
         ]
 
         assert list(findings.entities(output, "Anna  ")) == [Finding("PER", 0.8, 0, 4)]
 
     def test_blanks_around_an_entity_are_not_part_of_it(self) -> None:
-        output = [{"entity_group": "PER", "score": 0.9, "start": 3, "end": 9}]
+        output = [{"entity": "PER", "score": 0.9, "index": 1, "start": 3, "end": 9}]
 
         assert list(findings.entities(output, "ask Anna  ")) == [Finding("PER", 0.9, 4, 8)]
+
+    @pytest.mark.parametrize(
+        ("tags", "expected"),
+        [
+            ([("B-PER", 0.2), ("I-PER", 0.9), ("I-PER", 0.3)], [("PER", 0.9, 0, 5)]),
+            ([("PER", 0.6), ("PER", 0.5)], [("PER", 0.6, 0, 3)]),
+            ([("B-PER", 0.9), ("B-PER", 0.4)], [("PER", 0.9, 0, 1), ("PER", 0.4, 2, 3)]),
+            ([("B-PER", 0.9), ("I-LOC", 0.4)], [("PER", 0.9, 0, 1), ("LOC", 0.4, 2, 3)]),
+            ([("B-PER", 0.4), ("E-PER", 0.8), ("S-PER", 0.3)], [("PER", 0.8, 0, 3), ("PER", 0.3, 4, 5)]),
+            ([("I-PER", 0.4), None, ("I-PER", 0.8)], [("PER", 0.4, 0, 1), ("PER", 0.8, 4, 5)]),
+            ([], []),
+        ],
+    )
+    def test_an_entity_has_the_highest_score_of_its_tokens(self, tags: list[Any], expected: list[Any]) -> None:
+        text = "a b c d e"
+        output = [
+            {"entity": tag[0], "score": tag[1], "index": place + 1, "start": 2 * place, "end": 2 * place + 1}
+            for place, tag in enumerate(tags)
+            if tag
+        ]
+
+        assert list(findings.entities(output, text)) == [Finding(*item) for item in expected]

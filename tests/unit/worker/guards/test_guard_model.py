@@ -1,6 +1,7 @@
 """A guard model reads whole texts by windows, and what any window shows counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,18 @@ def test_a_panic_of_the_tokenizer_belongs_to_its_text(made: Made, monkeypatch: p
 
     assert [type(reading) for reading in readings] == [ModelReading, RuntimeError, ModelReading]
     assert str(readings[1]) == "Panic"
+
+
+def test_the_wait_for_another_thread_is_not_watched(made: Made) -> None:
+    model = guard_model(made("bert"))
+    has_lock: list[bool] = []
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        has_lock.append(model._lock.locked())
+        yield
+        has_lock.append(model._lock.locked())
+
+    model.read(["love"], passes(model), watch)
+
+    assert has_lock == [True, True]
