@@ -23,6 +23,9 @@ truncation = "stride"
 task = "zero-shot-classification"
 model = "bundled:zero-shot-classification"
 truncation = "stride"
+
+[pipelines.sample-text-generation.limits]
+max_prompt_characters = 1_000_000
 """
 PIPELINES = (
     "windows",
