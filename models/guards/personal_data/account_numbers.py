@@ -77,9 +77,12 @@ def find_cards(text: str) -> Iterator[Place]:
     """
     for match in _DIGIT_RUN.finditer(text):
         start, end = match.span()
-        is_phone = text[start - 1 : start] == "+" and sum(map(str.isdigit, match[0][:40])) < USUAL_CARD_DIGITS
-        if not is_phone:
+        if not _is_phone(text, start, min(end, start + 40)):
             yield from _cards_of_run(text, start, end)
+
+
+def _is_phone(text: str, start: int, end: int) -> bool:
+    return text[start - 1 : start] == "+" and sum(map(str.isdigit, text[start:end])) < USUAL_CARD_DIGITS
 
 
 def _cards_of_run(text: str, run_start: int, run_end: int) -> list[Place]:
@@ -92,9 +95,10 @@ def _cards_of_run(text: str, run_start: int, run_end: int) -> list[Place]:
     passes: tuple[Container[int], ...] = (usual, range(len(groups)))
     for starts in passes:
         for first, last in cards:
-            if first in starts and not any(is_taken[first : last + 1]):
+            place = groups[first][0], groups[last][1]
+            if first in starts and not _is_phone(text, *place) and not any(is_taken[first : last + 1]):
                 is_taken[first : last + 1] = bytes([True]) * (last + 1 - first)
-                places.append((groups[first][0], groups[last][1]))
+                places.append(place)
     return sorted(places)
 
 

@@ -22,9 +22,11 @@ _SEPARATORS = r"[ ()./-]{1,3}"
 _AMERICAN = rf"(?:1[ .-])?(?:\([0-9]{{3}}\)[ .-]?|[0-9]{{3}}[.-])[0-9]{{3}}[ .-][0-9]{{4}}{_NO_MORE}(?![.-][0-9])"
 _SPACED_AMERICAN = r"(?:1 )?[2-9][0-9]{2} [2-9][0-9]{2}[ -][0-9]{4}"
 _FRENCH = r"0[1-9](?:[ .-][0-9]{2}){4}"  # 06 12 34 56 78, 06.12.34.56.78
+_PLAIN_AREA = rf"0[1-9][0-9]{{1,4}}[ /-][0-9]{{5,8}}{_NO_MORE}"
 _PLUS = (
     rf"\+{_SIGNS}(?:1{_SIGNS}[2-9](?:{_SIGNS}[0-9]){{9}}"
-    rf"|(?!1{_SIGNS}[01])[1-9](?:{_SIGNS}[0-9]){{7,14}})(?![0-9])"
+    rf"|(?!1{_SIGNS}[01])[1-9](?:(?:{_SIGNS}[0-9]){{7,14}}?(?=[ /](?:{_PLAIN_AREA}|{_AMERICAN}))"
+    rf"|(?:{_SIGNS}[0-9]){{7,14}}))(?![0-9])"
 )
 _DOUBLE_ZERO = (
     rf"00(?:1{_SEPARATORS}[2-9](?:{_SIGNS}[0-9]){{9}}"
@@ -45,8 +47,10 @@ _FORMS = (
     (_START + _NO_GROUP_BEFORE, _FRENCH + _end_of(_FRENCH)),
 )
 _PATTERNS = [re.compile(before + number) for before, number in _FORMS]
-_NEXT = re.compile(rf"[ ,;|/.-]?({'|'.join(number for _, number in _FORMS)})")
-_AREA_NUMBER = rf"\(?0[1-9][0-9]{{0,4}}\)?[ /-]{{1,3}}[0-9]{{2,8}}(?:[ -][0-9]{{2,5}}){{0,4}}{_NO_MORE}"
+_NEXT = re.compile(rf"[ ,;|/.-]?({'|'.join(number for _, number in _FORMS)}|{_PLAIN_AREA})")
+_AREA_NUMBER = (
+    rf"\(?0[1-9][0-9]{{0,4}}\)?[ /-]{{1,3}}[0-9]{{2,8}}(?:[ -](?!{_PLAIN_AREA})[0-9]{{2,5}}){{0,4}}{_NO_MORE}"
+)
 _AREA, _NEXT_AREA = re.compile(_START + _NO_GROUP_BEFORE + _AREA_NUMBER), re.compile(rf"[ ,;|/.-]?({_AREA_NUMBER})")
 _NAMED = re.compile(
     r"(?<![0-9A-Za-z_])(?:tel|tél|telephone|telefon|téléphone|teléfono|telefono|phone|mobile|mobil|móvil|cell|fax|"
