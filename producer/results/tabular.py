@@ -40,6 +40,8 @@ TRAILING_COLUMNS = (
     ("finished_at", ColumnType.TIMESTAMP),
     *GUARD_COLUMNS,
 )
+# Results had no such columns before, so an older table may have them from columns that were passed through.
+RENAMED_COLUMNS = {name: f"meta_{name}" for name, _ in GUARD_COLUMNS}
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
 COLUMN_TYPE_BY_PYTHON_TYPE = {
     bool: ColumnType.BOOLEAN,
@@ -202,6 +204,14 @@ def _texts(document: dict[str, Any], names: tuple[str, ...]) -> list[str | None]
         else json.dumps(value, ensure_ascii=False)
         for name in names
     ]
+
+
+def describe_renamed_column(names: Iterable[str]) -> str | None:
+    """Return advice, as a part of a sentence, for a table with one of these names among the user's columns."""
+    for name, new_name in RENAMED_COLUMNS.items():
+        if name in names:
+            return f"results now have {name} themselves, so rename a column {name} of your own to {new_name}"
+    return None
 
 
 def _unused_name(name: str, prefix: str, used: set[str]) -> str:

@@ -12,7 +12,7 @@ from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
 from producer.results.result_row import ResultRow
 from producer.results.staging import STAGING_TABLE_NAME, TableSchema, stage_rows
-from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout
+from producer.results.tabular import GUARD_COLUMNS, RENAMED_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 RESERVED_TABLES = {*METADATA.tables, *VIEWS, VERSION_TABLE, "batchmill_merged_runs", STAGING_TABLE_NAME}
@@ -73,7 +73,13 @@ def write_table(
         diff = staging_table.create_or_diff(table.name, table.schema_name)
         lacks_columns = bool(diff.missing.keys() - dict(GUARD_COLUMNS).keys())
         if lacks_columns or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
-            raise UsageError(f"the table {table} has other columns than these results; name another, or drop it")
+            renamed = [name for name, new_name in RENAMED_COLUMNS.items() if new_name in diff.missing]
+            advice = describe_renamed_column({*diff.type_changed, *renamed})
+            raise UsageError(
+                f"the table {table} has other columns than these results; "
+                + (f"{advice}, " if advice else "")
+                + "name another, or drop it"
+            )
         for column, sql_type in diff.missing.items():
             staging_table.add_column(table.name, column, sql_type, table.schema_name)
         staging_table.merge(table.name, schema_name=table.schema_name)

@@ -110,6 +110,12 @@ def _note_text(run: RunView) -> str:
         TRIGGER_LABELS.get(run.trigger),
         describe_lateness(run),
         (summary.get("drift") or {}).get("sentence"),
-        "another model" if summary.get("changed") else None,
+        _describe_change(summary.get("changed")),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _describe_change(changed: str | None) -> str | None:
+    if not changed:
+        return None
+    return "another model" if changed.startswith(MODEL_CHANGED_PREFIX) else "another guard model"

@@ -25,7 +25,7 @@ from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
 from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
-from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout
+from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 
 ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
@@ -160,9 +160,11 @@ class StagedMerge:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
+            advice = describe_renamed_column(difference.type_changed)
             raise UsageError(
                 f"{column} in the table {name} is {table_type}, and in these results {result_type}; "
-                "name another table with into, or drop this one"
+                + (f"{advice}, " if advice else "")
+                + "name another table with into, or drop this one"
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)

@@ -14,7 +14,7 @@ from models.db import Database
 from models.dialects.columns import Document
 from models.errors import UsageError
 from producer.results import pages, user_table
-from producer.results.tabular import TabularLayout
+from producer.results.tabular import ColumnType, TabularLayout
 from tests import fake_worker
 from tests.factories.batch_rows import execute, get_batch, insert_batch
 
@@ -81,6 +81,20 @@ def test_verdicts_and_windows_are_columns_that_an_older_table_gets(database: Dat
             assert connection.execute(query).one() == (2, [{"guard": "pii"}])
         execute(database, f"ALTER TABLE {table} DROP COLUMN model")
         assert "other columns" in run("results", batch_id, "--to-sql", table).stderr
+
+
+@pytest.mark.parametrize("column", ["windows", "guards"])
+def test_a_column_of_the_user_s_own_with_such_a_name_is_to_be_renamed(database: Database, column: str) -> None:
+    layout = TabularLayout(("text",), (column,), (("label", ColumnType.TEXT),))
+    user_table.write_table(database, "batch_1", "labels", [], layout)
+    execute(database, f"ALTER TABLE labels DROP COLUMN {column}")
+    execute(database, f"ALTER TABLE labels RENAME COLUMN meta_{column} TO {column}")
+
+    with pytest.raises(UsageError, match=f"so rename a column {column} of your own to meta_{column}, name another"):
+        user_table.write_table(database, "batch_1", "labels", [], layout)
+
+    execute(database, f"ALTER TABLE labels RENAME COLUMN {column} TO meta_{column}")
+    assert user_table.write_table(database, "batch_1", "labels", [], layout) == 0
 
 
 def test_again_it_is_brought_up_to_date(database: Database, batch_id: str) -> None:

@@ -148,6 +148,17 @@ def test_verdicts_and_windows_are_columns_that_an_older_table_gets(database: Dat
         assert list(connection.execute(query)) == [(None, None), (2, [{"guard": "pii"}])]
 
 
+def test_a_column_of_the_user_s_own_with_such_a_name_is_to_be_renamed(database: Database) -> None:
+    batch_id = batch_with_results(database, (0, good("POSITIVE")))
+    layout = TabularLayout(("text",), ("windows",), LABELS.output_columns)
+    put(database, pages.iter_by_position(database, batch_id), layout)
+    execute(database, "ALTER TABLE labels DROP COLUMN windows")
+    execute(database, "ALTER TABLE labels RENAME COLUMN meta_windows TO windows")
+
+    with pytest.raises(UsageError, match="rename a column windows of your own to meta_windows"):
+        put(database, pages.iter_by_position(database, batch_id), layout, SECOND)
+
+
 UUIDS = [f"7d444840-9dc0-11d1-b245-5ffdce74fad{number}" for number in range(2)]
 
 

@@ -73,6 +73,7 @@ def test_guards_are_counted_and_a_new_revision_of_their_model_is_named(harness: 
     assert any(line.endswith("drift guard injection 0.0 % → 100 %") for line in lines)
     assert document["summary"]["guards"] == {"injection": {"passed": 0, "flagged": 40, "redacted": 0, "blocked": 0}}
     assert document["summary"]["changed"] == changed
+    assert "; another guard model" in report(harness, "history", "nightly").stdout
     metrics = report(harness, "metrics").stdout
     assert 'last_run_guard_rows{schedule="nightly",guard="injection",verdict="flagged"} 40' in metrics
 
