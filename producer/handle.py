@@ -111,7 +111,7 @@ class BatchHandle:
 
     def find_blockers(self) -> list[Blocker]:
         """Return the reasons why no worker works on the batch now; empty while one does."""
-        return blockers.find_blockers(self._database, self.refresh().view)
+        return blockers.find_blockers(self._database, self.refresh().view, home=self._settings.home_path)
 
     def cancel(self) -> Self:
         """Cancel the batch, and keep the results that it has; a batch that is cancelled already stays so.

@@ -4,15 +4,20 @@
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import column, literal_column, select, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
+from models.errors import UsageError
 from models.lifecycle.claim_order import IS_AVAILABLE
 from models.lifecycle.seats import worker_name_for
+from models.processes import home_lock
+from models.processes.holders import HolderId
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
 from producer.batches import workers
@@ -102,8 +107,13 @@ class SliceCounts:
     last_retry_error: str | None
 
 
-def find_blockers(database: Database, batch: BatchView, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> list[Blocker]:
-    """Return the reasons why no worker processes this batch; none while one does, or once it has ended."""
+def find_blockers(
+    database: Database, batch: BatchView, lease_seconds: float = DEFAULT_LEASE_SECONDS, home: Path | None = None
+) -> list[Blocker]:
+    """Return the reasons why no worker processes this batch; none while one does, or once it has ended.
+
+    home: where a `batchmill up` may run that is starting its workers
+    """
     if batch.status is not BatchStatus.IN_PROGRESS:
         return []
     slices = _count_slices(database, batch.id)
@@ -111,7 +121,27 @@ def find_blockers(database: Database, batch: BatchView, lease_seconds: float = D
         return []
     worker_views = workers.list_workers(database, lease_seconds)
     guards = _list_guards(database, batch.id)
-    return list(decide_blockers(batch, slices, worker_views, list_load_failures(database), guards))[:MAX_BLOCKERS]
+    is_served = any(worker.alive and batch.pipeline in worker.served_pipelines for worker in worker_views)
+    up = None if is_served or home is None else find_up(home)
+    reasons = decide_blockers(batch, slices, worker_views, list_load_failures(database), guards, up)
+    return list(reasons)[:MAX_BLOCKERS]
+
+
+def find_up(home: Path) -> HolderId | None:
+    """Find the `batchmill up` of a home; None if there is none, or if the home is somebody else's."""
+    with suppress(UsageError):
+        return home_lock.find_holder(home)
+    return None
+
+
+def no_worker_message(pipeline: str, up: HolderId | None) -> str:
+    """Say that no worker serves a pipeline, and how to start one; `up` may have started or restart its workers."""
+    if up is None:
+        return f"no worker serves {pipeline} now; start one: batchmill up --pipelines {pipeline}"
+    return (
+        f"no worker serves {pipeline} now: `batchmill up` (pid {up.pid}) is starting its workers, or serves other "
+        f"pipelines; in that case: batchmill down, then batchmill up --pipelines {pipeline}"
+    )
 
 
 def list_load_failures(database: Database) -> list[LoadFailureView]:
@@ -145,10 +175,12 @@ def decide_blockers(
     worker_views: Sequence[WorkerView],
     load_failures: Sequence[LoadFailureView],
     guards: Collection[str] = (),
+    up: HolderId | None = None,
 ) -> Iterator[Blocker]:
     """Yield the reasons, those that a person can fix first. Pure.
 
     guards: the names of the guards that each job of the batch must pass
+    up: the `batchmill up` of this home, if one runs
     """
     name = batch.pipeline
     load_failures = [failure for failure in load_failures if failure.pipeline == name]
@@ -160,7 +192,7 @@ def decide_blockers(
     for failure in load_failures:
         yield Blocker(failure.code, failure.summary)
     if not serving and not load_failures:
-        yield Blocker("no_worker", f"no worker serves {name} now; start one: batchmill up --pipelines {name}")
+        yield Blocker("no_worker", no_worker_message(name, up))
     elif not serving:
         yield Blocker("no_worker", f"no worker that serves {name} is alive now; see its log")
     guarding = [worker for worker in capable_workers if not worker.missing_guards(name, guards)]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -75,9 +76,14 @@ class ProgressTracker:
     """Polls one batch repeatedly, and keeps what makes the polls cheap and the estimate possible."""
 
     def __init__(
-        self, database: Database, batch_id: str, lease_seconds: float = blockers.DEFAULT_LEASE_SECONDS
+        self,
+        database: Database,
+        batch_id: str,
+        lease_seconds: float = blockers.DEFAULT_LEASE_SECONDS,
+        home: Path | None = None,
     ) -> None:
         self._database = database
+        self._home = home
         self._lease_seconds = lease_seconds
         self._batch_id = batch_id
         self._eta_estimator = EtaEstimator()
@@ -100,8 +106,11 @@ class ProgressTracker:
         ended = batch.status.has_ended
         workers = () if ended else self._active_workers()
         eta = self._eta_estimator.estimate(batch.counts.unanswered) if batch.is_running else None
-        waiting_for = () if workers else tuple(blockers.find_blockers(self._database, batch, self._lease_seconds))
+        waiting_for = () if workers else self._find_blockers(batch)
         return BatchProgress(batch, workers, self._update_failures(batch), eta, waiting_for)
+
+    def _find_blockers(self, batch: BatchView) -> tuple[Blocker, ...]:
+        return tuple(blockers.find_blockers(self._database, batch, self._lease_seconds, self._home))
 
     def _active_workers(self) -> tuple[ActiveWorker, ...]:
         query = text(SELECT_ACTIVE_WORKERS.format(now=self._database.sql.now))

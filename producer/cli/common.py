@@ -2,21 +2,17 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from models import schema
 from models.db import Database
-from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
-from models.processes import home_lock
-from models.processes.holders import HolderId
 from models.settings import Settings
-from producer.batches import model_checks, workers
-from producer.cli.display import batch_tables
+from producer.batches import blockers, model_checks, workers
 
 json_option = terminal.json_option
 
@@ -36,7 +32,8 @@ def print_worker_warnings(database: Database, settings: Settings, pipeline: str,
     worker_views = workers.list_workers(database, settings.lease_seconds)
     alive = any(worker.alive and pipeline in worker.served_pipelines for worker in worker_views)
     if not alive:
-        terminal.print_notice(_no_worker_notice(settings, pipeline))
+        up = blockers.find_up(settings.home_path)  # it may just have started
+        terminal.print_notice(blockers.no_worker_message(pipeline, up))
     elif pipeline in (catalogue := Catalogue.load(settings)):
         mismatch = model_checks.other_settings_warning(catalogue[pipeline], worker_views)
         if mismatch:
@@ -44,24 +41,6 @@ def print_worker_warnings(database: Database, settings: Settings, pipeline: str,
     # The embedded Valkey runs with `batchmill up`, so without a worker it is expected to be unreachable.
     if warning and (alive or settings.redis_url is not None):
         terminal.print_notice(f"warning: {warning}")
-
-
-def find_up(settings: Settings) -> HolderId | None:
-    """Find the `batchmill up` of this home; None if there is none, or if the home is somebody else's."""
-    with suppress(UsageError):
-        return home_lock.find_holder(settings.home_path)
-    return None
-
-
-def _no_worker_notice(settings: Settings, pipeline: str) -> str:
-    """Say that no worker serves the pipeline, and how to start one; an `up` in this home may just have started."""
-    holder = find_up(settings)
-    if holder is None:
-        return batch_tables.no_worker_message(pipeline)
-    return (
-        f"no worker serves {pipeline} yet: `batchmill up` (pid {holder.pid}) is starting, or serves other pipelines; "
-        f"in that case: batchmill down, then batchmill up --pipelines {pipeline}"
-    )
 
 
 def parse_pairs(_ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, str]:

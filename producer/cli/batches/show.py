@@ -17,7 +17,7 @@ def show(batch_id: str, as_json: bool) -> None:
     settings = Settings.load()
     with common.open_database(settings) as database:
         batch = views.get_batch(database, batch_id)
-        waiting_for = blockers.find_blockers(database, batch, settings.lease_seconds)
+        waiting_for = blockers.find_blockers(database, batch, settings.lease_seconds, settings.home_path)
     if as_json:
         reasons = {} if batch.status.has_ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
         terminal.echo_json({**batch.as_dict(), **reasons})

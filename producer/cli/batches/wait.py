@@ -35,8 +35,9 @@ def follow_batch(
 ) -> int:
     """Show a batch until it has ended, and return the exit code; `command` is named in the notice on Ctrl-C."""
     views.get_batch(database, batch_id)  # raises NotFound before a bar is shown
+    tracker = ProgressTracker(database, batch_id, home=Settings.load().home_path)
     try:
-        with live.show_batch(ProgressTracker(database, batch_id)) as update:
+        with live.show_batch(tracker) as update:
             batch = polling.wait_until_ended(database, batch_id, timeout, update)
     except KeyboardInterrupt:
         terminal.print_notice(f"\n{batch_id} continues; return to it: batchmill {command} {batch_id}")

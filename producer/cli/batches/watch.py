@@ -29,7 +29,7 @@ def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: boo
     settings = Settings.load()
     with common.open_database(settings) as database:
         if as_json:
-            tracker = ProgressTracker(database, batch_id, settings.lease_seconds)
+            tracker = ProgressTracker(database, batch_id, settings.lease_seconds, settings.home_path)
             ctx.exit(_print_progress(tracker, database, batch_id, timeout))
         ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=False, command="watch"))
 

@@ -68,11 +68,6 @@ def summary(batch: BatchView) -> str:
     return terminal.to_printable(", ".join(parts))
 
 
-def no_worker_message(pipeline: str) -> str:
-    """Return the notice that no worker serves a pipeline, with the command that starts one."""
-    return f"no worker serves {pipeline} now; start one: batchmill up --pipelines {pipeline}"
-
-
 def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
     """Return results as lines of at most `width` columns: position, custom_id, output and the start of the input."""
     lines = []

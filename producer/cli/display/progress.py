@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LINE_INTERVAL_SECONDS = 5.0
+REPEAT_INTERVAL_SECONDS = 60.0  # between equal lines
 
 ReportProgress = Callable[[int, int | None, str], None]  # done, total (None = unknown), note
 
@@ -27,13 +28,17 @@ def show_progress(title: str, unit: str = "jobs") -> Iterator[ReportProgress]:
 
 
 class LineReporter:
-    """Prints plain lines, at most one every LINE_INTERVAL_SECONDS, and the first after as long."""
+    """Prints plain lines, at most one every LINE_INTERVAL_SECONDS, and the first after as long.
+
+    A line that equals the one before is printed only every REPEAT_INTERVAL_SECONDS.
+    """
 
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic, unit: str = "jobs") -> None:
         self._title = title
         self._unit = unit
         self._clock = clock
         self._next_line_at = clock() + LINE_INTERVAL_SECONDS
+        self._last_line, self._repeat_at = "", 0.0
 
     @property
     def is_due(self) -> bool:
@@ -44,9 +49,13 @@ class LineReporter:
         """Print a line if one is due."""
         if not self.is_due:
             return
-        self._next_line_at = self._clock() + LINE_INTERVAL_SECONDS
+        now = self._clock()
+        self._next_line_at = now + LINE_INTERVAL_SECONDS
         count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-        click.echo(f"{self._title}: {count} {self._unit}{', ' if note else ''}{note}", err=True)
+        line = f"{self._title}: {count} {self._unit}{', ' if note else ''}{note}"
+        if line != self._last_line or now >= self._repeat_at:
+            self._last_line, self._repeat_at = line, now + REPEAT_INTERVAL_SECONDS
+            click.echo(line, err=True)
 
 
 def make_bar(unit: str = "jobs") -> "Progress":

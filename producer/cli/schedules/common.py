@@ -8,8 +8,7 @@ import click
 from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import workers
-from producer.cli import common
+from producer.batches import blockers, workers
 from producer.cli.schedules import schedule_tables
 from producer.schedules import validation
 from producer.schedules.definition import ScheduleDefinition
@@ -35,7 +34,7 @@ def warn_if_no_worker(database: Database, settings: Settings) -> None:
     """Print a notice if no process runs schedules; an `up` in this home may just have started."""
     if workers.schedules_are_served(database):
         return
-    if (holder := common.find_up(settings)) is not None:
+    if (holder := blockers.find_up(settings.home_path)) is not None:
         terminal.print_notice(f"`batchmill up` (pid {holder.pid}) is starting, and then runs what is due")
         return
     terminal.print_notice(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.processes.holders import HolderId, PidNamespace
 from producer.batches.blockers import SliceCounts, decide_blockers
 from producer.batches.workers import WorkerView
 from tests.unit.producer.batches.test_workers import batch, worker
@@ -34,6 +35,14 @@ def test_a_worker_must_have_all_guards(workers: list[WorkerView], code: str, wor
 
     assert blocker.code == code
     assert words in blocker.message
+
+
+def test_an_up_whose_workers_do_not_run_yet_is_named() -> None:
+    [blocker] = decide_blockers(
+        batch("r"), QUEUED, [], [], (), HolderId(PidNamespace("host", "boot", "1"), 4711, "", "nonce")
+    )
+
+    assert blocker.message.startswith("no worker serves p now: `batchmill up` (pid 4711) is starting its workers, or")
 
 
 def test_a_batch_without_guards_needs_none() -> None:

@@ -99,7 +99,9 @@ def test_a_submit_meanwhile_does_not_ask_for_another_up(hold: Hold, tmp_path: Pa
     result = CliRunner().invoke(batchmill.cli, ["submit", str(tmp_path / "in.jsonl"), "-p", "sample-ner"])
 
     assert result.exit_code == 0, result.stderr
-    assert f"no worker serves sample-ner yet: `batchmill up` (pid {first.pid}) is starting" in result.stderr
+    assert f"no worker serves sample-ner now: `batchmill up` (pid {first.pid}) is starting its workers" in result.stderr
+    [blocker] = batchmill.Client().batch(result.stdout.strip()).find_blockers()
+    assert f"(pid {first.pid}) is starting its workers" in blocker.message
 
 
 def test_down_names_what_does_not_end(hold: Hold) -> None:

@@ -54,3 +54,15 @@ def test_progress_lines_are_at_most_one_per_interval(capsys: pytest.CaptureFixtu
         "running: 5 of 1,000 jobs, 3 failed",
         "running: 10 of 1,000 jobs, 3 failed",
     ]
+
+
+def test_lines_elsewhere_repeat_an_equal_one_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = LineReporter("running", lambda: now)
+
+    for second in range(0, 130, 5):
+        now = float(second)
+        lines(0 if second < 100 else 1, 4, "waiting")
+
+    waiting = "running: 0 of 4 jobs, waiting"
+    assert capsys.readouterr().err.splitlines() == [waiting, waiting, "running: 1 of 4 jobs, waiting"]
