@@ -95,8 +95,10 @@ def _cards_of_run(text: str, run_start: int, run_end: int) -> list[Place]:
     passes: tuple[Container[int], ...] = (usual, range(len(groups)))
     for starts in passes:
         for first, last in cards:
+            if first not in starts or True in is_taken[first : last + 1]:
+                continue
             place = groups[first][0], groups[last][1]
-            if first in starts and not _is_phone(text, *place) and not any(is_taken[first : last + 1]):
+            if not _is_phone(text, *place):
                 is_taken[first : last + 1] = bytes([True]) * (last + 1 - first)
                 places.append(place)
     return sorted(places)
