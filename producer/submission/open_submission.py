@@ -7,7 +7,7 @@ only while the batch's row names that holder, so a slow submitter can't write to
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
 from models.lifecycle import guard_counters
+from models.pipelines.prompt_template import split_parameters
 from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
@@ -84,6 +85,7 @@ class OpenSubmission:
     failed: int = 0  # invalid rows among them
     has_all_rows: bool = False  # accepted with all its rows, rather than ended while ingesting
     ingesting: bool = False  # streamed: claimed already, while more rows are read
+    recorded_parameters: Mapping[str, Any] | None = None  # of a batch that was there before
 
     @property
     def is_open(self) -> bool:
@@ -196,20 +198,20 @@ def request_fingerprint(request: SubmitRequest) -> str:
     """A hash of the request, except its rows."""
     deadline = request.deadline and request.deadline.comparable_values
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
-    values = [*_comparable_values(request).values(), request.keep_invalid, deadline, failures]
+    values = [*_comparable_values(request.pipeline.name, request).values(), request.keep_invalid, deadline, failures]
     if request.reuse:  # left out otherwise, so that requests from before this option keep their fingerprint
         values.append("reuse")
     return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
-def _comparable_values(request: SubmitRequest) -> dict[str, Any]:
-    """The fields of a request that its batch's row has as well."""
+def _comparable_values(pipeline_name: str, fields: SubmitRequest | Row[Any]) -> dict[str, Any]:
+    """The fields that a request and its batch's row have both, without the operator's templates."""
     return {
-        "pipeline": request.pipeline.name,
-        "parameters": request.parameters,
-        "name": request.name,
-        "metadata": request.metadata,
-        "priority": request.priority,
+        "pipeline": pipeline_name,
+        "parameters": split_parameters(fields.parameters)[0],
+        "name": fields.name,
+        "metadata": fields.metadata,
+        "priority": fields.priority,
     }
 
 
@@ -245,6 +247,7 @@ def _try_resume(
     """The batch of this row, taken over if it takes more rows; None if the row changed, and must be read again."""
     if row.request_fingerprint != request_fingerprint(request):
         raise IdempotencyConflict(_describe_difference(request, row))
+    _check_fields(request, row)
     submission = OpenSubmission(
         row.id,
         holders.new_holder_id(),
@@ -255,6 +258,7 @@ def _try_resume(
         row.failed,
         has_all_rows=row.in_progress_at is not None and not row.ingesting,
         ingesting=bool(row.ingesting),
+        recorded_parameters=row.parameters,
     )
     if not submission.is_open:
         return submission
@@ -267,6 +271,16 @@ def _try_resume(
         if taken_over:  # the operator may have added guards since
             guard_counters.insert_guards(connection, submission.batch_id, request.pipeline.guards)
     return submission if taken_over else None
+
+
+def _check_fields(request: SubmitRequest, row: Row[Any]) -> None:
+    """Raise IdempotencyConflict if the batch's templates name other fields, because the source was read for these."""
+    recorded = request.pipeline.with_templates(row.parameters)
+    if recorded.spec.field_names != request.pipeline.spec.field_names:
+        raise IdempotencyConflict(
+            f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, whose prompt names other fields: "
+            f"{recorded.spec.field_names}; use another key"
+        )
 
 
 def _holder_stays_silent(
@@ -292,9 +306,11 @@ def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
 
 
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
-    differing = [name for name, value in _comparable_values(request).items() if getattr(row, name) != value]
+    old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
+    differing = [name for name, value in new.items() if old[name] != value]
     difference = " and ".join(differing) or "on-invalid, deadline, max-failures or reuse"
+    other = "other" if difference.startswith(("parameters", "metadata")) else "another"
     return (
-        f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with another "
+        f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "
         f"{difference}; use another key, or the same request"
     )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from models.errors import UsageError
@@ -101,6 +101,10 @@ class SubmitRequest:
             idempotency_key=idempotency_key,
             reuse=reuse,
         )
+
+    def with_recorded(self, parameters: Mapping[str, Any]) -> Self:
+        """The request with the parameters of its batch, whose templates the operator may have changed since."""
+        return replace(self, pipeline=self.pipeline.with_templates(parameters), parameters=dict(parameters))
 
 
 def _validate_metadata(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -176,6 +176,8 @@ def submit(
     """
     model_checks.check_before_submit(database, request.pipeline, request.parameters)
     submission = open_or_resume(database, request)
+    if submission.recorded_parameters is not None:
+        request = request.with_recorded(submission.recorded_parameters)
     streams = _can_stream(request, submission)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, _chunk_options(request, submission))
     resume_check = ResumeCheck(submission, chunker)

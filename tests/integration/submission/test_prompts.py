@@ -168,7 +168,7 @@ def test_a_prompt_that_gets_too_long_is_refused_with_its_row(client: Client, mon
         client.submit(NAME, ["a", "a" * 100_000])
 
 
-def test_a_changed_template_is_another_request_and_shares_no_results(
+def test_a_changed_template_shares_no_results_but_a_repeated_request_keeps_the_first_one(
     database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"title": "a", "body": "b"}]
@@ -177,13 +177,26 @@ def test_a_changed_template_is_another_request_and_shares_no_results(
 
     set_prompt(monkeypatch, PROMPT + "!")
     with Client(database.url, NO_REDIS) as changed:
-        with pytest.raises(IdempotencyConflict, match="submitted with another parameters"):
-            changed.submit(NAME, rows, idempotency_key="monday")
+        assert changed.submit(NAME, rows, idempotency_key="monday").id == first.id
         other = changed.submit(NAME, rows)
+    assert get_batch(database, first.id).parameters["prompt"] == PROMPT
 
     keys = {get_batch(database, batch_id).output_cache_key for batch_id in (first.id, other.id)}
     assert len(keys) == 2
     assert None not in keys
+
+
+def test_a_repeated_request_is_refused_if_the_prompt_names_other_fields(
+    database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.submit(NAME, [{"title": "a", "body": "b"}], idempotency_key="monday")
+
+    set_prompt(monkeypatch, "{other}")
+    with (
+        Client(database.url, NO_REDIS) as changed,
+        pytest.raises(IdempotencyConflict, match=f"{first.id}, whose prompt names other fields: title, body"),
+    ):
+        changed.submit(NAME, [{"other": "a"}], idempotency_key="monday")
 
 
 def test_displays_name_the_fields_and_hash_the_template(database: Database, client: Client) -> None:
