@@ -28,7 +28,7 @@ def describe_models(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
 def guard_lines(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]], *, has_advice: bool) -> list[str]:
     """Return a line for each guard, such as `length (input): fail by more than 2,000 characters`.
 
-    has_advice: whether the first model that is missing comes with the command that fetches it.
+    has_advice: whether the first model of the Hub that is missing comes with the command that fetches it.
     """
     lines = []
     for name, guard in pipeline.guards.items():
@@ -36,7 +36,7 @@ def guard_lines(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]], *, 
         if (model := guard_models.get(name)) is not None:
             revision = (model["revision"] or "unknown")[:19]
             place = "" if model["folder"] else ", which is not here"
-            if place and has_advice:
+            if place and has_advice and pipeline.guard_pipelines[model["pipeline"]].folder is None:
                 place, has_advice = f"{place}; {FETCH_ADVICE.format(pipeline.name)}", False
             labels = " or ".join(guard.labels) or "any entity"
             check = f"{labels} of {model['pipeline']} ({model['model']}@{revision}{place})"

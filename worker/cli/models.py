@@ -110,7 +110,7 @@ def show(pipeline: str, as_json: bool) -> None:
         "parameters": terminal.compact_json(limits.parameters),
     }
     lines = [(name, value) for name, value in pairs.items() if value]
-    guard_lines = guard_models.guard_lines(entry, guards, has_advice=files is not None)
+    guard_lines = guard_models.guard_lines(entry, guards, has_advice=files is not None or entry.folder is not None)
     lines += zip(itertools.chain(["guards"], itertools.repeat("")), guard_lines, strict=False)
     click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(use.id for use in uses) or "none yet")]))
 
