@@ -69,7 +69,7 @@ def test_commands_for_people_show_them(database: Database) -> None:
     watched = json.loads(run("watch", batch_id, "--json", code=3))
 
     assert "injection (input): 2 passed, 1 blocked" in shown
-    assert "3.0 s of device time, 100%" in shown
+    assert "guards took 3.0 s of it (100%)" in shown
     assert "guards: injection 1 blocked; pii 1 redacted" in waited
     assert watched["batch"]["guards"] == SHOWN
     assert watched["failures"] == {"guard_blocked": 1}
