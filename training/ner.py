@@ -31,21 +31,21 @@ _LABELS: Final = ("O", *(f"{place}-{kind}" for kind in NAME_KINDS for place in "
 NameSpans = set[tuple[int, int, str]]  # a text's names as first token, last token, kind
 
 
-def new_model(vocabulary_size: int) -> Any:
-    """Return an untrained model: 3 layers, 4 heads, 64 dimensions."""
+def new_model(vocabulary_size: int, tags: Sequence[str] = _LABELS, dimensions: int = 64) -> Any:
+    """Return an untrained model: 3 layers, 4 heads, and feed-forward layers of twice its dimensions."""
     model = DistilBertForTokenClassification(
         DistilBertConfig(
             vocab_size=vocabulary_size,
             max_position_embeddings=_MAX_POSITIONS,
-            dim=64,
+            dim=dimensions,
             n_layers=3,
             n_heads=4,
-            hidden_dim=128,
+            hidden_dim=2 * dimensions,
             initializer_range=0.05,
             dropout=0.05,
             attention_dropout=0.0,  # drawing it would take a third of the training time
-            id2label=dict(enumerate(_LABELS)),
-            label2id={label: index for index, label in enumerate(_LABELS)},
+            id2label=dict(enumerate(tags)),
+            label2id={label: index for index, label in enumerate(tags)},
         )
     )
     training_loop.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.1)

@@ -6,16 +6,16 @@ numbers in plain English sentences.
 
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from transformers import DistilBertConfig, DistilBertForTokenClassification
 
 from training import model_card, ner, training_loop, wordpiece
 from training.personal_sentences import PERSONAL_KINDS, personal_sentences
 
 _TASK: Final = "personal-data"
 _MAX_POSITIONS: Final = 256
+_DIMENSIONS: Final = 56
 _VOCABULARY_SIZE: Final = 1_300
 _MAX_PIECES: Final = 650  # few, so that invented names and well-known ones look alike
 _VOCABULARY_TEXTS: Final = 20_000
@@ -26,27 +26,6 @@ _HELD_OUT_TEXTS: Final = 3_000
 _LABELS: Final = ("O", *(f"{place}-{kind}" for kind in PERSONAL_KINDS for place in "BI"))
 
 
-def new_model(vocabulary_size: int) -> Any:
-    """Return an untrained model: 3 layers, 4 heads, 56 dimensions."""
-    model = DistilBertForTokenClassification(
-        DistilBertConfig(
-            vocab_size=vocabulary_size,
-            max_position_embeddings=_MAX_POSITIONS,
-            dim=56,
-            n_layers=3,
-            n_heads=4,
-            hidden_dim=112,
-            initializer_range=0.05,
-            dropout=0.05,
-            attention_dropout=0.0,  # drawing it would take a third of the training time
-            id2label=dict(enumerate(_LABELS)),
-            label2id={label: index for index, label in enumerate(_LABELS)},
-        )
-    )
-    training_loop.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.1)
-    return model
-
-
 def build(folder: Path, seed: int) -> dict[str, float]:
     """Train the guard, save it in `folder` and return its held-out score."""
     torch.manual_seed(seed)
@@ -54,7 +33,7 @@ def build(folder: Path, seed: int) -> dict[str, float]:
     tokenizer = wordpiece.train_tokenizer(
         texts, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS
     )
-    model = new_model(len(tokenizer))
+    model = ner.new_model(len(tokenizer), _LABELS, dimensions=_DIMENSIONS)
     rows = ner.tokenize_and_label(tokenizer, personal_sentences(seed), _LABELS)
     batches = training_loop.stream_batches(rows, seed, max_tokens=_BATCH_TOKENS)
     training_loop.fit(
