@@ -132,6 +132,17 @@ class Guard(BaseModel):
         return replacement.replace("{label}", label or NO_KIND)
 
     @property
+    def rule_summary(self) -> str:
+        """What a rule finds, without its pattern or words, which may tell what is secret."""
+        if self.words is not None:
+            return f"{len(self.words):,} word{'' if len(self.words) == 1 else 's'}"
+        if self.pii is not None:
+            return f"personal data: {', '.join(self.pii)}"
+        if self.max_characters is not None:
+            return f"more than {self.max_characters:,} characters"
+        return "a pattern"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels that a model guard catches; empty = any entity."""
         return (self.label,) if isinstance(self.label, str) else self.label or ()

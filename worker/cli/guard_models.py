@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
-from models.privacy import terminal
 from worker.loading import snapshots
 
 FETCH_ADVICE = "fetch it: batchmill models pull {}"
@@ -32,7 +30,7 @@ def guard_lines(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]], *, 
     """
     lines = []
     for name, guard in pipeline.guards.items():
-        check = _describe_rule(guard)
+        check = guard.rule_summary
         if (model := guard_models.get(name)) is not None:
             revision = (model["revision"] or "unknown")[:19]
             place = "" if model["folder"] else ", which is not here"
@@ -42,14 +40,3 @@ def guard_lines(pipeline: Pipeline, guard_models: dict[str, dict[str, Any]], *, 
             check = f"{labels} of {model['pipeline']} ({model['model']}@{revision}{place})"
         lines.append(f"{name} ({guard.on}): {guard.action} by {check}")
     return lines
-
-
-def _describe_rule(guard: Guard) -> str:
-    """Name the rule, but not its pattern or words, which may tell what is secret."""
-    if guard.words is not None:
-        return terminal.format_count(len(guard.words), "word")
-    if guard.pii is not None:
-        return f"personal data: {', '.join(guard.pii)}"
-    if guard.max_characters is not None:
-        return f"more than {guard.max_characters:,} characters"
-    return "a pattern"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-WORDS = {"fail": "blocked", "flag": "flagged", "redact": "redacted"}
+from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 
 
 def describe(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -22,4 +22,4 @@ def _describe_one(verdict: dict[str, Any]) -> str:
     places = f"{verdict['spans']} places" if verdict["spans"] > 1 else None
     reasons = [" ".join(filter(None, (verdict["label"], score))), places]
     reason = ", ".join(filter(None, reasons))
-    return f"{WORDS[verdict['action']]} by {verdict['guard']}{f' ({reason})' if reason else ''}"
+    return f"{COUNTER_BY_ACTION[verdict['action']]} by {verdict['guard']}{f' ({reason})' if reason else ''}"

@@ -53,11 +53,7 @@ def describe_check(guard: Guard) -> str:
         return f"{' or '.join(guard.labels) or 'any entity'} of {guard.pipeline} from {guard.least_score:g}"
     if guard.pattern is not None:
         return f"pattern {terminal.shorten(guard.pattern, PATTERN_WIDTH)}"
-    if guard.words is not None:
-        return terminal.format_count(len(guard.words), "word")
-    if guard.pii is not None:
-        return f"personal data: {', '.join(guard.pii)}"
-    return f"more than {guard.max_characters:,} characters"
+    return guard.rule_summary
 
 
 def _caught_parts(guard: GuardCounts) -> list[str]:

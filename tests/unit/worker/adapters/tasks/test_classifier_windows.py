@@ -474,5 +474,5 @@ def test_the_windows_of_a_text_share_its_tokens(nli: Path, task: str, parameters
     tracemalloc.stop()
 
     assert len(encoded) > 1_300
-    assert kept_bytes < 550 * len(encoded) + 4 * 30_000  # with tokens of its own, a row would take 730
+    assert kept_bytes < 550 * len(encoded) + 4 * 30_000  # a row that kept its own tokens would take 730
     assert len(encoded[0].features["input_ids"]) == 64
