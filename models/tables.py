@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime
+from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime, Vector
 from models.lifecycle.claim_order import CLAIM_ORDER_COLUMNS, QUEUED_ORDINARY, QUEUED_QUARANTINED
 
 
@@ -243,6 +243,7 @@ class JobOutcomeColumns:
     model_version_id: Mapped[int | None] = mapped_column(RowId)
     windows: Mapped[int | None] = mapped_column(Integer)  # in which the text was read; NULL: no model read it
     guards: Mapped[list[Any] | None] = mapped_column(Document)  # the verdicts, see `models/guards/verdict.py`
+    vector: Mapped[bytes | None] = mapped_column(Vector)  # instead of `output`; see `models/vectors.py`
 
 
 class Result(JobOutcomeColumns, Base):

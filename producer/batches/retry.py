@@ -45,9 +45,9 @@ SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND s
 
 ARCHIVE_RESULTS = """
 INSERT INTO superseded_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-                          slice_id, fencing_token, model_version_id, finished_at, windows, guards)
+                          slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector)
 SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-       slice_id, fencing_token, model_version_id, finished_at, windows, guards
+       slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector
 FROM results WHERE batch_id = :batch_id AND position {in_numbers}
 """
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
+from models import vectors
 from models.documents import format_timestamp, from_json
 from models.states import JobOutcome
 
@@ -40,6 +41,7 @@ class ResultRow(NamedTuple):
     windows: int | None = None  # in which the model read the text; None = no model read it
     guards_json: str | None = None  # the verdicts of the guards; None = no guard read it
     original_input_json: str | None = None  # as submitted, if a guard redacted the input and keeps the original
+    vector: bytes | None = None  # the output, if it is a vector: see `models/vectors.py`; `output_json` is None then
 
     @property
     def input(self) -> dict[str, Any]:
@@ -50,7 +52,14 @@ class ResultRow(NamedTuple):
     @property
     def output(self) -> Any:
         """The model's output, as `pipeline(...)` returns it."""
+        if self.vector is not None:
+            return vectors.to_numbers(self.vector)
         return None if self.output_json is None else from_json(self.output_json)
+
+    @property
+    def output_text(self) -> str | None:
+        """The output as JSON, also if it is a vector."""
+        return self.output_json if self.vector is None else vectors.vector_json(self.vector)
 
     @property
     def passthrough(self) -> dict[str, Any] | None:
@@ -69,10 +78,11 @@ class ResultRow(NamedTuple):
 
     @property
     def documents_length(self) -> int:
-        """The number of characters of all documents."""
+        """The number of characters of all documents, and of the vector's bytes."""
         return (
             len(self.input_json)
             + len(self.output_json or "")
+            + len(self.vector or b"")
             + len(self.passthrough_json or "")
             + len(self.original_input_json or "")
         )
@@ -91,7 +101,7 @@ class ResultRow(NamedTuple):
             f'{{"batch_id": {_quote(self.batch_id)}, "position": {self.position}, '
             f'"custom_id": {_quote(self.custom_id)}, "input": {self.input_json}, '
             f'"passthrough": {self.passthrough_json or "null"}, "status": "{self.status.value}", '
-            f'"output": {self.output_json or "null"}, "error_code": {_quote(self.error_code)}, '
+            f'"output": {self.output_text or "null"}, "error_code": {_quote(self.error_code)}, '
             f'"error_message": {_quote(self.error_message)}, "truncated": {"true" if self.truncated else "false"}, '
             f'"model": {_quote(self.model)}, "revision": {_quote(self.revision)}, "dtype": {_quote(self.dtype)}, '
             f'"device": {_quote(self.device)}, "attempts": {self.attempts}, "seq": {self.seq}, '

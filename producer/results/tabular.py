@@ -149,7 +149,7 @@ class TabularLayout:
     def output_values(self, row: ResultRow) -> list[Any]:
         """Return the row's output, by key or as JSON; raises UsageError when it does not fit."""
         if self.output_columns is None:
-            return [row.output_json]
+            return [row.output_text]
         if row.output_json is None:
             return [None] * len(self.output_columns)
         output = _flatten(row.output)

@@ -112,9 +112,9 @@ CROSS JOIN jobs j ON j.batch_id = k.batch_id AND j.position = k.position AND j.i
 # A copy of a reused result names the batch that computed it. Results deleted since the lookup are not copied.
 COPY_RESULTS = """
 INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from,
-                     windows, guards)
+                     windows, guards, vector)
 SELECT :batch_id, f.position, :last_seq + row_number() OVER (ORDER BY f.position), r.status, r.output, r.truncated, 0,
-       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards
+       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards, r.vector
 FROM reusable f CROSS JOIN results r
 WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
 """

@@ -78,7 +78,10 @@ class Adapter(Protocol):
         """
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
-        """Return a job's result as `pipeline(...)` gives it. Raises JobError when the result can't be stored."""
+        """Return a job's result as `pipeline(...)` gives it, or a vector as bytes, see `models/vectors.py`.
+
+        Raises JobError when the result can't be stored.
+        """
 
 
 # The rows of one job, in order, and the raw output of each.
@@ -89,10 +92,10 @@ DecodableJob = tuple[Sequence[Row], Sequence[Any]]
 class BulkDecodingAdapter(Protocol):
     """An adapter that decodes the jobs of a micro-batch together, without a Python step for each score."""
 
-    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | Exception]:
-        """For each job, in order, its output as JSON text, or the exception that `decode` raises for it.
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterable[str | bytes | Exception]:
+        """For each job, in order, its output as JSON text or as a vector, or the exception that `decode` raises for it.
 
-        The text equals `to_json(decode(rows, raw_outputs))`, byte for byte. An iterator may make the texts as they are
+        A text equals `to_json(decode(rows, raw_outputs))`, byte for byte. An iterator may make the texts as they are
         taken, so that large ones never wait together.
         """
 

@@ -22,6 +22,8 @@ from worker.passes.bisection import strip_tracebacks
 
 log = structlog.get_logger(__name__)
 
+Output = str | bytes  # JSON, or a vector as in `models/vectors.py`
+
 UNAVAILABLE = "unavailable"
 OUT_OF_MEMORY_MESSAGE = (
     "it does not fit into the device's memory, even alone; cut it, or set max_length for the pipeline"
@@ -36,7 +38,7 @@ def results_for(
     max_attempts: the limit for batches without one; a transient failure before it is a RetryableFailure.
     """
     for partial_job, output in zip(partial_jobs, _decode(adapter, partial_jobs), strict=True):
-        result = _success(partial_job, output) if isinstance(output, str) else _failure(partial_job, output)
+        result = _failure(partial_job, output) if isinstance(output, Exception) else _success(partial_job, output)
         if isinstance(result, Exception):
             screening = partial_job.jobs[0].screening
             for job in partial_job.jobs:
@@ -50,8 +52,8 @@ def results_for(
                 yield replace(free_result, lease=job.lease, position=job.position)
 
 
-def _decode(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[str | Exception]:
-    """Yield for each job its output as JSON, or its error."""
+def _decode(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[Output | Exception]:
+    """Yield for each job its output as JSON or as a vector, or its error."""
     failures = [partial_job.failure for partial_job in partial_jobs]
     if failures.count(None) == len(failures):
         return _decode_computed(adapter, partial_jobs)
@@ -60,13 +62,13 @@ def _decode(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[st
     return (next(outputs) if failure is None else failure for failure in failures)
 
 
-def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[str | Exception]:
+def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> Iterator[Output | Exception]:
     """Yield one output or error for each job whose rows were all computed."""
     decoded = 0
     if isinstance(adapter, BulkDecodingAdapter):
         try:
             for output in _decode_together(adapter, partial_jobs):
-                yield output if isinstance(output, Exception) else _document_or_error(output)
+                yield _document_or_error(output) if isinstance(output, str) else output
                 decoded += 1
         except Exception as error:
             log.warning("outputs.bulk_decoding_failed", jobs=len(partial_jobs) - decoded, error=type(error).__name__)
@@ -74,7 +76,7 @@ def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> It
         yield _decode_alone(adapter, partial_job)
 
 
-def _decode_together(adapter: BulkDecodingAdapter, partial_jobs: Sequence[PartialJob]) -> Iterable[str | Exception]:
+def _decode_together(adapter: BulkDecodingAdapter, partial_jobs: Sequence[PartialJob]) -> Iterable[Output | Exception]:
     outputs = adapter.decode_many([(job.encoded_rows, job.raw_outputs) for job in partial_jobs])
     if isinstance(outputs, Sized) and len(outputs) != len(partial_jobs):
         raise ValueError("the adapter decoded another number of jobs")
@@ -90,20 +92,22 @@ def _document_or_error(document: str) -> str | Exception:
         return error
 
 
-def _decode_alone(adapter: Adapter, partial_job: PartialJob) -> str | Exception:
+def _decode_alone(adapter: Adapter, partial_job: PartialJob) -> Output | Exception:
     try:
-        return to_valid_json(adapter.decode(partial_job.encoded_rows, partial_job.raw_outputs))
+        output = adapter.decode(partial_job.encoded_rows, partial_job.raw_outputs)
+        return output if isinstance(output, bytes) else to_valid_json(output)
     except Exception as error:
         return error
 
 
-def _success(partial_job: PartialJob, output: str) -> JobResult:
+def _success(partial_job: PartialJob, output: Output) -> JobResult:
     job = partial_job.jobs[0]
     return JobResult(
         job.lease,
         job.position,
         JobOutcome.SUCCEEDED,
-        output,
+        None if isinstance(output, bytes) else output,
+        output if isinstance(output, bytes) else None,
         truncated=partial_job.truncated,
         tokens=partial_job.tokens,
         padded_tokens=partial_job.padded_tokens,

@@ -99,8 +99,8 @@ class ResultWriter:
             with self._watchdog.watch():
                 for outcome in all_outcomes:
                     chunk.append(outcome)
-                    if isinstance(outcome, JobResult) and outcome.output is not None:
-                        characters += len(outcome.output)
+                    if isinstance(outcome, JobResult):
+                        characters += len(outcome.output or outcome.vector or "")
                     if characters > self._max_characters:
                         break
             if not chunk:

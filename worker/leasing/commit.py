@@ -17,6 +17,7 @@ from models.guards.verdict import Verdict, verdicts_json
 from models.lifecycle import guard_counters, slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome
+from models.vectors import to_numbers
 from worker.leasing import redacted_inputs
 from worker.leasing.leases import Lease
 
@@ -37,6 +38,7 @@ class JobResult:
     position: int
     status: JobOutcome
     output: str | None = None  # JSON
+    vector: bytes | None = None  # instead of `output`; see `models/vectors.py`
     error_code: str | None = None
     error_message: str | None = None
     truncated: bool = False
@@ -132,6 +134,7 @@ RESULT_COLUMNS = (
     "model_version_id",
     "windows",
     "guards",
+    "vector",
 )
 
 STATUS_TEXTS = {status: status.value for status in JobOutcome}  # `value` is a property that takes longer to read
@@ -154,7 +157,7 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
     if is_retry and accepted:
         accepted = _exclude_written(connection, sql, batch_id, accepted)
     if accepted:  # an empty COPY would take as long, with the batch's row locked
-        rows = _result_rows(accepted, batch.last_seq, planned.version_id)
+        rows = _result_rows(accepted, batch.last_seq, planned.version_id, connection.dialect.name)
         insert_rows(connection, "results", RESULT_COLUMNS, rows)
         if planned.guards:
             redacted_inputs.store_inputs(connection, sql, batch_id, accepted)
@@ -214,7 +217,9 @@ def _exclude_written(
     return [result for result in results if result.position not in written]
 
 
-def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | None) -> Iterable[tuple[Any, ...]]:
+def _result_rows(
+    results: Sequence[JobResult], last_seq: int, version_id: int | None, dialect: str
+) -> Iterable[tuple[Any, ...]]:
     for seq, result in enumerate(results, start=last_seq + 1):
         lease = result.lease
         yield (
@@ -232,6 +237,7 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             version_id,
             result.windows,
             _to_json(tuple(result.verdicts)) if result.verdicts else None,
+            to_numbers(result.vector) if result.vector and dialect == "postgresql" else result.vector,
         )
 
 

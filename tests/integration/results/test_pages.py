@@ -487,6 +487,7 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         "windows",
         "guards",
         "original_input",
+        "vector",
     ]
 
 

@@ -1,0 +1,54 @@
+"""Vectors: float32 numbers as little-endian bytes, the form in which workers, SQLite and files hold them. Pure.
+
+PostgreSQL has them as `real[]`, whose wire format is other bytes. NumPy reads one by `numpy.frombuffer(vector, "<f4")`.
+"""
+
+import sys
+from array import array
+from collections.abc import Sequence
+from struct import Struct
+
+NUMBER_BYTES = 4
+MAX_DIMENSIONS = 16_000  # the most that pgvector stores
+
+# An array on PostgreSQL's wire: dimensions, whether it has NULLs, type of its elements, length, first index.
+_ARRAY_HEADER = Struct(">iiIii")
+_LENGTH_AND_NUMBER = 2  # each element is its length in bytes and itself, four bytes each
+
+
+def from_numbers(numbers: Sequence[float]) -> bytes:
+    """Return the vector of these numbers, rounded to float32."""
+    return _swap_on_big_endian(array("f", numbers)).tobytes()
+
+
+def to_numbers(vector: bytes) -> list[float]:
+    """Return the numbers of a vector."""
+    numbers = array("f")
+    numbers.frombytes(vector)
+    return _swap_on_big_endian(numbers).tolist()
+
+
+def dimensions(vector: bytes) -> int:
+    """Return how many numbers a vector has."""
+    return len(vector) // NUMBER_BYTES
+
+
+def vector_json(vector: bytes) -> str:
+    """Return the vector as a JSON list; nine digits tell every two float32 numbers apart."""
+    numbers = to_numbers(vector)
+    return f"[{','.join(['%.9g'] * len(numbers)) % tuple(numbers)}]"
+
+
+def from_array_wire(wire: bytes) -> bytes:
+    """Return the vector that PostgreSQL's `array_send` gave for a `real[]` of one dimension without NULLs."""
+    if len(wire) < _ARRAY_HEADER.size:
+        return b""  # an empty array has no dimension
+    elements = array("I", wire[_ARRAY_HEADER.size :])[1::_LENGTH_AND_NUMBER]
+    elements.byteswap()
+    return elements.tobytes()
+
+
+def _swap_on_big_endian(numbers: "array[float]") -> "array[float]":
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
