@@ -7,6 +7,7 @@ from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
+from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 from models.validation import suggest
@@ -20,6 +21,7 @@ SPECS: tuple[TaskSpec, ...] = (
     SUMMARIZATION,
     NER,
     TRANSLATION,
+    TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 
