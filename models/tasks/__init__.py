@@ -1,6 +1,7 @@
 """Task specs. A new task needs a module here, an adapter in `worker/adapters/` and a catalogue entry."""
 
 from models.errors import UsageError
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.fill_mask import FILL_MASK
 from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
@@ -21,6 +22,7 @@ SPECS: tuple[TaskSpec, ...] = (
     SUMMARIZATION,
     NER,
     TRANSLATION,
+    FEATURE_EXTRACTION,
     TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}

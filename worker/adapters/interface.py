@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
@@ -82,6 +83,15 @@ class Adapter(Protocol):
 
         Raises JobError when the result can't be stored.
         """
+
+
+@runtime_checkable
+class CompletingAdapter(Protocol):
+    """An adapter for models whose folders have files beside those of transformers."""
+
+    @classmethod
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+        """Change a loaded model and its tokenizer as these files say. Raises ModelError if they are unusable."""
 
 
 # The rows of one job, in order, and the raw output of each.
