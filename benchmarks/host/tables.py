@@ -88,7 +88,8 @@ def _met(*pairs: tuple[float | None, float | None, str]) -> str:
     for measured, target, name in pairs:
         if target is not None:
             verdict = "not measured" if measured is None else "yes" if measured >= target else "no"
-            parts.append(f"{target:,.3g} {name}: {verdict}" if target < 100 else f"{target:,.0f} {name}: {verdict}")
+            figure = f"{target:.1f}" if target < 100 else f"{target:,.0f}"
+            parts.append(f"{figure} {name}: {verdict}")
     return "; ".join(parts) or "none set"
 
 
