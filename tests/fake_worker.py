@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
+from models import vectors
 from models.db import Database, insert_rows
 from models.documents import to_json
 from models.states import BatchStatus, JobOutcome
@@ -46,7 +47,7 @@ def ensure_model_version(database: Database) -> int:
 
 
 def write_results(database: Database, batch_id: str, outputs: Sequence[tuple[int, Any]]) -> None:
-    """Write results in this order: a position with its output, or with a JobError's code as a `str`."""
+    """Write results in this order: a position with its output (`bytes` = a vector), or with an error's code (`str`)."""
     made_by = ensure_model_version(database)
     with database.write() as connection:
         last = connection.scalar(text("SELECT last_seq FROM batches WHERE id = :id"), {"id": batch_id})
@@ -54,12 +55,18 @@ def write_results(database: Database, batch_id: str, outputs: Sequence[tuple[int
         for seq, (position, answer) in enumerate(outputs, start=last + 1):
             failed = isinstance(answer, str)
             status = JobOutcome.FAILED if failed else JobOutcome.SUCCEEDED
-            ending = (None, answer, "it could not be answered") if failed else (to_json(answer), None, None)
-            rows.append((batch_id, position, seq, status.value, *ending, False, 1, made_by))
-        insert_rows(connection, "results", RESULT_COLUMNS, rows)
+            output = None if failed or isinstance(answer, bytes) else to_json(answer)
+            vector = _to_driver(database, answer) if isinstance(answer, bytes) else None
+            error = (answer, "it could not be answered") if failed else (None, None)
+            rows.append((batch_id, position, seq, status.value, output, *error, False, 1, made_by, vector))
+        insert_rows(connection, "results", (*RESULT_COLUMNS, "vector"), rows)
         failures = sum(isinstance(answer, str) for _, answer in outputs)
         counts = {"written": len(outputs), "failed": failures, "succeeded": len(outputs) - failures}
         connection.execute(text(UPDATE_BATCH_COUNTERS), {"batch_id": batch_id, **counts})
+
+
+def _to_driver(database: Database, vector: bytes) -> bytes | list[float]:
+    return vector if database.engine.dialect.name == "sqlite" else vectors.to_numbers(vector)
 
 
 def end_batch(database: Database, batch_id: str, status: BatchStatus = BatchStatus.COMPLETED) -> None:

@@ -16,6 +16,7 @@ from unicodedata import category
 from models.documents import format_timestamp
 from models.errors import UsageError
 from models.privacy import private_files
+from models.vectors import vector_json
 from producer.results import parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
@@ -102,6 +103,7 @@ def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]
     """Return a function that formats a row in the header's order, safe to open in a spreadsheet."""
     types = [column_type for _, column_type in layout.columns]
     text_indexes = [i for i, column_type in enumerate(types) if column_type in (ColumnType.TEXT, ColumnType.JSON)]
+    vector_indexes = [i for i, column_type in enumerate(types) if column_type is ColumnType.VECTOR]
     timestamp_indexes = [i for i, column_type in enumerate(types) if column_type is ColumnType.TIMESTAMP]
 
     def to_cells(row: ResultRow) -> list[Any]:
@@ -109,6 +111,8 @@ def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]
         for index in text_indexes:
             if (cell := cells[index]) and cell[0] not in SAFE_STARTS:
                 cells[index] = escape_formula(cell)
+        for index in vector_indexes:
+            cells[index] = cells[index] and vector_json(cells[index])
         for index in timestamp_indexes:
             cells[index] = format_timestamp(cells[index])
         return cells
