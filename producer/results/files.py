@@ -1,4 +1,4 @@
-"""Export of a batch's results to a JSON lines, CSV or Parquet file, which appears complete or not at all."""
+"""Export of a batch's results to a JSON lines, CSV, Parquet or NumPy file, which appears complete or not at all."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from models.documents import format_timestamp
 from models.errors import UsageError
 from models.privacy import private_files
 from models.vectors import vector_json
-from producer.results import parquet
+from producer.results import npy, parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
@@ -27,7 +27,7 @@ PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # without +
 SAFE_STARTS = frozenset(string.ascii_letters + string.digits)
 INVISIBLE_CATEGORIES = ("Z", "C")  # Unicode categories of spaces, controls and zero-width characters
 
-FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".npy": "npy"}
 
 
 def escape_formula(cell: str) -> str:
@@ -82,14 +82,20 @@ def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) 
         return parquet.write(file, rows, layout)
 
 
+def write_npy(path: Path, rows: Iterable[ResultRow], row_count: int, dimensions: int) -> int:
+    """Write vectors as one matrix with a row for each job, and return how many have one; see `npy.write`."""
+    with _atomic_writer(path) as file:
+        return npy.write(file, rows, row_count, dimensions)
+
+
 def check_target(path: Path, file_format: str | None = None) -> str:
-    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv` or `parquet`.
+    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv`, `parquet` or `npy`.
 
     Raises UsageError when the suffix is another, or the path can't be written.
     """
     file_format = file_format or FORMAT_BY_SUFFIX.get(path.suffix.lower())
     if file_format is None:
-        raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv or .parquet")
+        raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv, .parquet or .npy")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UsageError(f"{path} is not a regular file; leave -o out to write to standard output")
     if not path.resolve().parent.is_dir():
