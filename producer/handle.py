@@ -205,8 +205,8 @@ class BatchHandle:
 
         path: the file; it appears whole or not at all.
 
-        Row i is the job at position i, and NaN if that has no vector. Raises UsageError if the outputs are no vectors, or
-        the file can't be written.
+        Row i is the job at position i, and NaN if that has no vector. Raises UsageError if the outputs are no vectors,
+        or the file can't be written.
         """
         return self._to_file("npy", path, 0, None)
 
