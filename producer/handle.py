@@ -200,6 +200,16 @@ class BatchHandle:
         """Write the results as Parquet with typed columns, as `to_jsonl` does; needs the extra `parquet`."""
         return self._to_file("parquet", path, after, status)
 
+    def to_npy(self, path: str | PathLike[str]) -> int:
+        """Write the vectors as one matrix of float32 for NumPy, and return their number.
+
+        path: the file; it appears whole or not at all.
+
+        Row i is the job at position i, and NaN if that has no vector. Raises UsageError if the outputs are no vectors, or
+        the file can't be written.
+        """
+        return self._to_file("npy", path, 0, None)
+
     def to_sql(self, table: str, *, after: int = 0, status: Status = None) -> int:
         """Write the results into a typed table of yours in the same database, and return their number.
 
