@@ -8,6 +8,7 @@ from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
+from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 from models.validation import suggest
@@ -22,6 +23,7 @@ SPECS: tuple[TaskSpec, ...] = (
     NER,
     TRANSLATION,
     FEATURE_EXTRACTION,
+    TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 

@@ -19,6 +19,7 @@ ADAPTERS = {
     "ner": "tasks.token_classification.TokenClassification",
     "translation": "tasks.text_to_text.TextToText",
     "feature-extraction": "tasks.feature_extraction.FeatureExtraction",
+    "text-ranking": "tasks.text_ranking.TextRanking",
 }
 
 

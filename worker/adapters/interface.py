@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
 from models.pipelines.generation_limits import GenerationLimits
-from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, WindowAggregation
+from models.tasks.spec import WindowAggregation
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -31,7 +31,7 @@ class Limits:
     deterministic: bool = False
     pipeline: str | None = None
     generation: GenerationLimits | None = None
-    window_aggregation: WindowAggregation = DEFAULT_WINDOW_AGGREGATION
+    window_aggregation: WindowAggregation = "mean"
 
     @property
     def should_truncate(self) -> bool:

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
-from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
@@ -210,7 +210,7 @@ def _assemble(
         pipeline.deterministic,
         pipeline.name,
         generation=pipeline.generation_limits,
-        window_aggregation=pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION,
+        window_aggregation=pipeline.effective_window_aggregation,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
