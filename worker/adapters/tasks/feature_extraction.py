@@ -74,17 +74,17 @@ class FeatureExtraction:
         recipes = self._find_recipes(jobs)
         encoded: dict[int, list[Row] | JobError] = {}
         readable: list[int] = []
+        keys: list[Recipe] = []
         for index, job in enumerate(jobs):
             recipe = recipes[id(job.lease)]
             if isinstance(recipe, Recipe):
                 readable.append(index)
+                keys.append(recipe)
             else:
                 encoded[index] = recipe
         if readable:
             encode = self._encode_whole if self._windows is None else self._encode_windows
-            some = [jobs[index] for index in readable]
-            keys = [self._recipe(job) for job in some]
-            encoded |= dict(zip(readable, encode(some, keys), strict=True))
+            encoded |= dict(zip(readable, encode([jobs[index] for index in readable], keys), strict=True))
         return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
 
     def forward(self, micro_batch: MicroBatch) -> list[Floats]:
