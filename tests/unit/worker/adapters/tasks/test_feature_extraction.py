@@ -16,6 +16,7 @@ from tests.factories import tiny_decoders, tiny_encoders
 from tests.factories.forward_passes import encode_texts
 from tests.factories.sentence_models import add_modules, write_json
 from tests.factories.tiny_encoders import pipeline_for
+from tests.golden import seq2seq_models
 from worker.adapters.tasks.job_errors import non_finite_scores
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -256,6 +257,13 @@ def test_a_module_that_is_not_known_is_refused_at_load(tmp_path: Path) -> None:
     folder = add_modules(tiny_encoders.masked_lm(tmp_path / "model", "bert"), steps=[("LSTM", {})])
 
     with pytest.raises(ModelError, match="has the module LSTM"):
+        load(folder)
+
+
+def test_a_model_with_a_decoder_that_can_not_be_left_out_is_refused(tmp_path: Path) -> None:
+    folder = seq2seq_models.marian(tmp_path / "model")
+
+    with pytest.raises(ModelError, match="the encoder of a marian model can't be loaded alone"):
         load(folder)
 
 
