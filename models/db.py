@@ -243,10 +243,19 @@ def _explain_unwritable_file(url: str, error: DBAPIError) -> BatchmillError | No
     return private_files.find_refusal(Path(path).absolute())
 
 
-def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def insert_rows(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    types: Sequence[str] | None = None,
+) -> None:
     """Insert many rows the fastest way each database has: COPY on PostgreSQL, one prepared statement on SQLite.
 
-    Values are plain Python objects; documents must be JSON text (see `to_json`).
+    types: the columns' types on PostgreSQL, to copy in its binary format; None = in its text format, which has no
+        vectors
+
+    Values are plain Python objects; documents must be JSON text (see `to_json`), and vectors bytes.
     """
     names = ", ".join(columns)
     driver = connection.dialect.loaded_dbapi
@@ -254,9 +263,7 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
     try:
         if connection.dialect.name == "postgresql":
             statement = f"COPY {table} ({names}) FROM STDIN"
-            with cursor.copy(statement) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            _copy_rows(cursor, statement, rows, types)
         else:
             marks = ", ".join("?" * len(columns))
             statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
@@ -277,6 +284,19 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
         ) from error
     finally:
         cursor.close()  # after Ctrl-C an open SQLite statement would keep the file locked, even for us
+
+
+def _copy_rows(cursor: Any, statement: str, rows: Iterable[Sequence[Any]], types: Sequence[str] | None) -> None:
+    if types is not None:
+        from models.postgresql import binary_copy  # imports psycopg, which SQLite does not need
+
+        binary_copy.register_dumpers(cursor)
+        statement += " (FORMAT BINARY)"
+    with cursor.copy(statement) as copy:
+        if types is not None:
+            copy.set_types(types)
+        for row in rows:
+            copy.write_row(row)
 
 
 def comma_separated(values: Iterable[int]) -> str:

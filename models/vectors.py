@@ -13,7 +13,9 @@ MAX_DIMENSIONS = 16_000  # the most that pgvector stores
 
 # An array on PostgreSQL's wire: dimensions, whether it has NULLs, type of its elements, length, first index.
 _ARRAY_HEADER = Struct(">iiIii")
+_REAL_TYPE = 700
 _LENGTH_AND_NUMBER = 2  # each element is its length in bytes and itself, four bytes each
+_ZERO_ELEMENT = bytes((0, 0, 0, NUMBER_BYTES, 0, 0, 0, 0))
 
 
 def from_numbers(numbers: Sequence[float]) -> bytes:
@@ -37,6 +39,15 @@ def vector_json(vector: bytes) -> str:
     """Return the vector as a JSON list; nine digits tell every two float32 numbers apart."""
     numbers = to_numbers(vector)
     return f"[{','.join(['%.9g'] * len(numbers)) % tuple(numbers)}]"
+
+
+def to_array_wire(vector: bytes) -> bytes:
+    """Return the bytes that PostgreSQL receives for a `real[]`; the vector is not empty."""
+    numbers = array("I", vector)
+    numbers.byteswap()
+    elements = array("I", _ZERO_ELEMENT * len(numbers))
+    elements[1::_LENGTH_AND_NUMBER] = numbers
+    return _ARRAY_HEADER.pack(1, 0, _REAL_TYPE, len(numbers), 1) + elements.tobytes()
 
 
 def from_array_wire(wire: bytes) -> bytes:

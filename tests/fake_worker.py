@@ -9,6 +9,7 @@ from models.db import Database, insert_rows
 from models.documents import to_json
 from models.states import BatchStatus, JobOutcome
 from models.tables import ModelVersion, Worker
+from worker.leasing import commit
 
 RESULT_COLUMNS = (
     "batch_id",
@@ -22,6 +23,7 @@ RESULT_COLUMNS = (
     "attempts",
     "model_version_id",
 )
+WITH_VECTOR = (*RESULT_COLUMNS, "vector")
 
 UPDATE_BATCH_COUNTERS = """
 UPDATE batches SET last_seq = last_seq + :written, guarded_seq = last_seq + :written,
@@ -46,7 +48,7 @@ def ensure_model_version(database: Database) -> int:
 
 
 def write_results(database: Database, batch_id: str, outputs: Sequence[tuple[int, Any]]) -> None:
-    """Write results in this order: a position with its output, or with a JobError's code as a `str`."""
+    """Write results in this order: a position with its output, a vector, or a JobError's code as a `str`."""
     made_by = ensure_model_version(database)
     with database.write() as connection:
         last = connection.scalar(text("SELECT last_seq FROM batches WHERE id = :id"), {"id": batch_id})
@@ -54,9 +56,11 @@ def write_results(database: Database, batch_id: str, outputs: Sequence[tuple[int
         for seq, (position, answer) in enumerate(outputs, start=last + 1):
             failed = isinstance(answer, str)
             status = JobOutcome.FAILED if failed else JobOutcome.SUCCEEDED
-            ending = (None, answer, "it could not be answered") if failed else (to_json(answer), None, None)
-            rows.append((batch_id, position, seq, status.value, *ending, False, 1, made_by))
-        insert_rows(connection, "results", RESULT_COLUMNS, rows)
+            vector = answer if isinstance(answer, bytes) else None
+            output = None if failed or vector is not None else to_json(answer)
+            error = (answer, "it could not be answered") if failed else (None, None)
+            rows.append((batch_id, position, seq, status.value, output, *error, False, 1, made_by, vector))
+        insert_rows(connection, "results", WITH_VECTOR, rows, [commit.RESULT_COLUMNS[name] for name in WITH_VECTOR])
         failures = sum(isinstance(answer, str) for _, answer in outputs)
         counts = {"written": len(outputs), "failed": failures, "succeeded": len(outputs) - failures}
         connection.execute(text(UPDATE_BATCH_COUNTERS), {"batch_id": batch_id, **counts})

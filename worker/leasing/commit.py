@@ -17,7 +17,6 @@ from models.guards.verdict import Verdict, verdicts_json
 from models.lifecycle import guard_counters, slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome
-from models.vectors import to_numbers
 from worker.leasing import redacted_inputs
 from worker.leasing.leases import Lease
 
@@ -119,23 +118,23 @@ WHERE id = :batch_id
 RETURNING {termination.PROGRESS_COLUMNS}
 """  # noqa: S608
 
-RESULT_COLUMNS = (
-    "batch_id",
-    "position",
-    "seq",
-    "status",
-    "output",
-    "error_code",
-    "error_message",
-    "truncated",
-    "attempts",
-    "slice_id",
-    "fencing_token",
-    "model_version_id",
-    "windows",
-    "guards",
-    "vector",
-)
+RESULT_COLUMNS = {  # with their types on PostgreSQL
+    "batch_id": "text",
+    "position": "int8",
+    "seq": "int8",
+    "status": "text",
+    "output": "jsonb",
+    "error_code": "text",
+    "error_message": "text",
+    "truncated": "bool",
+    "attempts": "int4",
+    "slice_id": "int8",
+    "fencing_token": "int8",
+    "model_version_id": "int8",
+    "windows": "int4",
+    "guards": "jsonb",
+    "vector": "float4[]",
+}
 
 STATUS_TEXTS = {status: status.value for status in JobOutcome}  # `value` is a property that takes longer to read
 
@@ -157,8 +156,8 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
     if is_retry and accepted:
         accepted = _exclude_written(connection, sql, batch_id, accepted)
     if accepted:  # an empty COPY would take as long, with the batch's row locked
-        rows = _result_rows(accepted, batch.last_seq, planned.version_id, connection.dialect.name)
-        insert_rows(connection, "results", RESULT_COLUMNS, rows)
+        rows = _result_rows(accepted, batch.last_seq, planned.version_id)
+        insert_rows(connection, "results", tuple(RESULT_COLUMNS), rows, tuple(RESULT_COLUMNS.values()))
         if planned.guards:
             redacted_inputs.store_inputs(connection, sql, batch_id, accepted)
             guard_counters.add_verdicts(
@@ -217,9 +216,7 @@ def _exclude_written(
     return [result for result in results if result.position not in written]
 
 
-def _result_rows(
-    results: Sequence[JobResult], last_seq: int, version_id: int | None, dialect: str
-) -> Iterable[tuple[Any, ...]]:
+def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | None) -> Iterable[tuple[Any, ...]]:
     for seq, result in enumerate(results, start=last_seq + 1):
         lease = result.lease
         yield (
@@ -237,7 +234,7 @@ def _result_rows(
             version_id,
             result.windows,
             _to_json(tuple(result.verdicts)) if result.verdicts else None,
-            to_numbers(result.vector) if result.vector and dialect == "postgresql" else result.vector,
+            result.vector,
         )
 
 

@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
+from models import vectors
 from models.db import Database, insert_rows
 from models.dialects.columns import UtcDateTime
 from models.documents import from_json, to_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable
-from models.tables import Batch
+from models.tables import Batch, Result
 
 JOBS = ("batch_id", "position", "custom_id", "input")
+RESULTS = ("batch_id", "position", "seq", "status", "output", "error_message", "truncated", "attempts", "vector")
+RESULT_TYPES = ("text", "int8", "int8", "text", "jsonb", "text", "bool", "int4", "float4[]")
 TEXTS = [
     "plain",
     "tab\t newline\n return\r",
@@ -48,6 +51,34 @@ class TestInsertRows:
         assert [row[0] for row in stored] == [row[2] for row in rows]
         documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in stored]
         assert documents == [row[3] for row in rows]
+
+    def test_typed_columns_take_vectors_and_the_same_values(self, database: Database) -> None:
+        insert_batch(database)
+        vector = vectors.from_numbers([0.1, -2.5, 3e38])
+        rows = [
+            (
+                "b",
+                position,
+                position + 1,
+                "succeeded",
+                to_json({"text": word}),
+                word,
+                bool(position % 2),
+                2**31 - 1,
+                None,
+            )
+            for position, word in enumerate(TEXTS)
+        ]
+        rows.append(("b", len(rows), len(rows) + 1, "succeeded", None, None, False, 0, vector))
+
+        with database.write() as connection:
+            insert_rows(connection, "results", RESULTS, iter(rows), RESULT_TYPES)
+
+        columns = [Result.__table__.c[name] for name in RESULTS]
+        with database.read() as connection:
+            stored = connection.execute(select(*columns).order_by("position")).all()
+        documents = [(*row[:4], row[4] and to_json(row[4]), *row[5:]) for row in stored]
+        assert documents == rows
 
     def test_a_violation_is_sqlalchemys_own_error_and_quotes_no_values(self, database: Database) -> None:
         insert_batch(database)

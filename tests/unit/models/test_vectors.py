@@ -34,3 +34,12 @@ def test_the_wire_format_of_an_array_becomes_a_vector(numbers: list[float]) -> N
     wire = header + b"".join(struct.pack(">if", 4, number) for number in numbers)
 
     assert vectors.from_array_wire(wire) == vectors.from_numbers(numbers)
+
+
+@pytest.mark.parametrize("numbers", [[0.25], NUMBERS], ids=["one", "several"])
+def test_a_vector_becomes_the_wire_format_of_an_array(numbers: list[float]) -> None:
+    header = struct.pack(">iiIii", 1, 0, 700, len(numbers), 1)
+
+    wire = vectors.to_array_wire(vectors.from_numbers(numbers))
+
+    assert wire == header + b"".join(struct.pack(">if", 4, number) for number in numbers)
