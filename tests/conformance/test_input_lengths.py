@@ -25,6 +25,8 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
         [{"text": text, "candidate_labels": ["city"]} for text in TEXTS],
         {"hypothesis_template": "It is {}."},
     ),
+    ("text-ranking", 24, [{"query": "which city ?", "text": text} for text in TEXTS], {}),
+    ("text-ranking", 24, [{"query": "river", "texts": ["a", text, "x"]} for text in TEXTS], {}),
     ("translation", 24, TEXTS, {"max_new_tokens": 2}),
     ("text-generation", 32, TEXTS, {"max_new_tokens": 4}),
     ("text-generation", 32, TEXTS, {"max_new_tokens": 4, "handle_long_generation": "hole"}),
@@ -35,7 +37,7 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
     ("task", "max_length", "inputs", "parameters", "truncation"),
     [
         *((*case, "truncate") for case in CASES),
-        *((*case, "stride") for case in CASES[:5]),
+        *((*case, "stride") for case in CASES[:7]),
         (*CASES[2], "error"),
         (*CASES[-1], "error"),
     ],
