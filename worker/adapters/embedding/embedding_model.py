@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import AutoModel, LongT5EncoderModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
 from models.embedding.sentence_files import SentenceFiles
 from models.errors import ModelError
 from worker.adapters.embedding.head import EmbeddingHead
 from worker.adapters.probes.small_copy import ADDED_HEAD
+from worker.adapters.tokenization.letter_case import lower_texts
 
 # Models of which only the encoder is loaded.
 ENCODER_CLASSES = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel, "longt5": LongT5EncoderModel}
@@ -38,19 +38,15 @@ def complete(model: Any, tokenizer: Any, folder: Path) -> None:
         files = SentenceFiles.read(folder)
         if files is None:
             files = SentenceFiles.for_plain_model(model.config.to_dict())
-        head = EmbeddingHead.load(files, folder)
+        token_size = getattr(model.config.get_text_config(), "hidden_size", None)
+        head = EmbeddingHead.load(files, folder, token_size)
     except ModelError as error:
         raise ModelError(f"{folder.name}: {error}") from error
     model.add_module(ADDED_HEAD, head.to(model.device))
     if files.max_length is not None:
         tokenizer.model_max_length = files.max_length
-    if files.lowercases and tokenizer.is_fast:
-        backend = tokenizer.backend_tokenizer
-        backend.normalizer = _with_lower_case(backend.normalizer)
-
-
-def _with_lower_case(normalizer: Normalizer | None) -> Normalizer:
-    return Lowercase() if normalizer is None else Sequence([Lowercase(), normalizer])
+    if files.lowercases:
+        lower_texts(tokenizer)
 
 
 def head_of(model: Any) -> EmbeddingHead:
