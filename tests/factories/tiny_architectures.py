@@ -33,13 +33,19 @@ AUTO_MODEL_CLASSES = {
     "text-generation": AutoModelForCausalLM,
     "sentiment-analysis": AutoModelForSequenceClassification,
     "zero-shot-classification": AutoModelForSequenceClassification,
+    "text-ranking": AutoModelForSequenceClassification,
     "ner": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
     "fill-mask": AutoModelForMaskedLM,
     "summarization": AutoModelForSeq2SeqLM,
     "translation": AutoModelForSeq2SeqLM,
 }
-TASK_LABELS = {"zero-shot-classification": NLI_LABELS, "sentiment-analysis": ("bad", "good"), "ner": NER_LABELS}
+TASK_LABELS = {
+    "zero-shot-classification": NLI_LABELS,
+    "sentiment-analysis": ("bad", "good"),
+    "ner": NER_LABELS,
+    "text-ranking": ("score",),
+}
 
 _HEAD_SIZE = BERT_SIZES["hidden_size"] // BERT_SIZES["num_attention_heads"]
 _GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_POSITIONS}
