@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from models import vectors
 from models.db import Database
 from models.errors import UsageError
 from models.pipelines.prompt_template import find_batch_spec
@@ -27,11 +28,14 @@ def export_file(
 ) -> int:
     """Write these results of a batch to a file, and return their number.
 
-    file_format: jsonl, csv or parquet; None = the one that the file's suffix names
+    file_format: jsonl, csv, parquet or npy; None = the one that the file's suffix names
 
-    Raises UsageError when the file can't be written.
+    A .npy file takes all rows by position, and the number is that of the vectors in it. Raises UsageError when the file
+    can't be written, or can't hold these results.
     """
     file_format = files.check_target(path, file_format)
+    if file_format == "npy":
+        return files.write_npy(path, rows, batch.counts.total, _find_dimensions(database, batch))
     make_layout = partial(tabular.layout_for_batch, database, batch.id, find_batch_spec(batch.task, batch.parameters))
     return files.write_file(file_format, path, rows, make_layout)
 
@@ -51,3 +55,13 @@ def export_table(
     layout = tabular.layout_for_batch(database, batch.id, find_batch_spec(batch.task, batch.parameters))
     rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
     return user_table.write_table(database, batch.id, table_name, rows, layout)
+
+
+def _find_dimensions(database: Database, batch: BatchView) -> int:
+    """Return how many numbers the vectors of a batch have; raises UsageError if it has none."""
+    first = pages.first_success(database, batch.id)
+    if first is None:
+        raise UsageError(f"no job of {batch.id} has succeeded, so there is no vector for a .npy file")
+    if first.vector is None:
+        raise UsageError(f"the outputs of {batch.id} are no vectors, which a .npy file needs; write .jsonl or .parquet")
+    return vectors.dimensions(first.vector)

@@ -1,4 +1,4 @@
-"""Export of a batch's results to a JSON lines, CSV or Parquet file, which appears complete or not at all."""
+"""Export of a batch's results to a JSON lines, CSV, Parquet or NumPy file, which appears complete or not at all."""
 
 import csv
 import io
@@ -16,7 +16,8 @@ from unicodedata import category
 from models.documents import format_timestamp
 from models.errors import UsageError
 from models.privacy import private_files
-from producer.results import parquet
+from models.vectors import vector_json
+from producer.results import npy, parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
@@ -26,7 +27,7 @@ PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # without +
 SAFE_STARTS = frozenset(string.ascii_letters + string.digits)
 INVISIBLE_CATEGORIES = ("Z", "C")  # Unicode categories of spaces, controls and zero-width characters
 
-FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".npy": "npy"}
 
 
 def escape_formula(cell: str) -> str:
@@ -81,14 +82,20 @@ def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) 
         return parquet.write(file, rows, layout)
 
 
+def write_npy(path: Path, rows: Iterable[ResultRow], row_count: int, dimensions: int) -> int:
+    """Write vectors as one matrix with a row for each job, and return how many have one; see `npy.write`."""
+    with _atomic_writer(path) as file:
+        return npy.write(file, rows, row_count, dimensions)
+
+
 def check_target(path: Path, file_format: str | None = None) -> str:
-    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv` or `parquet`.
+    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv`, `parquet` or `npy`.
 
     Raises UsageError when the suffix is another, or the path can't be written.
     """
     file_format = file_format or FORMAT_BY_SUFFIX.get(path.suffix.lower())
     if file_format is None:
-        raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv or .parquet")
+        raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv, .parquet or .npy")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UsageError(f"{path} is not a regular file; leave -o out to write to standard output")
     if not path.resolve().parent.is_dir():
@@ -102,6 +109,7 @@ def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]
     """Return a function that formats a row in the header's order, safe to open in a spreadsheet."""
     types = [column_type for _, column_type in layout.columns]
     text_indexes = [i for i, column_type in enumerate(types) if column_type in (ColumnType.TEXT, ColumnType.JSON)]
+    vector_indexes = [i for i, column_type in enumerate(types) if column_type is ColumnType.VECTOR]
     timestamp_indexes = [i for i, column_type in enumerate(types) if column_type is ColumnType.TIMESTAMP]
 
     def to_cells(row: ResultRow) -> list[Any]:
@@ -109,6 +117,8 @@ def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]
         for index in text_indexes:
             if (cell := cells[index]) and cell[0] not in SAFE_STARTS:
                 cells[index] = escape_formula(cell)
+        for index in vector_indexes:
+            cells[index] = cells[index] and vector_json(cells[index])
         for index in timestamp_indexes:
             cells[index] = format_timestamp(cells[index])
         return cells

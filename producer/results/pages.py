@@ -142,11 +142,11 @@ def fetch_page_by_position(database: Database, batch_id: str, after_position: in
     return _fetch_at(database, batch_id, after_position, PAGE_ROWS)
 
 
-def first_output(database: Database, batch_id: str) -> Any:
-    """Return the first output, whose structure decides the columns; None when no job has succeeded."""
+def first_success(database: Database, batch_id: str) -> ResultRow | None:
+    """Return the first result with an output, whose structure decides the columns; None when no job has succeeded."""
     query = _results_query(database.engine.dialect.name, _status_filter([JobOutcome.SUCCEEDED]), ORDER_BY_SEQ)
     rows = _fetch_page(database, query, batch_id=batch_id, limit=1).rows
-    return rows[0].output if rows else None
+    return rows[0] if rows else None
 
 
 def passthrough_columns(database: Database, batch_id: str) -> list[str]:

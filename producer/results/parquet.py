@@ -1,10 +1,11 @@
 """Parquet files of results with typed columns, written while reading; needs pyarrow, the extra `parquet`."""
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from models.errors import UsageError
+from models.vectors import NUMBER_BYTES
 from producer.readers.limits import portions
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
@@ -26,8 +27,10 @@ def write(file: IO[bytes], rows: Iterable[ResultRow], layout: TabularLayout) -> 
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 
-    schema, count = _arrow_schema(layout), 0
-    with ParquetWriter(file, schema) as writer:
+    schema, count = arrow_schema(layout), 0
+    # A dictionary of vectors, which hardly repeat, takes most of the time and some room.
+    names = [name for name, column_type in layout.columns if column_type is not ColumnType.VECTOR]
+    with ParquetWriter(file, schema, use_dictionary=names) as writer:
         for group in _iter_groups(rows, layout, schema):
             table = Table.from_batches(group)
             writer.write_table(table, row_group_size=len(table))
@@ -37,12 +40,12 @@ def write(file: IO[bytes], rows: Iterable[ResultRow], layout: TabularLayout) -> 
 
 def _iter_groups(rows: Iterable[ResultRow], layout: TabularLayout, schema: Any) -> Iterator[list[Any]]:
     """Yield the record batches of each row group."""
-    from pyarrow import array, record_batch
+    from pyarrow import record_batch
 
     group: list[Any] = []
     for chunk in portions(map(layout.row_values, rows), min(CHUNK_ROWS, GROUP_ROWS), CHUNK_BYTES):
         columns = zip(schema, zip(*chunk, strict=True), strict=True)
-        group.append(record_batch([array(values, field.type) for field, values in columns], schema=schema))
+        group.append(record_batch([arrow_array(field.type, values) for field, values in columns], schema=schema))
         if sum(map(len, group)) >= GROUP_ROWS or sum(batch.nbytes for batch in group) >= GROUP_BYTES:
             yield group
             group = []
@@ -50,7 +53,22 @@ def _iter_groups(rows: Iterable[ResultRow], layout: TabularLayout, schema: Any) 
         yield group
 
 
-def _arrow_schema(layout: TabularLayout) -> Any:
+def arrow_array(arrow_type: Any, values: Sequence[Any]) -> Any:
+    """Return the values of a column as an Arrow array; a vector's bytes are copied without reading its numbers."""
+    import pyarrow
+
+    if not pyarrow.types.is_fixed_size_list(arrow_type):
+        return pyarrow.array(values, arrow_type)
+    dimensions = arrow_type.list_size
+    empty = bytes(dimensions * NUMBER_BYTES)  # a missing vector takes its room too
+    content = pyarrow.py_buffer(b"".join(empty if vector is None else vector for vector in values))
+    numbers = pyarrow.Array.from_buffers(pyarrow.float32(), len(values) * dimensions, [None, content])
+    is_missing = pyarrow.array([vector is None for vector in values], pyarrow.bool_())
+    return pyarrow.FixedSizeListArray.from_arrays(numbers, type=arrow_type, mask=is_missing)
+
+
+def arrow_schema(layout: TabularLayout) -> Any:
+    """Return the Arrow schema of the layout's columns."""
     import pyarrow
 
     types = {
@@ -61,5 +79,6 @@ def _arrow_schema(layout: TabularLayout) -> Any:
         ColumnType.BOOLEAN: pyarrow.bool_(),
         ColumnType.TIMESTAMP: pyarrow.timestamp("ms", tz="UTC"),
         ColumnType.JSON: pyarrow.string(),
+        ColumnType.VECTOR: pyarrow.list_(pyarrow.float32(), layout.dimensions or 0),
     }
     return pyarrow.schema([(name, types[column_type]) for name, column_type in layout.columns])

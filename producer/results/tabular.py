@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from models import vectors
 from models.db import Database
 from models.errors import UsageError
 from models.tasks.spec import TaskSpec
@@ -23,6 +24,7 @@ class ColumnType(Enum):
     BOOLEAN = "boolean"
     TIMESTAMP = "moment"
     JSON = "document"
+    VECTOR = "vector"  # float32 bytes, see `models/vectors.py`
 
 
 LEADING_COLUMNS = (("position", ColumnType.INTEGER), ("custom_id", ColumnType.TEXT))
@@ -43,6 +45,7 @@ TRAILING_COLUMNS = (
 # Results had no such columns before, so an older table may have them from columns that were passed through.
 RENAMED_COLUMNS = {name: f"meta_{name}" for name, _ in GUARD_COLUMNS}
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
+VECTOR_OUTPUT = (("embedding", ColumnType.VECTOR),)
 COLUMN_TYPE_BY_PYTHON_TYPE = {
     bool: ColumnType.BOOLEAN,
     int: ColumnType.INTEGER,
@@ -59,12 +62,14 @@ class TabularLayout:
     passthrough: columns of the source that are returned with the results
     output_columns: keys of an output with their types; None = the whole output as JSON in one column
     hint: advice in errors about rows that do not fit
+    dimensions: how many numbers each vector has; None = outputs are no vectors
     """
 
     input_fields: tuple[str, ...]
     passthrough: tuple[str, ...]
     output_columns: tuple[tuple[str, ColumnType], ...] | None
     hint: str = "write .jsonl"
+    dimensions: int | None = None
     _passthrough_names: frozenset[str] = field(init=False, repr=False)
     _output_types: dict[str, ColumnType] = field(init=False, repr=False)
 
@@ -85,6 +90,13 @@ class TabularLayout:
         flat = _flatten(example)
         outputs = None if flat is None else tuple((name, infer_column_type(value)) for name, value in flat.items())
         return cls(tuple(input_fields), tuple(passthrough), outputs)
+
+    @classmethod
+    def for_vectors(
+        cls, input_fields: Iterable[str], dimensions: int, *, passthrough: Iterable[str] = ()
+    ) -> "TabularLayout":
+        """Return the layout for outputs that are vectors of so many numbers."""
+        return cls(tuple(input_fields), tuple(passthrough), VECTOR_OUTPUT, dimensions=dimensions)
 
     @property
     def columns(self) -> list[tuple[str, ColumnType]]:
@@ -150,6 +162,8 @@ class TabularLayout:
         """Return the row's output, by key or as JSON; raises UsageError when it does not fit."""
         if self.output_columns is None:
             return [row.output_text]
+        if self.dimensions is not None:
+            return [self._fitting_vector(row)]
         if row.output_json is None:
             return [None] * len(self.output_columns)
         output = _flatten(row.output)
@@ -161,6 +175,17 @@ class TabularLayout:
             else self._coerce(row.position, name, expected, value)
             for name, expected in self.output_columns
         ]
+
+    def _fitting_vector(self, row: ResultRow) -> bytes | None:
+        if row.vector is None and row.output_json is None:
+            return None
+        count = 0 if row.vector is None else vectors.dimensions(row.vector)
+        if count != self.dimensions:
+            has = f"has {count:,} numbers" if count else "is no vector"
+            raise UsageError(
+                f"the output at position {row.position} {has}, the first has {self.dimensions:,}; {self.hint}"
+            )
+        return row.vector
 
     def _coerce(self, position: int, name: str, expected: ColumnType, value: Any) -> Any:
         if value is None:
@@ -175,9 +200,11 @@ class TabularLayout:
 def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> TabularLayout:
     """Return the layout of a batch's results, from its task, its first output and its passthrough columns."""
     fields = [field.name for field in task.fields]
-    return TabularLayout.from_example(
-        fields, pages.first_output(database, batch_id), passthrough=pages.passthrough_columns(database, batch_id)
-    )
+    passthrough = pages.passthrough_columns(database, batch_id)
+    first = pages.first_success(database, batch_id)
+    if first is not None and first.vector is not None:
+        return TabularLayout.for_vectors(fields, vectors.dimensions(first.vector), passthrough=passthrough)
+    return TabularLayout.from_example(fields, None if first is None else first.output, passthrough=passthrough)
 
 
 def infer_column_type(value: Any) -> ColumnType:

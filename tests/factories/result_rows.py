@@ -1,8 +1,10 @@
 """Result rows for tests that read no database."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from models import vectors
 from models.documents import to_json
 from models.states import JobOutcome
 from producer.results.result_row import ResultRow
@@ -42,3 +44,8 @@ def result_row(position: int = 0, **fields: Any) -> ResultRow:
         document = values.pop(name, None)
         values[f"{name}_json"] = None if document is None else to_json(document)
     return ResultRow(**values)
+
+
+def vector_row(position: int, numbers: Sequence[float], **fields: Any) -> ResultRow:
+    """Return a succeeded row whose output is a vector of these numbers."""
+    return result_row(position, output=None, **fields)._replace(vector=vectors.from_numbers(numbers))

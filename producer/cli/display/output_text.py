@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+from models import vectors
 from models.privacy import terminal
 from producer.results.result_row import ResultRow
 
 MAX_ITEMS = 3  # items shown of a list of labels or words
+SHOWN_NUMBERS = 2  # of a vector
 TEXT_KEYS = ("generated_text", "summary_text", "translation_text")
 
 
 def format_outcome(row: ResultRow) -> str:
     """Return the output, such as `POSITIVE 0.9998` or `Sarah PER, London LOC`, else as JSON; or the error code."""
+    if row.vector is not None:
+        return format_vector(row.vector)
     if row.error_code is not None or row.output is None:
         return f"{row.status.value}: {row.error_code or ''}".rstrip(": ")
     return format_output(row.output)
@@ -20,6 +24,12 @@ def format_outcome(row: ResultRow) -> str:
 def format_input(row: ResultRow) -> str:
     """Return the values of the input's fields in one line."""
     return " | ".join(_format_field(value) for value in row.input.values())
+
+
+def format_vector(vector: bytes) -> str:
+    """Return the first numbers of a vector and their count, such as `[0.0412, -0.0931, … 384 numbers]`."""
+    first = vectors.to_numbers(vector[: SHOWN_NUMBERS * vectors.NUMBER_BYTES])
+    return f"[{''.join(f'{number:.4f}, ' for number in first)}… {vectors.dimensions(vector):,} numbers]"
 
 
 def format_output(value: Any) -> str:
@@ -34,6 +44,8 @@ def format_output(value: Any) -> str:
 def _format_object(value: dict[str, Any]) -> str:
     if {"label", "score"} == set(value):
         return f"{value['label']} {value['score']:.4f}"
+    if {"score"} == set(value):
+        return f"{value['score']:.4f}"
     if {"answer", "score"} <= set(value):
         return f"{value['answer'] or '(no answer)'} {value['score']:.4f}"
     if {"labels", "scores"} <= set(value):
@@ -44,6 +56,8 @@ def _format_object(value: dict[str, Any]) -> str:
 
 def _format_list(values: Sequence[dict[str, Any]]) -> str:
     first = values[0]
+    if {"index", "score"} <= set(first):
+        return ", ".join(f"{item['index']}: {item['score']:.4f}" for item in values[:MAX_ITEMS])
     if "token_str" in first:
         return ", ".join(f"{item['token_str'].strip()} {item['score']:.4f}" for item in values[:MAX_ITEMS])
     if "entity_group" in first or "entity" in first:

@@ -27,9 +27,12 @@ def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
 
 def write_file(database: Database, batch_id: str, rows: Iterable[ResultRow], path: Path) -> None:
     """Write results to a file and report their number."""
-    files.check_target(path)
+    file_format = files.check_target(path)
     batch = views.get_batch(database, batch_id)
-    report_written(batch, export.export_file(database, batch, rows, path), str(path))
+    count = export.export_file(database, batch, rows, path)
+    report_written(batch, count, str(path))
+    if file_format == "npy" and count < batch.counts.total:
+        terminal.print_notice(f"{batch.counts.total - count:,} rows of the matrix are NaN: their jobs have no vector")
 
 
 def write_table(

@@ -16,7 +16,7 @@ from models.states import JobOutcome
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
-from producer.results import export, pages
+from producer.results import export, files, pages
 from producer.results.result_row import ResultRow
 
 
@@ -37,7 +37,7 @@ from producer.results.result_row import ResultRow
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write a .jsonl, .csv or .parquet file, in the order of the source, whole or not at all.",
+    help="Write a .jsonl, .csv, .parquet or .npy file, in the order of the source, whole or not at all.",
 )
 @click.option(
     "--to-sql",
@@ -62,6 +62,8 @@ def results(
     """
     if (output is not None or table is not None) and (follow or limit is not None):
         raise UsageError("-o and --to-sql write all rows; leave out --follow and --limit")
+    if output is not None and (after or statuses) and files.check_target(output) == "npy":
+        raise UsageError("a .npy file has a row for each job of the batch; leave out --after and --status")
     outcomes = export.parse_statuses(statuses)
     with common.open_database(Settings.load()) as database:
         if table is not None:

@@ -178,13 +178,15 @@ def test_so_does_one_of_the_view(planned: Database, cursor: int, query: str) -> 
 def test_a_status_reads_next_to_nothing(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
         batch = views.get_batch(planned, LARGE)
-        example = pages.first_output(planned, LARGE)
+        example = pages.first_success(planned, LARGE)
+        assert example is not None
         with planned.read() as connection:
             last = connection.scalar(text(progress.SELECT_LAST_SEQ), {"batch_id": LARGE})
             workers = text(progress.SELECT_ACTIVE_WORKERS.format(now=planned.sql.now))
             active = connection.execute(workers, {"batch_id": LARGE}).all()
 
-    assert (batch.counts.ended, batch.device, example, last, active) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
+    assert example.output == {"label": "GOOD"}
+    assert (batch.counts.ended, batch.device, last, active) == (JOBS, "cpu", JOBS, [])
 
 
 def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -> None:

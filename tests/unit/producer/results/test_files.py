@@ -15,7 +15,7 @@ from producer.results.files import escape_formula
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.guard_rows import verdict
-from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
+from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row, vector_row
 
 
 class TestResultRow:
@@ -53,6 +53,9 @@ class TestResultRow:
             ("guards", verdicts),
             ("original_input", {"text": "a@b.c"}),
         ]
+
+    def test_a_vector_is_a_list(self) -> None:
+        assert vector_row(0, [0.5, -2.0, 0.1]).as_dict()["output"] == [0.5, -2.0, 0.100000001]
 
     def test_an_error_has_a_code_and_a_message(self) -> None:
         failed = result_row(**FAILED_FIELDS).as_dict()
@@ -251,7 +254,7 @@ class TestWriting:
         device = tmp_path / "device.csv"
         device.symlink_to("/dev/null")
         for path, words in (
-            (tmp_path / "a.txt", "call it .jsonl, .csv or .parquet"),
+            (tmp_path / "a.txt", "call it .jsonl, .csv, .parquet or .npy"),
             (tmp_path / "folder.csv", "is not a regular file"),
             (device, "is not a regular file"),
             (tmp_path / "nowhere" / "a.csv", "there is no folder"),

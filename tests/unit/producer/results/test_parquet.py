@@ -8,9 +8,10 @@ from models.errors import UsageError
 from producer.results import files, parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
-from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
+from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row, vector_row
 
 LAYOUT = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0}, passthrough=["region"])
+VECTOR_LAYOUT = TabularLayout.for_vectors(["text"], 3)
 
 
 def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +48,48 @@ class TestFile:
         rows_read = table.to_pylist()
         assert [row["score"] for row in rows_read] == [0.5, None, 0.5]
         assert tuple(rows_read[0][name] for name in ("custom_id", "region", "finished_at")) == ("=a", "EU", FINISHED_AT)
+
+    @pytest.mark.parametrize("group", [1, 2, 50_000])
+    def test_vectors_are_lists_of_one_length(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+        import numpy
+        import pyarrow
+        from pyarrow.parquet import read_table
+
+        monkeypatch.setattr(parquet, "GROUP_ROWS", group)
+        numbers = [[0.5, -2.0, 3.25], [1e-30, 0.1, 7.0]]
+        rows = [vector_row(0, numbers[0]), result_row(1, **FAILED_FIELDS), vector_row(2, numbers[1])]
+
+        assert files.write_parquet(tmp_path / "out.parquet", rows, VECTOR_LAYOUT) == 3
+
+        column = read_table(tmp_path / "out.parquet").column("embedding").combine_chunks()
+        assert column.type == pyarrow.list_(pyarrow.field("element", pyarrow.float32()), 3)
+        assert [value and numpy.float32(value).tolist() for value in column.to_pylist()] == [
+            numpy.float32(numbers[0]).tolist(),
+            None,
+            numpy.float32(numbers[1]).tolist(),
+        ]
+
+    def test_other_tools_read_vectors(self, tmp_path: Path) -> None:
+        pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+        path = tmp_path / "out.parquet"
+        rows = [vector_row(0, [0.5, -2.0, 3.25]), result_row(1, **FAILED_FIELDS)]
+        files.write_parquet(path, rows, VECTOR_LAYOUT)
+
+        frame, polars_frame = pandas.read_parquet(path), polars.read_parquet(path)
+
+        assert frame.embedding[0].tolist() == [0.5, -2.0, 3.25]
+        assert frame.embedding[1] is None
+        assert polars_frame.schema["embedding"] == polars.Array(polars.Float32, 3)
+        assert polars_frame["embedding"].to_list() == [[0.5, -2.0, 3.25], None]
+
+    def test_vectors_of_two_lengths_are_an_error(self, tmp_path: Path) -> None:
+        rows = [vector_row(0, [0.5, -2.0, 3.25]), vector_row(1, [0.5, -2.0])]
+
+        with pytest.raises(UsageError, match="position 1 has 2 numbers, the first has 3; write"):
+            files.write_parquet(tmp_path / "out.parquet", rows, VECTOR_LAYOUT)
+
+        with pytest.raises(UsageError, match="position 0 is no vector, the first has 3"):
+            files.write_parquet(tmp_path / "out.parquet", [result_row()], VECTOR_LAYOUT)
 
     def test_a_file_without_rows_has_the_columns(self, tmp_path: Path) -> None:
         from pyarrow.parquet import read_table

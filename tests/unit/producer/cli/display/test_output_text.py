@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from producer.cli.display import output_text
+from tests.factories.result_rows import vector_row
 
 ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "B-LOC", "word": "London", "score": 0.9}]
 
@@ -22,6 +23,8 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
         ([{"summary_text": "Short."}], "Short."),
         ([{"translation_text": "Hallo"}, {"translation_text": "Tag"}], "Hallo / Tag"),
         ([{"generated_text": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}], "Ho"),
+        ({"score": 0.97313}, "0.9731"),
+        ([{"index": 1, "score": 0.75}, {"index": 0, "score": 0.25}], "1: 0.7500, 0: 0.2500"),
         ([], "[]"),
         ([[{"token_str": "a"}]], '[[{"token_str": "a"}]]'),
         ({"other": 1}, '{"other": 1}'),
@@ -29,3 +32,9 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
 )
 def test_outputs_are_formatted_by_structure(output: Any, words: str) -> None:
     assert output_text.format_output(output) == words
+
+
+def test_a_vector_shows_its_first_numbers_and_its_length() -> None:
+    assert output_text.format_outcome(vector_row(0, [0.04119, -0.0931, *[0.5] * 1022])) == (
+        "[0.0412, -0.0931, … 1,024 numbers]"
+    )
