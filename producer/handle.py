@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from models.db import Database
 from models.errors import UsageError
@@ -23,6 +23,12 @@ from producer.submission import submit
 from producer.submission.repair import repair_jobs
 from producer.submission.repair_columns import RepairColumns
 from producer.times import Deadline
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+    import polars
+    import pyarrow
 
 Status = str | Iterable[str] | None  # of results: succeeded, failed, cancelled, expired, or several; None = all
 
@@ -219,6 +225,48 @@ class BatchHandle:
         Raises UsageError if the table has other columns, or its schema does not exist.
         """
         return export.export_table(self._database, self.refresh().view, table, after, export.parse_statuses(status))
+
+    def iter_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.RecordBatchReader":
+        """Return the results so far as Arrow record batches, in the order of the inputs and in bounded memory.
+
+        after: only results stored after this `seq`; 0 = all.
+        status: only results with this status, or one of these; None = all.
+
+        The columns are those of `to_parquet`. The reader has a `schema` and may be given to other packages. Raises
+        UsageError if pyarrow is missing, or, while it is read, for an output that does not fit into the columns.
+        """
+        statuses = export.parse_statuses(status)
+        export.require_packages("pyarrow")
+        return export.open_arrow_reader(self._database, self.refresh().view, after, statuses)
+
+    def to_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.Table":
+        """Return the results so far as an Arrow table, as `iter_arrow` does."""
+        return self.iter_arrow(after=after, status=status).read_all()
+
+    def to_pandas(self, *, after: int = 0, status: Status = None) -> "pandas.DataFrame":
+        """Return the results so far as a pandas DataFrame, as `iter_arrow` does; a vector is an array of NumPy."""
+        export.require_packages("pandas", "pyarrow")
+        # Each column of the table is freed once pandas has it.
+        return self.to_arrow(after=after, status=status).to_pandas(split_blocks=True, self_destruct=True)
+
+    def to_polars(self, *, after: int = 0, status: Status = None) -> "polars.DataFrame":
+        """Return the results so far as a polars DataFrame, as `iter_arrow` does; a vector is an Array."""
+        export.require_packages("polars", "pyarrow")
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow(after=after, status=status))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def embeddings(self) -> "numpy.ndarray[Any, Any]":
+        """Return the vectors of an ended batch as one float32 matrix, whose row i is the job at position i.
+
+        Rows of jobs without a vector are NaN. The matrix is filled while reading, a page at a time.
+
+        Raises UsageError if the batch has not ended or has no vectors, or NumPy is missing.
+        """
+        export.require_packages("numpy")
+        return export.read_matrix(self._database, self.refresh().view)
 
     def _resume(self, result: RetryResult) -> Self:
         """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""
