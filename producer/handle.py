@@ -1,6 +1,7 @@
 """The handle of one batch in a Python program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,8 +13,11 @@ from models.states import BatchStatus, JobOutcome
 from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
 from producer.batches.guard_counts import GuardCounts
+from producer.batches.progress import ProgressTracker
 from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView, JobCounts
+from producer.live_view.bar import UpdateView
+from producer.live_view.show import show_progress
 from producer.readers.frames.frame import Table
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
@@ -97,22 +101,31 @@ class BatchHandle:
         self._view = views.get_batch(self._database, self.id)
         return self
 
-    def wait(self, timeout: float | None = None, on_progress: Callable[[Self], object] | None = None) -> Self:
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Self], object] | None = None,
+        *,
+        progress: bool = False,
+    ) -> Self:
         """Return when the batch has ended.
 
         timeout: seconds; None = no limit. Afterwards WaitTimeout is raised, and the batch goes on.
         on_progress: called with this handle at first, and whenever its status or counts have changed.
+        progress: show a bar in a notebook, or on a terminal; elsewhere print a last line on stderr.
         """
         reported: tuple[BatchStatus, JobCounts] | None = None
 
         def update(view: BatchView) -> None:
             nonlocal reported
             self._view = view
+            show(view)
             if on_progress is not None and reported != (view.status, view.counts):
                 reported = view.status, view.counts
                 on_progress(self)
 
-        polling.wait_until_ended(self._database, self.id, timeout, update)
+        with self._show_progress() if progress else nullcontext(lambda _: None) as show:
+            polling.wait_until_ended(self._database, self.id, timeout, update)
         return self
 
     def find_blockers(self) -> list[Blocker]:
@@ -267,6 +280,11 @@ class BatchHandle:
         """
         export.require_packages("numpy")
         return export.read_matrix(self._database, self.refresh().view)
+
+    def _show_progress(self) -> AbstractContextManager[UpdateView]:
+        settings = self._settings
+        self.refresh()  # raises NotFound before anything is shown
+        return show_progress(ProgressTracker(self._database, self.id, settings.lease_seconds, settings.home_path))
 
     def _resume(self, result: RetryResult) -> Self:
         """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""
