@@ -38,7 +38,8 @@ def client(database: Database) -> Iterator[Client]:
 def test_a_frame_is_submitted_and_returns_as_a_table(
     client: Client, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    batch = run_example("import polars\n", client=client)["batch"]
+    names = run_example("import polars\n", client=client)
+    batch = names["batch"]
     labels = [{"label": "NEGATIVE", "score": 0.9}, {"label": "POSITIVE", "score": 0.8}]
     answer(database, batch, *labels)
 
@@ -49,6 +50,8 @@ def test_a_frame_is_submitted_and_returns_as_a_table(
         ("18", "Thank you!", None, "POSITIVE"),
     ]
     assert capsys.readouterr().out.endswith("2\n")
+    labelled = run_example("labelled = tickets", batch=batch, tickets=names["tickets"])["labelled"]
+    assert labelled.select("ticket", "label").rows() == [(17, "NEGATIVE"), (18, "POSITIVE")]
 
 
 def test_the_nearest_of_a_matrix_are_found(client: Client, database: Database) -> None:
