@@ -16,11 +16,12 @@ from producer.results import pages
 if TYPE_CHECKING:
     import numpy
 
-PAGE_BYTES = 8 * 2**20  # of vectors, in memory beside the matrix
+PAGE_BYTES = 2 * 2**20  # of vectors, which a driver holds several times
 
+# Both ends of the page are stated, so that every plan reads the page alone.
 SELECT_VECTORS = """
 SELECT r.position, {vector} FROM results r
-WHERE r.batch_id = :batch_id AND r.position > :cursor AND r.vector IS NOT NULL ORDER BY r.position LIMIT :limit
+WHERE r.batch_id = :batch_id AND r.position >= :start AND r.position < :end AND r.vector IS NOT NULL
 """
 
 
@@ -34,7 +35,7 @@ def read_matrix(database: Database, batch: BatchView, dimensions: int) -> "numpy
     import numpy
 
     matrix = numpy.full((batch.counts.total, dimensions), math.nan, numpy.float32)
-    for position, vector in _iter_vectors(database, batch.id, dimensions):
+    for position, vector in _iter_vectors(database, batch.id, batch.counts.total, dimensions):
         if vectors.dimensions(vector) != dimensions:
             raise UsageError(
                 f"the vector at position {position} has {vectors.dimensions(vector):,} numbers, the first has "
@@ -45,17 +46,14 @@ def read_matrix(database: Database, batch: BatchView, dimensions: int) -> "numpy
     return matrix
 
 
-def _iter_vectors(database: Database, batch_id: str, dimensions: int) -> Iterator[tuple[int, bytes]]:
+def _iter_vectors(database: Database, batch_id: str, jobs: int, dimensions: int) -> Iterator[tuple[int, bytes]]:
     """Yield each position with its vector, page by page; each page is read in a separate transaction."""
     dialect = database.engine.dialect.name
     query = text(SELECT_VECTORS.format(vector=pages.VECTOR_COLUMN[dialect]))
-    limit = max(1, PAGE_BYTES // (dimensions * vectors.NUMBER_BYTES or 1))
-    cursor = -1
-    while True:
+    page_rows = max(1, PAGE_BYTES // (dimensions * vectors.NUMBER_BYTES or 1))
+    for start in range(0, jobs, page_rows):
+        params = {"batch_id": batch_id, "start": start, "end": min(start + page_rows, jobs)}
         with database.read() as connection:
-            rows = connection.execute(query, {"batch_id": batch_id, "cursor": cursor, "limit": limit}).all()
+            rows = connection.execute(query, params).all()
         for position, raw in rows:
             yield position, raw if dialect == "sqlite" else vectors.from_array_wire(raw)
-        if len(rows) < limit:
-            return
-        cursor = rows[-1][0]
