@@ -29,7 +29,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
 
 from models.db import Database, insert_rows
-from models.dialects.columns import Document
+from models.dialects.columns import Document, Vector
 from models.errors import UsageError
 from models.postgresql.session import MAX_NAME_BYTES
 from producer.readers.limits import portions
@@ -45,6 +45,7 @@ SQL_TYPES: dict[ColumnType, Any] = {
     ColumnType.BOOLEAN: Boolean(),
     ColumnType.TIMESTAMP: DateTime(timezone=True),
     ColumnType.JSON: Document,
+    ColumnType.VECTOR: Vector(),
 }
 
 # WHERE true: without it SQLite parses ON as the beginning of a join.

@@ -26,8 +26,9 @@ from producer.results import staging
 from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
+from producer.schedules.runs import reembedding
+from producer.schedules.runs.reembedding import ID_COLUMN, KEY_COLUMN, UNKNOWN_VERSION, EmbeddingVersion, VectorTable
 
-ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
     ("model", ColumnType.TEXT),
@@ -55,12 +56,20 @@ class OutputTable:
     layout: TabularLayout
     scheduled_at: datetime
     id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
+    version: EmbeddingVersion = UNKNOWN_VERSION  # of vectors
+    failed_rows: int = 0  # of the run
 
     @property
     def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
-        inputs, outputs = self.layout.columns_excluding(name for name in (ID_COLUMN, *dict(PROVENANCE_COLUMNS)))
-        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
+        inputs, outputs = columns_in_table(self.layout)
+        key = () if self.vector is None else ((KEY_COLUMN, ColumnType.TEXT),)
+        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *key, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
+
+    @property
+    def vector(self) -> str | None:
+        """The name of the column of vectors; None if outputs are none."""
+        return None if self.layout.dimensions is None else columns_in_table(self.layout)[1][0][0]
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -73,6 +82,7 @@ class OutputTable:
             int(row.custom_id) if self.id_type is ColumnType.INTEGER else row.custom_id,
             *self.layout.input_values(row),
             *self.layout.output_values(row),
+            *(() if self.layout.dimensions is None else (self.version.key,)),
             row.truncated,
             row.model,
             row.revision,
@@ -131,6 +141,8 @@ class StagedMerge:
         name = self._table.name
         self._lock_table(connection)
         self._fit_columns()
+        if self._table.vector is not None:
+            self._clear_vectors_left_behind(connection, self._table.vector)
         try:
             self._staged.merge(name, condition=f"excluded.scheduled_at >= {quote_name(name)}.scheduled_at")
         except IntegrityError as error:  # from a column or constraint that someone added
@@ -154,6 +166,11 @@ class StagedMerge:
         if connection.dialect.name == "postgresql":
             connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
+    def _clear_vectors_left_behind(self, connection: Connection, vector: str) -> None:
+        table = VectorTable.find(connection, self._table.name, self._table.version, [vector])
+        if table is not None:
+            reembedding.clear_vectors_left_behind(connection, table, self._table.failed_rows)
+
     def _fit_columns(self) -> None:
         name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
         if difference.key != ("id",) or difference.missing.keys() & REQUIRED_COLUMNS:
@@ -168,6 +185,12 @@ class StagedMerge:
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
+
+
+def columns_in_table(layout: TabularLayout) -> tuple[list[tuple[str, ColumnType]], list[tuple[str, ColumnType]]]:
+    """Return the columns of inputs with passthrough, and those of outputs, by the names that they have in a table."""
+    key = () if layout.dimensions is None else (KEY_COLUMN,)
+    return layout.columns_excluding((ID_COLUMN, *key, *dict(PROVENANCE_COLUMNS)))
 
 
 @contextmanager
