@@ -12,7 +12,7 @@ JOBS   ?= 4
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.runs ## Install, then run all eight tasks on an embedded Valkey and SQLite.
+demo: $(VENV)/.runs ## Install, then run all ten tasks on an embedded Valkey and SQLite.
 	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
 
 demo-schedule: $(VENV)/.runs ## Show three runs of a nightly schedule in a minute: examples/nightly/run.py.
@@ -60,6 +60,8 @@ samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.text_generation
 	$(BIN)/python -m training.summarization
 	$(BIN)/python -m training.translation
+	$(BIN)/python -m training.feature_extraction
+	$(BIN)/python -m training.text_ranking
 	$(BIN)/python -m training.prompt_injection
 	$(BIN)/python -m training.toxicity
 	$(BIN)/python -m training.personal_data

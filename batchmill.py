@@ -93,7 +93,7 @@ COMMANDS = {
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
     "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),
     "demo": Command(
-        "producer.cli.demo.demo", "demo", "See all eight tasks and four guards at work in a minute, on bundled inputs."
+        "producer.cli.demo.demo", "demo", "See all ten tasks and four guards at work in a minute, on bundled inputs."
     ),
 }
 

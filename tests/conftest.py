@@ -17,6 +17,7 @@ from hypothesis import settings
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
 from models.schedule_tables import METADATA
+from tests.factories import minilm
 from tests.reusable_databases import ReusableDatabases, unique_database_name
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
@@ -42,6 +43,13 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.freeze = gc.unfreeze = lambda: None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_models_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let all processes of this run unpack large models once."""
+    base = tmp_path_factory.getbasetemp()
+    minilm.shared_folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(autouse=True)

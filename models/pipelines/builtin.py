@@ -1,8 +1,8 @@
 """Built-in pipelines: the pinned default models of transformers, models for guards, and a tiny sample of each.
 
 The commits of the defaults are those that transformers pins in `transformers.pipelines.SUPPORTED_TASKS`, written out in
-full as the Hub's cache names them. Tasks that transformers 5 dropped take theirs from 4.57. The guards' commits are
-those that several public repositories pin.
+full as the Hub's cache names them. Tasks that transformers 5 dropped take theirs from 4.57. The commits of guards,
+embedding and ranking models are those that several public repositories pin.
 """
 
 from models import tasks
@@ -73,6 +73,46 @@ DEFAULT_PIPELINES = (
         revision="6183067f769a302e3861815543b9f312c71b0ca4",
         licence="CC-BY-4.0",
         description="English to German; 74 M parameters, 512 tokens.",
+    ),
+    Pipeline(
+        name="feature-extraction",
+        task="feature-extraction",
+        model="sentence-transformers/all-MiniLM-L6-v2",
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        licence="Apache-2.0",
+        description="Vectors of 384 numbers for English texts; 23 M parameters, 256 tokens.",
+    ),
+    Pipeline(
+        name="text-ranking",
+        task="text-ranking",
+        model="cross-encoder/ms-marco-MiniLM-L6-v2",
+        revision="c5ee24cb16019beea0893ab7796b1df96625c6b8",
+        licence="Apache-2.0",
+        description="Scores English texts for a query; 23 M parameters, 512 tokens for both.",
+    ),
+)
+
+# BGE embeds the query of a search behind an instruction, and the texts that are searched as they are. The model's own
+# files do not name the instruction.
+BGE_MODEL = "BAAI/bge-small-en-v1.5"
+BGE_REVISION = "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"
+EMBEDDING_PIPELINES = (
+    Pipeline(
+        name="bge-small",
+        task="feature-extraction",
+        model=BGE_MODEL,
+        revision=BGE_REVISION,
+        licence="MIT",
+        description="Vectors of 384 numbers for English texts to search; 33 M parameters, 512 tokens.",
+    ),
+    Pipeline(
+        name="bge-small-query",
+        task="feature-extraction",
+        model=BGE_MODEL,
+        revision=BGE_REVISION,
+        prompt="Represent this sentence for searching relevant passages: {text}",
+        licence="MIT",
+        description="The queries of searches in texts that bge-small embedded.",
     ),
 )
 
@@ -161,6 +201,7 @@ SAMPLE_GUARDED_PIPELINE = Pipeline(
 
 BUILTIN_PIPELINES = (
     *DEFAULT_PIPELINES,
+    *EMBEDDING_PIPELINES,
     *GUARD_PIPELINES,
     *(_sample_pipeline(task) for task in tasks.TASKS),
     *SAMPLE_GUARD_PIPELINES,

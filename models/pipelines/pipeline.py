@@ -18,7 +18,7 @@ from models.pipelines import prompt_template
 from models.pipelines.generation_limits import GenerationLimits
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
 from models.pipelines.text_template import TextTemplate
-from models.tasks.spec import TaskSpec
+from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
@@ -26,9 +26,6 @@ HASH_DIGITS = 16
 # A batch records the templates, so workers take them from there.
 NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
-
-WindowAggregation = Literal["mean", "max", "first", "weighted"]
-DEFAULT_WINDOW_AGGREGATION: WindowAggregation = "mean"
 
 
 class Pipeline(BaseModel):
@@ -60,7 +57,8 @@ class Pipeline(BaseModel):
     stride: int | None = Field(default=None, ge=0, description="Tokens that neighbouring windows share.")
     window_aggregation: WindowAggregation | None = Field(
         default=None,
-        description="How the scores of a text's windows become one; unset: mean. weighted: a mean by tokens.",
+        description="How the scores of a text's windows become one; unset: mean, for text-ranking max. weighted: a "
+        "mean by tokens.",
     )
     deterministic: bool = Field(
         default=False, description="The same bits regardless of batching, at some cost in speed."
@@ -194,6 +192,11 @@ class Pipeline(BaseModel):
         if (limits := self.generation_limits) is not None:
             spec = replace(spec, check_input=limits.limit_input(spec.check_input))
         return spec if self.template is None else self.template.spec_for(spec)
+
+    @property
+    def effective_window_aggregation(self) -> WindowAggregation:
+        """How the scores of a text's windows become one: its own choice, or else that of its task."""
+        return self.window_aggregation or tasks.find_spec(self.task).default_window_aggregation
 
     @property
     def generation_limits(self) -> GenerationLimits | None:

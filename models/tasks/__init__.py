@@ -1,12 +1,14 @@
 """Task specs. A new task needs a module here, an adapter in `worker/adapters/` and a catalogue entry."""
 
 from models.errors import UsageError
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.fill_mask import FILL_MASK
 from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
+from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 from models.validation import suggest
@@ -20,6 +22,8 @@ SPECS: tuple[TaskSpec, ...] = (
     SUMMARIZATION,
     NER,
     TRANSLATION,
+    FEATURE_EXTRACTION,
+    TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import validation
 from models.errors import InvalidParameters, JobError
 from models.tasks.fields import InputField, describe_type
+
+WindowAggregation = Literal["mean", "max", "first", "weighted"]
 
 
 class Parameters(BaseModel):
@@ -25,7 +27,8 @@ class TaskSpec:
     check_input: checks fields together, given the stored input and the batch's parameters; raises JobError.
     variant_pattern: pattern of further names for the task, which are kept as given.
     supports_stride: whether a long text can be read in overlapping windows.
-    aggregates_windows: whether a text's label scores are those of its windows together, see `window_aggregation`.
+    aggregates_windows: whether a text's scores are those of its windows together, see `window_aggregation`.
+    default_window_aggregation: how, unless the pipeline says so.
     is_random: whether, given these parameters, equal inputs may get different outputs because tokens are sampled.
     """
 
@@ -41,6 +44,7 @@ class TaskSpec:
     variant_pattern: str | None = None
     supports_stride: bool = False
     aggregates_windows: bool = False
+    default_window_aggregation: WindowAggregation = "mean"
     is_random: Callable[[Mapping[str, Any]], bool] = lambda _parameters: False
 
     def canonical_name(self, name: str) -> str | None:
@@ -96,7 +100,8 @@ class TaskSpec:
             for field in self.fields:
                 if field.bare_type is not None and isinstance(raw, field.bare_type):
                     return field.name
-        expected = "an object" if sum(field.required for field in self.fields) > 1 else "text or an object"
+        takes_text = sum(field.required for field in self.fields) <= 1 and any(field.bare_type for field in self.fields)
+        expected = "text or an object" if takes_text else "an object"
         raise JobError(
             "not_text", f"an input must be {expected} with {self._required_names()}, not {describe_type(raw)}"
         )

@@ -1,4 +1,4 @@
-"""All eight tasks through the whole system by one worker process, against transformers' own pipelines, bad rows too."""
+"""All ten tasks through the whole system by one worker process, against the libraries' own answers, bad rows too."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import pipeline
 
 from models import tasks
@@ -60,12 +62,14 @@ ALL = [
     Task("summarization", {"not_text": None, "invalid_text": "a\0b"}),
     Task("ner", {"empty_text": "", "not_text": ["a"]}, {"aggregation_strategy": "simple"}),
     Task("translation", {"empty_text": "\n", "not_text": {"text": 1}}),
+    Task("feature-extraction", {"empty_text": "", "not_text": {"text": 1}}),
+    Task("text-ranking", {"missing_field": {"query": "a"}, "no_texts": {"query": "a", "texts": []}}),
 ]
 
 
 @pytest.fixture
 def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A deployment with one worker process for all eight samples."""
+    """A deployment with one worker process for all ten samples."""
     with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
         deployment.start("worker", *(f"sample-{task.name}" for task in ALL), "--devices", "cpu")
         yield deployment
@@ -102,9 +106,27 @@ def check(task: Task, outputs: list[Any]) -> None:
             ]
             assert words in said, task.name
         return
+    if task.name == "feature-extraction":
+        embedder = SentenceTransformer(str(SAMPLES_FOLDER / task.name), device="cpu")
+        np.testing.assert_allclose(outputs, embedder.encode([given["text"] for given in task.good]), atol=1e-5)
+        return
+    if task.name == "text-ranking":
+        check_ranking(task, outputs)
+        return
     reference = pipeline(task.name, model=str(SAMPLES_FOLDER / task.name), device="cpu")
     for given, output in zip(task.good, outputs, strict=True):
         assert_same(output, expected(reference, task, given), f"{task.name} {given}")
+
+
+def check_ranking(task: Task, outputs: list[Any]) -> None:
+    ranker = CrossEncoder(str(SAMPLES_FOLDER / task.name), device="cpu")
+    for given, output in zip(task.good, outputs, strict=True):
+        if "text" in given:
+            assert output["score"] == pytest.approx(float(ranker.predict((given["query"], given["text"]))), abs=CLOSE)
+            continue
+        ranked = ranker.rank(given["query"], given["texts"])
+        assert [item["index"] for item in output] == [item["corpus_id"] for item in ranked]
+        assert [item["score"] for item in output] == pytest.approx([item["score"] for item in ranked], abs=CLOSE)
 
 
 def expected(reference: Any, task: Task, given: dict[str, Any]) -> Any:

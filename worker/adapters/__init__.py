@@ -18,6 +18,8 @@ ADAPTERS = {
     "summarization": "tasks.text_to_text.TextToText",
     "ner": "tasks.token_classification.TokenClassification",
     "translation": "tasks.text_to_text.TextToText",
+    "feature-extraction": "tasks.feature_extraction.FeatureExtraction",
+    "text-ranking": "tasks.text_ranking.TextRanking",
 }
 
 

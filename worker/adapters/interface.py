@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
 from models.pipelines.generation_limits import GenerationLimits
-from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, WindowAggregation
+from models.tasks.spec import WindowAggregation
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
@@ -30,7 +31,7 @@ class Limits:
     deterministic: bool = False
     pipeline: str | None = None
     generation: GenerationLimits | None = None
-    window_aggregation: WindowAggregation = DEFAULT_WINDOW_AGGREGATION
+    window_aggregation: WindowAggregation = "mean"
 
     @property
     def should_truncate(self) -> bool:
@@ -82,6 +83,15 @@ class Adapter(Protocol):
 
         Raises JobError when the result can't be stored.
         """
+
+
+@runtime_checkable
+class CompletingAdapter(Protocol):
+    """An adapter for models whose folders have files beside those of transformers."""
+
+    @classmethod
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+        """Change a loaded model and its tokenizer as these files say. Raises ModelError if they are unusable."""
 
 
 # The rows of one job, in order, and the raw output of each.

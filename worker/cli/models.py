@@ -12,7 +12,7 @@ from models.pipelines import precision, redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
-from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
@@ -145,7 +145,7 @@ def _describe_options(pipeline: Pipeline) -> dict[str, object]:
         "attention": pipeline.attention,
         "device": pipeline.device,
         "truncation": _describe_truncation(pipeline),
-        "window aggregation": aggregates and (pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION),
+        "window aggregation": aggregates and pipeline.effective_window_aggregation,
         "deterministic": pipeline.deterministic and "yes",
     }
 

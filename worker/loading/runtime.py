@@ -14,10 +14,10 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
-from models.pipelines.pipeline import DEFAULT_WINDOW_AGGREGATION, Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
-from worker.adapters.interface import Adapter, LaunchingAdapter, Limits
+from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.loading import (
     guard_models,
@@ -198,6 +198,8 @@ def _assemble(
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
+    if issubclass(adapter, CompletingAdapter):
+        adapter.complete(model, tokenizer, files.folder)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
@@ -208,7 +210,7 @@ def _assemble(
         pipeline.deterministic,
         pipeline.name,
         generation=pipeline.generation_limits,
-        window_aggregation=pipeline.window_aggregation or DEFAULT_WINDOW_AGGREGATION,
+        window_aggregation=pipeline.effective_window_aggregation,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)

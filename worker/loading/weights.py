@@ -21,10 +21,13 @@ ARCHITECTURE_SUFFIXES = {
     "AutoModelForTokenClassification": "ForTokenClassification",
     "AutoModelForQuestionAnswering": "ForQuestionAnswering",
     "AutoModelForMaskedLM": "ForMaskedLM",
+    "AutoModelForCausalLM": "ForCausalLM",
 }
 ARCHITECTURE_SUFFIX = re.compile(
-    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$"
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|CausalLM|MultipleChoice)$"
 )
+# A model for any task also gives the vectors of tokens.
+HEADLESS_CLASS = "AutoEmbeddingModel"
 
 DEVICE_ADVICE = "start the workers with --devices cpu, or set device to cpu or auto if the entry names it"
 
@@ -103,6 +106,8 @@ def _detach_from_file(model: Any) -> None:
 
 
 def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
+    if auto_model_class.__name__ == HEADLESS_CLASS:
+        return
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
         if suffix and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != suffix[0]:

@@ -1,1 +1,1 @@
-"""`batchmill demo` runs all eight tasks and a guarded pipeline on bundled inputs, in a sandbox."""
+"""`batchmill demo` runs all ten tasks and a guarded pipeline on bundled inputs, in a sandbox."""

@@ -1,4 +1,4 @@
-"""`batchmill demo` runs all eight tasks and a guarded pipeline on bundled inputs, in a home folder for the demo."""
+"""`batchmill demo` runs all ten tasks and a guarded pipeline on bundled inputs, in a home folder for the demo."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ DEMO_BATCHES = (
 )
 
 
-@click.command(short_help="See all eight tasks and four guards at work in a minute, on bundled inputs.")
+@click.command(short_help="See all ten tasks and four guards at work in a minute, on bundled inputs.")
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -80,7 +80,7 @@ DEMO_BATCHES = (
 )
 @click.pass_context
 def demo(ctx: click.Context, /, home: Path) -> None:
-    """Start Valkey and one worker with a SQLite file, run a batch for each of the eight tasks and one with guards, and
+    """Start Valkey and one worker with a SQLite file, run a batch for each of the ten tasks and one with guards, and
     show the results.
     """
     home = home.absolute()

@@ -44,6 +44,8 @@ def format_output(value: Any) -> str:
 def _format_object(value: dict[str, Any]) -> str:
     if {"label", "score"} == set(value):
         return f"{value['label']} {value['score']:.4f}"
+    if {"score"} == set(value):
+        return f"{value['score']:.4f}"
     if {"answer", "score"} <= set(value):
         return f"{value['answer'] or '(no answer)'} {value['score']:.4f}"
     if {"labels", "scores"} <= set(value):
@@ -54,6 +56,8 @@ def _format_object(value: dict[str, Any]) -> str:
 
 def _format_list(values: Sequence[dict[str, Any]]) -> str:
     first = values[0]
+    if {"index", "score"} <= set(first):
+        return ", ".join(f"{item['index']}: {item['score']:.4f}" for item in values[:MAX_ITEMS])
     if "token_str" in first:
         return ", ".join(f"{item['token_str'].strip()} {item['score']:.4f}" for item in values[:MAX_ITEMS])
     if "entity_group" in first or "entity" in first:

@@ -7,11 +7,10 @@ import click
 from models import tasks as all_tasks
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.generation_limits import GenerationLimits
-from models.pipelines.pipeline import WindowAggregation
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.question_answering import QUESTION_ANSWERING
-from models.tasks.spec import TaskSpec
+from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 from producer.cli import common
 
@@ -72,8 +71,11 @@ def _describe_windows(spec: TaskSpec) -> str:
     """Say what a pipeline's entry can do about texts beyond its model's limit."""
     if spec is QUESTION_ANSWERING:
         return "contexts are read in overlapping windows"
-    aggregation = f"; window_aggregation is {', '.join(get_args(WindowAggregation))}" if spec.aggregates_windows else ""
-    return f'truncation = "stride" of the pipeline reads them in overlapping windows{aggregation}'
+    windows = 'truncation = "stride" of the pipeline reads them in overlapping windows'
+    if not spec.aggregates_windows:
+        return windows
+    choices = ", ".join(get_args(WindowAggregation))
+    return f"{windows}; window_aggregation is {choices}, and {spec.default_window_aggregation} if unset"
 
 
 def _limits_in_force(spec: TaskSpec) -> dict[str, dict[str, Any]]:

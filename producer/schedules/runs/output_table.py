@@ -10,21 +10,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from models.db import SQL_FRAGMENTS, Database
 from models.dialects import driver_errors
 from models.dialects.columns import UtcDateTime
-from models.dialects.driver_errors import driver_error_code
+from models.dialects.driver_errors import ErrorKind, classify_error, driver_error_code
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
+from producer.results.column_types import read_column_types
 from producer.results.result_row import ResultRow
-from producer.results.staging import StagingTable, TableSchema, quote_name
+from producer.results.sql_names import quote_name
+from producer.results.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 from producer.schedules.runs import reembedding
 from producer.schedules.runs.reembedding import ID_COLUMN, KEY_COLUMN, UNKNOWN_VERSION, EmbeddingVersion, VectorTable
@@ -44,6 +46,7 @@ MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, an
 
 # Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
+TEXT_TYPES = ("TEXT", "CHARACTER", "VARCHAR", "CHAR")  # how the databases' names of types for text begin
 READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
@@ -64,7 +67,8 @@ class OutputTable:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
         inputs, outputs = columns_in_table(self.layout)
         key = () if self.vector is None else ((KEY_COLUMN, ColumnType.TEXT),)
-        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *key, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
+        columns = ((ID_COLUMN, self.id_type), *inputs, *outputs, *key, *PROVENANCE_COLUMNS)
+        return TableSchema(columns, key=(ID_COLUMN,), dimensions=self.layout.dimensions)
 
     @property
     def vector(self) -> str | None:
@@ -110,10 +114,8 @@ class OutputTable:
     def _id_type_in(self, database: Database) -> ColumnType:
         """Return the type of the ids in an existing table if that is text, which takes any id, else the source's."""
         with database.read() as connection:
-            inspector = inspect(connection)
-            columns = inspector.get_columns(self.name) if inspector.has_table(self.name) else []
-        is_text = any(column["name"] == ID_COLUMN and isinstance(column["type"], String) for column in columns)
-        return ColumnType.TEXT if is_text else self.id_type
+            sql_type = read_column_types(connection, self.name).get(ID_COLUMN, "")
+        return ColumnType.TEXT if sql_type.startswith(TEXT_TYPES) else self.id_type
 
 
 class StagedMerge:
@@ -140,9 +142,7 @@ class StagedMerge:
             return
         name = self._table.name
         self._lock_table(connection)
-        self._fit_columns()
-        if self._table.vector is not None:
-            self._clear_vectors_left_behind(connection, self._table.vector)
+        self._fit_columns(connection)
         try:
             self._staged.merge(name, condition=f"excluded.scheduled_at >= {quote_name(name)}.scheduled_at")
         except IntegrityError as error:  # from a column or constraint that someone added
@@ -166,15 +166,14 @@ class StagedMerge:
         if connection.dialect.name == "postgresql":
             connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
-    def _clear_vectors_left_behind(self, connection: Connection, vector: str) -> None:
-        table = VectorTable.find(connection, self._table.name, self._table.version, [vector])
-        if table is not None:
-            reembedding.clear_vectors_left_behind(connection, table, self._table.failed_rows)
-
-    def _fit_columns(self) -> None:
+    def _fit_columns(self, connection: Connection) -> None:
         name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
         if difference.key != ("id",) or difference.missing.keys() & REQUIRED_COLUMNS:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
+        vectors = self._find_vectors(connection)
+        has_other_type = vectors is not None and vectors.vector in difference.type_changed
+        if vectors is not None and has_other_type and not vectors.has_current_vectors(connection):
+            del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
             advice = describe_renamed_column(difference.type_changed)
@@ -185,6 +184,28 @@ class StagedMerge:
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
+        if vectors is not None:
+            reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
+            if has_other_type:
+                self._clear_column(vectors.vector)
+
+    def _find_vectors(self, connection: Connection) -> VectorTable | None:
+        """Return the table if it had vectors before this run."""
+        table = self._table
+        return (table.vector and VectorTable.find(connection, table.name, table.version, [table.vector])) or None
+
+    def _clear_column(self, column: str) -> None:
+        """Empty the column of vectors, and let it take those of other dimensions; its indexes stay."""
+        try:
+            self._staged.clear_vectors(self._table.name, column)
+        except DBAPIError as error:
+            if classify_error(error) not in (ErrorKind.REFUSED, ErrorKind.NOT_TRANSLATED):
+                raise
+            raise UsageError(
+                f"the column {column} of the table {self._table.name} can't take vectors of "
+                f"{self._table.layout.dimensions:,} numbers: {driver_errors.safe_message(error)}; drop what needs the "
+                "old ones, or name another table with into"
+            ) from None
 
 
 def columns_in_table(layout: TabularLayout) -> tuple[list[tuple[str, ColumnType]], list[tuple[str, ColumnType]]]:

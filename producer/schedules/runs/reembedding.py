@@ -10,12 +10,28 @@ from datetime import datetime
 from typing import Any, Self
 
 import structlog
-from sqlalchemy import ColumnClause, ColumnElement, Connection, TableClause, and_, func, inspect, null, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    TableClause,
+    Text,
+    Uuid,
+    and_,
+    func,
+    not_,
+    null,
+    or_,
+    select,
+)
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
+from sqlalchemy.types import TypeEngine
 
 from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
+from producer.results.column_types import read_column_types
 from producer.results.staging import STAGING_TABLE_NAME
 
 log = structlog.get_logger(__name__)
@@ -61,10 +77,9 @@ class VectorTable:
 
         vector_names: names that the column of vectors may have; the first one that there is counts
         """
-        inspector = inspect(connection)
-        if not inspector.has_table(name):
-            return None
-        columns: dict[str, Any] = {column["name"]: column["type"] for column in inspector.get_columns(name)}
+        columns: dict[str, Any] = {
+            column: _python_type(sql_type) for column, sql_type in read_column_types(connection, name).items()
+        }
         vector = next((name for name in vector_names if name in columns), None)
         if vector is None or not columns.keys() >= REQUIRED_COLUMNS:
             return None
@@ -83,6 +98,11 @@ class VectorTable:
         if self.version.revision is not None:
             differs.append(self.sql.c[REVISION_COLUMN].is_distinct_from(self.version.revision))
         return and_(self.sql.c[self.vector].is_not(None), or_(*differs))
+
+    def has_current_vectors(self, connection: Connection) -> bool:
+        """Return whether there are vectors of this version."""
+        has_vector = self.sql.c[self.vector].is_not(None)
+        return connection.scalar(select(self.id).where(has_vector, not_(self.is_other)).limit(1)) is not None
 
     def needs_embedding(self, connection: Connection, inputs: Iterable[str], scheduled_at: datetime) -> bool:
         """Return whether there are vectors of another version; reads the whole table if there are none.
@@ -107,6 +127,13 @@ class VectorTable:
                 "schedule for now, and embeds all rows again"
             )
         return True
+
+
+def _python_type(sql_type: str) -> TypeEngine[Any]:
+    """Return the type for binding and reading values of a column, as `read_column_types` spells it."""
+    if sql_type in ("UUID", "BIGINT", "INTEGER"):
+        return Uuid() if sql_type == "UUID" else BigInteger()
+    return Text()
 
 
 def clear_vectors_left_behind(connection: Connection, table: VectorTable, max_count: int) -> int:

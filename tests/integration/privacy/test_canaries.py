@@ -44,6 +44,7 @@ KEY = "whsec_" + base64.b64encode(f"{SECRET} is the key of all".encode()).decode
 CRON = ("--cron", "0 2 * * *")
 SENTIMENT = ("--pipeline", "sample-sentiment-analysis")
 ZERO_SHOT = ("--pipeline", "sample-zero-shot-classification", "--param", f"candidate_labels={LABELS}")
+RESULTS_OPTIONS = ((), ("--json",), ("-o", "out.csv"), ("-o", "out.npy"), ("--to-sql", "mine"))
 
 # What each command is called with; BATCH and IN stand for a batch's id and a file of inputs.
 CASES: dict[str, list[Sequence[str]]] = {
@@ -89,7 +90,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "cancel": [("BATCH",), ("BATCH", "--json")],
     "retry": [("BATCH",), ("BATCH", "--json"), ("BATCH", "--code", "guard_blocked")],
     "prune": [("--older-than", "1d", "--dry-run"), ("--older-than", "1d", "--json")],
-    "results": [("BATCH",), ("BATCH", "--json"), ("BATCH", "-o", "out.csv"), ("BATCH", "--to-sql", "mine")],
+    "results": [("BATCH", *how) for how in RESULTS_OPTIONS],
     "errors": [("BATCH",), ("BATCH", "--json"), ("BATCH", "-o", "errors.jsonl")],
     "attempts": [("BATCH",), ("BATCH", "--json"), ("BATCH", "--position", "0")],
     "audit": [(), ("BATCH", "--json")],

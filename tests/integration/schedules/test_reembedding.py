@@ -23,15 +23,24 @@ def embedder(first: float, dimensions: int = 3) -> Embed:
     return lambda job_input: vectors.from_numbers([first, len(job_input["text"]), *[0.5] * (dimensions - 2)])
 
 
-@pytest.fixture(params=["beside the results", "in the source"])
-def harness(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+BESIDE, IN_SOURCE = "beside the results", "in the source"
+
+
+@pytest.fixture
+def place() -> str:
+    """Where the table is; a test may override it."""
+    return BESIDE
+
+
+@pytest.fixture
+def harness(place: str, database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
     created = ScheduleHarness(database_url, tmp_path)
     query = "SELECT id, body, created_at FROM tickets WHERE created_at >= :since AND created_at < :until ORDER BY id"
     sources = {"tickets": {"url": created.tickets.url, "query": query}}
     created.settings = created.settings.model_copy(update={"sources": sources})
     created.use_pipeline(OLD)
-    place = {"into_source": "tickets"} if request.param == "in the source" else {}
-    created.create_schedule(into="embedded", passthrough=["created_at"], **place)
+    into = {"into_source": "tickets"} if place == IN_SOURCE else {}
+    created.create_schedule(into="embedded", passthrough=["created_at"], **into)
     yield created
     created.close()
 
@@ -69,6 +78,7 @@ def play_two_nights(harness: ScheduleHarness) -> None:
     harness.run_schedule(utc("03-03 02:00"), embedder(1))
 
 
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
 def test_a_new_revision_embeds_all_rows_again_though_the_query_has_only_new_ones(harness: ScheduleHarness) -> None:
     play_two_nights(harness)
     assert {row[2] for row in embedded(harness).values()} == {OLD}
@@ -135,6 +145,7 @@ def test_rows_that_the_source_has_lost_are_embedded_again_too(harness: ScheduleH
     assert len(embedded(harness)) == 5
 
 
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
 def test_other_dimensions_replace_the_old_ones(harness: ScheduleHarness) -> None:
     play_two_nights(harness)
     harness.use_pipeline(NEW)
@@ -143,6 +154,7 @@ def test_other_dimensions_replace_the_old_ones(harness: ScheduleHarness) -> None
     assert {len(row[1] or []) for row in embedded(harness).values()} == {5}
 
 
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
 def test_a_vector_whose_row_fails_now_is_cleared(harness: ScheduleHarness) -> None:
     play_two_nights(harness)
     harness.use_pipeline(NEW)
@@ -189,6 +201,7 @@ def test_a_backfill_does_not_mix_models(harness: ScheduleHarness) -> None:
     assert {row[2] for row in embedded(harness).values()} == {NEW}
 
 
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
 def test_a_revision_that_nobody_knew_is_refused(harness: ScheduleHarness) -> None:
     play_two_nights(harness)
     before = table_query(harness, SELECT_EMBEDDED)

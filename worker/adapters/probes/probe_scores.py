@@ -89,12 +89,15 @@ def to_tensors(rows: Sequence[ProbeRow], pad_token_id: int, device: Any, width: 
 
 
 def compute(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """One pass's scores, `(rows, …)`: per row or per token; for spans, the last axis holds start and end."""
+    """One pass's scores, `(rows, …)`: per row or per token; for spans, the last axis holds start and end.
+
+    Of a model without a head, they are the vectors of the tokens.
+    """
     output = model(**tensors)
     if "start_logits" in output:
         return torch.stack([output.start_logits, output.end_logits], dim=-1)
-    logits: torch.Tensor = output.logits
-    return logits
+    scores: torch.Tensor = output.logits if "logits" in output else output[0]
+    return scores
 
 
 def reraise_machine_problem(error: Exception) -> None:

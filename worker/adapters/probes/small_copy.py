@@ -108,6 +108,8 @@ WIDTH_SUFFIXES = ("_size", "_dim", "_width")
 SMALL_ENOUGH_WIDTH = 128  # models up to this width keep it
 MAX_WEIGHTS = 30_000_000  # of a copy
 
+ADDED_HEAD = "embedding_head"  # the part of a model that its own class does not make
+
 
 def small_copies(model: Any, *, exceeds_positions: bool = False) -> Iterator[Any]:
     """Copies of a model in float32 on the CPU, the smallest first, each with all of the model's layer classes.
@@ -248,5 +250,5 @@ def _randomize_weights(model: Any) -> Any:
 
 def _layer_classes(model: Any) -> set[str]:
     """The classes of a model's modules, except linear layers and what replaces them to quantize or to be faster."""
-    names = {type(module).__name__ for module in model.modules()}
+    names = {type(module).__name__ for path, module in model.named_modules() if not path.startswith(ADDED_HEAD)}
     return {name for name in names if not name.startswith(("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic"))}

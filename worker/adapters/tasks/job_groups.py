@@ -1,7 +1,7 @@
 """Groups of jobs with equal parameters, whose raw outputs are decoded together in arrays."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,14 @@ from worker.adapters.interface import DecodableJob
 
 Floats = npt.NDArray[np.float32]
 
-# Yields the JSON text, or the error, of each of these jobs, which have equal parameters and as many rows and windows.
-DecodeGroup = Callable[[Mapping[str, Any], Sequence[DecodableJob]], Iterator[str | Exception]]
+Output = TypeVar("Output")
+
+# Yields the JSON text, the vector or the error of each of these jobs. They have equal parameters and as many rows and
+# windows.
+DecodeGroup = Callable[[Mapping[str, Any], Sequence[DecodableJob]], Iterator[Output]]
 
 
-def decode_in_groups(jobs: Sequence[DecodableJob], decode_group: DecodeGroup) -> Iterator[str | Exception]:
+def decode_in_groups(jobs: Sequence[DecodableJob], decode_group: DecodeGroup[Output]) -> Iterator[Output]:
     """Yield the output of each job in order; alike jobs are decoded in one call.
 
     They have equal parameters and as many rows and windows.

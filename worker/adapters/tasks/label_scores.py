@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from models.pipelines.pipeline import WindowAggregation
+from models.tasks.spec import WindowAggregation
 
 Floats = npt.NDArray[np.float32]
 

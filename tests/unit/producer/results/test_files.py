@@ -254,7 +254,7 @@ class TestWriting:
         device = tmp_path / "device.csv"
         device.symlink_to("/dev/null")
         for path, words in (
-            (tmp_path / "a.txt", "call it .jsonl, .csv or .parquet"),
+            (tmp_path / "a.txt", "call it .jsonl, .csv, .parquet or .npy"),
             (tmp_path / "folder.csv", "is not a regular file"),
             (device, "is not a regular file"),
             (tmp_path / "nowhere" / "a.csv", "there is no folder"),

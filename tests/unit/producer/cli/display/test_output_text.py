@@ -23,6 +23,8 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
         ([{"summary_text": "Short."}], "Short."),
         ([{"translation_text": "Hallo"}, {"translation_text": "Tag"}], "Hallo / Tag"),
         ([{"generated_text": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}], "Ho"),
+        ({"score": 0.97313}, "0.9731"),
+        ([{"index": 1, "score": 0.75}, {"index": 0, "score": 0.25}], "1: 0.7500, 0: 0.2500"),
         ([], "[]"),
         ([[{"token_str": "a"}]], '[[{"token_str": "a"}]]'),
         ({"other": 1}, '{"other": 1}'),

@@ -1,0 +1,59 @@
+"""Embedding models: the transformer without a task's head, and what its folder says beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers.normalizers import Lowercase, Normalizer, Sequence
+from transformers import AutoModel, LongT5EncoderModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
+
+from models.embedding.sentence_files import SentenceFiles
+from models.errors import ModelError
+from worker.adapters.embedding.head import EmbeddingHead
+from worker.adapters.probes.small_copy import ADDED_HEAD
+
+# Models of which only the encoder is loaded.
+ENCODER_CLASSES = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel, "longt5": LongT5EncoderModel}
+UNUSED_WEIGHTS = "pooler."  # of a layer over the first token, whose output no vector has
+
+
+class AutoEmbeddingModel:
+    """An auto class like those of transformers, for models that give the vectors of tokens."""
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Load a model with its report, as `AutoModel.from_pretrained` does with `output_loading_info`."""
+        model_class: Any = ENCODER_CLASSES.get(config.model_type, AutoModel)
+        model, report = model_class.from_pretrained(folder, config=config, **options)
+        model.config.use_cache = False  # keys and values of a text serve nobody afterwards
+        missing = [name for name in report["missing_keys"] if not name.startswith(UNUSED_WEIGHTS)]
+        return model, {**report, "missing_keys": missing}
+
+
+def complete(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Give a model the head that its folder's files describe, and its tokenizer their limit and case.
+
+    Raises ModelError if they are damaged, or ask for what Batchmill does not have.
+    """
+    try:
+        files = SentenceFiles.read(folder)
+        if files is None:
+            files = SentenceFiles.for_plain_model(model.config.to_dict())
+        head = EmbeddingHead.load(files, folder)
+    except ModelError as error:
+        raise ModelError(f"{folder.name}: {error}") from error
+    model.add_module(ADDED_HEAD, head.to(model.device))
+    if files.max_length is not None:
+        tokenizer.model_max_length = files.max_length
+    if files.lowercases and tokenizer.is_fast:
+        backend = tokenizer.backend_tokenizer
+        backend.normalizer = _with_lower_case(backend.normalizer)
+
+
+def _with_lower_case(normalizer: Normalizer | None) -> Normalizer:
+    return Lowercase() if normalizer is None else Sequence([Lowercase(), normalizer])
+
+
+def head_of(model: Any) -> EmbeddingHead:
+    """Return the head of a model; one without files pools by the mean."""
+    head = getattr(model, ADDED_HEAD, None)
+    return head if isinstance(head, EmbeddingHead) else EmbeddingHead(SentenceFiles())

@@ -1,0 +1,157 @@
+"""The head of an embedding model: what its files compute after the pooling, such as dense layers and a normalization.
+
+It is a part of the model, so that it moves between devices with it. Its weights stay float32 in every dtype.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from models.embedding.sentence_files import SentenceFiles, Step
+from models.errors import ModelError, first_line
+
+WEIGHTS_FILE, PICKLED_FILE = "model.safetensors", "pytorch_model.bin"
+NORM_EPSILON, LAYER_NORM_EPSILON = 1e-12, 1e-5  # torch's own
+
+# What torch.nn names in a dense layer's config; other names could run any code.
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "Identity": lambda vectors: vectors,
+    "Tanh": torch.tanh,
+    "ReLU": functional.relu,
+    "GELU": functional.gelu,
+    "Sigmoid": torch.sigmoid,
+    "SiLU": functional.silu,
+    "LeakyReLU": functional.leaky_relu,
+    "ELU": functional.elu,
+    "Softplus": functional.softplus,
+    "Mish": functional.mish,
+    "Hardtanh": functional.hardtanh,
+    "Softsign": functional.softsign,
+    "ReLU6": functional.relu6,
+    "Hardswish": functional.hardswish,
+}
+DEFAULT_ACTIVATION = "Tanh"
+
+
+class Dense(torch.nn.Module):
+    """A linear layer with an activation, and perhaps a residual."""
+
+    def __init__(self, weights: dict[str, torch.Tensor], activation: str, *, use_residual: bool) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weights["linear.weight"], requires_grad=False)
+        bias, residual = weights.get("linear.bias"), weights.get("residual.weight")
+        self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
+        self.residual = None if residual is None else torch.nn.Parameter(residual, requires_grad=False)
+        self._use_residual = use_residual
+        self._activate = ACTIVATIONS[activation]
+        self.size = len(self.weight)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(rows, size)`, of `(rows, other size)`."""
+        outputs = self._activate(functional.linear(vectors, self.weight, self.bias))
+        if not self._use_residual:
+            return outputs
+        return outputs + (vectors if self.residual is None else functional.linear(vectors, self.residual))
+
+
+class LayerNorm(torch.nn.Module):
+    """A layer normalization."""
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weights["norm.weight"], requires_grad=False)
+        self.bias = torch.nn.Parameter(weights["norm.bias"], requires_grad=False)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(rows, size)`, of the same shape."""
+        return functional.layer_norm(vectors, self.weight.shape, self.weight, self.bias, LAYER_NORM_EPSILON)
+
+
+class Normalize(torch.nn.Module):
+    """A division by the vector's length."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """`(rows, size)`, of the same shape."""
+        return functional.normalize(vectors, dim=-1, eps=NORM_EPSILON)
+
+
+class EmbeddingHead(torch.nn.Module):
+    """What is computed of pooled vectors.
+
+    files: what the model's files say.
+    steps: the modules after the pooling.
+    input_size: numbers of the pooled vector that the first layer takes, None = any.
+    """
+
+    def __init__(self, files: SentenceFiles, steps: Sequence[torch.nn.Module] = ()) -> None:
+        super().__init__()
+        self.files = files
+        self.steps = torch.nn.ModuleList(steps)
+        sizes = [step.weight.shape[-1] for step in steps if isinstance(step, Dense | LayerNorm)]
+        self.input_size: int | None = sizes[0] if sizes else None
+        for step, taken in zip(
+            [step for step in steps if isinstance(step, Dense | LayerNorm)], sizes[1:], strict=False
+        ):
+            if len(step.weight) != taken:
+                raise ModelError(f"a layer after the pooling takes {taken} numbers, and gets {len(step.weight)}")
+        computing = [index for index, step in enumerate(steps) if not isinstance(step, Normalize)]
+        self._unnormalized_count = computing[-1] + 1 if computing else 0
+
+    @classmethod
+    def load(cls, files: SentenceFiles, folder: Path) -> "EmbeddingHead":
+        """Load the layers in a model's folder. Raises ModelError if they are missing or damaged."""
+        return cls(files, [_load_step(step, folder) for step in files.steps])
+
+    def output_size(self, pooled_size: int) -> int:
+        """Return how many numbers a vector has, before it is cut."""
+        sizes = [step.size for step in self.steps if isinstance(step, Dense)]
+        return sizes[-1] if sizes else pooled_size
+
+    def forward(self, pooled: torch.Tensor, normalize: bool | None, dimensions: int | None) -> torch.Tensor:
+        """`(rows, dimensions)`, of pooled vectors `(rows, size)`, both float32.
+
+        normalize: whether to normalize after the cut, None = as the files say, before it.
+        dimensions: how many numbers to keep, None = all.
+        """
+        vectors = pooled
+        for step in self.steps if normalize is not False else self.steps[: self._unnormalized_count]:
+            vectors = step(vectors)
+        vectors = vectors[:, :dimensions]
+        return functional.normalize(vectors, dim=-1, eps=NORM_EPSILON) if normalize else vectors
+
+
+def _load_step(step: Step, folder: Path) -> torch.nn.Module:
+    if step.kind == "normalize":
+        return Normalize()
+    weights = _load_weights(folder / step.path)
+    try:
+        if step.kind == "layer_norm":
+            return LayerNorm(weights)
+        return Dense(weights, _activation(step), use_residual=step.config.get("use_residual") is True)
+    except KeyError as error:
+        raise ModelError(f"{step.path}/{WEIGHTS_FILE} has no {error.args[0]}; fetch the model again") from None
+
+
+def _activation(step: Step) -> str:
+    path = step.config.get("activation_function", f"torch.nn.{DEFAULT_ACTIVATION}")
+    name = str(path).rpartition(".")[2]
+    if not str(path).startswith("torch.") or name not in ACTIVATIONS:
+        raise ModelError(
+            f"{step.path} asks for the activation {str(path)[:80]!r}, which is not taken; take another model"
+        )
+    return name
+
+
+def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        problem = "and pickled ones can run code; fetch it with --convert" if (folder / PICKLED_FILE).exists() else ""
+        raise ModelError(f"{folder.name} has no {WEIGHTS_FILE}{problem and ', '}{problem or '; fetch the model again'}")
+    try:
+        # Copied, because the tensors of `load_file` change with their file.
+        return {name: tensor.float().clone() for name, tensor in load_file(path).items()}
+    except Exception as error:  # a damaged file can raise anything
+        raise ModelError(f"{folder.name}/{WEIGHTS_FILE} can't be read: {first_line(error)}") from error
