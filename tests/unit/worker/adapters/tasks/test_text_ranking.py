@@ -55,7 +55,7 @@ def test_refuses_damaged_lists_of_modules(content: str, tmp_path: Path) -> None:
 def test_refuses_a_model_with_several_labels(tmp_path: Path) -> None:
     folder = tiny_encoders.nli_model(tmp_path / "model", "bert")
 
-    with pytest.raises(ModelError, match="has 3 labels, .* sentiment-analysis, whose text_pair"):
+    with pytest.raises(ModelError, match=r"has 3 labels, .* sentiment-analysis, whose text_pair"):
         load(folder)
 
 
