@@ -159,16 +159,19 @@ class StagingTable:
         table = qualified_name(table_name, schema_name)
         self._connection.execute(literal_statement(f"ALTER TABLE {table} ADD COLUMN {quote_name(column)} {sql_type}"))
 
-    def clear_vectors(self, table_name: str, column: str, schema_name: str | None = None) -> None:
-        """Make all vectors of a column NULL, and let it take those of the schema's dimensions."""
+    def change_dimensions(self, table_name: str, column: str, schema_name: str | None = None) -> None:
+        """Let a column of vectors take those of the schema's dimensions; NULL replaces the old ones if they were fixed.
+
+        Other transactions wait for this one then, because PostgreSQL changes the column's type.
+        """
+        actual = column_types.read_column_types(self._connection, table_name, schema_name)[column]
+        if column_types.leaves_dimensions_open(self._connection, actual):
+            return
         vector_type = column_types.choose_vector_type(self._connection, self._schema.dimensions or 0)
-        sql_type = vector_type.compile(self._connection.dialect)
         table, name = qualified_name(table_name, schema_name), quote_name(column)
-        if self._connection.dialect.name == "sqlite":  # its columns take values of any type
-            clear = f"UPDATE {table} SET {name} = NULL"  # noqa: S608
-        else:
-            clear = f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {sql_type} USING NULL"
-        self._connection.execute(literal_statement(clear))
+        sql_type = vector_type.compile(self._connection.dialect)
+        change = f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {sql_type} USING NULL"
+        self._connection.execute(literal_statement(change))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Schedules under test: a ticket table as the source, an explicit clock, and answers without a model."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -205,6 +206,7 @@ class ScheduleHarness:
             "LOG_LEVEL": "error",
             "SOURCES__TICKETS__URL": self.tickets.url,
             "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
+            "PIPELINES": json.dumps(settings.pipelines),
         }
         return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (environment | extra).items()}}
 

@@ -187,17 +187,17 @@ class StagedMerge:
         if vectors is not None:
             reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
             if has_other_type:
-                self._clear_column(vectors.vector)
+                self._change_dimensions(vectors.vector)
 
     def _find_vectors(self, connection: Connection) -> VectorTable | None:
         """Return the table if it had vectors before this run."""
         table = self._table
         return (table.vector and VectorTable.find(connection, table.name, table.version, [table.vector])) or None
 
-    def _clear_column(self, column: str) -> None:
-        """Empty the column of vectors, and let it take those of other dimensions; its indexes stay."""
+    def _change_dimensions(self, column: str) -> None:
+        """Let the column of vectors take those of this run; its indexes stay."""
         try:
-            self._staged.clear_vectors(self._table.name, column)
+            self._staged.change_dimensions(self._table.name, column)
         except DBAPIError as error:
             if classify_error(error) not in (ErrorKind.REFUSED, ErrorKind.NOT_TRANSLATED):
                 raise

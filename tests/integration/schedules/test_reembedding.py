@@ -1,16 +1,20 @@
 """An output table has vectors of one model only: a new one embeds all rows again, and readers see old or new."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from models import vectors
+from models.db import Database
 from models.states import RunState
-from producer.schedules.runs import stale_rows
+from producer.schedules.runs import finish, output_table, stale_rows
+from producer.schedules.runs.output_table import record_merge
 from tests.factories.schedules import ScheduleHarness, utc
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -43,6 +47,15 @@ def harness(place: str, database_url: str, tmp_path: Path) -> Iterator[ScheduleH
     created.create_schedule(into="embedded", passthrough=["created_at"], **into)
     yield created
     created.close()
+
+
+@pytest.fixture
+def vector_database_url(postgresql_url: str) -> str:
+    """A PostgreSQL that has pgvector, not yet as an extension of this database."""
+    with closing(Database(postgresql_url)) as database, database.read() as connection:
+        if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
+            pytest.skip("this PostgreSQL has no pgvector")
+    return postgresql_url
 
 
 def table_query(harness: ScheduleHarness, statement: str) -> list[Any]:
@@ -235,3 +248,84 @@ def test_long_tables_are_read_in_pages(harness: ScheduleHarness, monkeypatch: py
 
     assert harness.input_ids(harness.runs()[-1]) == ["1", "2", "3", "4", "5"]
     assert {row[2] for row in embedded(harness).values()} == {NEW}
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+@pytest.mark.parametrize("dimensions", [3, 5])
+def test_a_reader_sees_the_old_vectors_or_the_new_ones(
+    harness: ScheduleHarness, dimensions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    harness.tick(utc("03-04 02:00"))
+    harness.answer_jobs(embedder(2, dimensions))
+    seen: list[tuple[set[str], set[int]]] = []
+    is_done, has_merged, has_read = threading.Event(), threading.Event(), threading.Event()
+    last_point = "before_commit_run" if harness.runs()[-1].definition.get("into_source") is None else "after_merge"
+
+    def read() -> None:
+        while not is_done.is_set():
+            rows = embedded(harness).values()
+            seen.append(({row[2] for row in rows}, {len(row[1] or []) for row in rows}))
+            if has_merged.is_set():
+                has_read.set()
+
+    def pause(point: str) -> None:
+        if point == last_point:
+            has_merged.set()
+            assert has_read.wait(10)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    monkeypatch.setattr(finish, "failpoint", pause)
+    monkeypatch.setattr(output_table, "record_merge", lambda *args: (record_merge(*args), pause("after_merge"))[0])
+    harness.tick(utc("03-04 02:05"))
+    is_done.set()
+    reader.join()
+    seen.append(({row[2] for row in embedded(harness).values()}, {dimensions}))
+
+    assert has_read.is_set()
+    assert [*dict.fromkeys((*map(frozenset, pair),) for pair in seen)] == [
+        (frozenset({OLD}), frozenset({3})),
+        (frozenset({NEW}), frozenset({dimensions})),
+    ]
+
+
+class TestPgvector:
+    @pytest.fixture
+    def harness(self, vector_database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+        created = ScheduleHarness(vector_database_url, tmp_path)
+        created.execute("CREATE EXTENSION vector")
+        created.use_pipeline(OLD)
+        created.create_schedule(into="embedded")
+        play_two_nights(created)
+        created.use_pipeline(NEW)
+        yield created
+        created.close()
+
+    def test_other_dimensions_change_the_column_and_keep_its_index(self, harness: ScheduleHarness) -> None:
+        harness.execute("CREATE INDEX nearest ON embedded USING hnsw (embedding vector_cosine_ops)")
+        harness.run_schedule(utc("03-04 02:00"), embedder(2, dimensions=5))
+
+        nearest = harness.query("SELECT id FROM embedded ORDER BY embedding <=> '[2, 11, 0.5, 0.5, 0.5]' LIMIT 1")
+        definition = harness.query("SELECT indexdef FROM pg_indexes WHERE indexname = 'nearest'")
+        types = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'embedding' AND attrelid = "
+        assert nearest == [(5,)]
+        assert "hnsw (embedding vector_cosine_ops)" in definition[0][0]
+        assert harness.query(types + "'embedded'::regclass") == [("vector(5)",)]
+
+    def test_what_needs_the_old_dimensions_is_named_and_nothing_changes(self, harness: ScheduleHarness) -> None:
+        harness.execute("CREATE VIEW reader AS SELECT embedding FROM embedded")
+        before = harness.query(SELECT_EMBEDDED)
+        harness.run_schedule(utc("03-04 02:00"), embedder(2, dimensions=5))
+
+        message = harness.runs()[-1].error_message or ""
+        assert "can't take vectors of 5 numbers: cannot alter type of a column used by a view" in message
+        assert "drop what needs the old ones" in message
+        assert harness.query(SELECT_EMBEDDED) == before
+
+    def test_equal_dimensions_need_no_other_column(self, harness: ScheduleHarness) -> None:
+        harness.execute("CREATE VIEW reader AS SELECT embedding FROM embedded")
+        harness.run_schedule(utc("03-04 02:00"), embedder(2))
+
+        assert harness.query("SELECT DISTINCT revision FROM embedded") == [(NEW,)]
