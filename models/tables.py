@@ -264,7 +264,6 @@ class Result(JobOutcomeColumns, Base):
             postgresql_where=text("status = 'failed'"),
             sqlite_where=text("status = 'failed'"),
         ),
-        {"sqlite_with_rowid": False},
     )
 
 

@@ -20,9 +20,10 @@ from producer import times
 from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
-from producer.readers.items import rows_from_items
+from producer.readers.frames.frame import Table
+from producer.readers.items import open_items
 from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping, Source
+from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
@@ -69,9 +70,9 @@ class Client:
     def submit(
         self,
         pipeline: str,
-        inputs: Iterable[str | Mapping[str, Any]],
+        inputs: Iterable[str | Mapping[str, Any]] | Table,
         *,
-        ids: Iterable[str | int | None] | None = None,
+        ids: Iterable[str | int | None] | Table | None = None,
         parameters: Mapping[str, Any] | None = None,
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -87,7 +88,8 @@ class Client:
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
 
-        inputs: texts, or objects with the task's fields; a generator is read in constant memory.
+        inputs: texts, or objects with the task's fields; a generator is read in constant memory. Also a table of
+            pandas, polars or Arrow, whose columns are the objects' keys, or a column of texts.
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
         on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
@@ -96,7 +98,8 @@ class Client:
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
             logged, which is also the handle's `warning`.
-        input_columns: keys of the objects by field, such as {"text": "review_body"}; None = the fields' names.
+        input_columns: keys of the objects by field, such as {"text": "review_body"}; None = the fields' names. The
+            only column of a table needs none.
         id_column: the key of the custom_id, which each object must have; None = see `ids`.
         passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
@@ -121,12 +124,7 @@ class Client:
         columns = ColumnMapping.for_task(
             request.pipeline.spec, input_columns, id_column, use_ids=ids is None, passthrough=passthrough_columns
         )
-        source = Source(
-            "the list of inputs",
-            "item",
-            rows_from_items(inputs, ids, columns),
-            limits=Limits.from_settings(self.settings),
-        )
+        source = open_items(inputs, ids, columns, Limits.from_settings(self.settings))
         result = submit.submit(
             self.database,
             self.settings.slice_size,

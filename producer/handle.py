@@ -14,9 +14,9 @@ from producer.batches.blockers import Blocker
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView, JobCounts
-from producer.readers.items import rows_from_items
+from producer.readers.frames.frame import Table
+from producer.readers.items import open_items
 from producer.readers.limits import Limits
-from producer.readers.rows import Source
 from producer.results import export, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
@@ -141,19 +141,18 @@ class BatchHandle:
         result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
         return self._resume(result)
 
-    def repair(self, inputs: Iterable[Mapping[str, Any]], *, deadline: str | None = None) -> Self:
+    def repair(self, inputs: Iterable[Mapping[str, Any]] | Table, *, deadline: str | None = None) -> Self:
         """Put corrected inputs in the places of failed jobs, and run them.
 
-        inputs: objects with a `position` or the job's id, and the task's fields; also `as_dict()` of rows of `errors`.
-            Passthrough columns are kept unless they are given.
+        inputs: objects with a `position` or the job's id, and the task's fields; also `as_dict()` of rows of `errors`,
+            or a table of pandas, polars or Arrow. Passthrough columns are kept unless they are given.
         deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
 
         Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has
         not ended; then nothing has changed.
         """
         columns = RepairColumns.for_batch(self._database, self.id, {}, None)
-        limits = Limits.from_settings(self._settings)
-        source = Source("the list of inputs", "item", rows_from_items(inputs, None, columns), limits=limits)
+        source = open_items(inputs, None, columns, Limits.from_settings(self._settings))
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
         result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
         return self._resume(result)

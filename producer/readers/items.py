@@ -1,13 +1,32 @@
-"""Items of a Python program become rows."""
+"""Items of a Python program become rows: those of a list or a generator, and the rows of a data frame."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
 from models.errors import JobError, UsageError
-from producer.readers.rows import ColumnMapping, Problem, Row, parse_custom_id, unexpected_problem
+from producer.readers.frames import frame_items
+from producer.readers.limits import Limits
+from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
 
 MISSING: Any = object()
+
+
+def open_items(inputs: Any, ids: Any, columns: ColumnMapping, limits: Limits) -> Source:
+    """The rows of inputs, as `rows_from_items` has them, or of a table of pandas, polars or Arrow.
+
+    ids: also a column of such a table
+
+    Raises UnreadableSource if a table lacks columns.
+    """
+    id_frame = None if ids is None else frame_items.find_frame(ids)
+    if id_frame is not None:
+        ids = frame_items.iter_ids(id_frame)
+    frame = frame_items.find_frame(inputs, frame_items.index_columns(columns))
+    if frame is None:
+        return Source("the list of inputs", "item", rows_from_items(inputs, ids, columns), limits=limits)
+    rows = rows_from_items(frame_items.iter_items(frame, columns), ids, columns)
+    return Source(frame.name, "row", rows, limits=limits)
 
 
 def rows_from_items(

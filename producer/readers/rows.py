@@ -23,6 +23,18 @@ MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 NO_HINTS: Mapping[str, str] = {}
 
 
+class MappingOptions(NamedTuple):
+    """The options that map columns, as a message about a missing column advises them."""
+
+    field: str
+    id: str
+    passthrough: str
+
+
+COMMAND_OPTIONS = MappingOptions("--input {field}=COLUMN", "--id COLUMN", "--passthrough COLUMN")
+PYTHON_OPTIONS = MappingOptions("input_columns={{'{field}': COLUMN}}", "id_column=COLUMN", "passthrough=[COLUMN]")
+
+
 class Row(NamedTuple):
     """One row of a source.
 
@@ -197,17 +209,21 @@ class ColumnMapping:
         """The records of CSV as they were before they were exported; here they are as their file has them."""
         return records
 
-    def check_header(self, source_name: str, header: Iterable[str]) -> None:
-        """Raise UnreadableSource if a table's header lacks a required column."""
+    def check_header(self, source_name: str, header: Iterable[str], options: MappingOptions = COMMAND_OPTIONS) -> None:
+        """Raise UnreadableSource if a table's header lacks a required column.
+
+        options: those that the message names
+        """
         header = list(header)
         for field, column, required in self.fields:
             if required and column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, f"--input {field}=COLUMN"))
+                option = options.field.format(field=field)
+                raise UnreadableSource(_missing_column_message(source_name, column, header, option))
         if self.is_id_required and self.id_columns[0] not in header:
-            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, "--id COLUMN"))
+            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, options.id))
         for column in self.passthrough:
             if column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, "--passthrough COLUMN"))
+                raise UnreadableSource(_missing_column_message(source_name, column, header, options.passthrough))
 
     def _raw_input(self, record: dict[str, Any]) -> dict[str, Any]:
         return {field: record[column] for field, column, _ in self.fields if column in record}

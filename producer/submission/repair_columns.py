@@ -10,7 +10,15 @@ from models.errors import JobError, UnreadableSource
 from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
-from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
+from producer.readers.rows import (
+    COMMAND_OPTIONS,
+    DEFAULT_ID_COLUMNS,
+    NO_HINTS,
+    ColumnMapping,
+    MappingOptions,
+    Problem,
+    Row,
+)
 from producer.results import pages
 from producer.results.files import escape_formula
 from producer.results.tabular import TabularLayout
@@ -100,10 +108,10 @@ class RepairColumns(ColumnMapping):
         yield from ColumnMapping.column_names(self.without_passthrough(), header)
         yield from self.exported_names
 
-    def check_header(self, source_name: str, header: Iterable[str]) -> None:
+    def check_header(self, source_name: str, header: Iterable[str], options: MappingOptions = COMMAND_OPTIONS) -> None:
         """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""
         header = list(header)
-        ColumnMapping.check_header(self.without_passthrough(), source_name, header)
+        ColumnMapping.check_header(self.without_passthrough(), source_name, header, options)
         if POSITION_COLUMN not in header and not any(name in header for name in self.id_columns):
             raise UnreadableSource(f"{source_name} {NO_POSITION_MESSAGE}")
 

@@ -105,3 +105,41 @@ def test_equal_texts_get_equal_scores_in_their_order(tmp_path: Path, run_batches
     assert [item["index"] for item in same] == [0, 2, 4]
     assert len({item["score"] for item in same}) == 1
     assert len(row.output) == len(texts)
+
+
+TANH = "torch.nn.modules.activation.Tanh"
+IDENTITY = "torch.nn.modules.linear.Identity"
+# Entries of config.json, and the files of sentence-transformers, None = there are none.
+FILES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+    "none": ({}, None),
+    "activation": ({"sentence_transformers": {"activation_fn": IDENTITY}}, None),
+    "null_activation": ({"sentence_transformers": {"activation_fn": None}}, None),
+    "old_activation": ({"sbert_ce_default_activation_function": TANH}, None),
+    "both_activations": (
+        {"sentence_transformers": {"activation_fn": IDENTITY}, "sbert_ce_default_activation_function": TANH},
+        None,
+    ),
+    "own_file": ({"sentence_transformers": {"activation_fn": IDENTITY}}, {"activation_fn": TANH}),
+    "own_file_without": ({"sentence_transformers": {"activation_fn": IDENTITY}}, {}),
+    "prompt": ({}, {"prompts": {"query": "Find: ", "other": None}, "default_prompt_name": "query"}),
+    "empty_prompt": ({}, {"prompts": {"query": "Find: ", "other": None}, "default_prompt_name": "other"}),
+    "no_default_prompt": ({}, {"prompts": {"query": "Find: "}}),
+    "limit_and_case": ({}, {"transformer": {"max_seq_length": 24, "do_lower_case": True}}),
+    "another_kind": ({}, {"model_type": "SentenceTransformer", "activation_fn": TANH, "default_prompt_name": "nope"}),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_reads_the_files_of_sentence_transformers(name: str, tmp_path: Path, run_batches: RunBatches) -> None:
+    folder = cross_encoders.cross_encoder(tmp_path / "model", "roberta")
+    config, files = FILES[name]
+    cross_encoders.change_config(folder, **config)
+    if files is not None:
+        cross_encoders.add_modules(folder, **files)
+    pairs = [("Love it", "The terrible PRODUCT " * 2), ("x", "A"), ("great " * 9, "hate " * 9)]
+
+    loaded = runtime.load(pipeline_for(folder, "text-ranking"), "cpu", threads=1)
+    [rows] = run_batches(loaded, [{"query": query, "text": text} for query, text in pairs], [{}])
+
+    scores = cross_encoders.load_reference(folder).predict(pairs, batch_size=1).tolist()
+    assert [row.output["score"] for row in rows] == pytest.approx(scores, abs=CLOSE)

@@ -21,9 +21,10 @@ ARCHITECTURE_SUFFIXES = {
     "AutoModelForTokenClassification": "ForTokenClassification",
     "AutoModelForQuestionAnswering": "ForQuestionAnswering",
     "AutoModelForMaskedLM": "ForMaskedLM",
+    "AutoModelForCausalLM": "ForCausalLM",
 }
 ARCHITECTURE_SUFFIX = re.compile(
-    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$"
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|CausalLM|MultipleChoice)$"
 )
 # A model for any task also gives the vectors of tokens.
 HEADLESS_CLASS = "AutoEmbeddingModel"

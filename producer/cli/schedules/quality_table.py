@@ -9,6 +9,7 @@ from producer.cli.schedules import run_tables
 from producer.schedules.quality.drift import guard_metric
 from producer.schedules.quality.guard_verdicts import CAUGHT
 from producer.schedules.quality.stats import QualityStats
+from producer.schedules.quality.vector_drift import comparable_vectors, mean_vector_cosine
 
 MAX_LABELS = 8
 LABEL_WIDTH = 32
@@ -23,6 +24,7 @@ def format_quality(current: QualityStats, previous: Sequence[QualityStats], drif
     rows = [
         *_label_rows(current, previous, "labels" in drifted_metrics),
         *_metric_rows(current, previous, drifted_metrics),
+        *_direction_rows(current, previous, "direction" in drifted_metrics),
         *_guard_rows(current, previous, drifted_metrics),
     ]
     count = "1 RUN" if len(previous) == 1 else f"{len(previous)} RUNS"
@@ -55,6 +57,9 @@ def _metric_rows(
     lines: tuple[tuple[str, str, Callable[[QualityStats], float | None], Callable[[float], str]], ...] = (
         ("score", "mean score", lambda run: run.scores.mean if run.scores else None, lambda mean: f"{mean:.2f}"),
         ("length", "mean length", lambda run: run.lengths.mean if run.lengths else None, lambda mean: f"{mean:,.0f}"),
+        ("norm", "mean norm", lambda run: run.vectors.norms.mean if run.vectors else None, lambda mean: f"{mean:.3g}"),
+        ("zero vectors", "zero vectors", lambda run: _vector_share(run, "zero"), _format_percent),
+        ("equal vectors", "equal vectors", lambda run: _vector_share(run, "equal"), _format_percent),
         ("failed", "failed", lambda run: run.rows and run.failed / run.rows, _format_percent),
         ("empty", "empty", lambda run: run.succeeded and run.empty / run.succeeded, _format_percent),
         ("truncated", "truncated", lambda run: run.succeeded and run.truncated / run.succeeded, _format_percent),
@@ -67,6 +72,18 @@ def _metric_rows(
             mean = spell(fmean(baseline)) if baseline else ""
             rows.append((title, spell(value), "", mean, "moved" if name in drifted_metrics else ""))
     return rows
+
+
+def _direction_rows(current: QualityStats, previous: Sequence[QualityStats], is_drifted: bool) -> list[TableRow]:
+    """Return a row with the cosine of this run's mean vector with those before, if they are of the same models."""
+    if current.vectors is None:
+        return []
+    cosine = mean_vector_cosine(current.vectors, comparable_vectors(current, previous))
+    return [] if cosine is None else [("mean vector's cosine", f"{cosine:.2f}", "", "", "moved" if is_drifted else "")]
+
+
+def _vector_share(run: QualityStats, kind: str) -> float | None:
+    return None if run.vectors is None else getattr(run.vectors, kind) / run.vectors.norms.count
 
 
 def _guard_rows(

@@ -20,6 +20,7 @@ from producer.schedules.quality.drift import MAX_BASELINE_RUNS
 from producer.schedules.quality.stats import QualityStats
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
+from producer.schedules.runs.run_summary import without_mean_vector
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import UNSUCCESSFUL_STATES
 from producer.times import parse_time_range
@@ -57,7 +58,8 @@ def report(name: str, time_text: str | None, as_json: bool) -> None:
         events_of_run = events.list_newest(database, name, MAX_EVENTS, scheduled_at=run.scheduled_at)
     if as_json:
         terminal.echo_json(
-            run.as_dict() | {"summary": run.summary, "events": [event.as_dict() for event in events_of_run]}
+            run.as_dict()
+            | {"summary": without_mean_vector(run.summary), "events": [event.as_dict() for event in events_of_run]}
         )
         return
     click.echo(_format_run(run, view.definition))

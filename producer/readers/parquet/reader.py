@@ -1,20 +1,18 @@
 """Parquet files are read row by row in bounded memory, and only the columns that are needed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource, first_line
-from producer.readers.limits import MAX_ROW_BYTES, Meter, size_bytes
+from producer.readers.limits import Meter, size_bytes
 from producer.readers.parquet.decompression import BrokenBlock
 from producer.readers.parquet.footer import MAX_FOOTER_BYTES, PARQUET_MAGIC, footer_bytes, read_row_groups
-from producer.readers.parquet.large_pages import NOT_UTF8_VALUE, TOO_LONG_VALUE
 from producer.readers.parquet.row_groups import LeafColumn, RowGroupPlan, leaf_columns, plan_row_group
 from producer.readers.parquet.thrift import BrokenHeader
+from producer.readers.parquet.values import iter_values
 from producer.readers.rows import ColumnMapping, check_unique
 from producer.readers.spool import open_spool
-from producer.readers.storable import UnreadableValue
 
 BUFFER_BYTES = 2**18  # read ahead in each column, instead of its whole part of a row group
 COPY_BYTES = 2**20
@@ -81,89 +79,9 @@ class _RowGroupReader:
         )
         batch_rows, groups = self._plan.record_batch_rows, [self._group_index]
         for batch in parquet_file.iter_batches(batch_rows, groups, names, use_threads=False):
-            columns = {name: _iter_values(batch.column(name)) for name in names}
+            columns = {name: iter_values(batch.column(name)) for name in names}
             for values in zip(*columns.values(), strict=True):
                 yield dict(zip(columns, values, strict=True))
-
-
-def _iter_values(column: Any) -> Iterator[object]:
-    """A column's values, one by one, because those of a dictionary may together be many times its size."""
-    kind = str(column.type)
-    if kind.startswith("dictionary"):
-        return _dictionary_values(column)
-    if "dictionary<" in kind:
-        return map(_nested_value, column)
-    return _plain_values(column)
-
-
-def _plain_values(column: Any) -> Iterator[object]:
-    try:
-        return iter(column.to_pylist())
-    except MemoryError:
-        raise
-    except Exception:  # a value that Python can't hold, such as a time past the year 9999: find out which
-        return map(_to_python, column)
-
-
-def _dictionary_values(column: Any) -> Iterator[object]:
-    dictionary = column.dictionary
-    indices = column.indices.to_pylist()
-    present = [index for index in indices if index is not None]
-    if present and not 0 <= min(present) <= max(present) < len(dictionary):  # Arrow checks only columns without nulls
-        raise BrokenBlock("a value is not in its column's dictionary")
-    get_value: Callable[[int], object] = lambda index: _to_python(dictionary[index])  # noqa: E731
-    if len(dictionary) <= len(indices):
-        get_value = list(_plain_values(dictionary)).__getitem__
-    return (None if index is None else get_value(index) for index in indices)
-
-
-def _nested_value(scalar: Any) -> object:
-    """A list or an object with texts of a dictionary; an UnreadableValue if these are too long together."""
-    if _dictionary_text_bytes(scalar) > MAX_ROW_BYTES:
-        return TOO_LONG_VALUE
-    return _to_python(scalar)
-
-
-def _dictionary_text_bytes(scalar: Any) -> int:
-    arrow_type = str(scalar.type)
-    if not scalar.is_valid or "dictionary<" not in arrow_type:
-        return 0
-    if arrow_type.startswith("dictionary"):
-        return len(scalar.value.as_buffer() or b"")
-    values = scalar.values() if arrow_type.startswith("struct") else (scalar.values or ())
-    total = 0
-    for value in values:
-        total += _dictionary_text_bytes(value)
-        if total > MAX_ROW_BYTES:
-            break
-    return total
-
-
-def _to_python(scalar: Any) -> object:
-    try:
-        return scalar.as_py()
-    except MemoryError:
-        raise
-    except UnicodeDecodeError:
-        return NOT_UTF8_VALUE
-    except Exception as error:
-        timestamp = _nanosecond_timestamp(scalar)
-        if timestamp is not None:
-            return timestamp
-        return UnreadableValue(f"has a value that Python can't hold ({type(error).__name__}); write the column as text")
-
-
-def _nanosecond_timestamp(scalar: Any) -> str | None:
-    """A timestamp in nanoseconds as ISO 8601, because Python has only microseconds; None for other values."""
-    arrow_type = scalar.type
-    if not str(arrow_type).startswith("timestamp[ns"):
-        return None
-    microseconds, rest = divmod(scalar.value, 1000)
-    try:
-        time = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-    except OverflowError:
-        return None
-    return f"{time.isoformat(timespec='microseconds')}{rest:03}{'' if arrow_type.tz is None else '+00:00'}"
 
 
 def _check_file(file: BinaryIO, name: str) -> None:

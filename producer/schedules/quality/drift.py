@@ -2,36 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import pi, sqrt
 from typing import Any
 
 from models.pipelines import redaction
 from producer.schedules.quality.guard_verdicts import caught_and_read
-from producer.schedules.quality.stats import NumberStats, QualityStats
+from producer.schedules.quality.metric_shift import (
+    MetricShift,
+    chance_distance,
+    effective_sample_size,
+    format_percent,
+    mean_and_chance_distance,
+    metric_shift,
+    share_shift,
+)
+from producer.schedules.quality.stats import QualityStats
+from producer.schedules.quality.vector_drift import vector_shifts
 
 MAX_BASELINE_RUNS = 7  # a week of daily runs, so each weekday counts once
-MIN_ROWS = 20  # with fewer, one odd row is a large share
-
-# A normal sample's mean absolute deviation is sqrt(2/pi) of its standard deviation (Geary 1935, Biometrika 27).
-MEAN_DEVIATION_RATIO = sqrt(2 / pi)
-# Extra standard deviations before a shift counts: chance exceeds this in about one run of a thousand (simulated).
-MIN_STANDARD_DEVIATIONS = 3.0
-
-MIN_SHIFT = 0.01  # with millions of rows, smaller shifts are significant but irrelevant
 MAX_SHIFTS_SHOWN = 3
 MAX_LABEL_LENGTH = 40
 
 MODEL_CHANGED_PREFIX = "the model changed: "
-
-
-@dataclass(frozen=True, slots=True)
-class MetricShift:
-    """The shift of one metric, from 0 to 1; `is_significant` is True if chance alone is an unlikely cause."""
-
-    metric: str
-    distance: float
-    is_significant: bool
-    description: str  # such as "mean score 0.93 → 0.81"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
     Labels shift by the total variation distance of their shares (Levin and Peres, Markov Chains and Mixing Times, 4.1).
     It is half the sum of the absolute differences. The shares of failed, empty and truncated rows, those that each
     guard caught, and the mean score shift by their difference. The mean length shifts by its difference over the
-    greater one.
+    greater one. Vectors shift as `vector_shifts` says.
 
     Samples of the same source differ by chance. A shift counts only if it exceeds the mean chance distance of such
     samples by three standard deviations and is at least 0.01. The current run must have 20 rows of the kind.
@@ -87,11 +78,12 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
     runs = baseline[:MAX_BASELINE_RUNS]
     shifts = (
         _label_shift(current, runs, redaction.redact_value if redact_labels else _shorten_label),
-        _share_shift("failed", current, runs, lambda run: (run.failed, run.succeeded + run.failed)),
-        _share_shift("empty", current, runs, lambda run: (run.empty, run.succeeded)),
-        _share_shift("truncated", current, runs, lambda run: (run.truncated, run.succeeded)),
+        share_shift("failed", current, runs, lambda run: (run.failed, run.succeeded + run.failed)),
+        share_shift("empty", current, runs, lambda run: (run.empty, run.succeeded)),
+        share_shift("truncated", current, runs, lambda run: (run.truncated, run.succeeded)),
         _score_shift(current, runs),
         _length_shift(current, runs),
+        *vector_shifts(current, runs),
         *(_guard_shift(guard, current, runs) for guard in current.guards),
     )
     return Drift(len(runs), tuple(shift for shift in shifts if shift is not None))
@@ -127,17 +119,17 @@ def _label_shift(
     shares, *earlier = _comparable_shares([current, *runs])
     mean = {label: sum(run[label] for run in earlier) / len(earlier) for label in shares}
     difference = {label: shares[label] - mean[label] for label in shares}
-    size = _effective_sample_size(current.labelled, [run.labelled for run in runs])
+    size = effective_sample_size(current.labelled, [run.labelled for run in runs])
     weight = size / current.labelled  # weight of the baseline mean in the pooled shares
     pooled = [shares[label] * (1 - weight) + mean[label] * weight for label in shares]
     distance = sum(map(abs, difference.values())) / 2
     ranked = sorted((label for label in difference if label is not None), key=lambda label: -abs(difference[label]))
     description = ", ".join(
-        f"{format_label(label)} {_format_percent(mean[label])} → {_format_percent(shares[label])}"
+        f"{format_label(label)} {format_percent(mean[label])} → {format_percent(shares[label])}"
         for label in ranked[: 1 if len(difference) <= 2 else 2]
     )
-    chance = _chance_distance(pooled, size)
-    return _metric_shift("labels", distance, chance, current.labelled, description or "labels changed")
+    chance = chance_distance(pooled, size)
+    return metric_shift("labels", distance, chance, current.labelled, description or "labels changed")
 
 
 def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, float]]:
@@ -158,27 +150,9 @@ def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, f
     return shares
 
 
-def _share_shift(
-    metric: str,
-    current: QualityStats,
-    baseline: Sequence[QualityStats],
-    count_rows: Callable[[QualityStats], tuple[int, int]],
-) -> MetricShift | None:
-    count, rows = count_rows(current)
-    runs = [pair for pair in map(count_rows, baseline) if pair[1]]
-    if not rows or not runs:
-        return None
-    share, mean = count / rows, sum(part / whole for part, whole in runs) / len(runs)
-    size = _effective_sample_size(rows, [whole for _, whole in runs])
-    pooled = share * (1 - size / rows) + mean * size / rows
-    distance = abs(share - mean)
-    description = f"{metric} {_format_percent(mean)} → {_format_percent(share)}"
-    return _metric_shift(metric, distance, _chance_distance([pooled, 1 - pooled], size), rows, description)
-
-
 def _guard_shift(guard: str, current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
     runs = [run for run in baseline if guard in run.guards]
-    return _share_shift(guard_metric(guard), current, runs, lambda run: caught_and_read(run.guards[guard]))
+    return share_shift(guard_metric(guard), current, runs, lambda run: caught_and_read(run.guards[guard]))
 
 
 def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
@@ -189,46 +163,21 @@ def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> Met
         or any(scores.min < 0 or scores.max > 1 for scores in (current.scores, *runs))
     ):
         return None  # without probabilities, a distance has no scale
-    mean, chance = _mean_and_chance_distance(current.scores, runs)
+    mean, chance = mean_and_chance_distance(current.scores, runs)
     distance = abs(current.scores.mean - mean)
     description = f"mean score {mean:.2f} → {current.scores.mean:.2f}"
-    return _metric_shift("score", distance, chance, current.scores.count, description)
+    return metric_shift("score", distance, chance, current.scores.count, description)
 
 
 def _length_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
     runs = [run.lengths for run in baseline if run.lengths]
     if current.lengths is None or not runs:
         return None
-    mean, chance = _mean_and_chance_distance(current.lengths, runs)
+    mean, chance = mean_and_chance_distance(current.lengths, runs)
     greater = max(mean, current.lengths.mean) or 1.0
     distance = abs(current.lengths.mean - mean) / greater
     description = f"mean length {mean:.0f} → {current.lengths.mean:.0f} characters"
-    return _metric_shift("length", distance, chance / greater, current.lengths.count, description)
-
-
-def _mean_and_chance_distance(current: NumberStats, baseline: Sequence[NumberStats]) -> tuple[float, float]:
-    """Return the mean of the runs' means, and the distance from it that chance explains for the current run."""
-    mean = sum(run.mean for run in baseline) / len(baseline)
-    variance = current.deviation**2 / current.count
-    variance += sum(run.deviation**2 / run.count for run in baseline) / len(baseline) ** 2
-    return mean, (MEAN_DEVIATION_RATIO + MIN_STANDARD_DEVIATIONS) * sqrt(variance)
-
-
-def _effective_sample_size(rows: int, baseline_sizes: Sequence[int]) -> float:
-    """Return the size of one sample as uncertain as the current run's difference from the mean of earlier runs."""
-    return 1 / (1 / rows + sum(1 / size for size in baseline_sizes) / len(baseline_sizes) ** 2)
-
-
-def _chance_distance(shares: Sequence[float], size: float) -> float:
-    varied = [sqrt(max(share * (1 - share), 0.0)) for share in shares]
-    greatest = max(shares)
-    widest = sqrt(max(greatest * (1 - greatest), 0.0)) if greatest >= 0.5 else 0.5  # over all sets of labels
-    return (MEAN_DEVIATION_RATIO * sum(varied) / 2 + MIN_STANDARD_DEVIATIONS * widest) / sqrt(size)
-
-
-def _metric_shift(metric: str, distance: float, chance_distance: float, rows: int, description: str) -> MetricShift:
-    is_significant = rows >= MIN_ROWS and distance > chance_distance and distance >= MIN_SHIFT
-    return MetricShift(metric, distance, is_significant, description)
+    return metric_shift("length", distance, chance / greater, current.lengths.count, description)
 
 
 def _is_other_model(current: Mapping[str, int], earlier: Mapping[str, int]) -> bool:
@@ -252,7 +201,3 @@ def _shorten_version(version: str) -> str:
 def _shorten_label(label: str) -> str:
     one_line = " ".join(label.split())
     return one_line if len(one_line) <= MAX_LABEL_LENGTH else one_line[: MAX_LABEL_LENGTH - 1] + "…"
-
-
-def _format_percent(share: float) -> str:
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"

@@ -8,21 +8,12 @@ from typing import Any, Self
 from models.states import JobOutcome
 from producer.results.result_row import ResultRow
 from producer.schedules.quality.guard_verdicts import GuardTally
+from producer.schedules.quality.number_stats import NumberStats, RunningStats
 from producer.schedules.quality.output_features import extract_features
+from producer.schedules.quality.vector_stats import VectorAccumulator, VectorStats
 
 MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small
 MAX_DISTINCT_LABELS = 10_000  # labels beyond so many distinct ones count as others, so that memory stays bounded
-
-
-@dataclass(frozen=True, slots=True)
-class NumberStats:
-    """Count, mean, sample standard deviation, minimum and maximum of some numbers."""
-
-    count: int
-    mean: float
-    deviation: float
-    min: float
-    max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +36,7 @@ class QualityStats:
     versions: rows by "model@revision"
     guards: rows by guard and by what it did: passed, flagged, redacted, blocked
     guard_versions: rows that a guard's model read, by guard and "model@revision"
+    vectors: None = the outputs are none
     """
 
     rows: int
@@ -62,6 +54,7 @@ class QualityStats:
     versions: Mapping[str, int]
     guards: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     guard_versions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    vectors: VectorStats | None = None
 
     @property
     def computed_rows(self) -> int:
@@ -86,38 +79,9 @@ class QualityStats:
         scores, lengths = values["scores"], values["lengths"]
         values["scores"] = None if scores is None else NumberStats(**scores)
         values["lengths"] = None if lengths is None else LengthStats(**lengths)
+        if values.get("vectors") is not None:
+            values["vectors"] = VectorStats.from_dict(values["vectors"])
         return cls(**values)
-
-
-@dataclass(slots=True)
-class _RunningStats:
-    """Mean and deviation in one pass, by Welford's recurrence (Knuth, The Art of Computer Programming 2, 4.2.2)."""
-
-    count: int = 0
-    mean: float = 0.0
-    squared_deviations: float = 0.0
-    minimum: float = float("inf")
-    maximum: float = float("-inf")
-
-    def add(self, value: float) -> None:
-        self.count += 1
-        difference = value - self.mean
-        self.mean += difference / self.count
-        self.squared_deviations += difference * (value - self.mean)
-        if value < self.minimum:
-            self.minimum = value
-        if value > self.maximum:
-            self.maximum = value
-
-    def as_dict(self) -> dict[str, Any]:
-        deviation = (max(self.squared_deviations, 0.0) / (self.count - 1)) ** 0.5 if self.count > 1 else 0.0
-        return {
-            "count": self.count,
-            "mean": self.mean,
-            "deviation": deviation,
-            "min": self.minimum,
-            "max": self.maximum,
-        }
 
 
 @dataclass(slots=True)
@@ -130,9 +94,10 @@ class StatsAccumulator:
     _labels: Counter[str] = field(default_factory=Counter)
     _versions: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
     _length_counts: Counter[int] = field(default_factory=Counter)
-    _scores: _RunningStats = field(default_factory=_RunningStats)
-    _text_lengths: _RunningStats = field(default_factory=_RunningStats)
+    _scores: RunningStats = field(default_factory=RunningStats)
+    _text_lengths: RunningStats = field(default_factory=RunningStats)
     _guards: GuardTally = field(default_factory=GuardTally)
+    _vectors: VectorAccumulator = field(default_factory=VectorAccumulator)
 
     def add_while_iterating(self, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
         """Yield the rows unchanged, and add each one on its way."""
@@ -154,7 +119,10 @@ class StatsAccumulator:
             self._flags["truncated"] += 1
         if row.reused_from is not None:
             self._flags["reused"] += 1
-        self._add_output(row.output)
+        if row.vector is not None:
+            self._vectors.add(row.vector)
+        else:
+            self._add_output(row.output)
 
     def summarize(self) -> QualityStats:
         """Return the statistics of all results so far."""
@@ -175,6 +143,7 @@ class StatsAccumulator:
             versions={f"{model}@{revision}": count for (model, revision), count in self._versions.most_common()},
             guards=self._guards.counts(),
             guard_versions=self._guards.versions(),
+            vectors=self._vectors.summarize(),
         )
 
     def _add_output(self, output: Any) -> None:

@@ -45,10 +45,20 @@ def build_summary(
     }
 
 
-def redact_summary(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a summary for default output, with labels hashed if they are people's own texts."""
-    if summary is None or not summary.get("own_labels") or not summary.get("quality"):
+def without_mean_vector(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a summary for output without its mean vector, which is long and only for comparison."""
+    if summary is None or not (summary.get("quality") or {}).get("vectors"):
         return None if summary is None else dict(summary)
     quality = summary["quality"]
+    vectors = {name: value for name, value in quality["vectors"].items() if name != "mean"}
+    return {**summary, "quality": {**quality, "vectors": vectors}}
+
+
+def redact_summary(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a summary for default output, with labels hashed if they are people's own texts."""
+    redacted = without_mean_vector(summary)
+    if redacted is None or not redacted.get("own_labels") or not redacted.get("quality"):
+        return redacted
+    quality = redacted["quality"]
     labels = {redaction.redact_value(label): count for label, count in quality["labels"].items()}
-    return {**summary, "quality": {**quality, "labels": labels}}
+    return {**redacted, "quality": {**quality, "labels": labels}}

@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 import batchmill
@@ -96,6 +96,13 @@ def is_described(item: Any, name: object, kind: str, reflected: bool, __: object
     """All but the foreign keys that SQLite keeps, and PostgreSQL does without, and an index on an expression."""
     is_kept_key = kind == "foreign_key_constraint" and reflected and item.table.name in FREE_OF_KEYS
     return name != "jobs_custom_id" and not is_kept_key
+
+
+def indexes_of_results(connection: Connection) -> list[Any]:
+    return sorted(
+        (index["name"], index["column_names"], index["unique"], sorted(map(str, index["dialect_options"].values())))
+        for index in inspect(connection).get_indexes("results")
+    )
 
 
 def tables(database: Database) -> set[str]:
@@ -327,6 +334,44 @@ class TestMigrations:
         with empty.read() as connection:
             assert connection.execute(text(GUARD_COLUMNS)).all() == [(None, None, None)] * 2
             assert connection.scalar(text("SELECT count(*) FROM batch_guards")) == 0
+
+    def test_keep_results_across_vectors_and_back(self, empty: Database) -> None:
+        with empty.engine.begin() as connection:
+            command.upgrade(alembic(empty, connection), "0007")
+            connection.execute(text(INSERT_BATCH))
+            for position in range(3):
+                values = {"position": position, "document": f'{{"text":"{position}"}}', "custom_id": None}
+                connection.execute(text(INSERT_OLD_JOB), values)
+                connection.execute(text(INSERT_OLD_FAILURE), {"position": position, "slice_id": 1})
+            before = connection.execute(text("SELECT * FROM job_results ORDER BY position")).all()
+            definitions = indexes_of_results(connection)
+
+        schema.upgrade(empty.url)
+
+        with empty.read() as connection:
+            after = connection.execute(text("SELECT * FROM job_results ORDER BY position")).all()
+            assert after == [(*row, None) for row in before]
+            assert indexes_of_results(connection) == definitions
+            assert len(definitions) >= 2
+        with pytest.raises(IntegrityError):
+            execute(
+                empty, INSERT_OLD_FAILURE.replace("VALUES ('b', :position, :position", "VALUES ('b', 0, 7"), slice_id=1
+            )
+        with empty.engine.begin() as connection:
+            command.downgrade(alembic(empty, connection), "0007")
+            assert connection.execute(text("SELECT * FROM job_results ORDER BY position")).all() == before
+            assert indexes_of_results(connection) == definitions
+
+    def test_a_vector_fills_no_pages_of_its_own_on_sqlite(self, sqlite_url: str) -> None:
+        database = Database(sqlite_url)
+        batch_id = insert_batch(database, 100)
+        fake_worker.write_results(database, batch_id, [(position, bytes(384 * 4)) for position in range(100)])
+
+        with database.read() as connection:
+            size = connection.scalar(text("SELECT sum(pgsize) FROM dbstat WHERE name = 'results'"))
+
+        assert size / 100 < 2_100
+        database.close()
 
     def test_let_only_invalid_rows_repeat_an_id(self, upgraded: Database) -> None:
         with upgraded.write() as connection:

@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float32]
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 MODULES_FILE, MODEL_FILE = "modules.json", "config_sentence_transformers.json"
+TRANSFORMER_FILE = "sentence_bert_config.json"
 CROSS_ENCODER = "CrossEncoder"
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 
@@ -40,29 +41,40 @@ class RankerSettings:
 
     activation: the name of the torch module that turns its numbers into scores.
     prompt: the text before each query.
+    max_length: tokens of the longest pair, None = the tokenizer's limit.
+    lowers_case: whether texts are put into lower case.
     """
 
-    activation: str
+    activation: str = DEFAULT_ACTIVATION
     prompt: str = ""
+    max_length: int | None = None
+    lowers_case: bool = False
 
     @classmethod
-    def read(cls, folder: Path | None, config: Mapping[str, Any], chat_template: object) -> Self:
+    def read(cls, folder: Path, config: Mapping[str, Any], chat_template: object) -> Self:
         """Read the settings of a loaded model.
 
-        folder: its files, None = it has none.
+        folder: its files.
         config: the content of its config.json.
         chat_template: that of its tokenizer, if it has any.
 
         Raises ModelError if sentence-transformers would compute something else than this product does.
         """
-        model_config = {} if folder is None else _read_object(folder / MODEL_FILE)
-        modules = None if folder is None else _read_json(folder / MODULES_FILE)
-        if folder is None or modules is None or model_config.get("model_type") != CROSS_ENCODER:
+        model_config, modules = _read_object(folder / MODEL_FILE), _read_json(folder / MODULES_FILE)
+        if modules is None or model_config.get("model_type") != CROSS_ENCODER:
             # Other files of sentence-transformers describe another kind of model, and are not read either.
             _check_chat_template(chat_template)
             return cls(_find_activation({}, config))
-        _check_modules(folder, modules, chat_template)
-        return cls(_find_activation(model_config, config), _find_prompt(model_config))
+        transformer = _read_transformer(folder, modules, chat_template)
+        max_length = transformer.get("max_seq_length")
+        if max_length is not None and (type(max_length) is not int or max_length < 1):
+            raise ModelError(f"max_seq_length is {str(max_length)[:80]!r} in {TRANSFORMER_FILE}; mend it")
+        return cls(
+            _find_activation(model_config, config),
+            _find_prompt(model_config),
+            max_length,
+            transformer.get("do_lower_case") is True,
+        )
 
 
 def activate(logits: Floats, activation: str) -> Floats:
@@ -100,16 +112,13 @@ def _find_prompt(model_config: Mapping[str, Any]) -> str:
     name, prompts = model_config.get("default_prompt_name"), model_config.get("prompts")
     if name is None:
         return ""
-    prompt = prompts.get(name) if isinstance(prompts, dict) else None
-    if prompt is not None and not isinstance(prompt, str):
-        prompt = None
-    if prompt is None:
-        raise ModelError(f"{MODEL_FILE} has no prompt of the name of its default_prompt_name; mend it")
-    return prompt
+    if not isinstance(prompts, dict) or not isinstance(prompts.get(name, 0), str | None):
+        raise ModelError(f"{MODEL_FILE} has no prompt of the name that is its default_prompt_name; mend it")
+    return prompts[name] or ""
 
 
-def _check_modules(folder: Path, modules: object, chat_template: object) -> None:
-    """Raise ModelError unless the model is one transformer with a head that scores a pair."""
+def _read_transformer(folder: Path, modules: object, chat_template: object) -> dict[str, Any]:
+    """Return the settings of the only module. Raises ModelError unless it is a transformer that scores a pair."""
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
         raise ModelError(f"{MODULES_FILE} is not a list of modules; mend it")
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
@@ -118,15 +127,16 @@ def _check_modules(folder: Path, modules: object, chat_template: object) -> None
             f"the model's module {unknown[0][:80]!r} is not supported; name a cross-encoder whose scores come from a "
             "head for sequence classification"
         )
-    transformer = _read_object(_module_folder(folder, modules[0]) / "sentence_bert_config.json")
+    transformer = _read_object(_module_folder(folder, modules[0]) / TRANSFORMER_FILE)
     task = transformer.get("transformer_task", "sequence-classification")
     if task != "sequence-classification":
         raise ModelError(f"the model's transformer does {str(task)[:80]!r}, not sequence-classification")
     if unsupported := next((key for key in UNSUPPORTED_KEYS if transformer.get(key)), None):
-        raise ModelError(f"sentence_bert_config.json sets {unsupported}, which is not supported; take another model")
+        raise ModelError(f"{TRANSFORMER_FILE} sets {unsupported}, which is not supported; take another model")
     modalities = transformer.get("modality_config")
     if isinstance(modalities, dict) and "message" in modalities:
         _check_chat_template(chat_template)
+    return transformer
 
 
 def _module_folder(folder: Path, entry: Mapping[str, Any]) -> Path:

@@ -21,6 +21,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
+from worker.adapters.tokenization.letter_case import lower_texts
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.adapters.tokenization.text_windows import WindowSize, check_stride, describe_room
 from worker.adapters.tokenization.token_array import TokenArray
@@ -28,6 +29,8 @@ from worker.leasing.leases import Job
 
 # A thousand texts with a query that fills a model of 16,384 tokens.
 MAX_TOKENS_OF_JOB = 2**24
+
+SETTINGS = "ranker_settings"  # the attribute of a model with what its folder says
 
 
 class TextRanking:
@@ -45,7 +48,7 @@ class TextRanking:
                 f"the model has {model.config.num_labels} labels, and text-ranking takes one score; use it with "
                 "sentiment-analysis, whose text_pair takes the second text"
             )
-        self._settings = _read_settings(model, tokenizer)
+        self._settings: RankerSettings = getattr(model, SETTINGS, RankerSettings())
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         check_stride(limits.stride, self._special_tokens.max_text_tokens)
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
@@ -55,6 +58,16 @@ class TextRanking:
         self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
         self._eos_token_id = model.config.eos_token_id if model.config.is_encoder_decoder else None
+
+    @classmethod
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+        """As `CompletingAdapter`."""
+        settings = RankerSettings.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
+        setattr(model, SETTINGS, settings)
+        if settings.max_length is not None:
+            tokenizer.model_max_length = settings.max_length
+        if settings.lowers_case:
+            lower_texts(tokenizer)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each distinct text of a job, or for each of its windows; a JobError if a pair is too long."""
@@ -208,11 +221,6 @@ class TextRanking:
     def _key(self, features: TemplatedRow) -> int | None:
         """The number of end tokens, None for models that don't look for them."""
         return None if self._eos_token_id is None else features.input_ids.count(self._eos_token_id)
-
-
-def _read_settings(model: Any, tokenizer: Any) -> RankerSettings:
-    folder = Path(model.config.name_or_path) if model.config.name_or_path else None
-    return RankerSettings.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
 
 
 def _distinct_texts(job: Job) -> list[str]:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import click
 
 from producer.cli.schedules import quality_table
-from producer.schedules.quality.stats import NumberStats, QualityStats
+from producer.schedules.quality.number_stats import NumberStats
+from producer.schedules.quality.stats import QualityStats
 
 NOTHING = QualityStats(
     rows=0,
