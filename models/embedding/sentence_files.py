@@ -51,6 +51,12 @@ OLD_POOLING_KEYS: dict[str, PoolingMode] = {
 
 StepKind = Literal["dense", "layer_norm", "normalize"]
 STEP_KINDS: dict[str, StepKind] = {"Dense": "dense", "LayerNorm": "layer_norm", "Normalize": "normalize"}
+STEP_SIZES: dict[StepKind, tuple[str, ...]] = {
+    "dense": ("in_features", "out_features"),
+    "layer_norm": ("dimension",),
+    "normalize": (),
+}
+TASK = "feature-extraction"
 VECTOR_KEY = "sentence_embedding"  # the feature of sentence-transformers that holds a text's vector
 
 
@@ -60,10 +66,12 @@ class Pooling:
 
     modes: one or several, whose vectors are joined.
     include_prompt: whether the tokens of the prompt count.
+    token_size: numbers in the vector of a token, None = as many as the transformer gives.
     """
 
     modes: tuple[PoolingMode, ...] = ("mean",)
     include_prompt: bool = True
+    token_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,16 @@ class Step:
     kind: StepKind
     path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_size(self) -> int | None:
+        """Numbers of the vectors that it takes, None = any."""
+        return self.config.get({"dense": "in_features", "layer_norm": "dimension"}.get(self.kind, ""))
+
+    @property
+    def output_size(self) -> int | None:
+        """Numbers of the vectors that it gives, None = as many as it takes."""
+        return self.config.get("out_features") if self.kind == "dense" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,7 @@ class SentenceFiles:
         if pooling_name != "Pooling":
             raise _module_error(folder, pooling_name, "after the transformer, and only Pooling is taken there")
         transformer = _read_transformer_config(folder / transformer_path)
+        _check_transformer(transformer)
         prompts = _read_object(folder / PROMPTS_FILE)
         return cls(
             _read_pooling(folder / pooling_path),
@@ -133,7 +152,7 @@ class SentenceFiles:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Return the folder of the transformer in a model's folder, in which old versions gave it one of its own."""
+    """Return the folder of the transformer in a model's folder, which old versions saved apart."""
     if (folder / CONFIG_FILE).exists():
         return folder
     try:
@@ -197,7 +216,8 @@ def _read_pooling(folder: Path) -> Pooling:
                 f"{folder.name}/{CONFIG_FILE} asks for the pooling {str(unknown[0])[:80]!r}; take another model"
             )
         modes = [POOLING_MODES[name] for name in names]
-    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False)
+    size = _optional_count(config, "embedding_dimension") or _optional_count(config, "word_embedding_dimension")
+    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False, size)
 
 
 def _read_step(folder: Path, name: str, path: str) -> Step:
@@ -209,7 +229,24 @@ def _read_step(folder: Path, name: str, path: str) -> Step:
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, VECTOR_KEY):
             raise ModelError(f"{path} works on the vectors of tokens, not on a text's; take another model")
+    for key in STEP_SIZES[kind]:
+        if _optional_count(config, key) is None:
+            raise ModelError(f"{path}/{CONFIG_FILE} has no {key}; fetch the model again")
     return Step(kind, path, config)
+
+
+def _check_transformer(config: Mapping[str, Any]) -> None:
+    """Raise ModelError if the transformer does not read plain texts and give the vectors of their tokens."""
+    modalities = config.get("modality_config")
+    if isinstance(modalities, dict) and ("message" in modalities or "text" not in modalities):
+        kinds = ", ".join(map(str, modalities))[:80]
+        raise ModelError(f"the model reads its inputs as {kinds} (modality_config), and only plain text is taken")
+    task = config.get("transformer_task", TASK)
+    if task != TASK:
+        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
+    for key in ("processing_kwargs", "query_expansion"):
+        if config.get(key):
+            raise ModelError(f"the model asks for a way to read texts ({key}) that is not taken; take another model")
 
 
 def _read_transformer_config(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -28,6 +29,7 @@ OMIT: Any = object()  # a common setting that this kind of config rejects
 ORIGINAL_MAX_POSITIONS = 24  # tokens, beyond which length-dependent rotary scaling applies
 
 AUTO_MODEL_CLASSES = {
+    "feature-extraction": AutoModel,
     "text-generation": AutoModelForCausalLM,
     "sentiment-analysis": AutoModelForSequenceClassification,
     "zero-shot-classification": AutoModelForSequenceClassification,

@@ -173,7 +173,7 @@ class EffectiveDtypes:
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline, files: Snapshot | None) -> Self:
         """Read the headers of the model's weights."""
-        checkpoint, config = (Checkpoint.read(files.folder), files.config) if files else (None, {})
+        checkpoint, config = (Checkpoint.read(files.transformer_folder), files.config) if files else (None, {})
         cpu, gpu = (precision.effective_dtype(pipeline, kind, config, checkpoint) for kind in ("cpu", "cuda"))
         warning = precision.slow_dtype_warning(pipeline, "cuda", gpu)
         return cls(pipeline.dtype, checkpoint.dtype if checkpoint else None, cpu, gpu, warning)

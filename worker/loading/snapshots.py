@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from models.embedding import sentence_files
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
@@ -38,6 +39,11 @@ class Snapshot:
     def has_changed(self) -> bool:
         """Whether the files have changed, even temporarily, since the revision was determined."""
         return self.folder_state is not None and not self.folder_state.has_revision(self.folder, self.revision)
+
+    @property
+    def transformer_folder(self) -> Path:
+        """The folder with the files of transformers, which some models of sentence-transformers have apart."""
+        return sentence_files.transformer_folder(self.folder)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def check(snapshot: Snapshot, pipeline_name: str) -> None:
     """Check the files of a model. Raises ModelError if they are unsafe or incomplete."""
     _ = snapshot.config
     vetting.check(snapshot.name, snapshot.folder)
-    if not any(snapshot.folder.glob("*.safetensors")):
+    if not any(snapshot.transformer_folder.glob("*.safetensors")):
         advice = (
             f"run: batchmill models pull {pipeline_name} --convert"
             if COMMIT_HASH.fullmatch(snapshot.revision)
@@ -141,7 +147,7 @@ def check(snapshot: Snapshot, pipeline_name: str) -> None:
 
 def _read_config(snapshot: Snapshot) -> dict[str, Any]:
     try:
-        config = vetting.read_json(snapshot.name, snapshot.folder / "config.json")
+        config = vetting.read_json(snapshot.name, snapshot.transformer_folder / "config.json")
     except FileNotFoundError:
         raise ModelError(f"{snapshot.name} has no config.json; it is not a transformers model") from None
     if not isinstance(config, dict):

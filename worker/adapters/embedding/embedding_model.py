@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tokenizers.normalizers import Lowercase, Normalizer, Sequence
+from tokenizers.normalizers import Lowercase, Sequence
 from transformers import AutoModel, LongT5EncoderModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
 from models.embedding.sentence_files import SentenceFiles
@@ -38,19 +38,26 @@ def complete(model: Any, tokenizer: Any, folder: Path) -> None:
         files = SentenceFiles.read(folder)
         if files is None:
             files = SentenceFiles.for_plain_model(model.config.to_dict())
-        head = EmbeddingHead.load(files, folder)
+        token_size = getattr(model.config.get_text_config(), "hidden_size", None)
+        head = EmbeddingHead.load(files, folder, token_size)
     except ModelError as error:
         raise ModelError(f"{folder.name}: {error}") from error
     model.add_module(ADDED_HEAD, head.to(model.device))
     if files.max_length is not None:
         tokenizer.model_max_length = files.max_length
-    if files.lowercases and tokenizer.is_fast:
-        backend = tokenizer.backend_tokenizer
-        backend.normalizer = _with_lower_case(backend.normalizer)
+    if files.lowercases:
+        _put_into_lower_case(tokenizer)
 
 
-def _with_lower_case(normalizer: Normalizer | None) -> Normalizer:
-    return Lowercase() if normalizer is None else Sequence([Lowercase(), normalizer])
+def _put_into_lower_case(tokenizer: Any) -> None:
+    if not tokenizer.is_fast:
+        tokenizer.do_lower_case = True
+        return
+    backend = tokenizer.backend_tokenizer
+    steps: Any = backend.normalizer if isinstance(backend.normalizer, Sequence) else [backend.normalizer]
+    present = [step for step in steps if step is not None]
+    if not any(isinstance(step, Lowercase) for step in present):
+        backend.normalizer = Sequence([Lowercase(), *present])
 
 
 def head_of(model: Any) -> EmbeddingHead:
