@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -23,8 +23,10 @@ from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
+from producer.results.column_types import read_column_types
 from producer.results.result_row import ResultRow
-from producer.results.staging import StagingTable, TableSchema, quote_name
+from producer.results.sql_names import quote_name
+from producer.results.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 
 ID_COLUMN = "id"
@@ -43,6 +45,7 @@ MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, an
 
 # Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
+TEXT_TYPES = ("TEXT", "CHARACTER", "VARCHAR", "CHAR")  # how the databases' names of types for text begin
 READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
@@ -60,7 +63,8 @@ class OutputTable:
     def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
         inputs, outputs = self.layout.columns_excluding(name for name in (ID_COLUMN, *dict(PROVENANCE_COLUMNS)))
-        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
+        columns = ((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS)
+        return TableSchema(columns, key=(ID_COLUMN,), dimensions=self.layout.dimensions)
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -100,10 +104,8 @@ class OutputTable:
     def _id_type_in(self, database: Database) -> ColumnType:
         """Return the type of the ids in an existing table if that is text, which takes any id, else the source's."""
         with database.read() as connection:
-            inspector = inspect(connection)
-            columns = inspector.get_columns(self.name) if inspector.has_table(self.name) else []
-        is_text = any(column["name"] == ID_COLUMN and isinstance(column["type"], String) for column in columns)
-        return ColumnType.TEXT if is_text else self.id_type
+            sql_type = read_column_types(connection, self.name).get(ID_COLUMN, "")
+        return ColumnType.TEXT if sql_type.startswith(TEXT_TYPES) else self.id_type
 
 
 class StagedMerge:
