@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-from models.pipelines import model_files
+from models.pipelines import embedding_checks, model_files
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PromptTemplate
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
 
@@ -113,8 +114,7 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._task = pipeline.spec.name
         self._parameters = parameters
-        files = ModelFiles.find(pipeline)
-        self._prefix = files.prefix(pipeline.task) if files else ""
+        self._prefix = _find_prefix(pipeline, parameters)
         self._max_hypothesis_tokens = lru_cache(maxsize=256)(self._count_hypotheses)
 
     def __call__(self, inputs: Sequence[Input]) -> list[int]:
@@ -146,6 +146,15 @@ class TokenCounter:
         encodings = self._tokenizer.encode_batch(hypotheses, add_special_tokens=False)
         special = self._tokenizer.num_special_tokens_to_add
         return max((len(encoding.ids) for encoding in encodings), default=0) + int(special(True) - special(False))
+
+
+def _find_prefix(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str:
+    """Return the text that the worker puts before each input."""
+    if pipeline.spec.name == FEATURE_EXTRACTION.name:
+        recipe = embedding_checks.find_recipe(pipeline, parameters)
+        return recipe.prompt if recipe else ""
+    files = ModelFiles.find(pipeline)
+    return files.prefix(pipeline.task) if files else ""
 
 
 def _load_tokenizer(pipeline: Pipeline) -> Any:

@@ -188,7 +188,7 @@ def _assemble(
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
     [files] = used_snapshots
-    snapshots.check(files, pipeline.name)
+    snapshots.check(files, pipeline)
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
     if tokenizer_files is not files:
         used_snapshots.append(tokenizer_files)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tokenizers.normalizers import Lowercase, Sequence
 from transformers import AutoModel, LongT5EncoderModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
 from models.embedding.sentence_files import SentenceFiles
 from models.errors import ModelError
 from worker.adapters.embedding.head import EmbeddingHead
 from worker.adapters.probes.small_copy import ADDED_HEAD
+from worker.adapters.tokenization.letter_case import lower_texts
 
 # Models of which only the encoder is loaded.
 ENCODER_CLASSES = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel, "longt5": LongT5EncoderModel}
@@ -46,18 +46,7 @@ def complete(model: Any, tokenizer: Any, folder: Path) -> None:
     if files.max_length is not None:
         tokenizer.model_max_length = files.max_length
     if files.lowercases:
-        _put_into_lower_case(tokenizer)
-
-
-def _put_into_lower_case(tokenizer: Any) -> None:
-    if not tokenizer.is_fast:
-        tokenizer.do_lower_case = True
-        return
-    backend = tokenizer.backend_tokenizer
-    steps: Any = backend.normalizer if isinstance(backend.normalizer, Sequence) else [backend.normalizer]
-    present = [step for step in steps if step is not None]
-    if not any(isinstance(step, Lowercase) for step in present):
-        backend.normalizer = Sequence([Lowercase(), *present])
+        lower_texts(tokenizer)
 
 
 def head_of(model: Any) -> EmbeddingHead:

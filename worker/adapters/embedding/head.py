@@ -14,7 +14,7 @@ from models.embedding.recipe import Recipe
 from models.embedding.sentence_files import SentenceFiles, Step
 from models.errors import InvalidParameters, ModelError, first_line
 
-WEIGHTS_FILE, PICKLED_FILE = "model.safetensors", "pytorch_model.bin"
+WEIGHTS_FILE = "model.safetensors"
 NORM_EPSILON, LAYER_NORM_EPSILON = 1e-12, 1e-5  # torch's own
 
 # What torch.nn names in a dense layer's config; other names could run any code.
@@ -151,9 +151,6 @@ def _activation(step: Step) -> str:
 
 def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        problem = "and pickled ones can run code; fetch it with --convert" if (folder / PICKLED_FILE).exists() else ""
-        raise ModelError(f"{folder.name} has no {WEIGHTS_FILE}{problem and ', '}{problem or '; fetch the model again'}")
     try:
         # Copied, because the tensors of `load_file` change with their file.
         return {name: tensor.float().clone() for name, tensor in load_file(path).items()}
