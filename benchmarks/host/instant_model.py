@@ -30,6 +30,7 @@ def make_instant(model: Any, task: str, *, stores_one_answer: bool = False) -> N
     replace = {
         "sentiment-analysis": _replace_classifier,
         "zero-shot-classification": _replace_classifier,
+        "text-ranking": _replace_classifier,
         "ner": _replace_token_classifier,
         "question-answering": _replace_span_model,
         "text-generation": _replace_generator,
