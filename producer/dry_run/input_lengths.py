@@ -12,11 +12,8 @@ from models.pipelines import embedding_checks, model_files
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PromptTemplate
-<<<<<<< HEAD
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
-=======
 from models.tasks.text_ranking import TEXT_RANKING
->>>>>>> vb
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
 
