@@ -68,7 +68,7 @@ def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> It
     if isinstance(adapter, BulkDecodingAdapter):
         try:
             for output in _decode_together(adapter, partial_jobs):
-                yield _document_or_error(output) if isinstance(output, str) else output
+                yield output if isinstance(output, bytes | Exception) else _document_or_error(output)
                 decoded += 1
         except Exception as error:
             log.warning("outputs.bulk_decoding_failed", jobs=len(partial_jobs) - decoded, error=type(error).__name__)

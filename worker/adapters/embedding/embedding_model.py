@@ -13,6 +13,11 @@ from worker.adapters.tokenization.letter_case import lower_texts
 
 # Models of which only the encoder is loaded.
 ENCODER_CLASSES = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel, "longt5": LongT5EncoderModel}
+# Models of which sentence-transformers loads only the encoder, and which can't be loaded so here.
+UNSUPPORTED_TYPES = frozenset(
+    {"blenderbot", "blenderbot-small", "m2m_100", "marian", "moonshine", "pegasus", "pegasus_x", "prophetnet"}
+    | {"switch_transformers", "t5gemma", "t5gemma2", "udop", "whisper"}
+)
 UNUSED_WEIGHTS = "pooler."  # of a layer over the first token, whose output no vector has
 
 
@@ -22,6 +27,8 @@ class AutoEmbeddingModel:
     @classmethod
     def from_pretrained(cls, folder: Path, *, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Load a model with its report, as `AutoModel.from_pretrained` does with `output_loading_info`."""
+        if config.model_type in UNSUPPORTED_TYPES:
+            raise ModelError(f"the encoder of a {config.model_type} model can't be loaded alone; take another model")
         model_class: Any = ENCODER_CLASSES.get(config.model_type, AutoModel)
         model, report = model_class.from_pretrained(folder, config=config, **options)
         model.config.use_cache = False  # keys and values of a text serve nobody afterwards

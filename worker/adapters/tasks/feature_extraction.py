@@ -74,17 +74,17 @@ class FeatureExtraction:
         recipes = self._find_recipes(jobs)
         encoded: dict[int, list[Row] | JobError] = {}
         readable: list[int] = []
+        keys: list[Recipe] = []
         for index, job in enumerate(jobs):
             recipe = recipes[id(job.lease)]
             if isinstance(recipe, Recipe):
                 readable.append(index)
+                keys.append(recipe)
             else:
                 encoded[index] = recipe
         if readable:
             encode = self._encode_whole if self._windows is None else self._encode_windows
-            some = [jobs[index] for index in readable]
-            keys = [self._recipe(job) for job in some]
-            encoded |= dict(zip(readable, encode(some, keys), strict=True))
+            encoded |= dict(zip(readable, encode([jobs[index] for index in readable], keys), strict=True))
         return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
 
     def forward(self, micro_batch: MicroBatch) -> list[Floats]:
@@ -95,15 +95,20 @@ class FeatureExtraction:
     def launch(self, micro_batch: MicroBatch) -> DevicePass:
         """Begin the pass of `forward`."""
         rows, recipe = micro_batch.rows, self._recipe(micro_batch.rows[0].job)
-        [lengths] = to_device([np.array([row.length for row in rows], np.int64)], self._model.device)
         skipped = self._skipped_tokens(recipe)
+        # Filler rows repeat the last one. They are pooled too, because a deterministic pass has a fixed shape.
+        fillers = (rows[0].max_rows or 0) - len(rows)
+        lengths = np.array([*[row.length for row in rows], *[rows[-1].length] * fillers], np.int64)
+        [lengths_there] = to_device([lengths], self._model.device)
 
         def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-            states = self._model(**tensors)[0][: len(rows)]
+            states = self._model(**tensors)[0]
             if not recipe.modes:
-                return [states.float()]
-            pooled = pool(states, lengths, recipe.modes, skipped)
-            return [self._head(pooled, recipe.normalize, recipe.dimensions) if self._windows is None else pooled]
+                return [states[: len(rows)].float()]
+            vectors = pool(states, lengths_there, recipe.modes, skipped)
+            if self._windows is None:
+                vectors = self._head(vectors, recipe.normalize, recipe.dimensions)
+            return [vectors[: len(rows)]]
 
         def split(outputs: Floats) -> list[Floats]:
             if recipe.modes:
