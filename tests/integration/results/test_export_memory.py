@@ -8,7 +8,7 @@ import pytest
 from batchmill import Client
 from models.db import Database
 from models.documents import to_json
-from producer.results import pages, parquet
+from producer.results import arrow, pages, parquet
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 
@@ -25,7 +25,7 @@ def test_the_peak_does_not_grow_with_the_rows(
         pytest.importorskip("pyarrow")
     monkeypatch.setattr(pages, "PAGE_CHARACTERS", 2**20)
     monkeypatch.setattr(pages, "FETCH_ROWS", 4)
-    monkeypatch.setattr(parquet, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(arrow, "BATCH_BYTES", 2**20)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
     texts = [{"text": f"{number} " + "é" * (ROW_CHARACTERS // 2)} for number in range(ROWS)]
     batch_id = insert_batch(database, texts)
