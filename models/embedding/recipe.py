@@ -71,7 +71,7 @@ def _find_prompt(files: SentenceFiles, name: str | None) -> str:
     if name not in files.prompts:
         known = ", ".join(files.prompts)
         advice = f"it has {known}" if known else "it has none: leave prompt_name out"
-        raise InvalidParameters(f"the model has no prompt {name[:80]!r}; {advice}")
+        raise InvalidParameters(f"the model has no prompt of this prompt_name; {advice}")
     return files.prompts[name]
 
 

@@ -40,7 +40,7 @@ def test_what_the_model_can_do_is_taken(folder: Path, parameters: dict[str, Any]
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"prompt_name": "nope"}, "the model has no prompt 'nope'; it has query, passage"),
+        ({"prompt_name": "nope"}, "the model has no prompt of this prompt_name; it has query, passage"),
         ({"dimensions": 33}, "dimensions is 33, but the model's vectors have 32 numbers; set at most 32"),
     ],
 )
