@@ -259,8 +259,7 @@ class BatchHandle:
     def to_pandas(self, *, after: int = 0, status: Status = None) -> "pandas.DataFrame":
         """Return the results so far as a pandas DataFrame, as `iter_arrow` does; a vector is an array of NumPy."""
         export.require_packages("pandas", "pyarrow")
-        # Each column of the table is freed once pandas has it.
-        return self.to_arrow(after=after, status=status).to_pandas(split_blocks=True, self_destruct=True)
+        return self.to_arrow(after=after, status=status).to_pandas()
 
     def to_polars(self, *, after: int = 0, status: Status = None) -> "polars.DataFrame":
         """Return the results so far as a polars DataFrame, as `iter_arrow` does; a vector is an Array."""
