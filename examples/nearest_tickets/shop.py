@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 
 THINGS = (
     "kettle",
@@ -76,7 +76,7 @@ class TicketDatabase:
     """The database of tickets, SQLite or PostgreSQL; `now` is the time of the last change."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
         self.dialect = self._engine.dialect.name
         self.now = datetime.now(UTC)
         with self._engine.begin() as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import psutil
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nearest_tickets"
 
@@ -62,7 +62,7 @@ def test_both_databases_find_the_same(shop: ModuleType, postgresql_url: str, tmp
     url = postgresql_url.replace("+psycopg", "")
     found = []
     for shop_url, column in ((f"sqlite:///{tmp_path / 'shop.db'}", "BLOB"), (url, "vector(2)")):
-        engine = create_engine(shop_url.replace("postgresql://", "postgresql+psycopg://"))
+        engine = create_engine(shop_url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
         if column != "BLOB":
             with engine.connect() as connection:
                 if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
@@ -76,7 +76,6 @@ def test_both_databases_find_the_same(shop: ModuleType, postgresql_url: str, tmp
                 insert = text("INSERT INTO ticket_vectors VALUES (:id, :vector)")
                 connection.execute(insert, {"id": key, "vector": value})
         found.append([(*match[:5], round(match.similarity, 4)) for match in tickets.find_nearest(4, 2)])
-        engine.dispose()
 
     assert found[0] == found[1]
     assert found[0] == [
