@@ -156,10 +156,7 @@ def held_out_scores(model: Any, tokenizer: Any, seed: int) -> dict[str, float]:
     best = similarities.topk(5).indices.tolist()
     first = sum(found[0] == index for found, index in zip(best, wanted, strict=True))
     among = sum(index in found for found, index in zip(best, wanted, strict=True))
-    return {
-        "held_out_top_1": round(first / len(wanted), 4),
-        "held_out_top_5": round(among / len(wanted), 4),
-    }
+    return {"held_out_top_1": round(first / len(wanted), 4), "held_out_top_5": round(among / len(wanted), 4)}
 
 
 def build(folder: Path, seed: int) -> dict[str, float]:
