@@ -32,6 +32,7 @@ AUTO_MODEL_CLASSES = {
     "feature-extraction": AutoModel,
     "text-generation": AutoModelForCausalLM,
     "sentiment-analysis": AutoModelForSequenceClassification,
+    "text-ranking": AutoModelForSequenceClassification,
     "zero-shot-classification": AutoModelForSequenceClassification,
     "ner": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
@@ -39,7 +40,12 @@ AUTO_MODEL_CLASSES = {
     "summarization": AutoModelForSeq2SeqLM,
     "translation": AutoModelForSeq2SeqLM,
 }
-TASK_LABELS = {"zero-shot-classification": NLI_LABELS, "sentiment-analysis": ("bad", "good"), "ner": NER_LABELS}
+TASK_LABELS: dict[str, tuple[str, ...]] = {
+    "zero-shot-classification": NLI_LABELS,
+    "sentiment-analysis": ("bad", "good"),
+    "text-ranking": ("score",),
+    "ner": NER_LABELS,
+}
 
 _HEAD_SIZE = BERT_SIZES["hidden_size"] // BERT_SIZES["num_attention_heads"]
 _GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_POSITIONS}

@@ -24,6 +24,8 @@ MODELS = {
     "text-generation": "phi3-longrope",
     "summarization": "t5",
     "translation": "bart",
+    "feature-extraction": "bert",
+    "text-ranking": "bert",
 }
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "zero-shot-classification": ("love", {"candidate_labels": ["love", "hate"]}),
@@ -32,6 +34,7 @@ INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "text-generation": ("love", {"max_new_tokens": 3}),
     "summarization": ("love", {"max_new_tokens": 3}),
     "translation": ("love", {"max_new_tokens": 3}),
+    "text-ranking": ({"query": "love", "texts": ["the product", "it"]}, {}),
 }
 
 
