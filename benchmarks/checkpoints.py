@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import (
     AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
@@ -42,6 +44,11 @@ def ner_folder() -> Path:
     )
 
 
+def cross_encoder_folder() -> Path:
+    """A cross-encoder of MiniLM's geometry, 6 layers of 384, with a score between 0 and 1."""
+    return cached_checkpoint("cross-encoder", "sentiment-analysis", _random_cross_encoder)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Load a checkpoint's tokenizer."""
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -65,3 +72,8 @@ def _random_distilbert(head: Any, labels: tuple[str, ...]) -> Any:
         label2id={label: number for number, label in enumerate(labels)},
     )
     return head(config)
+
+
+def _random_cross_encoder() -> Any:
+    sizes = {"hidden_size": 384, "intermediate_size": 1_536, "num_hidden_layers": 6, "num_attention_heads": 12}
+    return BertForSequenceClassification(BertConfig(vocab_size=BASE_VOCABULARY, num_labels=1, **sizes))

@@ -47,24 +47,30 @@ def pipeline_loop(
 def bare_loop(
     loaded_runtime: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any] | None = None
 ) -> TimedRun:
-    """Encode, plan, run and decode in one thread with our adapter and planner."""
-    lease = Lease(1, "bare", 0, len(inputs), 1, 1, parameters=dict(parameters or {}))
-    jobs = [Job(lease, position, dict(document)) for position, document in enumerate(inputs)]
+    """Time `answer_in_one_thread`."""
 
     def run() -> float:
         started = time.perf_counter()
-        rows = [row for encoded in loaded_runtime.adapter.encode(jobs) for row in _require_rows(encoded)]
-        parts: dict[int, list[tuple[Row, Any]]] = defaultdict(list)
-        for batch in planning.plan_micro_batches(
-            rows, loaded_runtime.micro_batch_tokens, loaded_runtime.adapter.max_rows
-        ):
-            for row, raw in zip(batch.rows, loaded_runtime.adapter.forward(batch), strict=True):
-                parts[row.job.position].append((row, raw))
-        answers = [loaded_runtime.adapter.decode(*_group_by_job(of_job)) for of_job in parts.values()]
-        assert len(answers) == len(jobs)
+        answers = answer_in_one_thread(loaded_runtime, inputs, parameters)
+        assert len(answers) == len(inputs)
         return time.perf_counter() - started
 
     return run
+
+
+def answer_in_one_thread(
+    loaded_runtime: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any] | None = None
+) -> list[Any]:
+    """Encode, plan, run and decode with our adapter and planner; returns the outputs in the order of the inputs."""
+    lease = Lease(1, "bare", 0, len(inputs), 1, 1, parameters=dict(parameters or {}))
+    jobs = [Job(lease, position, dict(document)) for position, document in enumerate(inputs)]
+    adapter = loaded_runtime.adapter
+    rows = [row for encoded in adapter.encode(jobs) for row in _require_rows(encoded)]
+    parts: dict[int, list[tuple[Row, Any]]] = defaultdict(list)
+    for batch in planning.plan_micro_batches(rows, loaded_runtime.micro_batch_tokens, adapter.max_rows):
+        for row, raw in zip(batch.rows, adapter.forward(batch), strict=True):
+            parts[row.job.position].append((row, raw))
+    return [adapter.decode(*_group_by_job(parts[position])) for position in range(len(parts))]
 
 
 def load_runtime(task: str, folder: Path, **fields: Any) -> Runtime:

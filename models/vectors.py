@@ -6,6 +6,7 @@ PostgreSQL has them as `real[]`, whose wire format is other bytes. NumPy reads o
 import sys
 from array import array
 from collections.abc import Sequence
+from math import isfinite
 from struct import Struct
 
 NUMBER_BYTES = 4
@@ -33,6 +34,13 @@ def to_numbers(vector: bytes) -> list[float]:
 def dimensions(vector: bytes) -> int:
     """Return how many numbers a vector has."""
     return len(vector) // NUMBER_BYTES
+
+
+def is_valid(vector: bytes) -> bool:
+    """Whether these bytes are one to MAX_DIMENSIONS finite numbers."""
+    if len(vector) % NUMBER_BYTES or not 1 <= dimensions(vector) <= MAX_DIMENSIONS:
+        return False
+    return isfinite(sum(to_numbers(vector)))  # float64, so that the sum of finite numbers is finite
 
 
 def vector_json(vector: bytes) -> str:

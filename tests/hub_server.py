@@ -1,4 +1,7 @@
-"""A fake Hub over HTTP: repositories with one branch, their files, and injected errors."""
+"""A fake Hub over HTTP: repositories with one branch, their files, and injected errors.
+
+A data set is a repository whose name begins with `datasets/`.
+"""
 
 import hashlib
 import json
@@ -12,9 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-MODEL_INFO_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$")
-TREE_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)")
-FILE_PATH = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
+MODEL_INFO_PATH = re.compile(
+    r"^/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/?]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$"
+)
+TREE_PATH = re.compile(
+    r"^/api/(?:models/)?(?P<repo>(?:datasets/)?[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)(?:/(?P<folder>[^?]+))?"
+)
+FILE_PATH = re.compile(
+    r"^(?P<cdn>/cdn)?/(?P<repo>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$"
+)
 
 # The Hub names the cause of a refusal in this header, from which huggingface_hub chooses its exception.
 GATED, NO_REPOSITORY, NO_REVISION = "GatedRepo", "RepoNotFound", "RevisionNotFound"
@@ -71,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_error(status, code)
                 return
         if match := TREE_PATH.match(path):
-            self._send_tree(match["repo"], match["revision"])
+            self._send_tree(match["repo"], match["revision"], match["folder"] or "")
         elif match := MODEL_INFO_PATH.match(path):
             self._send_model_info(match["repo"], match["revision"])
         elif match := FILE_PATH.match(path):
@@ -90,13 +99,24 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode()
             self._send(200, body, {"Content-Type": "application/json", "X-Repo-Commit": commit})
 
-    def _send_tree(self, repo: str, revision: str) -> None:
+    def _send_tree(self, repo: str, revision: str, folder: str) -> None:
         if (commit := self.hub.resolve_commit(repo, revision)) is None:
             self._send_error(404, NO_REVISION)
             return
+        root = self.hub.commits[repo][commit]
+        if not (root / folder).is_dir():
+            self._send_error(404, "EntryNotFound")
+            return
         files = [
-            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": commit}
-            for path in sorted(self.hub.commits[repo][commit].iterdir())
+            {
+                "type": "directory" if path.is_dir() else "file",
+                "path": str(path.relative_to(root)),
+                "size": path.stat().st_size,
+                "oid": commit,
+            }
+            for path in sorted(
+                (root / folder).rglob("*") if "recursive=true" in self.path.lower() else (root / folder).iterdir()
+            )
         ]
         self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
 
@@ -115,11 +135,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.cdn_url and not from_cdn:
             self._send(302, b"", {**headers, "Location": f"{self.hub.cdn_url}/cdn/{repo}/resolve/{commit}/{name}"})
             return
-        start = 0
-        if match := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start = int(match[1])
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._send(206 if start else 200, content[start:], headers)
+        start, end = 0, len(content)
+        match = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if match:
+            start, end = int(match[1]), min(end, int(match[2]) + 1) if match[2] else end
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        self._send(206 if match else 200, content[start:end], headers)
 
     def _send_error(self, status: int, code: str) -> None:
         self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": f"refused: {code}"})

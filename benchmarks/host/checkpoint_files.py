@@ -12,6 +12,7 @@ from transformers import (
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
+    DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
     T5Config,
@@ -28,7 +29,10 @@ HEADS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "question-answering": (DistilBertForQuestionAnswering, ("A", "B")),
     "ner": (DistilBertForTokenClassification, checkpoints.NER_LABELS),
     "fill-mask": (DistilBertForMaskedLM, ("A", "B")),
+    "text-ranking": (DistilBertForSequenceClassification, ("score",)),
+    "feature-extraction": (DistilBertModel, ("A", "B")),
 }
+VECTOR_SIZE = 384  # dimensions of an embedder's vectors, as in MiniLM
 QUESTION_WORDS = 9
 
 
@@ -61,6 +65,12 @@ def make_inputs(task: str, folder: Path, count: int) -> list[Any]:
         source = random.Random(0)
         words = " ".join(texts[:500]).split()
         return [{"question": " ".join(source.choices(words, k=QUESTION_WORDS)), "context": text} for text in texts]
+    if task == "text-ranking":
+        source, words = random.Random(0), " ".join(texts[:500]).split()
+        return [
+            {"query": " ".join(source.choices(words, k=QUESTION_WORDS)), "text": f"{text} {number}"}
+            for number, text in enumerate(texts)
+        ]
     if task == "fill-mask":
         return [{"text": _mask_one_word(text, tokenizer.mask_token)} for text in texts]
     if task == "text-generation":
@@ -85,7 +95,7 @@ def _build_encoder(task: str) -> Any:
         vocab_size=checkpoints.BASE_VOCABULARY,
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
-        **ENCODER_SIZES,
+        **(ENCODER_SIZES | ({"dim": VECTOR_SIZE} if head is DistilBertModel else {})),
     )
     return head(config)
 

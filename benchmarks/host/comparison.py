@@ -39,7 +39,7 @@ class TaskComparison:
         self._workload = workload
         self._folder = folder
         self._options = options
-        self._files = {NOW: ROOT} if before is None else {NOW: ROOT, BEFORE: before}
+        self._files = {NOW: ROOT} if before is None or workload.is_newer else {NOW: ROOT, BEFORE: before}
         self._items = max(MIN_ITEMS, round(options.items * workload.share))
         self._batch_sizes = list(workload.batch_sizes)
         if options.batch_sizes is not None:
@@ -143,6 +143,7 @@ class TaskComparison:
             "contestants": {name: _figures(of_name) for name, of_name in runs.items()},
             "pipeline_target": self._workload.pipeline_target,
             "before_target": self._workload.before_target,
+            "min_pace": self._workload.min_pace,
             "batch_sizes": self._batch_sizes,
             "outputs_equal": hashes == expected if is_compared else None,
             **self._compare_with_pipeline(runs[NOW][0]["first_outputs"]),

@@ -26,7 +26,10 @@ WARM_UP_BATCHES = 4  # together they have every input once, so that the token bu
 COMPARED_OUTPUTS = 64
 SELECT_BATCH = "SELECT in_progress_at, completed_at, succeeded, total FROM batches WHERE id = :id"
 SELECT_OUTPUTS = "SELECT position, output FROM results WHERE batch_id = :id ORDER BY position"
-SELECT_ERRORS = "SELECT error_code, error_message FROM results WHERE batch_id = :id AND output IS NULL LIMIT 3"
+# Of a task whose outputs are vectors; an older commit may lack the column.
+SELECT_VECTORS = "SELECT position, vector AS output FROM results WHERE batch_id = :id ORDER BY position"
+VECTOR_TASK = "feature-extraction"
+SELECT_ERRORS = "SELECT error_code, error_message FROM results WHERE batch_id = :id AND error_code IS NOT NULL LIMIT 3"
 
 
 class Service:
@@ -109,11 +112,14 @@ class Service:
         """Return a hash of the outputs in the order of the inputs, byte for byte on SQLite, and the first of them."""
         digest = hashlib.sha256()
         first: list[Any] = []
+        has_vectors = self._arguments["task"] == VECTOR_TASK
         with self._engine.connect() as connection:
-            for row in connection.execute(text(SELECT_OUTPUTS), {"id": batch_id}):
-                output = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
-                digest.update(output.encode() + b"\n")
-                if len(first) < COMPARED_OUTPUTS:
+            for row in connection.execute(text(SELECT_VECTORS if has_vectors else SELECT_OUTPUTS), {"id": batch_id}):
+                output = row.output
+                if not isinstance(output, str | bytes):
+                    output = json.dumps(output, ensure_ascii=False)
+                digest.update((output if isinstance(output, bytes) else output.encode()) + b"\n")
+                if len(first) < COMPARED_OUTPUTS and not has_vectors:
                     first.append(json.loads(output))
         return digest.hexdigest(), first
 

@@ -58,7 +58,11 @@ def _pace_row(result: Mapping[str, Any]) -> tuple[str, ...]:
         _best_cell(result),
         f"{before:.2f} ×" if before else "–",
         f"{pipeline:.2f} ×" if pipeline else "–",
-        _met((before, result["before_target"], "before"), (pipeline, result["pipeline_target"], "pipeline()")),
+        _met(
+            (before, result["before_target"], "× before"),
+            (pipeline, result["pipeline_target"], "× pipeline()"),
+            (contestants["now"]["texts_per_second"], result.get("min_pace"), "texts/s"),
+        ),
         {True: "equal", False: "DIFFERENT", None: "not compared"}[result["outputs_equal"]],
         _pipeline_outputs(result),
     )
@@ -84,7 +88,8 @@ def _met(*pairs: tuple[float | None, float | None, str]) -> str:
     for measured, target, name in pairs:
         if target is not None:
             verdict = "not measured" if measured is None else "yes" if measured >= target else "no"
-            parts.append(f"{target:.1f} × {name}: {verdict}")
+            figure = f"{target:.1f}" if target < 100 else f"{target:,.0f}"
+            parts.append(f"{figure} {name}: {verdict}")
     return "; ".join(parts) or "none set"
 
 

@@ -22,6 +22,8 @@ class Workload:
     needs_older_transformers: whether only transformers 4 has the pipeline.
     pipeline_target: our least speed, relative to the pipeline's best batch size; None = no target.
     before_target: the same, relative to the older commit.
+    min_pace: our least texts/s.
+    is_newer: whether the default older commit lacks the task.
     """
 
     task: str
@@ -32,6 +34,8 @@ class Workload:
     needs_older_transformers: bool = False
     pipeline_target: float | None = None
     before_target: float | None = None
+    min_pace: float | None = None
+    is_newer: bool = False
 
 
 WORKLOADS = {
@@ -70,5 +74,8 @@ WORKLOADS = {
         Workload(
             "translation", 1 / 12, BEAM_PARAMETERS, BEAM_PARAMETERS, batch_sizes=(1, 8), needs_older_transformers=True
         ),
+        # Pipelines of these give no vector of a text, and no score of a pair.
+        Workload("feature-extraction", 1.0, {"normalize": True}, batch_sizes=(), min_pace=6_000.0, is_newer=True),
+        Workload("text-ranking", 1 / 2, batch_sizes=(), min_pace=6_000.0, is_newer=True),
     )
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.embedding import sentence_files
+from models.embedding.cross_encoder_files import CrossEncoderFiles
 from models.embedding.sentence_files import SentenceFiles
 from models.errors import InvalidParameters, ModelError, SettingsError
 from models.pipelines import guard_checks
@@ -15,6 +16,7 @@ from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
 from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.text_ranking import TEXT_RANKING
 
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
@@ -38,6 +40,7 @@ class ModelFiles:
 
     folder: the folder of its config.json and its weights.
     sentence_files: what the files of sentence-transformers say, None = another task, or they are damaged.
+    cross_encoder_files: the same for text-ranking.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class ModelFiles:
     tokenizer_config: dict[str, Any]
     generation_config: dict[str, Any]
     sentence_files: SentenceFiles | None = None
+    cross_encoder_files: CrossEncoderFiles | None = None
 
     @classmethod
     def find(cls, pipeline: Pipeline) -> Self | None:
@@ -67,12 +71,13 @@ class ModelFiles:
             {} if tokenizer_folder is None else read_object(tokenizer_folder / "tokenizer_config.json"),
             read_object(folder / "generation_config.json"),
             _read_sentence_files(root, config) if pipeline.spec.name == FEATURE_EXTRACTION.name else None,
+            _read_cross_encoder_files(root, config) if pipeline.spec.name == TEXT_RANKING.name else None,
         )
 
     @property
     def max_length(self) -> int | None:
         """The most tokens that the model takes, special ones included; None = no limit, or not known here."""
-        own = None if self.sentence_files is None else self.sentence_files.max_length
+        own = next((files.max_length for files in (self.sentence_files, self.cross_encoder_files) if files), None)
         limits = [self._positions, own or self.tokenizer_config.get("model_max_length")]
         known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
         return min(known, default=None)
@@ -140,6 +145,13 @@ class ModelFiles:
         params = self.config.get("task_specific_params")
         named = params.get(task) if isinstance(params, dict) else None
         return named if isinstance(named, dict) else {}
+
+
+def _read_cross_encoder_files(folder: Path, config: Mapping[str, Any]) -> CrossEncoderFiles | None:
+    try:
+        return CrossEncoderFiles.read(folder, config)
+    except (ModelError, OSError):
+        return None  # a worker says why when it loads them
 
 
 def _read_sentence_files(folder: Path, config: Mapping[str, Any]) -> SentenceFiles | None:

@@ -129,7 +129,7 @@ class TokenCounter:
         return [len(encoding.ids) + more for encoding, more in zip(encodings, extra, strict=True)]
 
     def _count_longest_pair(self, job_input: Input) -> int:
-        texts = [job_input["query"], *(job_input.get("texts") or [job_input["text"]])]
+        texts = [self._prefix + job_input["query"], *(job_input.get("texts") or [job_input["text"]])]
         query, *others = [
             len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)
         ]
@@ -164,6 +164,8 @@ def _find_prefix(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str:
         recipe = embedding_checks.find_recipe(pipeline, parameters)
         return recipe.prompt if recipe else ""
     files = ModelFiles.find(pipeline)
+    if files is not None and files.cross_encoder_files is not None:
+        return files.cross_encoder_files.prompt
     return files.prefix(pipeline.task) if files else ""
 
 

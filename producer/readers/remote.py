@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from models.errors import MissingSource
 from models.privacy import tracebacks, urls
+from producer.readers import hub_files
 from producer.timeouts import call_within
 
 BUFFER_BYTES = 1 << 20
@@ -34,6 +35,8 @@ def open_url(url: str, timeout_seconds: float) -> BinaryIO:
 
     def open_() -> BinaryIO:
         system, path = _file_system_for(url)
+        if hub_files.is_hub_url(url):
+            return hub_files.open_file(system, path)
         return cast("BinaryIO", system.open(path, "rb"))
 
     with _translate_errors(url):
@@ -80,11 +83,19 @@ def _file_system_for(url: str) -> tuple[Any, str]:
     except ImportError:
         install = "in the checkout, run: pip install -c constraints.txt '.[remote]'"
         raise MissingSource(f"{urls.redact_path(url)} is a URL, for which fsspec is needed; {install}") from None
+    # A listing of the Hub stays in its file system, and a process that runs schedules would miss new files.
+    options = {"skip_instance_cache": True} if hub_files.is_hub_url(url) else {}
     try:
-        system, path = url_to_fs(url)
-    except ValueError:
-        raise MissingSource(f"{urls.redact_path(url)} can't be opened: no installed package reads such URLs") from None
+        system, path = url_to_fs(url, **options)
+    except (ValueError, ImportError):
+        raise MissingSource(_missing_package(url)) from None
     return system, path
+
+
+def _missing_package(url: str) -> str:
+    if hub_files.is_hub_url(url):
+        return f"{urls.redact_path(url)} is on the Hub, for which huggingface_hub is needed; {hub_files.INSTALL_ADVICE}"
+    return f"{urls.redact_path(url)} can't be opened: no installed package reads such URLs"
 
 
 @contextmanager
@@ -94,9 +105,16 @@ def _translate_errors(url: str) -> Iterator[None]:
         yield
     except MissingSource:
         raise
-    except FileNotFoundError:
-        raise MissingSource(f"there is no file {urls.redact_path(url)}") from None
     except Exception as error:
-        # Its message is rarely safe to show: it may quote the URL with a signature in it.
-        reason = tracebacks.safe_message(error) or type(error).__name__
-        raise MissingSource(f"{urls.redact_path(url)} can't be opened: {reason}") from None
+        problem = hub_files.describe_problem(error, url) if hub_files.is_hub_url(url) else None
+        if problem is None:
+            raise _missing_source(error, url) from None
+        raise MissingSource(problem) from None
+
+
+def _missing_source(error: Exception, url: str) -> MissingSource:
+    if isinstance(error, FileNotFoundError):
+        return MissingSource(f"there is no file {urls.redact_path(url)}")
+    # Its message is rarely safe to show: it may quote the URL with a signature in it.
+    reason = tracebacks.safe_message(error) or type(error).__name__
+    return MissingSource(f"{urls.redact_path(url)} can't be opened: {reason}")

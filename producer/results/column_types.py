@@ -79,7 +79,7 @@ def diff_vector_type(
 
     A type that leaves the dimensions open takes only vectors like those that the table has.
     """
-    name = sql_type.rpartition(".")[2]  # pgvector's schema may be missing from the search path
+    name = _without_schema(sql_type)
     fixed, open_types = f"VECTOR({dimensions})", OPEN_TYPES[connection.dialect.name]
     if name == fixed:
         return None
@@ -92,3 +92,12 @@ def diff_vector_type(
     if existing in (None, dimensions):
         return None
     return f"{name} of {existing} numbers", f"{name} of {dimensions} numbers"
+
+
+def leaves_dimensions_open(connection: Connection, sql_type: str) -> bool:
+    """Return whether a column of this type takes vectors of any dimensions."""
+    return _without_schema(sql_type) in OPEN_TYPES[connection.dialect.name]
+
+
+def _without_schema(sql_type: str) -> str:
+    return sql_type.rpartition(".")[2]  # pgvector's schema may be missing from the search path

@@ -159,6 +159,20 @@ class StagingTable:
         table = qualified_name(table_name, schema_name)
         self._connection.execute(literal_statement(f"ALTER TABLE {table} ADD COLUMN {quote_name(column)} {sql_type}"))
 
+    def change_dimensions(self, table_name: str, column: str, schema_name: str | None = None) -> None:
+        """Let a column of vectors take those of the schema's dimensions; NULL replaces the old ones if they were fixed.
+
+        Other transactions wait for this one then, because PostgreSQL changes the column's type.
+        """
+        actual = column_types.read_column_types(self._connection, table_name, schema_name)[column]
+        if column_types.leaves_dimensions_open(self._connection, actual):
+            return
+        vector_type = column_types.choose_vector_type(self._connection, self._schema.dimensions or 0)
+        table, name = qualified_name(table_name, schema_name), quote_name(column)
+        sql_type = vector_type.compile(self._connection.dialect)
+        change = f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {sql_type} USING NULL"
+        self._connection.execute(literal_statement(change))
+
 
 @contextmanager
 def stage_rows(database: Database, schema: TableSchema, rows: Iterable[Sequence[Any]]) -> Iterator[StagingTable]:

@@ -32,8 +32,8 @@ AUTO_MODEL_CLASSES = {
     "feature-extraction": AutoModel,
     "text-generation": AutoModelForCausalLM,
     "sentiment-analysis": AutoModelForSequenceClassification,
-    "text-ranking": AutoModelForSequenceClassification,
     "zero-shot-classification": AutoModelForSequenceClassification,
+    "text-ranking": AutoModelForSequenceClassification,
     "ner": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
     "fill-mask": AutoModelForMaskedLM,
@@ -43,8 +43,8 @@ AUTO_MODEL_CLASSES = {
 TASK_LABELS: dict[str, tuple[str, ...]] = {
     "zero-shot-classification": NLI_LABELS,
     "sentiment-analysis": ("bad", "good"),
-    "text-ranking": ("score",),
     "ner": NER_LABELS,
+    "text-ranking": ("score",),
 }
 
 _HEAD_SIZE = BERT_SIZES["hidden_size"] // BERT_SIZES["num_attention_heads"]

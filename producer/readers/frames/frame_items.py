@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from models.errors import BatchmillError, UnreadableSource, UsageError
-from producer.readers.frames import arrow_frames, pandas_frames, polars_frames
+from producer.readers.frames import arrow_frames, numpy_arrays, pandas_frames, polars_frames
 from producer.readers.frames.frame import Frame
 from producer.readers.rows import DEFAULT_ID_COLUMNS, PYTHON_OPTIONS, ColumnMapping, check_unique
 
@@ -19,6 +19,7 @@ def find_frame(inputs: Any, index_names: Collection[str] = ()) -> Frame | None:
             pandas_frames.find_frame(inputs, index_names)
             or polars_frames.find_frame(inputs)
             or arrow_frames.find_frame(inputs)
+            or numpy_arrays.find_frame(inputs)
         )
     except (BatchmillError, MemoryError):
         raise

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -34,17 +34,6 @@ def batch_id(database: Database) -> str:
     batch_id = insert_batch(database, 4)
     fake_worker.write_results(database, batch_id, [(2, VECTORS[1]), (0, VECTORS[0]), (1, "text_too_long")])
     return batch_id
-
-
-@pytest.fixture
-def vector_database(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """A PostgreSQL that has pgvector, not yet as an extension of this database."""
-    monkeypatch.setenv("BATCHMILL_DATABASE_URL", postgresql_url)
-    with closing(Database(postgresql_url)) as database:
-        with database.read() as connection:
-            if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
-                pytest.skip("this PostgreSQL has no pgvector")
-        yield database
 
 
 def enumerate_vectors(*numbers: Sequence[float]) -> list[tuple[int, bytes]]:
@@ -151,17 +140,17 @@ def test_sqlite_vec_reads_the_blob(sqlite_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schema_name", ["public", "extensions"])
-def test_pgvector_s_type_is_taken_where_it_is_installed(vector_database: Database, schema_name: str) -> None:
-    execute(vector_database, f"CREATE SCHEMA IF NOT EXISTS {schema_name}")
-    execute(vector_database, f"CREATE EXTENSION vector SCHEMA {schema_name}")
-    batch_id = insert_batch(vector_database, 3)
-    fake_worker.write_results(vector_database, batch_id, [*enumerate_vectors([1.0, 0.0], [0.25, 0.5]), (2, "failed")])
+def test_pgvector_s_type_is_taken_where_it_is_installed(pgvector_database: Database, schema_name: str) -> None:
+    execute(pgvector_database, f"CREATE SCHEMA IF NOT EXISTS {schema_name}")
+    execute(pgvector_database, f"CREATE EXTENSION vector SCHEMA {schema_name}")
+    batch_id = insert_batch(pgvector_database, 3)
+    fake_worker.write_results(pgvector_database, batch_id, [*enumerate_vectors([1.0, 0.0], [0.25, 0.5]), (2, "failed")])
 
     for _ in range(2):
         assert run("results", batch_id, "--to-sql", "embedded").exit_code == 0
 
     name = "" if schema_name == "public" else "EXTENSIONS."
-    with vector_database.read() as connection:
+    with pgvector_database.read() as connection:
         assert column_types.read_column_types(connection, "embedded")["embedding"] == f"{name}VECTOR(2)"
         operator = f"OPERATOR({schema_name}.<=>)"
         query = f"SELECT position FROM embedded ORDER BY embedding {operator} '[0.1,0.9]'::{schema_name}.vector"
@@ -170,14 +159,14 @@ def test_pgvector_s_type_is_taken_where_it_is_installed(vector_database: Databas
     assert numbers == [0.25, 0.5]
 
 
-def test_more_dimensions_than_pgvector_has_are_an_array(vector_database: Database) -> None:
-    execute(vector_database, "CREATE EXTENSION vector")
-    batch_id = insert_batch(vector_database, 1)
-    fake_worker.write_results(vector_database, batch_id, enumerate_vectors([0.5] * 16_001))
+def test_more_dimensions_than_pgvector_has_are_an_array(pgvector_database: Database) -> None:
+    execute(pgvector_database, "CREATE EXTENSION vector")
+    batch_id = insert_batch(pgvector_database, 1)
+    fake_worker.write_results(pgvector_database, batch_id, enumerate_vectors([0.5] * 16_001))
 
     assert run("results", batch_id, "--to-sql", "embedded").exit_code == 0
 
-    with vector_database.read() as connection:
+    with pgvector_database.read() as connection:
         assert column_types.read_column_types(connection, "embedded")["embedding"] == "REAL[]"
 
 
@@ -199,16 +188,17 @@ def test_more_dimensions_than_pgvector_has_are_an_array(vector_database: Databas
     ],
 )
 def test_a_column_that_the_user_made(
-    vector_database: Database, sql_type: str, existing: str | None, message: str | None
+    pgvector_database: Database, sql_type: str, existing: str | None, message: str | None
 ) -> None:
-    execute(vector_database, "CREATE EXTENSION vector")
-    batch_id = insert_batch(vector_database, 3)
-    fake_worker.write_results(vector_database, batch_id, [(2, VECTORS[1])])
+    execute(pgvector_database, "CREATE EXTENSION vector")
+    batch_id = insert_batch(pgvector_database, 3)
+    fake_worker.write_results(pgvector_database, batch_id, [(2, VECTORS[1])])
     run("results", batch_id, "--to-sql", "embedded")
-    execute(vector_database, "ALTER TABLE embedded DROP COLUMN embedding")
-    execute(vector_database, f"ALTER TABLE embedded ADD COLUMN embedding {sql_type}")
+    execute(pgvector_database, "ALTER TABLE embedded DROP COLUMN embedding")
+    execute(pgvector_database, f"ALTER TABLE embedded ADD COLUMN embedding {sql_type}")
     if existing:
-        execute(vector_database, f"INSERT INTO embedded (batch_id, position, embedding) VALUES ('old', 0, {existing})")
+        values = f"('old', 0, {existing})"
+        execute(pgvector_database, f"INSERT INTO embedded (batch_id, position, embedding) VALUES {values}")
 
     result = run("results", batch_id, "--to-sql", "embedded")
 
@@ -217,7 +207,7 @@ def test_a_column_that_the_user_made(
         assert re.search(message, result.stderr)
         return
     assert result.exit_code == 0, result.stderr
-    with vector_database.read() as connection:
+    with pgvector_database.read() as connection:
         query = "SELECT CAST(embedding AS real[]) FROM embedded WHERE batch_id <> 'old'"
         assert float32(connection.scalar(text(query))) == VECTORS[1]
 

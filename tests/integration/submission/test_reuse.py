@@ -494,11 +494,50 @@ class TestLookingBack:
         monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 2)
         monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 1)
         for text in "abc":
-            accept(database, [text], reuse=False)
+            accept(database, [text, "x"], reuse=False)
             compute(database)
 
-        assert accept(database, ["a", "c"]).reused == 1
+        assert accept(database, ["d", "a", "c"]).reused == 1, "a has another id than in its old batch"
         compute(database)
+
+    def test_finds_the_same_row_in_the_largest_old_batch(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 1)
+        monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 0)
+        monkeypatch.setattr(reuse, "MAX_OLDER_BATCHES", 1)
+        accept(database, ["a", "b", "c", "d"])  # the first load of a table
+        compute(database)
+        for night in range(3):
+            accept(database, ["a", "b", f"new {night}"])
+            compute(database)
+
+        again = accept(database, ["x", "b", "edited", "d", "e"])
+
+        assert again.reused == 2
+        assert sorted(compute(database)) == ["e", "edited", "x"]
+        assert [row.reused_from is not None for row in pages.iter_by_position(database, again.batch_id)] == [
+            False,
+            True,
+            False,
+            True,
+            False,
+        ]
+        assert_consistent(database, again.batch_id)
+
+    def test_of_the_same_row_in_several_old_batches_takes_one(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for texts in (["a", "b"], ["a", "b"], ["x", "y"]):
+            accept(database, texts, reuse=False)
+            compute(database)
+        monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 0)
+        monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 0)
+
+        again = accept(database, ["a", "b", "c"])
+
+        assert again.reused == 2
+        assert_consistent(database, again.batch_id)
 
     def test_lays_slices_over_what_is_open_alone(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reuse, "POSITIONS_PER_PAGE", 5)

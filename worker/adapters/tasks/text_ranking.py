@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from models.documents import to_json
+from models.embedding.cross_encoder_files import CrossEncoderFiles
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.ranking.activation import FUNCTIONS, activate
 from worker.adapters.ranking.pairs import PairWindow, make_pair
-from worker.adapters.ranking.settings import FUNCTIONS, RankerSettings, activate
 from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
@@ -26,7 +27,7 @@ from worker.leasing.leases import Job
 # A thousand texts with a query that fills a model of 16,384 tokens.
 MAX_TOKENS_OF_JOB = 2**24
 
-SETTINGS = "ranker_settings"  # the attribute of a model with what its folder says
+FILES = "cross_encoder_files"  # the attribute of a model with what its folder says
 
 
 class TextRanking(SequenceClassifier):
@@ -41,7 +42,7 @@ class TextRanking(SequenceClassifier):
                 f"the model has {model.config.num_labels} labels, and text-ranking takes one score; use it with "
                 "sentiment-analysis, whose text_pair takes the second text"
             )
-        self._settings: RankerSettings = getattr(model, SETTINGS, RankerSettings())
+        self._files: CrossEncoderFiles = getattr(model, FILES, CrossEncoderFiles())
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         check_stride(limits.stride, self._special_tokens.max_text_tokens)
         super().__init__(model, tokenizer, limits, self._special_tokens.template)
@@ -49,16 +50,16 @@ class TextRanking(SequenceClassifier):
     @classmethod
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
         """As `CompletingAdapter`."""
-        settings = RankerSettings.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
-        setattr(model, SETTINGS, settings)
-        if settings.max_length is not None:
-            tokenizer.model_max_length = settings.max_length
-        if settings.lowers_case:
+        files = CrossEncoderFiles.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
+        setattr(model, FILES, files)
+        if files.max_length is not None:
+            tokenizer.model_max_length = files.max_length
+        if files.lowers_case:
             lower_texts(tokenizer)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each distinct text of a job, or for each of its windows; a JobError if a pair is too long."""
-        queries = [self._settings.prompt + job.input["query"] for job in jobs]
+        queries = [self._files.prompt + job.input["query"] for job in jobs]
         query_ids = self._tokenize(queries, None)
         room = self._special_tokens.max_text_tokens
         # A query that is longer than the room may still be shorter than a text, which decides how both are cut.
@@ -90,7 +91,7 @@ class TextRanking(SequenceClassifier):
             yield to_json(self._answer(rows, own, parameters)) if is_finite else non_finite_scores()
 
     def _activate(self, logits: Floats, parameters: Mapping[str, Any]) -> Floats:
-        return activate(logits, FUNCTIONS.get(parameters.get("function_to_apply") or "", self._settings.activation))
+        return activate(logits, FUNCTIONS.get(parameters.get("function_to_apply") or "", self._files.activation))
 
     def _answer(self, rows: Sequence[Row], row_scores: Floats, parameters: Mapping[str, Any]) -> Any:
         """The output of a job with these scores of its rows."""

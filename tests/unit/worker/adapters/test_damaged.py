@@ -19,22 +19,22 @@ MODELS = {
     "sentiment-analysis": "bert",
     "zero-shot-classification": "deberta-v2",
     "ner": "convbert",
+    "text-ranking": "bert",
     "question-answering": "bert",
     "fill-mask": "bert",
     "text-generation": "phi3-longrope",
     "summarization": "t5",
     "translation": "bart",
     "feature-extraction": "bert",
-    "text-ranking": "bert",
 }
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "zero-shot-classification": ("love", {"candidate_labels": ["love", "hate"]}),
     "question-answering": ({"question": "what", "context": "the product is great"}, {}),
     "fill-mask": ("the [MASK] is great", {}),
+    "text-ranking": ({"query": "what", "texts": ["the product", "is great"]}, {}),
     "text-generation": ("love", {"max_new_tokens": 3}),
     "summarization": ("love", {"max_new_tokens": 3}),
     "translation": ("love", {"max_new_tokens": 3}),
-    "text-ranking": ({"query": "love", "texts": ["the product", "it"]}, {}),
 }
 
 

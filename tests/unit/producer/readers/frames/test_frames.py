@@ -300,10 +300,28 @@ class TestEveryKind:
 
 
 @pytest.mark.parametrize(
-    "column", [pd.Series(["a", None]), pl.Series(["a", None]), pa.array(["a", None]), pa.chunked_array([["a"], [None]])]
+    "column",
+    [
+        pd.Series(["a", None]),
+        pd.Index(["a", None]),
+        pd.Series(["a", None]).to_numpy(),
+        pl.Series(["a", None]),
+        pa.array(["a", None]),
+        pa.chunked_array([["a"], [None]]),
+    ],
+    ids=lambda column: f"{type(column).__module__.partition('.')[0]}.{type(column).__name__}",
 )
 def test_a_column_of_texts_is_read_as_the_first_field(column: Any) -> None:
     assert rows_of(column, ColumnMapping.for_task(SPEC)) == [Row(1, None, "a"), Row(2, None, {"text": None})]
+
+
+def test_ids_may_be_an_array_or_an_index() -> None:
+    columns = ColumnMapping.for_task(SPEC, use_ids=False)
+
+    for ids in (pd.Series([7, 8]).to_numpy(), pd.Index([7, 8]), pl.Series([7, 8]), pa.array([7, 8])):
+        assert [row.custom_id for row in rows_of(["a", "b"], columns, ids)] == ["7", "8"]
+    with pytest.raises(UsageError, match="an array of 2 dimensions is no list of inputs"):
+        rows_of(pd.DataFrame({"a": ["x"]}).to_numpy())
 
 
 def test_a_column_of_objects_is_read_as_objects() -> None:

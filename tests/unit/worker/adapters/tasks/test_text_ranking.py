@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import tasks
+from models.embedding.cross_encoder_files import ACTIVATION_NAMES, CrossEncoderFiles
 from models.errors import JobError, ModelError
 from tests.factories import cross_encoders, tiny_decoders, tiny_encoders
 from tests.factories.decoding import decode_alone, decode_together
 from tests.factories.tiny_encoders import pipeline_for
-from worker.adapters.ranking.settings import ACTIVATION_NAMES, RankerSettings
 from worker.adapters.rows import Row
 from worker.adapters.tasks import text_ranking
 from worker.adapters.tokenization import special_tokens
@@ -41,11 +41,11 @@ def load(folder: Path, **fields: Any) -> Any:
         ({}, {"activation_fn": ["torch.nn.ReLU"]}, "unknown here"),
         ({}, {"further": ["sentence_transformers.cross_encoder.modules.logit_score.LogitScore"]}, "'LogitScore'"),
         ({}, {"further": ["sentence_transformers.sentence_transformer.modules.pooling.Pooling"]}, "'Pooling'"),
-        ({}, {"transformer": {"transformer_task": "text-generation"}}, "does 'text-generation'"),
-        ({}, {"transformer": {"processing_kwargs": {"text": {"truncation": False}}}}, "sets processing_kwargs"),
+        ({}, {"transformer": {"transformer_task": "text-generation"}}, "made for 'text-generation'"),
+        ({}, {"transformer": {"processing_kwargs": {"text": {"truncation": False}}}}, "set processing_kwargs"),
         ({}, {"transformer": {"max_seq_length": "24"}}, "max_seq_length is '24'"),
         ({}, {"default_prompt_name": "query"}, "has no prompt of the name"),
-        ({}, {"default_prompt_name": "query", "prompts": {"query": 3}}, "has no prompt of the name"),
+        ({}, {"default_prompt_name": "query", "prompts": {"query": 3}}, "are no texts by name"),
     ],
 )
 def test_refuses_files_by_name(
@@ -186,7 +186,7 @@ PARAMETERS: list[dict[str, Any]] = [
 @settings(max_examples=60, deadline=None)
 def test_outputs_have_the_bytes_of_those_decoded_alone(adapter: Any, draw: st.DataObject, activation: str) -> None:
     adapter = copy(adapter)
-    adapter._settings = RankerSettings(activation)
+    adapter._files = CrossEncoderFiles(activation)
     jobs = []
     for position in range(draw.draw(st.integers(1, 12))):
         [job] = make_jobs(
@@ -216,7 +216,7 @@ def test_outputs_have_the_bytes_of_those_decoded_alone(adapter: Any, draw: st.Da
 @pytest.mark.parametrize("name", ACTIVATION_NAMES)
 def test_an_activation_looks_at_one_number_at_a_time(name: str, adapter: Any) -> None:
     adapter = copy(adapter)
-    adapter._settings = RankerSettings(name)
+    adapter._files = CrossEncoderFiles(name)
     logits = np.linspace(-9, 9, 37, dtype=np.float32)
 
     scores = adapter._activate(logits, {})

@@ -1,0 +1,130 @@
+"""A comparison with sentence-transformers: one model's texts through both, alone and end to end."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import THREADS, deployments, inference_loops, matmul_ceiling, options, report, results_file
+from benchmarks.comparison import Candidate, Measurement, fastest_of, run_interleaved
+from benchmarks.matmul_ceiling import MINILM
+from benchmarks.report import Target
+
+STAGE_NAME, END_TO_END_NAME = "Batchmill, end to end without SQL", "Batchmill, end to end"
+SORTED_PREFIX, UNSORTED_NAME = "sentence-transformers, batch_size=", "sentence-transformers, 32 texts a call, unsorted"
+BATCH_SIZES, UNSORTED_SIZE = (8, 16, 32, 64), 32
+WARM_UP_TEXTS = 64
+MAX_DIFFERENCE = 1e-5
+SPEEDUP, UNSORTED_SPEEDUP, CEILING_SHARE = 1.1, 3.0, 80
+
+# Returns one row of numbers for each input, computed in batches of this size.
+Compute = Callable[[Sequence[Any], int], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model of MiniLM's geometry with its inputs.
+
+    name: that of the results file.
+    compute: sentence-transformers' own call, which sorts its inputs by length.
+    peer_inputs: the inputs as that call takes them.
+    to_numbers: turns one of our outputs into numbers.
+    lengths: tokens of each input.
+    warm_up: other inputs of the same kind, for the worker.
+    """
+
+    name: str
+    task: str
+    folder: Path
+    inputs: Sequence[Mapping[str, Any]]
+    peer_inputs: Sequence[Any]
+    compute: Compute
+    to_numbers: Callable[[Any], Any]
+    lengths: Sequence[int]
+    warm_up: Sequence[Mapping[str, Any]]
+
+
+def compare(subject: Subject, rounds: int) -> None:
+    """Run all contestants in turns; print and save their paces, targets and the largest difference of an output."""
+    torch.set_num_threads(THREADS)
+    loaded = inference_loops.load_runtime(subject.task, subject.folder)
+    difference = _largest_difference(subject, loaded)
+    ceilings = [_ceilings(subject)]
+    with ExitStack() as stack:
+        folder = stack.enter_context(options.temporary_folder())
+        servers = stack.enter_context(deployments.run_servers())
+        entries = {"bench": {"task": subject.task, "model": str(subject.folder)}}
+        service = stack.enter_context(deployments.run_service(*servers, folder / "home", entries))
+        service.run_batch("bench", subject.warm_up)
+        candidates = [
+            Candidate(STAGE_NAME, inference_loops.bare_loop(loaded, subject.inputs)),
+            Candidate(END_TO_END_NAME, lambda: service.run_batch("bench", subject.inputs).work_seconds),
+            *(Candidate(f"{SORTED_PREFIX}{size}", partial(_time_sorted, subject, size)) for size in BATCH_SIZES),
+            Candidate(UNSORTED_NAME, partial(_time_unsorted, subject), max_rounds=2),
+        ]
+        standings = run_interleaved(candidates, len(subject.inputs), rounds)
+    ceilings.append(_ceilings(subject))
+    _report(subject, standings, [max(pair) for pair in zip(*ceilings, strict=True)], difference)
+
+
+def _largest_difference(subject: Subject, loaded: Any) -> float:
+    outputs = inference_loops.answer_in_one_thread(loaded, subject.inputs)
+    ours = np.stack([subject.to_numbers(output) for output in outputs])
+    theirs = np.asarray(subject.compute(subject.peer_inputs, UNSORTED_SIZE))
+    return float(np.abs(ours - theirs.reshape(ours.shape)).max())
+
+
+def _ceilings(subject: Subject) -> tuple[float, float]:
+    """Inputs per second by the products with weights alone, and by those of attention as well."""
+    seconds = sum(subject.lengths) / matmul_ceiling.max_tokens_per_second(geometry=MINILM)
+    with_attention = seconds + matmul_ceiling.attention_seconds(subject.lengths, MINILM)
+    return len(subject.lengths) / seconds, len(subject.lengths) / with_attention
+
+
+def _time_sorted(subject: Subject, size: int) -> float:
+    started = time.perf_counter()
+    subject.compute(subject.peer_inputs, size)
+    return time.perf_counter() - started
+
+
+def _time_unsorted(subject: Subject) -> float:
+    """Inputs in their own random order, as a service gets them."""
+    started = time.perf_counter()
+    for start in range(0, len(subject.peer_inputs), UNSORTED_SIZE):
+        subject.compute(subject.peer_inputs[start : start + UNSORTED_SIZE], UNSORTED_SIZE)
+    return time.perf_counter() - started
+
+
+def _report(
+    subject: Subject, standings: Mapping[str, Measurement], ceilings: Sequence[float], difference: float
+) -> None:
+    count, mean = len(subject.inputs), sum(subject.lengths) / len(subject.lengths)
+    title = f"MiniLM-L6 for {subject.task}, {count} inputs of mixed lengths, mean {mean:.0f} tokens"
+    report.print_throughput(title, "inputs/s", standings, END_TO_END_NAME)
+    best, unsorted = fastest_of(standings, SORTED_PREFIX), standings[UNSORTED_NAME].items_per_second
+    stage, ours = (standings[name].items_per_second for name in (STAGE_NAME, END_TO_END_NAME))
+    targets = [
+        Target(f"end to end against {best.name}, the best", SPEEDUP, ours / best.items_per_second),
+        Target(f"end to end against {UNSORTED_NAME}", UNSORTED_SPEEDUP, ours / unsorted),
+        Target("share of the ceiling: products with weights", CEILING_SHARE, 100 * ours / ceilings[0], "{:.0f} %"),
+        Target("share of the ceiling: attention's products too", CEILING_SHARE, 100 * ours / ceilings[1], "{:.0f} %"),
+        Target("the same without SQL", CEILING_SHARE, 100 * stage / ceilings[1], "{:.0f} %"),
+        Target("largest difference of a number", MAX_DIFFERENCE, difference, "{:.1e}", is_upper_bound=True),
+    ]
+    report.print_targets(targets)
+    results_file.save(
+        subject.name,
+        {
+            "title": title,
+            "seconds": {name: [round(value, 4) for value in of.seconds] for name, of in standings.items()},
+            "items": count,
+            "ceiling_inputs_per_second": {"weights": ceilings[0], "weights_and_attention": ceilings[1]},
+            "figures": {target.name: target.measured for target in targets},
+        },
+    )
