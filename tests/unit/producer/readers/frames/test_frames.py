@@ -19,7 +19,8 @@ from producer import readers
 from producer.readers.frames import arrow_frames, frame, polars_frames
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
-from producer.readers.rows import PYTHON_ADVICE, ColumnMapping, Problem, Row
+from producer.readers.mapping_advice import PYTHON_ADVICE
+from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
 SPEC = tasks.TASKS["sentiment-analysis"]
