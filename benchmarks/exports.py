@@ -4,13 +4,16 @@ Each export runs in a process of its own. Rows are written straight to SQL, so t
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy
 import psutil
 from sqlalchemy import text
 
@@ -23,9 +26,11 @@ from producer.health import audit
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.servers import Postgres
+from worker.leasing.commit import RESULT_COLUMNS
 
 BATCH_ID = "batch_exports"
 FORMATS = ("jsonl", "csv", "parquet", "sql")
+VECTOR_FORMATS = (*FORMATS, "npy")
 SMALL_BATCHES, SMALL_BATCH_JOBS = 20_000, 5
 LEASE_SECONDS = 30.0
 
@@ -34,6 +39,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=200_000, help="results to export")
+    parser.add_argument("--dimensions", type=int, help="export vectors of so many numbers instead of labels; no audits")
     parser.add_argument("--export", nargs=3, metavar=("URL", "FORMAT", "PATH"), help="only this, in this process")
     asked = parser.parse_args()
     if asked.export:
@@ -45,13 +51,18 @@ def main() -> None:
         for name, url in urls.items():
             schema.upgrade(url)
             database = Database(url)
-            _insert_results(database, asked.items)
-            exports += [(f"{name}, {kind}", *_run_export(url, kind, folder / f"out.{kind}")) for kind in FORMATS]
-            _insert_small_batches(database)
-            audits.append((name, *_time_audit(database)))
+            _insert_results(database, asked.items, asked.dimensions)
+            formats = VECTOR_FORMATS if asked.dimensions else FORMATS
+            exports += [(f"{name}, {kind}", *_run_export(url, kind, folder / f"out.{kind}")) for kind in formats]
+            if not asked.dimensions:
+                _insert_small_batches(database)
+                audits.append((name, *_time_audit(database)))
             database.close()
     header = ("", "rows/s of processor time", "rows/s", "peak over the idle process, MB")
-    report.print_table(f"Exports of {asked.items:,} results", header, exports)
+    results = f"vectors of {asked.dimensions:,}" if asked.dimensions else "results"
+    report.print_table(f"Exports of {asked.items:,} {results}", header, exports)
+    if asked.dimensions:
+        return
     title = f"Audit of {SMALL_BATCHES:,} batches of {SMALL_BATCH_JOBS} jobs, and one of {asked.items:,}"
     report.print_table(title, ("", "s", "s of processor time"), audits)
 
@@ -81,24 +92,34 @@ def _export(url: str, file_format: str, path: str) -> dict[str, float]:
         }
 
 
-def _insert_results(database: Database, count: int) -> None:
+def _insert_results(database: Database, count: int, dimensions: int | None) -> None:
     version = fake_worker.ensure_model_version(database)
     insert_batch(database, 1, id=BATCH_ID, total=count, status="completed", succeeded=count, last_seq=count)
     jobs = (
         (BATCH_ID, position, f"review-{position}", to_json({"text": f"{position} days late. " * 6}), '{"region":"EU"}')
         for position in range(count)
     )
-    output = to_json({"label": "NEGATIVE", "score": 0.9892604351043701})
+    output = None if dimensions else to_json({"label": "NEGATIVE", "score": 0.9892604351043701})
+    vectors = _generate_vectors(dimensions) if dimensions else itertools.repeat(None)
     results = (
-        (BATCH_ID, position, position + 1, "succeeded", output, None, None, False, 1, version)
-        for position in range(count)
+        (BATCH_ID, position, position + 1, "succeeded", output, None, None, False, 1, version, vector)
+        for position, vector in zip(range(count), vectors, strict=False)
     )
+    types = [RESULT_COLUMNS[name] for name in fake_worker.WITH_VECTOR]
     with database.write() as connection:
         connection.execute(text("DELETE FROM jobs"))
         connection.execute(text("UPDATE slices SET size = :size, state = 'done', fencing_token = 1"), {"size": count})
         insert_rows(connection, "jobs", ["batch_id", "position", "custom_id", "input", "passthrough"], jobs)
-        insert_rows(connection, "results", fake_worker.RESULT_COLUMNS, results)
+        insert_rows(connection, "results", fake_worker.WITH_VECTOR, results, types)
         connection.execute(text("UPDATE results SET slice_id = (SELECT min(id) FROM slices), fencing_token = 1"))
+
+
+def _generate_vectors(dimensions: int) -> Iterator[bytes]:
+    """Yield normalized vectors, which are as hard to compress and to print as real ones."""
+    generator = numpy.random.default_rng(0)
+    while True:
+        numbers = generator.standard_normal(dimensions, "float32")
+        yield (numbers / numpy.linalg.norm(numbers)).astype("<f4").tobytes()
 
 
 INSERT_SMALL_BATCHES = f"""

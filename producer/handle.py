@@ -1,9 +1,10 @@
 """The handle of one batch in a Python program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from models.db import Database
 from models.errors import UsageError
@@ -12,8 +13,11 @@ from models.states import BatchStatus, JobOutcome
 from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
 from producer.batches.guard_counts import GuardCounts
+from producer.batches.progress import ProgressTracker
 from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView, JobCounts
+from producer.live_view.bar import UpdateView
+from producer.live_view.show import show_progress
 from producer.readers.frames.frame import Table
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
@@ -21,8 +25,14 @@ from producer.results import export, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
 from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RepairColumns
+from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
+
+if TYPE_CHECKING:
+    import numpy
+    import pandas
+    import polars
+    import pyarrow
 
 Status = str | Iterable[str] | None  # of results: succeeded, failed, cancelled, expired, or several; None = all
 
@@ -91,22 +101,31 @@ class BatchHandle:
         self._view = views.get_batch(self._database, self.id)
         return self
 
-    def wait(self, timeout: float | None = None, on_progress: Callable[[Self], object] | None = None) -> Self:
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Self], object] | None = None,
+        *,
+        progress: bool = False,
+    ) -> Self:
         """Return when the batch has ended.
 
         timeout: seconds; None = no limit. Afterwards WaitTimeout is raised, and the batch goes on.
         on_progress: called with this handle at first, and whenever its status or counts have changed.
+        progress: show a bar in a notebook, or on a terminal; elsewhere print a last line on stderr.
         """
         reported: tuple[BatchStatus, JobCounts] | None = None
 
         def update(view: BatchView) -> None:
             nonlocal reported
             self._view = view
+            show(view)
             if on_progress is not None and reported != (view.status, view.counts):
                 reported = view.status, view.counts
                 on_progress(self)
 
-        polling.wait_until_ended(self._database, self.id, timeout, update)
+        with self._show_progress() if progress else nullcontext(lambda _: None) as show:
+            polling.wait_until_ended(self._database, self.id, timeout, update)
         return self
 
     def find_blockers(self) -> list[Blocker]:
@@ -151,7 +170,7 @@ class BatchHandle:
         Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has
         not ended; then nothing has changed.
         """
-        columns = RepairColumns.for_batch(self._database, self.id, {}, None)
+        columns = RepairColumns.for_batch(self._database, self.id, advice=RENAMING_ADVICE)
         source = open_items(inputs, None, columns, Limits.from_settings(self._settings))
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
         result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
@@ -219,6 +238,52 @@ class BatchHandle:
         Raises UsageError if the table has other columns, or its schema does not exist.
         """
         return export.export_table(self._database, self.refresh().view, table, after, export.parse_statuses(status))
+
+    def iter_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.RecordBatchReader":
+        """Return the results so far as Arrow record batches, in the order of the inputs and in bounded memory.
+
+        after: only results stored after this `seq`; 0 = all.
+        status: only results with this status, or one of these; None = all.
+
+        The columns are those of `to_parquet`. The reader has a `schema` and may be given to other packages. Raises
+        UsageError if pyarrow is missing, or, while it is read, for an output that does not fit into the columns.
+        """
+        statuses = export.parse_statuses(status)
+        export.require_packages("pyarrow")
+        return export.open_arrow_reader(self._database, self.refresh().view, after, statuses)
+
+    def to_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.Table":
+        """Return the results so far as an Arrow table, as `iter_arrow` does."""
+        return self.iter_arrow(after=after, status=status).read_all()
+
+    def to_pandas(self, *, after: int = 0, status: Status = None) -> "pandas.DataFrame":
+        """Return the results so far as a pandas DataFrame, as `iter_arrow` does; a vector is an array of NumPy."""
+        export.require_packages("pandas", "pyarrow")
+        return self.to_arrow(after=after, status=status).to_pandas()
+
+    def to_polars(self, *, after: int = 0, status: Status = None) -> "polars.DataFrame":
+        """Return the results so far as a polars DataFrame, as `iter_arrow` does; a vector is an Array."""
+        export.require_packages("polars", "pyarrow")
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow(after=after, status=status))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def embeddings(self) -> "numpy.ndarray[Any, Any]":
+        """Return the vectors of an ended batch as one float32 matrix, whose row i is the job at position i.
+
+        Rows of jobs without a vector are NaN. The matrix is filled while reading, a page at a time.
+
+        Raises UsageError if the batch has not ended or has no vectors, or NumPy is missing.
+        """
+        export.require_packages("numpy")
+        return export.read_matrix(self._database, self.refresh().view)
+
+    def _show_progress(self) -> AbstractContextManager[UpdateView]:
+        settings = self._settings
+        self.refresh()  # raises NotFound before anything is shown
+        return show_progress(ProgressTracker(self._database, self.id, settings.lease_seconds, settings.home_path))
 
     def _resume(self, result: RetryResult) -> Self:
         """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import settings
+from sqlalchemy import text
 
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
@@ -160,6 +161,18 @@ def postgresql_url(postgres_server: PostgresDatabases, reusable_databases: Reusa
     name, new_state = reusable_databases.acquire()
     yield postgres_server.url(name)
     reusable_databases.release(name, new_state)
+
+
+@pytest.fixture
+def pgvector_database(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """Yield a PostgreSQL in which a test may create the extension `vector`; commands use it too."""
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", postgresql_url)
+    database = Database(postgresql_url)
+    with database.read() as connection:
+        if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
+            pytest.skip("this PostgreSQL has no pgvector")
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="session")

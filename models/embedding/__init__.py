@@ -1,1 +1,1 @@
-"""Embedding models: what the files of sentence-transformers say of how a text's vector is made."""
+"""What the files of sentence-transformers say of embedding models and of cross-encoders."""

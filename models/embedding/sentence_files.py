@@ -51,6 +51,12 @@ OLD_POOLING_KEYS: dict[str, PoolingMode] = {
 
 StepKind = Literal["dense", "layer_norm", "normalize"]
 STEP_KINDS: dict[str, StepKind] = {"Dense": "dense", "LayerNorm": "layer_norm", "Normalize": "normalize"}
+STEP_SIZES: dict[StepKind, tuple[str, ...]] = {
+    "dense": ("in_features", "out_features"),
+    "layer_norm": ("dimension",),
+    "normalize": (),
+}
+TASK = "feature-extraction"
 VECTOR_KEY = "sentence_embedding"  # the feature of sentence-transformers that holds a text's vector
 
 
@@ -60,10 +66,12 @@ class Pooling:
 
     modes: one or several, whose vectors are joined.
     include_prompt: whether the tokens of the prompt count.
+    token_size: numbers in the vector of a token, None = as many as the transformer gives.
     """
 
     modes: tuple[PoolingMode, ...] = ("mean",)
     include_prompt: bool = True
+    token_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,16 @@ class Step:
     kind: StepKind
     path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_size(self) -> int | None:
+        """Numbers of the vectors that it takes, None = any."""
+        return self.config.get({"dense": "in_features", "layer_norm": "dimension"}.get(self.kind, ""))
+
+    @property
+    def output_size(self) -> int | None:
+        """Numbers of the vectors that it gives, None = as many as it takes."""
+        return self.config.get("out_features") if self.kind == "dense" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +129,17 @@ class SentenceFiles:
         (_, transformer_path), (pooling_name, pooling_path), *others = modules
         if pooling_name != "Pooling":
             raise _module_error(folder, pooling_name, "after the transformer, and only Pooling is taken there")
-        transformer = _read_transformer_config(folder / transformer_path)
-        prompts = _read_object(folder / PROMPTS_FILE)
+        transformer = read_transformer_config(folder / transformer_path)
+        _check_transformer(transformer)
+        prompts = read_object(folder / PROMPTS_FILE)
         return cls(
             _read_pooling(folder / pooling_path),
             tuple(_read_step(folder, name, path) for name, path in others if name != "Dropout"),
             transformer_path,
-            _read_prompts(prompts),
+            read_prompts(prompts),
             _optional_text(prompts, "default_prompt_name"),
-            _optional_count(prompts, "truncate_dim"),
-            _optional_count(transformer, "max_seq_length"),
+            optional_count(prompts, "truncate_dim"),
+            optional_count(transformer, "max_seq_length"),
             transformer.get("do_lower_case") is True,
         )
 
@@ -133,7 +152,7 @@ class SentenceFiles:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Return the folder of the transformer in a model's folder, in which old versions gave it one of its own."""
+    """Return the folder of the transformer in a model's folder, which old versions saved apart."""
     if (folder / CONFIG_FILE).exists():
         return folder
     try:
@@ -145,12 +164,12 @@ def transformer_folder(folder: Path) -> Path:
 
 def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
     """Return the name and the folder of each module; None if there is no list of them."""
-    listed = _read_json(folder / MODULES_FILE)
+    listed = read_json(folder / MODULES_FILE)
     if listed is None:
         return None
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
         raise ModelError(f"{MODULES_FILE} is not a list of modules; fetch the model again")
-    modules = [(_module_name(module.get("type")), _module_path(module.get("path"))) for module in listed]
+    modules = [(module_name(module.get("type")), module_path(module.get("path"))) for module in listed]
     if len(modules) > MAX_MODULES:
         raise ModelError(f"{MODULES_FILE} lists {len(modules)} modules; at most {MAX_MODULES} are taken")
     if not modules or modules[0][0] != "Transformer":
@@ -163,13 +182,13 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
     return modules
 
 
-def _module_name(kind: object) -> str:
+def module_name(kind: object) -> str:
     if not isinstance(kind, str) or not kind.startswith(TYPE_PREFIX):
         raise ModelError(f"{MODULES_FILE} asks to run its own code ({str(kind)[:80]}); that is refused")
     return kind.rpartition(".")[2][:80]
 
 
-def _module_path(path: object) -> str:
+def module_path(path: object) -> str:
     inner = PurePosixPath(path if isinstance(path, str) else "")
     if inner.is_absolute() or ".." in inner.parts or not isinstance(path, str | None):
         raise ModelError(f"{MODULES_FILE} points to files outside of its folder; that is refused")
@@ -181,7 +200,7 @@ def _module_error(folder: Path, name: str, place: str) -> ModelError:
 
 
 def _read_pooling(folder: Path) -> Pooling:
-    config = _read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE)
     if not isinstance(config, dict):
         raise ModelError(
             f"{folder.name}/{CONFIG_FILE} is missing or no object, and says how to pool; fetch the model again"
@@ -197,7 +216,8 @@ def _read_pooling(folder: Path) -> Pooling:
                 f"{folder.name}/{CONFIG_FILE} asks for the pooling {str(unknown[0])[:80]!r}; take another model"
             )
         modes = [POOLING_MODES[name] for name in names]
-    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False)
+    size = optional_count(config, "embedding_dimension") or optional_count(config, "word_embedding_dimension")
+    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False, size)
 
 
 def _read_step(folder: Path, name: str, path: str) -> Step:
@@ -205,18 +225,35 @@ def _read_step(folder: Path, name: str, path: str) -> Step:
     if kind is None:
         known = ", ".join(["Transformer", "Pooling", *STEP_KINDS, "Dropout"])
         raise ModelError(f"{MODULES_FILE} has the module {name}, and only {known} are taken; take another model")
-    config = _read_object(folder / path / CONFIG_FILE) if path else {}
+    config = read_object(folder / path / CONFIG_FILE) if path else {}
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, VECTOR_KEY):
             raise ModelError(f"{path} works on the vectors of tokens, not on a text's; take another model")
+    for key in STEP_SIZES[kind]:
+        if optional_count(config, key) is None:
+            raise ModelError(f"{path}/{CONFIG_FILE} has no {key}; fetch the model again")
     return Step(kind, path, config)
 
 
-def _read_transformer_config(folder: Path) -> dict[str, Any]:
-    return next(filter(None, (_read_object(folder / name) for name in TRANSFORMER_FILES)), {})
+def _check_transformer(config: Mapping[str, Any]) -> None:
+    """Raise ModelError if the transformer does not read plain texts and give the vectors of their tokens."""
+    modalities = config.get("modality_config")
+    if isinstance(modalities, dict) and ("message" in modalities or "text" not in modalities):
+        kinds = ", ".join(map(str, modalities))[:80]
+        raise ModelError(f"the model reads its inputs as {kinds} (modality_config), and only plain text is taken")
+    task = config.get("transformer_task", TASK)
+    if task != TASK:
+        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
+    for key in ("processing_kwargs", "query_expansion"):
+        if config.get(key):
+            raise ModelError(f"the model asks for a way to read texts ({key}) that is not taken; take another model")
 
 
-def _read_prompts(config: Mapping[str, Any]) -> dict[str, str]:
+def read_transformer_config(folder: Path) -> dict[str, Any]:
+    return next(filter(None, (read_object(folder / name) for name in TRANSFORMER_FILES)), {})
+
+
+def read_prompts(config: Mapping[str, Any]) -> dict[str, str]:
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
         raise ModelError(f"the prompts in {PROMPTS_FILE} are no texts by name; mend the file")
@@ -230,7 +267,7 @@ def _optional_text(config: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
-def _optional_count(config: Mapping[str, Any], key: str) -> int | None:
+def optional_count(config: Mapping[str, Any], key: str) -> int | None:
     value = config.get(key)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise _setting_error(key, value)
@@ -241,15 +278,15 @@ def _setting_error(key: str, value: object) -> ModelError:
     return ModelError(f"{key} is {str(value)[:80]!r} in the model's files, which it can't be; mend them")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a file, empty if there is no such file."""
-    content = _read_json(path)
+    content = read_json(path)
     if content is not None and not isinstance(content, dict):
         raise ModelError(f"{path.name} is not an object; fetch the model again")
     return content or {}
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Return what a JSON file holds; None if there is no such file."""
     try:
         if not path.is_file():

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from models.errors import InvalidParameters, SettingsError
+from models.embedding import sentence_files
+from models.embedding.cross_encoder_files import CrossEncoderFiles
+from models.embedding.sentence_files import SentenceFiles
+from models.errors import InvalidParameters, ModelError, SettingsError
 from models.pipelines import guard_checks
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
 from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.text_ranking import TEXT_RANKING
 
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
@@ -19,6 +24,7 @@ DEFAULT_NEW_TOKENS = 256  # what pipelines of transformers generate if neither m
 GLOBAL_MAX_LENGTH = 20  # a `max_length` in old files that means that the model sets none
 
 POSITION_KEYS = ("max_encoder_position_embeddings", "max_position_embeddings")
+WIDTH_KEYS = ("hidden_size", "d_model", "n_embd", "dim")
 # Their config.json calls the number of positions `n_positions`. T5 has the key as well, but no such limit.
 N_POSITIONS_MODELS = frozenset({"gpt2", "openai-gpt", "gpt_bigcode", "gptj", "codegen", "ctrl"})
 # They number positions from after the padding index.
@@ -30,13 +36,20 @@ OFFSET_MODELS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The folder of a pipeline's model on this machine, and the content of its configuration files."""
+    """The folder of a pipeline's model on this machine, and the content of its configuration files.
+
+    folder: the folder of its config.json and its weights.
+    sentence_files: what the files of sentence-transformers say, None = another task, or they are damaged.
+    cross_encoder_files: the same for text-ranking.
+    """
 
     folder: Path
     tokenizer_folder: Path | None
     config: dict[str, Any]
     tokenizer_config: dict[str, Any]
     generation_config: dict[str, Any]
+    sentence_files: SentenceFiles | None = None
+    cross_encoder_files: CrossEncoderFiles | None = None
 
     @classmethod
     def find(cls, pipeline: Pipeline) -> Self | None:
@@ -44,25 +57,47 @@ class ModelFiles:
         folder = pipeline.folder or _cached_folder(pipeline.model, pipeline.revision)
         if folder is None or not folder.is_dir():
             return None
+        root, folder = folder, sentence_files.transformer_folder(folder)
         tokenizer_folder: Path | None = folder
         if pipeline.tokenizer is not None:
             tokenizer_folder = pipeline.tokenizer_folder or _cached_folder(
                 pipeline.tokenizer, pipeline.tokenizer_revision
             )
+        config = read_object(folder / "config.json")
         return cls(
             folder,
             tokenizer_folder,
-            read_object(folder / "config.json"),
+            config,
             {} if tokenizer_folder is None else read_object(tokenizer_folder / "tokenizer_config.json"),
             read_object(folder / "generation_config.json"),
+            _read_sentence_files(root, config) if pipeline.spec.name == FEATURE_EXTRACTION.name else None,
+            _read_cross_encoder_files(root, config) if pipeline.spec.name == TEXT_RANKING.name else None,
         )
 
     @property
+    def default_max_length(self) -> int | None:
+        """The most tokens that the model takes if the pipeline names no limit; None = no limit, or not known here."""
+        return min(filter(None, (self._named_length, self.max_length)), default=None)
+
+    @property
     def max_length(self) -> int | None:
-        """The most tokens that the model takes, special ones included; None = no limit, or not known here."""
-        limits = [self._positions, self.tokenizer_config.get("model_max_length")]
+        """The most tokens that the model can take, special ones included; None = no limit, or not known here."""
+        tokens = self.tokenizer_config.get("model_max_length")
+        if isinstance(tokens, int | float) and self._named_length is not None:
+            tokens = max(tokens, self._named_length)
+        limits = [self._positions, tokens or self._named_length]
         known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
         return min(known, default=None)
+
+    @property
+    def _named_length(self) -> int | None:
+        """The limit that the files of sentence-transformers name; None without any."""
+        return next((files.max_length for files in (self.sentence_files, self.cross_encoder_files) if files), None)
+
+    @property
+    def token_size(self) -> int | None:
+        """Numbers in the vector of a token; None = not known here."""
+        return next((size for key in WIDTH_KEYS if isinstance(size := self.config.get(key), int)), None)
 
     @property
     def _positions(self) -> int | None:
@@ -122,6 +157,20 @@ class ModelFiles:
         params = self.config.get("task_specific_params")
         named = params.get(task) if isinstance(params, dict) else None
         return named if isinstance(named, dict) else {}
+
+
+def _read_cross_encoder_files(folder: Path, config: Mapping[str, Any]) -> CrossEncoderFiles | None:
+    try:
+        return CrossEncoderFiles.read(folder, config)
+    except (ModelError, OSError):
+        return None  # a worker says why when it loads them
+
+
+def _read_sentence_files(folder: Path, config: Mapping[str, Any]) -> SentenceFiles | None:
+    try:
+        return SentenceFiles.read(folder) or SentenceFiles.for_plain_model(config)
+    except (ModelError, OSError):
+        return None  # a worker says why when it loads them
 
 
 def check_folder(pipeline: Pipeline) -> None:
@@ -201,8 +250,9 @@ def check_decoding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
 def effective_max_length(pipeline: Pipeline) -> int | None:
     """Return the most tokens that a worker takes; None = no limit, or not known here."""
     files = ModelFiles.find(pipeline)
-    limits = [limit for limit in (pipeline.max_length, files and files.max_length) if limit]
-    return min(limits, default=None)
+    if files is None:
+        return pipeline.max_length
+    return min(filter(None, (pipeline.max_length or files.default_max_length, files.max_length)), default=None)
 
 
 def _cached_folder(repo_id: str, revision: str | None) -> Path | None:

@@ -27,19 +27,25 @@ class TextsField:
         """Return the texts to store; raises JobError if no model could answer them."""
         value = parse_json_list(value)
         if not isinstance(value, list | tuple):
-            raise JobError("not_text", f"{self.name} must be a list of texts, not {describe_type(value)}")
+            problem = f"{self.name} must be a list of texts, not {describe_type(value)}"
+            raise JobError("not_text", f"{problem}; write a JSON list, or give a single text as text")
         if not value:
             raise JobError("no_texts", f"{self.name} is empty; give at least one text, or leave the row out")
         if len(value) > MAX_TEXTS:
             raise JobError(
                 "too_many_texts", f"{self.name} has {len(value):,} texts; at most {MAX_TEXTS:,} are taken: split them"
             )
-        texts = [TextField(f"{self.name}[{place}]", "").check(text) for place, text in enumerate(value)]
+        texts = [self._check_text(f"{self.name}[{place}]", text) for place, text in enumerate(value)]
         size = sum(map(len, texts))
         if size > MAX_TEXT_CHARACTERS:
             problem = f"{self.name} has {size:,} characters in all"
             raise JobError("text_too_long", f"{problem}; at most {MAX_TEXT_CHARACTERS:,} are taken: split them")
         return texts
+
+    def _check_text(self, path: str, value: object) -> str:
+        if isinstance(value, str) and not value.strip():
+            raise JobError("empty_text", f"{path} is empty; take it out of the list")
+        return TextField(path, "").check(value)
 
 
 class RankingParameters(Parameters):

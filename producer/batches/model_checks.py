@@ -5,7 +5,7 @@ from typing import Any
 
 from models.db import Database
 from models.errors import SettingsError
-from models.pipelines import model_files
+from models.pipelines import embedding_checks, model_files
 from models.pipelines.pipeline import Pipeline
 from producer.batches import workers
 from producer.batches.workers import WorkerView
@@ -14,8 +14,9 @@ DEFAULT_LEASE_SECONDS = 30.0
 
 
 def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> None:
-    """Raise SettingsError if a model can't be there, takes fewer tokens than `max_length`, or lacks a guard's label.
+    """Raise SettingsError if a model can't be there, or can't do what its entry asks.
 
+    It takes fewer tokens than `max_length`, or lacks a guard's label, a prompt or the dimensions of a vector.
     The models of the guards count as well.
 
     A folder that does not exist here is accepted if a live worker serves the pipeline with equal settings, because
@@ -23,15 +24,22 @@ def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> 
     """
     model_files.check_max_length(pipeline)
     model_files.check_guards(pipeline)
+    embedding_checks.check_entry(pipeline)
     hash_here = pipeline.settings_hash
     if any(worker.alive and worker.settings_hashes.get(pipeline.name) == hash_here for worker in worker_views):
         return
     model_files.check_folder(pipeline)
 
 
+def check_parameters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Raise InvalidParameters for what the model's files, as far as they are here, show to be without effect."""
+    model_files.check_decoding(pipeline, parameters)
+    embedding_checks.check_embedding(pipeline, parameters)
+
+
 def check_before_submit(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
     """Check a pipeline with the workers that the database lists. Raises SettingsError and InvalidParameters."""
-    model_files.check_decoding(pipeline, parameters)
+    check_parameters(pipeline, parameters)
     try:
         check_model(pipeline)
     except SettingsError:  # rarely, so the database is rarely asked

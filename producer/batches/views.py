@@ -83,6 +83,7 @@ class BatchView:
     working_seconds: float = 0.0  # in which at least one worker held jobs of the batch
     is_running: bool = False  # a worker holds jobs of it now
     guards: tuple[GuardCounts, ...] = ()  # those of inputs first
+    output_cache_key: str | None = None  # hash of all that determines an output, except the revision
 
     @property
     def padding_share(self) -> float | None:
@@ -219,6 +220,7 @@ def _view_from_row(
         else None,
         is_running=is_running,
         guards=guards.get(row.id, ()),
+        output_cache_key=row.output_cache_key,
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -15,7 +15,6 @@ from sqlalchemy import make_url
 from models import schema
 from models.db import Database
 from models.errors import BatchmillError
-from models.pipelines import model_files
 from producer.batches import model_checks
 from producer.dry_run import forecast as forecasts
 from producer.dry_run.forecast import Forecast
@@ -119,7 +118,7 @@ def check_pipeline(request: SubmitRequest, database_url: str) -> None:
         if database is not None:
             model_checks.check_before_submit(database, request.pipeline, request.parameters)
             return
-        model_files.check_decoding(request.pipeline, request.parameters)
+        model_checks.check_parameters(request.pipeline, request.parameters)
         model_checks.check_model(request.pipeline)
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-from models.pipelines import model_files
+from models.pipelines import embedding_checks, model_files
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PromptTemplate
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
 
@@ -113,17 +115,25 @@ class TokenCounter:
         self._tokenizer = tokenizer
         self._task = pipeline.spec.name
         self._parameters = parameters
-        files = ModelFiles.find(pipeline)
-        self._prefix = files.prefix(pipeline.task) if files else ""
+        self._prefix = _find_prefix(pipeline, parameters)
         self._max_hypothesis_tokens = lru_cache(maxsize=256)(self._count_hypotheses)
 
     def __call__(self, inputs: Sequence[Input]) -> list[int]:
-        """Return the number of tokens of each input."""
+        """Return the number of tokens of each input, or of the longest of its pairs."""
+        if self._task == TEXT_RANKING.name:
+            return [self._count_longest_pair(job_input) for job_input in inputs]
         sequences = [self._sequence_for(job_input) for job_input in inputs]
         special = self._parameters.get("add_special_tokens") is not False
         encodings = self._tokenizer.encode_batch(sequences, add_special_tokens=special)
         extra = map(self._extra_tokens, inputs) if self._task == "zero-shot-classification" else [0] * len(inputs)
         return [len(encoding.ids) + more for encoding, more in zip(encodings, extra, strict=True)]
+
+    def _count_longest_pair(self, job_input: Input) -> int:
+        texts = [self._prefix + job_input["query"], *(job_input.get("texts") or [job_input["text"]])]
+        query, *others = [
+            len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        ]
+        return query + max(others) + int(self._tokenizer.num_special_tokens_to_add(True))
 
     def _sequence_for(self, job_input: Input) -> str | tuple[str, str]:
         if self._task == "sentiment-analysis" and job_input.get("text_pair") is not None:
@@ -146,6 +156,17 @@ class TokenCounter:
         encodings = self._tokenizer.encode_batch(hypotheses, add_special_tokens=False)
         special = self._tokenizer.num_special_tokens_to_add
         return max((len(encoding.ids) for encoding in encodings), default=0) + int(special(True) - special(False))
+
+
+def _find_prefix(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str:
+    """Return the text that the worker puts before each input."""
+    if pipeline.spec.name == FEATURE_EXTRACTION.name:
+        recipe = embedding_checks.find_recipe(pipeline, parameters)
+        return recipe.prompt if recipe else ""
+    files = ModelFiles.find(pipeline)
+    if files is not None and files.cross_encoder_files is not None:
+        return files.cross_encoder_files.prompt
+    return files.prefix(pipeline.task) if files else ""
 
 
 def _load_tokenizer(pipeline: Pipeline) -> Any:

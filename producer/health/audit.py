@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextClause, bindparam, text
 
+from models import vectors
 from models.db import Database, SqlFragments
 from models.errors import NotFound
 from producer.batches.workers import GONE_AFTER_LEASES
@@ -121,6 +122,9 @@ def _audit(database: Database, batch_ids: list[str], lease_seconds: float) -> li
         if len(batch_ids) > 1 and connection.dialect.name == "postgresql":
             for setting in SMALL_BATCH_SETTINGS:
                 connection.execute(text(setting))
+        if connection.dialect.name == "sqlite":
+            driver: Any = connection.connection.driver_connection
+            driver.create_function("is_valid_vector", 1, vectors.is_valid, deterministic=True)
         batches = connection.execute(_query(counter_checks.SELECT_COUNTERS), {"batch_ids": batch_ids}).all()
         problems: dict[str, list[AuditProblem]] = {
             counters.id: list(_counter_problems(connection, counters)) for counters in batches
@@ -167,7 +171,9 @@ def _row_problems(
         batch_ids = [
             counters.id
             for counters in batches
-            if counters.status in check.statuses and (counters.guarded or not check.guarded_only)
+            if counters.status in check.statuses
+            and (counters.guarded or not check.guarded_only)
+            and (counters.vectors or not check.vectors_only)
         ]
         if batch_ids:
             violations = row_checks.format_query(check, connection.dialect.name, sql.now_plus_seconds)

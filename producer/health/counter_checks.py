@@ -10,6 +10,7 @@ from models.states import BatchStatus, JobOutcome
 SELECT_COUNTERS = """
 SELECT b.id, b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
        b.ingesting, b.guarded, coalesce(r.guarded_rows, 0) AS guarded_rows,
+       coalesce(r.vectors, 0) + coalesce(p.vectors, 0) AS vectors,
        coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
        coalesce(r.succeeded_rows, 0) AS succeeded_rows, coalesce(r.failed_rows, 0) AS failed_rows,
        coalesce(r.cancelled_rows, 0) AS cancelled_rows, coalesce(r.expired_rows, 0) AS expired_rows,
@@ -24,9 +25,9 @@ LEFT JOIN (SELECT batch_id, count(*) AS results, min(seq) AS min_seq, max(seq) A
                   count(*) FILTER (WHERE status = 'failed') AS failed_rows,
                   count(*) FILTER (WHERE status = 'cancelled') AS cancelled_rows,
                   count(*) FILTER (WHERE status = 'expired') AS expired_rows,
-                  count(reused_from) AS reused_rows, count(guards) AS guarded_rows
+                  count(reused_from) AS reused_rows, count(guards) AS guarded_rows, count(vector) AS vectors
            FROM results WHERE batch_id IN :batch_ids GROUP BY batch_id) r ON r.batch_id = b.id
-LEFT JOIN (SELECT batch_id, count(*) AS superseded, min(seq) AS min_seq, max(seq) AS max_seq
+LEFT JOIN (SELECT batch_id, count(*) AS superseded, count(vector) AS vectors, min(seq) AS min_seq, max(seq) AS max_seq
            FROM superseded_results WHERE batch_id IN :batch_ids GROUP BY batch_id) p ON p.batch_id = b.id
 WHERE b.id IN :batch_ids ORDER BY b.id
 """

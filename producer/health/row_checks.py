@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from models.lifecycle.guard_counters import VERDICTS
 from models.states import BatchStatus
+from models.vectors import MAX_DIMENSIONS
 
 MAX_PLACES = 5
 
@@ -29,11 +30,13 @@ class RowCheck(NamedTuple):
     """A query that yields `(batch_id, fault, place)` for each violation, in batches with one of these statuses.
 
     guarded_only: whether it concerns only batches with guards
+    vectors_only: whether it concerns only batches with vectors
     """
 
     query: str
     statuses: frozenset[BatchStatus]
     guarded_only: bool = False
+    vectors_only: bool = False
 
 
 # A superseded result keeps its seq.
@@ -64,11 +67,13 @@ SELECT batch_id, fault, place FROM (
         WHEN r.position < s.start_position OR r.position >= s.start_position + s.size THEN 'wrong_slice'
         WHEN r.fencing_token < s.fencing_token AND a.fencing_token IS NULL AND u.batch_id IS NULL THEN 'unknown_claim'
         WHEN r.model_version_id IS NOT NULL AND m.id IS NULL THEN 'unknown_model'
+        WHEN r.outputs <> CASE r.status WHEN 'succeeded' THEN 1 ELSE 0 END THEN 'wrong_outputs'
         END AS fault
-    FROM (SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, reused_from
+    FROM (SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, reused_from,
+                 {outputs} AS outputs
           FROM results WHERE batch_id IN :batch_ids
           UNION ALL
-          SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, CAST(NULL AS TEXT)
+          SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, CAST(NULL AS TEXT), {outputs}
           FROM superseded_results WHERE batch_id IN :batch_ids) AS r
     LEFT JOIN (SELECT DISTINCT batch_id FROM slices
                WHERE batch_id IN :batch_ids AND first_claimed_at IS NOT NULL AND leased_at IS NULL) AS u
@@ -80,6 +85,31 @@ SELECT batch_id, fault, place FROM (
     LEFT JOIN model_versions m ON m.id = r.model_version_id
 ) AS checked WHERE fault IS NOT NULL
 """
+
+# An output is JSON or a vector.
+OUTPUTS = "CASE WHEN output IS NULL THEN 0 ELSE 1 END + CASE WHEN vector IS NULL THEN 0 ELSE 1 END"
+
+# Vectors of one batch come from one model, and tables and files have one column for them.
+SELECT_INVALID_VECTORS = """
+SELECT batch_id, fault, place FROM (
+    SELECT batch_id, position AS place, CASE
+        WHEN NOT is_valid THEN 'invalid_vector'
+        WHEN length > min(CASE WHEN is_valid THEN length END) OVER (PARTITION BY batch_id) THEN 'unequal_vectors'
+        END AS fault
+    FROM (SELECT batch_id, position, {length} AS length, {is_valid} AS is_valid
+          FROM results WHERE batch_id IN :batch_ids AND vector IS NOT NULL
+          UNION ALL
+          SELECT batch_id, position, {length}, {is_valid}
+          FROM superseded_results WHERE batch_id IN :batch_ids AND vector IS NOT NULL) AS vectors
+) AS checked WHERE fault IS NOT NULL
+"""
+VECTOR_LENGTH = {"postgresql": "cardinality(vector)", "sqlite": "length(vector)"}
+# The audit gives SQLite the function.
+IS_VALID_VECTOR = {
+    "postgresql": f"(cardinality(vector) BETWEEN 1 AND {MAX_DIMENSIONS}"
+    " AND NOT vector && CAST('{NaN,Infinity,-Infinity}' AS real[]))",
+    "sqlite": "is_valid_vector(vector)",
+}
 
 # A sweep along the positions: an unfinished slice adds 1 at its first job, and subtracts 1 after its last. The sum at
 # an unanswered job is the number of slices that will run it. Slice boundaries sort before the job at that position.
@@ -167,6 +197,7 @@ CHECKS = (
     RowCheck(SELECT_UNFINISHED_SLICES, ENDED_STATUSES | {BatchStatus.CANCELLING}),
     RowCheck(SELECT_UNANSWERED_JOBS, ENDED_STATUSES),
     RowCheck(SELECT_MISREDACTED_JOBS, ACCEPTED_STATUSES, guarded_only=True),
+    RowCheck(SELECT_INVALID_VECTORS, ACCEPTED_STATUSES, vectors_only=True),
 )
 
 
@@ -175,6 +206,9 @@ def format_query(check: RowCheck, dialect: str, later: str) -> str:
     verdicts = VERDICTS[dialect]
     return check.query.format(
         later=later,
+        outputs=OUTPUTS,
+        length=VECTOR_LENGTH[dialect],
+        is_valid=IS_VALID_VECTOR[dialect],
         verdicts=verdicts.format(results="results", condition=OF_BATCHES),
         verdicts_of_successes=verdicts.format(results="results", condition=COMPUTED_SUCCESS),
         superseded_verdicts=verdicts.format(results="superseded_results", condition=OF_BATCHES),
@@ -192,6 +226,11 @@ VIOLATIONS = {
     "wrong_slice": Violation("results of a slice that does not contain their job", "position"),
     "unknown_claim": Violation("results written under a claim that was not recorded", "position"),
     "unknown_model": Violation("results of a model version that does not exist", "position"),
+    "wrong_outputs": Violation(
+        "results that succeeded without one output, or have one and did not succeed", "position"
+    ),
+    "invalid_vector": Violation("vectors that are empty, too long or have a number that is not finite", "position"),
+    "unequal_vectors": Violation("vectors that are longer than others of the batch", "position"),
     "unassigned": Violation("unanswered jobs in no slice that will be run", "position"),
     "assigned_twice": Violation("unanswered jobs in several slices that will be run", "position"),
     "unanswered_job": Violation("unanswered jobs though the batch has ended", "position"),

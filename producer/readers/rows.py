@@ -11,6 +11,7 @@ from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
 from producer.readers import kept_columns
 from producer.readers.limits import DEFAULT_LIMITS, Limits
+from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
 from producer.readers.storable import UnreadableValue, is_storable
 
 MAX_CUSTOM_ID_CHARACTERS = 512
@@ -21,18 +22,6 @@ MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 
 
 NO_HINTS: Mapping[str, str] = {}
-
-
-class MappingOptions(NamedTuple):
-    """The options that map columns, as a message about a missing column advises them."""
-
-    field: str
-    id: str
-    passthrough: str
-
-
-COMMAND_OPTIONS = MappingOptions("--input {field}=COLUMN", "--id COLUMN", "--passthrough COLUMN")
-PYTHON_OPTIONS = MappingOptions("input_columns={{'{field}': COLUMN}}", "id_column=COLUMN", "passthrough=[COLUMN]")
 
 
 class Row(NamedTuple):
@@ -117,6 +106,7 @@ class ColumnMapping:
     is_id_required: bool
     passthrough: tuple[str, ...] = ()  # kept with each job
     keeps_all: bool = False  # all other columns are kept, too
+    advice: MappingAdvice = COMMAND_ADVICE
 
     @classmethod
     def for_task(
@@ -127,6 +117,7 @@ class ColumnMapping:
         *,
         use_ids: bool = True,
         passthrough: Iterable[str] = (),
+        advice: MappingAdvice = COMMAND_ADVICE,
     ) -> Self:
         """A mapping for a task.
 
@@ -152,7 +143,7 @@ class ColumnMapping:
         if keeps_all:
             passthrough = ()
         id_columns = ((id_column,) if id_column else DEFAULT_ID_COLUMNS) if use_ids else ()
-        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all)
+        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all, advice)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a record; a bare text is the value of the first field. Raises JobError."""
@@ -209,21 +200,18 @@ class ColumnMapping:
         """The records of CSV as they were before they were exported; here they are as their file has them."""
         return records
 
-    def check_header(self, source_name: str, header: Iterable[str], options: MappingOptions = COMMAND_OPTIONS) -> None:
-        """Raise UnreadableSource if a table's header lacks a required column.
-
-        options: those that the message names
-        """
+    def check_header(self, source_name: str, header: Iterable[str]) -> None:
+        """Raise UnreadableSource if a table's header lacks a required column."""
         header = list(header)
         for field, column, required in self.fields:
             if required and column not in header:
-                option = options.field.format(field=field)
-                raise UnreadableSource(_missing_column_message(source_name, column, header, option))
+                advice = self.advice.field.format(field=field)
+                raise UnreadableSource(_missing_column_message(source_name, column, header, advice))
         if self.is_id_required and self.id_columns[0] not in header:
-            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, options.id))
+            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, self.advice.id))
         for column in self.passthrough:
             if column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, options.passthrough))
+                raise UnreadableSource(_missing_column_message(source_name, column, header, self.advice.passthrough))
 
     def _raw_input(self, record: dict[str, Any]) -> dict[str, Any]:
         return {field: record[column] for field, column, _ in self.fields if column in record}
@@ -318,8 +306,8 @@ def _id_as_text(value: object, column: str) -> str:
     raise JobError("invalid_id", f"{column} must be text, an integer or a UUID to be the custom_id")
 
 
-def _missing_column_message(source_name: str, column: str, header: Iterable[str], option: str) -> str:
-    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; say which to use: {option}"
+def _missing_column_message(source_name: str, column: str, header: Iterable[str], advice: str) -> str:
+    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; {advice}"
 
 
 def _join_columns(columns: Iterable[str]) -> str:

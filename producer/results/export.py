@@ -1,8 +1,10 @@
 """Exports of a batch's results to a file or to a table of the user's own, whole or not at all."""
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from models import vectors
 from models.db import Database
@@ -10,8 +12,12 @@ from models.errors import UsageError
 from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.batches.views import BatchView
-from producer.results import files, pages, tabular, user_table
+from producer.results import arrow, files, matrix, pages, tabular, user_table
 from producer.results.result_row import ResultRow
+from producer.results.tabular import TabularLayout
+
+if TYPE_CHECKING:
+    import numpy
 
 
 def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]:
@@ -35,9 +41,8 @@ def export_file(
     """
     file_format = files.check_target(path, file_format)
     if file_format == "npy":
-        return files.write_npy(path, rows, batch.counts.total, _find_dimensions(database, batch))
-    make_layout = partial(tabular.layout_for_batch, database, batch.id, find_batch_spec(batch.task, batch.parameters))
-    return files.write_file(file_format, path, rows, make_layout)
+        return files.write_npy(path, rows, batch.counts.total, _find_dimensions(database, batch, "a .npy file"))
+    return files.write_file(file_format, path, rows, partial(_find_layout, database, batch))
 
 
 def export_table(
@@ -52,16 +57,49 @@ def export_table(
     Raises UsageError when the table can't take them.
     """
     user_table.UserTable.parse(table_name)
-    layout = tabular.layout_for_batch(database, batch.id, find_batch_spec(batch.task, batch.parameters))
     rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
-    return user_table.write_table(database, batch.id, table_name, rows, layout)
+    return user_table.write_table(database, batch.id, table_name, rows, _find_layout(database, batch))
 
 
-def _find_dimensions(database: Database, batch: BatchView) -> int:
-    """Return how many numbers the vectors of a batch have; raises UsageError if it has none."""
+def open_arrow_reader(
+    database: Database, batch: BatchView, after_seq: int = 0, statuses: Sequence[JobOutcome] = ()
+) -> Any:
+    """Return a RecordBatchReader of a batch's results, with the columns of a Parquet file; raises UsageError.
+
+    after_seq: only results that landed after it; 0 = all
+    statuses: only results with one of these; empty = all
+    """
+    rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
+    return arrow.open_reader(rows, _find_layout(database, batch))
+
+
+def read_matrix(database: Database, batch: BatchView) -> "numpy.ndarray[Any, Any]":
+    """Return the vectors of a batch as a matrix with a row for each job; raises UsageError where that can't be."""
+    if not batch.status.has_ended:
+        raise UsageError(f"{batch.id} is {batch.status}, so vectors may be missing; wait for its end first: wait()")
+    return matrix.read_matrix(database, batch, _find_dimensions(database, batch, "a matrix"))
+
+
+def require_packages(*names: str) -> None:
+    """Raise UsageError with the command that installs them, if some of these packages are missing."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        command = f"pip install -c constraints.txt {' '.join(missing)}"
+        raise UsageError(f"this needs {' and '.join(missing)}; in the checkout, run: {command}")
+
+
+def _find_layout(database: Database, batch: BatchView) -> TabularLayout:
+    return tabular.layout_for_batch(database, batch.id, find_batch_spec(batch.task, batch.parameters))
+
+
+def _find_dimensions(database: Database, batch: BatchView, target: str) -> int:
+    """Return how many numbers the vectors of a batch have; raises UsageError if it has none.
+
+    target: what needs them, in the message
+    """
     first = pages.first_success(database, batch.id)
     if first is None:
-        raise UsageError(f"no job of {batch.id} has succeeded, so there is no vector for a .npy file")
+        raise UsageError(f"no job of {batch.id} has succeeded, so there is no vector for {target}")
     if first.vector is None:
-        raise UsageError(f"the outputs of {batch.id} are no vectors, which a .npy file needs; write .jsonl or .parquet")
+        raise UsageError(f"the outputs of {batch.id} are no vectors, which {target} needs; write .jsonl or .parquet")
     return vectors.dimensions(first.vector)

@@ -1,17 +1,14 @@
 """Parquet files of results with typed columns, written while reading; needs pyarrow, the extra `parquet`."""
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from models.errors import UsageError
-from models.vectors import NUMBER_BYTES
-from producer.readers.limits import portions
+from producer.results.arrow import arrow_schema, iter_batches
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
-# Rows become Arrow's arrays a chunk at a time, because Python's objects take several times as much memory.
-CHUNK_ROWS, CHUNK_BYTES = 1_000, 4 * 2**20
 # A group is in memory at once, as arrays. Readers skip whole groups, so a file should have few, large ones.
 GROUP_ROWS, GROUP_BYTES = 50_000, 16 * 2**20
 
@@ -40,45 +37,11 @@ def write(file: IO[bytes], rows: Iterable[ResultRow], layout: TabularLayout) -> 
 
 def _iter_groups(rows: Iterable[ResultRow], layout: TabularLayout, schema: Any) -> Iterator[list[Any]]:
     """Yield the record batches of each row group."""
-    from pyarrow import record_batch
-
     group: list[Any] = []
-    for chunk in portions(map(layout.row_values, rows), min(CHUNK_ROWS, GROUP_ROWS), CHUNK_BYTES):
-        columns = zip(schema, zip(*chunk, strict=True), strict=True)
-        group.append(record_batch([arrow_array(field.type, values) for field, values in columns], schema=schema))
-        if sum(map(len, group)) >= GROUP_ROWS or sum(batch.nbytes for batch in group) >= GROUP_BYTES:
+    for batch in iter_batches(rows, layout, schema, GROUP_ROWS):
+        group.append(batch)
+        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
             yield group
             group = []
     if group:
         yield group
-
-
-def arrow_array(arrow_type: Any, values: Sequence[Any]) -> Any:
-    """Return the values of a column as an Arrow array; a vector's bytes are copied without reading its numbers."""
-    import pyarrow
-
-    if not pyarrow.types.is_fixed_size_list(arrow_type):
-        return pyarrow.array(values, arrow_type)
-    dimensions = arrow_type.list_size
-    empty = bytes(dimensions * NUMBER_BYTES)  # a missing vector takes its room too
-    content = pyarrow.py_buffer(b"".join(empty if vector is None else vector for vector in values))
-    numbers = pyarrow.Array.from_buffers(pyarrow.float32(), len(values) * dimensions, [None, content])
-    is_missing = pyarrow.array([vector is None for vector in values], pyarrow.bool_())
-    return pyarrow.FixedSizeListArray.from_arrays(numbers, type=arrow_type, mask=is_missing)
-
-
-def arrow_schema(layout: TabularLayout) -> Any:
-    """Return the Arrow schema of the layout's columns."""
-    import pyarrow
-
-    types = {
-        ColumnType.TEXT: pyarrow.string(),
-        ColumnType.INTEGER: pyarrow.int64(),
-        ColumnType.UUID: pyarrow.string(),
-        ColumnType.NUMBER: pyarrow.float64(),
-        ColumnType.BOOLEAN: pyarrow.bool_(),
-        ColumnType.TIMESTAMP: pyarrow.timestamp("ms", tz="UTC"),
-        ColumnType.JSON: pyarrow.string(),
-        ColumnType.VECTOR: pyarrow.list_(pyarrow.float32(), layout.dimensions or 0),
-    }
-    return pyarrow.schema([(name, types[column_type]) for name, column_type in layout.columns])

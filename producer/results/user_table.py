@@ -11,7 +11,7 @@ from models.errors import UsageError
 from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
 from producer.results.result_row import ResultRow
-from producer.results.staging import STAGING_TABLE_NAME, TableSchema, stage_rows
+from producer.results.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
 from producer.results.tabular import GUARD_COLUMNS, RENAMED_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -67,10 +67,12 @@ def write_table(
     """
     table = UserTable.parse(table_name)
     table.check_schema(database)
-    schema = TableSchema((("batch_id", ColumnType.TEXT), *layout.columns), key=("batch_id", "position"))
+    columns = (("batch_id", ColumnType.TEXT), *layout.columns)
+    schema = TableSchema(columns, key=("batch_id", "position"), dimensions=layout.dimensions)
     values = ([batch_id, *layout.row_values(row)] for row in rows)
     with stage_rows(database, schema, values) as staging_table, staging_table.transaction():
         diff = staging_table.create_or_diff(table.name, table.schema_name)
+        _check_vectors(table, schema, diff)
         lacks_columns = bool(diff.missing.keys() - dict(GUARD_COLUMNS).keys())
         if lacks_columns or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
             renamed = [name for name, new_name in RENAMED_COLUMNS.items() if new_name in diff.missing]
@@ -84,3 +86,13 @@ def write_table(
             staging_table.add_column(table.name, column, sql_type, table.schema_name)
         staging_table.merge(table.name, schema_name=table.schema_name)
     return staging_table.row_count
+
+
+def _check_vectors(table: UserTable, schema: TableSchema, diff: SchemaDiff) -> None:
+    for column, column_type in schema.columns:
+        if column_type is ColumnType.VECTOR and column in diff.type_changed:
+            table_type, result_type = diff.type_changed[column]
+            raise UsageError(
+                f"{column} in the table {table} is {table_type}, and in these results {result_type}; "
+                "name another table, or drop it"
+            )

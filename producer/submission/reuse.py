@@ -16,118 +16,37 @@ from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, 
 from models.db import Database, SqlFragments
 from models.documents import to_json
 from models.guards.definition import Guard
-from models.lifecycle import guard_counters, slices
+from models.lifecycle import guard_counters
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
+from producer.submission.reuse_statements import (
+    COPY_RESULTS,
+    CREATE_REUSABLE,
+    DROP_REUSABLE,
+    INDEX_KNOWN_INPUTS,
+    INSERT_REUSABLE,
+    INSERT_SAME_ROWS,
+    LOOKUP_SETTINGS,
+    ON_COMMIT,
+    PLANNER_SETTINGS,
+    RESET_LOOKUP_SETTINGS,
+    SELECT_CANDIDATES,
+    SELECT_LARGEST,
+    SELECT_LAST_VERSION,
+    SELECT_SOURCES,
+    SELECT_UNANSWERED_POSITIONS,
+    SET_REVISION,
+    WHERE_UNANSWERED,
+)
 
 MAX_CANDIDATES = 1_000
 # The lookup ends after this many results of the newest batches: a multiple of the batch's jobs, with a minimum.
 LOOKBACK_FACTOR, MIN_LOOKBACK_JOBS = 2, 1_000_000
 MIN_GROUP_JOBS = 100_000  # compared in one statement, at least
 POSITIONS_PER_PAGE = 20_000
-
-SELECT_CANDIDATES = """
-SELECT id, succeeded, reused FROM batches
-WHERE output_cache_key = :output_cache_key AND revision = :revision AND status NOT IN ('validating', 'deleting')
-  AND succeeded > 0
-ORDER BY created_at DESC, id DESC LIMIT :limit
-"""
-
-SELECT_LAST_VERSION = """
-SELECT model_version_id FROM results
-WHERE batch_id = :batch_id AND status = 'succeeded' AND (reused_from IS NULL OR :include_reused)
-ORDER BY seq DESC LIMIT 1
-"""
-
-DROP_REUSABLE = "DROP TABLE IF EXISTS {temporary}.reusable"
-
-CREATE_REUSABLE = """
-CREATE TEMPORARY TABLE reusable (position BIGINT PRIMARY KEY, from_batch TEXT NOT NULL, from_position BIGINT NOT NULL)
-{on_commit}"""
-ON_COMMIT = {"postgresql": "ON COMMIT DROP", "sqlite": ""}
-
-# There are no statistics on a new batch's rows yet, and a nested loop over them would not end.
-PLANNER_SETTINGS = ("SET LOCAL enable_nestloop = off", "SET LOCAL work_mem = '64MB'")
-
-# The jobs that need a result: those that were invalid have one, and others may have a match already.
-WHERE_UNANSWERED = """
-WHERE n.batch_id = :batch_id AND NOT n.invalid
-  AND NOT EXISTS (SELECT 1 FROM results x WHERE x.batch_id = :batch_id AND x.position = n.position)
-  AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
-"""
-
-# The guards that read a result are those of now, by definition and model; a worker that was not restarted may have had
-# others of the same names.
-HAS_GUARDS = {
-    "postgresql": "(CAST(:guards AS TEXT) = '[]' OR r.guards @> CAST(:guards AS JSONB))",
-    "sqlite": """
-NOT EXISTS (SELECT 1 FROM json_each(:guards) e WHERE NOT EXISTS (
-    SELECT 1 FROM json_each(r.guards) g
-    WHERE json_extract(g.value, '$.guard') = json_extract(e.value, '$.guard')
-      AND json_extract(g.value, '$.definition') = json_extract(e.value, '$.definition')
-      AND json_extract(g.value, '$.revision') IS json_extract(e.value, '$.revision')))
-""",
-}
-
-# A redacted job has another input than the one that was submitted, so its result answers no other job.
-# `digest` is Python's hash of a text, which may collide, so inputs are compared too. CROSS JOIN keeps SQLite's order.
-INDEX_KNOWN_INPUTS = {
-    "postgresql": (),
-    "sqlite": (
-        "DROP TABLE IF EXISTS temp.known",
-        "CREATE TEMPORARY TABLE known (digest INTEGER PRIMARY KEY, batch_id TEXT, position INTEGER)",
-        f"""
-INSERT OR IGNORE INTO known SELECT digest(j.input), j.batch_id, j.position
-FROM results r CROSS JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
-  AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["sqlite"]}
-""",  # noqa: S608
-    ),
-}
-
-# PostgreSQL compares hashes without collisions: comparing long documents would decompress them again and again.
-INSERT_REUSABLE = {
-    "postgresql": f"""
-INSERT INTO reusable (position, from_batch, from_position)
-SELECT n.position, o.batch_id, o.position
-FROM jobs n
-JOIN (SELECT DISTINCT ON (digest) digest, batch_id, position FROM (
-          SELECT sha256(convert_to(CAST(j.input AS TEXT), 'UTF8')) AS digest, j.batch_id, j.position
-          FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
-          WHERE j.batch_id IN :group AND r.batch_id IN :group
-            AND r.status = 'succeeded' AND r.model_version_id = :version AND NOT j.redacted
-            AND NOT (r.truncated AND :is_timed) AND {HAS_GUARDS["postgresql"]}) AS old
-      ORDER BY digest) AS o
-  ON o.digest = sha256(convert_to(CAST(n.input AS TEXT), 'UTF8'))
-""",  # noqa: S608
-    "sqlite": """
-INSERT INTO reusable (position, from_batch, from_position)
-SELECT n.position, k.batch_id, k.position
-FROM jobs n CROSS JOIN known k ON k.digest = digest(n.input)
-CROSS JOIN jobs j ON j.batch_id = k.batch_id AND j.position = k.position AND j.input = n.input
-""",
-}
-
-# A copy of a reused result names the batch that computed it. Results deleted since the lookup are not copied.
-COPY_RESULTS = """
-INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from,
-                     windows, guards, vector)
-SELECT :batch_id, f.position, :last_seq + row_number() OVER (ORDER BY f.position), r.status, r.output, r.truncated, 0,
-       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards, r.vector
-FROM reusable f CROSS JOIN results r
-WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
-"""
-
-SELECT_SOURCES = "SELECT from_batch FROM reusable"
-
-SET_REVISION = "UPDATE batches SET revision = :revision WHERE id = :batch_id"
-
-SELECT_UNANSWERED_POSITIONS = f"""
-SELECT j.position FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position > :after AND {slices.IS_UNANSWERED}
-ORDER BY j.position LIMIT :limit
-"""  # noqa: S608
+# Older batches are searched by the jobs' ids: so many of the largest ones, with so many look-ups.
+MAX_OLDER_BATCHES, MAX_LOOKUPS = 200, 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +75,7 @@ class ReusableResults:
         """
         if not self.count:
             return 0
-        _apply_planner_settings(self.connection)
+        _apply_settings(self.connection, PLANNER_SETTINGS)
         params = {"batch_id": self.batch_id, "last_seq": last_seq, "revision": self.revision}
         copied = self.connection.execute(text(COPY_RESULTS), params).rowcount
         if copied:  # only then is it certain that workers use this revision
@@ -191,7 +110,7 @@ def find_reusable(
             # A text that ran out of time may be longer next time.
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
             guards = to_json(cache_key.expected_verdicts(pipeline))
-            lookup = {"batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
+            lookup = {**params, "batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
             count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
@@ -230,13 +149,32 @@ def _fill_reusable_table(
     version = _last_version(connection, candidates)
     if version is None:
         return 0
-    _apply_planner_settings(connection)
-    total = 0
+    _apply_settings(connection, PLANNER_SETTINGS)
+    total, searched = 0, [""]
     for group in _group_candidates(candidates, jobs):
         total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
         if total == jobs:
-            break
-    return total
+            return total
+        searched += group
+    return total + _match_older(connection, {**lookup, "version": version, "excluded": searched}, jobs - total)
+
+
+def _match_older(connection: Connection, lookup: dict[str, Any], jobs: int) -> int:
+    """Match the remaining jobs with results of older batches for the same id and input; returns their number.
+
+    Otherwise the rows of a large first batch would be forgotten once the batches after it have enough results.
+    """
+    limit = min(MAX_OLDER_BATCHES, max(MAX_LOOKUPS // jobs, 1))
+    query = text(SELECT_LARGEST).bindparams(bindparam("excluded", expanding=True))
+    group = connection.scalars(query, {**lookup, "limit": limit}).all()
+    if not group:
+        return 0
+    dialect = connection.dialect.name
+    _apply_settings(connection, LOOKUP_SETTINGS)
+    insert = _bind_group(INSERT_SAME_ROWS[dialect])
+    count = connection.execute(insert, {**lookup, "group": group}).rowcount
+    _apply_settings(connection, RESET_LOOKUP_SETTINGS)
+    return count
 
 
 def _last_version(connection: Connection, candidates: Sequence[Row[Any]]) -> int | None:
@@ -282,8 +220,8 @@ def _bind_group(statement: str) -> TextClause:
     return query.bindparams(bindparam("group", expanding=True)) if ":group" in statement else query
 
 
-def _apply_planner_settings(connection: Connection) -> None:
-    for setting in PLANNER_SETTINGS if connection.dialect.name == "postgresql" else ():
+def _apply_settings(connection: Connection, settings: Sequence[str]) -> None:
+    for setting in settings if connection.dialect.name == "postgresql" else ():
         connection.execute(text(setting))
 
 

@@ -107,6 +107,18 @@ def test_equal_texts_get_equal_scores_in_their_order(tmp_path: Path, run_batches
     assert len(row.output) == len(texts)
 
 
+@pytest.mark.parametrize("fields", [{"classifier_pooling": "mean"}, {"classifier_activation": "silu"}])
+def test_equals_cross_encoder_with_other_heads(fields: dict[str, Any], tmp_path: Path, run_batches: RunBatches) -> None:
+    folder = cross_encoders.cross_encoder(tmp_path / "model", "modernbert", **fields)
+    loaded = runtime.load(pipeline_for(folder, "text-ranking"), "cpu", threads=1, micro_batch_tokens=200)
+
+    [rows] = run_batches(loaded, PAIRS[: len(TEXTS)], [{}])
+
+    pairs = [(row["query"], row["text"]) for row in PAIRS[: len(TEXTS)]]
+    scores = cross_encoders.load_reference(folder).predict(pairs, batch_size=1).tolist()
+    assert [row.output["score"] for row in rows] == pytest.approx(scores, abs=CLOSE)
+
+
 TANH = "torch.nn.modules.activation.Tanh"
 IDENTITY = "torch.nn.modules.linear.Identity"
 # Entries of config.json, and the files of sentence-transformers, None = there are none.
@@ -143,3 +155,22 @@ def test_reads_the_files_of_sentence_transformers(name: str, tmp_path: Path, run
 
     scores = cross_encoders.load_reference(folder).predict(pairs, batch_size=1).tolist()
     assert [row.output["score"] for row in rows] == pytest.approx(scores, abs=CLOSE)
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "llama"])
+def test_equals_a_model_that_sentence_transformers_saved(
+    architecture: str, tmp_path: Path, run_batches: RunBatches
+) -> None:
+    reference = cross_encoders.load_reference(cross_encoders.cross_encoder(tmp_path / "made", architecture))
+    reference.prompts, reference.default_prompt_name = {"query": "Find: "}, "query"
+    reference.activation_fn, reference.max_seq_length = cross_encoders.activation("Tanh"), 40
+    reference.save_pretrained(str(tmp_path / "saved"))
+    pairs = [("love it", "the terrible product " * 9), ("great", "hate")]
+
+    loaded = runtime.load(pipeline_for(tmp_path / "saved", "text-ranking"), "cpu", threads=1)
+    [rows] = run_batches(loaded, [{"query": query, "text": text} for query, text in pairs], [{}])
+
+    scores = cross_encoders.load_reference(tmp_path / "saved").predict(pairs, batch_size=1).tolist()
+    assert scores == pytest.approx(reference.predict(pairs, batch_size=1).tolist(), abs=CLOSE)
+    assert [row.output["score"] for row in rows] == pytest.approx(scores, abs=CLOSE)
+    assert [row.truncated for row in rows] == [True, False]

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from transformers import pipeline as transformers_pipeline
 
 from tests.conformance.conftest import RunBatches
-from tests.factories import tiny_encoders, tiny_models
+from tests.factories import cross_encoders, tiny_encoders, tiny_models
 from worker.loading import runtime
 
 CLOSE = 1e-4
@@ -93,6 +93,29 @@ def test_zero_shot_classification(aggregation: str, tmp_path: Path, run_batches:
             assert (result.windows, result.truncated) == (len(windows), False)
 
 
+@pytest.mark.parametrize("aggregation", [None, "mean", "first", "weighted"])
+def test_text_ranking(aggregation: Any, tmp_path: Path, run_batches: RunBatches) -> None:
+    folder = cross_encoders.cross_encoder(tmp_path / "ranker", "bert")
+    entry = tiny_encoders.pipeline_for(folder, "text-ranking", window_aggregation=aggregation, **ENTRY)
+    reference, tokenizer = cross_encoders.load_reference(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = [*({"query": "great it", "text": text} for text in TEXTS), {"query": "great it", "texts": TEXTS * 2}]
+
+    [results] = run_batches(runtime.load(entry, "cpu", threads=1, micro_batch_tokens=200), inputs, [{}])
+
+    counts, scores = [], []
+    for text in TEXTS:
+        windows = split(tokenizer, text, LIMIT - 3 - 2)  # the query is two tokens
+        pairs = [("great it", window) for window in windows]
+        tables = [{"score": score} for score in reference.predict(pairs, batch_size=1).tolist()]
+        counts.append(len(windows))
+        scores.append(aggregate(tables, aggregation or "max", tokenizer, windows)["score"])
+    assert [result.output["score"] for result in results[:-1]] == pytest.approx(scores, abs=CLOSE)
+    assert [result.windows for result in results] == [*counts, max(counts)]
+    ranked = {item["index"]: item["score"] for item in results[-1].output}
+    assert [ranked[index] for index in range(2 * len(TEXTS))] == pytest.approx(scores * 2, abs=CLOSE)
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+
+
 def test_each_task_counts_its_windows(tmp_path: Path, run_batches: RunBatches) -> None:
     folder = tiny_encoders.token_classifier(tmp_path / "ner", "bert")
     windowed = runtime.load(tiny_encoders.pipeline_for(folder, "ner", **ENTRY), "cpu", threads=1)
@@ -112,3 +135,18 @@ def test_an_input_that_no_model_read_has_no_windows(tmp_path: Path, run_batches:
     [results] = run_batches(runtime.load(entry, "cpu", threads=1), ["love", pair], [{}])
 
     assert [(result.error_code, result.windows) for result in results] == [(None, 1), ("input_too_long", None)]
+
+
+def test_a_query_that_fills_the_windows_fails_alone(tmp_path: Path, run_batches: RunBatches) -> None:
+    entry = tiny_encoders.pipeline_for(cross_encoders.cross_encoder(tmp_path / "ranker"), "text-ranking", **ENTRY)
+    inputs = [
+        {"query": "it " * 8, "text": "love " * 30},  # room for 5, which the windows would share
+        {"query": "it " * 12, "text": "love"},
+        {"query": "it " * 12, "texts": ["love", "love it"]},
+    ]
+
+    [results] = run_batches(runtime.load(entry, "cpu", threads=1), inputs, [{}])
+
+    assert [result.error_code for result in results] == ["query_too_long", None, "query_too_long"]
+    assert "which leaves windows of 16 tokens room for 5 of the text, of which they share 5" in results[0].error_message
+    assert "which leaves windows of 16 tokens room for 1 of the text" in results[2].error_message

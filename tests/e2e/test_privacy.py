@@ -11,20 +11,25 @@ from tests.deployment import temporary_deployment
 
 SECRET, TEXT = "canary-7f3a", "heron-51c2"
 PIPELINE = "sample-zero-shot-classification"
+VECTORS, RANKING = "sample-feature-extraction", "sample-text-ranking"
 
 
 def test_nothing_of_a_batch_is_in_logs_and_all_files_are_its_users(tmp_path: Path, postgresql_url: str) -> None:
     lines = [json.dumps({"text": f"{TEXT} {place}"}) for place in range(20)]
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    pairs = [json.dumps({"query": f"{TEXT} {place}", "texts": [f"{TEXT} {SECRET}", SECRET]}) for place in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(pairs))
     labels = json.dumps([f"{SECRET} a", f"{SECRET} b"])
     settings = {"log_format": "console", "log_level": "debug", "database_url": f"{postgresql_url}?password={SECRET}"}
     before = os.umask(0)
     try:
         with temporary_deployment(tmp_path, **settings) as deployment:
-            up = deployment.start("up", "--pipelines", PIPELINE, HF_TOKEN=f"hf_{SECRET}")
+            up = deployment.start("up", "--pipelines", f"{PIPELINE},{VECTORS},{RANKING}", HF_TOKEN=f"hf_{SECRET}")
             submitted = deployment.run(
                 "submit", "in.jsonl", "--pipeline", PIPELINE, "--param", f"candidate_labels={labels}", "--wait"
             )
+            embedded = deployment.run("submit", "in.jsonl", "--pipeline", VECTORS, "--wait")
+            ranked = deployment.run("submit", "pairs.jsonl", "--pipeline", RANKING, "--wait")
             family = psutil.Process(up.pid).children(recursive=True)
             arguments = [" ".join(process.cmdline()) for process in family]
             made = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").rglob("*")}
@@ -32,10 +37,13 @@ def test_nothing_of_a_batch_is_in_logs_and_all_files_are_its_users(tmp_path: Pat
     finally:
         os.umask(before)
 
-    assert submitted.returncode == 0, submitted.stderr
+    outputs = []
+    for command in (submitted, embedded, ranked):
+        assert command.returncode == 0, command.stderr
+        outputs += [command.stdout.decode(), command.stderr.decode()]
     assert "slices.claimed" in log
     assert "sha256:" in log
-    for written in (log, submitted.stdout.decode(), submitted.stderr.decode(), *arguments):
+    for written in (log, *outputs, *arguments):
         assert SECRET not in written
         assert TEXT not in written
     assert len(arguments) == 3

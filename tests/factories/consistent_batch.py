@@ -90,8 +90,8 @@ def insert_batch_in_progress(database: Database) -> str:
         insert_rows(
             connection,
             "results",
-            (*columns, "model_version_id"),
-            [(BATCH_ID, *row, 1, no, version if row[2] == "succeeded" else None) for row in RESULTS],
+            (*columns, "model_version_id", "output"),
+            [(BATCH_ID, *row, 1, no, *((version, "{}") if row[2] == "succeeded" else (None, None))) for row in RESULTS],
         )
         insert_rows(
             connection,

@@ -63,6 +63,11 @@ def load_reference(folder: Path) -> CrossEncoder:
     return CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": "float32"}, local_files_only=True)
 
 
+def tensor(numbers: Any) -> torch.Tensor:
+    """Return the numbers as a tensor."""
+    return torch.as_tensor(numbers)
+
+
 def activation(name: str | None) -> Any:
     """Return an activation of torch by name; None = the model's own."""
     return None if name is None else getattr(torch.nn, name)()

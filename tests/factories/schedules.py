@@ -1,5 +1,6 @@
 """Schedules under test: a ticket table as the source, an explicit clock, and answers without a model."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -29,6 +30,7 @@ from producer.times import TimeRange
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
 from worker.leasing import claims, commit, leases
 from worker.leasing.commit import JobResult
+from worker.leasing.leases import Job
 from worker.loading import versions
 
 PIPELINE = "sample-sentiment-analysis"
@@ -83,12 +85,22 @@ class ScheduleHarness:
         )
         self.catalogue = Catalogue.load(self.settings)
         self.database = Database(database_url)
+        self.pipeline = PIPELINE
         self.revision = REVISION  # of the model that answers
+
+    def use_pipeline(self, revision: str, *, is_pinned: bool = True, **fields: Any) -> None:
+        """Let new schedules name the pipeline `embed`, now of this revision, and answer it."""
+        self.pipeline, self.revision = "embed", revision
+        entry = {"task": "sentiment-analysis", "model": "org/embedder", **fields}
+        if is_pinned:
+            entry["revision"] = revision
+        self.settings = self.settings.model_copy(update={"pipelines": {"embed": entry}})
+        self.catalogue = Catalogue.load(self.settings)
 
     def create_schedule(self, name: str = "nightly", now: datetime = CREATED_AT, **fields: Any) -> ScheduleDefinition:
         """Create a schedule for two o'clock every night, with these fields replaced."""
         defaults: Mapping[str, Any] = {
-            "pipeline": PIPELINE,
+            "pipeline": self.pipeline,
             "cron": "0 2 * * *",
             "sql": "tickets",
             "input": {"text": "body"},
@@ -116,31 +128,27 @@ class ScheduleHarness:
     def answer_jobs(self, output: Any = None, *, failures_per_claim: int = 0, verdicts: Sequence[Verdict] = ()) -> None:
         """Answer every waiting job as a worker would, with a failure for the first ones of each claim.
 
+        output: of every job, or a function of a job's input that returns it; bytes are a vector, None fails the job
         verdicts: of the guards, the same for each job
         """
-        pipeline = self.catalogue[PIPELINE]
+        pipeline = self.catalogue[self.pipeline]
         claimant = leases.Claimant(
             worker_id="worker",
-            pipeline=PIPELINE,
+            pipeline=self.pipeline,
             task=pipeline.task,
             model=pipeline.model,
             revision=self.revision,
             lease_seconds=60.0,
         )
         version_id = versions.register_version(self.database, replace(MODEL_VERSION, revision=self.revision))
-        answer = {"label": "NEGATIVE", "score": 0.9} if output is None else output
+        default = {"label": "NEGATIVE", "score": 0.9} if output is None else output
+        answer = output if callable(output) else lambda _: default
         while claimed := claims.claim(self.database, claimant, 10_000, self.settings.slice_size):
             for batch_id in {lease.batch_id for lease in claimed}:
                 batch_leases = [lease for lease in claimed if lease.batch_id == batch_id]
                 jobs = sorted(get_unanswered_jobs(self.database, batch_leases), key=lambda job: job.position)
                 results = [
-                    JobResult(
-                        job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard"
-                    )
-                    if number < failures_per_claim
-                    else JobResult(
-                        job.lease, job.position, JobOutcome.SUCCEEDED, to_json(answer), verdicts=tuple(verdicts)
-                    )
+                    _job_result(job, None if number < failures_per_claim else answer(job.input), verdicts)
                     for number, job in enumerate(jobs)
                 ]
                 finished = {lease.slice_id for lease in batch_leases}
@@ -198,6 +206,7 @@ class ScheduleHarness:
             "LOG_LEVEL": "error",
             "SOURCES__TICKETS__URL": self.tickets.url,
             "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
+            "PIPELINES": json.dumps(settings.pipelines),
         }
         return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (environment | extra).items()}}
 
@@ -215,3 +224,10 @@ class ScheduleHarness:
     def close(self) -> None:
         """Close the connections."""
         self.database.close()
+
+
+def _job_result(job: Job, answer: Any, verdicts: Sequence[Verdict]) -> JobResult:
+    if answer is None:
+        return JobResult(job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard")
+    output = {"vector": answer} if isinstance(answer, bytes) else {"output": to_json(answer)}
+    return JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, verdicts=tuple(verdicts), **output)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -28,16 +29,23 @@ OMIT: Any = object()  # a common setting that this kind of config rejects
 ORIGINAL_MAX_POSITIONS = 24  # tokens, beyond which length-dependent rotary scaling applies
 
 AUTO_MODEL_CLASSES = {
+    "feature-extraction": AutoModel,
     "text-generation": AutoModelForCausalLM,
     "sentiment-analysis": AutoModelForSequenceClassification,
     "zero-shot-classification": AutoModelForSequenceClassification,
+    "text-ranking": AutoModelForSequenceClassification,
     "ner": AutoModelForTokenClassification,
     "question-answering": AutoModelForQuestionAnswering,
     "fill-mask": AutoModelForMaskedLM,
     "summarization": AutoModelForSeq2SeqLM,
     "translation": AutoModelForSeq2SeqLM,
 }
-TASK_LABELS = {"zero-shot-classification": NLI_LABELS, "sentiment-analysis": ("bad", "good"), "ner": NER_LABELS}
+TASK_LABELS: dict[str, tuple[str, ...]] = {
+    "zero-shot-classification": NLI_LABELS,
+    "sentiment-analysis": ("bad", "good"),
+    "ner": NER_LABELS,
+    "text-ranking": ("score",),
+}
 
 _HEAD_SIZE = BERT_SIZES["hidden_size"] // BERT_SIZES["num_attention_heads"]
 _GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_POSITIONS}

@@ -1,6 +1,7 @@
 """The commands under `batchmill models`: list, fetch and explain models."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -8,7 +9,7 @@ import click
 
 from models import schema
 from models.errors import UsageError
-from models.pipelines import precision, redaction
+from models.pipelines import embedding_checks, precision, redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
@@ -89,12 +90,15 @@ def show(pipeline: str, as_json: bool) -> None:
         "class": _architectures(files),
     }
     guards = guard_models.describe_models(entry)
+    vectors = embedding_checks.describe_vectors(entry)
     limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
         definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
         redacted = {**redaction.redact_pipeline(entry), "guards": definitions}
         document = {"object": "model", "pipeline": redacted, **properties}
         effective = limits.as_dict() | dtypes.as_dict()
+        if vectors is not None:
+            effective["vectors"] = vectors
         used_by = [use.id for use in uses]
         terminal.echo_json({**document, "effective": effective, "guards": guards, "batches": used_by})
         return
@@ -106,6 +110,8 @@ def show(pipeline: str, as_json: bool) -> None:
         **_describe_options(entry),
         "max length": limits.max_length_text,
         "output length": limits.output_length,
+        "vectors": vectors and _describe_vectors(vectors),
+        "prompts": vectors and ", ".join(vectors["prompts"]),
         "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),
         "parameters": terminal.compact_json(limits.parameters),
     }
@@ -150,6 +156,12 @@ def _describe_options(pipeline: Pipeline) -> dict[str, object]:
     }
 
 
+def _describe_vectors(vectors: Mapping[str, Any]) -> str:
+    size = f"{vectors['dimensions']:,} numbers, " if vectors["dimensions"] else ""
+    normalized = ", normalized" if vectors["normalized"] else ""
+    return f"{size}pooled by {' + '.join(vectors['pooling']) or 'none'}{normalized}"
+
+
 def _describe_truncation(pipeline: Pipeline) -> str:
     effects = {"error": "longer inputs fail", "stride": "longer inputs are read in overlapping windows"}
     effect = effects.get(pipeline.truncation, "longer inputs are cut, and their results marked")
@@ -173,7 +185,7 @@ class EffectiveDtypes:
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline, files: Snapshot | None) -> Self:
         """Read the headers of the model's weights."""
-        checkpoint, config = (Checkpoint.read(files.folder), files.config) if files else (None, {})
+        checkpoint, config = (Checkpoint.read(files.transformer_folder), files.config) if files else (None, {})
         cpu, gpu = (precision.effective_dtype(pipeline, kind, config, checkpoint) for kind in ("cpu", "cuda"))
         warning = precision.slow_dtype_warning(pipeline, "cuda", gpu)
         return cls(pipeline.dtype, checkpoint.dtype if checkpoint else None, cpu, gpu, warning)
@@ -221,7 +233,9 @@ class EffectiveLimits:
                 if parameters.get("max_new_tokens"):
                     parameters["max_new_tokens"] = min(parameters["max_new_tokens"], limits.max_new_tokens)
         parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
-        limit = files.max_length if files else None
+        limit = None
+        if files is not None:
+            limit = files.max_length if pipeline.max_length else files.default_max_length
         redacted = redaction.redact_parameters(parameters)
         return cls(pipeline.max_length, limit, files is not None, output_length, redacted)
 

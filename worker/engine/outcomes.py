@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from models import vectors
 from models.documents import to_json
 from models.errors import JobError
 from models.guards.screening import Screening
@@ -68,7 +69,7 @@ def _decode_computed(adapter: Adapter, partial_jobs: Sequence[PartialJob]) -> It
     if isinstance(adapter, BulkDecodingAdapter):
         try:
             for output in _decode_together(adapter, partial_jobs):
-                yield _document_or_error(output) if isinstance(output, str) else output
+                yield output if isinstance(output, Exception) else _checked_or_error(output)
                 decoded += 1
         except Exception as error:
             log.warning("outputs.bulk_decoding_failed", jobs=len(partial_jobs) - decoded, error=type(error).__name__)
@@ -83,11 +84,11 @@ def _decode_together(adapter: BulkDecodingAdapter, partial_jobs: Sequence[Partia
     return islice(outputs, len(partial_jobs))
 
 
-def _document_or_error(document: str) -> str | Exception:
-    if document.isascii() and NUL not in document:
-        return document
+def _checked_or_error(output: Output) -> Output | Exception:
     try:
-        return check_json(document)
+        if isinstance(output, bytes):
+            return _check_dimensions(output)
+        return output if output.isascii() and NUL not in output else check_json(output)
     except JobError as error:
         return error
 
@@ -95,9 +96,26 @@ def _document_or_error(document: str) -> str | Exception:
 def _decode_alone(adapter: Adapter, partial_job: PartialJob) -> Output | Exception:
     try:
         output = adapter.decode(partial_job.encoded_rows, partial_job.raw_outputs)
-        return output if isinstance(output, bytes) else to_valid_json(output)
+        if not isinstance(output, bytes):
+            return to_valid_json(output)
+        if not vectors.is_valid(_check_dimensions(output)):
+            raise JobError(
+                "invalid_output", "the model gave a vector of numbers that are not finite; try dtype float32"
+            )
+        return output
     except Exception as error:
         return error
+
+
+def _check_dimensions(vector: bytes) -> bytes:
+    """Return the vector; raises JobError if no database has room for it."""
+    dimensions = vectors.dimensions(vector)
+    if not dimensions:
+        raise JobError("invalid_output", "the model gave a vector without numbers")
+    if dimensions > vectors.MAX_DIMENSIONS:
+        limit = f"a database stores {vectors.MAX_DIMENSIONS:,}; set dimensions for the pipeline"
+        raise JobError("output_too_large", f"the model gave a vector of {dimensions:,} numbers; {limit}")
+    return vector
 
 
 def _success(partial_job: PartialJob, output: Output) -> JobResult:

@@ -12,6 +12,7 @@ from worker.guards.screener import Screener
 from worker.leasing.commit import JobResult, RetryableFailure
 
 Outcome = JobResult | RetryableFailure
+WITHOUT_TEXTS = "[]"
 
 
 class OutputGuards:
@@ -46,20 +47,17 @@ class OutputGuards:
         return len(outcome.verdicts) == self._guard_count
 
     def _screen(self, job_outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        outputs = {
-            outcome.output: None
-            for outcome in job_outcomes
-            if isinstance(outcome, JobResult) and outcome.output is not None
-        }
+        outputs = {output: None for outcome in job_outcomes if (output := _document(outcome)) is not None}
         documents = [from_json(output) for output in outputs]
         screenings: dict[str | None, Screening] = dict(zip(outputs, self._screener.screen(documents), strict=True))
         screened: list[Outcome] = []
         for outcome in job_outcomes:
-            if isinstance(outcome, JobResult) and outcome.output is not None:
-                screening = screenings[outcome.output]
+            output = _document(outcome)
+            if isinstance(outcome, JobResult) and output is not None:
+                screening = screenings[output]
                 screened.append(self._apply(outcome, screening))
                 if screening.device_seconds:  # the first result carries the time for all
-                    screenings[outcome.output] = replace(screening, device_seconds=None)
+                    screenings[output] = replace(screening, device_seconds=None)
             else:
                 screened.append(outcome)
         return screened
@@ -81,7 +79,15 @@ class OutputGuards:
             if isinstance(outcome, RetryableFailure):
                 return outcome
             code, message = outcomes.UNAVAILABLE, outcome.error_message or ""
-        return replace(result, status=JobOutcome.FAILED, output=None, error_code=code, error_message=message)
+        failed = replace(result, status=JobOutcome.FAILED, output=None, vector=None)
+        return replace(failed, error_code=code, error_message=message)
+
+
+def _document(outcome: Outcome) -> str | None:
+    """The output that guards read, None without one; a vector has no texts, and passes as a document without any."""
+    if not isinstance(outcome, JobResult):
+        return None
+    return outcome.output if outcome.vector is None else WITHOUT_TEXTS
 
 
 def _add_seconds(result: JobResult, screening: Screening) -> dict[str, float] | None:

@@ -9,6 +9,7 @@ from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 from sqlalchemy import Row, text
 
 from models.db import Database
+from models.embedding.sentence_files import transformer_folder
 from models.errors import ModelError
 from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
@@ -111,8 +112,9 @@ def _inventory_item(
     else:
         is_here, location = cached is not None, "cache"
         size, folder = (cached.size_bytes, cached.folder) if cached else (None, None)
-    checkpoint = Checkpoint.read(folder) if is_here and folder else None
-    config = read_object(folder / "config.json") if is_here and folder else {}
+    folder = transformer_folder(folder) if is_here and folder else None
+    checkpoint = Checkpoint.read(folder) if folder else None
+    config = read_object(folder / "config.json") if folder else {}
     return InventoryItem(
         model,
         revision,

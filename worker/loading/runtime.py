@@ -188,19 +188,18 @@ def _assemble(
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
     [files] = used_snapshots
-    snapshots.check(files, pipeline.name)
+    snapshots.check(files, pipeline)
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
     if tokenizer_files is not files:
         used_snapshots.append(tokenizer_files)
-    tokenizer_probe.check(tokenizer_files.name, tokenizer_files.folder)
+    tokenizer_probe.check(tokenizer_files.name, tokenizer_files.transformer_folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
-    if issubclass(adapter, CompletingAdapter):
-        adapter.complete(model, tokenizer, files.folder)
-    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer), pipeline.stride
+    default_length = _complete(adapter, model, tokenizer, files)
+    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
     limits = Limits(
@@ -235,11 +234,23 @@ def _assemble(
     return runtime
 
 
+def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int | None:
+    """As `CompletingAdapter.complete`; None for any other adapter."""
+    if not issubclass(adapter, CompletingAdapter):
+        return None
+    try:
+        return adapter.complete(model, tokenizer, files.folder)
+    except ModelError as error:
+        raise ModelError(f"{files.name}: {error}") from error
+
+
 def _load_tokenizer(files: Snapshot) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian never calls it
-            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                files.transformer_folder, trust_remote_code=False, local_files_only=True
+            )
     except Exception as error:
         raise load_errors.classify(error, f"the tokenizer of {files.name}", files.revision) from error
     # Without these files, transformers silently creates a tokenizer that knows no words.

@@ -10,6 +10,8 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors.torch import save_file
 
+from models.embedding import sentence_files
+from models.embedding.sentence_files import SentenceFiles
 from models.errors import ModelError, first_line
 
 PICKLED_WEIGHTS_FILE, PICKLED_INDEX_FILE, SAFETENSORS_FILE = (
@@ -22,21 +24,48 @@ PICKLED_WEIGHTS_FILE, PICKLED_INDEX_FILE, SAFETENSORS_FILE = (
 def convert(repo_id: str, folder: Path) -> Path:
     """Write `model.safetensors` into a snapshot's folder in the Hub's cache and return its path.
 
-    torch unpickles only tensors (`weights_only`), so code hidden in the file is rejected and never runs.
+    The layers of an embedding model, which have folders apart, are converted as well. torch unpickles only tensors
+    (`weights_only`), so code hidden in the file is rejected and never runs.
 
     Raises ModelError if there are no pickled weights or they can't be read.
     """
-    target = folder / SAFETENSORS_FILE
+    for layer in _layer_paths(folder):
+        _convert_layer(repo_id, folder, layer)
+    target = sentence_files.transformer_folder(folder) / SAFETENSORS_FILE
     if target.exists():
         return target
-    snapshot_download(repo_id, revision=folder.name, allow_patterns=["pytorch_model*.bin", PICKLED_INDEX_FILE])
+    place = target.parent.relative_to(folder)
+    patterns = [str(place / name) for name in ("pytorch_model*.bin", PICKLED_INDEX_FILE)]
+    snapshot_download(repo_id, revision=folder.name, allow_patterns=patterns)
     weights: dict[str, torch.Tensor] = {}
-    for path in _shard_paths(repo_id, folder):
+    for path in _shard_paths(repo_id, target.parent):
         weights |= _load_tensors(path)
+    _save(weights, target)
+    return target
+
+
+def _layer_paths(folder: Path) -> list[str]:
+    """Return the folders of the layers that have weights."""
+    try:
+        files = SentenceFiles.read(folder)
+    except ModelError:
+        return []  # the load gives the reason
+    return [step.path for step in files.steps if step.kind != "normalize"] if files else []
+
+
+def _convert_layer(repo_id: str, folder: Path, path: str) -> None:
+    target = folder / path / SAFETENSORS_FILE
+    if not target.exists():
+        snapshot_download(repo_id, revision=folder.name, allow_patterns=[f"{path}/{PICKLED_WEIGHTS_FILE}"])
+        source = target.with_name(PICKLED_WEIGHTS_FILE)
+        if source.exists():
+            _save(_load_tensors(source), target)
+
+
+def _save(weights: dict[str, torch.Tensor], target: Path) -> None:
     partial = target.with_suffix(f".{os.getpid()}")
     save_file(weights, partial, metadata={"format": "pt"})
     partial.replace(target)
-    return target
 
 
 def _shard_paths(repo_id: str, folder: Path) -> Iterable[Path]:

@@ -14,13 +14,17 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from models.embedding import sentence_files
+from models.embedding.sentence_files import SentenceFiles
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from worker.loading import vetting
 
 # Weights as safetensors only, because other formats can run code when they are opened.
 ALLOW_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
+LAYER_WEIGHTS = "model.safetensors"
 COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # the Hub is busy or broken: no fault of the model
 
@@ -40,6 +44,11 @@ class Snapshot:
         return self.folder_state is not None and not self.folder_state.has_revision(self.folder, self.revision)
 
     @property
+    def transformer_folder(self) -> Path:
+        """The folder with the files of transformers, which some models of sentence-transformers have apart."""
+        return sentence_files.transformer_folder(self.folder)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The content of config.json. Raises ModelError if it is missing or unreadable."""
         return _read_config(self)
@@ -51,7 +60,7 @@ def fetch_model(pipeline: Pipeline) -> Snapshot:
     Raises ModelError if they are missing or unsafe, and Unreachable if the Hub is unreachable.
     """
     snapshot = fetch_model_unchecked(pipeline)
-    check(snapshot, pipeline.name)
+    check(snapshot, pipeline)
     return snapshot
 
 
@@ -126,22 +135,36 @@ def _refusal_error(repo_id: str, revision: str | None, error: HfHubHTTPError) ->
     return LoadFailed(f"the Hub refuses {address}: {first_line(error)}")
 
 
-def check(snapshot: Snapshot, pipeline_name: str) -> None:
+def check(snapshot: Snapshot, pipeline: Pipeline) -> None:
     """Check the files of a model. Raises ModelError if they are unsafe or incomplete."""
     _ = snapshot.config
     vetting.check(snapshot.name, snapshot.folder)
-    if not any(snapshot.folder.glob("*.safetensors")):
-        advice = (
-            f"run: batchmill models pull {pipeline_name} --convert"
-            if COMMIT_HASH.fullmatch(snapshot.revision)
-            else "convert them"
-        )
-        raise ModelError(f"{snapshot.name} has no safetensors weights, and other formats can run code; {advice}")
+    if not any(snapshot.transformer_folder.glob("*.safetensors")):
+        raise _no_safetensors(snapshot, pipeline)
+    if pipeline.spec.name == FEATURE_EXTRACTION.name:
+        _check_layers(snapshot, pipeline)
+
+
+def _check_layers(snapshot: Snapshot, pipeline: Pipeline) -> None:
+    """Check that each layer of an embedding model, which has a folder apart, has weights."""
+    try:
+        files = SentenceFiles.read(snapshot.folder)
+    except ModelError as error:
+        raise ModelError(f"{snapshot.name}: {error}") from error
+    for step in files.steps if files else ():
+        if step.kind != "normalize" and not (snapshot.folder / step.path / LAYER_WEIGHTS).is_file():
+            raise _no_safetensors(snapshot, pipeline, f" in {step.path}")
+
+
+def _no_safetensors(snapshot: Snapshot, pipeline: Pipeline, place: str = "") -> ModelError:
+    is_hub_model = COMMIT_HASH.fullmatch(snapshot.revision)
+    advice = f"run: batchmill models pull {pipeline.name} --convert" if is_hub_model else "convert them"
+    return ModelError(f"{snapshot.name} has no safetensors weights{place}, and other formats can run code; {advice}")
 
 
 def _read_config(snapshot: Snapshot) -> dict[str, Any]:
     try:
-        config = vetting.read_json(snapshot.name, snapshot.folder / "config.json")
+        config = vetting.read_json(snapshot.name, snapshot.transformer_folder / "config.json")
     except FileNotFoundError:
         raise ModelError(f"{snapshot.name} has no config.json; it is not a transformers model") from None
     if not isinstance(config, dict):

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.embedding.sentence_files import transformer_folder
 from models.errors import ModelError
 
 # Implementations within transformers itself; it treats any other name as a repository of native code.
@@ -59,7 +60,7 @@ MAX_CONFIG_DEPTH = 100
 
 def check(name: str, folder: Path) -> None:
     """Check a model's or tokenizer's files. Raises ModelError if they name code to run, or files elsewhere."""
-    if (folder / "adapter_config.json").exists():
+    if any((place / "adapter_config.json").exists() for place in (folder, transformer_folder(folder))):
         raise ModelError(
             f"{name} holds an adapter (adapter_config.json), which names another model; merge it into its model"
         )

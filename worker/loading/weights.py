@@ -75,9 +75,10 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
     try:
         local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
-        config = AutoConfig.from_pretrained(files.folder, **local_only)
+        folder = files.transformer_folder
+        config = AutoConfig.from_pretrained(folder, **local_only)
         model, report = auto_model_class.from_pretrained(
-            files.folder, config=config, use_safetensors=True, output_loading_info=True, **local_only, **options
+            folder, config=config, use_safetensors=True, output_loading_info=True, **local_only, **options
         )
     except Exception as error:  # a broken folder can make transformers raise anything
         if "Unrecognized configuration class" in str(error):

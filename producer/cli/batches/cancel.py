@@ -6,7 +6,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import cancel as cancelling
 from producer.cli import common
-from producer.cli.display import batch_tables
+from producer.live_view import words
 
 
 @click.command(short_help="Cancel a batch.")
@@ -19,4 +19,4 @@ def cancel(batch_id: str, as_json: bool) -> None:
     if as_json:
         terminal.echo_json(batch.as_dict())
     else:
-        terminal.print_notice(batch_tables.summary(batch))
+        terminal.print_notice(words.summary(batch))

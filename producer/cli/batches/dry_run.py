@@ -13,6 +13,7 @@ from producer.dry_run import dry_run
 from producer.dry_run.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
 from producer.dry_run.guard_trial import GuardTrial, TrialEnd
 from producer.dry_run.input_lengths import LengthHistogram
+from producer.live_view import words
 from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
@@ -75,7 +76,7 @@ def _format_estimate(report: DryRunReport) -> str:
     duration = batch_tables.format_short_duration(forecast.seconds)
     if forecast.is_upper_bound:
         return f"at most about {duration}, judged by batches that were far smaller"
-    return f"about {duration} at {batch_tables.format_rate(forecast.jobs_per_second)}, judged by the last batches"
+    return f"about {duration} at {words.format_rate(forecast.jobs_per_second)}, judged by the last batches"
 
 
 def _format_too_long(lengths: LengthHistogram) -> str | None:

@@ -10,7 +10,8 @@ from producer.batches import polling, views
 from producer.batches.progress import ProgressTracker
 from producer.batches.views import BatchView
 from producer.cli import common
-from producer.cli.display import batch_tables, live
+from producer.cli.display import progress
+from producer.live_view import words
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_FAILED_JOBS = 0, 1, 3
 
@@ -37,12 +38,12 @@ def follow_batch(
     views.get_batch(database, batch_id)  # raises NotFound before a bar is shown
     tracker = ProgressTracker(database, batch_id, home=Settings.load().home_path)
     try:
-        with live.show_batch(tracker) as update:
+        with progress.show_batch(tracker) as update:
             batch = polling.wait_until_ended(database, batch_id, timeout, update)
     except KeyboardInterrupt:
         terminal.print_notice(f"\n{batch_id} continues; return to it: batchmill {command} {batch_id}")
         raise
-    terminal.print_notice(batch_tables.summary(batch))
+    terminal.print_notice(words.summary(batch))
     if as_json:
         terminal.echo_json(batch.as_dict())
     return exit_code(batch)

@@ -20,7 +20,8 @@ from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches.wait import exit_code
 from producer.cli.demo import sandbox, verdicts
-from producer.cli.display import batch_tables, output_text, progress
+from producer.cli.display import output_text, progress
+from producer.live_view import words
 from producer.readers.rows import ColumnMapping
 from producer.results import pages
 from producer.results.result_row import ResultRow
@@ -172,8 +173,8 @@ def _print_models(batches: Sequence[BatchView]) -> None:
         (
             f"{batch.model}@{(batch.revision or '')[:19]}",
             f"{batch.dtype} on {batch.device}",
-            batch_tables.format_rate(batch.jobs_per_second),
-            batch_tables.format_padding_share(batch.padding_share),
+            words.format_rate(batch.jobs_per_second),
+            words.format_padding_share(batch.padding_share),
         )
         for batch in batches
     ]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from models.pipelines import redaction
 from models.privacy import terminal
-from models.states import BatchStatus
 from producer.batches.views import BatchView
 from producer.cli.display import guard_text, output_text
+from producer.live_view import words
 from producer.results.result_row import ResultRow
 from producer.times import format_local
 
@@ -37,7 +37,7 @@ def batch_details(batch: BatchView) -> str:
         ("status", batch.status.value),
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),
-        ("", ", ".join(f"{count:,} {name}" for name, count in outcome_counts(batch))),
+        ("", ", ".join(f"{count:,} {name}" for name, count in words.outcome_counts(batch))),
         ("", batch.ingesting and "more is being read in"),
         ("reused", batch.reused and f"{batch.reused:,} of them from earlier batches"),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
@@ -47,25 +47,13 @@ def batch_details(batch: BatchView) -> str:
         ("priority", batch.priority or None),
         ("metadata", batch.metadata and terminal.compact_json(batch.metadata)),
         *((name.removesuffix("_at").replace("_", " "), format_local(timestamp)) for name, timestamp in timestamps),
-        ("pace", format_rate(batch.jobs_per_second)),
-        ("padding", format_padding_share(batch.padding_share)),
+        ("pace", words.format_rate(batch.jobs_per_second)),
+        ("padding", words.format_padding_share(batch.padding_share)),
         ("device time", format_device_use(batch)),
         ("", guard_text.format_guard_time(batch)),
         *zip(itertools.chain(["guards"], itertools.repeat("")), guard_text.guard_lines(batch.guards), strict=False),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
-
-
-def summary(batch: BatchView) -> str:
-    """Return one sentence about a batch's progress or end."""
-    parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.format_count(batch.counts.total, 'job')}"]
-    parts += [f"{count:,} {name}" for name, count in outcome_counts(batch)]
-    parts += ["more being read in"] if batch.ingesting else []
-    parts += [f"{batch.reused:,} reused"] if batch.reused else []
-    caught = guard_text.format_caught(batch.guards)
-    parts += [f"guards: {caught}"] if caught else []
-    parts += [part for part in (format_rate(batch.jobs_per_second), batch.error_message) if part]
-    return terminal.to_printable(", ".join(parts))
 
 
 def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
@@ -82,13 +70,6 @@ def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
     return lines
 
 
-def format_rate(jobs_per_second: float | None) -> str | None:
-    """Return a rate, with as many digits as are significant."""
-    if jobs_per_second is None:
-        return None
-    return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
-
-
 def format_short_duration(seconds: float) -> str:
     """Return a duration, with tenths of a second below ten seconds."""
     return f"{max(0.1, seconds):.1f} s" if seconds < 10 else terminal.format_duration(seconds)
@@ -101,22 +82,3 @@ def format_device_use(batch: BatchView) -> str | None:
         return None
     busy = f"one device, {share:.0%} busy" if share <= 1 else f"{share:.1f} devices busy on average"
     return f"{batch.device_seconds + batch.guard_device_seconds:,.1f} s ({busy})"
-
-
-def format_padding_share(padding_share: float | None) -> str | None:
-    """Return a share of padding in per cent."""
-    return None if padding_share is None else f"{padding_share:.1%} of the tokens"
-
-
-def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
-    """Return the numbers of a batch's jobs by outcome, without most zeros."""
-    counts = batch.counts
-    pairs = [
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("cancelled", counts.cancelled),
-        ("expired", counts.expired),
-        ("unanswered", counts.unanswered),
-    ]
-    always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
-    return [(name, count) for name, count in pairs if count or name in always]

@@ -7,6 +7,7 @@ from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 from models.privacy import terminal
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.views import BatchView
+from producer.live_view import words
 from producer.results.result_row import ResultRow
 
 PATTERN_WIDTH = 80
@@ -15,14 +16,9 @@ PATTERN_WIDTH = 80
 def guard_lines(guards: Sequence[GuardCounts]) -> list[str]:
     """Return a line for each guard, such as `injection (input): 996 passed, 4 blocked`."""
     return [
-        f"{guard.guard} ({guard.on}): {', '.join([f'{guard.passed:,} passed', *_caught_parts(guard)])}"
+        f"{guard.guard} ({guard.on}): {', '.join([f'{guard.passed:,} passed', *words.caught_parts(guard)])}"
         for guard in guards
     ]
-
-
-def format_caught(guards: Sequence[GuardCounts]) -> str:
-    """Return what the guards caught so far, such as `injection 4 blocked; pii 12 redacted`; empty if nothing."""
-    return "; ".join(f"{guard.guard} {', '.join(_caught_parts(guard))}" for guard in guards if guard.caught)
 
 
 def format_blocked(guards: Sequence[GuardCounts]) -> str:
@@ -54,8 +50,3 @@ def describe_check(guard: Guard) -> str:
     if guard.pattern is not None:
         return f"pattern {terminal.shorten(guard.pattern, PATTERN_WIDTH)}"
     return guard.rule_summary
-
-
-def _caught_parts(guard: GuardCounts) -> list[str]:
-    counts = (("flagged", guard.flagged), ("redacted", guard.redacted), ("blocked", guard.blocked))
-    return [f"{count:,} {verdict}" for verdict, count in counts if count]

@@ -38,7 +38,19 @@ def format_output(value: Any) -> str:
         return _format_object(value)
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return _format_list(value)
-    return terminal.compact_json(value)
+    return _format_numbers(value) or terminal.compact_json(value)
+
+
+def _format_numbers(value: Any) -> str | None:
+    """Return the first numbers of nested lists with the lengths of the lists; None for anything else."""
+    lengths = []
+    while isinstance(value, list) and value:
+        lengths.append(len(value))
+        innermost, value = value, value[0]
+    if not lengths or not isinstance(value, float):
+        return None
+    first = "".join(f"{number:.4f}, " for number in innermost[:SHOWN_NUMBERS])
+    return f"{'[' * len(lengths)}{first}… {' × '.join(f'{length:,}' for length in lengths)} numbers{']' * len(lengths)}"  # noqa: RUF001
 
 
 def _format_object(value: dict[str, Any]) -> str:

@@ -4,12 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from producer.batches.progress import ProgressTracker
+from producer.batches.views import BatchView
+from producer.live_view import words
+from producer.live_view.bar import UpdateView, make_bar, show_bar
 
 LINE_INTERVAL_SECONDS = 5.0
 REPEAT_INTERVAL_SECONDS = 60.0  # between equal lines
@@ -25,6 +26,25 @@ def show_progress(title: str, unit: str = "jobs") -> Iterator[ReportProgress]:
             yield report
     else:
         yield LineReporter(title, unit=unit)
+
+
+@contextmanager
+def show_batch(tracker: ProgressTracker, title: str = "running") -> Iterator[UpdateView]:
+    """Show a batch's progress; the block calls the yielded function with the batch at every poll."""
+    if sys.stderr.isatty():
+        with show_bar(tracker, title) as update:
+            yield update
+    else:
+        reporter = LineReporter(title)
+
+        def update_lines(batch: BatchView) -> None:
+            tracker.record(batch)
+            if reporter.is_due:  # the details take queries
+                counts = batch.counts
+                parts = words.line_parts(tracker.progress_for(batch))
+                reporter(counts.ended, counts.total or None, ", ".join(parts))
+
+        yield update_lines
 
 
 class LineReporter:
@@ -56,21 +76,6 @@ class LineReporter:
         if line != self._last_line or now >= self._repeat_at:
             self._last_line, self._repeat_at = line, now + REPEAT_INTERVAL_SECONDS
             click.echo(line, err=True)
-
-
-def make_bar(unit: str = "jobs") -> "Progress":
-    """Return a bar for a terminal in this unit, whose tasks have the fields `count` and `note`."""
-    from rich import progress  # the import takes 0.1 s, so only where a bar is shown
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TextColumn(f"{{task.fields[count]}} {unit}"),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("{task.fields[note]}"),
-    )
-    return progress.Progress(*columns, console=Console(stderr=True), transient=False)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 pandas has NaN, NA, NaT and None for a missing value, and writes all of them as null to Parquet.
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from producer.readers.frames.frame import Columns, Frame, portion_ranges
+from producer.readers.frames.frame import Columns, Frame, find_package, portion_ranges
+from producer.readers.frames.plain_values import plain_value
 from producer.readers.parquet.large_pages import NOT_UTF8_VALUE
 from producer.readers.storable import UnreadableValue
 
@@ -17,13 +17,15 @@ GetValues = Callable[[int, int], Any]  # a Series or Index of the rows from the 
 
 
 def find_frame(inputs: Any, index_names: Collection[str]) -> Frame | None:
-    """The frame of a DataFrame or a Series of pandas; None for anything else.
+    """The frame of a DataFrame, a Series or an Index of pandas; None for anything else.
 
     index_names: levels of the index that are columns too, if they have one of these names
     """
-    pandas = sys.modules.get("pandas")
+    pandas = find_package(inputs, "pandas")
     if pandas is None:
         return None
+    if isinstance(inputs, pandas.Index):
+        inputs = inputs.to_series()
     if isinstance(inputs, pandas.Series):
         return Frame("the Series", (str(inputs.name),), _reader(len(inputs), [_part_of(inputs)]), is_column=True)
     if not isinstance(inputs, pandas.DataFrame):
@@ -66,7 +68,7 @@ def _values(part: Any) -> Iterable[object]:
     if part.dtype.kind in PLAIN_KINDS and type(part.dtype).__module__.startswith("numpy"):
         return part.tolist()  # type: ignore[no-any-return]
     try:
-        return map(_plain_value, part.tolist())
+        return map(plain_value, part.tolist())
     except MemoryError:
         raise
     except Exception:  # a value that Python can't hold, such as a time past the year 9999: find out which
@@ -75,29 +77,10 @@ def _values(part: Any) -> Iterable[object]:
 
 def _single_value(part: Any) -> object:
     try:
-        return _plain_value(part.tolist()[0])
+        return plain_value(part.tolist()[0])
     except MemoryError:
         raise
     except UnicodeDecodeError:
         return NOT_UTF8_VALUE
     except Exception as error:
         return UnreadableValue(f"has a value that Python can't hold ({type(error).__name__}); make the column text")
-
-
-def _plain_value(value: Any) -> object:
-    """A value with Python's own types, also in lists and objects."""
-    # The frequent types first: this runs for every value.
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return None if value != value else value
-    if isinstance(value, (list, tuple)):
-        return [_plain_value(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain_value(item) for key, item in value.items()}
-    pandas = sys.modules["pandas"]
-    if value is pandas.NA or value is pandas.NaT:
-        return None
-    if hasattr(value, "tolist"):  # an array or a number of NumPy
-        return _plain_value(value.tolist())
-    return value

@@ -10,24 +10,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from models.db import SQL_FRAGMENTS, Database
 from models.dialects import driver_errors
 from models.dialects.columns import UtcDateTime
-from models.dialects.driver_errors import driver_error_code
+from models.dialects.driver_errors import ErrorKind, classify_error, driver_error_code
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
+from producer.results.column_types import read_column_types
 from producer.results.result_row import ResultRow
-from producer.results.staging import StagingTable, TableSchema, quote_name
+from producer.results.sql_names import quote_name
+from producer.results.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
+from producer.schedules.runs import reembedding
+from producer.schedules.runs.reembedding import ID_COLUMN, KEY_COLUMN, UNKNOWN_VERSION, EmbeddingVersion, VectorTable
 
-ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
     ("model", ColumnType.TEXT),
@@ -43,6 +46,8 @@ MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, an
 
 # Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
+TEXT_TYPES = ("TEXT", "CHARACTER", "VARCHAR", "CHAR")  # how the databases' names of types for text begin
+VECTOR_TYPES = ("VECTOR", "REAL[]", "BLOB")  # and those of columns for vectors
 READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
@@ -55,12 +60,21 @@ class OutputTable:
     layout: TabularLayout
     scheduled_at: datetime
     id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
+    version: EmbeddingVersion = UNKNOWN_VERSION  # of vectors
+    failed_rows: int = 0  # of the run
 
     @property
     def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
-        inputs, outputs = self.layout.columns_excluding(name for name in (ID_COLUMN, *dict(PROVENANCE_COLUMNS)))
-        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
+        inputs, outputs = columns_in_table(self.layout)
+        key = () if self.vector is None else ((KEY_COLUMN, ColumnType.TEXT),)
+        columns = ((ID_COLUMN, self.id_type), *inputs, *outputs, *key, *PROVENANCE_COLUMNS)
+        return TableSchema(columns, key=(ID_COLUMN,), dimensions=self.layout.dimensions)
+
+    @property
+    def vector(self) -> str | None:
+        """The name of the column of vectors; None if outputs are none."""
+        return None if self.layout.dimensions is None else columns_in_table(self.layout)[1][0][0]
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -73,6 +87,7 @@ class OutputTable:
             int(row.custom_id) if self.id_type is ColumnType.INTEGER else row.custom_id,
             *self.layout.input_values(row),
             *self.layout.output_values(row),
+            *(() if self.layout.dimensions is None else (self.version.key,)),
             row.truncated,
             row.model,
             row.revision,
@@ -100,10 +115,8 @@ class OutputTable:
     def _id_type_in(self, database: Database) -> ColumnType:
         """Return the type of the ids in an existing table if that is text, which takes any id, else the source's."""
         with database.read() as connection:
-            inspector = inspect(connection)
-            columns = inspector.get_columns(self.name) if inspector.has_table(self.name) else []
-        is_text = any(column["name"] == ID_COLUMN and isinstance(column["type"], String) for column in columns)
-        return ColumnType.TEXT if is_text else self.id_type
+            sql_type = read_column_types(connection, self.name).get(ID_COLUMN, "")
+        return ColumnType.TEXT if sql_type.startswith(TEXT_TYPES) else self.id_type
 
 
 class StagedMerge:
@@ -130,7 +143,7 @@ class StagedMerge:
             return
         name = self._table.name
         self._lock_table(connection)
-        self._fit_columns()
+        self._fit_columns(connection)
         try:
             self._staged.merge(name, condition=f"excluded.scheduled_at >= {quote_name(name)}.scheduled_at")
         except IntegrityError as error:  # from a column or constraint that someone added
@@ -154,10 +167,15 @@ class StagedMerge:
         if connection.dialect.name == "postgresql":
             connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
-    def _fit_columns(self) -> None:
+    def _fit_columns(self, connection: Connection) -> None:
         name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
         if difference.key != ("id",) or difference.missing.keys() & REQUIRED_COLUMNS:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
+        vectors = self._find_vectors(connection)
+        old_type, _ = difference.type_changed.get(vectors.vector, ("", "")) if vectors is not None else ("", "")
+        has_other_dimensions = old_type.startswith(VECTOR_TYPES)
+        if vectors is not None and has_other_dimensions and not vectors.has_current_vectors(connection):
+            del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
             advice = describe_renamed_column(difference.type_changed)
@@ -168,6 +186,34 @@ class StagedMerge:
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
+        if vectors is not None:
+            reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
+            if has_other_dimensions:
+                self._change_dimensions(vectors.vector)
+
+    def _find_vectors(self, connection: Connection) -> VectorTable | None:
+        """Return the table if it had vectors before this run."""
+        table = self._table
+        return (table.vector and VectorTable.find(connection, table.name, table.version, [table.vector])) or None
+
+    def _change_dimensions(self, column: str) -> None:
+        """Let the column of vectors take those of this run; its indexes stay."""
+        try:
+            self._staged.change_dimensions(self._table.name, column)
+        except DBAPIError as error:
+            if classify_error(error) not in (ErrorKind.REFUSED, ErrorKind.NOT_TRANSLATED):
+                raise
+            raise UsageError(
+                f"the column {column} of the table {self._table.name} can't take vectors of "
+                f"{self._table.layout.dimensions:,} numbers: {driver_errors.safe_message(error)}; drop what needs the "
+                "old ones, or name another table with into"
+            ) from None
+
+
+def columns_in_table(layout: TabularLayout) -> tuple[list[tuple[str, ColumnType]], list[tuple[str, ColumnType]]]:
+    """Return the columns of inputs with passthrough, and those of outputs, by the names that they have in a table."""
+    key = () if layout.dimensions is None else (KEY_COLUMN,)
+    return layout.columns_excluding((ID_COLUMN, *key, *dict(PROVENANCE_COLUMNS)))
 
 
 @contextmanager

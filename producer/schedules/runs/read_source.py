@@ -1,6 +1,7 @@
 """The step that reads a run's source into its batch; a process that takes over starts from the beginning."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -21,10 +22,13 @@ from producer.readers.rows import Problem, Row
 from producer.readers.storable import make_storable
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sources
+from producer.schedules.runs.reembedding import EmbeddingVersion
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import IdTypes, SourceTimes
+from producer.schedules.runs.stale_rows import append_stale_rows
 from producer.submission import discard, open_submission, submit
+from producer.submission.cache_key import resolve_revision
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -112,13 +116,18 @@ def mark_started_runs(database: Database, now: datetime) -> None:
 def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catalogue: Catalogue) -> None:
     definition, schedule = run.definition, run.view.schedule
     # The catalogue may have changed since the run was planned, and the batch renders by what it records.
-    recorded = views.get_batch(run.database, batch.submission.batch_id).parameters
-    pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded)
+    recorded = views.get_batch(run.database, batch.submission.batch_id)
+    pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded.parameters)
     request = definition.request_for(pipeline, run.view.scheduled_at)
     _record_guards(run.database, batch.submission, pipeline)
     times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
     id_types = IdTypes(definition)
-    with sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types) as source:
+    version = EmbeddingVersion(recorded.output_cache_key, recorded.revision or resolve_revision(pipeline))
+    with ExitStack() as stack:
+        source = stack.enter_context(sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types))
+        if definition.into is not None:
+            rows = append_stale_rows(source.rows, run, settings, pipeline.spec, version, id_types)
+            source = replace(source, rows=stack.enter_context(closing(rows)))
         if definition.into is not None and definition.sql is not None:
             source = replace(source, rows=_record_id_type(run, id_types, source.rows))
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)

@@ -16,6 +16,7 @@ from producer.readers import files
 from producer.readers.access import Access
 from producer.readers.rows import Problem, Row
 from producer.readers.sql import sql_sources
+from producer.results.column_types import read_column_types
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import output_table, sources
 from producer.schedules.runs.sources import SourceTimes
@@ -109,9 +110,8 @@ def _check_output_table(database: Database, settings: Settings, definition: Sche
 
 def _check_table(database: Database, table: str) -> None:
     with database.read() as connection:
-        inspector = inspect(connection)
-        if not inspector.has_table(table):
+        if not inspect(connection).has_table(table):
             return
-        columns = {column["name"] for column in inspector.get_columns(table)}
+        columns = read_column_types(connection, table).keys()
     if not {"id", *(name for name, _ in output_table.PROVENANCE_COLUMNS)} <= columns:
         raise UsageError(f"the table {table} is not one that schedules write; name another with into")

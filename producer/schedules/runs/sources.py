@@ -59,7 +59,12 @@ class IdTypes:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Note the type of a row's id."""
-        value = next((value for column in self._columns if (value := record.get(column)) not in (None, "")), None)
+        self.add_value(
+            next((value for column in self._columns if (value := record.get(column)) not in (None, "")), None)
+        )
+
+    def add_value(self, value: object) -> None:
+        """Note the type of an id; None = there is none."""
         if isinstance(value, UUID):
             self._types.add(ColumnType.UUID)
         elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:

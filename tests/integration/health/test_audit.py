@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import event
 
 import batchmill
+from models import vectors
 from models.db import Database
 from models.errors import NotFound
 from models.guards.definition import Guard
@@ -277,6 +278,61 @@ def test_what_is_wrong_with_guards_is_named(
     corrupt(database_url, statement)
 
     [problem] = audit.audit_batch(database, batch_id, LEASE_SECONDS).problems
+    assert (problem.code, problem.places, problem.is_warning) == (code, places, False)
+    assert words in problem.message
+
+
+VECTORS = [vectors.from_numbers([0.5, -0.25, position]) for position in range(4)]
+BAD_VECTORS = [
+    ("output = '[1]'", "wrong_outputs", ": 1", (2,)),
+    ("vector = NULL", "wrong_outputs", ": 1", (2,)),
+    ("status = 'failed'", "wrong_outputs", ": 1", (2,)),
+    ("vector = {nan}", "invalid_vector", ": 1", (2,)),
+    ("vector = {infinite}", "invalid_vector", ": 1", (2,)),
+    ("vector = {empty}", "invalid_vector", ": 1", (2,)),
+    ("vector = {long}", "unequal_vectors", ": 1", (2,)),
+    ("vector = {short}", "unequal_vectors", ": 3", (0, 1, 3)),
+]
+LITERALS = {
+    "postgresql": {
+        "nan": "'{1,2,NaN}'",
+        "infinite": "'{1,2,-Infinity}'",
+        "empty": "'{}'",
+        "long": "'{1,2,3,4}'",
+        "short": "'{1}'",
+    },
+    "sqlite": {
+        "nan": "x'0000803F0000803F0000C07F'",
+        "infinite": "x'0000803F0000803F000080FF'",
+        "empty": "x''",
+        "long": "zeroblob(16)",
+        "short": "zeroblob(4)",
+    },
+}
+
+
+@pytest.mark.parametrize(("change", "code", "words", "places"), BAD_VECTORS)
+def test_what_is_wrong_with_vectors_is_named(
+    database: Database, database_url: str, change: str, code: str, words: str, places: tuple[int, ...]
+) -> None:
+    batch_id = insert_batch(database, 4)
+    [lease] = claims.claim(database, claimant_for(), 4, 4)
+    answers = [
+        JobResult(lease, position, JobOutcome.SUCCEEDED, vector=vector) for position, vector in enumerate(VECTORS)
+    ]
+    version_id = versions.register_version(database, MODEL_VERSION)
+    with database.write() as connection:
+        commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+    assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
+
+    changed = change.format(**LITERALS[database.engine.dialect.name])
+    corrupt(database_url, f"UPDATE results SET {changed} WHERE position = 2")
+
+    [problem] = [
+        problem
+        for problem in audit.audit_batch(database, batch_id, LEASE_SECONDS).problems
+        if problem.code != "counter_mismatch"
+    ]
     assert (problem.code, problem.places, problem.is_warning) == (code, places, False)
     assert words in problem.message
 

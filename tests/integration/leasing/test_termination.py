@@ -43,9 +43,8 @@ def answer(
     database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED
 ) -> commit.CommitResult:
     """Write these jobs of a slice, or all of it."""
-    results = [
-        JobResult(lease, lease.start_position + index, status, output="{}") for index in indexes or range(lease.size)
-    ]
+    output = "{}" if status is JobOutcome.SUCCEEDED else None
+    results = [JobResult(lease, lease.start_position + index, status, output) for index in indexes or range(lease.size)]
     finished = set() if indexes else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import batchmill
 from models.db import Database
 from models.schema import upgrade
-from tests.factories import tiny_models
+from tests.factories import sentence_models, tiny_models
 from tests.factories.batch_rows import insert_batch
 from worker.loading import runtime, safetensors_conversion, snapshots
 from worker.loading.runtime import Runtime
@@ -265,3 +265,47 @@ class TestConversion:
         safetensors_conversion.convert(REPOSITORY, snapshot)
 
         assert (snapshot / "model.safetensors").stat() == written
+
+    def test_the_layers_of_an_embedding_model_are_converted_too(self, snapshot: Path, tmp_path: Path) -> None:
+        config = tmp_path / "batchmill.toml"
+        config.write_text(config.read_text().replace("sentiment-analysis", "embeddings"))
+        layer = ("Dense", {"in_features": 32, "out_features": 8})
+        sentence_models.add_modules(snapshot, steps=[layer])
+        weights = snapshot / "2_Dense" / "model.safetensors"
+        before = load_file(weights)
+        torch.save(before, weights.with_name("pytorch_model.bin"))
+        weights.unlink()
+        refused = run("pull", "made").stderr
+        assert f"{REPOSITORY} has no safetensors weights in 2_Dense" in refused
+        assert "batchmill models pull made --convert" in refused
+
+        result = run("pull", "made", "--convert")
+
+        assert result.exit_code == 0, result.stderr
+        assert all(torch.equal(before[name], tensor) for name, tensor in load_file(weights).items())
+
+
+@pytest.mark.usefixtures("database")
+def test_show_describes_the_vectors_of_an_embedding_model(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = tmp_path / "batchmill.toml"
+    config.write_text(config.read_text().replace("sentiment-analysis", "embeddings"))
+    sentence_models.add_modules(snapshot, steps=[("Normalize", {})])
+    sentence_models.write_json(
+        snapshot / "config_sentence_transformers.json", {"prompts": {"query": "query: ", "passage": "passage: "}}
+    )
+    sentence_models.write_json(snapshot / "sentence_bert_config.json", {"max_seq_length": 24})
+
+    shown, effective = run("show", "made").stdout, json.loads(run("show", "made", "--json").stdout)["effective"]
+
+    assert "32 numbers, pooled by mean, normalized" in shown
+    assert "query, passage" in shown
+    assert "24 tokens, the model's own" in shown
+    assert effective["vectors"] == {
+        "pooling": ["mean"],
+        "normalized": True,
+        "dimensions": 32,
+        "prompts": ["query", "passage"],
+    }

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
+from models import vectors
 from models.db import Database, insert_rows
 from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.settings import Settings
 from producer.batches import progress, views
-from producer.results import pages
+from producer.results import matrix, pages
 from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.factories.consistent_batch import execute_all
@@ -166,6 +167,13 @@ def test_a_page_reads_what_is_on_it(planned: Database, cursor: int) -> None:
     assert [row.seq for row in landed] == list(range(cursor + 1, cursor + 1_001))
     assert [row.position for row in placed] == list(range(cursor, cursor + 1_000))
     assert [row.position for row in failed] == list(range(1, 1_000, 2))
+
+
+def test_a_page_of_a_matrix_reads_what_is_on_it(planned: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "PAGE_BYTES", 1_000 * vectors.NUMBER_BYTES)
+
+    with most_read(planned, MOST_OF_A_PAGE):
+        assert list(matrix._iter_vectors(planned, LARGE, JOBS, 1)) == []
 
 
 @pytest.mark.parametrize("cursor", [0, JOBS // 2, JOBS - 2_000])

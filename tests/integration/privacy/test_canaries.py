@@ -7,6 +7,7 @@ makes of its own accord. Commands that are asked for results print texts of inpu
 import base64
 import json
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,7 @@ from worker.cli import run as running
 SECRET = "canary-7f3a"  # of what is never shown
 PATTERN = "ibis-90d4"  # of a guard's rule, which only `pipelines` shows
 TEXT = "heron-51c2"  # of inputs, which commands that are asked for them show
+NUMBER = 0.73649  # of a vector, which only `results` shows
 GOOD = {"label": "POSITIVE", "score": 0.5}
 LABELS = json.dumps([f"{SECRET} a", f"{SECRET} b"])
 WEBHOOK = f"https://127.0.0.1:1/hooks/{SECRET}?token={SECRET}"
@@ -64,6 +66,16 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "sample-text-generation", "--param", f"stop_strings={json.dumps([SECRET] * 17)}"),
         ("IN", "--pipeline", "sample-text-generation", "--param", f"temperature={SECRET}"),
         ("IN", "--pipeline", "sample-ner", "--param", f"aggregation_strategy={SECRET}"),
+        ("IN", "--pipeline", "sample-feature-extraction", "--json"),
+        ("IN", "--pipeline", "sample-feature-extraction", "--dry-run"),
+        ("IN", "--pipeline", "sample-feature-extraction", "--param", f"pooling={SECRET}"),
+        ("IN", "--pipeline", "sample-feature-extraction", "--param", f"prompt_name={SECRET}"),
+        ("PAIRS", "--pipeline", "sample-text-ranking", "--json"),
+        ("PAIRS", "--pipeline", "sample-text-ranking", "--dry-run"),
+        ("PAIRS", "--pipeline", "sample-text-ranking", "--on-invalid", "fail-row"),
+        ("IN", "--pipeline", "sample-text-ranking", "--input", "query=text"),
+        ("IN", "--pipeline", "sample-text-ranking", "--input", "query=text", "--input", "texts=text"),
+        ("IN", "--pipeline", "sample-text-ranking", "--param", f"function_to_apply={SECRET}"),
         ("IN", "--pipeline", "prompted"),
         ("IN", "--pipeline", "prompted", "--json"),
         ("IN", "--pipeline", "prompted", "--dry-run"),
@@ -131,6 +143,8 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("private", "--json"),
         ("prompted",),
         ("prompted", "--json"),
+        ("sample-feature-extraction",),
+        ("sample-text-ranking", "--json"),
         ("sample-zero-shot-classification",),
         ("sample-zero-shot-classification", "--json"),
     ],
@@ -263,6 +277,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "".join(json.dumps({"id": place, "text": f"{TEXT} {place}"}) + "\n" for place in range(3))
     )
     (tmp_path / "bad.jsonl").write_text(f'{{"text": "{SECRET}"\n{{"text": ["{SECRET}"]}}\n{{"text": "good"}}\n')
+    pairs = [{"query": f"{TEXT} {SECRET}", "texts": [f"{SECRET} {TEXT}"]}, {"query": SECRET, "texts": [SECRET, 1]}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     shop = f"sqlite:///{tmp_path / 'shop.db'}"
     with closing(Database(shop)) as database, database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE tickets (id INTEGER, body TEXT, region TEXT)")
@@ -309,6 +325,7 @@ def problems(command: str, arguments: Sequence[str], result: Result) -> Iterator
     never = [SECRET, KEY.removeprefix("whsec_")[:20], "defect", "unexpected"]
     never += [] if command in SHOW_TEXTS else [TEXT]
     never += [] if command == "pipelines" else [PATTERN]
+    never += [] if command == "results" else [f"{NUMBER:.4f}", str(NUMBER)]
     for word in never:
         if word in written:
             yield f"{word} is in {command} {arguments}:\n{written}"
@@ -337,7 +354,8 @@ def test_no_command_writes_it(
     monkeypatch.setenv("BATCHMILL_LOG_FORMAT", "console" if len(name) % 2 else "json")
     monkeypatch.setenv("BATCHMILL_LOG_LEVEL", "debug")
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BAD": str(tmp_path / "bad.jsonl"), "BATCH": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none"}
+    stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
     codes, found = {}, []
     for command, cases in CASES.items():
         for arguments in cases:
@@ -355,7 +373,8 @@ def test_no_command_writes_it(
 
 def _land(batch_id: str) -> None:
     with closing(Database(Settings.load().resolved_database_url)) as database:
-        fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "guard_blocked")])
+        vector = struct.pack("<2f", NUMBER, -NUMBER)
+        fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "guard_blocked"), (2, vector)])
         is_postgresql = database.engine.dialect.name == "postgresql"
         document = "CAST(:document AS jsonb)" if is_postgresql else ":document"
         verdicts = to_json([verdict("words"), verdict("pattern", "redact", spans=1)])
@@ -391,7 +410,8 @@ def test_what_a_driver_or_a_parser_quotes_is_not_repeated(
     monkeypatch.setattr(schema, "open_database", raising)
     monkeypatch.setattr(schema, "upgrade", raising)
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BAD": str(tmp_path / "bad.jsonl"), "BATCH": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none"}
+    stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
     seen = 0
     for command, cases in CASES.items():
         result = run(command, cases[0], **stands_for)

@@ -8,12 +8,13 @@ import pytest
 from batchmill import Client
 from models.db import Database
 from models.documents import to_json
-from producer.results import pages, parquet
+from producer.results import arrow, pages, parquet
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 
 ROWS, ROW_CHARACTERS = 100, 200_000
-MAX_PEAK_BYTES = 12 * 2**20  # all rows have 20 MB
+VECTORS, VECTOR_BYTES = 400, 64_000
+MAX_PEAK_BYTES = 12 * 2**20  # all rows have 20 MB, and all vectors 25 MB
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
@@ -24,7 +25,7 @@ def test_the_peak_does_not_grow_with_the_rows(
         pytest.importorskip("pyarrow")
     monkeypatch.setattr(pages, "PAGE_CHARACTERS", 2**20)
     monkeypatch.setattr(pages, "FETCH_ROWS", 4)
-    monkeypatch.setattr(parquet, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(arrow, "BATCH_BYTES", 2**20)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
     texts = [{"text": f"{number} " + "é" * (ROW_CHARACTERS // 2)} for number in range(ROWS)]
     batch_id = insert_batch(database, texts)
@@ -42,4 +43,29 @@ def test_the_peak_does_not_grow_with_the_rows(
 
     assert count == ROWS
     assert (tmp_path / "out").stat().st_size > (0 if file_format == "parquet" else len(to_json(texts)))
+    assert peak < MAX_PEAK_BYTES
+
+
+@pytest.mark.parametrize("file_format", ["npy", "parquet"])
+def test_nor_with_the_vectors(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    monkeypatch.setattr(pages, "PAGE_CHARACTERS", 2**20)
+    monkeypatch.setattr(pages, "FETCH_ROWS", 4)
+    monkeypatch.setattr(arrow, "BATCH_BYTES", 2**20)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
+    batch_id = insert_batch(database, VECTORS)
+    fake_worker.write_results(database, batch_id, [(number, bytes(VECTOR_BYTES)) for number in range(VECTORS)])
+
+    with Client(database.url) as client:
+        export = getattr(client.batch(batch_id), f"to_{file_format}")
+        export(tmp_path / "first")  # imports and caches are not counted
+        tracemalloc.start()
+        try:
+            count = export(tmp_path / "out")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert count == VECTORS
     assert peak < MAX_PEAK_BYTES

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, make_url, text
 
-from models import tasks
+from models import tasks, vectors
 from models.db import Database
-from models.dialects.columns import Document
+from models.dialects.columns import Document, Vector
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular, user_table
@@ -28,7 +28,7 @@ from producer.schedules.runs import output_table
 from producer.schedules.runs.output_table import OutputTable
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
-from tests.factories.result_rows import result_row
+from tests.factories.result_rows import result_row, vector_row
 from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
 from tests.threads import run_concurrently
 
@@ -472,7 +472,7 @@ from datetime import UTC, datetime
 from models.db import Database
 from producer.schedules.runs.output_table import OutputTable
 from producer.results.tabular import ColumnType, TabularLayout
-from tests.factories.result_rows import result_row
+from tests.factories.result_rows import result_row, vector_row
 
 url, step = sys.argv[1:]
 rows = [result_row(place, custom_id=f"t-{place}", output={"label": "NEW", "score": 1.0}) for place in range(3)]
@@ -517,3 +517,55 @@ def _is_left(theirs: Database, schedule: str, scheduled_at: datetime, batch_id: 
 def test_the_table_of_merged_runs_is_no_output_table() -> None:
     with pytest.raises(UsageError, match="is reserved"):
         user_table.check_table_name(output_table.MERGED_RUNS.name)
+
+
+def embedded(database: Database, *numbers: Sequence[float]) -> str:
+    """A batch whose results are these vectors."""
+    return batch_with_results(database, *enumerate(map(vectors.from_numbers, numbers)))
+
+
+def test_vectors_are_renewed(database: Database) -> None:
+    merge(database, embedded(database, [1.0, 0.5], [0.25, 2.0]))
+
+    merge(database, embedded(database, [3.0, 0.1]), SECOND)
+
+    with database.read() as connection:
+        query = text("SELECT id, embedding FROM labels ORDER BY id").columns(embedding=Vector)
+        assert list(connection.execute(query)) == [
+            ("t-0", vectors.from_numbers([3.0, 0.1])),
+            ("t-1", vectors.from_numbers([0.25, 2.0])),
+        ]
+
+
+def test_vectors_with_other_dimensions_are_refused(database: Database) -> None:
+    merge(database, embedded(database, [1.0, 0.5]))
+
+    message = r"embedding in the table labels is .* of 2 numbers, and in these results .* of 3 numbers; name another"
+    with pytest.raises(UsageError, match=message):
+        merge(database, embedded(database, [1.0, 0.5, 2.0]), SECOND)
+
+
+@pytest.mark.parametrize("id_type", [ColumnType.UUID, ColumnType.INTEGER, ColumnType.TEXT])
+def test_rows_with_vectors_have_ids_of_each_type(database: Database, id_type: ColumnType) -> None:
+    layout = TabularLayout.for_vectors(["text"], 2)
+    custom_id = str(uuid.UUID(int=7)) if id_type is ColumnType.UUID else "7"
+
+    put(database, [vector_row(0, [1.0, 0.5], custom_id=custom_id, guards=[{"guard": "pii"}])], layout, id_type=id_type)
+
+    [row] = rows(database)
+    assert str(row.id) == custom_id
+
+
+def test_pgvector_in_another_database(sqlite_url: str, postgresql_url: str) -> None:
+    layout = TabularLayout.for_vectors(["text"], 2)
+    with closing(Database(sqlite_url)) as ours, output_table.open_source_database(query(postgresql_url)) as theirs:
+        execute(theirs, "CREATE SCHEMA extensions")
+        execute(theirs, "CREATE EXTENSION vector SCHEMA extensions")
+        put(theirs, pages.iter_by_position(ours, embedded(ours, [1.0, 0.5])), layout, marked=True)
+        execute(theirs, "CREATE INDEX ON labels USING hnsw (embedding extensions.vector_cosine_ops)")
+
+        put(theirs, pages.iter_by_position(ours, embedded(ours, [3.0, 0.5])), layout, SECOND, marked=True)
+
+        with theirs.read() as connection:
+            [row] = connection.execute(text("SELECT pg_typeof(embedding), CAST(embedding AS text) FROM labels"))
+        assert tuple(row) == ("extensions.vector", "[3,0.5]")

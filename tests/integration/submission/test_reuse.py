@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text as sql_text
 
+from models import vectors
 from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict
@@ -60,6 +61,7 @@ def compute(
     *,
     truncated: bool = True,
     guard_revision: str | None = None,
+    embeds: bool = False,
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
@@ -81,7 +83,8 @@ def compute(
                     lease,
                     job.position,
                     JobOutcome.SUCCEEDED,
-                    to_json(said(job.input["text"])),
+                    None if embeds else to_json(said(job.input["text"])),
+                    embedding(job.input["text"]) if embeds else None,
                     truncated=truncated,
                     windows=2,
                 )
@@ -114,6 +117,10 @@ def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline, revision: str
 
 def said(text: str) -> list[dict[str, Any]]:
     return [{"label": text.upper(), "score": len(text) / 100}]
+
+
+def embedding(text: str) -> bytes:
+    return vectors.from_numbers([len(text) / 100, *text.encode()])
 
 
 def outputs(database: Database, batch_id: str) -> list[Any]:
@@ -154,6 +161,18 @@ class TestTheSameInput:
         assert (batch.status, again.slices, batch.jobs_per_second) == ("completed", 0, None)
         assert batch.timestamps["completed_at"] is not None
         assert outputs(database, again.batch_id) == [said("b"), said("a")]
+        assert_consistent(database, again.batch_id)
+
+    def test_has_the_vector_that_there_is(self, database: Database) -> None:
+        accept(database, ["a", "b"])
+        compute(database, embeds=True)
+
+        again = accept(database, ["b", "c", "a"])
+
+        assert again.reused == 2
+        assert compute(database, embeds=True) == ["c"]
+        stored = [row.vector for row in pages.iter_by_position(database, again.batch_id)]
+        assert stored == [embedding(text) for text in "bca"]
         assert_consistent(database, again.batch_id)
 
     def test_is_not_looked_for_unless_asked(self, database: Database) -> None:
@@ -494,11 +513,50 @@ class TestLookingBack:
         monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 2)
         monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 1)
         for text in "abc":
-            accept(database, [text], reuse=False)
+            accept(database, [text, "x"], reuse=False)
             compute(database)
 
-        assert accept(database, ["a", "c"]).reused == 1
+        assert accept(database, ["d", "a", "c"]).reused == 1, "a has another id than in its old batch"
         compute(database)
+
+    def test_finds_the_same_row_in_the_largest_old_batch(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 1)
+        monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 0)
+        monkeypatch.setattr(reuse, "MAX_OLDER_BATCHES", 1)
+        accept(database, ["a", "b", "c", "d"])  # the first load of a table
+        compute(database)
+        for night in range(3):
+            accept(database, ["a", "b", f"new {night}"])
+            compute(database)
+
+        again = accept(database, ["x", "b", "edited", "d", "e"])
+
+        assert again.reused == 2
+        assert sorted(compute(database)) == ["e", "edited", "x"]
+        assert [row.reused_from is not None for row in pages.iter_by_position(database, again.batch_id)] == [
+            False,
+            True,
+            False,
+            True,
+            False,
+        ]
+        assert_consistent(database, again.batch_id)
+
+    def test_of_the_same_row_in_several_old_batches_takes_one(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for texts in (["a", "b"], ["a", "b"], ["x", "y"]):
+            accept(database, texts, reuse=False)
+            compute(database)
+        monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 0)
+        monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 0)
+
+        again = accept(database, ["a", "b", "c"])
+
+        assert again.reused == 2
+        assert_consistent(database, again.batch_id)
 
     def test_lays_slices_over_what_is_open_alone(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reuse, "POSITIONS_PER_PAGE", 5)

@@ -134,7 +134,7 @@ def test_an_unknown_pipeline_suggests_the_nearest(name: str, choice: str | None)
     catalogue = Catalogue.load(Settings())
 
     assert nearest(name, catalogue) == choice
-    with pytest.raises(UnknownPipeline, match=f"is {choice} meant" if choice else "this catalogue has: fill-mask"):
+    with pytest.raises(UnknownPipeline, match=f"is {choice} meant" if choice else "this catalogue has: bge-small"):
         catalogue[name]
 
 

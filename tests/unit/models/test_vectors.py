@@ -1,6 +1,7 @@
 """Vectors convert between numbers, bytes, JSON and PostgreSQL's wire format."""
 
 import json
+import math
 import struct
 
 import numpy as np
@@ -43,3 +44,20 @@ def test_a_vector_becomes_the_wire_format_of_an_array(numbers: list[float]) -> N
     wire = vectors.to_array_wire(vectors.from_numbers(numbers))
 
     assert wire == header + b"".join(struct.pack(">if", 4, number) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("vector", "valid"),
+    [
+        (vectors.from_numbers(NUMBERS), True),
+        (vectors.from_numbers([3.4e38] * vectors.MAX_DIMENSIONS), True),
+        (vectors.from_numbers([0.0] * (vectors.MAX_DIMENSIONS + 1)), False),
+        (vectors.from_numbers([1.0, math.nan]), False),
+        (vectors.from_numbers([1.0, math.inf]), False),
+        (vectors.from_numbers([math.inf, -math.inf]), False),
+        (b"", False),
+        (b"12345", False),
+    ],
+)
+def test_a_vector_is_finite_numbers_of_a_bounded_quantity(vector: bytes, valid: bool) -> None:
+    assert vectors.is_valid(vector) is valid

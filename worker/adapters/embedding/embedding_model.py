@@ -3,16 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-from tokenizers.normalizers import Lowercase, Normalizer, Sequence
 from transformers import AutoModel, LongT5EncoderModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
 from models.embedding.sentence_files import SentenceFiles
 from models.errors import ModelError
 from worker.adapters.embedding.head import EmbeddingHead
 from worker.adapters.probes.small_copy import ADDED_HEAD
+from worker.adapters.tokenization.letter_case import lower_texts
 
 # Models of which only the encoder is loaded.
 ENCODER_CLASSES = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel, "longt5": LongT5EncoderModel}
+# Models of which sentence-transformers loads only the encoder, and which can't be loaded so here.
+UNSUPPORTED_TYPES = frozenset(
+    {"blenderbot", "blenderbot-small", "m2m_100", "marian", "moonshine", "pegasus", "pegasus_x", "prophetnet"}
+    | {"switch_transformers", "t5gemma", "t5gemma2", "udop", "whisper"}
+)
 UNUSED_WEIGHTS = "pooler."  # of a layer over the first token, whose output no vector has
 
 
@@ -22,6 +27,8 @@ class AutoEmbeddingModel:
     @classmethod
     def from_pretrained(cls, folder: Path, *, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Load a model with its report, as `AutoModel.from_pretrained` does with `output_loading_info`."""
+        if config.model_type in UNSUPPORTED_TYPES:
+            raise ModelError(f"the encoder of a {config.model_type} model can't be loaded alone; take another model")
         model_class: Any = ENCODER_CLASSES.get(config.model_type, AutoModel)
         model, report = model_class.from_pretrained(folder, config=config, **options)
         model.config.use_cache = False  # keys and values of a text serve nobody afterwards
@@ -29,28 +36,20 @@ class AutoEmbeddingModel:
         return model, {**report, "missing_keys": missing}
 
 
-def complete(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Give a model the head that its folder's files describe, and its tokenizer their limit and case.
+def complete(model: Any, tokenizer: Any, folder: Path) -> int | None:
+    """Give a model the head that its folder's files describe, and its tokenizer their case; returns their limit.
 
     Raises ModelError if they are damaged, or ask for what Batchmill does not have.
     """
-    try:
-        files = SentenceFiles.read(folder)
-        if files is None:
-            files = SentenceFiles.for_plain_model(model.config.to_dict())
-        head = EmbeddingHead.load(files, folder)
-    except ModelError as error:
-        raise ModelError(f"{folder.name}: {error}") from error
+    files = SentenceFiles.read(folder)
+    if files is None:
+        files = SentenceFiles.for_plain_model(model.config.to_dict())
+    token_size = getattr(model.config.get_text_config(), "hidden_size", None)
+    head = EmbeddingHead.load(files, folder, token_size)
     model.add_module(ADDED_HEAD, head.to(model.device))
-    if files.max_length is not None:
-        tokenizer.model_max_length = files.max_length
-    if files.lowercases and tokenizer.is_fast:
-        backend = tokenizer.backend_tokenizer
-        backend.normalizer = _with_lower_case(backend.normalizer)
-
-
-def _with_lower_case(normalizer: Normalizer | None) -> Normalizer:
-    return Lowercase() if normalizer is None else Sequence([Lowercase(), normalizer])
+    if files.lowercases:
+        lower_texts(tokenizer)
+    return files.max_length
 
 
 def head_of(model: Any) -> EmbeddingHead:

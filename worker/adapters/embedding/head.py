@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from models.embedding.recipe import Recipe
 from models.embedding.sentence_files import SentenceFiles, Step
-from models.errors import ModelError, first_line
+from models.errors import InvalidParameters, ModelError, first_line
 
-WEIGHTS_FILE, PICKLED_FILE = "model.safetensors", "pytorch_model.bin"
+WEIGHTS_FILE = "model.safetensors"
 NORM_EPSILON, LAYER_NORM_EPSILON = 1e-12, 1e-5  # torch's own
 
 # What torch.nn names in a dense layer's config; other names could run any code.
@@ -47,7 +48,6 @@ class Dense(torch.nn.Module):
         self.residual = None if residual is None else torch.nn.Parameter(residual, requires_grad=False)
         self._use_residual = use_residual
         self._activate = ACTIVATIONS[activation]
-        self.size = len(self.weight)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """`(rows, size)`, of `(rows, other size)`."""
@@ -83,32 +83,30 @@ class EmbeddingHead(torch.nn.Module):
 
     files: what the model's files say.
     steps: the modules after the pooling.
-    input_size: numbers of the pooled vector that the first layer takes, None = any.
+    token_size: numbers in the vector of a token, None = not known.
     """
 
-    def __init__(self, files: SentenceFiles, steps: Sequence[torch.nn.Module] = ()) -> None:
+    def __init__(
+        self, files: SentenceFiles, steps: Sequence[torch.nn.Module] = (), token_size: int | None = None
+    ) -> None:
         super().__init__()
-        self.files = files
+        self.files, self.token_size = files, token_size
         self.steps = torch.nn.ModuleList(steps)
-        sizes = [step.weight.shape[-1] for step in steps if isinstance(step, Dense | LayerNorm)]
-        self.input_size: int | None = sizes[0] if sizes else None
-        for step, taken in zip(
-            [step for step in steps if isinstance(step, Dense | LayerNorm)], sizes[1:], strict=False
-        ):
-            if len(step.weight) != taken:
-                raise ModelError(f"a layer after the pooling takes {taken} numbers, and gets {len(step.weight)}")
         computing = [index for index, step in enumerate(steps) if not isinstance(step, Normalize)]
         self._unnormalized_count = computing[-1] + 1 if computing else 0
 
     @classmethod
-    def load(cls, files: SentenceFiles, folder: Path) -> "EmbeddingHead":
-        """Load the layers in a model's folder. Raises ModelError if they are missing or damaged."""
-        return cls(files, [_load_step(step, folder) for step in files.steps])
+    def load(cls, files: SentenceFiles, folder: Path, token_size: int | None) -> "EmbeddingHead":
+        """Load the layers in a model's folder.
 
-    def output_size(self, pooled_size: int) -> int:
-        """Return how many numbers a vector has, before it is cut."""
-        sizes = [step.size for step in self.steps if isinstance(step, Dense)]
-        return sizes[-1] if sizes else pooled_size
+        Raises ModelError if they are missing or damaged, or do not fit each other.
+        """
+        head = cls(files, [_load_step(step, folder) for step in files.steps], token_size)
+        try:
+            Recipe.from_parameters({}, files, token_size)
+        except InvalidParameters as error:
+            raise ModelError(f"its modules do not fit each other: {error}") from None
+        return head
 
     def forward(self, pooled: torch.Tensor, normalize: bool | None, dimensions: int | None) -> torch.Tensor:
         """`(rows, dimensions)`, of pooled vectors `(rows, size)`, both float32.
@@ -129,8 +127,14 @@ def _load_step(step: Step, folder: Path) -> torch.nn.Module:
     weights = _load_weights(folder / step.path)
     try:
         if step.kind == "layer_norm":
-            return LayerNorm(weights)
-        return Dense(weights, _activation(step), use_residual=step.config.get("use_residual") is True)
+            layer: Dense | LayerNorm = LayerNorm(weights)
+            shape: tuple[int | None, ...] = (step.input_size,)
+        else:
+            layer = Dense(weights, _activation(step), use_residual=step.config.get("use_residual") is True)
+            shape = (step.output_size, step.input_size)
+        if tuple(layer.weight.shape) != shape:
+            raise ModelError(f"{step.path}/{WEIGHTS_FILE} has other sizes than its config.json; fetch the model again")
+        return layer
     except KeyError as error:
         raise ModelError(f"{step.path}/{WEIGHTS_FILE} has no {error.args[0]}; fetch the model again") from None
 
@@ -147,9 +151,6 @@ def _activation(step: Step) -> str:
 
 def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        problem = "and pickled ones can run code; fetch it with --convert" if (folder / PICKLED_FILE).exists() else ""
-        raise ModelError(f"{folder.name} has no {WEIGHTS_FILE}{problem and ', '}{problem or '; fetch the model again'}")
     try:
         # Copied, because the tensors of `load_file` change with their file.
         return {name: tensor.float().clone() for name, tensor in load_file(path).items()}

@@ -1,1 +1,1 @@
-"""What the adapter of text-ranking needs beside the model: the settings in a cross-encoder's files, and its pairs."""
+"""What the adapter of text-ranking needs beside the model: its activation and its pairs."""

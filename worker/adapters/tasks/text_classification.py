@@ -2,19 +2,18 @@
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
+from transformers import TextClassificationPipeline
 from transformers.pipelines.text_classification import ClassificationFunction, sigmoid, softmax
 
 from models.documents import to_json
 from models.errors import JobError, ModelError
-from worker.adapters.encoding.device_pass import DevicePass
-from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
+from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
@@ -23,33 +22,25 @@ from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, LongTextTokenizer
 from worker.adapters.tokenization.special_tokens import TemplatedRow
 from worker.adapters.tokenization.text_windows import WindowedTexts
-from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
 
 
-class TextClassification:
+class TextClassification(SequenceClassifier):
     """Encodes jobs in one tokenizer call, and scores them as transformers' own pipeline does.
 
     A text that is read in windows has the scores of all of them together.
     """
 
-    auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
-
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
+        super().__init__(model, tokenizer, limits, special_tokens.template_for(tokenizer))
         self._tokenizer = tokenizer
         self._batch_tokenizer = BatchTokenizer(tokenizer, max_length=limits.max_length)
         self._long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
-        self._limits = limits
         reads_windows = limits.truncation == "stride"
         self._windowed_texts = WindowedTexts(tokenizer, limits) if reads_windows else None
         self._windowed_pairs = _windowed_pairs(tokenizer, limits) if reads_windows else None
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
-        # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
-        self._eos_token_id = model.config.eos_token_id if model.config.is_encoder_decoder else None
         self._postprocess_options = cache(self._resolve_postprocess_options)
-        self._encoder = Encoder(model, tokenizer, limits, special_tokens.template_for(tokenizer), sparse_positions=True)
-        self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
-        self.passes_in_flight = self._encoder.passes_in_flight
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each job, cut at the limit, or one for each window; JobError `input_too_long` if it can't be."""
@@ -64,20 +55,6 @@ class TextClassification:
                 rows = encode([jobs[index] for index in alike], paired=paired)
                 encoded.update(zip(alike, rows, strict=True))
         return self._encoder.reject_unknown_tokens([encoded[index] for index in range(len(jobs))])
-
-    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
-        """Logits, float32 `(labels,)` for each row."""
-        return self.launch(micro_batch).result()
-
-    @torch.inference_mode()
-    def launch(self, micro_batch: MicroBatch) -> DevicePass:
-        """Begin the pass of `forward`."""
-        count = len(micro_batch.rows)
-
-        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-            return [self._pipeline._forward(tensors).logits[:count].float()]
-
-        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> Any:
         """`{"label", "score"}`, or with `top_k` a list of them, best first.
@@ -192,10 +169,6 @@ class TextClassification:
             )
             for part, window in enumerate(read)
         ]
-
-    def _count_ends(self, ids: "TokenArray[int]") -> int | None:
-        """The number of end tokens, None for models that don't look for them."""
-        return None if self._eos_token_id is None else ids.count(self._eos_token_id)
 
     def _truncate_long_texts(
         self, texts: list[str], pairs: list[str] | None, tokenizer: LongTextTokenizer, limit: int

@@ -1,28 +1,25 @@
 """The adapter for text-ranking, which pairs a query with each of its texts for a cross-encoder."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import signature
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import torch
-from transformers import AutoModelForSequenceClassification
 
 from models.documents import to_json
+from models.embedding.cross_encoder_files import CrossEncoderFiles
 from models.errors import JobError, ModelError
-from worker.adapters.encoding.device_pass import DevicePass
-from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
+from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
-from worker.adapters.ranking.pairs import PairWindow, make_pair
-from worker.adapters.ranking.settings import FUNCTIONS, RankerSettings, activate
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.ranking.activation import FUNCTIONS, activate
+from worker.adapters.ranking.pairs import PairTemplate, PairWindow
+from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.letter_case import lower_texts
-from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
+from worker.adapters.tokenization.special_tokens import SpecialTokens
 from worker.adapters.tokenization.text_windows import WindowSize, check_stride, describe_room
 from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job
@@ -30,48 +27,41 @@ from worker.leasing.leases import Job
 # A thousand texts with a query that fills a model of 16,384 tokens.
 MAX_TOKENS_OF_JOB = 2**24
 
-SETTINGS = "ranker_settings"  # the attribute of a model with what its folder says
+FILES = "cross_encoder_files"  # the attribute of a model with what its folder says
 
 
-class TextRanking:
+class TextRanking(SequenceClassifier):
     """Makes one row of the query and each distinct text; each distinct query or text of a call is tokenized once.
 
     A text that is read in windows has a row of each window, with the whole query.
     """
 
-    auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
-
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
-        self._model, self._limits = model, limits
         if model.config.num_labels != 1:
             raise ModelError(
                 f"the model has {model.config.num_labels} labels, and text-ranking takes one score; use it with "
                 "sentiment-analysis, whose text_pair takes the second text"
             )
-        self._settings: RankerSettings = getattr(model, SETTINGS, RankerSettings())
+        self._files: CrossEncoderFiles = getattr(model, FILES, CrossEncoderFiles())
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
+        self._pair_template = PairTemplate(
+            tokenizer, self._special_tokens.template, self._special_tokens.max_text_tokens
+        )
         check_stride(limits.stride, self._special_tokens.max_text_tokens)
-        self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
-        self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
-        self.passes_in_flight = self._encoder.passes_in_flight
-        # Only generation needs a cache.
-        self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
-        # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
-        self._eos_token_id = model.config.eos_token_id if model.config.is_encoder_decoder else None
+        super().__init__(model, tokenizer, limits, self._special_tokens.template)
 
     @classmethod
-    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
-        settings = RankerSettings.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
-        setattr(model, SETTINGS, settings)
-        if settings.max_length is not None:
-            tokenizer.model_max_length = settings.max_length
-        if settings.lowers_case:
+        files = CrossEncoderFiles.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
+        setattr(model, FILES, files)
+        if files.lowers_case:
             lower_texts(tokenizer)
+        return files.max_length
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each distinct text of a job, or for each of its windows; a JobError if a pair is too long."""
-        queries = [self._settings.prompt + job.input["query"] for job in jobs]
+        queries = [self._files.prompt + job.input["query"] for job in jobs]
         query_ids = self._tokenize(queries, None)
         room = self._special_tokens.max_text_tokens
         # A query that is longer than the room may still be shorter than a text, which decides how both are cut.
@@ -84,20 +74,6 @@ class TextRanking:
                 for job, query, texts in zip(jobs, queries, job_texts, strict=True)
             ]
         )
-
-    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
-        """Logits, float32 `(1,)` for each row."""
-        return self.launch(micro_batch).result()
-
-    @torch.inference_mode()
-    def launch(self, micro_batch: MicroBatch) -> DevicePass:
-        """Begin the pass of `forward`."""
-        count = len(micro_batch.rows)
-
-        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-            return [self._model(**tensors, **self._forward_options).logits[:count].float()]
-
-        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> Any:
         """`{"score"}`, or of texts a list of `{"index", "score"}`, best first. Raises JobError if one is not finite."""
@@ -117,7 +93,7 @@ class TextRanking:
             yield to_json(self._answer(rows, own, parameters)) if is_finite else non_finite_scores()
 
     def _activate(self, logits: Floats, parameters: Mapping[str, Any]) -> Floats:
-        return activate(logits, FUNCTIONS.get(parameters.get("function_to_apply") or "", self._settings.activation))
+        return activate(logits, FUNCTIONS.get(parameters.get("function_to_apply") or "", self._files.activation))
 
     def _answer(self, rows: Sequence[Row], row_scores: Floats, parameters: Mapping[str, Any]) -> Any:
         """The output of a job with these scores of its rows."""
@@ -162,13 +138,13 @@ class TextRanking:
             size = f"{max(lengths) + template.token_count:,} tokens with the query"
             raise input_too_long(size, self._limits.max_length, "cut the text or the query")
         self._check_total(sum(length if room is None else min(length, room) for length in lengths))
-        features = [make_pair(template, query, text, room) for text in texts]
+        features = [self._pair_template.make_pair(query, text) for text in texts]
         return [
             self._encoder.make_row(
                 job,
                 pair,
                 truncated=sum(pair.text_lengths) < length,
-                key=self._key(pair),
+                key=self._count_ends(pair.input_ids),
                 part_index=part,
                 part_count=len(texts),
             )
@@ -202,7 +178,7 @@ class TextRanking:
             self._encoder.make_row(
                 job,
                 window,
-                key=self._key(window),
+                key=self._count_ends(window.input_ids),
                 part_index=part,
                 part_count=len(features),
                 window_count=max(map(len, windows)),
@@ -217,10 +193,6 @@ class TextRanking:
                 f"{tokens:,} tokens, because each text is read with the query; at most {MAX_TOKENS_OF_JOB:,} in all: "
                 "split the texts, or shorten the query",
             )
-
-    def _key(self, features: TemplatedRow) -> int | None:
-        """The number of end tokens, None for models that don't look for them."""
-        return None if self._eos_token_id is None else features.input_ids.count(self._eos_token_id)
 
 
 def _distinct_texts(job: Job) -> list[str]:

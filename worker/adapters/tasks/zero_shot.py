@@ -1,22 +1,20 @@
 """The adapter for zero-shot classification, which pairs a text with each label's sentence for an NLI model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from inspect import signature
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForSequenceClassification, ZeroShotClassificationPipeline
+from transformers import ZeroShotClassificationPipeline
 
 from models.documents import to_json
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
-from worker.adapters.encoding.device_pass import DevicePass
-from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
+from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
@@ -52,16 +50,13 @@ class Hypothesis(NamedTuple):
         return len(self.ids)
 
 
-class ZeroShotClassification:
+class ZeroShotClassification(SequenceClassifier):
     """Makes one row of each text and label; each distinct text or sentence of a call is tokenized once.
 
     A text that is read in windows has a row of each window and label: first those of the first window.
     """
 
-    auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
-
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
-        self._limits = limits
         self._pipeline = ZeroShotClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         if not 0 <= self._pipeline.entailment_id < model.config.num_labels or model.config.num_labels < 2:
             raise ModelError(
@@ -70,13 +65,7 @@ class ZeroShotClassification:
             )
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
         check_stride(limits.stride, self._special_tokens.max_text_tokens)
-        self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template, sparse_positions=True)
-        self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
-        self.passes_in_flight = self._encoder.passes_in_flight
-        # Like transformers' pipeline; only generation needs a cache.
-        self._forward_options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
-        # BART-like models look at the last end token, and reject a pass whose rows have different numbers of them.
-        self._eos_token_id = model.config.eos_token_id if model.config.is_encoder_decoder else None
+        super().__init__(model, tokenizer, limits, self._special_tokens.template)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each label, in the job's order, of each window; a JobError if no text fits beside a sentence."""
@@ -94,20 +83,6 @@ class ZeroShotClassification:
                 for job, text, sentences in zip(jobs, texts, job_sentences, strict=True)
             ]
         )
-
-    def forward(self, micro_batch: MicroBatch) -> list[Floats]:
-        """Logits, float32 `(model labels,)` for each row."""
-        return self.launch(micro_batch).result()
-
-    @torch.inference_mode()
-    def launch(self, micro_batch: MicroBatch) -> DevicePass:
-        """Begin the pass of `forward`."""
-        count = len(micro_batch.rows)
-
-        def compute(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-            return [self._pipeline.model(**tensors, **self._forward_options).logits[:count].float()]
-
-        return self._encoder.launch(micro_batch, compute, list, FIRST_POSITION * count)
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> dict[str, Any]:
         """`{"sequence", "labels", "scores"}`, best first. Raises JobError if scores are not finite."""
@@ -183,7 +158,7 @@ class ZeroShotClassification:
 
     def _make_hypothesis(self, ids: "TokenArray[int]") -> "Hypothesis":
         tokens = ids + self._special_tokens.template.special_ids[2]
-        return Hypothesis(ids, tokens, self._count_ends(tokens))
+        return Hypothesis(ids, tokens, self._count_ends(tokens) or 0)
 
     def _make_rows(self, job: Job, text: "TokenArray[int]", hypotheses: Sequence["Hypothesis"]) -> list[Row]:
         """Only the text is ever cut, never a label's sentence."""
@@ -207,7 +182,7 @@ class ZeroShotClassification:
                 job,
                 features,
                 truncated=length < len(text),
-                key=None if self._eos_token_id is None else ends + hypothesis.ends,
+                key=None if ends is None else ends + hypothesis.ends,
                 part_index=part,
                 part_count=len(hypotheses),
             )
@@ -243,7 +218,7 @@ class ZeroShotClassification:
             self._encoder.make_row(
                 job,
                 window,
-                key=None if self._eos_token_id is None else self._count_ends(window.input_ids),
+                key=self._count_ends(window.input_ids),
                 part_index=part,
                 part_count=len(features),
                 window_count=len(ranges),
@@ -265,10 +240,6 @@ class ZeroShotClassification:
                 f"a label's sentence has {hypothesis_tokens:,} tokens, which leaves no room for the text within the "
                 f"{limit:,} that this pipeline takes; shorten the label or hypothesis_template",
             )
-
-    def _count_ends(self, ids: "TokenArray[int]") -> int:
-        """The number of end tokens, 0 for models that don't look for them."""
-        return 0 if self._eos_token_id is None else ids.count(self._eos_token_id)
 
 
 def _ranking_json(job: Job, label_names: Sequence[str], order: Integers, scores: Floats) -> str:

@@ -6,8 +6,12 @@ from tokenizers.normalizers import Lowercase, Sequence
 
 
 def lower_texts(tokenizer: Any) -> None:
-    """Let a fast tokenizer put texts into lower case first, as `do_lower_case` of sentence-transformers does."""
-    if tokenizer.is_fast:
-        backend = tokenizer.backend_tokenizer
-        own = backend.normalizer
-        backend.normalizer = Lowercase() if own is None else Sequence([Lowercase(), own])
+    """Let a tokenizer put texts into lower case first, as `do_lower_case` of sentence-transformers does."""
+    if not tokenizer.is_fast:
+        tokenizer.do_lower_case = True
+        return
+    backend = tokenizer.backend_tokenizer
+    steps: Any = backend.normalizer if isinstance(backend.normalizer, Sequence) else [backend.normalizer]
+    present = [step for step in steps if step is not None]
+    if not any(isinstance(step, Lowercase) for step in present):
+        backend.normalizer = Sequence([Lowercase(), *present])

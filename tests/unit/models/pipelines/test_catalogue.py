@@ -6,7 +6,7 @@ import pytest
 
 from models import tasks
 from models.errors import SettingsError, UnknownPipeline
-from models.pipelines.builtin import BUILTIN_PIPELINES, GUARD_PIPELINES
+from models.pipelines.builtin import BUILTIN_PIPELINES, EMBEDDING_PIPELINES, GUARD_PIPELINES
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
@@ -39,7 +39,8 @@ def test_samples_come_with_us() -> None:
 
 def test_every_task_has_a_default_of_its_name() -> None:
     ours = [name for name in catalogue() if not name.startswith("sample-")]
-    assert ours == [*tasks.TASKS, *(pipeline.name for pipeline in GUARD_PIPELINES)]
+    others = [pipeline.name for pipeline in (*EMBEDDING_PIPELINES, *GUARD_PIPELINES)]
+    assert ours == [*tasks.TASKS, *others]
     assert all(tasks.find_spec(catalogue()[name].task).name == name for name in tasks.TASKS)
 
 

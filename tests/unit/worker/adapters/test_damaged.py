@@ -19,16 +19,19 @@ MODELS = {
     "sentiment-analysis": "bert",
     "zero-shot-classification": "deberta-v2",
     "ner": "convbert",
+    "text-ranking": "bert",
     "question-answering": "bert",
     "fill-mask": "bert",
     "text-generation": "phi3-longrope",
     "summarization": "t5",
     "translation": "bart",
+    "feature-extraction": "bert",
 }
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "zero-shot-classification": ("love", {"candidate_labels": ["love", "hate"]}),
     "question-answering": ({"question": "what", "context": "the product is great"}, {}),
     "fill-mask": ("the [MASK] is great", {}),
+    "text-ranking": ({"query": "what", "texts": ["the product", "is great"]}, {}),
     "text-generation": ("love", {"max_new_tokens": 3}),
     "summarization": ("love", {"max_new_tokens": 3}),
     "translation": ("love", {"max_new_tokens": 3}),
@@ -74,3 +77,15 @@ def test_scores_are_compared_whatever_they_are(value: float) -> None:
     assert probe_scores.scores_match(scores, scores.clone())
     assert not probe_scores.scores_match(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     assert probe_scores.scores_match(torch.full((2, 2), value), torch.full((2, 2), value))
+
+
+def test_the_rounding_of_a_single_number_is_that_of_the_other_rows() -> None:
+    small, large = torch.tensor([1e-4]), torch.tensor([3.0])
+    scale = probe_scores.scale_of([small, large])
+
+    assert scale == 3.0
+    assert not probe_scores.scores_match(small, small + 1e-6)
+    assert probe_scores.scores_match(small, small + 1e-6, scale=scale)
+    assert not probe_scores.scores_match(small, small + 1e-3, scale=scale)
+    assert probe_scores.scale_of([torch.ones(2), large]) == 0.0
+    assert probe_scores.scale_of([torch.tensor([torch.nan]), small]) == pytest.approx(1e-4)

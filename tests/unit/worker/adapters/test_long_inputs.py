@@ -106,6 +106,13 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
         {"candidate_labels": ["a", "two words"]},
         {"truncation": "stride"},
     ),
+    "rankings": (
+        "text-ranking",
+        [{"query": "Who went?", "texts": [TEXT, SHORT, ONE_WORD]}, {"query": TEXT, "text": ONE_WORD}],
+        {},
+        {},
+    ),
+    "rankings by windows": ("text-ranking", [{"query": SHORT, "texts": [TEXT, SHORT]}], {}, {"truncation": "stride"}),
     "masks": ("fill-mask", [TEXT + " [MASK]", "[MASK] " + TEXT, "Maria went to [MASK]"], {}, {}),
     "generation": ("text-generation", [TEXT, SHORT], {"max_new_tokens": 5}, {}),
     "generation, cut": (

@@ -1,12 +1,16 @@
 """Outcomes: jobs decoded together have the results of jobs decoded alone, and no fault reaches a neighbour."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from models import vectors
+from models.documents import to_json
 from models.states import JobOutcome
 from tests.fakes import UNUSUAL_OUTPUTS, BulkFakeAdapter, FakeAdapter
+from worker.adapters.interface import DecodableJob
 from worker.adapters.rows import Row
 from worker.engine.assembly import PartAssembler
 from worker.engine.outcomes import results_for
@@ -103,3 +107,54 @@ def test_a_transient_error_in_decoding_is_retried() -> None:
     assert "secret" not in first.error_message
     assert isinstance(second, JobResult)
     assert second.status is JobOutcome.SUCCEEDED
+
+
+VECTOR = vectors.from_numbers([0.25, -1.0])
+
+
+class VectorFakeAdapter(FakeAdapter):
+    """Gives the vector that a text names."""
+
+    named: ClassVar[dict[str, bytes]] = {
+        "vector": VECTOR,
+        "NaN": vectors.from_numbers([0.25, math.nan]),
+        "empty": b"",
+        "longest": bytes(4 * vectors.MAX_DIMENSIONS),
+        "too long": bytes(4 * (vectors.MAX_DIMENSIONS + 1)),
+    }
+
+    def decode(self, rows: Sequence[Row], raw: Sequence[Any]) -> Any:
+        return self.named.get(rows[0].features, "no vector")
+
+
+class VectorsFakeAdapter(VectorFakeAdapter):
+    """The same for several jobs together."""
+
+    def decode_many(self, jobs: Sequence[DecodableJob]) -> list[str | bytes]:
+        outputs = [self.decode(rows, raw) for rows, raw in jobs]
+        return [output if isinstance(output, bytes) else to_json(output) for output in outputs]
+
+
+@pytest.mark.parametrize("adapter", [VectorFakeAdapter(), VectorsFakeAdapter()], ids=["alone", "together"])
+def test_a_vector_is_a_result_unless_no_database_stores_it(adapter: FakeAdapter) -> None:
+    outcomes = results(adapter, raw_rows(["vector", "empty", "other", "too long", "longest"]))
+
+    assert [(outcome.output, outcome.vector, outcome.error_code) for outcome in map(as_result, outcomes)] == [
+        (None, VECTOR, None),
+        (None, None, "invalid_output"),
+        ('"no vector"', None, None),
+        (None, None, "output_too_large"),
+        (None, VectorFakeAdapter.named["longest"], None),
+    ]
+    assert "16,001 numbers; a database stores 16,000; set dimensions" in as_result(outcomes[3]).error_message
+
+
+def test_a_vector_decoded_alone_has_finite_numbers() -> None:
+    [outcome] = results(VectorFakeAdapter(), raw_rows(["NaN"]))
+
+    assert (as_result(outcome).error_code, as_result(outcome).vector) == ("invalid_output", None)
+
+
+def as_result(outcome: JobResult | RetryableFailure) -> JobResult:
+    assert isinstance(outcome, JobResult)
+    return outcome

@@ -38,6 +38,15 @@ def test_outputs_are_redacted_and_blocked() -> None:
     assert (blocked.status, blocked.output, blocked.error_code) == (JobOutcome.FAILED, None, "guard_blocked")
 
 
+def test_vectors_pass_since_they_have_no_texts() -> None:
+    outcomes = [JobResult(LEASE, position, JobOutcome.SUCCEEDED, vector=bytes(8)) for position in range(2)]
+
+    for outcome, screened in zip(outcomes, output_guards().screen(outcomes), strict=True):
+        assert isinstance(screened, JobResult)
+        assert (screened.status, screened.output, screened.vector) == (outcome.status, None, outcome.vector)
+        assert [verdict.action for verdict in screened.verdicts] == ["pass", "pass"]
+
+
 def test_failures_are_not_read() -> None:
     outcomes = [result(None, error_code="model_error"), RetryableFailure(LEASE, 0, "unavailable", "busy")]
 

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from models.privacy import terminal
-from producer.cli.display import batch_tables
 from producer.cli.display.progress import LINE_INTERVAL_SECONDS, LineReporter
+from producer.live_view.words import format_rate
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 
@@ -35,7 +35,7 @@ def test_pairs_have_no_control_characters() -> None:
 
 @pytest.mark.parametrize(("pace", "words"), [(None, None), (0.1234, "0.12 jobs/s"), (1_234.5, "1,234 jobs/s")])
 def test_rates(pace: float | None, words: str | None) -> None:
-    assert batch_tables.format_rate(pace) == words
+    assert format_rate(pace) == words
 
 
 def test_progress_lines_are_at_most_one_per_interval(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 
 from producer.batches.guard_counts import GuardCounts
-from producer.cli.display import batch_tables, guard_text, live
+from producer.cli.display import batch_tables, guard_text
+from producer.live_view import words
 from tests.factories.guard_rows import verdict
 from tests.factories.result_rows import FAILED_FIELDS, result_row
 from tests.unit.producer.batches.test_views import view
-from tests.unit.producer.cli.display.test_live import progress_of
+from tests.unit.producer.live_view.test_words import progress_of
 
 INJECTION = GuardCounts("injection", "input", "fail", passed=1_996, blocked=4, device_seconds=1.0)
 SECRETS = GuardCounts("secrets", "output", "redact", passed=1_990, flagged=1, redacted=5)
@@ -24,8 +25,8 @@ def test_a_line_for_each_guard() -> None:
 
 
 def test_only_guards_that_caught_something_are_named_in_a_line() -> None:
-    assert guard_text.format_caught(BATCH.guards) == "injection 4 blocked; secrets 1 flagged, 5 redacted"
-    assert guard_text.format_caught([QUIET]) == ""
+    assert words.format_caught(BATCH.guards) == "injection 4 blocked; secrets 1 flagged, 5 redacted"
+    assert words.format_caught([QUIET]) == ""
 
 
 def test_failures_are_grouped_by_the_guard_that_blocked_them() -> None:
@@ -68,8 +69,8 @@ def test_summaries_and_progress_say_what_guards_caught() -> None:
     caught = "guards: injection 4 blocked; secrets 1 flagged, 5 redacted"
     progress = replace(progress_of(), batch=replace(progress_of().batch, guards=BATCH.guards))
 
-    assert caught in batch_tables.summary(BATCH)
-    assert caught in live.line_parts(progress)
-    assert "injection 4 blocked" in live.details(progress)
-    assert "guard" not in batch_tables.summary(view())
-    assert "guard" not in live.details(progress_of())
+    assert caught in words.summary(BATCH)
+    assert caught in words.line_parts(progress)
+    assert "injection 4 blocked" in words.details(progress)
+    assert "guard" not in words.summary(view())
+    assert "guard" not in words.details(progress_of())

@@ -26,6 +26,7 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
         ({"score": 0.97313}, "0.9731"),
         ([{"index": 1, "score": 0.75}, {"index": 0, "score": 0.25}], "1: 0.7500, 0: 0.2500"),
         ([], "[]"),
+        ([[[0.25, -0.5, 1.0]] * 12], "[[[0.2500, -0.5000, … 1 × 12 × 3 numbers]]]"),  # noqa: RUF001
         ([[{"token_str": "a"}]], '[[{"token_str": "a"}]]'),
         ({"other": 1}, '{"other": 1}'),
     ],

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -19,12 +20,13 @@ from producer import readers
 from producer.readers.frames import arrow_frames, frame, polars_frames
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
+from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
 SPEC = tasks.TASKS["sentiment-analysis"]
 PAIRS = tasks.TASKS["question-answering"]
-ALL_COLUMNS = ColumnMapping.for_task(SPEC, passthrough="*")
+ALL_COLUMNS = ColumnMapping.for_task(SPEC, passthrough="*", advice=PYTHON_ADVICE)
 
 ZONE = dt.timezone(dt.timedelta(hours=1))
 TIME = dt.datetime(2026, 11, 25, 6, 0, 0, 123456)
@@ -286,7 +288,7 @@ class TestEveryKind:
         assert str(missing.value).endswith(
             " has no column 'text'; it has: id, body; say which to use: input_columns={'text': COLUMN}"
         )
-        columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"])
+        columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"], advice=PYTHON_ADVICE)
         with pytest.raises(UnreadableSource, match=r"'sku'; it has: id, body; say which to use: id_column=COLUMN"):
             rows_of(table, columns)
 
@@ -300,10 +302,28 @@ class TestEveryKind:
 
 
 @pytest.mark.parametrize(
-    "column", [pd.Series(["a", None]), pl.Series(["a", None]), pa.array(["a", None]), pa.chunked_array([["a"], [None]])]
+    "column",
+    [
+        pd.Series(["a", None]),
+        pd.Index(["a", None]),
+        pd.Series(["a", None]).to_numpy(),
+        pl.Series(["a", None]),
+        pa.array(["a", None]),
+        pa.chunked_array([["a"], [None]]),
+    ],
+    ids=lambda column: f"{type(column).__module__.partition('.')[0]}.{type(column).__name__}",
 )
 def test_a_column_of_texts_is_read_as_the_first_field(column: Any) -> None:
     assert rows_of(column, ColumnMapping.for_task(SPEC)) == [Row(1, None, "a"), Row(2, None, {"text": None})]
+
+
+def test_ids_may_be_an_array_or_an_index() -> None:
+    columns = ColumnMapping.for_task(SPEC, use_ids=False)
+
+    for ids in (pd.Series([7, 8]).to_numpy(), pd.Index([7, 8]), pl.Series([7, 8]), pa.array([7, 8])):
+        assert [row.custom_id for row in rows_of(["a", "b"], columns, ids)] == ["7", "8"]
+    with pytest.raises(UsageError, match="an array of 2 dimensions is no list of inputs"):
+        rows_of(pd.DataFrame({"a": ["x"]}).to_numpy())
 
 
 def test_a_column_of_objects_is_read_as_objects() -> None:
@@ -358,3 +378,10 @@ def test_unreadable_values_are_no_texts() -> None:
     [row] = rows_of(pl.Series([4_000_000]).cast(pl.Date), ColumnMapping.for_task(SPEC))
 
     assert isinstance(row.raw_input, UnreadableValue)
+
+
+def test_a_package_that_another_thread_is_importing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pandas", "polars", "numpy", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    assert texts_of(rows_of(["a", {"text": "b"}])) == ["a", "b"]

@@ -8,7 +8,7 @@ from models.states import BatchStatus
 from producer.batches.eta import Eta
 from producer.batches.progress import ActiveWorker, BatchProgress
 from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
-from producer.cli.display import live
+from producer.live_view import words
 
 ETA = Eta(1_000.0, 170.0, 120.0, 300.0)
 
@@ -48,7 +48,7 @@ def progress_of(**fields: Any) -> BatchProgress:
 
 
 def test_line_parts() -> None:
-    assert live.line_parts(progress_of()) == [
+    assert words.line_parts(progress_of()) == [
         "1,000 jobs/s",
         "about 3 min left (2 min to 5 min)",
         "88 failed",
@@ -58,11 +58,11 @@ def test_line_parts() -> None:
 
 
 def test_without_an_estimate_the_average_rate_is_shown() -> None:
-    assert live.line_parts(progress_of(eta=None, active_workers=()))[:2] == ["850 jobs/s", "88 failed"]
+    assert words.line_parts(progress_of(eta=None, active_workers=()))[:2] == ["850 jobs/s", "88 failed"]
 
 
 def test_details_under_the_bar() -> None:
-    assert live.details(progress_of()).splitlines() == [
+    assert words.details(progress_of()).splitlines() == [
         "  jobs      12,000 succeeded, 88 failed, 17,912 unanswered",
         "  pace      1,000 jobs/s, about 3 min left (2 min to 5 min)",
         "  workers   here cuda:0 (2,048 jobs), w-2 (1 job)",
@@ -74,7 +74,7 @@ def test_details_under_the_bar() -> None:
 def test_control_characters_are_escaped() -> None:
     hostile = progress_of(active_workers=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
 
-    assert "\x1b" not in live.details(hostile)
+    assert "\x1b" not in words.details(hostile)
 
 
 def test_long_lists_are_shortened() -> None:
@@ -83,12 +83,12 @@ def test_long_lists_are_shortened() -> None:
         failures=tuple((f"code_{n}", 9 - n) for n in range(9)),
     )
 
-    assert live.format_workers(many).endswith("and 5 more")
-    assert live.format_failures(many).endswith("4 code_5, …")
+    assert words.format_workers(many).endswith("and 5 more")
+    assert words.format_failures(many).endswith("4 code_5, …")
 
 
 def test_a_rate_that_varies_too_much() -> None:
-    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (at least 30 s)"
+    assert words.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (at least 30 s)"
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,26 @@
 """A cross-encoder's own settings, read from its files as `sentence_transformers.CrossEncoder` 6.2 reads them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
+from models.embedding.sentence_files import (
+    MODULES_FILE,
+    PROMPTS_FILE,
+    module_name,
+    module_path,
+    optional_count,
+    read_json,
+    read_object,
+    read_prompts,
+    read_transformer_config,
+)
 from models.errors import ModelError
 
-Floats = npt.NDArray[np.float32]
-Activation = Callable[[torch.Tensor], torch.Tensor]
-
-MODULES_FILE, MODEL_FILE = "modules.json", "config_sentence_transformers.json"
-TRANSFORMER_FILE = "sentence_bert_config.json"
 CROSS_ENCODER = "CrossEncoder"
-MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
+TASK = "sequence-classification"
 
 # The activations of torch that take no arguments and look at one number at a time.
 ACTIVATION_NAMES = (
@@ -26,7 +28,6 @@ ACTIVATION_NAMES = (
     *("ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink"),
 )
 DEFAULT_ACTIVATION, NO_ACTIVATION = "Sigmoid", "Identity"
-FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}
 
 # Keys of a module's file that would change what the model reads or how it is loaded.
 UNSUPPORTED_KEYS = (
@@ -36,7 +37,7 @@ UNSUPPORTED_KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class RankerSettings:
+class CrossEncoderFiles:
     """What a cross-encoder's files say beside its weights.
 
     activation: the name of the torch module that turns its numbers into scores.
@@ -51,42 +52,26 @@ class RankerSettings:
     lowers_case: bool = False
 
     @classmethod
-    def read(cls, folder: Path, config: Mapping[str, Any], chat_template: object) -> Self:
-        """Read the settings of a loaded model.
+    def read(cls, folder: Path, config: Mapping[str, Any], chat_template: object = None) -> Self:
+        """Read the files in a model's folder.
 
-        folder: its files.
         config: the content of its config.json.
         chat_template: that of its tokenizer, if it has any.
 
         Raises ModelError if sentence-transformers would compute something else than this product does.
         """
-        model_config, modules = _read_object(folder / MODEL_FILE), _read_json(folder / MODULES_FILE)
+        model_config, modules = read_object(folder / PROMPTS_FILE), read_json(folder / MODULES_FILE)
         if modules is None or model_config.get("model_type") != CROSS_ENCODER:
             # Other files of sentence-transformers describe another kind of model, and are not read either.
             _check_chat_template(chat_template)
             return cls(_find_activation({}, config))
         transformer = _read_transformer(folder, modules, chat_template)
-        max_length = transformer.get("max_seq_length")
-        if max_length is not None and (type(max_length) is not int or max_length < 1):
-            raise ModelError(f"max_seq_length is {str(max_length)[:80]!r} in {TRANSFORMER_FILE}; mend it")
         return cls(
             _find_activation(model_config, config),
             _find_prompt(model_config),
-            max_length,
+            optional_count(transformer, "max_seq_length"),
             transformer.get("do_lower_case") is True,
         )
-
-
-def activate(logits: Floats, activation: str) -> Floats:
-    """Return the scores of these numbers, each of which depends on its number alone.
-
-    In double precision, because torch rounds a float32 in the middle of an array otherwise than one at its end.
-    """
-    if activation == NO_ACTIVATION:
-        return logits
-    function: Activation = getattr(torch.nn, activation)()
-    scores: Floats = function(torch.from_numpy(logits.astype(np.float64))).numpy().astype(np.float32)
-    return scores
 
 
 def _find_activation(model_config: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -109,41 +94,34 @@ def _find_activation(model_config: Mapping[str, Any], config: Mapping[str, Any])
 
 
 def _find_prompt(model_config: Mapping[str, Any]) -> str:
-    name, prompts = model_config.get("default_prompt_name"), model_config.get("prompts")
+    name, prompts = model_config.get("default_prompt_name"), read_prompts(model_config)
     if name is None:
         return ""
-    if not isinstance(prompts, dict) or not isinstance(prompts.get(name, 0), str | None):
-        raise ModelError(f"{MODEL_FILE} has no prompt of the name that is its default_prompt_name; mend it")
-    return prompts[name] or ""
+    if name not in prompts:
+        raise ModelError(f"{PROMPTS_FILE} has no prompt of the name that is its default_prompt_name; mend it")
+    return prompts[name]
 
 
 def _read_transformer(folder: Path, modules: object, chat_template: object) -> dict[str, Any]:
     """Return the settings of the only module. Raises ModelError unless it is a transformer that scores a pair."""
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
         raise ModelError(f"{MODULES_FILE} is not a list of modules; mend it")
-    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
-    if unknown := [kind for index, kind in enumerate(kinds) if index or kind != "Transformer"]:
+    names = [module_name(module.get("type")) for module in modules]
+    if unknown := [name for index, name in enumerate(names) if index or name != "Transformer"]:
         raise ModelError(
-            f"the model's module {unknown[0][:80]!r} is not supported; name a cross-encoder whose scores come from a "
-            "head for sequence classification"
+            f"{MODULES_FILE} has the module {unknown[0]!r}, which is not supported; name a cross-encoder whose scores "
+            "come from a head for sequence classification"
         )
-    transformer = _read_object(_module_folder(folder, modules[0]) / TRANSFORMER_FILE)
-    task = transformer.get("transformer_task", "sequence-classification")
-    if task != "sequence-classification":
-        raise ModelError(f"the model's transformer does {str(task)[:80]!r}, not sequence-classification")
+    transformer = read_transformer_config(folder / module_path(modules[0].get("path")))
+    task = transformer.get("transformer_task", TASK)
+    if task != TASK:
+        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
     if unsupported := next((key for key in UNSUPPORTED_KEYS if transformer.get(key)), None):
-        raise ModelError(f"{TRANSFORMER_FILE} sets {unsupported}, which is not supported; take another model")
+        raise ModelError(f"the model's files set {unsupported}, which is not supported; take another model")
     modalities = transformer.get("modality_config")
     if isinstance(modalities, dict) and "message" in modalities:
         _check_chat_template(chat_template)
     return transformer
-
-
-def _module_folder(folder: Path, entry: Mapping[str, Any]) -> Path:
-    path = PurePosixPath(str(entry.get("path", "")))
-    if path.is_absolute() or ".." in path.parts:
-        raise ModelError(f"{MODULES_FILE} points outside of the model's folder; that is refused")
-    return folder / path
 
 
 def _check_chat_template(template: object) -> None:
@@ -157,22 +135,3 @@ def _check_chat_template(template: object) -> None:
             "the model reads a pair through a chat template with the roles query and document, which is not supported; "
             "take a copy without the template, or another model"
         )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    content = _read_json(path)
-    if content is not None and not isinstance(content, dict):
-        raise ModelError(f"{path.name} is not an object; mend it")
-    return content or {}
-
-
-def _read_json(path: Path) -> Any:
-    """Return the content of a JSON file, None = there is no such file."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path.name} has more than {MAX_FILE_BYTES >> 20} MiB, which no configuration has")
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        raise ModelError(f"{path.name} can't be read; mend it") from None

@@ -1,42 +1,33 @@
-"""Live view of a batch on stderr: a bar with details on a terminal, a line every few seconds elsewhere."""
+"""A batch's progress in words, for terminals and notebooks."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from models.privacy import terminal
+from models.states import BatchStatus
 from producer.batches.eta import Eta
-from producer.batches.progress import BatchProgress, ProgressTracker
+from producer.batches.guard_counts import GuardCounts
+from producer.batches.progress import BatchProgress
 from producer.batches.views import BatchView
-from producer.cli.display import batch_tables, guard_text, progress
 
 MAX_WORKERS, MAX_CODES = 4, 6
 
-UpdateView = Callable[[BatchView], object]
 
-
-@contextmanager
-def show_batch(tracker: ProgressTracker, title: str = "running") -> Iterator[UpdateView]:
-    """Show a batch's progress; the block calls the yielded function with the batch at every poll."""
-    if sys.stderr.isatty():
-        with _live_view(tracker, title) as update:
-            yield update
-    else:
-        reporter = progress.LineReporter(title)
-
-        def update_lines(batch: BatchView) -> None:
-            tracker.record(batch)
-            if reporter.is_due:  # the details take queries
-                counts = batch.counts
-                reporter(counts.ended, counts.total or None, ", ".join(line_parts(tracker.progress_for(batch))))
-
-        yield update_lines
+def summary(batch: BatchView) -> str:
+    """Return one sentence about a batch's progress or end."""
+    parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.format_count(batch.counts.total, 'job')}"]
+    parts += [f"{count:,} {name}" for name, count in outcome_counts(batch)]
+    parts += ["more being read in"] if batch.ingesting else []
+    parts += [f"{batch.reused:,} reused"] if batch.reused else []
+    caught = format_caught(batch.guards)
+    parts += [f"guards: {caught}"] if caught else []
+    parts += [part for part in (format_rate(batch.jobs_per_second), batch.error_message) if part]
+    return terminal.to_printable(", ".join(parts))
 
 
 def line_parts(batch_progress: BatchProgress) -> list[str]:
     """Return the parts of a line about a batch that follow its number of finished jobs."""
     counts, workers = batch_progress.batch.counts, len(batch_progress.active_workers)
-    caught = guard_text.format_caught(batch_progress.batch.guards)
+    caught = format_caught(batch_progress.batch.guards)
     parts = [
         format_current_rate(batch_progress),
         format_time_left(batch_progress.eta),
@@ -52,21 +43,42 @@ def line_parts(batch_progress: BatchProgress) -> list[str]:
 def details(batch_progress: BatchProgress) -> str:
     """Return the lines under the bar."""
     pairs = [
-        ("jobs", ", ".join(f"{count:,} {name}" for name, count in batch_tables.outcome_counts(batch_progress.batch))),
+        ("jobs", ", ".join(f"{count:,} {name}" for name, count in outcome_counts(batch_progress.batch))),
         ("pace", ", ".join(filter(None, (format_current_rate(batch_progress), format_time_left(batch_progress.eta))))),
         ("workers", format_workers(batch_progress)),
-        ("padding", batch_tables.format_padding_share(batch_progress.batch.padding_share)),
+        ("padding", format_padding_share(batch_progress.batch.padding_share)),
         ("failures", format_failures(batch_progress)),
-        ("guards", guard_text.format_caught(batch_progress.batch.guards)),
+        ("guards", format_caught(batch_progress.batch.guards)),
         ("waiting", format_blockers(batch_progress)),
     ]
     return terminal.format_pairs([(f"  {name}", value) for name, value in pairs if value])
 
 
+def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
+    """Return the numbers of a batch's jobs by outcome, without most zeros."""
+    counts = batch.counts
+    pairs = [
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+        ("expired", counts.expired),
+        ("unanswered", counts.unanswered),
+    ]
+    always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
+    return [(name, count) for name, count in pairs if count or name in always]
+
+
+def format_rate(jobs_per_second: float | None) -> str | None:
+    """Return a rate, with as many digits as are significant."""
+    if jobs_per_second is None:
+        return None
+    return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
+
+
 def format_current_rate(batch_progress: BatchProgress) -> str | None:
     """Return the current rate, or the average rate while the current one is unknown."""
     source = batch_progress.batch if batch_progress.eta is None else batch_progress.eta
-    return batch_tables.format_rate(source.jobs_per_second)
+    return format_rate(source.jobs_per_second)
 
 
 def format_time_left(eta: Eta | None) -> str | None:
@@ -81,6 +93,11 @@ def format_time_left(eta: Eta | None) -> str | None:
 def format_padding(batch: BatchView) -> str | None:
     """Return the share of padding for a line."""
     return None if batch.padding_share is None else f"padding {batch.padding_share:.1%}"
+
+
+def format_padding_share(padding_share: float | None) -> str | None:
+    """Return a share of padding in per cent."""
+    return None if padding_share is None else f"{padding_share:.1%} of the tokens"
 
 
 def format_workers(batch_progress: BatchProgress) -> str:
@@ -105,21 +122,12 @@ def format_blockers(batch_progress: BatchProgress) -> str:
     return terminal.to_printable("; ".join(blocker.message for blocker in batch_progress.waiting_for))
 
 
-@contextmanager
-def _live_view(tracker: ProgressTracker, title: str) -> Iterator[UpdateView]:
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
+def format_caught(guards: Sequence[GuardCounts]) -> str:
+    """Return what the guards caught so far, such as `injection 4 blocked; pii 12 redacted`; empty if nothing."""
+    return "; ".join(f"{guard.guard} {', '.join(caught_parts(guard))}" for guard in guards if guard.caught)
 
-    bar = progress.make_bar()
-    task = bar.add_task(title, total=None, count="0", note="")
-    with Live(bar, console=Console(stderr=True)) as live:
 
-        def update(batch: BatchView) -> None:
-            tracker.record(batch)
-            counts = batch.counts
-            count = f"{counts.ended:,}/{counts.total:,}" if counts.total else "0"
-            bar.update(task, completed=counts.ended, total=counts.total or None, count=count, note="")
-            live.update(Group(bar, Text(details(tracker.progress_for(batch)))))
-
-        yield update
+def caught_parts(guard: GuardCounts) -> list[str]:
+    """Return the numbers of rows that a guard caught, by what it did with them."""
+    counts = (("flagged", guard.flagged), ("redacted", guard.redacted), ("blocked", guard.blocked))
+    return [f"{count:,} {verdict}" for verdict, count in counts if count]

@@ -1,0 +1,59 @@
+"""Checks of an embedding pipeline's parameters against the model's files, as far as they are on this machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.embedding import recipe
+from models.embedding.recipe import Recipe
+from models.errors import InvalidParameters, SettingsError
+from models.pipelines.model_files import ModelFiles
+from models.pipelines.pipeline import Pipeline
+from models.settings import settings_place
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
+
+
+def check_embedding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Raise InvalidParameters for a prompt that the model does not name, or more dimensions than its vectors have.
+
+    Nothing is raised for another task, or where the files are damaged: a worker gives the reason.
+    """
+    find_recipe(pipeline, parameters)
+
+
+def check_entry(pipeline: Pipeline) -> None:
+    """Raise SettingsError if the catalogue entry has such parameters itself."""
+    try:
+        find_recipe(pipeline, pipeline.parameters)
+    except InvalidParameters as error:
+        raise SettingsError(f"{settings_place()}[pipelines.{pipeline.name}] parameters: {error}") from None
+
+
+def find_recipe(pipeline: Pipeline, parameters: Mapping[str, Any]) -> Recipe | None:
+    """Return how a batch's texts become vectors; None if the files do not say. Raises as `check_embedding`."""
+    files = _find_files(pipeline)
+    if files is None or files.sentence_files is None:
+        return None
+    return Recipe.from_parameters(parameters, files.sentence_files, files.token_size)
+
+
+def describe_vectors(pipeline: Pipeline) -> dict[str, Any] | None:
+    """Return how a pipeline's vectors are made, for display; None if it has none, or its files do not say."""
+    files = _find_files(pipeline)
+    if files is None or files.sentence_files is None:
+        return None
+    try:
+        own = Recipe.from_parameters(pipeline.parameters, files.sentence_files, files.token_size)
+        size = recipe.vector_size(files.sentence_files, own.modes, files.token_size)
+    except InvalidParameters:
+        return None
+    normalizes = bool(files.sentence_files.steps) and files.sentence_files.steps[-1].kind == "normalize"
+    return {
+        "pooling": list(own.modes),
+        "normalized": normalizes and own.dimensions is None if own.normalize is None else own.normalize,
+        "dimensions": min(filter(None, (own.dimensions, size)), default=None),
+        "prompts": list(files.sentence_files.prompts),
+    }
+
+
+def _find_files(pipeline: Pipeline) -> ModelFiles | None:
+    return ModelFiles.find(pipeline) if pipeline.spec.name == FEATURE_EXTRACTION.name else None
