@@ -24,6 +24,11 @@ task = "zero-shot-classification"
 model = "bundled:zero-shot-classification"
 truncation = "stride"
 
+[pipelines.sample-ranking-windows]
+task = "text-ranking"
+model = "bundled:text-ranking"
+truncation = "stride"
+
 [pipelines.sample-text-generation.limits]
 max_prompt_characters = 1_000_000
 """
@@ -34,6 +39,8 @@ PIPELINES = (
     "ner",
     "question-answering",
     "zero-shot-classification",
+    "text-ranking",
+    "ranking-windows",
     "text-generation",
 )
 
@@ -59,6 +66,15 @@ INPUTS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
         [text(100_000) for _ in range(2)],
         {"candidate_labels": [f"topic {number}" for number in range(500)]},
     ),
+    "rankings": (
+        "text-ranking",
+        [
+            {"query": text(500_000), "texts": [f"{place} {text(450)}" for place in range(1_000)]},
+            {"query": text(900), "texts": [text(330_000) for _ in range(3)]},
+        ],
+        {"return_texts": True},
+    ),
+    "windows of rankings": ("ranking-windows", [{"query": "card", "texts": [text(330_000) for _ in range(3)]}], {}),
     "prompts": ("text-generation", [*(text(500_000) for _ in range(6)), "The"], {"max_new_tokens": 5}),
 }
 

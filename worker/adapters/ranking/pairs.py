@@ -1,5 +1,7 @@
 """Pairs of a query and a text, put together from their tokens as the tokenizer would. Pure."""
 
+from typing import Any
+
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.text_windows import TextWindow
 from worker.adapters.tokenization.token_array import TokenArray
@@ -25,26 +27,34 @@ class PairWindow(TextWindow):
         self.text_index = text_index
 
 
-def make_pair(
-    template: Template, query: "TokenArray[int]", text: "TokenArray[int]", max_tokens: int | None
-) -> TemplatedRow:
-    """Return the features of a query and a text, cut to `max_tokens` together, None = no limit."""
-    lengths = truncated_lengths(len(query), len(text), max_tokens)
-    texts = [template.truncate(ids, length) for ids, length in zip((query, text), lengths, strict=True)]
-    return TemplatedRow.from_texts(template, texts)
+class PairTemplate:
+    """How a tokenizer puts two texts together, and cuts the longer one first.
 
-
-def truncated_lengths(first: int, second: int, max_tokens: int | None) -> tuple[int, int]:
-    """Return the tokens that are left of two texts where the longer one is cut first.
-
-    The `tokenizers` library counts like this: if both are cut, the longer one keeps the odd token, or the second one if
-    they are equally long.
+    template: its special tokens.
+    max_tokens: tokens of both texts together, None = no limit.
     """
-    if max_tokens is None or first + second <= max_tokens:
-        return first, second
-    shorter = min(first, second)
-    if 2 * shorter <= max_tokens:
-        longer = max_tokens - shorter
-    else:
-        shorter, longer = max_tokens // 2, max_tokens - max_tokens // 2
-    return (longer, shorter) if first > second else (shorter, longer)
+
+    def __init__(self, tokenizer: Any, template: Template, max_tokens: int | None) -> None:
+        self.template, self.max_tokens = template, max_tokens
+        self._is_fast = tokenizer.is_fast
+
+    def make_pair(self, query: "TokenArray[int]", text: "TokenArray[int]") -> TemplatedRow:
+        """Return the features of a query and a text."""
+        lengths = self._truncated_lengths(len(query), len(text))
+        texts = [self.template.truncate(ids, length) for ids, length in zip((query, text), lengths, strict=True)]
+        return TemplatedRow.from_texts(self.template, texts)
+
+    def _truncated_lengths(self, first: int, second: int) -> tuple[int, int]:
+        """Return the tokens that are left of two texts.
+
+        If both are cut, one may keep a token more: the longer one or else the second, in the `tokenizers` library; the
+        first, in tokenizers in plain Python.
+        """
+        limit = self.max_tokens
+        if limit is None or first + second <= limit:
+            return first, second
+        shorter = min(first, second)
+        if 2 * shorter <= limit:
+            return (limit - shorter, shorter) if first > second else (shorter, limit - shorter)
+        half = limit // 2
+        return (limit - half, half) if first > second or not self._is_fast else (half, limit - half)

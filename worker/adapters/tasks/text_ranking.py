@@ -13,7 +13,7 @@ from models.errors import JobError, ModelError
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.ranking.activation import FUNCTIONS, activate
-from worker.adapters.ranking.pairs import PairWindow, make_pair
+from worker.adapters.ranking.pairs import PairTemplate, PairWindow
 from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
@@ -44,6 +44,9 @@ class TextRanking(SequenceClassifier):
             )
         self._files: CrossEncoderFiles = getattr(model, FILES, CrossEncoderFiles())
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length, texts=2)
+        self._pair_template = PairTemplate(
+            tokenizer, self._special_tokens.template, self._special_tokens.max_text_tokens
+        )
         check_stride(limits.stride, self._special_tokens.max_text_tokens)
         super().__init__(model, tokenizer, limits, self._special_tokens.template)
 
@@ -136,7 +139,7 @@ class TextRanking(SequenceClassifier):
             size = f"{max(lengths) + template.token_count:,} tokens with the query"
             raise input_too_long(size, self._limits.max_length, "cut the text or the query")
         self._check_total(sum(length if room is None else min(length, room) for length in lengths))
-        features = [make_pair(template, query, text, room) for text in texts]
+        features = [self._pair_template.make_pair(query, text) for text in texts]
         return [
             self._encoder.make_row(
                 job,
