@@ -199,7 +199,7 @@ def _assemble(
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
     if issubclass(adapter, CompletingAdapter):
-        adapter.complete(model, tokenizer, files.folder)
+        _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
@@ -233,6 +233,13 @@ def _assemble(
     _log_loaded(pipeline.name, runtime, limits, started, role)
     _warn_of_slow_dtype(pipeline, runtime)
     return runtime
+
+
+def _complete(adapter: type[CompletingAdapter], model: Any, tokenizer: Any, files: Snapshot) -> None:
+    try:
+        adapter.complete(model, tokenizer, files.folder)
+    except ModelError as error:
+        raise ModelError(f"{files.name}: {error}") from error
 
 
 def _load_tokenizer(files: Snapshot) -> Any:
