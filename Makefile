@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ demo: $(VENV)/.runs ## Install, then run all ten tasks on an embedded Valkey and
 
 demo-schedule: $(VENV)/.runs ## Show three runs of a nightly schedule in a minute: examples/nightly/run.py.
 	@$(BIN)/python examples/nightly/run.py
+
+demo-nearest: $(VENV)/.runs ## Embed tickets in three nights and find the nearest old ones: examples/nearest_tickets/run.py.
+	@$(BIN)/python examples/nearest_tickets/run.py
 
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

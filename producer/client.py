@@ -21,9 +21,8 @@ from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
 from producer.readers.frames.frame import Table
-from producer.readers.items import open_items
-from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping
+from producer.readers.python_source import PythonSource
+from producer.readers.rows import PYTHON_ADVICE, ColumnMapping
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
@@ -70,8 +69,12 @@ class Client:
     def submit(
         self,
         pipeline: str,
-        inputs: Iterable[str | Mapping[str, Any]] | Table,
+        inputs: Iterable[str | Mapping[str, Any]] | Table | None = None,
         *,
+        files: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
+        file_format: str | None = None,
+        sql: str | None = None,
+        bind: Mapping[str, Any] | None = None,
         ids: Iterable[str | int | None] | Table | None = None,
         parameters: Mapping[str, Any] | None = None,
         name: str | None = None,
@@ -90,6 +93,9 @@ class Client:
 
         inputs: texts, or objects with the task's fields; a generator is read in constant memory. Also a table of
             pandas, polars or Arrow, whose columns are the objects' keys, or a column of texts.
+        files: in place of inputs: paths, patterns such as "parts/*.parquet", and URLs that the operator allows.
+        file_format: one of jsonl, csv, tsv and parquet; None = by each file's name.
+        sql: in place of inputs: the query [sources.NAME] of batchmill.toml, with its parameters in `bind`.
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
         on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
@@ -106,6 +112,7 @@ class Client:
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
+        python_source = PythonSource(inputs, ids, files, file_format, sql, bind)
         request = SubmitRequest.create(
             self.catalogue[pipeline],
             parameters=parameters,
@@ -122,16 +129,21 @@ class Client:
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
         columns = ColumnMapping.for_task(
-            request.pipeline.spec, input_columns, id_column, use_ids=ids is None, passthrough=passthrough_columns
+            request.pipeline.spec,
+            input_columns,
+            id_column,
+            use_ids=ids is None,
+            passthrough=passthrough_columns,
+            advice=PYTHON_ADVICE,
         )
-        source = open_items(inputs, ids, columns, Limits.from_settings(self.settings))
-        result = submit.submit(
-            self.database,
-            self.settings.slice_size,
-            request,
-            source,
-            on_slices_queued=submit.WakeupSender(self.settings),
-        )
+        with python_source.open(self.settings, columns) as source:
+            result = submit.submit(
+                self.database,
+                self.settings.slice_size,
+                request,
+                source,
+                on_slices_queued=submit.WakeupSender(self.settings),
+            )
         return self._handle_for(result)
 
     def batch(self, batch_id: str) -> BatchHandle:

@@ -25,7 +25,7 @@ from producer.results import export, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
 from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RepairColumns
+from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class BatchHandle:
         Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has
         not ended; then nothing has changed.
         """
-        columns = RepairColumns.for_batch(self._database, self.id, {}, None)
+        columns = RepairColumns.for_batch(self._database, self.id, advice=RENAMING_ADVICE)
         source = open_items(inputs, None, columns, Limits.from_settings(self._settings))
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
         result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
@@ -259,8 +259,7 @@ class BatchHandle:
     def to_pandas(self, *, after: int = 0, status: Status = None) -> "pandas.DataFrame":
         """Return the results so far as a pandas DataFrame, as `iter_arrow` does; a vector is an array of NumPy."""
         export.require_packages("pandas", "pyarrow")
-        # Each column of the table is freed once pandas has it.
-        return self.to_arrow(after=after, status=status).to_pandas(split_blocks=True, self_destruct=True)
+        return self.to_arrow(after=after, status=status).to_pandas()
 
     def to_polars(self, *, after: int = 0, status: Status = None) -> "polars.DataFrame":
         """Return the results so far as a polars DataFrame, as `iter_arrow` does; a vector is an Array."""

@@ -41,6 +41,7 @@ STAGES = (
     Stage("service", 100),
     Stage("memory", 40),
     Stage("zero_shot", 45),
+    Stage("embedder", 30),
     Stage("generation", 80),
     Stage("kernels", 25),
 )

@@ -18,14 +18,6 @@ __all__ = ["FILE_FORMATS", "STDIN", "Access", "open_source", "rows_from_records"
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
-# The options that repair a problem with a row's columns.
-HINTS = {
-    "missing_field": "; say which to use: --input FIELD=COLUMN",
-    "missing_id": "; leave --id out, or fill it in",
-    "invalid_id": "; use another with --id, or none with --no-id",
-    "missing_passthrough": "; leave that --passthrough out, or write null there",
-}
-
 Records = Iterable[tuple[int, object] | Problem]
 
 
@@ -66,7 +58,7 @@ def _row_from_record(columns: ColumnMapping, record: tuple[int, object] | Proble
     try:
         return columns.map_row(*record)
     except JobError as error:
-        return columns.explain_rejection(*record, error, HINTS)
+        return columns.explain_rejection(*record, error, columns.advice.hints)
     except Exception as error:
         return unexpected_problem(record[0], error)
 

@@ -23,16 +23,41 @@ MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 NO_HINTS: Mapping[str, str] = {}
 
 
-class MappingOptions(NamedTuple):
-    """The options that map columns, as a message about a missing column advises them."""
+class MappingAdvice(NamedTuple):
+    """Advice in messages about columns, in the words of the command or of Python.
+
+    field, id, passthrough: how to name another column
+    hints: how to repair a row, by error code
+    """
 
     field: str
     id: str
     passthrough: str
+    hints: Mapping[str, str]
 
 
-COMMAND_OPTIONS = MappingOptions("--input {field}=COLUMN", "--id COLUMN", "--passthrough COLUMN")
-PYTHON_OPTIONS = MappingOptions("input_columns={{'{field}': COLUMN}}", "id_column=COLUMN", "passthrough=[COLUMN]")
+COMMAND_ADVICE = MappingAdvice(
+    "say which to use: --input {field}=COLUMN",
+    "say which to use: --id COLUMN",
+    "say which to use: --passthrough COLUMN",
+    {
+        "missing_field": "; say which to use: --input FIELD=COLUMN",
+        "missing_id": "; leave --id out, or fill it in",
+        "invalid_id": "; use another with --id, or none with --no-id",
+        "missing_passthrough": "; leave that --passthrough out, or write null there",
+    },
+)
+PYTHON_ADVICE = MappingAdvice(
+    "say which to use: input_columns={{'{field}': COLUMN}}",
+    "say which to use: id_column=COLUMN",
+    "say which to use: passthrough=[COLUMN]",
+    {
+        "missing_field": "; say which to use: input_columns={'FIELD': COLUMN}",
+        "missing_id": "; leave id_column out, or fill it in",
+        "invalid_id": "; use another id_column",
+        "missing_passthrough": "; leave it out of passthrough, or write null there",
+    },
+)
 
 
 class Row(NamedTuple):
@@ -117,6 +142,7 @@ class ColumnMapping:
     is_id_required: bool
     passthrough: tuple[str, ...] = ()  # kept with each job
     keeps_all: bool = False  # all other columns are kept, too
+    advice: MappingAdvice = COMMAND_ADVICE
 
     @classmethod
     def for_task(
@@ -127,6 +153,7 @@ class ColumnMapping:
         *,
         use_ids: bool = True,
         passthrough: Iterable[str] = (),
+        advice: MappingAdvice = COMMAND_ADVICE,
     ) -> Self:
         """A mapping for a task.
 
@@ -152,7 +179,7 @@ class ColumnMapping:
         if keeps_all:
             passthrough = ()
         id_columns = ((id_column,) if id_column else DEFAULT_ID_COLUMNS) if use_ids else ()
-        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all)
+        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all, advice)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a record; a bare text is the value of the first field. Raises JobError."""
@@ -209,21 +236,18 @@ class ColumnMapping:
         """The records of CSV as they were before they were exported; here they are as their file has them."""
         return records
 
-    def check_header(self, source_name: str, header: Iterable[str], options: MappingOptions = COMMAND_OPTIONS) -> None:
-        """Raise UnreadableSource if a table's header lacks a required column.
-
-        options: those that the message names
-        """
+    def check_header(self, source_name: str, header: Iterable[str]) -> None:
+        """Raise UnreadableSource if a table's header lacks a required column."""
         header = list(header)
         for field, column, required in self.fields:
             if required and column not in header:
-                option = options.field.format(field=field)
-                raise UnreadableSource(_missing_column_message(source_name, column, header, option))
+                advice = self.advice.field.format(field=field)
+                raise UnreadableSource(_missing_column_message(source_name, column, header, advice))
         if self.is_id_required and self.id_columns[0] not in header:
-            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, options.id))
+            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, self.advice.id))
         for column in self.passthrough:
             if column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, options.passthrough))
+                raise UnreadableSource(_missing_column_message(source_name, column, header, self.advice.passthrough))
 
     def _raw_input(self, record: dict[str, Any]) -> dict[str, Any]:
         return {field: record[column] for field, column, _ in self.fields if column in record}
@@ -318,8 +342,8 @@ def _id_as_text(value: object, column: str) -> str:
     raise JobError("invalid_id", f"{column} must be text, an integer or a UUID to be the custom_id")
 
 
-def _missing_column_message(source_name: str, column: str, header: Iterable[str], option: str) -> str:
-    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; say which to use: {option}"
+def _missing_column_message(source_name: str, column: str, header: Iterable[str], advice: str) -> str:
+    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; {advice}"
 
 
 def _join_columns(columns: Iterable[str]) -> str:

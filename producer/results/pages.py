@@ -216,8 +216,11 @@ def _to_result_row(row: Sequence[Any]) -> ResultRow:
 
 
 def _to_result_row_with_wire(row: Sequence[Any]) -> ResultRow:
-    result = _to_result_row(row)
-    return result if result.vector is None else result._replace(vector=from_array_wire(result.vector))
+    values = list(row)
+    values[_STATUS_INDEX] = _OUTCOME_BY_VALUE[values[_STATUS_INDEX]]
+    if values[_VECTOR_INDEX] is not None:
+        values[_VECTOR_INDEX] = from_array_wire(values[_VECTOR_INDEX])
+    return ResultRow._make(values)
 
 
 def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextualSelect:
@@ -243,7 +246,7 @@ def _typed_query(query: str) -> TextualSelect:
     return text(query).columns(*(column(name, types.get(name)) for name in RESULT_COLUMNS))
 
 
-_STATUS_INDEX = list(RESULT_COLUMNS).index("status")
+_STATUS_INDEX, _VECTOR_INDEX = (list(RESULT_COLUMNS).index(name) for name in ("status", "vector"))
 _OUTCOME_BY_VALUE = {outcome.value: outcome for outcome in JobOutcome}
 
 

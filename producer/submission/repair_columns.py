@@ -11,11 +11,11 @@ from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
 from producer.readers.rows import (
-    COMMAND_OPTIONS,
+    COMMAND_ADVICE,
     DEFAULT_ID_COLUMNS,
     NO_HINTS,
     ColumnMapping,
-    MappingOptions,
+    MappingAdvice,
     Problem,
     Row,
 )
@@ -26,6 +26,8 @@ from producer.results.tabular import TabularLayout
 POSITION_COLUMN = "position"  # as in every export of results
 POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
 NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
+
+RENAMING_ADVICE = MappingAdvice("rename one to it", "rename one to it", "rename one to it", NO_HINTS)
 
 
 class _RecordParts(NamedTuple):
@@ -55,7 +57,13 @@ class RepairColumns(ColumnMapping):
 
     @classmethod
     def for_batch(
-        cls, database: Database, batch_id: str, input_columns: Mapping[str, str], id_column: str | None
+        cls,
+        database: Database,
+        batch_id: str,
+        input_columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+        *,
+        advice: MappingAdvice = COMMAND_ADVICE,
     ) -> Self:
         """The mapping for a batch; raises NotFound.
 
@@ -65,7 +73,7 @@ class RepairColumns(ColumnMapping):
         batch = views.get_batch(database, batch_id)
         spec = find_batch_spec(batch.task, batch.parameters)
         passthrough = pages.passthrough_columns(database, batch_id)
-        columns = cls.for_task(spec, input_columns, id_column)
+        columns = cls.for_task(spec, input_columns, id_column, advice=advice)
         layout = TabularLayout(tuple(field.name for field in spec.fields), tuple(passthrough), None)
         return replace(columns, passthrough=tuple(passthrough), exported_names=layout.passthrough_by_name)
 
@@ -108,16 +116,16 @@ class RepairColumns(ColumnMapping):
         yield from ColumnMapping.column_names(self.without_passthrough(), header)
         yield from self.exported_names
 
-    def check_header(self, source_name: str, header: Iterable[str], options: MappingOptions = COMMAND_OPTIONS) -> None:
+    def check_header(self, source_name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""
         header = list(header)
-        ColumnMapping.check_header(self.without_passthrough(), source_name, header, options)
+        ColumnMapping.check_header(self.without_passthrough(), source_name, header)
         if POSITION_COLUMN not in header and not any(name in header for name in self.id_columns):
             raise UnreadableSource(f"{source_name} {NO_POSITION_MESSAGE}")
 
     def without_passthrough(self) -> ColumnMapping:
         """The mapping of the other columns."""
-        return ColumnMapping(self.fields, self.id_columns, self.is_id_required)
+        return ColumnMapping(self.fields, self.id_columns, self.is_id_required, advice=self.advice)
 
     def keep_passthrough(self, record: object) -> dict[str, Any] | None:
         """Nothing, because an invalid row changes no job."""

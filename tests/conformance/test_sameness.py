@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import pipeline as transformers_pipeline
 
-from models import tasks
+from models import tasks, vectors
 from models.errors import JobError, ModelError
 from tests.factories import tiny_architectures as made
 from worker.adapters.generation import cache_memory, end_check
@@ -283,6 +283,47 @@ def test_answers_are_the_same_as_alone(tmp_path: Path, name: str) -> None:
     asked = jobs("question-answering", [{"question": "what is it?", "context": text} for text in texts()], {})
 
     assert_same(adapter, asked, alone_by_adapter(tmp_path, "question-answering", asked))
+
+
+EMBEDDERS = {
+    **dict.fromkeys(("big_bird", "convbert", "fnet", "mobilebert", "phi3-longrope"), BY_LENGTH),
+    **dict.fromkeys(("bert", "longformer", "modernbert", "mpnet", "nomic_bert", "qwen3-next", "t5"), TOGETHER),
+}
+RANKERS = {
+    **dict.fromkeys(("big_bird", "convbert", "eurobert", "xlnet"), BY_LENGTH),
+    **dict.fromkeys(("bert", "deberta-v2", "modernbert", "qwen2", "bart"), TOGETHER),
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_a_vector_is_the_same_as_alone(tmp_path: Path, name: str) -> None:
+    adapter = load(tmp_path, "feature-extraction", name)
+    asked = jobs("feature-extraction", texts(), {"normalize": True})
+    alone = [vectors.to_numbers(run_batches(adapter, [job])[0]) for job in asked]
+
+    assert adapter._encoder._sharing_policy.sharing is EMBEDDERS[name]
+    for order in (asked, asked[::-1]):
+        for job, vector in zip(order, run_batches(adapter, order), strict=True):
+            assert is_same(vectors.to_numbers(vector), alone[job.position]), job.input
+
+
+@pytest.mark.parametrize("name", ["bert", "big_bird", "fnet", "modernbert", "qwen3-next"])
+def test_the_vectors_of_tokens_are_those_of_the_pipeline(tmp_path: Path, name: str) -> None:
+    adapter = load(tmp_path, "feature-extraction", name)
+    alone = Alone("feature-extraction", tmp_path)
+
+    asked = jobs("feature-extraction", texts(), {"pooling": "none"})
+
+    assert_same(adapter, asked, [alone.ask(text) for text in texts()])
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_a_text_s_rank_is_the_same_as_alone(tmp_path: Path, name: str) -> None:
+    adapter = load(tmp_path, "text-ranking", name)
+    asked = jobs("text-ranking", [{"query": "love it", "text": text} for text in texts()], {})
+
+    assert adapter._encoder._sharing_policy.sharing is RANKERS[name]
+    assert_same(adapter, asked, alone_by_adapter(tmp_path, "text-ranking", asked))
 
 
 @pytest.mark.parametrize(("task", "name"), REFUSED)

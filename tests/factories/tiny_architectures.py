@@ -40,7 +40,7 @@ AUTO_MODEL_CLASSES = {
     "summarization": AutoModelForSeq2SeqLM,
     "translation": AutoModelForSeq2SeqLM,
 }
-TASK_LABELS = {
+TASK_LABELS: dict[str, tuple[str, ...]] = {
     "zero-shot-classification": NLI_LABELS,
     "sentiment-analysis": ("bad", "good"),
     "ner": NER_LABELS,

@@ -109,6 +109,7 @@ def _print_report(
         ("faults in total", f"{sum(faults.counts.values()):,}"),
         ("batches", f"{report.batches:,}"),
         ("jobs", f"{report.jobs:,}"),
+        ("vectors", f"{report.vectors:,}"),
         ("lost", f"{report.lost:,}"),
         ("written twice", f"{report.duplicated:,}"),
         ("wrong", f"{report.wrong:,}"),

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import text
 
+from models import vectors
 from producer.health import audit
 from tests.soak import fake_device
-from tests.soak.cluster import FAKE_PIPELINE, Cluster
+from tests.soak.cluster import Cluster
 from tests.soak.faults import WorkerKill
+from tests.soak.producer import FAKE_PIPELINE, FAKE_PIPELINES, VECTOR_PIPELINE
 
 SCORE_TOLERANCE = 1e-4  # between a score from a full micro-batch and one of a text alone, as in the conformance tests
 MAX_EXAMPLES = 10
@@ -30,9 +32,9 @@ SELECT batch_id, seq, count(*) AS times FROM (
 
 # Results and those that retries superseded; a batch that failed as a whole has computed nothing.
 SELECT_RESULTS = """
-SELECT b.pipeline, r.batch_id, r.position, r.status, r.output, r.error_code, j.input FROM (
-    SELECT batch_id, position, status, output, error_code FROM results
-    UNION ALL SELECT batch_id, position, status, output, error_code FROM superseded_results
+SELECT b.pipeline, r.batch_id, r.position, r.status, r.output, r.vector, r.error_code, j.input FROM (
+    SELECT batch_id, position, status, output, vector, error_code FROM results
+    UNION ALL SELECT batch_id, position, status, output, vector, error_code FROM superseded_results
 ) AS r JOIN batches b ON b.id = r.batch_id JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 """
 
@@ -63,6 +65,7 @@ SELECT id, fencing_token, leased_at, NULL, 'held' FROM slices WHERE id IN ({ids}
 """
 
 FORBIDDEN_ERROR_CODES = ("worker_crashed", "forward_timeout")
+ABORTED_SUBMISSIONS = ("submission_abandoned", "source_failed")  # their batches were not reported as accepted
 EXPECTED_ERRORS = {  # codes with which jobs may fail, and the texts that may
     "model_error": fake_device.is_invalid,
     "unavailable": fake_device.is_transient,
@@ -75,6 +78,7 @@ class ConsistencyReport:
 
     batches: int = 0
     jobs: int = 0
+    vectors: int = 0
     lost: int = 0
     duplicated: int = 0
     wrong: int = 0
@@ -92,6 +96,7 @@ def run_checks(cluster: Cluster, expected: Mapping[str, Mapping[str, Any]]) -> C
     report = ConsistencyReport()
     [counts] = cluster.query("SELECT count(*) AS batches, coalesce(sum(total), 0) AS jobs FROM batches")
     report.batches, report.jobs = counts.batches, counts.jobs
+    report.vectors = cluster.query("SELECT count(vector) AS vectors FROM results")[0].vectors
     report.lost = report.add_violations("lost: unanswered in an ended batch", cluster.query(SELECT_LOST_JOBS))
     report.lost += report.add_violations(
         "lost: accepted, but not in the database", list(_find_missing_batches(cluster))
@@ -142,13 +147,16 @@ def _is_right(row: Any, input_text: str | None, output: Any, expected: Mapping[s
         assert input_text is not None
         if row.pipeline == FAKE_PIPELINE:
             return output == fake_device.expected_output(input_text) and not fake_device.is_invalid(input_text)
+        if row.pipeline == VECTOR_PIPELINE:
+            vector = row.vector if isinstance(row.vector, bytes) else vectors.from_numbers(row.vector)
+            return vector == fake_device.expected_vector(input_text) and not fake_device.is_invalid(input_text)
         return output["label"] == expected[input_text]["label"] and math.isclose(
             output["score"], expected[input_text]["score"], abs_tol=SCORE_TOLERANCE
         )
-    if row.status != "failed" or not isinstance(input_text, str) or row.error_code == "submission_abandoned":
+    if row.status != "failed" or not isinstance(input_text, str) or row.error_code in ABORTED_SUBMISSIONS:
         return row.error_code not in FORBIDDEN_ERROR_CODES
     return (
-        row.pipeline == FAKE_PIPELINE
+        row.pipeline in FAKE_PIPELINES
         and row.error_code in EXPECTED_ERRORS
         and EXPECTED_ERRORS[row.error_code](input_text)
     )

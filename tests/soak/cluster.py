@@ -21,7 +21,7 @@ from models.db import Database
 from models.errors import Unreachable
 from models.settings import CONFIG_NAME, Settings
 from tests.servers import Postgres, Valkey, has_ended
-from tests.soak.producer import FAKE_PIPELINE, REAL
+from tests.soak.producer import FAKE_PIPELINE, FAKE_PIPELINES, REAL, VECTOR_PIPELINE
 from tests.soak.supervisor import FAKE_DEVICE_FLAG
 
 DATABASE_NAME = "soak"
@@ -36,8 +36,19 @@ on = "input"
 words = ["terrible", "slow"]
 action = "redact"
 keep_original = true
+
+[pipelines.{VECTOR_PIPELINE}]
+task = "feature-extraction"
+model = "soak/embedder"
+revision = "{"6" * 40}"
 """
-SUPERVISORS = ((FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu,cpu"), (REAL, "cpu"))
+SUPERVISORS = (
+    (FAKE_PIPELINE, "cpu"),
+    (FAKE_PIPELINE, "cpu"),
+    (FAKE_PIPELINE, "cpu,cpu"),
+    (VECTOR_PIPELINE, "cpu"),
+    (REAL, "cpu"),
+)
 PRODUCER_COUNT = 2
 
 
@@ -82,7 +93,7 @@ class Cluster:
     def start(self) -> None:
         """Start everything."""
         for number, (pipeline, devices) in enumerate(SUPERVISORS):
-            own = [FAKE_DEVICE_FLAG] if pipeline == FAKE_PIPELINE else []
+            own = [FAKE_DEVICE_FLAG] if pipeline in FAKE_PIPELINES else []
             words = ["-m", "tests.soak.supervisor", *own, pipeline, "--devices", devices]
             self.supervisors.append(RestartingProcess(f"supervisor {number}", lambda words=words: words))
         self.start_producers()

@@ -35,6 +35,13 @@ def expected_output(text: str) -> dict[str, Any]:
     return {"label": "EVEN" if text_hash(text) % 2 == 0 else "ODD", "score": text_hash(text) / 2**32}
 
 
+def expected_vector(text: str) -> bytes:
+    """The vector of a text, which no other text has."""
+    from models import vectors
+
+    return vectors.from_numbers([(text_hash(text) >> shift) % 2**8 / 2**8 for shift in range(0, 32, 8)])
+
+
 def is_invalid(text: str) -> bool:
     """Whether the text can never be answered."""
     return text_hash(text) % INVALID_ONE_IN == 1
@@ -78,9 +85,17 @@ class FakeAdapter:
             raise ValueError("this text breaks the model")
         return [expected_output(text) for text in texts]
 
-    def decode(self, _rows: Sequence[Any], raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def decode(self, _rows: Sequence[Any], raw: Sequence[dict[str, Any]]) -> Any:
         """Return the output unchanged."""
         return raw[0]
+
+
+class FakeVectorAdapter(FakeAdapter):
+    """The same, with a vector for each text."""
+
+    def decode(self, rows: Sequence[Any], _raw: Sequence[dict[str, Any]]) -> Any:
+        """Return the vector of the text."""
+        return expected_vector(rows[0].job.input["text"])
 
 
 class FakeRuntime:
@@ -93,7 +108,7 @@ class FakeRuntime:
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.loading.versions import RuntimeVersion
 
-        self.adapter = FakeAdapter()
+        self.adapter = FakeVectorAdapter() if pipeline.task == "feature-extraction" else FakeAdapter()
         self.version = RuntimeVersion(
             task=pipeline.task,
             model=pipeline.model,

@@ -79,7 +79,7 @@ class FaultInjector:
         if not workers:
             return False
         worker = self.rng.choice(workers)
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, IndexError):  # a process that has just ended has no command line
             worker_id = worker.cmdline()[-1]
             worker.kill()
             moment = time.time()

@@ -20,7 +20,8 @@ from producer.submission import chunks, submit
 from tests.deployment import PIPELINE as REAL
 from tests.deployment import WORDS, random_texts
 
-FAKE_PIPELINE = "soak"
+FAKE_PIPELINE, VECTOR_PIPELINE = "soak", "soak-vectors"
+FAKE_PIPELINES = (FAKE_PIPELINE, VECTOR_PIPELINE)
 MAX_UNANSWERED_JOBS = 20_000
 REAL_TEXT_COUNT = 150  # the model computes each of them once alone, for comparison
 
@@ -70,11 +71,12 @@ class Producer:
             options["deadline"] = f"{self._rng.uniform(0.5, 6):.1f}s"
         if self._rng.random() < 0.15:
             options["max_failures"] = self._rng.choice([0, 1, 3, "0.5%"])
-        real = self._rng.random() < 0.25
+        pipeline = self._rng.choices([REAL, VECTOR_PIPELINE, FAKE_PIPELINE], [25, 20, 55])[0]
+        real = pipeline == REAL
         count = self._rng.randint(50, 400) if real else round(50 * 100 ** self._rng.random())
         inputs = self._inputs(count, real=real, invalid="on_invalid" in options, slow=self._rng.random() < 0.3)
         priority = self._rng.choice([0, 0, 0, 1])
-        batch = self._client.submit(REAL if real else FAKE_PIPELINE, inputs, priority=priority, **options)
+        batch = self._client.submit(pipeline, inputs, priority=priority, **options)
         print(json.dumps({"id": batch.id, "jobs": count}), file=self._accepted_file, flush=True)
 
     def _inputs(self, count: int, *, real: bool, invalid: bool, slow: bool) -> Iterator[Any]:

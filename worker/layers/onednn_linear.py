@@ -23,6 +23,9 @@ INTEL_VENDOR = "GenuineIntel"
 # nothing more; above that, filler tokens are at most a sixteenth of the others.
 SIZES_PER_OCTAVE = 16
 
+# What oneDNN applies to a product: its name, and its kind of approximation ("none" is the exact GELU).
+PLAIN, GELU = ("none", ""), ("gelu", "none")
+
 
 class OneDnnLinear(torch.nn.Linear):
     """A linear layer on a CPU, float32 or bfloat16, multiplied by oneDNN. For inference only: it has no gradient."""
@@ -30,6 +33,14 @@ class OneDnnLinear(torch.nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's name)
         """The product, equal to that of torch's own layer."""
         return _onednn_linear(input, self.weight, self.bias)
+
+
+class OneDnnGeluLinear(OneDnnLinear):
+    """A linear layer and the GELU after it; oneDNN applies it to the product while that is in the caches."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's name)
+        """The GELU of the product."""
+        return _onednn_linear(input, self.weight, self.bias, GELU)
 
 
 class OneDnnConv1D(Conv1D):
@@ -95,19 +106,24 @@ def padded_token_count(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def _onednn_linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    if inputs.numel() == 0:  # oneDNN rejects empty inputs
+def _onednn_linear(
+    inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, then: tuple[str, str] = PLAIN
+) -> torch.Tensor:
+    if inputs.numel() == 0:  # oneDNN rejects empty inputs, and no function changes an empty output
         return linear(inputs, weight, bias)
     tokens = inputs.numel() // inputs.shape[-1]
     size = padded_token_count(tokens)
     if size == tokens:
-        return _multiply(inputs, weight, bias)
+        return _multiply(inputs, weight, bias, then)
     padded = inputs.new_empty(size, inputs.shape[-1])
     padded[:tokens] = inputs.reshape(tokens, -1)
     padded[tokens:] = 0.0
-    return _multiply(padded, weight, bias)[:tokens].view(*inputs.shape[:-1], -1)
+    return _multiply(padded, weight, bias, then)[:tokens].view(*inputs.shape[:-1], -1)
 
 
-def _multiply(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+def _multiply(
+    inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, then: tuple[str, str]
+) -> torch.Tensor:
+    name, approximation = then
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, name, [], approximation)
     return product

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
-from worker.layers import int8_linear, onednn_linear
+from worker.layers import fused_gelu, int8_linear, onednn_linear
 from worker.loading import load_errors, vetting
 from worker.loading.snapshots import Snapshot
 
@@ -97,6 +97,7 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
     # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
     if device.type == "cpu" and not pipeline.deterministic:
         onednn_linear.use_onednn(model)
+        fused_gelu.fuse(model)
     return model
 
 

@@ -9,8 +9,8 @@ from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.cli.batches import input_source as sources
 from producer.cli.batches.retry import notify_workers, report_batch
+from producer.readers import input_source
 from producer.submission.repair import repair_jobs
 from producer.submission.repair_columns import RepairColumns
 from producer.times import Deadline
@@ -44,7 +44,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
     deadline = None if given["deadline"] is None else Deadline.parse_future(given["deadline"])
     with common.open_database(settings) as database:
         columns = RepairColumns.for_batch(database, batch_id, given["inputs"], given["custom_id"])
-        source = sources.open_source(
+        source = input_source.open_source(
             settings,
             columns,
             paths=given["paths"],

@@ -15,10 +15,10 @@ from models.states import BatchStatus
 from producer import readers
 from producer.batches import views
 from producer.cli import common
-from producer.cli.batches import input_source as sources
 from producer.cli.batches import repair, wait
 from producer.cli.batches.dry_run import print_dry_run
 from producer.cli.display import progress
+from producer.readers import input_source
 from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit as submitting
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
@@ -145,7 +145,9 @@ def submit(
     columns = ColumnMapping.for_task(
         catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough
     )
-    source = sources.open_source(settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound)
+    source = input_source.open_source(
+        settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound
+    )
     if dry_run:
         with source as rows:
             ctx.exit(0 if print_dry_run(settings, request, rows, as_json=as_json) else UsageError.exit_code)

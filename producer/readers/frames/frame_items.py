@@ -6,7 +6,7 @@ from typing import Any
 from models.errors import BatchmillError, UnreadableSource, UsageError
 from producer.readers.frames import arrow_frames, numpy_arrays, pandas_frames, polars_frames
 from producer.readers.frames.frame import Frame
-from producer.readers.rows import DEFAULT_ID_COLUMNS, PYTHON_OPTIONS, ColumnMapping, check_unique
+from producer.readers.rows import DEFAULT_ID_COLUMNS, ColumnMapping, check_unique
 
 
 def find_frame(inputs: Any, index_names: Collection[str] = ()) -> Frame | None:
@@ -44,10 +44,10 @@ def iter_items(frame: Frame, columns: ColumnMapping) -> Iterator[object]:
     """
     if _is_bare(frame, columns):
         field_column = columns.fields[0][1]
-        columns.check_header(frame.name, [field_column], PYTHON_OPTIONS)
+        columns.check_header(frame.name, [field_column])
         return ({field_column: None} if value is None else value for value in _read_values(frame))
     check_unique(frame.name, frame.header)
-    columns.check_header(frame.name, frame.header, PYTHON_OPTIONS)
+    columns.check_header(frame.name, frame.header)
     wanted = set(columns.column_names(frame.header))
     return _iter_records(frame, [index for index, name in enumerate(frame.header) if name in wanted])
 

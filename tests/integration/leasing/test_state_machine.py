@@ -28,6 +28,7 @@ from models.guards.verdict import Verdict
 from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
+from models.vectors import from_numbers
 from producer.batches import cancel, delete, retry
 from producer.batches.retry import RetrySelection
 from producer.submission import discard, streaming
@@ -63,7 +64,7 @@ GUARDS = {"g": Guard(on="input", action="redact", words=("X",), keep_original=Tr
 GUARDS_OF_WORKERS: dict[str, dict[str, Guard]] = {"worker-1": GUARDS, "worker-2": {}, "worker-3": GUARDS}
 
 RESULTS = """
-SELECT position, seq, status, output, error_code, slice_id, fencing_token, {old} AS old
+SELECT position, seq, status, output, vector, error_code, slice_id, fencing_token, {old} AS old
 FROM {table} WHERE batch_id = :id
 """
 
@@ -414,7 +415,9 @@ class Mill(RuleBasedStateMachine):
         for job, outcome in zip(jobs, outcomes, strict=False):
             is_blocked = outcome is JobOutcome.FAILED and job.position % 2
             is_redacted = not is_blocked and job.position % 3 == 0
-            ending = {"output": f'"{lease.fencing_token}"'}
+            ending: dict[str, Any] = {"output": f'"{lease.fencing_token}"'}
+            if job.position % 2:
+                ending = {"vector": from_numbers([lease.fencing_token, job.position])}
             if outcome is JobOutcome.FAILED:
                 ending = {"error_code": "model_error", "error_message": "No."}
             answer = JobResult(lease, job.position, outcome, **ending)

@@ -19,10 +19,11 @@ from alembic.config import Config
 from sqlalchemy import make_url, text
 
 import batchmill
-from models import schema
+from models import schema, vectors
 from models.db import Database
 from models.states import JobOutcome
 from producer.health import audit
+from producer.results import pages
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs, insert_batch
 from tests.servers import PostgresDatabases
 from worker.leasing import claims, commit
@@ -57,12 +58,18 @@ def _postgres_programs() -> dict[str, str]:
 PROGRAMS = {"python3": sys.executable, **_postgres_programs()}
 
 
+VECTOR = vectors.from_numbers([0.1, -0.25, 1e-45])
+
+
 def half_done_batch(database: Database) -> str:
     """A batch with a slice that is done, one that is leased and one that waits."""
     batch_id = insert_batch(database, 12)
     first, _ = claims.claim(database, claimant_for(), 8, 2)
     version_id = versions.register_version(database, MODEL_VERSION)
-    results = [JobResult(first, position, JobOutcome.SUCCEEDED, output="{}") for position in range(4)]
+    results = [
+        JobResult(first, position, JobOutcome.SUCCEEDED, *((None, VECTOR) if position % 2 else ("{}", None)))
+        for position in range(4)
+    ]
     with database.write() as connection:
         commit.commit_results(connection, BatchCommit([first], results, {first.slice_id}, version_id))
     return batch_id
@@ -84,6 +91,7 @@ def assert_works(database: Database, batch_id: str) -> None:
     """The tables are ours, the batch is sound, and work goes on: claims, deletes, new batches."""
     schema.check_version(database)
     assert audit.audit_batch(database, batch_id, LEASE_SECONDS).is_sound
+    assert [row.vector for row in pages.iter_by_position(database, batch_id)] == [None, VECTOR] * 2
     leases = claims.claim(database, claimant_for(), 12, 4)
     assert len(get_unanswered_jobs(database, leases)) == 4, "the other slice is leased"
     other = insert_batch(database, 3)

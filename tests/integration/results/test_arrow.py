@@ -92,6 +92,15 @@ def test_vectors_are_lists_of_one_length(embedded: BatchHandle) -> None:
     assert embedded.to_pandas()["embedding"][2].dtype == numpy.float32
 
 
+def test_a_frame_of_pandas_can_be_changed(labels: BatchHandle) -> None:
+    frame = labels.to_pandas()
+
+    frame.loc[1, "score"] = 0.75
+    frame.loc[1, "attempts"] = 9
+
+    assert (frame["score"][1], frame["attempts"][1]) == (0.75, 9)
+
+
 def test_an_empty_batch_has_the_columns(client: Client) -> None:
     batch = make_batch(client, [])
 

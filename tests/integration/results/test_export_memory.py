@@ -52,7 +52,7 @@ def test_nor_with_the_vectors(
 ) -> None:
     monkeypatch.setattr(pages, "PAGE_CHARACTERS", 2**20)
     monkeypatch.setattr(pages, "FETCH_ROWS", 4)
-    monkeypatch.setattr(parquet, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(arrow, "BATCH_BYTES", 2**20)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
     batch_id = insert_batch(database, VECTORS)
     fake_worker.write_results(database, batch_id, [(number, bytes(VECTOR_BYTES)) for number in range(VECTORS)])

@@ -424,7 +424,7 @@ class TestResultsCommand:
         assert "2 jobs of the batch are unanswered" in result.stderr
 
     @pytest.mark.parametrize(
-        ("name", "words"), [("out.xlsx", "call it .jsonl, .csv or .parquet"), ("no/out.csv", "no folder")]
+        ("name", "words"), [("out.xlsx", "call it .jsonl, .csv, .parquet or .npy"), ("no/out.csv", "no folder")]
     )
     def test_a_target_that_cannot_be_is_exit_2(self, batch_id: str, tmp_path: Path, name: str, words: str) -> None:
         result = run("results", batch_id, "-o", str(tmp_path / name))

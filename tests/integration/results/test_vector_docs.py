@@ -1,5 +1,6 @@
 """The section of docs/output.md on vectors: its snippets run as they stand."""
 
+import csv
 import re
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
 import batchmill
 from models import vectors
@@ -68,6 +70,19 @@ def test_pgvector_finds_the_nearest_rows(pgvector_database: Database) -> None:
 
     with pgvector_database.read() as connection:
         assert [row.custom_id for row in connection.exec_driver_sql(PGVECTOR)] == ["r3", "r2"]
+
+
+def test_a_cell_of_csv_is_a_vector_for_pgvector(pgvector_database: Database, tmp_path: Path) -> None:
+    export(insert_results(pgvector_database), "-o", str(tmp_path / "vectors.csv"))
+    execute(pgvector_database, "CREATE EXTENSION vector")
+    with (tmp_path / "vectors.csv").open(newline="") as file:
+        cells = [row["embedding"] for row in csv.DictReader(file)]
+
+    with pgvector_database.read() as connection:
+        query = text("SELECT CAST(CAST(:cell AS vector) AS real[])")
+        numbers = [connection.scalar(query, {"cell": cell}) for cell in cells if cell]
+
+    assert numbers == NUMBERS
 
 
 def test_sqlite_vec_finds_the_nearest_rows(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

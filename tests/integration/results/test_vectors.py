@@ -20,6 +20,7 @@ from models.dialects.columns import Vector
 from models.errors import UsageError
 from producer.batches import views
 from producer.results import column_types, export
+from producer.results.column_types import PgVector
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
@@ -157,6 +158,16 @@ def test_pgvector_s_type_is_taken_where_it_is_installed(pgvector_database: Datab
         assert list(connection.scalars(text(query.replace("::", "\\:\\:")))) == [1, 0, 2]
         numbers = connection.scalar(text("SELECT CAST(embedding AS real[]) FROM embedded WHERE position = 1"))
     assert numbers == [0.25, 0.5]
+
+
+def test_pgvector_s_type_needs_the_right_to_its_schema(pgvector_database: Database) -> None:
+    execute(pgvector_database, "CREATE SCHEMA hidden")
+    execute(pgvector_database, "CREATE EXTENSION vector SCHEMA hidden")
+
+    with pgvector_database.read() as connection:
+        assert isinstance(column_types.choose_vector_type(connection, 3), PgVector)
+        connection.execute(text("SET LOCAL ROLE pg_monitor"))
+        assert isinstance(column_types.choose_vector_type(connection, 3), Vector)
 
 
 def test_more_dimensions_than_pgvector_has_are_an_array(pgvector_database: Database) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from models import vectors
 from models.db import Database
@@ -47,15 +46,6 @@ def harness(place: str, database_url: str, tmp_path: Path) -> Iterator[ScheduleH
     created.create_schedule(into="embedded", passthrough=["created_at"], **into)
     yield created
     created.close()
-
-
-@pytest.fixture
-def vector_database_url(postgresql_url: str) -> str:
-    """A PostgreSQL that has pgvector, not yet as an extension of this database."""
-    with closing(Database(postgresql_url)) as database, database.read() as connection:
-        if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
-            pytest.skip("this PostgreSQL has no pgvector")
-    return postgresql_url
 
 
 def table_query(harness: ScheduleHarness, statement: str) -> list[Any]:
@@ -293,8 +283,8 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
 
 class TestPgvector:
     @pytest.fixture
-    def harness(self, vector_database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
-        created = ScheduleHarness(vector_database_url, tmp_path)
+    def harness(self, pgvector_database: Database, postgresql_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+        created = ScheduleHarness(postgresql_url, tmp_path)
         created.execute("CREATE EXTENSION vector")
         created.use_pipeline(OLD)
         created.create_schedule(into="embedded")

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text as sql_text
 
+from models import vectors
 from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict
@@ -60,6 +61,7 @@ def compute(
     *,
     truncated: bool = True,
     guard_revision: str | None = None,
+    embeds: bool = False,
 ) -> list[str]:
     """Have a worker answer all that is open, from the text alone; returns the texts of the jobs."""
     revision = recipes.resolve_revision(pipeline) or "c" * 40
@@ -81,7 +83,8 @@ def compute(
                     lease,
                     job.position,
                     JobOutcome.SUCCEEDED,
-                    to_json(said(job.input["text"])),
+                    None if embeds else to_json(said(job.input["text"])),
+                    embedding(job.input["text"]) if embeds else None,
                     truncated=truncated,
                     windows=2,
                 )
@@ -114,6 +117,10 @@ def apply_guards(answers: Sequence[JobResult], pipeline: Pipeline, revision: str
 
 def said(text: str) -> list[dict[str, Any]]:
     return [{"label": text.upper(), "score": len(text) / 100}]
+
+
+def embedding(text: str) -> bytes:
+    return vectors.from_numbers([len(text) / 100, *text.encode()])
 
 
 def outputs(database: Database, batch_id: str) -> list[Any]:
@@ -154,6 +161,18 @@ class TestTheSameInput:
         assert (batch.status, again.slices, batch.jobs_per_second) == ("completed", 0, None)
         assert batch.timestamps["completed_at"] is not None
         assert outputs(database, again.batch_id) == [said("b"), said("a")]
+        assert_consistent(database, again.batch_id)
+
+    def test_has_the_vector_that_there_is(self, database: Database) -> None:
+        accept(database, ["a", "b"])
+        compute(database, embeds=True)
+
+        again = accept(database, ["b", "c", "a"])
+
+        assert again.reused == 2
+        assert compute(database, embeds=True) == ["c"]
+        stored = [row.vector for row in pages.iter_by_position(database, again.batch_id)]
+        assert stored == [embedding(text) for text in "bca"]
         assert_consistent(database, again.batch_id)
 
     def test_is_not_looked_for_unless_asked(self, database: Database) -> None:

@@ -69,6 +69,20 @@ class TestFile:
             numpy.float32(numbers[1]).tolist(),
         ]
 
+    def test_groups_of_vectors_end_by_their_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from pyarrow.parquet import ParquetFile
+
+        monkeypatch.setattr(parquet, "GROUP_BYTES", 2**20)
+        numbers = [0.5] * 1024
+        rows = (vector_row(position, numbers) for position in range(3_000))
+
+        files.write_parquet(tmp_path / "out.parquet", rows, TabularLayout.for_vectors(["text"], 1024))
+
+        with ParquetFile(tmp_path / "out.parquet") as file:
+            groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        assert sum(groups) == 3_000
+        assert max(groups) <= 1_024
+
     def test_other_tools_read_vectors(self, tmp_path: Path) -> None:
         pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
         path = tmp_path / "out.parquet"

@@ -25,6 +25,7 @@ MODELS = {
     "text-generation": "phi3-longrope",
     "summarization": "t5",
     "translation": "bart",
+    "feature-extraction": "bert",
 }
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "zero-shot-classification": ("love", {"candidate_labels": ["love", "hate"]}),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests.factories import tiny_models
+from tests.factories.sentence_models import add_modules
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import Limits
 from worker.adapters.tokenization.token_array import token_array
@@ -33,21 +34,24 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model wide enough that the arithmetic's kernels differ by shape."""
+    """A model wide enough that the arithmetic's kernels differ by shape; it classifies and embeds."""
     sizes = {"dim": 256, "n_layers": 2, "n_heads": 4, "hidden_dim": 512, "max_position_embeddings": 200}
     torch.manual_seed(0)
     model = DistilBertForSequenceClassification(
         DistilBertConfig(vocab_size=len(tiny_models.WORDPIECE_VOCABULARY), **sizes)
     )
-    return tiny_models.save(
+    saved = tiny_models.save(
         tmp_path_factory.mktemp("deterministic") / "model", model, tiny_models.wordpiece_tokenizer(200)
     )
+    layer = ("Dense", {"in_features": 512, "out_features": 300})
+    return add_modules(saved, {"pooling_mode": ["mean", "cls"]}, [layer, ("Normalize", {})])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, threads: int) -> None:
+@pytest.mark.parametrize("task", ["sentiment-analysis", "feature-extraction"])
+def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, task: str, threads: int) -> None:
     all_texts = texts()
-    loaded = runtime.load(tiny_models.pipeline_for(folder, deterministic=True), "cpu", threads=threads)
+    loaded = runtime.load(tiny_models.pipeline_for(folder, task=task, deterministic=True), "cpu", threads=threads)
 
     def scores(order: Sequence[int], budget: int) -> dict[int, Any]:
         jobs = [Job(LEASE, place, {"text": all_texts[place]}) for place in order]

@@ -19,12 +19,12 @@ from producer import readers
 from producer.readers.frames import arrow_frames, frame, polars_frames
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
-from producer.readers.rows import ColumnMapping, Problem, Row
+from producer.readers.rows import PYTHON_ADVICE, ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
 SPEC = tasks.TASKS["sentiment-analysis"]
 PAIRS = tasks.TASKS["question-answering"]
-ALL_COLUMNS = ColumnMapping.for_task(SPEC, passthrough="*")
+ALL_COLUMNS = ColumnMapping.for_task(SPEC, passthrough="*", advice=PYTHON_ADVICE)
 
 ZONE = dt.timezone(dt.timedelta(hours=1))
 TIME = dt.datetime(2026, 11, 25, 6, 0, 0, 123456)
@@ -286,7 +286,7 @@ class TestEveryKind:
         assert str(missing.value).endswith(
             " has no column 'text'; it has: id, body; say which to use: input_columns={'text': COLUMN}"
         )
-        columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"])
+        columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"], advice=PYTHON_ADVICE)
         with pytest.raises(UnreadableSource, match=r"'sku'; it has: id, body; say which to use: id_column=COLUMN"):
             rows_of(table, columns)
 

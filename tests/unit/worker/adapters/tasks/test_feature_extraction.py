@@ -95,7 +95,7 @@ def test_parameters_decide_the_shape(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"prompt_name": "nope"}, "has no prompt 'nope'; it has query, empty"),
+        ({"prompt_name": "nope"}, "has no prompt of this prompt_name; it has query, empty"),
         ({"dimensions": 9}, "the model's vectors have 8 numbers"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The source that a command's options name: files, standard input, or an operator's query."""
+"""The source that options name: files, standard input, or an operator's query."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

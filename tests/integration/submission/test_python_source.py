@@ -1,0 +1,88 @@
+"""A Python program submits files and queries through the functions that the command has."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchmill import BatchHandle, Client, InvalidRows, UnreadableSource, UsageError
+
+PIPELINE = "sample-sentiment-analysis"
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text('{"id": 1, "body": "first"}\n{"id": 2, "body": "second"}\n')
+    Path("b.csv").write_text("id,body\n3,third\n")
+    with closing(sqlite3.connect("shop.db")) as shop, shop:
+        shop.execute("CREATE TABLE reviews (id INTEGER, body TEXT, day TEXT)")
+        shop.execute("INSERT INTO reviews VALUES (7, 'bad', 'monday'), (8, 'good', 'tuesday')")
+    url, query = f"sqlite:///{tmp_path}/shop.db", "SELECT * FROM reviews WHERE day = :day"
+    Path("batchmill.toml").write_text(f'[sources.reviews]\nurl = "{url}"\nquery = "{query}"\n')
+    with Client() as client:
+        yield client
+
+
+def ids_of(batch: BatchHandle) -> list[str | None]:
+    database = batch._database
+    with database.read() as connection:
+        query = "SELECT custom_id FROM jobs ORDER BY position"
+        return [row[0] for row in connection.exec_driver_sql(query)]
+
+
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        ("a.jsonl", ["1", "2"]),
+        (Path("b.csv"), ["3"]),
+        (["a.jsonl", Path("b.csv")], ["1", "2", "3"]),
+        ("*.jsonl", ["1", "2"]),
+    ],
+)
+def test_files_are_submitted(client: Client, files: Any, ids: list[str]) -> None:
+    assert ids_of(client.submit(PIPELINE, files=files, input_columns={"text": "body"})) == ids
+
+
+def test_a_query_is_submitted(client: Client) -> None:
+    batch = client.submit(PIPELINE, sql="reviews", bind={"day": "tuesday"}, input_columns={"text": "body"})
+
+    assert ids_of(batch) == ["8"]
+
+
+def test_the_format_may_be_named(client: Client) -> None:
+    Path("a.jsonl").rename("a.data")
+
+    batch = client.submit(PIPELINE, files="a.data", file_format="jsonl", input_columns={"text": "body"})
+
+    assert ids_of(batch) == ["1", "2"]
+
+
+def test_messages_name_pythons_arguments(client: Client) -> None:
+    with pytest.raises(UnreadableSource, match=r"say which to use: input_columns=\{'text': COLUMN\}"):
+        client.submit(PIPELINE, files="b.csv")
+    with pytest.raises(InvalidRows, match=r"line 1: has no 'text'; .* input_columns=\{'FIELD': COLUMN\}"):
+        client.submit(PIPELINE, files="a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "say what to submit: inputs, files or sql, and only one of them"),
+        ({"inputs": ["a"], "files": "a.jsonl"}, "say what to submit: inputs, files or sql, and only one of them"),
+        ({"files": []}, "files names no file"),
+        ({"files": "a.jsonl", "ids": ["a"]}, "ids go with inputs"),
+        ({"files": "a.jsonl", "bind": {"day": "monday"}}, "bind sets parameters of a query"),
+        ({"sql": "reviews", "file_format": "csv"}, "file_format is that of files"),
+        ({"sql": "others"}, "there is no source 'others'"),
+        ({"files": "none.csv"}, "there is no file none.csv"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(client: Client, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        client.submit(PIPELINE, **arguments)
+
+    assert client.batches() == []
