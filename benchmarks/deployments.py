@@ -30,7 +30,7 @@ FROM batches WHERE id = :id
 
 
 SELECT_FAILURES = (
-    "SELECT error_code, error_message, count(*) FROM results WHERE batch_id = :id AND output IS NULL GROUP BY 1, 2"
+    "SELECT error_code, error_message, count(*) FROM results WHERE batch_id = :id AND status = 'failed' GROUP BY 1, 2"
 )
 
 

@@ -26,9 +26,7 @@ def from_numbers(numbers: Sequence[float]) -> bytes:
 
 def to_numbers(vector: bytes) -> list[float]:
     """Return the numbers of a vector."""
-    numbers = array("f")
-    numbers.frombytes(vector)
-    return _swap_on_big_endian(numbers).tolist()
+    return _to_array(vector).tolist()
 
 
 def dimensions(vector: bytes) -> int:
@@ -40,7 +38,7 @@ def is_valid(vector: bytes) -> bool:
     """Whether these bytes are one to MAX_DIMENSIONS finite numbers."""
     if len(vector) % NUMBER_BYTES or not 1 <= dimensions(vector) <= MAX_DIMENSIONS:
         return False
-    return isfinite(sum(to_numbers(vector)))  # float64, so that the sum of finite numbers is finite
+    return isfinite(sum(_to_array(vector)))  # float64, so that the sum of finite numbers is finite
 
 
 def vector_json(vector: bytes) -> str:
@@ -65,6 +63,10 @@ def from_array_wire(wire: bytes) -> bytes:
     elements = array("I", wire[_ARRAY_HEADER.size :])[1::_LENGTH_AND_NUMBER]
     elements.byteswap()
     return elements.tobytes()
+
+
+def _to_array(vector: bytes) -> "array[float]":
+    return _swap_on_big_endian(array("f", vector))
 
 
 def _swap_on_big_endian(numbers: "array[float]") -> "array[float]":

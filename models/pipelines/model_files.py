@@ -75,12 +75,24 @@ class ModelFiles:
         )
 
     @property
+    def default_max_length(self) -> int | None:
+        """The most tokens that the model takes if the pipeline names no limit; None = no limit, or not known here."""
+        return min(filter(None, (self._named_length, self.max_length)), default=None)
+
+    @property
     def max_length(self) -> int | None:
-        """The most tokens that the model takes, special ones included; None = no limit, or not known here."""
-        own = next((files.max_length for files in (self.sentence_files, self.cross_encoder_files) if files), None)
-        limits = [self._positions, own or self.tokenizer_config.get("model_max_length")]
+        """The most tokens that the model can take, special ones included; None = no limit, or not known here."""
+        tokens = self.tokenizer_config.get("model_max_length")
+        if isinstance(tokens, int | float) and self._named_length is not None:
+            tokens = max(tokens, self._named_length)
+        limits = [self._positions, tokens or self._named_length]
         known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
         return min(known, default=None)
+
+    @property
+    def _named_length(self) -> int | None:
+        """The limit that the files of sentence-transformers name; None without any."""
+        return next((files.max_length for files in (self.sentence_files, self.cross_encoder_files) if files), None)
 
     @property
     def token_size(self) -> int | None:
@@ -238,8 +250,9 @@ def check_decoding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
 def effective_max_length(pipeline: Pipeline) -> int | None:
     """Return the most tokens that a worker takes; None = no limit, or not known here."""
     files = ModelFiles.find(pipeline)
-    limits = [limit for limit in (pipeline.max_length, files and files.max_length) if limit]
-    return min(limits, default=None)
+    if files is None:
+        return pipeline.max_length
+    return min(filter(None, (pipeline.max_length or files.default_max_length, files.max_length)), default=None)
 
 
 def _cached_folder(repo_id: str, revision: str | None) -> Path | None:

@@ -189,6 +189,7 @@ def test_length_and_case_are_those_of_the_transformers_settings(
     [rows] = run_batches(loaded, TEXTS, [{}])
 
     assert loaded.adapter._limits.max_length == 12
+    assert load(folder, max_length=20).adapter._limits.max_length == 20
     assert_equal(rows, reference_vectors(folder))
     assert vectors_of(run_batches(loaded, ["LOVE", "love"], [{}])[0]).std(axis=0).max() == 0
 

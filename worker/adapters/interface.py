@@ -90,8 +90,11 @@ class CompletingAdapter(Protocol):
     """An adapter for models whose folders have files beside those of transformers."""
 
     @classmethod
-    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
-        """Change a loaded model and its tokenizer as these files say. Raises ModelError if they are unusable."""
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
+        """Change a loaded model and its tokenizer as these files say, and return the tokens of the longest input.
+
+        None = they name no limit. A pipeline may name another. Raises ModelError if the files are unusable.
+        """
 
 
 # The rows of one job, in order, and the raw output of each.

@@ -233,7 +233,9 @@ class EffectiveLimits:
                 if parameters.get("max_new_tokens"):
                     parameters["max_new_tokens"] = min(parameters["max_new_tokens"], limits.max_new_tokens)
         parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
-        limit = files.max_length if files else None
+        limit = None
+        if files is not None:
+            limit = files.max_length if pipeline.max_length else files.default_max_length
         redacted = redaction.redact_parameters(parameters)
         return cls(pipeline.max_length, limit, files is not None, output_length, redacted)
 

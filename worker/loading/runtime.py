@@ -198,9 +198,8 @@ def _assemble(
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
-    if issubclass(adapter, CompletingAdapter):
-        adapter.complete(model, tokenizer, files.folder)
-    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer), pipeline.stride
+    default_length = _complete(adapter, model, tokenizer, files)
+    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
     if role == "guard" and stride is None:
         stride = guard_models.default_overlap(max_length)
     limits = Limits(
@@ -233,6 +232,16 @@ def _assemble(
     _log_loaded(pipeline.name, runtime, limits, started, role)
     _warn_of_slow_dtype(pipeline, runtime)
     return runtime
+
+
+def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int | None:
+    """As `CompletingAdapter.complete`; None for any other adapter."""
+    if not issubclass(adapter, CompletingAdapter):
+        return None
+    try:
+        return adapter.complete(model, tokenizer, files.folder)
+    except ModelError as error:
+        raise ModelError(f"{files.name}: {error}") from error
 
 
 def _load_tokenizer(files: Snapshot) -> Any:

@@ -57,8 +57,11 @@ def max_tokens(config: Any, device_type: str) -> int:
     return max(MIN_CPU_TOKENS, min(MAX_CPU_TOKENS, MAX_LAYER_OUTPUT_BYTES // (4 * _widest_layer(config))))
 
 
-def max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
-    """Return the smallest limit of the catalogue, the tokenizer and the model's positions; None = no limit."""
+def max_length(pipeline: Pipeline, model: Any, tokenizer: Any, default: int | None = None) -> int | None:
+    """Return the smallest limit of the catalogue, the tokenizer and the model's positions; None = no limit.
+
+    default: the limit if the catalogue names none, which may exceed the tokenizer's, None = there is no such limit.
+    """
     names = ("max_encoder_position_embeddings", "max_position_embeddings")
     positions = next((size for name in names if (size := getattr(model.config, name, None))), None)
     embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
@@ -71,7 +74,8 @@ def max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
             f"the tokenizer's model_max_length is {model_max_length!r}, which is no number; mend tokenizer_config.json"
         )
     # transformers represents a missing limit as an astronomical number.
-    limits = [limit for limit in (pipeline.max_length, model_max_length, positions) if limit and 0 < limit < 1e9]
+    all_limits = (pipeline.max_length or default, max(model_max_length, default or 0), positions)
+    limits = [limit for limit in all_limits if limit and 0 < limit < 1e9]
     return min(int(limit) for limit in limits) if limits else None
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
+from models import vectors
 from models.db import Database
 from models.errors import Unreachable
 from models.states import JobOutcome
@@ -46,6 +47,21 @@ from worker.passes.planning import MicroBatchPlanner
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 FOREVER = 1000.0  # seconds; only a wakeup ends such a sleep
+
+
+LONG_VECTOR_BYTES = 4 * vectors.MAX_DIMENSIONS
+
+
+def long_vector(text: str) -> bytes:
+    """A vector of the greatest length, which begins with the text's characters."""
+    return vectors.from_numbers(list(text.encode())).ljust(LONG_VECTOR_BYTES, b"\0")
+
+
+class VectorFakeAdapter(FakeAdapter):
+    """An adapter whose outputs are vectors."""
+
+    def decode(self, rows: Sequence[Row], raw: Sequence[Any]) -> Any:
+        return long_vector(rows[0].features)
 
 
 @dataclass
@@ -429,6 +445,35 @@ class TestBulkDecoding:
         results = get_results(other, batch_id)
         assert [row.error_code for row in results] == [None, "invalid_output", None]
         assert [row.output["words"] for row in results if row.output] == [1, 3]
+
+
+class TestVectors:
+    @pytest.fixture
+    def adapter(self) -> FakeAdapter:
+        return VectorFakeAdapter()
+
+    def test_are_stored_in_commits_of_bounded_bytes(
+        self, other: Database, start: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit_results, sizes = commit.commit_results, []
+
+        def record(connection: Connection, planned: commit.BatchCommit, **options: Any) -> commit.CommitResult:
+            sizes.append(len(planned.results))
+            return commit_results(connection, planned, **options)
+
+        monkeypatch.setattr(commit, "commit_results", record)
+        monkeypatch.setattr(writer, "MAX_CHARACTERS_PER_COMMIT", 2 * LONG_VECTOR_BYTES)
+        batch_id = insert_batch(other, texts(*(f"text {number}" for number in range(8))), slice_size=8)
+
+        start()
+        until_completed(other, batch_id)
+
+        assert max(sizes) == 3, "the one that exceeds the limit is the last"
+        assert sum(sizes) == 8
+        assert [row.vector for row in get_results(other, batch_id)] == [
+            long_vector(f"text {number}") for number in range(8)
+        ]
+        assert_consistent(other, batch_id)
 
 
 class TestTwins:

@@ -12,6 +12,7 @@ import pytest
 
 from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests.deployment import temporary_deployment, wait_for
+from tests.factories.sentence_models import add_modules, write_json
 from tests.hub_server import GATED, NO_REPOSITORY, NO_REVISION, FakeHub, hub_server
 
 REPOSITORY = "made/reviews"
@@ -22,7 +23,7 @@ import json, sys
 from models.errors import BatchmillError
 from models.pipelines.pipeline import Pipeline
 from worker.loading import snapshots
-entry = Pipeline(name="made", task="sentiment-analysis", model=sys.argv[1], revision=sys.argv[2] or None)
+entry = Pipeline(name="made", task=sys.argv[3], model=sys.argv[1], revision=sys.argv[2] or None)
 try:
     found = snapshots.fetch_model(entry)
     print(json.dumps({"revision": found.revision, "weights": (found.folder / "model.safetensors").stat().st_size}))
@@ -56,10 +57,10 @@ def environment(hub: FakeHub, home: Path, **other: str) -> dict[str, str]:
     return {"HF_ENDPOINT": hub.base_url, "HF_HOME": str(home), **quick, **other}
 
 
-def ask(hub: FakeHub, home: Path, revision: str = "", repository: str = REPOSITORY, **other: str) -> dict[str, Any]:
+def ask(hub: FakeHub, home: Path, revision: str = "", task: str = "sentiment-analysis", **other: str) -> dict[str, Any]:
     """What a process of its own makes of the repository."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, repository, revision],
+        [sys.executable, "-c", ASK, REPOSITORY, revision, task],
         capture_output=True,
         text=True,
         timeout=100,
@@ -121,6 +122,21 @@ def test_a_refusal_is_a_sentence_and_never_speaks_against_the_content(
     assert sentence in found["message"]
     hub.error_rules = []
     assert ask(hub, tmp_path / "hf")["revision"] == commit
+
+
+def test_the_folders_of_an_embedding_model_come_with_it(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    add_modules(model, steps=[("Dense", {"in_features": 128, "out_features": 8}), ("Normalize", {})])
+    write_json(model / "config_sentence_transformers.json", {"prompts": {"query": "query: "}})
+    (model / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickled")
+    commit = hub.add_commit(REPOSITORY, model)
+
+    assert ask(hub, tmp_path / "hf", task="embeddings")["revision"] == commit
+
+    [folder] = (tmp_path / "hf").rglob(f"snapshots/{commit}")
+    fetched = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    wanted = {"modules.json", "config_sentence_transformers.json", "1_Pooling/config.json", "2_Dense/config.json"}
+    assert wanted | {"2_Dense/model.safetensors"} <= fetched
+    assert "2_Dense/pytorch_model.bin" not in fetched
 
 
 def test_a_download_that_breaks_off_goes_on_the_next_time(hub: FakeHub, model: Path, tmp_path: Path) -> None:

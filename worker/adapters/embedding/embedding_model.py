@@ -36,24 +36,20 @@ class AutoEmbeddingModel:
         return model, {**report, "missing_keys": missing}
 
 
-def complete(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Give a model the head that its folder's files describe, and its tokenizer their limit and case.
+def complete(model: Any, tokenizer: Any, folder: Path) -> int | None:
+    """Give a model the head that its folder's files describe, and its tokenizer their case; returns their limit.
 
     Raises ModelError if they are damaged, or ask for what Batchmill does not have.
     """
-    try:
-        files = SentenceFiles.read(folder)
-        if files is None:
-            files = SentenceFiles.for_plain_model(model.config.to_dict())
-        token_size = getattr(model.config.get_text_config(), "hidden_size", None)
-        head = EmbeddingHead.load(files, folder, token_size)
-    except ModelError as error:
-        raise ModelError(f"{folder.name}: {error}") from error
+    files = SentenceFiles.read(folder)
+    if files is None:
+        files = SentenceFiles.for_plain_model(model.config.to_dict())
+    token_size = getattr(model.config.get_text_config(), "hidden_size", None)
+    head = EmbeddingHead.load(files, folder, token_size)
     model.add_module(ADDED_HEAD, head.to(model.device))
-    if files.max_length is not None:
-        tokenizer.model_max_length = files.max_length
     if files.lowercases:
         lower_texts(tokenizer)
+    return files.max_length
 
 
 def head_of(model: Any) -> EmbeddingHead:

@@ -65,9 +65,9 @@ class FeatureExtraction:
         self.passes_in_flight = self._encoder.passes_in_flight
 
     @classmethod
-    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
-        embedding_model.complete(model, tokenizer, folder)
+        return embedding_model.complete(model, tokenizer, folder)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each job, cut at the limit, or one for each window; JobError for what can't be read."""

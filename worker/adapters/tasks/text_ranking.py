@@ -51,14 +51,13 @@ class TextRanking(SequenceClassifier):
         super().__init__(model, tokenizer, limits, self._special_tokens.template)
 
     @classmethod
-    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> None:
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
         files = CrossEncoderFiles.read(folder, model.config.to_dict(), getattr(tokenizer, "chat_template", None))
         setattr(model, FILES, files)
-        if files.max_length is not None:
-            tokenizer.model_max_length = files.max_length
         if files.lowers_case:
             lower_texts(tokenizer)
+        return files.max_length
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each distinct text of a job, or for each of its windows; a JobError if a pair is too long."""

@@ -90,6 +90,17 @@ def test_the_limit_is_that_of_sentence_transformers(folder: Path, own: int | Non
     assert model_files.effective_max_length(pipeline_for(folder)) == limit
 
 
+def test_a_pipeline_may_raise_that_limit_as_far_as_the_model_reaches(folder: Path) -> None:
+    add_modules(folder)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 128})
+    raised, beyond = (pipeline_for(folder).model_copy(update={"max_length": length}) for length in (256, 257))
+
+    assert model_files.effective_max_length(raised) == 256
+    model_files.check_max_length(raised)
+    with pytest.raises(SettingsError, match="the model takes 256 tokens"):
+        model_files.check_max_length(beyond)
+
+
 def test_a_transformer_may_have_a_folder_apart(folder: Path) -> None:
     (folder / "0_Transformer").mkdir()
     add_modules(folder)

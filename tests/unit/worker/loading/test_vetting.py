@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
+from tests.factories.sentence_models import module_list, write_json
 from tests.factories.tiny_models import pipeline_for
 from worker.loading import runtime, vetting
 from worker.loading.vetting import ATTENTION_IMPLEMENTATIONS, CODE_KEYS
@@ -127,6 +128,13 @@ class TestOtherFiles:
     @pytest.mark.parametrize("content", ["{}", '{"base_model_name_or_path": "made-org/other"}'])
     def test_of_an_adapter_s_model_are_refused(self, folder: Path, content: str) -> None:
         (folder / "adapter_config.json").write_text(content)
+
+        assert "merge it into its model" in refused(folder)
+
+    def test_of_an_adapter_beside_a_transformer_apart_are_refused(self, folder: Path) -> None:
+        (folder / "config.json").unlink(missing_ok=True)
+        write_json(folder / "modules.json", module_list([("Transformer", "0_Transformer"), ("Pooling", "1_Pooling")]))
+        write_json(folder / "0_Transformer" / "adapter_config.json", {})
 
         assert "merge it into its model" in refused(folder)
 
