@@ -21,8 +21,9 @@ from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
 from producer.readers.frames.frame import Table
-from producer.readers.python_source import PythonSource
-from producer.readers.rows import PYTHON_ADVICE, ColumnMapping
+from producer.readers.input_source import PythonSource
+from producer.readers.mapping_advice import PYTHON_ADVICE
+from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult

@@ -1,12 +1,15 @@
-"""The source that options name: files, standard input, or an operator's query."""
+"""The source that options of a command or arguments of a Python program name."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import Any
 
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
+from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import ColumnMapping, Source
 from producer.readers.sql import sql_sources
@@ -37,3 +40,42 @@ def open_source(
     return query.open_query(
         sql_sources.find_sql_source(settings, source_name), query_params, columns, limits=Limits.from_settings(settings)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PythonSource:
+    """The arguments of `Client.submit`, of which exactly one of `inputs`, `files` and `sql` is set."""
+
+    inputs: Any
+    ids: Any
+    files: Any
+    file_format: str | None
+    sql: str | None
+    bind: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if sum(source is not None for source in (self.inputs, self.files, self.sql)) != 1:
+            raise UsageError("say what to submit: inputs, files or sql, and only one of them")
+        if self.file_format is not None and self.files is None:
+            raise UsageError("file_format is that of files; leave it out")
+        if self.bind and self.sql is None:
+            raise UsageError("bind sets parameters of a query; name the query as sql")
+        if self.ids is not None and self.inputs is None:
+            raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
+
+    def open(self, settings: Settings, columns: ColumnMapping) -> AbstractContextManager[Source]:
+        """Return the source, not opened yet; raises UsageError if there is none."""
+        if self.inputs is not None:
+            return nullcontext(open_items(self.inputs, self.ids, columns, Limits.from_settings(settings)))
+        files = [self.files] if isinstance(self.files, (str, PathLike)) else self.files or ()
+        paths = [fspath(path) for path in files]
+        if not paths and self.sql is None:
+            raise UsageError("files names no file; give at least one path")
+        return open_source(
+            settings,
+            columns,
+            paths=paths,
+            file_format=self.file_format,
+            source_name=self.sql,
+            query_params=dict(self.bind or {}),
+        )

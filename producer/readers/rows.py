@@ -11,6 +11,7 @@ from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
 from producer.readers import kept_columns
 from producer.readers.limits import DEFAULT_LIMITS, Limits
+from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
 from producer.readers.storable import UnreadableValue, is_storable
 
 MAX_CUSTOM_ID_CHARACTERS = 512
@@ -21,43 +22,6 @@ MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 
 
 NO_HINTS: Mapping[str, str] = {}
-
-
-class MappingAdvice(NamedTuple):
-    """Advice in messages about columns, in the words of the command or of Python.
-
-    field, id, passthrough: how to name another column
-    hints: how to repair a row, by error code
-    """
-
-    field: str
-    id: str
-    passthrough: str
-    hints: Mapping[str, str]
-
-
-COMMAND_ADVICE = MappingAdvice(
-    "say which to use: --input {field}=COLUMN",
-    "say which to use: --id COLUMN",
-    "say which to use: --passthrough COLUMN",
-    {
-        "missing_field": "; say which to use: --input FIELD=COLUMN",
-        "missing_id": "; leave --id out, or fill it in",
-        "invalid_id": "; use another with --id, or none with --no-id",
-        "missing_passthrough": "; leave that --passthrough out, or write null there",
-    },
-)
-PYTHON_ADVICE = MappingAdvice(
-    "say which to use: input_columns={{'{field}': COLUMN}}",
-    "say which to use: id_column=COLUMN",
-    "say which to use: passthrough=[COLUMN]",
-    {
-        "missing_field": "; say which to use: input_columns={'FIELD': COLUMN}",
-        "missing_id": "; leave id_column out, or fill it in",
-        "invalid_id": "; use another id_column",
-        "missing_passthrough": "; leave it out of passthrough, or write null there",
-    },
-)
 
 
 class Row(NamedTuple):

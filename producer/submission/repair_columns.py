@@ -10,15 +10,8 @@ from models.errors import JobError, UnreadableSource
 from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
-from producer.readers.rows import (
-    COMMAND_ADVICE,
-    DEFAULT_ID_COLUMNS,
-    NO_HINTS,
-    ColumnMapping,
-    MappingAdvice,
-    Problem,
-    Row,
-)
+from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
+from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
 from producer.results import pages
 from producer.results.files import escape_formula
 from producer.results.tabular import TabularLayout

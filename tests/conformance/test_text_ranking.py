@@ -107,6 +107,18 @@ def test_equal_texts_get_equal_scores_in_their_order(tmp_path: Path, run_batches
     assert len(row.output) == len(texts)
 
 
+@pytest.mark.parametrize("fields", [{"classifier_pooling": "mean"}, {"classifier_activation": "silu"}])
+def test_equals_cross_encoder_with_other_heads(fields: dict[str, Any], tmp_path: Path, run_batches: RunBatches) -> None:
+    folder = cross_encoders.cross_encoder(tmp_path / "model", "modernbert", **fields)
+    loaded = runtime.load(pipeline_for(folder, "text-ranking"), "cpu", threads=1, micro_batch_tokens=200)
+
+    [rows] = run_batches(loaded, PAIRS[: len(TEXTS)], [{}])
+
+    pairs = [(row["query"], row["text"]) for row in PAIRS[: len(TEXTS)]]
+    scores = cross_encoders.load_reference(folder).predict(pairs, batch_size=1).tolist()
+    assert [row.output["score"] for row in rows] == pytest.approx(scores, abs=CLOSE)
+
+
 TANH = "torch.nn.modules.activation.Tanh"
 IDENTITY = "torch.nn.modules.linear.Identity"
 # Entries of config.json, and the files of sentence-transformers, None = there are none.

@@ -1,5 +1,6 @@
 """A frame is a table of a Python program, whatever package it is from; a column by itself is a frame too."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,6 +48,15 @@ class Frame:
     header: tuple[str, ...]
     read: Callable[[Sequence[int]], Iterator[Columns]]
     is_column: bool = False
+
+
+def find_package(inputs: object, name: str) -> Any:
+    """The package of this name, if the inputs are an object of one of its classes; else None.
+
+    Looking only for the package would find one that another thread has half imported.
+    """
+    modules = (kind.__module__ for kind in type(inputs).__mro__)
+    return sys.modules[name] if any(module.partition(".")[0] == name for module in modules) else None
 
 
 def portion_ranges(row_count: int, size_bytes: SizeBytes) -> Iterator[tuple[int, int]]:

@@ -1,17 +1,16 @@
 """Arrays of NumPy with one dimension, such as a column's `.values` in pandas."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.errors import UsageError
-from producer.readers.frames.frame import Columns, Frame, portion_ranges
+from producer.readers.frames.frame import Columns, Frame, find_package, portion_ranges
 from producer.readers.frames.plain_values import plain_value
 
 
 def find_frame(inputs: Any) -> Frame | None:
     """The frame of an array; None for anything else. Raises UsageError for an array of several dimensions."""
-    numpy = sys.modules.get("numpy")
+    numpy = find_package(inputs, "numpy")
     if numpy is None or not isinstance(inputs, numpy.ndarray):
         return None
     if inputs.ndim != 1:

@@ -3,11 +3,10 @@
 pandas has NaN, NA, NaT and None for a missing value, and writes all of them as null to Parquet.
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from producer.readers.frames.frame import Columns, Frame, portion_ranges
+from producer.readers.frames.frame import Columns, Frame, find_package, portion_ranges
 from producer.readers.frames.plain_values import plain_value
 from producer.readers.parquet.large_pages import NOT_UTF8_VALUE
 from producer.readers.storable import UnreadableValue
@@ -22,7 +21,7 @@ def find_frame(inputs: Any, index_names: Collection[str]) -> Frame | None:
 
     index_names: levels of the index that are columns too, if they have one of these names
     """
-    pandas = sys.modules.get("pandas")
+    pandas = find_package(inputs, "pandas")
     if pandas is None:
         return None
     if isinstance(inputs, pandas.Index):

@@ -1,7 +1,8 @@
 """Values of NumPy and pandas with Python's own types; what pandas holds for a missing value becomes None."""
 
-import sys
 from typing import Any
+
+MISSING_TYPES = ("NAType", "NaTType")  # of pandas
 
 
 def plain_value(value: Any) -> object:
@@ -15,8 +16,7 @@ def plain_value(value: Any) -> object:
         return [plain_value(item) for item in value]
     if isinstance(value, dict):
         return {key: plain_value(item) for key, item in value.items()}
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and (value is pandas.NA or value is pandas.NaT):
+    if type(value).__name__ in MISSING_TYPES:
         return None
     if hasattr(value, "tolist"):  # an array or a number of NumPy
         return plain_value(value.tolist())

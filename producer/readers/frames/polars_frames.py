@@ -4,14 +4,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from producer.readers.frames.frame import PORTION_ROWS, Columns, Frame, portion_ranges
+from producer.readers.frames.frame import PORTION_ROWS, Columns, Frame, find_package, portion_ranges
 from producer.readers.parquet.values import nanosecond_text
 from producer.readers.storable import UnreadableValue
 
 
 def find_frame(inputs: Any) -> Frame | None:
     """The frame of a DataFrame, a LazyFrame or a Series of polars; None for anything else."""
-    polars = sys.modules.get("polars")
+    polars = find_package(inputs, "polars")
     if polars is None:
         return None
     if isinstance(inputs, polars.Series):

@@ -47,6 +47,7 @@ MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, an
 # Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
 TEXT_TYPES = ("TEXT", "CHARACTER", "VARCHAR", "CHAR")  # how the databases' names of types for text begin
+VECTOR_TYPES = ("VECTOR", "REAL[]", "BLOB")  # and those of columns for vectors
 READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
@@ -171,8 +172,9 @@ class StagedMerge:
         if difference.key != ("id",) or difference.missing.keys() & REQUIRED_COLUMNS:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
         vectors = self._find_vectors(connection)
-        has_other_type = vectors is not None and vectors.vector in difference.type_changed
-        if vectors is not None and has_other_type and not vectors.has_current_vectors(connection):
+        old_type, _ = difference.type_changed.get(vectors.vector, ("", "")) if vectors is not None else ("", "")
+        has_other_dimensions = old_type.startswith(VECTOR_TYPES)
+        if vectors is not None and has_other_dimensions and not vectors.has_current_vectors(connection):
             del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
@@ -186,7 +188,7 @@ class StagedMerge:
             self._staged.add_column(name, column, kind)
         if vectors is not None:
             reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
-            if has_other_type:
+            if has_other_dimensions:
                 self._change_dimensions(vectors.vector)
 
     def _find_vectors(self, connection: Connection) -> VectorTable | None:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    false,
     func,
     not_,
     null,
@@ -47,6 +48,8 @@ class EmbeddingVersion:
 
     key: the batch's output cache key, which is a hash of the pipeline's settings and parameters; None = it has none
     revision: of the model; None = unknown until a worker claims
+
+    What is unknown of one of the two counts as equal.
     """
 
     key: str | None
@@ -94,10 +97,11 @@ class VectorTable:
     @property
     def is_other(self) -> ColumnElement[bool]:
         """The condition for rows that have a vector of another version."""
-        differs = [self.sql.c[KEY_COLUMN].is_distinct_from(self.version.key)]
-        if self.version.revision is not None:
-            differs.append(self.sql.c[REVISION_COLUMN].is_distinct_from(self.version.revision))
-        return and_(self.sql.c[self.vector].is_not(None), or_(*differs))
+        known = {KEY_COLUMN: self.version.key, REVISION_COLUMN: self.version.revision}
+        differs = [
+            func.coalesce(self.sql.c[name], value) != value for name, value in known.items() if value is not None
+        ]
+        return and_(self.sql.c[self.vector].is_not(None), or_(false(), *differs))
 
     def has_current_vectors(self, connection: Connection) -> bool:
         """Return whether there are vectors of this version."""

@@ -25,17 +25,31 @@ TEXT_LENGTHS = (MAX_TEXT_TOKENS, MAX_TEXT_TOKENS, MAX_TEXT_TOKENS // 2, 3)
 ProbeRow = Mapping[str, list[int]]
 
 
-def scores_match(left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False, rounding: float = 0.0) -> bool:
+def scores_match(
+    left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False, rounding: float = 0.0, scale: float = 0.0
+) -> bool:
     """Whether two passes of one model gave the same scores.
 
     same_shape: the passes had the same shape, so they must agree more closely.
     rounding: a difference that the model's dtype alone is known to cause; twice as much is accepted.
+    scale: the size of the model's scores, if that of these says little, see `scale_of`.
     """
     tolerance = SAME_SHAPE_TOLERANCE if same_shape else RELATIVE_TOLERANCE.get(left.dtype, 0.0)
     # 0.0 where no score is finite, as with damaged weights.
-    largest = torch.nan_to_num(left.abs(), nan=0.0, posinf=0.0).max().item()
-    atol = tolerance * largest + 2 * rounding
+    atol = tolerance * max(_largest(left), scale) + 2 * rounding
     return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=atol, equal_nan=True)
+
+
+def scale_of(all_scores: Sequence[torch.Tensor]) -> float:
+    """The largest score of several rows if each has a single number, else 0.
+
+    The only number of a row may be near 0 by chance, because large terms cancel each other out; their rounding stays.
+    """
+    return 0.0 if any(scores.numel() != 1 for scores in all_scores) else max(map(_largest, all_scores), default=0.0)
+
+
+def _largest(scores: torch.Tensor) -> float:
+    return float(torch.nan_to_num(scores.abs(), nan=0.0, posinf=0.0).max())
 
 
 def rounding_between(alone: Sequence[torch.Tensor], padded: torch.Tensor) -> float:

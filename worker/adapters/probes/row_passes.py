@@ -11,7 +11,13 @@ import torch
 
 from models.errors import first_line
 from worker.adapters.probes import probe_scores
-from worker.adapters.probes.probe_scores import ProbeRow, reraise_machine_problem, rounding_between, scores_match
+from worker.adapters.probes.probe_scores import (
+    ProbeRow,
+    reraise_machine_problem,
+    rounding_between,
+    scale_of,
+    scores_match,
+)
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.token_array import token_array
@@ -42,6 +48,7 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
     with int8_linear.float32_fallback(model), torch.inference_mode():
         try:
             alone = probe_scores.compute(model, probe_scores.to_tensors([row], 0, model.device))
+            scale = scale_of([alone, *_other_scores(model, tokenizer, template)]) if alone.numel() == 1 else 0.0
         except Exception as error:
             raise probe_scores.unusable_model_error(model, error) from error
         if tokenizer.padding_side == "left":
@@ -54,13 +61,20 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
             width = min(len(row["input_ids"]) + PADDING_TOKENS, max_width or sys.maxsize)
             tensors = probe_scores.to_tensors([row], tokenizer.pad_token_id, model.device, width)
             padded = probe_scores.compute(model, tensors)
-            if scores_match(alone, padded[:, : alone.shape[1]]):
+            if scores_match(alone, padded[:, : alone.shape[1]], scale=scale):
                 return False
             # In half precision, the difference may be rounding.
             return alone.dtype not in HALF_DTYPES or not _ignores_padding(model, row, tensors, padded, alone.shape[1])
         except Exception as error:  # a model that can't read padding may raise anything; its rows stay unpadded
             reraise_machine_problem(error)
             return True
+
+
+def _other_scores(model: Any, tokenizer: Any, template: Template) -> list[torch.Tensor]:
+    """The scores of other texts, each alone."""
+    sizes, count = probe_scores.TEXT_LENGTHS[2:], vocabulary.size(model)
+    rows = [probe_scores.make_row(tokenizer, template, size, vocabulary_size=count) for size in sizes]
+    return [probe_scores.compute(model, probe_scores.to_tensors([row], 0, model.device)) for row in rows]
 
 
 def _check_embeddings(model: Any, row: ProbeRow, vocabulary_size: int | None) -> None:
@@ -119,9 +133,10 @@ def packing_problem(
         reraise_machine_problem(error)
         return f"its layers can't be packed ({type(error).__name__}: {first_line(error)})"
     expected = _select_positions(alone, positions)
-    if not all(starmap(partial(scores_match, rounding=rounding), zip(expected, packed, strict=True))):
+    scale = scale_of(expected)
+    if not all(starmap(partial(scores_match, rounding=rounding, scale=scale), zip(expected, packed, strict=True))):
         return "its scores change when rows are packed"
-    if not all(scores_match(packed[i], mixed[i % 2][i], same_shape=True) for i in range(len(rows))):
+    if not all(scores_match(packed[i], mixed[i % 2][i], same_shape=True, scale=scale) for i in range(len(rows))):
         return "its scores depend on the other rows of a packed pass"
     return None
 

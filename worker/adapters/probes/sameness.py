@@ -18,7 +18,7 @@ import torch
 
 from models.errors import ModelError
 from worker.adapters.probes import small_copy
-from worker.adapters.probes.probe_scores import reraise_machine_problem, scores_match
+from worker.adapters.probes.probe_scores import reraise_machine_problem, scale_of, scores_match
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
 from worker.layers import int8_linear
 from worker.layers.model_state import ModelState
@@ -138,6 +138,7 @@ class Examination:
     def __init__(self, model: Any, trial: SamenessTrial) -> None:
         self._model, self._trial = model, trial
         self._stateful_classes: frozenset[str] = frozenset()
+        self._scale = 0.0
 
     def examine(self) -> SharingPolicy | str | None:
         """As `_examine`, for this copy."""
@@ -149,8 +150,9 @@ class Examination:
         rows, alone = [row for row, _ in scored_rows], [scores for _, scores in scored_rows]
         if len(set(map(len, rows))) < 2 or not _distinguishes_texts(alone):
             return None
+        self._scale = scale_of(alone)
         torch.manual_seed(1)
-        if not scores_match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
+        if not self._match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
             return "draws random numbers as it reads, so the same text gets different answers"
         self._stateful_classes = self._find_stateful_classes(rows, alone)
         if self._stateful_classes and not self._matches_in_sequence(rows, alone):
@@ -160,6 +162,9 @@ class Examination:
         )
         can_share_short = sharing is not Sharing.TOGETHER and self._short_rows_match(rows, alone)
         return SharingPolicy(sharing, supports_continuous, self._stateful_classes, 1 if can_share_short else None)
+
+    def _match(self, scores: Scores, expected: Scores) -> bool:
+        return scores_match(scores, expected, scale=self._scale)
 
     def _score_alone(self, row: TokenIds) -> Scores | None:
         """A row's scores from a fresh copy; None if it can't read the row, as some can't read three tokens."""
@@ -184,7 +189,7 @@ class Examination:
         # The longest is first and last, so each of the others follows a longer row and a shorter one.
         for index in (*range(len(rows) - 1, -1, -1), *range(len(rows))):
             scores = self._trial.score_alone(model, rows[index])
-            depends_on_state = depends_on_state or not scores_match(scores, alone_scores[index])
+            depends_on_state = depends_on_state or not self._match(scores, alone_scores[index])
             changed |= state.changed_classes()
         return changed if depends_on_state else frozenset()
 
@@ -193,7 +198,7 @@ class Examination:
         state = ModelState(model, self._stateful_classes)
         for row, scores in (*zip(rows[::-1], alone_scores[::-1], strict=True), *zip(rows, alone_scores, strict=True)):
             state.restore()
-            if not scores_match(self._trial.score_alone(model, row), scores):
+            if not self._match(self._trial.score_alone(model, row), scores):
                 return False
         return True
 
@@ -201,7 +206,7 @@ class Examination:
         """Whether rows that share passes in this mode get the scores that they get alone."""
         try:
             return all(
-                scores_match(scores, alone_scores[index])
+                self._match(scores, alone_scores[index])
                 for indices in _group_rows(rows, mode[0])
                 for pass_scores in self._run_passes([rows[index] for index in indices], mode)
                 for index, scores in zip(indices, pass_scores, strict=True)

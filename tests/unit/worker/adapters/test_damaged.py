@@ -77,3 +77,15 @@ def test_scores_are_compared_whatever_they_are(value: float) -> None:
     assert probe_scores.scores_match(scores, scores.clone())
     assert not probe_scores.scores_match(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     assert probe_scores.scores_match(torch.full((2, 2), value), torch.full((2, 2), value))
+
+
+def test_the_rounding_of_a_single_number_is_that_of_the_other_rows() -> None:
+    small, large = torch.tensor([1e-4]), torch.tensor([3.0])
+    scale = probe_scores.scale_of([small, large])
+
+    assert scale == 3.0
+    assert not probe_scores.scores_match(small, small + 1e-6)
+    assert probe_scores.scores_match(small, small + 1e-6, scale=scale)
+    assert not probe_scores.scores_match(small, small + 1e-3, scale=scale)
+    assert probe_scores.scale_of([torch.ones(2), large]) == 0.0
+    assert probe_scores.scale_of([torch.tensor([torch.nan]), small]) == pytest.approx(1e-4)

@@ -7,6 +7,7 @@ import click
 from producer.cli.schedules import quality_table
 from producer.schedules.quality.number_stats import NumberStats
 from producer.schedules.quality.stats import QualityStats
+from producer.schedules.quality.vector_stats import VectorStats
 
 NOTHING = QualityStats(
     rows=0,
@@ -84,3 +85,16 @@ def test_what_moved_is_yellow() -> None:
 def test_what_outputs_do_not_have_has_no_line() -> None:
     assert [line[0] for line in lines(NOTHING)[1:]] == ["failed", "empty", "truncated"]
     assert lines(replace(NOTHING, rows=4, failed=4))[1] == ["failed", "100", "%"]
+
+
+def test_vectors_have_their_norm_their_direction_and_the_shares_of_bad_ones() -> None:
+    def vectors(mean: tuple[float, ...], zero: int = 0) -> QualityStats:
+        norms = NumberStats(40, 1.0, 0.0, 1.0, 1.0)
+        return replace(NOTHING, rows=40, succeeded=40, vectors=VectorStats(2, norms, zero, 10, 0.1, mean))
+
+    output = lines(vectors((0.0, 1.0), zero=4), vectors((0.6, 0.8)), moved=("direction", "zero vectors"))
+
+    assert ["mean", "norm", "1", "1"] in output
+    assert ["zero", "vectors", "10", "%", "0", "%", "moved"] in output
+    assert ["equal", "vectors", "25", "%", "25", "%"] in output
+    assert ["mean", "vector's", "cosine", "0.80", "moved"] in output

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,8 @@ from producer import readers
 from producer.readers.frames import arrow_frames, frame, polars_frames
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
-from producer.readers.rows import PYTHON_ADVICE, ColumnMapping, Problem, Row
+from producer.readers.mapping_advice import PYTHON_ADVICE
+from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
 SPEC = tasks.TASKS["sentiment-analysis"]
@@ -376,3 +378,10 @@ def test_unreadable_values_are_no_texts() -> None:
     [row] = rows_of(pl.Series([4_000_000]).cast(pl.Date), ColumnMapping.for_task(SPEC))
 
     assert isinstance(row.raw_input, UnreadableValue)
+
+
+def test_a_package_that_another_thread_is_importing_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pandas", "polars", "numpy", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+
+    assert texts_of(rows_of(["a", {"text": "b"}])) == ["a", "b"]

@@ -3,8 +3,8 @@
 import json
 
 from producer.schedules.quality.stats import StatsAccumulator
-from producer.schedules.runs.run_summary import build_summary, redact_summary
-from tests.factories.result_rows import FAILED_FIELDS, result_row
+from producer.schedules.runs.run_summary import build_summary, redact_summary, without_mean_vector
+from tests.factories.result_rows import FAILED_FIELDS, result_row, vector_row
 
 
 def test_the_numbers_of_a_run() -> None:
@@ -72,3 +72,18 @@ def test_labels_that_are_peoples_own_are_shown_as_hashes_and_drift_all_the_same(
     assert list(result["quality"]["labels"]) == ["canary b"]  # to be held against, and for the report
     assert redact_summary(None) is None
     assert redact_summary({"quality": None, "own_labels": True}) == {"quality": None, "own_labels": True}
+
+
+def test_no_output_shows_the_mean_vector() -> None:
+    gauge = StatsAccumulator()
+    for position in range(30):
+        gauge.add(vector_row(position, [0.625, 0.5]))
+    result = build_summary(gauge.summarize(), 60.0, 1.5)
+
+    shown = redact_summary(result)
+
+    assert result["quality"]["vectors"]["mean"] == (0.625, 0.5)
+    assert shown is not None
+    assert shown["quality"]["vectors"]["norms"]["count"] == 30
+    assert "0.625" not in json.dumps(shown)
+    assert without_mean_vector(None) is None

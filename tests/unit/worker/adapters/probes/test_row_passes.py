@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from models.errors import ModelError
+from tests.factories import cross_encoders
 from tests.factories import tiny_encoders as encoders
 from tests.factories.tiny_models import BERT_SIZES, WIDE_WEIGHTS, wordpiece_tokenizer
 from worker.adapters.probes import row_passes
@@ -98,6 +99,7 @@ def test_a_model_that_refuses_the_trial_gets_no_padding() -> None:
         ("ner", encoders.token_classifier, encoders.ARCHITECTURES),
         ("fill-mask", encoders.masked_lm, encoders.ARCHITECTURES),
         ("zero-shot-classification", encoders.nli_model, (*encoders.ARCHITECTURES, "bart")),
+        ("text-ranking", cross_encoders.cross_encoder, (*encoders.ARCHITECTURES, "bart")),
     ],
 )
 def test_the_usual_models_share_passes(task: str, make: Any, architectures: tuple[str, ...], tmp_path: Path) -> None:

@@ -110,8 +110,17 @@ def test_a_generation_config_that_means_the_likeliest_token_gets_it(
     assert found == forward_all(plain, encode_texts(plain, texts, max_new_tokens=9))
 
 
+@pytest.mark.parametrize("architecture", ["eurobert", "bloom"])
+def test_a_single_score_near_0_is_no_sign_of_other_rows(tmp_path: Path, architecture: str) -> None:
+    made.save_random_model(tmp_path, "text-ranking", architecture)
+
+    adapter = runtime.load(made.pipeline_for(tmp_path, "text-ranking"), "cpu", threads=1).adapter
+
+    assert adapter._encoder._sharing_policy.sharing is Sharing.TOGETHER  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
-    "task", ["sentiment-analysis", "ner", "fill-mask", "zero-shot-classification", "question-answering"]
+    "task", ["sentiment-analysis", "ner", "fill-mask", "zero-shot-classification", "question-answering", "text-ranking"]
 )
 def test_a_word_past_the_embeddings_costs_its_row_alone(tmp_path: Path, task: str) -> None:
     made.save_random_model(tmp_path, task, "bert")
@@ -122,6 +131,7 @@ def test_a_word_past_the_embeddings_costs_its_row_alone(tmp_path: Path, task: st
     inputs = {
         "question-answering": [{"question": "b", "context": word} for word in words],
         "fill-mask": [{"text": f"{word} [MASK]"} for word in words],
+        "text-ranking": [{"query": "b", "texts": ["b", word]} for word in words],
     }.get(task, [{"text": word} for word in words])
     lease = Lease(1, "b", 0, 2, 1, 1, parameters={"candidate_labels": ["love"]} if task.startswith("zero") else {})
 

@@ -1,0 +1,41 @@
+"""Advice in messages about columns, in the words of the command or of Python."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class MappingAdvice(NamedTuple):
+    """Says how to name the columns that a message misses.
+
+    field, id, passthrough: how to name another column
+    hints: how to repair a row, by error code
+    """
+
+    field: str
+    id: str
+    passthrough: str
+    hints: Mapping[str, str]
+
+
+COMMAND_ADVICE = MappingAdvice(
+    "say which to use: --input {field}=COLUMN",
+    "say which to use: --id COLUMN",
+    "say which to use: --passthrough COLUMN",
+    {
+        "missing_field": "; say which to use: --input FIELD=COLUMN",
+        "missing_id": "; leave --id out, or fill it in",
+        "invalid_id": "; use another with --id, or none with --no-id",
+        "missing_passthrough": "; leave that --passthrough out, or write null there",
+    },
+)
+PYTHON_ADVICE = MappingAdvice(
+    "say which to use: input_columns={{'{field}': COLUMN}}",
+    "say which to use: id_column=COLUMN",
+    "say which to use: passthrough=[COLUMN]",
+    {
+        "missing_field": "; say which to use: input_columns={'FIELD': COLUMN}",
+        "missing_id": "; leave id_column out, or fill it in",
+        "invalid_id": "; use another id_column",
+        "missing_passthrough": "; leave it out of passthrough, or write null there",
+    },
+)
