@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest test lint soak bench bench-bulk bench-claims bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery
 
 bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, on both databases; takes a minute or two.
 	$(BIN)/python -m benchmarks.small_batches
+
+bench-embeddings: $(VENV)/.tests ## Measure vectors and cross-encoders' scores beside sentence-transformers: ITEMS=400 ROUNDS=3.
+	$(BIN)/python -m benchmarks.embeddings $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks.ranking $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an older commit and pipeline(): ITEMS=2000 BEFORE=HASH TASKS=ner.
 	$(BIN)/python -m benchmarks.host $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BEFORE),--before $(BEFORE)) $(if $(TASKS),--tasks $(TASKS)) $(if $(DATABASE),--database $(DATABASE))

@@ -65,7 +65,7 @@ def compare(subject: Subject, rounds: int) -> None:
         entries = {"bench": {"task": subject.task, "model": str(subject.folder)}}
         service = stack.enter_context(deployments.run_service(*servers, folder / "home", entries))
         service.run_batch("bench", subject.warm_up)
-        in_process = {
+        in_process: dict[str, Callable[[], float]] = {
             STAGE_NAME: inference_loops.bare_loop(loaded, subject.inputs),
             **{f"{SORTED_PREFIX}{size}": partial(_time_sorted, subject, size) for size in BATCH_SIZES},
             UNSORTED_NAME: partial(_time_unsorted, subject),
