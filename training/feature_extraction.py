@@ -124,7 +124,7 @@ def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     return functional.normalize((states * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
 
 
-def train(model: Any, tokenizer: Any, seed: int) -> None:
+def train(model: Any, tokenizer: Any, seed: int, *, steps: int = _STEPS) -> None:
     """Fit the model: each text must be closest to its pair among all texts of a step on other subjects."""
     pairs = stream_pairs(seed)
 
@@ -138,8 +138,8 @@ def train(model: Any, tokenizer: Any, seed: int) -> None:
         own = torch.arange(_PAIRS)
         return (functional.cross_entropy(similarities, own) + functional.cross_entropy(similarities.T, own)) / 2
 
-    steps: Iterator[Batch] = iter([{}] * _STEPS)  # each step draws its own texts
-    training_loop.fit(model, steps, steps=_STEPS, learning_rate=_LEARNING_RATE, loss_of=loss_of)
+    batches: Iterator[Batch] = iter([{}] * steps)  # each step draws its own texts
+    training_loop.fit(model, batches, steps=steps, learning_rate=_LEARNING_RATE, loss_of=loss_of)
 
 
 def held_out_scores(model: Any, tokenizer: Any, seed: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ ACTIVATION_NAMES = (
     *("ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink"),
 )
 DEFAULT_ACTIVATION, NO_ACTIVATION = "Sigmoid", "Identity"
+FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}  # by `function_to_apply`
 
 # Keys of a module's file that would change what the model reads or how it is loaded.
 UNSUPPORTED_KEYS = (

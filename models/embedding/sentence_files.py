@@ -27,6 +27,7 @@ TRANSFORMER_FILES = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+NAMES_WITHOUT_PROMPT = ("query", "document")  # sentence-transformers gives them empty prompts
 TYPE_PREFIX = "sentence_transformers."
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len", "weighted_mean", "last"]
@@ -132,12 +133,15 @@ class SentenceFiles:
         transformer = read_transformer_config(folder / transformer_path)
         _check_transformer(transformer)
         prompts = read_object(folder / PROMPTS_FILE)
+        default_name, named = _optional_text(prompts, "default_prompt_name"), read_prompts(prompts)
+        if default_name is not None and default_name not in {*NAMES_WITHOUT_PROMPT, *named}:
+            raise ModelError(f"{PROMPTS_FILE} has no prompt of the name that is its default_prompt_name; mend it")
         return cls(
             _read_pooling(folder / pooling_path),
             tuple(_read_step(folder, name, path) for name, path in others if name != "Dropout"),
             transformer_path,
-            read_prompts(prompts),
-            _optional_text(prompts, "default_prompt_name"),
+            named,
+            default_name,
             optional_count(prompts, "truncate_dim"),
             optional_count(transformer, "max_seq_length"),
             transformer.get("do_lower_case") is True,

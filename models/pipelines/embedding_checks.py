@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.embedding import recipe
+from models.embedding.cross_encoder_files import FUNCTIONS
 from models.embedding.recipe import Recipe
 from models.errors import InvalidParameters, SettingsError
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.text_ranking import TEXT_RANKING
 
 
 def check_embedding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
@@ -53,6 +55,15 @@ def describe_vectors(pipeline: Pipeline) -> dict[str, Any] | None:
         "dimensions": min(filter(None, (own.dimensions, size)), default=None),
         "prompts": list(files.sentence_files.prompts),
     }
+
+
+def describe_scores(pipeline: Pipeline) -> dict[str, Any] | None:
+    """Return how a ranking pipeline's scores are made, for display; None for other tasks, or if no files say it."""
+    files = ModelFiles.find(pipeline) if pipeline.spec.name == TEXT_RANKING.name else None
+    if files is None or files.cross_encoder_files is None:
+        return None
+    function = FUNCTIONS.get(pipeline.parameters.get("function_to_apply") or "", files.cross_encoder_files.activation)
+    return {"function": function, "query_prompt": files.cross_encoder_files.prompt or None}
 
 
 def _find_files(pipeline: Pipeline) -> ModelFiles | None:

@@ -91,7 +91,7 @@ class ScheduleHarness:
     def use_pipeline(self, revision: str, *, is_pinned: bool = True, **fields: Any) -> None:
         """Let new schedules name the pipeline `embed`, now of this revision, and answer it."""
         self.pipeline, self.revision = "embed", revision
-        entry = {"task": "sentiment-analysis", "model": "org/embedder", **fields}
+        entry = {"task": "feature-extraction", "model": "org/embedder", **fields}
         if is_pinned:
             entry["revision"] = revision
         self.settings = self.settings.model_copy(update={"pipelines": {"embed": entry}})

@@ -90,7 +90,7 @@ def show(pipeline: str, as_json: bool) -> None:
         "class": _architectures(files),
     }
     guards = guard_models.describe_models(entry)
-    vectors = embedding_checks.describe_vectors(entry)
+    vectors, scores = embedding_checks.describe_vectors(entry), embedding_checks.describe_scores(entry)
     limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
         definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
@@ -99,6 +99,8 @@ def show(pipeline: str, as_json: bool) -> None:
         effective = limits.as_dict() | dtypes.as_dict()
         if vectors is not None:
             effective["vectors"] = vectors
+        if scores is not None:
+            effective["scores"] = scores
         used_by = [use.id for use in uses]
         terminal.echo_json({**document, "effective": effective, "guards": guards, "batches": used_by})
         return
@@ -112,6 +114,8 @@ def show(pipeline: str, as_json: bool) -> None:
         "output length": limits.output_length,
         "vectors": vectors and _describe_vectors(vectors),
         "prompts": vectors and ", ".join(vectors["prompts"]),
+        "scores": scores and f"by {scores['function']}",
+        "query prompt": scores and scores["query_prompt"] and terminal.compact_json(scores["query_prompt"]),
         "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),
         "parameters": terminal.compact_json(limits.parameters),
     }

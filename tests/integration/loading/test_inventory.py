@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import batchmill
 from models.db import Database
 from models.schema import upgrade
-from tests.factories import sentence_models, tiny_models
+from tests.factories import cross_encoders, sentence_models, tiny_models
 from tests.factories.batch_rows import insert_batch
 from worker.loading import runtime, safetensors_conversion, snapshots
 from worker.loading.runtime import Runtime
@@ -309,3 +309,23 @@ def test_show_describes_the_vectors_of_an_embedding_model(
         "dimensions": 32,
         "prompts": ["query", "passage"],
     }
+
+
+@pytest.mark.usefixtures("database")
+def test_show_describes_the_scores_of_a_ranking_model(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    config = tmp_path / "batchmill.toml"
+    config.write_text(config.read_text().replace("sentiment-analysis", "reranking"))
+    files: dict[str, Any] = {"prompts": {"query": "Find: "}, "default_prompt_name": "query"}
+    cross_encoders.add_modules(
+        snapshot, transformer={"max_seq_length": 24}, activation_fn="torch.nn.modules.activation.Tanh", **files
+    )
+
+    shown, effective = run("show", "made").stdout, json.loads(run("show", "made", "--json").stdout)["effective"]
+
+    assert "by Tanh" in shown
+    assert '"Find: "' in shown
+    assert "24 tokens, the model's own" in shown
+    assert effective["scores"] == {"function": "Tanh", "query_prompt": "Find: "}

@@ -129,9 +129,20 @@ def test_the_night_after_reads_new_rows_only(harness: ScheduleHarness) -> None:
     assert len(embedded(harness)) == 6
 
 
-def test_other_settings_embed_all_rows_again_too(harness: ScheduleHarness) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_length": 64},
+        {"parameters": {"dimensions": 2}},
+        {"parameters": {"pooling": "cls"}},
+        {"parameters": {"prompt_name": "query"}},
+        {"prompt": "query: {text}"},
+    ],
+    ids=lambda settings: str(*settings.values()),
+)
+def test_other_settings_embed_all_rows_again_too(harness: ScheduleHarness, settings: dict[str, Any]) -> None:
     play_two_nights(harness)
-    harness.use_pipeline(OLD, max_length=64)
+    harness.use_pipeline(OLD, **settings)
     harness.run_schedule(utc("03-04 02:00"), embedder(2))
 
     assert {row[1][0] for row in embedded(harness).values() if row[1]} == {2}

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 SAMPLES = Path(__file__).parents[3] / "models" / "samples"
-TASKS = ("ner", "question-answering", "zero-shot-classification", "fill-mask")
+TASKS = ("ner", "question-answering", "zero-shot-classification", "fill-mask", "feature-extraction", "text-ranking")
 GUARDS = ("prompt-injection", "toxicity", "personal-data")
 
 
@@ -134,6 +135,60 @@ class TestMaskedWords:
 
     def test_are_often_right_in_held_out_texts(self) -> None:
         assert card("fill-mask")["held_out_top_1"] > 0.4
+
+
+@functools.cache
+def embedder() -> SentenceTransformer:
+    return SentenceTransformer(str(SAMPLES / "feature-extraction"), device="cpu")
+
+
+class TestVectors:
+    @pytest.mark.parametrize(
+        ("text", "near", "far"),
+        [
+            ("My kettle leaks.", "The water boiler drips.", "The kettle is too loud."),
+            ("I want my money back.", "How do I get a refund?", "Where is my package?"),
+            ("The display of my iphone broke.", "The screen of my phone is cracked.", "The sofa has a hole."),
+            ("We watched a movie at the cinema.", "The actor won an oscar.", "The doctor gave me pills."),
+        ],
+    )
+    def test_of_texts_on_one_subject_are_close(self, text: str, near: str, far: str) -> None:
+        vectors = embedder().encode([text, near, far])
+
+        assert vectors[0] @ vectors[1] > 0.6 > vectors[0] @ vectors[2]
+
+    def test_of_searches_are_close_to_what_they_look_for(self) -> None:
+        passages = ["My parcel is late.", "The screen of my phone is cracked.", "I can't log in to my account."]
+        searches = ["track my order", "broken phone glass", "forgot my password"]
+
+        found = embedder().encode(searches, prompt_name="query") @ embedder().encode(passages, prompt_name="passage").T
+
+        assert found.argmax(axis=1).tolist() == [0, 1, 2]
+
+    def test_are_often_right_for_wordings_that_were_never_learned(self) -> None:
+        assert card("feature-extraction")["held_out_top_1"] > 0.3
+        assert card("feature-extraction")["held_out_top_5"] > 0.7
+
+
+class TestRankings:
+    @pytest.mark.parametrize(
+        ("query", "right", "wrong"),
+        [
+            ("paper jam in the printer", "A sheet got stuck in my laser printer.", "The printer is too loud."),
+            ("laptop battery does not charge", "My notebook no longer charges.", "The battery of the phone is empty."),
+            ("where is my parcel", "Tracking says delivered, but I got nothing.", "I want my money back."),
+        ],
+    )
+    def test_put_the_right_text_first(self, query: str, right: str, wrong: str) -> None:
+        ranker = CrossEncoder(str(SAMPLES / "text-ranking"), device="cpu")
+
+        good, bad = ranker.predict([(query, right), (query, wrong)])
+
+        assert good > 0.9 > 0.1 > bad
+
+    def test_are_mostly_right_for_wordings_that_were_never_learned(self) -> None:
+        assert card("text-ranking")["held_out_top_1_of_10"] > 0.6
+        assert card("text-ranking")["held_out_accuracy"] > 0.85
 
 
 @pytest.mark.parametrize("task", GUARDS)

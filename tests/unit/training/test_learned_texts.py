@@ -1,6 +1,7 @@
 """The generated texts that the samples learn from: repeatable, split in two, and rightly labelled."""
 
 import random
+import re
 from collections import Counter
 from itertools import islice
 from typing import Any
@@ -8,7 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from training import everyday, personal_sentences, prompt_injection, question_answering, sentences, topics, toxicity
+from training import (
+    everyday,
+    personal_sentences,
+    prompt_injection,
+    question_answering,
+    sentences,
+    text_ranking,
+    tickets,
+    topics,
+    toxicity,
+)
 from training.entity_names import EntityNames
 from training.facts import FACT_KINDS, FactNarrator, passage_with_questions
 from training.guard_classifier import GuardTask, true_labels
@@ -48,6 +59,35 @@ class TestTexts:
         learned = {str(text) for text in islice(texts(1), 1_000)}
         kept = {str(text) for text in islice(texts(1, held_out=True), 300)}
         assert not learned & kept
+
+
+class TestTickets:
+    @staticmethod
+    def draw(seed: int, *, held_out: bool = False) -> list[str]:
+        rng = random.Random(seed)
+        subjects = [tickets.draw_subject(rng) for _ in range(300)]
+        return [
+            draw(rng, subject, held_out=held_out)
+            for subject in subjects
+            for draw in (tickets.draw_query, tickets.draw_passage)
+        ]
+
+    def test_are_the_same_for_the_same_seed(self) -> None:
+        assert self.draw(1) == self.draw(1)
+        assert self.draw(1) != self.draw(2)
+
+    def test_are_worded_otherwise_when_held_out(self) -> None:
+        learned = {text for seed in range(5) for text in self.draw(seed)}
+        assert not learned & set(self.draw(1, held_out=True))
+
+    def test_name_the_thing_of_their_subject(self) -> None:
+        rng = random.Random(3)
+        leak = tickets.Subject("leak", "kettle")
+        assert all(re.search("kettle|boiler", tickets.draw_passage(rng, leak)) for _ in range(50))
+
+    def test_have_one_right_text_among_the_candidates_of_a_search(self) -> None:
+        for _search, subject, texts in islice(text_ranking.stream_candidates(1, 6), 100):
+            assert [about == subject for _text, about in texts] == [True, *[False] * 5]
 
 
 class TestNames:

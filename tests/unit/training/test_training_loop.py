@@ -6,7 +6,16 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from training import fill_mask, ner, question_answering, training_loop, wordpiece, zero_shot_classification
+from training import (
+    feature_extraction,
+    fill_mask,
+    ner,
+    question_answering,
+    text_ranking,
+    training_loop,
+    wordpiece,
+    zero_shot_classification,
+)
 from training.everyday import everyday_texts
 from training.sentences import labelled_sentences
 from training.templates import Passage, Span
@@ -103,3 +112,30 @@ class TestTraining:
             plain = torch.arange(asked.shape[1]).expand_as(asked)
             assert torch.equal(shifted["position_ids"][asked], plain[asked])
             assert int(shifted["position_ids"].max()) < 384
+
+    def test_brings_texts_on_one_subject_closer(self) -> None:
+        pairs = list(islice(feature_extraction.stream_pairs(0), 40))
+        tokenizer = tokenizer_of([text for pair in pairs for text in pair[:2]])
+        model = feature_extraction.new_model(len(tokenizer)).eval()
+
+        def top_1() -> float:
+            with torch.inference_mode():
+                vectors = feature_extraction.embed(model, tokenizer, [text for pair in pairs for text in pair[:2]])
+            return float((vectors[::2] @ vectors[1::2].T).argmax(dim=1).eq(torch.arange(len(pairs))).float().mean())
+
+        before = top_1()
+        feature_extraction.train(model, tokenizer, 0, steps=5)
+
+        assert top_1() > before
+
+    def test_with_hints_for_rankings_leaves_the_model_as_it_is_saved(self) -> None:
+        searches = list(islice(text_ranking.stream_candidates(0, 6), 16))
+        tokenizer = tokenizer_of([text for _, _, texts in searches for text, _ in texts])
+        batch = text_ranking.tokenize_candidates(tokenizer, searches)
+        model = text_ranking.new_model(len(tokenizer))
+        weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+        text_ranking.train(model, iter([dict(batch), dict(batch)]))
+
+        assert model.state_dict().keys() == weights.keys()
+        assert not torch.equal(model.classifier.weight, weights["classifier.weight"])

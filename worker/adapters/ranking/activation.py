@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.embedding.cross_encoder_files import DEFAULT_ACTIVATION, NO_ACTIVATION
+from models.embedding.cross_encoder_files import NO_ACTIVATION
 
 Floats = npt.NDArray[np.float32]
-
-FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}  # by `function_to_apply`
 
 
 def activate(logits: Floats, activation: str) -> Floats:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from models.documents import to_json
-from models.embedding.cross_encoder_files import CrossEncoderFiles
+from models.embedding.cross_encoder_files import FUNCTIONS, CrossEncoderFiles
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
-from worker.adapters.ranking.activation import FUNCTIONS, activate
+from worker.adapters.ranking.activation import activate
 from worker.adapters.ranking.pairs import PairTemplate, PairWindow
 from worker.adapters.rows import Row
 from worker.adapters.tasks import label_scores

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from models.embedding import sentence_files
+from models.embedding.recipe import Recipe
 from models.embedding.sentence_files import Pooling, SentenceFiles
 from models.errors import ModelError
 from tests.factories.sentence_models import add_modules, module_list, write_json
@@ -56,6 +57,16 @@ def test_all_files_together(folder: Path) -> None:
     assert files.lowercases
 
 
+def test_a_default_without_a_prompt_is_an_empty_one(folder: Path) -> None:
+    add_modules(folder)
+    write_json(folder / "config_sentence_transformers.json", {"default_prompt_name": "query"})
+
+    files = SentenceFiles.read(folder)
+
+    assert files is not None
+    assert Recipe.from_parameters({}, files, 32).prompt == ""
+
+
 def write_types(*types: object) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         modules = [{"idx": i, "name": str(i), "path": f"{i}_m" if i else "", "type": t} for i, t in enumerate(types)]
@@ -99,6 +110,7 @@ DENSE = {"in_features": 32, "out_features": 8}
         (write_file("sentence_bert_config.json", {"query_expansion": {"length": 32}}), "query_expansion"),
         (write_file("config_sentence_transformers.json", {"prompts": ["query: "]}), "no texts by name"),
         (write_file("config_sentence_transformers.json", {"default_prompt_name": 3}), "default_prompt_name is '3'"),
+        (write_file("config_sentence_transformers.json", {"default_prompt_name": "nope"}), "has no prompt of the name"),
         (write_file("config_sentence_transformers.json", {"truncate_dim": True}), "truncate_dim is 'True'"),
         (lambda folder: (folder / "modules.json").write_text("["), "modules.json can't be read"),
         (lambda folder: (folder / "modules.json").write_text("[" * 100_000), "modules.json can't be read"),
