@@ -15,6 +15,7 @@ from producer.results.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, RENAMED_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+COUNTED_TYPE = re.compile(r"(?:VECTOR|REAL\[\]|BLOB)(?: of |\()(\d+).*")  # as `column_types` describes them
 RESERVED_TABLES = {*METADATA.tables, *VIEWS, VERSION_TABLE, "batchmill_merged_runs", STAGING_TABLE_NAME}
 RESERVED_PREFIXES = ("sqlite_", "pg_", "information_schema")  # reserved by the databases
 
@@ -91,8 +92,10 @@ def write_table(
 def _check_vectors(table: UserTable, schema: TableSchema, diff: SchemaDiff) -> None:
     for column, column_type in schema.columns:
         if column_type is ColumnType.VECTOR and column in diff.type_changed:
-            table_type, result_type = diff.type_changed[column]
+            types = diff.type_changed[column]
+            table_type, result_type = (COUNTED_TYPE.sub(r"a vector of \1 numbers", name) for name in types)
+            cause = "models or dimensions differ, so " if all(map(COUNTED_TYPE.match, types)) else ""
             raise UsageError(
                 f"{column} in the table {table} is {table_type}, and in these results {result_type}; "
-                "name another table, or drop it"
+                f"{cause}name another table, or drop it"
             )
