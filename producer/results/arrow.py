@@ -60,6 +60,6 @@ def arrow_schema(layout: TabularLayout) -> Any:
         ColumnType.BOOLEAN: pyarrow.bool_(),
         ColumnType.TIMESTAMP: pyarrow.timestamp("ms", tz="UTC"),
         ColumnType.JSON: pyarrow.string(),
-        ColumnType.VECTOR: pyarrow.list_(pyarrow.float32(), layout.dimensions or 0),
+        ColumnType.VECTOR: pyarrow.list_(pyarrow.float32(), layout.dimensions or -1),  # -1 = any number
     }
     return pyarrow.schema([(name, types[column_type]) for name, column_type in layout.columns])

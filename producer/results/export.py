@@ -11,6 +11,7 @@ from models.db import Database
 from models.errors import UsageError
 from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
+from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
 from producer.results import arrow, files, matrix, pages, tabular, user_table
 from producer.results.result_row import ResultRow
@@ -89,7 +90,9 @@ def require_packages(*names: str) -> None:
 
 
 def _find_layout(database: Database, batch: BatchView) -> TabularLayout:
-    return tabular.layout_for_batch(database, batch.id, find_batch_spec(batch.task, batch.parameters))
+    spec = find_batch_spec(batch.task, batch.parameters)
+    has_vectors = spec.name == FEATURE_EXTRACTION.name and batch.parameters.get("pooling") != NO_POOLING
+    return tabular.layout_for_batch(database, batch.id, spec, has_vectors=has_vectors)
 
 
 def _find_dimensions(database: Database, batch: BatchView, target: str) -> int:

@@ -62,7 +62,7 @@ class TabularLayout:
     passthrough: columns of the source that are returned with the results
     output_columns: keys of an output with their types; None = the whole output as JSON in one column
     hint: advice in errors about rows that do not fit
-    dimensions: how many numbers each vector has; None = outputs are no vectors
+    dimensions: how many numbers each vector has; None = outputs are no vectors, or none has succeeded
     """
 
     input_fields: tuple[str, ...]
@@ -93,9 +93,9 @@ class TabularLayout:
 
     @classmethod
     def for_vectors(
-        cls, input_fields: Iterable[str], dimensions: int, *, passthrough: Iterable[str] = ()
+        cls, input_fields: Iterable[str], dimensions: int | None, *, passthrough: Iterable[str] = ()
     ) -> "TabularLayout":
-        """Return the layout for outputs that are vectors of so many numbers."""
+        """Return the layout for outputs that are vectors of so many numbers; None = there is no vector yet."""
         return cls(tuple(input_fields), tuple(passthrough), VECTOR_OUTPUT, dimensions=dimensions)
 
     @property
@@ -162,7 +162,7 @@ class TabularLayout:
         """Return the row's output, by key or as JSON; raises UsageError when it does not fit."""
         if self.output_columns is None:
             return [row.output_text]
-        if self.dimensions is not None:
+        if self.output_columns == VECTOR_OUTPUT:
             return [self._fitting_vector(row)]
         if row.output_json is None:
             return [None] * len(self.output_columns)
@@ -179,6 +179,8 @@ class TabularLayout:
     def _fitting_vector(self, row: ResultRow) -> bytes | None:
         if row.vector is None and row.output_json is None:
             return None
+        if self.dimensions is None:
+            raise UsageError("the first vectors of this batch came while it was read; read it again")
         count = 0 if row.vector is None else vectors.dimensions(row.vector)
         if count != self.dimensions:
             has = f"has {count:,} numbers" if count else "is no vector"
@@ -197,13 +199,18 @@ class TabularLayout:
         raise UsageError(f"{types}; {self.hint}")
 
 
-def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> TabularLayout:
-    """Return the layout of a batch's results, from its task, its first output and its passthrough columns."""
+def layout_for_batch(database: Database, batch_id: str, task: TaskSpec, *, has_vectors: bool = False) -> TabularLayout:
+    """Return the layout of a batch's results, from its task, its first output and its passthrough columns.
+
+    has_vectors: whether outputs are vectors, also where none has succeeded
+    """
     fields = [field.name for field in task.fields]
     passthrough = pages.passthrough_columns(database, batch_id)
     first = pages.first_success(database, batch_id)
     if first is not None and first.vector is not None:
         return TabularLayout.for_vectors(fields, vectors.dimensions(first.vector), passthrough=passthrough)
+    if first is None and has_vectors:
+        return TabularLayout.for_vectors(fields, None, passthrough=passthrough)
     return TabularLayout.from_example(fields, None if first is None else first.output, passthrough=passthrough)
 
 

@@ -26,6 +26,10 @@ from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
 
 NUMBERS = [[0.1, -2.0, 1e-9], [0.30000001, 7.0, 0.0]]
+TWO_AND_THREE = (
+    "embedding in the table embedded is a vector of 2 numbers, and in these results a vector of 3 numbers; "
+    "models or dimensions differ, so name another table, or drop it"
+)
 VECTORS = [vectors.from_numbers(numbers) for numbers in NUMBERS]
 
 
@@ -188,9 +192,9 @@ def test_more_dimensions_than_pgvector_has_are_an_array(pgvector_database: Datab
         ("real[]", None, None),
         ("real[]", "'{1,2,3}'", None),
         ("vector", "'[1,2,3]'", None),
-        ("vector(2)", None, r"embedding in the table embedded is VECTOR\(2\), and in these results VECTOR\(3\); name"),
-        ("vector", "'[1,2]'", "is VECTOR of 2 numbers, and in these results VECTOR of 3 numbers"),
-        ("real[]", "'{1,2}'", r"is REAL\[\] of 2 numbers, and in these results REAL\[\] of 3 numbers"),
+        ("vector(2)", None, TWO_AND_THREE),
+        ("vector", "'[1,2]'", TWO_AND_THREE),
+        ("real[]", "'{1,2}'", TWO_AND_THREE),
         ("halfvec(3)", None, r"is HALFVEC\(3\), and in these results VECTOR or REAL\[\]"),
         ("double precision[]", None, r"is DOUBLE PRECISION\[\], and"),
         ("jsonb", None, "is JSONB, and"),
@@ -232,7 +236,27 @@ def test_a_blob_keeps_its_dimensions(sqlite_url: str, monkeypatch: pytest.Monkey
 
     result = run("results", second, "--to-sql", "embedded")
 
-    assert "is BLOB of 2 numbers, and in these results BLOB of 3 numbers; name another table" in result.stderr
+    assert TWO_AND_THREE in result.stderr
+
+
+def test_a_batch_without_a_success_has_the_columns_of_vectors(database: Database, tmp_path: Path) -> None:
+    polars, parquet = pytest.importorskip("polars"), pytest.importorskip("pyarrow.parquet")
+    batch_ids = [insert_batch(database, 1, task="feature-extraction") for _ in range(3)]
+    for batch_id in batch_ids[:2]:
+        fake_worker.write_results(database, batch_id, [(0, "text_too_long")])
+    execute(database, f"UPDATE batches SET parameters = '{{\"pooling\": \"none\"}}' WHERE id = '{batch_ids[1]}'")
+    fake_worker.write_results(database, batch_ids[2], enumerate_vectors([1.0, 0.0]))
+    with closing(Client()) as client:
+        failed, without_pooling, embedded = (client.batch(batch_id).to_polars() for batch_id in batch_ids)
+
+    run("results", batch_ids[0], "-o", tmp_path / "failed.parquet")
+    run("results", batch_ids[0], "-o", tmp_path / "failed.csv")
+
+    assert failed.columns == embedded.columns == parquet.read_schema(tmp_path / "failed.parquet").names
+    assert failed["embedding"].to_list() == [None]
+    assert failed["embedding"].dtype == polars.List(polars.Float32)
+    assert "output" in without_pooling.columns
+    assert "embedding" in (tmp_path / "failed.csv").read_text().splitlines()[0].split(",")
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet", "out.npy"])
