@@ -29,7 +29,14 @@ from producer.results.sql_names import quote_name
 from producer.results.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 from producer.schedules.runs import reembedding
-from producer.schedules.runs.reembedding import ID_COLUMN, KEY_COLUMN, UNKNOWN_VERSION, EmbeddingVersion, VectorTable
+from producer.schedules.runs.reembedding import (
+    ID_COLUMN,
+    KEY_COLUMN,
+    UNKNOWN_VERSION,
+    BatchIds,
+    EmbeddingVersion,
+    VectorTable,
+)
 
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
@@ -61,7 +68,7 @@ class OutputTable:
     scheduled_at: datetime
     id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
     version: EmbeddingVersion = UNKNOWN_VERSION  # of vectors
-    failed_rows: int = 0  # of the run
+    batch_ids: BatchIds | None = None  # of the run; None where the table has no vectors
 
     @property
     def schema(self) -> TableSchema:
@@ -186,8 +193,8 @@ class StagedMerge:
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
-        if vectors is not None:
-            reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
+        if vectors is not None and (batch_ids := self._table.batch_ids) is not None:
+            reembedding.clear_vectors_left_behind(connection, vectors, batch_ids, self._table.scheduled_at)
             if has_other_dimensions:
                 self._change_dimensions(vectors.vector)
 

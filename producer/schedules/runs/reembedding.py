@@ -19,17 +19,20 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    bindparam,
     false,
     func,
     not_,
     null,
     or_,
     select,
+    text,
 )
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.types import TypeEngine
 
+from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from producer.results.column_types import read_column_types
@@ -40,6 +43,15 @@ log = structlog.get_logger(__name__)
 ID_COLUMN, REVISION_COLUMN, SCHEDULED_AT_COLUMN = "id", "revision", "scheduled_at"
 KEY_COLUMN = "embedding_key"
 REQUIRED_COLUMNS = {ID_COLUMN, KEY_COLUMN, REVISION_COLUMN, SCHEDULED_AT_COLUMN}
+
+PAGE_ROWS = 500  # whose ids are looked up at once
+RUN_AGAIN_ADVICE = "`batchmill schedule trigger` runs the schedule for now, and embeds all rows again"
+
+SELECT_SUBMITTED_IDS = "SELECT custom_id FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
+SELECT_FAILED_IDS = """
+SELECT j.custom_id FROM jobs j JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
+WHERE j.batch_id = :batch_id AND j.custom_id IN :custom_ids AND r.status = 'failed'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +138,7 @@ class VectorTable:
             )
         is_newer = self.sql.c[SCHEDULED_AT_COLUMN] > scheduled_at
         if connection.scalar(select(self.id).where(self.is_other, is_newer).limit(1)) is not None:
-            raise UsageError(
-                f"{other}, from later runs, and such vectors can't be compared; `batchmill schedule trigger` runs the "
-                "schedule for now, and embeds all rows again"
-            )
+            raise UsageError(f"{other}, from later runs, and such vectors can't be compared; {RUN_AGAIN_ADVICE}")
         return True
 
 
@@ -140,12 +149,40 @@ def _python_type(sql_type: str) -> TypeEngine[Any]:
     return Text()
 
 
-def clear_vectors_left_behind(connection: Connection, table: VectorTable, max_count: int) -> int:
-    """Clear the vectors of another version that the staged rows will not replace; return their number.
+@dataclass(frozen=True, slots=True)
+class BatchIds:
+    """The ids of a batch's rows, looked up in the results' database.
 
-    max_count: rows of the run that failed. If more vectors are left, they are of rows that the run did not read.
+    database: the results' database
+    batch_id: id of the batch
+    """
 
-    Raises UsageError then, which must roll the transaction back.
+    database: Database
+    batch_id: str
+
+    def submitted(self, custom_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of some ids the batch has, those of invalid rows too."""
+        return self._select(SELECT_SUBMITTED_IDS, custom_ids)
+
+    def failed(self, custom_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of some ids are of jobs that failed."""
+        return self._select(SELECT_FAILED_IDS, custom_ids)
+
+    def _select(self, statement: str, custom_ids: Sequence[str]) -> frozenset[str]:
+        query = text(statement).bindparams(bindparam("custom_ids", expanding=True))
+        with self.database.read() as connection:
+            return frozenset(connection.scalars(query, {"batch_id": self.batch_id, "custom_ids": list(custom_ids)}))
+
+
+def clear_vectors_left_behind(
+    connection: Connection, table: VectorTable, batch_ids: BatchIds, scheduled_at: datetime
+) -> int:
+    """Clear the vectors of another version whose rows failed in this run; return their number.
+
+    batch_ids: those of the run
+    scheduled_at: time of the run
+
+    Raises UsageError, which must roll the transaction back, if the staged rows leave the vectors of any other row.
     """
     target = table.sql
     staged = sql_table(STAGING_TABLE_NAME, sql_column(ID_COLUMN), sql_column(SCHEDULED_AT_COLUMN, UtcDateTime()))
@@ -153,12 +190,21 @@ def clear_vectors_left_behind(connection: Connection, table: VectorTable, max_co
     # A join, because both databases build an index for it.
     left = select(table.id).select_from(target.outerjoin(staged, is_replaced))
     left = left.where(table.is_other, staged.c[ID_COLUMN].is_(None))
-    count: int = connection.scalar(select(func.count()).select_from(left.subquery())) or 0
-    if count > max_count:
+    if connection.scalar(left.where(target.c[SCHEDULED_AT_COLUMN] > scheduled_at).limit(1)) is not None:
         raise UsageError(
-            f"{count:,} rows of the table {target.name} have vectors of another model or of other settings, and this "
-            "run did not read them; pin the model's revision in the catalogue, and the next run embeds them again"
+            f"the table {target.name} has vectors of another model or of other settings, from later runs, and this run "
+            f"would mix its own with them; {RUN_AGAIN_ADVICE}"
         )
+    count = 0
+    with connection.execute(left.execution_options(yield_per=PAGE_ROWS)) as ids:
+        for page in ids.scalars().partitions():
+            count += len(page)
+            if len(batch_ids.failed([str(row_id) for row_id in page])) < len(page):
+                raise UsageError(
+                    f"rows of the table {target.name} have vectors of another model or of other settings, and this run "
+                    "did not read them; another run wrote them meanwhile, or the model's revision moved. The next run "
+                    "embeds them again, if the catalogue pins the model's revision"
+                )
     if count:
         empty = dict.fromkeys((table.vector, KEY_COLUMN, "model", REVISION_COLUMN), null())
         connection.execute(target.update().where(table.id.in_(left)).values(empty))

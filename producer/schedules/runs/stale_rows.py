@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnClause, Select, bindparam, func, select, text
+from sqlalchemy import ColumnClause, Select, func, select
 from sqlalchemy import Row as SqlRow
 
 from models.db import Database
@@ -20,21 +20,16 @@ from producer.readers.rows import Problem, Row
 from producer.readers.sql import sql_sources
 from producer.results.tabular import TabularLayout
 from producer.schedules.runs.output_table import columns_in_table, open_source_database
-from producer.schedules.runs.reembedding import EmbeddingVersion, VectorTable
+from producer.schedules.runs.reembedding import PAGE_ROWS, BatchIds, EmbeddingVersion, VectorTable
 from producer.schedules.runs.run_lease import LeasedRun
 from producer.schedules.runs.sources import IdTypes
 from producer.submission.chunks import CHUNK_JOBS
 
 VECTOR_NAMES = ("output_embedding", "embedding")  # the first one if a column of the source has the other
-PAGE_ROWS = 500
 CHUNK_CHARACTERS = 4 * 2**20  # of inputs in memory at once, or one input
 
 # Only one chunk is inserted and one is filled at a time; all earlier rows of a source are in the database.
 MAX_UNSEEN_ROWS = 2 * CHUNK_JOBS
-
-SELECT_SUBMITTED_IDS = """
-SELECT custom_id FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
-"""
 
 
 def append_stale_rows(
@@ -67,7 +62,7 @@ def append_stale_rows(
         columns, _ = columns_in_table(TabularLayout.for_vectors(fields, 1, passthrough=passthrough))
         names = dict(zip((*fields, *passthrough), (name for name, _ in columns), strict=True))
         inputs = {name: names.pop(name) for name in fields}
-        stale = StaleRows(run.database, run.view.batch_id or "", database, table, inputs, names)
+        stale = StaleRows(BatchIds(run.database, run.view.batch_id or ""), database, table, inputs, names)
         yield from stale.read(observer.last_location + 1, observer.newest_ids, id_types.add_value)
 
 
@@ -84,14 +79,13 @@ def _open_table_database(run: LeasedRun, settings: Settings) -> AbstractContextM
 class StaleRows:
     """The rows of a table whose vectors are to be embedded again, as inputs of a batch.
 
-    database: the results' database, which has the batch
+    batch_ids: those of the run, whose rows are submitted while stale ones are read
     table_database: the database of the table
     inputs: columns of the table, by the task's field that they hold
     passthrough: the same, by passthrough column
     """
 
-    database: Database
-    batch_id: str
+    batch_ids: BatchIds
     table_database: Database
     table: VectorTable
     inputs: Mapping[str, str]
@@ -106,7 +100,7 @@ class StaleRows:
         location, after = first_location, None
         while page := self._fetch_page(after):
             after = page[-1].id
-            submitted = unseen_ids | self._submitted_ids([str(row.id) for row in page])
+            submitted = unseen_ids | self.batch_ids.submitted([str(row.id) for row in page])
             for chunk in _split_by_length(page):
                 for row in self._fetch_rows(chunk[0].id, chunk[-1].id):
                     if str(row.id) not in submitted:
@@ -131,11 +125,6 @@ class StaleRows:
 
     def _columns(self, names: Mapping[str, str]) -> list[ColumnClause[Any]]:
         return [self.table.sql.c[name] for name in dict.fromkeys(names.values()) if name in self.table.sql.c]
-
-    def _submitted_ids(self, custom_ids: list[str]) -> frozenset[str]:
-        query = text(SELECT_SUBMITTED_IDS).bindparams(bindparam("custom_ids", expanding=True))
-        with self.database.read() as connection:
-            return frozenset(connection.scalars(query, {"batch_id": self.batch_id, "custom_ids": custom_ids}))
 
     def _to_source_row(self, row: SqlRow[Any], location: int) -> Row:
         values = row._mapping

@@ -26,6 +26,12 @@ def embedder(first: float, dimensions: int = 3) -> Embed:
     return lambda job_input: vectors.from_numbers([first, len(job_input["text"]), *[0.5] * (dimensions - 2)])
 
 
+def failing_embedder(first: float, start: str) -> Embed:
+    """A model that fails for texts with this start."""
+    embed = embedder(first)
+    return lambda job_input: None if job_input["text"].startswith(start) else embed(job_input)
+
+
 BESIDE, IN_SOURCE = "beside the results", "in the source"
 
 
@@ -225,7 +231,44 @@ def test_a_revision_that_nobody_knew_is_refused(harness: ScheduleHarness) -> Non
 
     run = harness.runs()[-1]
     assert run.state is RunState.FAILED
-    assert "5 rows of the table embedded have vectors of another model" in (run.error_message or "")
+    assert "the table embedded have vectors of another model" in (run.error_message or "")
+    assert "this run did not read them" in (run.error_message or "")
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+def test_failures_of_other_rows_do_not_let_a_run_clear_vectors(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    before = table_query(harness, SELECT_EMBEDDED)
+    harness.use_pipeline(NEW, is_pinned=False)
+    for number in range(8):
+        harness.tickets.insert_ticket(utc("03-03 21:00"), f"{'bad' if number < 5 else 'good'} {number}")
+    harness.run_schedule(utc("03-04 02:00"), failing_embedder(2, "bad"))
+
+    assert harness.runs()[-1].state is RunState.FAILED
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+def test_an_older_run_that_ends_last_leaves_the_newer_vectors(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other", cron="0 3 * * *", into="embedded", passthrough=["created_at"])
+    harness.tickets.insert_ticket(utc("03-01 21:00"), "bad")
+    harness.tickets.insert_ticket(utc("03-01 21:00"), "good")
+    harness.tick(utc("03-02 02:00"))
+    harness.use_pipeline(NEW)
+    harness.tickets.execute("DELETE FROM tickets WHERE body = 'good'")
+    harness.tick(utc("03-02 03:00"))
+    harness.answer_jobs(embedder(2))
+    harness.tick(utc("03-02 03:05"))
+    before = table_query(harness, SELECT_EMBEDDED)
+    assert {row[2] for row in embedded(harness).values()} == {NEW}
+
+    harness.use_pipeline(OLD)
+    harness.answer_jobs(failing_embedder(1, "bad"))
+    harness.tick(utc("03-02 03:10"))
+
+    run = harness.runs()[-1]
+    assert run.state is RunState.FAILED
+    assert "from later runs" in (run.error_message or "")
     assert table_query(harness, SELECT_EMBEDDED) == before
 
 
