@@ -143,7 +143,7 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
     else:
         layout = tabular.layout_for_batch(run.database, batch.id, find_batch_spec(batch.task, batch.parameters))
         id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
-        version = EmbeddingVersion(batch.output_cache_key, batch.revision)
+        version = EmbeddingVersion(run.view.embedding_key, batch.revision)
         batch_ids = BatchIds(run.database, batch.id)
         table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type, version, batch_ids)
         if run.definition.into_source is None:
