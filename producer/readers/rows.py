@@ -126,7 +126,9 @@ class ColumnMapping:
         use_ids: False = rows get no custom_id.
         passthrough: columns to keep with each job; "*" = all that the row has besides.
         """
-        input_columns = input_columns or {}
+        input_columns = {} if input_columns is None else input_columns
+        if not isinstance(input_columns, Mapping):
+            raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
         field_names = [field.name for field in spec.fields]
         for name in input_columns:
             if name not in field_names:

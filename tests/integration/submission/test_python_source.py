@@ -97,6 +97,8 @@ def test_messages_name_no_option_of_the_command(client: Client) -> None:
         ({"files": 5}, "files must be a path"),
         ({"files": b"a.jsonl"}, "files must be a path"),
         ({"files": {"text": "a.jsonl"}}, "files must be a path"),
+        ({"inputs": ["a"], "input_columns": ["text"]}, "input_columns must be a mapping"),
+        ({"inputs": [{"text": "a"}], "passthrough": 5}, "has no '5' to keep"),
         ({"files": ["a.jsonl", 5]}, "each path in files must be text or a pathlib.Path"),
         ({"files": "none.csv"}, "there is no file none.csv"),
     ],
