@@ -17,6 +17,7 @@ from tests.factories.forward_passes import encode_texts
 from tests.factories.sentence_models import add_modules, write_json
 from tests.factories.tiny_encoders import pipeline_for
 from tests.golden import seq2seq_models
+from worker.adapters.tasks import feature_extraction
 from worker.adapters.tasks.job_errors import non_finite_scores
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -158,6 +159,21 @@ def test_windows_without_pooling_are_lists_one_after_the_other(folder: Path) -> 
 
     assert len(output) == 3
     assert all(len(window) <= LIMIT for window in output)
+
+
+@pytest.mark.parametrize("entry", [{}, {"max_length": LIMIT, "truncation": "stride"}])
+def test_the_vectors_of_all_tokens_are_bounded(folder: Path, entry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_extraction, "MAX_TOKEN_NUMBERS", 12 * 32)
+    adapter = load(folder, **entry)
+
+    refused, fits = adapter.encode(jobs_of(["great " * 30, "great " * 10], pooling="none"))
+    [pooled] = adapter.encode(jobs_of(["great " * 30]))
+
+    assert isinstance(refused, JobError)
+    assert refused.code == "output_too_large"
+    assert "at most 384 are stored" in str(refused)
+    assert isinstance(fits, list)
+    assert isinstance(pooled, list)
 
 
 def test_a_prompt_must_leave_room_in_each_window(folder: Path) -> None:
