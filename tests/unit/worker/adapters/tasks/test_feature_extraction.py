@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from models import vectors
 from models.errors import JobError, ModelError
-from tests.factories import tiny_decoders, tiny_encoders
+from tests.factories import tiny_architectures, tiny_decoders, tiny_encoders
 from tests.factories.forward_passes import encode_texts
 from tests.factories.sentence_models import add_modules, write_json
 from tests.factories.tiny_encoders import pipeline_for
@@ -207,6 +207,18 @@ def test_vectors_do_not_depend_on_the_other_rows(folder: Path, pooling: str) -> 
 
     alone = np.concatenate([to_array(embed(adapter, [job])) for job in jobs])
     assert np.abs(together - alone).max() < CLOSE
+
+
+def test_the_share_of_mask_tokens_is_that_of_each_text(tmp_path: Path) -> None:
+    tiny_architectures.save_random_model(tmp_path / "model", "feature-extraction", "esm")
+    adapter = load(add_modules(tmp_path / "model"))
+    jobs = jobs_of(["love the [MASK] it", "a", "hate the product " * 10])
+
+    together = to_array(embed(adapter, jobs, 2_000))
+
+    alone = np.concatenate([to_array(embed(adapter, [job])) for job in jobs])
+    assert np.abs(together - alone).max() < CLOSE
+    assert adapter.uses_packing
 
 
 @pytest.mark.parametrize("pooling_key", ["pooling_mode_cls_token", "pooling_mode_lasttoken"])
