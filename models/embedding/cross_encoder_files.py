@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.embedding import transformer_options
 from models.embedding.sentence_files import (
     MODULES_FILE,
     PROMPTS_FILE,
@@ -29,12 +30,6 @@ ACTIVATION_NAMES = (
 )
 DEFAULT_ACTIVATION, NO_ACTIVATION = "Sigmoid", "Identity"
 FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}  # by `function_to_apply`
-
-# Keys of a module's file that would change what the model reads or how it is loaded.
-UNSUPPORTED_KEYS = (
-    *("processing_kwargs", "model_kwargs", "processor_kwargs", "config_kwargs"),
-    *("model_args", "tokenizer_args", "config_args"),  # as older versions call them
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +109,7 @@ def _read_transformer(folder: Path, modules: object, chat_template: object) -> d
             "come from a head for sequence classification"
         )
     transformer = read_transformer_config(folder / module_path(modules[0].get("path")))
-    task = transformer.get("transformer_task", TASK)
-    if task != TASK:
-        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
-    if unsupported := next((key for key in UNSUPPORTED_KEYS if transformer.get(key)), None):
-        raise ModelError(f"the model's files set {unsupported}, which is not supported; take another model")
+    transformer_options.check_transformer(transformer, TASK, "logits")
     modalities = transformer.get("modality_config")
     if isinstance(modalities, dict) and "message" in modalities:
         _check_chat_template(chat_template)
