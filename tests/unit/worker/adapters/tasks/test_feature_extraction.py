@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from models import vectors
 from models.errors import JobError, ModelError
+from models.pipelines.model_files import ModelFiles
 from tests.factories import tiny_architectures, tiny_decoders, tiny_encoders
 from tests.factories.forward_passes import encode_texts
 from tests.factories.sentence_models import add_modules, write_json
@@ -272,13 +273,35 @@ def test_a_tokenizer_that_ends_texts_and_pads_on_the_left_is_taken(tmp_path: Pat
 
 
 def test_a_text_without_tokens_fails_its_job(tmp_path: Path) -> None:
-    adapter = load(tiny_decoders.qwen2(tmp_path / "model"))
+    adapter = load(add_modules(tiny_decoders.qwen2(tmp_path / "model")))
 
     [refused, fine] = adapter.encode(jobs_of(["", "a"]))
 
     assert isinstance(refused, JobError)
     assert refused.code == "empty_text"
     assert isinstance(fine, list)
+
+
+def test_a_chat_model_without_files_of_sentence_transformers_is_refused(tmp_path: Path) -> None:
+    folder = tiny_decoders.qwen2(tmp_path / "model")
+
+    with pytest.raises(ModelError, match="has a chat template and no modules.json"):
+        load(folder)
+
+    (folder / "chat_template.jinja").unlink()
+    assert isinstance(load(folder).encode(jobs_of(["a"]))[0], list)
+
+
+def test_layers_follow_the_vectors_that_a_projection_made_smaller(tmp_path: Path) -> None:
+    folder = tiny_decoders.opt(tmp_path / "model", word_embed_proj_dim=16)
+    add_modules(folder, {"word_embedding_dimension": 16}, [("Dense", {"in_features": 16, "out_features": 8})])
+
+    [output] = embed(load(folder), jobs_of(["love"]))
+
+    assert vectors.dimensions(output) == 8
+    files = ModelFiles.find(pipeline_for(folder, "embeddings"))
+    assert files is not None
+    assert files.token_size == 16
 
 
 def test_a_module_that_is_not_known_is_refused_at_load(tmp_path: Path) -> None:
