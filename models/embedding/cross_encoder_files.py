@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.embedding import transformer_options
+from models.embedding.activations import ACTIVATION_NAMES, find_activation
 from models.embedding.sentence_files import (
     MODULES_FILE,
     PROMPTS_FILE,
@@ -23,11 +24,6 @@ from models.errors import ModelError
 CROSS_ENCODER = "CrossEncoder"
 TASK = "sequence-classification"
 
-# The activations of torch that take no arguments and look at one number at a time.
-ACTIVATION_NAMES = (
-    *("CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish"),
-    *("ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink"),
-)
 DEFAULT_ACTIVATION, NO_ACTIVATION = "Sigmoid", "Identity"
 FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}  # by `function_to_apply`
 
@@ -80,8 +76,8 @@ def _find_activation(model_config: Mapping[str, Any], config: Mapping[str, Any])
     path = model_config.get("activation_fn") or fallback
     if path is None:
         return DEFAULT_ACTIVATION
-    name = str(path).rpartition(".")[2]
-    if not str(path).startswith("torch.nn.") or name not in ACTIVATION_NAMES:
+    name = find_activation(path)
+    if name is None:
         raise ModelError(
             f"the model's activation function {str(path)[:80]!r} is unknown here; take another model, or a copy whose "
             f"config names one of {', '.join(ACTIVATION_NAMES)} of torch.nn"
