@@ -226,7 +226,7 @@ def _read_pooling(folder: Path) -> Pooling:
             )
         modes = [POOLING_MODES[name] for name in names]
     size = optional_count(config, "embedding_dimension") or optional_count(config, "word_embedding_dimension")
-    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False, size)
+    return Pooling(tuple(modes) or ("mean",), bool(config.get("include_prompt", True)), size)
 
 
 def _read_step(folder: Path, name: str, path: str) -> Step:
@@ -263,7 +263,12 @@ def read_prompts(config: Mapping[str, Any]) -> dict[str, str]:
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
         raise ModelError(f"the prompts in {PROMPTS_FILE} are no texts by name; mend the file")
-    return {str(name): text or "" for name, text in prompts.items()}
+    named = {str(name): text or "" for name, text in prompts.items()}
+    try:
+        "".join((*named, *named.values())).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"a prompt in {PROMPTS_FILE} has half a surrogate pair; mend the file") from None
+    return named
 
 
 def _optional_text(config: Mapping[str, Any], key: str) -> str | None:

@@ -57,6 +57,16 @@ def test_all_files_together(folder: Path) -> None:
     assert files.lowercases
 
 
+@pytest.mark.parametrize(("value", "included"), [(0, False), (None, False), (False, False), (True, True), (1, True)])
+def test_include_prompt_is_what_python_takes_for_true(folder: Path, value: object, included: bool) -> None:
+    add_modules(folder, {"pooling_mode": "mean", "include_prompt": value})
+
+    files = SentenceFiles.read(folder)
+
+    assert files is not None
+    assert files.pooling.include_prompt is included
+
+
 def test_a_default_without_a_prompt_is_an_empty_one(folder: Path) -> None:
     add_modules(folder)
     write_json(folder / "config_sentence_transformers.json", {"default_prompt_name": "query"})
@@ -123,6 +133,7 @@ DENSE = {"in_features": 32, "out_features": 8}
         (set_transformer(processing_kwargs={"text": {"truncation": False}}), "set text in processing_kwargs"),
         (write_file("sentence_bert_config.json", {"query_expansion": {"length": 32}}), "query_expansion"),
         (write_file("config_sentence_transformers.json", {"prompts": ["query: "]}), "no texts by name"),
+        (write_file("config_sentence_transformers.json", {"prompts": {"q": "\ud83d"}}), "half a surrogate pair"),
         (write_file("config_sentence_transformers.json", {"default_prompt_name": 3}), "default_prompt_name is '3'"),
         (write_file("config_sentence_transformers.json", {"default_prompt_name": "nope"}), "has no prompt of the name"),
         (write_file("config_sentence_transformers.json", {"truncate_dim": True}), "truncate_dim is 'True'"),

@@ -19,7 +19,7 @@ from tests.factories.sentence_models import add_modules, write_json
 from tests.factories.tiny_encoders import pipeline_for
 from tests.golden import seq2seq_models
 from worker.adapters.tasks import feature_extraction
-from worker.adapters.tasks.job_errors import non_finite_scores
+from worker.adapters.tasks.job_errors import non_finite_vector
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.passes import planning
@@ -117,6 +117,29 @@ def test_a_prompt_that_fills_the_model_is_refused(folder: Path) -> None:
 
     assert isinstance(refused, JobError)
     assert "the prompt leaves no room for text" in str(refused)
+
+
+def test_a_default_prompt_that_fills_the_model_is_refused_at_load(tmp_path: Path) -> None:
+    folder = add_modules(tiny_encoders.masked_lm(tmp_path / "model", "bert"))
+    write_json(
+        folder / "config_sentence_transformers.json", {"prompts": {"q": "love it " * 9}, "default_prompt_name": "q"}
+    )
+
+    assert load(folder).max_rows
+    with pytest.raises(ModelError, match="default prompt leaves no room for text in 16 tokens"):
+        load(folder, max_length=LIMIT)
+
+
+@pytest.mark.parametrize("entry", [{}, {"truncation": "stride"}])
+def test_a_text_whose_tokens_are_the_prompt_s_is_told_so(tmp_path: Path, entry: Any) -> None:
+    folder = add_modules(tiny_decoders.qwen2(tmp_path / "model"), {"pooling_mode": "mean", "include_prompt": 0})
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"q": "lo"}})
+
+    [swallowed, fine] = load(folder, **entry).encode(jobs_of(["ve", "ve love"], prompt_name="q"))
+
+    assert isinstance(swallowed, JobError)
+    assert "which do not count" in str(swallowed)
+    assert isinstance(fine, list)
 
 
 def test_a_longer_text_is_cut_or_refused(folder: Path) -> None:
@@ -248,7 +271,7 @@ def test_numbers_that_are_none_fail_their_job_only(folder: Path) -> None:
     decoded = list(adapter.decode_many([([row], [output]) for row, output in zip(rows, outputs, strict=True)]))
 
     assert decoded[0] == bytes(32)
-    assert repr(decoded[1]) == repr(non_finite_scores())
+    assert repr(decoded[1]) == repr(non_finite_vector())
     with pytest.raises(JobError):
         adapter.decode([rows[1]], [outputs[1]])
 
@@ -285,7 +308,7 @@ def test_a_text_without_tokens_fails_its_job(tmp_path: Path) -> None:
 def test_a_chat_model_without_files_of_sentence_transformers_is_refused(tmp_path: Path) -> None:
     folder = tiny_decoders.qwen2(tmp_path / "model")
 
-    with pytest.raises(ModelError, match="has a chat template and no modules.json"):
+    with pytest.raises(ModelError, match="has a chat template"):
         load(folder)
 
     (folder / "chat_template.jinja").unlink()
