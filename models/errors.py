@@ -30,7 +30,7 @@ A `code` is stable, so programs can compare it. A message is one sentence with a
 work may succeed later without any change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from models import validation
@@ -62,8 +62,8 @@ class UnknownPipeline(UsageError):
 
     code = "unknown_pipeline"
 
-    def __init__(self, name: str, names: Sequence[str]) -> None:
-        suggestion = validation.suggest(name, sorted(names), "this catalogue has")
+    def __init__(self, name: str, names: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        suggestion = validation.suggest(name, sorted(names), "this catalogue has", aliases)
         super().__init__(f"there is no pipeline {name[:80]!r}; {suggestion}")
 
 

@@ -24,10 +24,16 @@ def nearest(name: str, choices: Iterable[str], min_similarity: float = MIN_SIMIL
     return best if best is not None and similarity[best] >= min_similarity else None
 
 
-def suggest(name: str, choices: Sequence[str], otherwise: str = "it takes") -> str:
-    """Return `is X meant?` for an unknown name, or a list of all choices if none is similar."""
-    choice = nearest(name, choices)
-    return f"is {choice} meant?" if choice else f"{otherwise}: {', '.join(choices) or 'none'}"
+def suggest(
+    name: str, choices: Sequence[str], otherwise: str = "it takes", aliases: Mapping[str, str] | None = None
+) -> str:
+    """Return `is X meant?` for an unknown name, or a list of all choices if none is similar.
+
+    aliases: other names of choices, as people know them
+    """
+    aliases = {alias: choice for alias, choice in (aliases or {}).items() if alias not in choices}
+    choice = nearest(name, [*choices, *aliases])
+    return f"is {aliases.get(choice, choice)} meant?" if choice else f"{otherwise}: {', '.join(choices) or 'none'}"
 
 
 def describe_problems(

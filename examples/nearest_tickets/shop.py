@@ -52,13 +52,16 @@ SELECT_NEAREST = """
 SELECT n.id, n.body, o.id, o.body, o.answer, 1 - (v.embedding <=> near.embedding) AS similarity
 FROM tickets n JOIN ticket_vectors v ON v.id = n.id
 CROSS JOIN LATERAL (
-    SELECT id, embedding FROM ticket_vectors WHERE id < :first_new ORDER BY embedding <=> v.embedding LIMIT :count
+    SELECT id, embedding FROM ticket_vectors WHERE id < :first_new AND embedding IS NOT NULL
+    ORDER BY embedding <=> v.embedding LIMIT :count
 ) AS near JOIN tickets o ON o.id = near.id
-WHERE n.id >= :first_new ORDER BY n.id, similarity DESC
+WHERE n.id >= :first_new AND v.embedding IS NOT NULL ORDER BY n.id, similarity DESC
 """
-SELECT_VECTORS = (
-    "SELECT t.id, t.body, t.answer, v.embedding FROM tickets t JOIN ticket_vectors v ON v.id = t.id ORDER BY 1"
-)
+# A ticket whose job failed has a row without a vector.
+SELECT_VECTORS = """
+SELECT t.id, t.body, t.answer, v.embedding FROM tickets t JOIN ticket_vectors v ON v.id = t.id
+WHERE v.embedding IS NOT NULL ORDER BY t.id
+"""
 
 
 class Match(NamedTuple):

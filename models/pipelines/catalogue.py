@@ -13,6 +13,7 @@ from models.pipelines import guard_checks
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.settings import Settings, config_file, settings_place
+from models.tasks import ALIASES, TASKS
 from models.validation import MAX_NAME_CHARACTERS
 
 
@@ -41,7 +42,8 @@ class Catalogue(Mapping[str, Pipeline]):
         try:
             return self._pipelines[name]
         except KeyError:
-            raise UnknownPipeline(name, list(self._pipelines)) from None
+            aliases = {alias: task for alias, task in ALIASES.items() if task in self._pipelines}
+            raise UnknownPipeline(name, list(self._pipelines), aliases) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._pipelines
@@ -66,10 +68,23 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
         if isinstance(fields.get("guards"), Mapping):
             guards = {str(guard): _build_guard(name, str(guard), value) for guard, value in fields["guards"].items()}
             fields["guards"] = guards
+        _check_places(name, fields)
         return Pipeline(**{**fields, "name": name})
     except ValidationError as error:
         problems = validation.describe_problems(error, Pipeline)
         raise SettingsError(f"{settings_place()}[pipelines.{name}] {problems}") from None
+
+
+def _check_places(name: str, fields: Mapping[str, Any]) -> None:
+    """Raise SettingsError for a parameter of the task that stands beside `parameters` instead of in it."""
+    task = ALIASES.get(str(fields.get("task")), str(fields.get("task")))
+    parameters = TASKS[task].parameters.model_fields if task in TASKS else {}
+    for field in fields:
+        if field in parameters and field not in Pipeline.model_fields:
+            raise SettingsError(
+                f"{settings_place()}[pipelines.{name}] {field} is a parameter of {task}; "
+                f"put it into parameters = {{ {field} = … }}"
+            )
 
 
 def _build_guard(pipeline_name: str, name: str, fields: Any) -> Guard:

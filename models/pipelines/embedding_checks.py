@@ -6,6 +6,7 @@ from typing import Any
 from models.embedding import recipe
 from models.embedding.cross_encoder_files import FUNCTIONS
 from models.embedding.recipe import Recipe
+from models.embedding.sentence_files import SentenceFiles
 from models.errors import InvalidParameters, SettingsError
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
@@ -39,14 +40,21 @@ def find_recipe(pipeline: Pipeline, parameters: Mapping[str, Any]) -> Recipe | N
 
 
 def describe_vectors(pipeline: Pipeline) -> dict[str, Any] | None:
-    """Return how a pipeline's vectors are made, for display; None if it has none, or its files do not say."""
+    """Return how a pipeline's vectors are made, for display; None if it has none, or its files do not say.
+
+    If the model can't do what the pipeline's parameters ask for, `refusal` says so, and the rest is the model's own.
+    """
     files = _find_files(pipeline)
     if files is None or files.sentence_files is None:
         return None
+    refusal = None
     try:
-        own = Recipe.from_parameters(pipeline.parameters, files.sentence_files, files.token_size)
-        size = recipe.vector_size(files.sentence_files, own.modes, files.token_size)
-    except InvalidParameters:
+        try:
+            own, size = _make_recipe(files, files.sentence_files, pipeline.parameters)
+        except InvalidParameters as error:
+            refusal = str(error)
+            own, size = _make_recipe(files, files.sentence_files, {})
+    except InvalidParameters:  # the files contradict each other
         return None
     normalizes = bool(files.sentence_files.steps) and files.sentence_files.steps[-1].kind == "normalize"
     return {
@@ -54,6 +62,7 @@ def describe_vectors(pipeline: Pipeline) -> dict[str, Any] | None:
         "normalized": normalizes and own.dimensions is None if own.normalize is None else own.normalize,
         "dimensions": min(filter(None, (own.dimensions, size)), default=None),
         "prompts": list(files.sentence_files.prompts),
+        "refusal": refusal,
     }
 
 
@@ -64,6 +73,13 @@ def describe_scores(pipeline: Pipeline) -> dict[str, Any] | None:
         return None
     function = FUNCTIONS.get(pipeline.parameters.get("function_to_apply") or "", files.cross_encoder_files.activation)
     return {"function": function, "query_prompt": files.cross_encoder_files.prompt or None}
+
+
+def _make_recipe(
+    files: ModelFiles, sentence_files: SentenceFiles, parameters: Mapping[str, Any]
+) -> tuple[Recipe, int | None]:
+    own = Recipe.from_parameters(parameters, sentence_files, files.token_size)
+    return own, recipe.vector_size(sentence_files, own.modes, files.token_size)
 
 
 def _find_files(pipeline: Pipeline) -> ModelFiles | None:

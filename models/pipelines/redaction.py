@@ -1,9 +1,10 @@
-"""Redaction of parameters for logs and output: numbers and known choices stay, free text becomes a hash.
+"""Redaction of parameters for logs and output: numbers, known choices and names stay, free text becomes a hash.
 
 Labels and stop strings reveal the subject of a batch. Roles with access to the batch can read them in SQL.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
@@ -15,12 +16,17 @@ from models.pipelines.prompt_template import PROMPT, SYSTEM
 from models.tasks import SPECS
 
 HASH_DIGITS = 16
+NAMES = frozenset({"prompt_name"})  # parameters that name an entry of the model's files
+SHORT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     """Redact a batch's parameters with `redact_value`; the names stay."""
     choices = _allowed_choices()
-    return {name: redact_value(value, choices.get(name, frozenset())) for name, value in params.items()}
+    return {
+        name: value if _is_name(name, value) else redact_value(value, choices.get(name, frozenset()))
+        for name, value in params.items()
+    }
 
 
 def redact_pipeline(pipeline: Pipeline) -> dict[str, Any]:
@@ -46,6 +52,10 @@ def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:
     ):
         return raw_value
     return f"sha256:{hashlib.sha256(to_json(raw_value).encode(errors='surrogatepass')).hexdigest()[:HASH_DIGITS]}"
+
+
+def _is_name(parameter: str, value: Any) -> bool:
+    return parameter in NAMES and isinstance(value, str) and SHORT_NAME.fullmatch(value) is not None
 
 
 @cache

@@ -26,6 +26,7 @@ SPECS: tuple[TaskSpec, ...] = (
     TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
+ALIASES: dict[str, str] = {alias: spec.name for spec in SPECS for alias in spec.aliases}
 
 
 def find_spec(name: str) -> TaskSpec:
@@ -33,4 +34,4 @@ def find_spec(name: str) -> TaskSpec:
     for spec in TASKS.values():
         if spec.canonical_name(name):
             return spec
-    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, list(TASKS), 'Batchmill knows')}")
+    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, list(TASKS), 'Batchmill knows', ALIASES)}")

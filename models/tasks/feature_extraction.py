@@ -20,7 +20,8 @@ class FeatureExtractionParameters(Parameters):
     pooling: PoolingName | None = Field(
         default=None,
         description="mean, cls, last, max, weighted_mean: of the tokens' vectors; null: as the model's own files say, "
-        "else mean. none: the vector of every token, as pipeline() gives them, at most 4,194,304 numbers for a text.",
+        "else mean, or the last token's of a decoder. none: the vector of every token, as pipeline() gives them, at "
+        "most 4,194,304 numbers for a text.",
     )
     normalize: bool | None = Field(
         default=None,
@@ -41,7 +42,9 @@ class FeatureExtractionParameters(Parameters):
     @classmethod
     def _check_pooling(cls, value: object, info: ValidationInfo) -> object:
         if value is not None and info.data.get("pooling") == NO_POOLING:
-            raise PydanticCustomError("pooling", "it has no effect with pooling none; leave it out")
+            raise PydanticCustomError(
+                "pooling", "it has no effect with pooling none; leave it out, or set it to null if the pipeline has it"
+            )
         return value
 
 

@@ -1,5 +1,6 @@
 """Access rules limit sources to files under the allowed roots, and to URLs of the allowed schemes."""
 
+import json
 import os
 import re
 import stat
@@ -59,8 +60,7 @@ class Access:
             self._check_roots(rest)
             return rest
         if not SCHEME_PATTERN.fullmatch(scheme.lower()) or scheme.lower() not in self.schemes:
-            allowed = ", ".join(sorted(self.schemes)) or "none"
-            raise _unreadable_error(path_or_url, f"is a URL that sources may not name (source_schemes: {allowed})")
+            raise self._scheme_error(path_or_url, scheme.lower())
         return f"{scheme.lower()}://{rest}"  # packages know their schemes in small letters only
 
     def open_file(self, path: str) -> BinaryIO:
@@ -94,6 +94,14 @@ class Access:
 
     def _is_under_roots(self, real_path: Path) -> bool:
         return any(real_path.is_relative_to(root) for root in self.roots or ())
+
+    def _scheme_error(self, url: str, scheme: str) -> UnreadableSource:
+        allowed = ", ".join(sorted(self.schemes)) or "none"
+        advice = ""
+        if SCHEME_PATTERN.fullmatch(scheme):
+            setting = json.dumps(sorted({*self.schemes, scheme}))
+            advice = f"; the operator allows it by source_schemes = {setting} in batchmill.toml"
+        return _unreadable_error(url, f"is a URL that sources may not name (source_schemes: {allowed}){advice}")
 
     def _outside_error(self, path: str) -> UnreadableSource:
         roots = ", ".join(map(str, self.roots or ())) or "none"

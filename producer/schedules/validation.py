@@ -1,13 +1,15 @@
 """Validation of a new schedule against this machine's pipelines and sources."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from models.errors import SettingsError, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from producer.batches import model_checks
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
@@ -83,6 +85,35 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings, now: datetim
         except SettingsError as error:
             warnings.append(str(error))
     return warnings
+
+
+def find_shared_tables(
+    schedules: Collection[ScheduleDefinition], others: Iterable[ScheduleDefinition], catalogue: Catalogue
+) -> list[str]:
+    """Return a sentence for each pair that writes vectors of two pipelines, or parameters, into one table.
+
+    A run replaces vectors that are not its own, so that such schedules take turns in embedding all rows.
+
+    schedules: those that a person has created or changed
+    others: the active ones; of equal names, `schedules` count
+    catalogue: pipelines of this machine
+    """
+    by_name = {schedule.name: schedule for schedule in (*others, *schedules)}
+    new_names = {schedule.name for schedule in schedules}
+    return [
+        f"{first.name} and {second.name} write vectors of two pipelines or parameters into {first.into}, and each run "
+        "would embed the other's rows again; name another table for one with into"
+        for first, second in combinations([by_name[name] for name in sorted(by_name)], 2)
+        if new_names & {first.name, second.name} and _replace_each_other(first, second, catalogue)
+    ]
+
+
+def _replace_each_other(first: ScheduleDefinition, second: ScheduleDefinition, catalogue: Catalogue) -> bool:
+    if first.into is None or (first.into, first.into_source) != (second.into, second.into_source):
+        return False
+    pipelines = {first.pipeline, second.pipeline}
+    has_vectors = any(name in catalogue and catalogue[name].task == FEATURE_EXTRACTION.name for name in pipelines)
+    return has_vectors and (first.pipeline, first.params) != (second.pipeline, second.params)
 
 
 def _find_past_deadline(schedule: ScheduleDefinition, now: datetime) -> list[str]:

@@ -124,9 +124,10 @@ def test_both_databases_find_the_same(example: ModuleType, postgresql_url: str, 
                 if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
                     pytest.skip("this PostgreSQL has no pgvector")
         tickets = example.TicketDatabase(shop_url)
-        tickets.insert_tickets(1, [(f"ticket {key}", f"answer {key}") for key in numbers])
+        tickets.insert_tickets(1, [(f"ticket {key}", f"answer {key}") for key in (*numbers, 5, 6)])
         with engine.begin() as connection:
             connection.execute(text(f"CREATE TABLE ticket_vectors (id INTEGER, embedding {column})"))
+            connection.execute(text("INSERT INTO ticket_vectors (id) VALUES (5), (6)"))  # whose jobs have failed
             for key, vector in numbers.items():
                 value = numpy.array(vector, "<f4").tobytes() if column == "BLOB" else str(vector)
                 insert = text("INSERT INTO ticket_vectors VALUES (:id, :vector)")

@@ -114,6 +114,7 @@ def show(pipeline: str, as_json: bool) -> None:
         "output length": limits.output_length,
         "vectors": vectors and _describe_vectors(vectors),
         "prompts": vectors and ", ".join(vectors["prompts"]),
+        "refused": vectors and vectors["refusal"],
         "scores": scores and f"by {scores['function']}",
         "query prompt": scores and scores["query_prompt"] and terminal.compact_json(scores["query_prompt"]),
         "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),

@@ -32,7 +32,8 @@ def write_file(database: Database, batch_id: str, rows: Iterable[ResultRow], pat
     count = export.export_file(database, batch, rows, path)
     report_written(batch, count, str(path))
     if file_format == "npy" and count < batch.counts.total:
-        terminal.print_notice(f"{batch.counts.total - count:,} rows of the matrix are NaN: their jobs have no vector")
+        missing = terminal.format_count(batch.counts.total - count, "job")
+        terminal.print_notice(f"{missing} without a vector: NaN in the matrix")
 
 
 def write_table(

@@ -1,16 +1,19 @@
 """Helpers that the commands under `batchmill schedule` share."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 
 import click
 
 from models.db import Database
+from models.errors import UsageError
+from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import blockers, workers
 from producer.cli.schedules import schedule_tables
-from producer.schedules import validation
+from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
 
@@ -23,9 +26,14 @@ def echo_next_times(view: ScheduleView, now: datetime) -> None:
         click.echo(f"  {line}")
 
 
-def print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings, now: datetime) -> None:
+def print_warnings(
+    database: Database, definitions: Collection[ScheduleDefinition], settings: Settings, now: datetime
+) -> None:
     """Print what the schedules need but this machine lacks, which others may have, and what is probably unintended."""
     warnings = {warning for item in definitions for warning in validation.find_warnings(item, settings, now)}
+    with suppress(UsageError):  # another schedule can't be read by this version
+        active = [view.definition for view in registry.list_schedules(database) if view.suspended_at is None]
+        warnings.update(validation.find_shared_tables(definitions, active, Catalogue.load(settings)))
     for warning in sorted(warnings):
         terminal.print_notice(warning)
 

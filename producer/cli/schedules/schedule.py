@@ -55,7 +55,7 @@ def create(name: str, replace: bool, **options: Any) -> None:
             terminal.print_notice(f"it takes up the history of the deleted {name}, and reads on from {watermark}")
         if definition.into is not None and definition.id is None:
             terminal.print_notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
-        schedule_common.print_warnings([definition], settings, now)
+        schedule_common.print_warnings(database, [definition], settings, now)
         schedule_common.warn_if_no_worker(database, settings)
 
 

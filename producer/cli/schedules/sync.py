@@ -47,7 +47,7 @@ def sync(ctx: click.Context, prune: bool, check: bool) -> None:
         }
         plan = registry.sync(database, definitions, now, prune=prune)
         _print_plan(database, plan, definitions, now, prune=prune)
-        common.print_warnings(definitions.values(), settings, now)
+        common.print_warnings(database, definitions.values(), settings, now)
         if definitions:
             common.warn_if_no_worker(database, settings)
 
@@ -105,7 +105,7 @@ def _check(
         rows = [(name, check.level, check.message) for name, check in checks.items()]
         colours = [CHECK_COLOURS.get(check.level) for check in checks.values()]
         click.echo(run_tables.colour_lines(terminal.format_table(CHECK_HEADER, rows), colours))
-    common.print_warnings(definitions.values(), settings, now)
+    common.print_warnings(database, definitions.values(), settings, now)
     plan = registry.plan_sync(database, definitions)
     undeclared = tuple(name for name in plan.undeclared if name not in settings.schedules)
     for verb, names in (

@@ -308,6 +308,7 @@ def test_show_describes_the_vectors_of_an_embedding_model(
         "normalized": True,
         "dimensions": 32,
         "prompts": ["query", "passage"],
+        "refusal": None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The section of docs/output.md on vectors: its snippets run as they stand."""
+"""The snippets on vectors in docs/output.md, docs/vectors.md and docs/python.md run as they stand."""
 
 import csv
 import re
@@ -18,11 +18,17 @@ from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
 
-PAGE = (Path(__file__).parents[3] / "docs" / "output.md").read_text("utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "output.md").read_text("utf-8")
 SECTION = PAGE.split("\n## Vectors\n")[1].split("\n## ")[0]
 [PYTHON] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 PGVECTOR, SQLITE_VEC = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
 [ALTER_TYPE] = re.findall(r"`(ALTER TABLE .*?)`", SECTION)
+SEARCHES = (DOCS / "vectors.md").read_text("utf-8")
+[NEAREST_BY_PGVECTOR] = re.findall(r"^(SELECT s\.text.*?);", SEARCHES, re.DOTALL | re.MULTILINE)
+[NEAREST_BY_SQLITE_VEC] = re.findall(r'execute\("""(.*?)"""\)', SEARCHES, re.DOTALL)
+NEAREST_BY_NUMPY = re.findall(r"print\((np\..*)\)", SEARCHES)
+[NEAREST_TO_THE_FIRST] = re.findall(r"nearest = (.*)", (DOCS / "python.md").read_text("utf-8"))
 NUMBERS = [[1.0, 0.0], [0.0, 1.0], [0.75, 0.25]]
 
 
@@ -92,3 +98,43 @@ def test_sqlite_vec_finds_the_nearest_rows(sqlite_url: str, tmp_path: Path, monk
 
     with closing(connect_with_sqlite_vec(tmp_path / "batchmill.db")) as connection:
         assert [row[0] for row in connection.execute(SQLITE_VEC)] == ["r3", "r2"]
+
+
+def insert_tickets(database: Database) -> None:
+    """Write the tables of docs/vectors.md; each first job has failed, and ticket 2 is the nearest to search 1."""
+    for table, numbers in (("ticket_vectors", [[0.0, 1.0], [1.0, 0.0]]), ("search_vectors", [[0.75, 0.25]])):
+        batch_id = insert_batch(database, 1 + len(numbers))
+        found = enumerate(map(vectors.from_numbers, numbers), start=1)
+        fake_worker.write_results(database, batch_id, [(0, "text_too_long"), *found])
+        export(batch_id, "--to-sql", table)
+        execute(database, f"UPDATE {table} SET text = '{table} ' || position")
+
+
+def test_sqlite_vec_skips_failed_rows(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", sqlite_url)
+    with closing(Database(sqlite_url)) as database:
+        insert_tickets(database)
+
+    with closing(connect_with_sqlite_vec(tmp_path / "batchmill.db")) as connection:
+        rows = connection.execute(NEAREST_BY_SQLITE_VEC).fetchall()
+
+    assert [row[:2] for row in rows] == [("search_vectors 1", "ticket_vectors 2")]
+
+
+def test_pgvector_skips_failed_rows(pgvector_database: Database) -> None:
+    execute(pgvector_database, "CREATE EXTENSION vector")
+    insert_tickets(pgvector_database)
+
+    with pgvector_database.read() as connection:
+        rows = connection.exec_driver_sql(NEAREST_BY_PGVECTOR).all()
+
+    assert [row[:2] for row in rows] == [("search_vectors 1", "ticket_vectors 2")]
+
+
+def test_numpy_skips_failed_rows() -> None:
+    matrix = numpy.array([[1.0, 0.0], [numpy.nan, numpy.nan], [0.0, 1.0], [0.75, 0.25]], "float32")
+    names = {"np": numpy, "matrix": matrix, "tickets": matrix, "searches": matrix[2:]}
+
+    assert len(NEAREST_BY_NUMPY) == 2
+    assert all(list(eval(snippet, names)) == [2, 0] for snippet in NEAREST_BY_NUMPY)
+    assert list(eval(NEAREST_TO_THE_FIRST.partition("  #")[0], names)) == [0, 3, 2, 1]

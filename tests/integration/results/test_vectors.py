@@ -55,8 +55,7 @@ def test_a_matrix_has_a_row_for_each_job(batch_id: str, tmp_path: Path) -> None:
     result = run("results", batch_id, "-o", path)
 
     assert result.stderr == (
-        f"wrote 2 results to {path}; 1 jobs of the batch are unanswered\n"
-        "2 rows of the matrix are NaN: their jobs have no vector\n"
+        f"wrote 2 results to {path}; 1 jobs of the batch are unanswered\n2 jobs without a vector: NaN in the matrix\n"
     )
     matrix = numpy.load(path, mmap_mode="r")
     assert (matrix.shape, matrix.dtype) == ((4, 3), numpy.float32)

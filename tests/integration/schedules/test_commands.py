@@ -264,6 +264,17 @@ def test_an_up_that_starts_is_not_a_lack_of_workers(tmp_path: Path, monkeypatch:
     assert "no worker" not in notice
 
 
+def test_vectors_of_two_pipelines_in_one_table_are_a_warning() -> None:
+    fields = ("--cron", "0 2 * * *", "--sql", "tickets", "--input", "text=body", "--into", "vectors")
+    fields += ("-p", "sample-feature-extraction")
+
+    first = run("create", "passages", *fields, "--param", "prompt_name=passage")
+    second = run("create", "queries", *fields, "--param", "prompt_name=query")
+
+    assert "write vectors of two" not in first.stderr
+    assert "passages and queries write vectors of two pipelines or parameters into vectors" in second.stderr
+
+
 def test_sync_makes_them_what_the_file_declares(tmp_path: Path) -> None:
     config = f'[schedules.one]\npipeline = "{PIPELINE}"\ncron = "@daily"\nsql = "tickets"\ninput.text = "body"\n'
     (tmp_path / "batchmill.toml").write_text(config)

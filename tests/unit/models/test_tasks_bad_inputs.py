@@ -94,6 +94,7 @@ def test_texts_that_look_like_a_list_stay_texts() -> None:
         ("reranking", {"activation_fn": "os.system"}, "has no parameter 'activation_fn'"),
         ("embeddings", {"pooling": "canary"}, "pooling"),
         ("embeddings", {"pooling": "none", "normalize": True}, "normalize"),
+        ("embeddings", {"pooling": "none", "prompt_name": "q"}, "or set it to null if the pipeline has it"),
         ("embeddings", {"normalize": "true"}, "normalize"),
         ("embeddings", {"dimensions": 0}, "dimensions"),
         ("embeddings", {"dimensions": -3}, "dimensions"),

@@ -49,6 +49,26 @@ def test_an_unknown_one_is_told_which_there_are() -> None:
         catalogue()["nope"]
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("embeddings", "feature-extraction"), ("embedding", "feature-extraction"), ("reranking", "text-ranking")],
+)
+def test_another_name_of_a_task_is_understood(name: str, task: str) -> None:
+    with pytest.raises(UnknownPipeline, match=f"is {task} meant"):
+        catalogue()[name]
+    assert catalogue(embeddings={"task": "embeddings", "model": "a/b"})["embeddings"].model == "a/b"
+    with pytest.raises(UnknownPipeline, match="is embeddings meant"):
+        catalogue(embeddings={"task": "embeddings", "model": "a/b"})["embedding"]
+
+
+@pytest.mark.parametrize("task", ["feature-extraction", "embeddings"])
+def test_a_parameter_beside_the_table_of_parameters_is_told_its_place(task: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"pooling is a parameter of feature-extraction; .* parameters = \{ pooling"
+    ):
+        catalogue(mine={"task": task, "model": "a/b", "pooling": "mean"})
+
+
 def test_an_entry_is_added() -> None:
     added = catalogue(mine={"task": "text-classification", "model": "me/model", "device": "cuda:1"})["mine"]
 

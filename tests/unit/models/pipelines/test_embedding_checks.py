@@ -53,6 +53,21 @@ def test_what_it_can_not_do_is_refused(folder: Path, parameters: dict[str, Any],
         embedding_checks.check_entry(pipeline_for(folder, **parameters))
 
 
+@pytest.mark.parametrize("parameters", [{"prompt_name": "nope"}, {"dimensions": 33}])
+def test_the_prompts_are_shown_beside_a_refusal(folder: Path, parameters: dict[str, Any]) -> None:
+    add_modules(folder)
+
+    vectors = embedding_checks.describe_vectors(pipeline_for(folder, **parameters))
+
+    assert vectors is not None
+    with pytest.raises(InvalidParameters) as error:
+        embedding_checks.check_embedding(pipeline_for(folder), parameters)
+    assert vectors.pop("refusal") == str(error.value)
+    own = embedding_checks.describe_vectors(pipeline_for(folder))
+    assert own == {**vectors, "refusal": None}
+    assert own["prompts"] == ["query", "passage"]
+
+
 def test_dimensions_are_those_after_the_last_layer(folder: Path) -> None:
     add_modules(folder, steps=[("Dense", {"in_features": 32, "out_features": 8})])
 

@@ -178,6 +178,10 @@ class TestUrls:
             with pytest.raises(UnreadableSource, match="is a URL that sources may not name"):
                 read(url, access_rules)
 
+    def test_the_error_has_the_setting_that_allows_it(self) -> None:
+        with pytest.raises(UnreadableSource, match=r'source_schemes = \["gs", "hf"\] in batchmill.toml'):
+            read("hf://datasets/user/name/a.jsonl", Access(schemes=frozenset({"gs"})))
+
     @pytest.mark.parametrize("url", CHAINS)
     def test_chained_urls_are_always_rejected(self, url: str) -> None:
         schemes = ("s3", "memory", "file", "zip", "tar", "simplecache", "filecache", "blockcache", "reference", "dir")

@@ -10,7 +10,7 @@ from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.validation import find_warnings, validate
+from producer.schedules.validation import find_shared_tables, find_warnings, validate
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SOURCES = {
@@ -115,3 +115,31 @@ def test_a_file_is_found_from_wherever_it_runs(
     assert admit(settings, sql=None, file=pattern).file == str(tmp_path / pattern)
     assert admit(settings, Path("/data"), sql=None, file=pattern).file == f"/data/{pattern}"
     assert admit(settings, sql=None, file=f"s3://b/{pattern}").file == f"s3://b/{pattern}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "warned"),
+    [
+        ({"pipeline": "sample-text-ranking"}, True),
+        ({"params": {"prompt_name": "query"}}, True),
+        ({}, False),
+        ({"pipeline": "sample-text-ranking", "into": "other"}, False),
+        ({"pipeline": "sample-text-ranking", "into": None}, False),
+        ({"pipeline": "sample-text-ranking", "into_source": "tickets"}, False),
+    ],
+)
+def test_two_pipelines_of_vectors_need_two_tables(settings: Settings, fields: dict[str, Any], *, warned: bool) -> None:
+    vectors = {**NIGHTLY, "pipeline": "sample-feature-extraction", "into": "vectors"}
+    first = ScheduleDefinition.from_fields("first", vectors)
+    other = {key: value for key, value in {**vectors, **fields}.items() if value is not None}
+    second, old_second = (ScheduleDefinition.from_fields("second", item) for item in (other, vectors))
+    catalogue = Catalogue.load(settings)
+
+    warnings = find_shared_tables([second], [first, old_second], catalogue)
+
+    assert [warning.split(";")[0] for warning in warnings] == [
+        "first and second write vectors of two pipelines or parameters into vectors, and each run would embed the "
+        "other's rows again"
+    ] * warned
+    assert find_shared_tables([first, second], [], catalogue) == warnings
+    assert find_shared_tables([ScheduleDefinition.from_fields("third", NIGHTLY)], [first, second], catalogue) == []
