@@ -275,6 +275,31 @@ def test_an_older_run_that_ends_last_leaves_the_newer_vectors(harness: ScheduleH
     assert table_query(harness, SELECT_EMBEDDED) == before
 
 
+def test_rows_that_another_run_wrote_meanwhile_are_left_to_the_next_one(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other", cron="0 3 * * *", into="embedded", passthrough=["created_at"])
+    for body in ("kept", "deleted"):
+        harness.tickets.insert_ticket(utc("03-01 21:00"), body)
+    harness.tick(utc("03-02 02:00"))
+    harness.use_pipeline(NEW)
+    harness.tickets.execute("DELETE FROM tickets WHERE body = 'deleted'")
+    harness.tick(utc("03-02 03:00"))
+    harness.use_pipeline(OLD)
+    harness.answer_jobs(embedder(1))
+    harness.tick(utc("03-02 03:05"))
+    before = table_query(harness, SELECT_EMBEDDED)
+
+    harness.use_pipeline(NEW)
+    harness.answer_jobs(embedder(2))
+    harness.tick(utc("03-02 03:10"))
+    run = harness.runs("other")[-1]
+    assert (run.state, len(before)) == (RunState.FAILED, 2)
+    assert "another run wrote them meanwhile" in (run.error_message or "")
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+    harness.run_schedule(utc("03-03 03:00"), embedder(2))
+    assert {row[2] for row in embedded(harness).values()} == {NEW}
+
+
 def test_a_table_without_its_inputs_is_refused(harness: ScheduleHarness) -> None:
     play_two_nights(harness)
     change_table(harness, "ALTER TABLE embedded DROP COLUMN text")
