@@ -42,6 +42,7 @@ class Run(Base):
     definition: Mapped[dict[str, Any]]  # copied from the schedule when the run was planned
     concurrent: Mapped[bool]  # need not wait for earlier runs to end
     id_type: Mapped[str | None]  # type of the source's ids: bigint, uuid or text; NULL until it was read
+    embedding_key: Mapped[str | None]  # hash of the settings that make its vectors; NULL if it makes none
     batch_id: Mapped[str | None] = mapped_column(Key)  # no foreign key: the run outlasts a pruned batch
     since: Mapped[datetime | None]  # the run reads rows from this time on
     until: Mapped[datetime | None]  # and before this time

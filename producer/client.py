@@ -126,7 +126,8 @@ class Client:
             idempotency_key=idempotency_key,
             reuse=reuse,
         )
-        passthrough_columns = (passthrough,) if isinstance(passthrough, str) else passthrough
+        is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)
+        passthrough_columns = (str(passthrough),) if is_single else passthrough
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
         columns = ColumnMapping.for_task(

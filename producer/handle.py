@@ -231,7 +231,8 @@ class BatchHandle:
     def to_sql(self, table: str, *, after: int = 0, status: Status = None) -> int:
         """Write the results into a typed table of yours in the same database, and return their number.
 
-        table: `table` or `schema.table`; created if missing. Rows of this batch are replaced, others stay.
+        table: `table` or `schema.table`; created if missing, once there are results. Rows of this batch are replaced,
+            others stay.
         after: only results stored after this `seq`; 0 = all.
         status: only results with this status, or one of these; None = all.
 

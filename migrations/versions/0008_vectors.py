@@ -1,4 +1,4 @@
-"""Vectors: results of embedding models, four bytes a number, beside the JSON of other outputs."""
+"""Vectors: results of embedding models, four bytes a number, beside the JSON of other outputs; and a run's key."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,7 +32,8 @@ WITHOUT_ROWID = "WITHOUT ROWID"
 
 
 def upgrade() -> None:
-    """Add the column; the view gets it at the end, so that it keeps its grants."""
+    """Add the columns; the view gets the vectors at the end, so that it keeps its grants."""
+    op.add_column("runs", sa.Column("embedding_key", sa.Text))
     dialect = op.get_bind().dialect.name
     view = f"{COLUMNS.format(output=OUTPUTS[dialect])}, r.vector{TABLES}"
     if dialect == "sqlite":
@@ -49,7 +50,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the column; on PostgreSQL the old view needs its grants again."""
+    """Drop the columns; on PostgreSQL the old view needs its grants again."""
+    op.drop_column("runs", "embedding_key")
     op.execute("DROP VIEW job_results")
     for table in ("results", "superseded_results"):
         op.drop_column(table, "vector")

@@ -32,6 +32,10 @@ LOCK_TIMEOUT_STATE = "55P03"
 CONFLICT_STATES = frozenset({"40001", "40P01"})
 DISK_FULL_STATE = "53100"
 
+# Values that can't be stored, and limits such as jsonb's size and depth.
+DATA_CLASSES = ("22", "54")
+FORMAT_STATES = frozenset({"22P03"})  # of a binary COPY whose columns have other types than ours
+
 TRANSIENT_SQLITE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -110,6 +114,15 @@ def translate_error(database: str, error: DBAPIError) -> BatchmillError | None:
         )
         return DatabaseRefused(f"{database} refused a statement: {safe_message(error)}; {advice}")
     return None
+
+
+def is_data_error(error: DatabaseRefused) -> bool:
+    """Whether the database refused the values of a statement, and would take the statement with others."""
+    cause = error.__cause__
+    code = driver_error_code(cause) if isinstance(cause, DBAPIError) else None
+    if isinstance(code, str):
+        return code.startswith(DATA_CLASSES) and code not in FORMAT_STATES
+    return code == sqlite3.SQLITE_TOOBIG
 
 
 def safe_message(error: DBAPIError) -> str:

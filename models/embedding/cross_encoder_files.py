@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.embedding import transformer_options
+from models.embedding.activations import ACTIVATION_NAMES, find_activation
 from models.embedding.sentence_files import (
     MODULES_FILE,
     PROMPTS_FILE,
@@ -22,19 +24,8 @@ from models.errors import ModelError
 CROSS_ENCODER = "CrossEncoder"
 TASK = "sequence-classification"
 
-# The activations of torch that take no arguments and look at one number at a time.
-ACTIVATION_NAMES = (
-    *("CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish"),
-    *("ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink"),
-)
 DEFAULT_ACTIVATION, NO_ACTIVATION = "Sigmoid", "Identity"
 FUNCTIONS = {"sigmoid": DEFAULT_ACTIVATION, "none": NO_ACTIVATION}  # by `function_to_apply`
-
-# Keys of a module's file that would change what the model reads or how it is loaded.
-UNSUPPORTED_KEYS = (
-    *("processing_kwargs", "model_kwargs", "processor_kwargs", "config_kwargs"),
-    *("model_args", "tokenizer_args", "config_args"),  # as older versions call them
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +76,8 @@ def _find_activation(model_config: Mapping[str, Any], config: Mapping[str, Any])
     path = model_config.get("activation_fn") or fallback
     if path is None:
         return DEFAULT_ACTIVATION
-    name = str(path).rpartition(".")[2]
-    if not str(path).startswith("torch.nn.") or name not in ACTIVATION_NAMES:
+    name = find_activation(path)
+    if name is None:
         raise ModelError(
             f"the model's activation function {str(path)[:80]!r} is unknown here; take another model, or a copy whose "
             f"config names one of {', '.join(ACTIVATION_NAMES)} of torch.nn"
@@ -114,11 +105,7 @@ def _read_transformer(folder: Path, modules: object, chat_template: object) -> d
             "come from a head for sequence classification"
         )
     transformer = read_transformer_config(folder / module_path(modules[0].get("path")))
-    task = transformer.get("transformer_task", TASK)
-    if task != TASK:
-        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
-    if unsupported := next((key for key in UNSUPPORTED_KEYS if transformer.get(key)), None):
-        raise ModelError(f"the model's files set {unsupported}, which is not supported; take another model")
+    transformer_options.check_transformer(transformer, TASK, "logits")
     modalities = transformer.get("modality_config")
     if isinstance(modalities, dict) and "message" in modalities:
         _check_chat_template(chat_template)

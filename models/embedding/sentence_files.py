@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
+from models.embedding import transformer_options
 from models.errors import ModelError
 
 MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 MAX_MODULES = 32
 
 MODULES_FILE, CONFIG_FILE, PROMPTS_FILE = "modules.json", "config.json", "config_sentence_transformers.json"
+ADAPTER_FILE = "adapter_config.json"
 # The transformer's own settings; older versions named the file by the architecture.
 TRANSFORMER_FILES = (
     "sentence_bert_config.json",
@@ -127,6 +129,8 @@ class SentenceFiles:
         modules = _read_modules(folder)
         if modules is None:
             return None
+        if len(modules) < 2:
+            raise ModelError(f"{MODULES_FILE} has no Pooling, without which a text has no vector; take another model")
         (_, transformer_path), (pooling_name, pooling_path), *others = modules
         if pooling_name != "Pooling":
             raise _module_error(folder, pooling_name, "after the transformer, and only Pooling is taken there")
@@ -156,14 +160,17 @@ class SentenceFiles:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Return the folder of the transformer in a model's folder, which old versions saved apart."""
-    if (folder / CONFIG_FILE).exists():
-        return folder
+    """Return the folder of the transformer in a model's folder.
+
+    Old versions saved it apart, and wrote a config.json without a model beside it.
+    """
     try:
         modules = _read_modules(folder)
     except ModelError:
         return folder  # the reason is given when the files are read
-    return folder if modules is None else folder / modules[0][1]
+    apart = folder if modules is None else folder / modules[0][1]
+    has_model = any((apart / name).exists() for name in (CONFIG_FILE, ADAPTER_FILE))
+    return apart if has_model or not (folder / CONFIG_FILE).exists() else folder
 
 
 def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
@@ -181,8 +188,6 @@ def _read_modules(folder: Path) -> list[tuple[str, str]] | None:
         raise ModelError(
             f"{MODULES_FILE} begins with {name}, and only a Transformer is taken there; take another model"
         )
-    if len(modules) < 2:
-        raise ModelError(f"{MODULES_FILE} has no Pooling, without which a text has no vector; take another model")
     return modules
 
 
@@ -221,7 +226,7 @@ def _read_pooling(folder: Path) -> Pooling:
             )
         modes = [POOLING_MODES[name] for name in names]
     size = optional_count(config, "embedding_dimension") or optional_count(config, "word_embedding_dimension")
-    return Pooling(tuple(modes) or ("mean",), config.get("include_prompt") is not False, size)
+    return Pooling(tuple(modes) or ("mean",), bool(config.get("include_prompt", True)), size)
 
 
 def _read_step(folder: Path, name: str, path: str) -> Step:
@@ -245,12 +250,9 @@ def _check_transformer(config: Mapping[str, Any]) -> None:
     if isinstance(modalities, dict) and ("message" in modalities or "text" not in modalities):
         kinds = ", ".join(map(str, modalities))[:80]
         raise ModelError(f"the model reads its inputs as {kinds} (modality_config), and only plain text is taken")
-    task = config.get("transformer_task", TASK)
-    if task != TASK:
-        raise ModelError(f"the model is made for {str(task)[:80]!r} (transformer_task), not for {TASK}")
-    for key in ("processing_kwargs", "query_expansion"):
-        if config.get(key):
-            raise ModelError(f"the model asks for a way to read texts ({key}) that is not taken; take another model")
+    if config.get("query_expansion"):
+        raise ModelError("the model adds tokens to searches (query_expansion), which is not taken; take another model")
+    transformer_options.check_transformer(config, TASK, "last_hidden_state")
 
 
 def read_transformer_config(folder: Path) -> dict[str, Any]:
@@ -261,7 +263,12 @@ def read_prompts(config: Mapping[str, Any]) -> dict[str, str]:
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
         raise ModelError(f"the prompts in {PROMPTS_FILE} are no texts by name; mend the file")
-    return {str(name): text or "" for name, text in prompts.items()}
+    named = {str(name): text or "" for name, text in prompts.items()}
+    try:
+        "".join((*named, *named.values())).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"a prompt in {PROMPTS_FILE} has half a surrogate pair; mend the file") from None
+    return named
 
 
 def _optional_text(config: Mapping[str, Any], key: str) -> str | None:

@@ -24,7 +24,7 @@ DEFAULT_NEW_TOKENS = 256  # what pipelines of transformers generate if neither m
 GLOBAL_MAX_LENGTH = 20  # a `max_length` in old files that means that the model sets none
 
 POSITION_KEYS = ("max_encoder_position_embeddings", "max_position_embeddings")
-WIDTH_KEYS = ("hidden_size", "d_model", "n_embd", "dim")
+WIDTH_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "n_embd", "dim")
 # Their config.json calls the number of positions `n_positions`. T5 has the key as well, but no such limit.
 N_POSITIONS_MODELS = frozenset({"gpt2", "openai-gpt", "gpt_bigcode", "gptj", "codegen", "ctrl"})
 # They number positions from after the padding index.

@@ -20,6 +20,7 @@ SQLITE_OPTIONS = ("mode", "cache", "immutable", "nolock", "psow", "vfs", "uri", 
 SOCKET_OPTIONS = ("virtual_host",)
 SHOWN_QUERY_KEYS = ("host", "port", "dbname")  # query parameters of a PostgreSQL URL that may be shown
 PASSWORD_ADVICE = "a server's password stands before its host, as :PASSWORD@"
+HUB_SCHEME = "hf"
 HIDDEN_URL = "a URL that can't be read"
 
 
@@ -118,11 +119,16 @@ def redact_webhook_url(url: str) -> str:
 
 
 def redact_path(path: str) -> str:
-    """Return a path unchanged, or a URL without user, password and query, where signatures are."""
+    """Return a path unchanged, or a URL without user, password, query and fragment, where signatures are.
+
+    On the Hugging Face Hub, a number sign belongs to the name of a file.
+    """
     scheme, separator, rest = path.partition("://")
     if not separator:
         return path
-    rest = rest.partition("?")[0].partition("#")[0]
+    rest = rest.partition("?")[0]
+    if scheme.lower() != HUB_SCHEME:
+        rest = rest.partition("#")[0]
     host, slash, name = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{name}"
 

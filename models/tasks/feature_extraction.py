@@ -20,8 +20,8 @@ class FeatureExtractionParameters(Parameters):
     pooling: PoolingName | None = Field(
         default=None,
         description="mean, cls, last, max, weighted_mean: of the tokens' vectors; null: as the model's own files say, "
-        "else mean, or the last token's of a decoder. none: the vector of every token, as pipeline() gives them, which "
-        "takes much space.",
+        "else mean, or the last token's of a decoder. none: the vector of every token, as pipeline() gives them, at "
+        "most 4,194,304 numbers for a text.",
     )
     normalize: bool | None = Field(
         default=None,

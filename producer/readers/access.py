@@ -42,9 +42,9 @@ class Access:
         )
 
     def resolve(self, path_or_url: str) -> str:
-        """The path or URL if it may be read, with file:// removed; raises UnreadableSource otherwise.
+        """The path or URL if it may be read, without file://, or with its scheme in small letters.
 
-        Links are followed and checked when the path is opened.
+        Raises UnreadableSource otherwise. Links are followed and checked when the path is opened.
         """
         if not is_url(path_or_url):
             self._check_roots(path_or_url)
@@ -61,7 +61,7 @@ class Access:
             return rest
         if not SCHEME_PATTERN.fullmatch(scheme.lower()) or scheme.lower() not in self.schemes:
             raise self._scheme_error(path_or_url, scheme.lower())
-        return path_or_url
+        return f"{scheme.lower()}://{rest}"  # packages know their schemes in small letters only
 
     def open_file(self, path: str) -> BinaryIO:
         """Open a local file; raises MissingSource, or UnreadableSource if it is not a regular file under the roots.

@@ -32,7 +32,7 @@ QUOTED_TEXT = re.compile('"[^"]*"')
 # Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
     ";": "seems to have semicolons between its cells; save it with commas",
-    "\t": "seems to have tabs between its cells; say so: --format tsv",
+    "\t": "seems to have tabs between its cells; name its format: tsv",
     "|": "seems to have bars between its cells; save it with commas",
 }
 

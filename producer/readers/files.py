@@ -95,7 +95,7 @@ def format_from_name(path: str) -> str:
         suffixes.pop()
     if suffixes and suffixes[-1] in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffixes[-1]]
-    raise UnreadableSource(f"{name} does not say by its name what it is; add --format {' or '.join(FILE_FORMATS)}")
+    raise UnreadableSource(f"{name} does not say by its name what it is; name its format: {' or '.join(FILE_FORMATS)}")
 
 
 def _expand_pattern(path_or_url: str, access: Access) -> list[str]:

@@ -3,11 +3,11 @@
 It takes the server from HF_ENDPOINT and the token from HF_TOKEN, or from the file that `hf auth login` has written.
 """
 
+from http import HTTPStatus
 from typing import Any, BinaryIO, cast
 
 from models.privacy import urls
 
-SCHEME = "hf"
 INSTALL_ADVICE = "in the checkout, run: pip install -c constraints.txt huggingface_hub"
 
 KINDS = ("datasets", "models", "spaces", "kernels", "buckets")
@@ -17,7 +17,7 @@ HTTP_PACKAGES = ("httpx", "requests")  # of huggingface_hub, by its version; als
 
 def is_hub_url(url: str) -> bool:
     """Whether the URL names files of the Hub."""
-    return url.partition("://")[0].lower() == SCHEME
+    return url.partition("://")[0].lower() == urls.HUB_SCHEME
 
 
 def open_file(system: Any, path: str) -> BinaryIO:
@@ -64,10 +64,16 @@ def describe_problem(error: Exception, url: str) -> str | None:
     if isinstance(cause, ValueError):  # the class of a malformed URL depends on the version
         return f"{shown} names no file of the Hub; write it such as hf://datasets/USER/NAME/train.parquet"
     if status is not None:
-        return f"{shown} can't be opened: the Hub answers {status}; try again later"
+        return _describe_status(status, shown)
     if isinstance(cause, errors.OfflineModeIsEnabled) or type(cause).__module__.startswith(HTTP_PACKAGES):
         return f"{shown} can't be opened: the Hub can't be reached; check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
     return None
+
+
+def _describe_status(status: int, shown: str) -> str:
+    if status == HTTPStatus.NOT_FOUND:  # a bucket's, for which not every version has a class
+        return f"the Hub has no {shown}, or shows it to others only; check its name, and HF_TOKEN"
+    return f"{shown} can't be opened: the Hub answers {status}; try again later"
 
 
 def _is_missing(error: Any) -> bool:

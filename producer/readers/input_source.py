@@ -1,6 +1,6 @@
 """The source that options of a command or arguments of a Python program name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -9,6 +9,7 @@ from typing import Any
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
+from producer.readers.files import FILE_FORMATS
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import ColumnMapping, Source
@@ -62,20 +63,39 @@ class PythonSource:
             raise UsageError("bind sets parameters of a query; name the query as sql")
         if self.ids is not None and self.inputs is None:
             raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
+        if self.file_format is not None and self.file_format not in FILE_FORMATS:
+            raise UsageError(f"there is no file_format {str(self.file_format)[:80]!r}; use {', '.join(FILE_FORMATS)}")
+        if self.bind is not None and not isinstance(self.bind, Mapping):
+            raise UsageError("bind must be a mapping of the query's parameters, such as {'day': 'monday'}")
+        if self.sql is not None and not isinstance(self.sql, str):
+            raise UsageError("sql must be text: the NAME of a query [sources.NAME] in batchmill.toml")
 
     def open(self, settings: Settings, columns: ColumnMapping) -> AbstractContextManager[Source]:
         """Return the source, not opened yet; raises UsageError if there is none."""
         if self.inputs is not None:
             return nullcontext(open_items(self.inputs, self.ids, columns, Limits.from_settings(settings)))
-        files = [self.files] if isinstance(self.files, (str, PathLike)) else self.files or ()
-        paths = [fspath(path) for path in files]
-        if not paths and self.sql is None:
-            raise UsageError("files names no file; give at least one path")
         return open_source(
             settings,
             columns,
-            paths=paths,
+            paths=[] if self.files is None else _list_paths(self.files),
             file_format=self.file_format,
             source_name=self.sql,
             query_params=dict(self.bind or {}),
         )
+
+
+def _list_paths(files: Any) -> list[str]:
+    """The paths of one file or of several; raises UsageError unless there is one, and all are text."""
+    if isinstance(files, (bytes, Mapping)) or not isinstance(files, (str, PathLike, Iterable)):
+        raise UsageError("files must be a path as text or a pathlib.Path, or a list of them")
+    paths = [_path_text(path) for path in ([files] if isinstance(files, (str, PathLike)) else files)]
+    if not paths:
+        raise UsageError("files names no file; give at least one path")
+    return paths
+
+
+def _path_text(path: Any) -> str:
+    text = fspath(path) if isinstance(path, (str, PathLike)) else None
+    if not isinstance(text, str):
+        raise UsageError("each path in files must be text or a pathlib.Path; texts to submit are inputs")
+    return text

@@ -22,10 +22,11 @@ def open_items(inputs: Any, ids: Any, columns: ColumnMapping, limits: Limits) ->
     id_frame = None if ids is None else frame_items.find_frame(ids)
     if id_frame is not None:
         ids = frame_items.iter_ids(id_frame)
-    frame = frame_items.find_frame(inputs, frame_items.index_columns(columns))
+    frame_columns = columns.with_text_names()
+    frame = frame_items.find_frame(inputs, frame_items.index_columns(frame_columns))
     if frame is None:
         return Source("the list of inputs", "item", rows_from_items(inputs, ids, columns), limits=limits)
-    rows = rows_from_items(frame_items.iter_items(frame, columns), ids, columns)
+    rows = rows_from_items(frame_items.iter_items(frame, frame_columns), ids, frame_columns)
     return Source(frame.name, "row", rows, limits=limits)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -126,7 +126,9 @@ class ColumnMapping:
         use_ids: False = rows get no custom_id.
         passthrough: columns to keep with each job; "*" = all that the row has besides.
         """
-        input_columns = input_columns or {}
+        input_columns = {} if input_columns is None else input_columns
+        if not isinstance(input_columns, Mapping):
+            raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
         field_names = [field.name for field in spec.fields]
         for name in input_columns:
             if name not in field_names:
@@ -138,12 +140,24 @@ class ColumnMapping:
         )
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
-            raise UsageError("a column to keep has no name; name it as the source does: --passthrough COLUMN")
+            raise UsageError(f"a column to keep has no name; {advice.passthrough}")
         keeps_all = ALL_OTHER_COLUMNS in passthrough
         if keeps_all:
             passthrough = ()
-        id_columns = ((id_column,) if id_column else DEFAULT_ID_COLUMNS) if use_ids else ()
-        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all, advice)
+        # Not by its truth: a frame of pandas may have a column 0.
+        named_ids = DEFAULT_ID_COLUMNS if id_column is None or id_column == "" else (id_column,)
+        is_id_required = use_ids and named_ids != DEFAULT_ID_COLUMNS
+        return cls(fields, named_ids if use_ids else (), is_id_required, passthrough, keeps_all, advice)
+
+    def with_text_names(self) -> Self:
+        """The mapping for a table that has all its columns' names as text, such as '0' for column 0 of pandas."""
+        fields = tuple((field, str(column), required) for field, column, required in self.fields)
+        return replace(
+            self,
+            fields=fields,
+            id_columns=tuple(map(str, self.id_columns)),
+            passthrough=tuple(map(str, self.passthrough)),
+        )
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a record; a bare text is the value of the first field. Raises JobError."""

@@ -18,9 +18,9 @@ CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # no character begins with one
 SNIFF_BYTES = 1024
 MAX_KEPT_BYTES = 2**16  # of a line that can't be read; less of it is stored
 NOT_TEXT_MESSAGES = {
-    b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
+    b"\x1f\x8b": "is compressed twice; unpack it once with gunzip",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
-    b"PAR1": "is a Parquet file; say so: --format parquet",
+    b"PAR1": "is a Parquet file; name its format: parquet",
     b"SQLite format 3": "is a SQLite database; export the table as CSV",
     codecs.BOM_UTF32_LE: "is UTF-32; save it as UTF-8",
     codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",

@@ -25,6 +25,8 @@ JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = 'vector'
 WHERE e.extname = 'vector' AND has_schema_privilege(n.oid, 'USAGE') AND has_type_privilege(t.oid, 'USAGE')
 """
 
+VECTOR_TYPES = ("VECTOR", "REAL[]", "BLOB")  # how the types of columns for vectors begin
+
 # Column types that take vectors and leave their dimensions open.
 OPEN_TYPES = {"postgresql": ("VECTOR", "REAL[]"), "sqlite": ("BLOB",)}
 COUNT_NUMBERS = {"postgresql": "cardinality(CAST(vector AS real[]))", "sqlite": f"length(vector) / {NUMBER_BYTES}"}
@@ -67,6 +69,11 @@ def choose_vector_type(connection: Connection, dimensions: int) -> TypeEngine[An
         return Vector()
     schema_name: str | None = connection.scalar(text(FIND_PGVECTOR))
     return Vector() if schema_name is None else PgVector(schema_name, dimensions)
+
+
+def is_vector_type(sql_type: str) -> bool:
+    """Return whether a column of this type, as `read_column_types` has it, may have vectors."""
+    return _without_schema(sql_type).startswith(VECTOR_TYPES)
 
 
 def diff_vector_type(

@@ -55,11 +55,17 @@ def export_table(
     after_seq: only results that landed after it; 0 = all
     statuses: only results with one of these; empty = all
 
-    Raises UsageError when the table can't take them.
+    Before the first success no column of an output is known; the table gets them later, and is not made for no rows.
+    Raises UsageError when the table can't take the results.
     """
     user_table.UserTable.parse(table_name)
     rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
-    return user_table.write_table(database, batch.id, table_name, rows, _find_layout(database, batch))
+    has_succeeded = pages.first_success(database, batch.id) is not None
+    layout = _find_layout(database, batch)
+    if not has_succeeded:
+        layout = layout.without_outputs()
+        rows = (row for row in rows if row.status is not JobOutcome.SUCCEEDED)  # one may land meanwhile
+    return user_table.write_table(database, batch.id, table_name, rows, layout)
 
 
 def open_arrow_reader(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -60,7 +60,8 @@ class TabularLayout:
 
     input_fields: fields of the task's input
     passthrough: columns of the source that are returned with the results
-    output_columns: keys of an output with their types; None = the whole output as JSON in one column
+    output_columns: keys of an output with their types; None = the whole output as JSON in one column; () = unknown,
+        because no job has succeeded
     hint: advice in errors about rows that do not fit
     dimensions: how many numbers each vector has; None = outputs are no vectors, or none has succeeded
     """
@@ -98,6 +99,16 @@ class TabularLayout:
         """Return the layout for outputs that are vectors of so many numbers; None = there is no vector yet."""
         return cls(tuple(input_fields), tuple(passthrough), VECTOR_OUTPUT, dimensions=dimensions)
 
+    def without_outputs(self) -> "TabularLayout":
+        """Return the layout for results of which none has succeeded."""
+        return replace(self, output_columns=(), dimensions=None)
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names that the columns of outputs have in `columns`."""
+        first = len(LEADING_COLUMNS) + len(self.input_fields) + len(self.passthrough) + 1
+        return self.column_names[first : -len(TRAILING_COLUMNS)]
+
     @property
     def columns(self) -> list[tuple[str, ColumnType]]:
         """Names and types; a name that is taken, in any case, gets the prefix `meta_` or `output_`."""
@@ -114,7 +125,7 @@ class TabularLayout:
         passthrough = [(_unused_name(name, "meta_", used_names), ColumnType.TEXT) for name in self.passthrough]
         outputs = [
             (_unused_name(name, "output_", used_names), column_type)
-            for name, column_type in self.output_columns or WHOLE_OUTPUT
+            for name, column_type in (WHOLE_OUTPUT if self.output_columns is None else self.output_columns)
         ]
         return [*((name, ColumnType.TEXT) for name in self.input_fields), *passthrough], outputs
 

@@ -72,10 +72,11 @@ def write_table(
     schema = TableSchema(columns, key=("batch_id", "position"), dimensions=layout.dimensions)
     values = ([batch_id, *layout.row_values(row)] for row in rows)
     with stage_rows(database, schema, values) as staging_table, staging_table.transaction():
+        if not layout.output_names and not staging_table.row_count:
+            return 0
         diff = staging_table.create_or_diff(table.name, table.schema_name)
         _check_vectors(table, schema, diff)
-        lacks_columns = bool(diff.missing.keys() - dict(GUARD_COLUMNS).keys())
-        if lacks_columns or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
+        if not _is_compatible(diff, schema, layout.output_names):
             renamed = [name for name, new_name in RENAMED_COLUMNS.items() if new_name in diff.missing]
             advice = describe_renamed_column({*diff.type_changed, *renamed})
             raise UsageError(
@@ -87,6 +88,19 @@ def write_table(
             staging_table.add_column(table.name, column, sql_type, table.schema_name)
         staging_table.merge(table.name, schema_name=table.schema_name)
     return staging_table.row_count
+
+
+def _is_compatible(diff: SchemaDiff, schema: TableSchema, output_names: list[str]) -> bool:
+    """Whether the table can take these results, perhaps with more columns.
+
+    A table that was made before any job had succeeded has no outputs yet. Without outputs, its own ones stay NULL.
+    """
+    addable = {name for name, _ in GUARD_COLUMNS}
+    if diff.missing.keys() >= set(output_names):
+        addable.update(output_names)
+    has_other_columns = bool(diff.extra) and bool(output_names)
+    is_of_other_type = bool(diff.type_changed) or {*diff.key} != {*schema.key}
+    return diff.missing.keys() <= addable and not has_other_columns and not is_of_other_type
 
 
 def _check_vectors(table: UserTable, schema: TableSchema, diff: SchemaDiff) -> None:

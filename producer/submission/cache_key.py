@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.documents import to_json
+from models.embedding.sentence_files import TASK as EMBEDDING_TASK
 from models.errors import ModelError
 from models.guards.definition import Guard
 from models.pipelines.folder_hash import cached_content_hash
 from models.pipelines.output_settings import guard_definitions, guard_fields, output_settings
 from models.pipelines.pipeline import Pipeline
 from models.settings import model_hashes_file
+
+NO_POOLING = "none"  # the parameter `pooling` of embeddings, which gives no vectors but a document for each text
 
 
 def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
@@ -37,7 +40,18 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
         values["limits"] = limits.model_dump()
     if pipeline.guards:
         values["guards"] = [_guard_values(pipeline, name, guard) for name, guard in pipeline.guards.items()]
-    return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()
+    return _hash(values)
+
+
+def embedding_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
+    """The hash of all settings that two vectors of one model must share to be compared; None if outputs are none.
+
+    Unlike the cache key, it exists for an unpinned tokenizer too. Guards are not part of it: one that redacts a text
+    changes its vector, but not what other vectors it can be compared with.
+    """
+    if pipeline.task != EMBEDDING_TASK or parameters.get("pooling") == NO_POOLING:
+        return None
+    return _hash(output_settings(pipeline) | {"parameters": dict(parameters)})
 
 
 def resolve_revision(pipeline: Pipeline) -> str | None:
@@ -80,6 +94,10 @@ def _guard_values(pipeline: Pipeline, name: str, guard: Guard) -> dict[str, Any]
         own = {"revision": resolve_revision(entry), "parameters": dict(entry.parameters)}
         values["model"] = output_settings(entry) | own
     return values
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()
 
 
 def _sort_keys(value: Any) -> Any:

@@ -178,23 +178,13 @@ class JobChunker:
         """The source's rows; after a tolerated error, one problem stands for all rows that were not read."""
         row = None
         try:
-            for row in self._limited_rows():
+            for row in limit_rows(self._source):
                 yield row
         except self._options.tolerated_errors as error:
             if row is None:
                 raise
             self.source_failure = str(error)
             yield Problem(row.location + 1, f"the source broke off: {error}", SOURCE_FAILED)
-
-    def _limited_rows(self) -> Iterator[Row | Problem]:
-        max_rows = self._source.limits.max_source_rows
-        for count, row in enumerate(self._source.rows, start=1):
-            if count > max_rows:
-                where = f"{self._source.name}, {self._source.describe_location(row.location)}"
-                raise SourceTooLarge(
-                    f"{where}: the source has more than {max_rows:,} rows; split it, or raise max_source_rows"
-                )
-            yield row
 
     def _validate(self, row: Row | Problem, location_by_id: dict[str, int]) -> _ValidRow | Problem:
         """The row with the JSON to store for it, or the reason why it can't be a job."""
@@ -270,3 +260,15 @@ def _unreadable_reason(raw_input: object) -> str | None:
     """Why a value of the row could not be read; None if all could."""
     fields = raw_input.items() if isinstance(raw_input, Mapping) else ()
     return next((f"{name} {value.reason}" for name, value in fields if isinstance(value, UnreadableValue)), None)
+
+
+def limit_rows(source: Source) -> Iterator[Row | Problem]:
+    """Yield a source's rows; raises SourceTooLarge if there are more than its limits allow."""
+    max_rows = source.limits.max_source_rows
+    for count, row in enumerate(source.rows, start=1):
+        if count > max_rows:
+            where = f"{source.name}, {source.describe_location(row.location)}"
+            raise SourceTooLarge(
+                f"{where}: the source has more than {max_rows:,} rows; split it, or raise max_source_rows"
+            )
+        yield row

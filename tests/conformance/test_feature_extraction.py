@@ -194,8 +194,13 @@ def test_length_and_case_are_those_of_the_transformers_settings(
     assert vectors_of(run_batches(loaded, ["LOVE", "love"], [{}])[0]).std(axis=0).max() == 0
 
 
-def test_the_transformer_may_have_a_folder_of_its_own(tmp_path: Path, run_batches: RunBatches) -> None:
+@pytest.mark.parametrize("root", ["nothing", "the library's version", "another model"])
+def test_the_transformer_may_have_a_folder_of_its_own(tmp_path: Path, run_batches: RunBatches, root: str) -> None:
     folder = tmp_path / "model"
+    if root == "the library's version":
+        write_json(folder / "config.json", {"__version__": {"sentence_transformers": "1.2.0"}})
+    elif root == "another model":
+        tiny_encoders.masked_lm(folder, "roberta")
     tiny_encoders.masked_lm(folder / "0_Transformer", "bert")
     write_json(folder / "0_Transformer" / "sentence_bert_config.json", {"max_seq_length": 20})
     modules = [("Transformer", "0_Transformer"), ("Pooling", "1_Pooling")]

@@ -1,18 +1,38 @@
-"""The example of nearest tickets, run with a real worker, and its search in both databases."""
+"""The example of nearest tickets, run with its real model in one process, and its search in both databases.
 
-import importlib.util
+The processes of both examples are tested with the nightly one.
+"""
+
+import importlib
 import sqlite3
-import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import numpy
-import psutil
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import NullPool, create_engine, text
+
+import batchmill
+from models import schema
+from models.db import Database
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
+from models.settings import Settings
+from producer.batches import views
+from producer.schedules.runs import tick
+from tests.factories.batch_rows import claimant_for
+from tests.factories.engines import make_context, make_loaded_pipeline
+from tests.servers import wait_until
+from worker.engine.engine import Engine
+from worker.loading import runtime
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nearest_tickets"
 
@@ -22,42 +42,78 @@ def rows(file: Path, query: str) -> list[Any]:
         return connection.execute(query).fetchall()
 
 
-@pytest.fixture(scope="module")
-def shop() -> ModuleType:
-    """The example's module."""
-    spec = importlib.util.spec_from_file_location("nearest_shop", EXAMPLE / "shop.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The example's program, without the processes of `batchmill up`."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    program = importlib.import_module("run")
+    monkeypatch.setattr(program, "Deployment", partial(SingleProcess, monkeypatch))
+    yield program
+    for name in ("run", "shop", "deployment"):
+        sys.modules.pop(name, None)
 
 
-def test_the_example_ends_as_its_page_says(tmp_path: Path) -> None:
-    folder = tmp_path / "example"
+class SingleProcess:
+    """A deployment of the example whose commands, schedules and engine run in the test's own process."""
 
-    process = subprocess.run(
-        [sys.executable, str(EXAMPLE / "run.py"), str(folder)], capture_output=True, text=True, timeout=250, check=False
-    )
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._monkeypatch = monkeypatch
+        monkeypatch.setenv("BATCHMILL_HOME", str(folder / "home"))
+        monkeypatch.setenv("BATCHMILL_CONFIG", str(folder / "batchmill.toml"))
 
-    assert process.returncode == 0, process.stdout + process.stderr
-    runs = rows(folder / "home" / "batchmill.db", "SELECT state, id_type FROM runs ORDER BY scheduled_at")
-    counts = rows(folder / "home" / "batchmill.db", "SELECT total, succeeded FROM batches ORDER BY created_at")
+    def set_clock(self, now: str, speed: int = 1) -> datetime:
+        self._monkeypatch.setenv("BATCHMILL_SIMULATED_CLOCK", f"{now}@{datetime.now(UTC).isoformat()}*{speed}")
+        return datetime.fromisoformat(now)
+
+    def print_command(self, *command: str) -> None:
+        result = CliRunner().invoke(batchmill.cli, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        click.echo(result.stdout)
+
+    def run_until_done(self, schedule: str, scheduled_day: str) -> None:
+        settings = Settings.load()
+        catalogue = Catalogue.load(settings)
+        due = datetime.fromisoformat(f"{scheduled_day}T03:00+01:00")
+        with closing(schema.open_database(settings)) as database:
+            tick.run_once(database, settings, catalogue, due)
+            answer_jobs(database, catalogue["tickets"])
+            tick.run_once(database, settings, catalogue, due + timedelta(minutes=1))
+
+
+def answer_jobs(database: Database, pipeline: Pipeline) -> None:
+    """Run the engine with the pipeline's model until all batches have ended."""
+    loaded = runtime.load(pipeline, "cpu", threads=1)
+    version = loaded.version
+    claimant = claimant_for(pipeline=pipeline.name, task=version.task, model=version.model, revision=version.revision)
+    engine = Engine(make_context(database), make_loaded_pipeline(database, loaded, claimant))
+    engine.start()
+    try:
+        wait_until(lambda: all(batch.status.has_ended for batch in views.list_batches(database, 10)), "the batches")
+    finally:
+        engine.stop()
+        engine.join()
+
+
+def test_the_example_ends_as_its_page_says(
+    example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example.main(tmp_path, f"sqlite:///{tmp_path / 'shop.db'}")
+
+    output = capsys.readouterr().out
+    runs = rows(tmp_path / "home" / "batchmill.db", "SELECT state, id_type FROM runs ORDER BY scheduled_at")
+    counts = rows(tmp_path / "home" / "batchmill.db", "SELECT total, succeeded FROM batches ORDER BY created_at")
     assert runs == [("completed", "integer")] * 3
     assert counts == [(64, 64), (5, 5), (69, 69)]
     vectors = "SELECT count(*), count(DISTINCT embedding_key), max(length(embedding)) FROM ticket_vectors"
-    assert rows(folder / "shop.db", vectors) == [(69, 1, 32 * 4)]
-    [blob] = rows(folder / "shop.db", "SELECT embedding FROM ticket_vectors WHERE id = 65")[0]
+    assert rows(tmp_path / "shop.db", vectors) == [(69, 1, 32 * 4)]
+    [blob] = rows(tmp_path / "shop.db", "SELECT embedding FROM ticket_vectors WHERE id = 65")[0]
     assert numpy.linalg.norm(numpy.frombuffer(blob, "<f4")) == pytest.approx(1.0, abs=1e-5)
     for line in ("My espresso machine is so loud.", "My coffee machine makes a loud noise.  Send it in for repair."):
-        assert process.stdout.count(line) == 2
-    assert "69 vectors, made with 1 model and settings" in process.stdout
-
-    processes = [item for item in psutil.process_iter(["cwd"]) if item.info["cwd"] == str(folder)]
-    assert processes == []
+        assert output.count(line) == 2
+    assert "69 vectors, made with 1 model and settings" in output
 
 
-def test_both_databases_find_the_same(shop: ModuleType, postgresql_url: str, tmp_path: Path) -> None:
+def test_both_databases_find_the_same(example: ModuleType, postgresql_url: str, tmp_path: Path) -> None:
     numbers = {1: [1.0, 0.0], 2: [0.6, 0.8], 3: [0.0, 1.0], 4: [0.8, 0.6]}
     url = postgresql_url.replace("+psycopg", "")
     found = []
@@ -67,7 +123,7 @@ def test_both_databases_find_the_same(shop: ModuleType, postgresql_url: str, tmp
             with engine.connect() as connection:
                 if not connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")):
                     pytest.skip("this PostgreSQL has no pgvector")
-        tickets = shop.TicketDatabase(shop_url)
+        tickets = example.TicketDatabase(shop_url)
         tickets.insert_tickets(1, [(f"ticket {key}", f"answer {key}") for key in (*numbers, 5, 6)])
         with engine.begin() as connection:
             connection.execute(text(f"CREATE TABLE ticket_vectors (id INTEGER, embedding {column})"))

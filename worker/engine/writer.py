@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from random import Random
 from typing import Any
@@ -12,7 +12,10 @@ from sqlalchemy import Connection, bindparam, text
 
 from models import backoff
 from models.db import SqlFragments, comma_separated
+from models.dialects import driver_errors
+from models.errors import DatabaseRefused
 from models.processes.failpoints import failpoint
+from models.states import JobOutcome
 from worker import process_memory
 from worker.adapters.rows import Row
 from worker.engine import outcomes
@@ -131,6 +134,48 @@ class ResultWriter:
         return (item for item in job_outcomes if item.lease in held_leases) if has_lost else job_outcomes
 
     def _write_batches(self, batches: Sequence[BatchResults]) -> None:
+        try:
+            self._commit(batches)
+        except DatabaseRefused as error:
+            if not driver_errors.is_data_error(error):
+                raise
+            self._write_apart(batches, error)
+
+    def _write_apart(self, batches: Sequence[BatchResults], error: DatabaseRefused) -> None:
+        """Write the results of a refused commit in two, and so on; the job whose output is refused alone fails.
+
+        Raises the error if it is not due to an output.
+        """
+        results = [result for batch in batches for result in batch.results]
+        leases = {lease.slice_id: lease for batch in batches for lease in batch.leases}
+        if len(results) > 1:
+            later = results[len(results) // 2 :]
+            later_leases = {result.lease.slice_id: result.lease for result in later}
+            results = results[: len(results) // 2]
+            earlier_ids = {result.lease.slice_id for result in results}
+            leases = {key: lease for key, lease in leases.items() if key in earlier_ids or key not in later_leases}
+            parts = [(results, leases), (later, later_leases)]
+        elif results and (results[0].output is not None or results[0].vector is not None):
+            parts = [([self._fail_unstorable(results[0], error)], leases)]
+        else:
+            raise error
+        for part, part_leases in parts:
+            self._write_batches(_group_by_batch(part, part_leases.values()))
+
+    def _fail_unstorable(self, result: JobResult, error: DatabaseRefused) -> JobResult:
+        batch_id = result.lease.batch_id
+        self._log.warning("job.failed", batch_id=batch_id, position=result.position, error=type(error).__name__)
+        message = "the database can't store this output, mostly because it is too large; split the text"
+        return replace(
+            result,
+            status=JobOutcome.FAILED,
+            output=None,
+            vector=None,
+            error_code="output_too_large",
+            error_message=message,
+        )
+
+    def _commit(self, batches: Sequence[BatchResults]) -> None:
         commits = [self._plan_commit(batch_results) for batch_results in batches]
 
         def commit_all(is_retry: bool) -> list[CommitResult]:

@@ -33,8 +33,8 @@ def find_frame(inputs: Any, index_names: Collection[str]) -> Frame | None:
     names = [str(name) for name in inputs.columns]
     columns = [_column_part(inputs, position) for position in range(len(names))]
     for level, name in enumerate(inputs.index.names):
-        if name in index_names and name not in names:
-            names.append(str(name))
+        if name is not None and (text := str(name)) in index_names and text not in names:
+            names.append(text)
             columns.append(_index_part(inputs, level))
     return Frame("the DataFrame", tuple(names), _reader(len(inputs), columns))
 

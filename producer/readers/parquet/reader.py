@@ -89,7 +89,7 @@ def _check_file(file: BinaryIO, name: str) -> None:
     if not magic:
         raise UnreadableSource(f"{name} is empty, which no Parquet file is; write it again")
     if magic != PARQUET_MAGIC:
-        raise UnreadableSource(f"{name} is not a Parquet file; say what it is: --format jsonl or csv")
+        raise UnreadableSource(f"{name} is not a Parquet file; name its format, such as jsonl or csv")
     if footer_bytes(file) > MAX_FOOTER_BYTES:
         limit = MAX_FOOTER_BYTES // 2**20
         raise UnreadableSource(

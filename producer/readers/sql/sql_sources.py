@@ -73,7 +73,7 @@ class SqlSource(BaseModel):
         values = {**self.parameters, **arguments, **schedule_times}
         missing = [name for name in names if name not in values]
         if missing:
-            raise UsageError(f"{self.label} needs {_join_names(missing)}: --bind {missing[0]}=VALUE")
+            raise UsageError(f"{self.label} needs {_join_names(missing)}; bind {missing[0]}=VALUE")
         return {name: values[name] for name in names}
 
 

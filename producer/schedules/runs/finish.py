@@ -31,7 +31,7 @@ from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import output_table, run_alerts, run_errors
 from producer.schedules.runs.output_table import OutputTable, open_source_database
-from producer.schedules.runs.reembedding import EmbeddingVersion
+from producer.schedules.runs.reembedding import BatchIds, EmbeddingVersion
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 
@@ -143,9 +143,9 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
     else:
         layout = tabular.layout_for_batch(run.database, batch.id, find_batch_spec(batch.task, batch.parameters))
         id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
-        version = EmbeddingVersion(batch.output_cache_key, batch.revision)
-        failed = batch.counts.failed
-        table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type, version, failed)
+        version = EmbeddingVersion(run.view.embedding_key, batch.revision)
+        batch_ids = BatchIds(run.database, batch.id)
+        table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type, version, batch_ids)
         if run.definition.into_source is None:
             with table.stage(run.database, rows) as staged:
                 failpoint("before_finish_run")

@@ -23,13 +23,20 @@ from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
-from producer.results.column_types import read_column_types
+from producer.results.column_types import is_vector_type, read_column_types
 from producer.results.result_row import ResultRow
 from producer.results.sql_names import quote_name
 from producer.results.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
 from producer.schedules.runs import reembedding
-from producer.schedules.runs.reembedding import ID_COLUMN, KEY_COLUMN, UNKNOWN_VERSION, EmbeddingVersion, VectorTable
+from producer.schedules.runs.reembedding import (
+    ID_COLUMN,
+    KEY_COLUMN,
+    UNKNOWN_VERSION,
+    BatchIds,
+    EmbeddingVersion,
+    VectorTable,
+)
 
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
@@ -47,7 +54,6 @@ MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, an
 # Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
 TEXT_TYPES = ("TEXT", "CHARACTER", "VARCHAR", "CHAR")  # how the databases' names of types for text begin
-VECTOR_TYPES = ("VECTOR", "REAL[]", "BLOB")  # and those of columns for vectors
 READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
@@ -61,7 +67,7 @@ class OutputTable:
     scheduled_at: datetime
     id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
     version: EmbeddingVersion = UNKNOWN_VERSION  # of vectors
-    failed_rows: int = 0  # of the run
+    batch_ids: BatchIds | None = None  # of the run; None where the table has no vectors
 
     @property
     def schema(self) -> TableSchema:
@@ -173,7 +179,7 @@ class StagedMerge:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
         vectors = self._find_vectors(connection)
         old_type, _ = difference.type_changed.get(vectors.vector, ("", "")) if vectors is not None else ("", "")
-        has_other_dimensions = old_type.startswith(VECTOR_TYPES)
+        has_other_dimensions = is_vector_type(old_type)
         if vectors is not None and has_other_dimensions and not vectors.has_current_vectors(connection):
             del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
@@ -186,15 +192,19 @@ class StagedMerge:
             )
         for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
-        if vectors is not None:
-            reembedding.clear_vectors_left_behind(connection, vectors, self._table.failed_rows)
+        if vectors is not None and (batch_ids := self._table.batch_ids) is not None:
+            reembedding.clear_vectors_left_behind(connection, vectors, batch_ids, self._table.scheduled_at)
             if has_other_dimensions:
                 self._change_dimensions(vectors.vector)
 
     def _find_vectors(self, connection: Connection) -> VectorTable | None:
-        """Return the table if it had vectors before this run."""
+        """Return the table if it had vectors before this run; raises UsageError if the run would leave them as such."""
         table = self._table
-        return (table.vector and VectorTable.find(connection, table.name, table.version, [table.vector])) or None
+        vectors = VectorTable.find(connection, table.name, table.version)
+        if vectors is not None and vectors.vector != table.vector:
+            vectors.refuse_other_outputs()
+            return None
+        return vectors
 
     def _change_dimensions(self, column: str) -> None:
         """Let the column of vectors take those of this run; its indexes stay."""

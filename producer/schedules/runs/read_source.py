@@ -1,5 +1,6 @@
 """The step that reads a run's source into its batch; a process that takes over starts from the beginning."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import IdTypes, SourceTimes
 from producer.schedules.runs.stale_rows import append_stale_rows
 from producer.submission import discard, open_submission, submit
-from producer.submission.cache_key import resolve_revision
+from producer.submission.cache_key import embedding_key, resolve_revision
+from producer.submission.chunks import limit_rows
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,11 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :hol
 
 SET_ID_TYPE = """
 UPDATE runs SET id_type = :id_type
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
+"""
+
+SET_EMBEDDING_KEY = """
+UPDATE runs SET embedding_key = :embedding_key
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
@@ -122,12 +129,16 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     _record_guards(run.database, batch.submission, pipeline)
     times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
     id_types = IdTypes(definition)
-    version = EmbeddingVersion(recorded.output_cache_key, recorded.revision or resolve_revision(pipeline))
+    key = embedding_key(pipeline, recorded.parameters)
+    with run.database.write() as connection:  # before the batch is accepted, because another process may merge
+        run.execute(connection, bind_datetimes(SET_EMBEDDING_KEY), embedding_key=key)
+    version = EmbeddingVersion(key, recorded.revision or resolve_revision(pipeline))
     with ExitStack() as stack:
         source = stack.enter_context(sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types))
         if definition.into is not None:
-            rows = append_stale_rows(source.rows, run, settings, pipeline.spec, version, id_types)
-            source = replace(source, rows=stack.enter_context(closing(rows)))
+            rows = append_stale_rows(limit_rows(source), run, settings, pipeline.spec, version, id_types)
+            limits = replace(source.limits, max_source_rows=sys.maxsize)  # those of the table do not count
+            source = replace(source, rows=stack.enter_context(closing(rows)), limits=limits)
         if definition.into is not None and definition.sql is not None:
             source = replace(source, rows=_record_id_type(run, id_types, source.rows))
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)

@@ -30,6 +30,7 @@ class RunView:
     state: RunState
     definition: dict[str, Any]
     id_type: str | None
+    embedding_key: str | None
     batch_id: str | None
     since: datetime | None
     until: datetime | None

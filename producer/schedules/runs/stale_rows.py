@@ -1,40 +1,36 @@
-"""Stale rows are those of an output table whose vectors are of another model; a run embeds them again.
+"""Stale rows are those of an output table whose vectors are of another model, or cleared; a run embeds them again.
 
 They follow the rows of the run's source, without those that the source has too.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnClause, Select, bindparam, func, select, text
+from sqlalchemy import ColumnClause, Connection, Select, func, select
 from sqlalchemy import Row as SqlRow
+from sqlalchemy.exc import DBAPIError
 
 from models.db import Database
-from models.errors import SourceNotReady
+from models.dialects import driver_errors
+from models.errors import DatabaseRefused, SourceNotReady, UsageError
 from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer.readers.rows import Problem, Row
 from producer.readers.sql import sql_sources
 from producer.results.tabular import TabularLayout
 from producer.schedules.runs.output_table import columns_in_table, open_source_database
-from producer.schedules.runs.reembedding import EmbeddingVersion, VectorTable
+from producer.schedules.runs.reembedding import PAGE_ROWS, BatchIds, EmbeddingVersion, VectorTable
 from producer.schedules.runs.run_lease import LeasedRun
 from producer.schedules.runs.sources import IdTypes
 from producer.submission.chunks import CHUNK_JOBS
 
-VECTOR_NAMES = ("output_embedding", "embedding")  # the first one if a column of the source has the other
-PAGE_ROWS = 500
 CHUNK_CHARACTERS = 4 * 2**20  # of inputs in memory at once, or one input
 
 # Only one chunk is inserted and one is filled at a time; all earlier rows of a source are in the database.
 MAX_UNSEEN_ROWS = 2 * CHUNK_JOBS
-
-SELECT_SUBMITTED_IDS = """
-SELECT custom_id FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
-"""
 
 
 def append_stale_rows(
@@ -55,20 +51,41 @@ def append_stale_rows(
     fields, table_name = tuple(field.name for field in spec.fields), run.definition.into or ""
     required = [field.name for field in spec.fields if field.required]
     with _open_table_database(run, settings) as database:
-        with database.read() as connection:
-            table = VectorTable.find(connection, table_name, version, VECTOR_NAMES)
-            is_stale = table is not None and table.needs_embedding(connection, required, run.view.scheduled_at)
+        with _read_table(database, table_name) as connection:
+            table = VectorTable.find(connection, table_name, version)
+            if table is not None and version.key is None:
+                table.refuse_other_outputs()
+                table = None
+            is_stale = table is not None and (
+                table.needs_embedding(connection, required, run.view.scheduled_at)
+                or (run.definition.max_failures is None and table.has_cleared_rows(connection, required))
+            )
         if table is None or not is_stale:
             yield from rows
             return
         observer = SourceObserver()
         yield from observer.observe(rows)
-        passthrough = tuple(observer.passthrough)
+        passthrough = tuple(observer.passthrough) or run.definition.passthrough
         columns, _ = columns_in_table(TabularLayout.for_vectors(fields, 1, passthrough=passthrough))
         names = dict(zip((*fields, *passthrough), (name for name, _ in columns), strict=True))
         inputs = {name: names.pop(name) for name in fields}
-        stale = StaleRows(run.database, run.view.batch_id or "", database, table, inputs, names)
+        stale = StaleRows(BatchIds(run.database, run.view.batch_id or ""), database, table, inputs, names)
         yield from stale.read(observer.last_location + 1, observer.newest_ids, id_types.add_value)
+
+
+@contextmanager
+def _read_table(database: Database, name: str) -> Iterator[Connection]:
+    """Open a transaction that reads the table; raises UsageError if the database refuses that."""
+    try:
+        with database.read() as connection:
+            yield connection
+    except DatabaseRefused as error:
+        cause = error.__cause__
+        reason = driver_errors.safe_message(cause) if isinstance(cause, DBAPIError) else str(error)
+        raise UsageError(
+            f"the table {name} can't be read, to see which model its vectors are of: {reason}; give its role the "
+            "right to, or name another table with into"
+        ) from None
 
 
 def _open_table_database(run: LeasedRun, settings: Settings) -> AbstractContextManager[Database]:
@@ -84,14 +101,13 @@ def _open_table_database(run: LeasedRun, settings: Settings) -> AbstractContextM
 class StaleRows:
     """The rows of a table whose vectors are to be embedded again, as inputs of a batch.
 
-    database: the results' database, which has the batch
+    batch_ids: those of the run, whose rows are submitted while stale ones are read
     table_database: the database of the table
     inputs: columns of the table, by the task's field that they hold
     passthrough: the same, by passthrough column
     """
 
-    database: Database
-    batch_id: str
+    batch_ids: BatchIds
     table_database: Database
     table: VectorTable
     inputs: Mapping[str, str]
@@ -106,7 +122,7 @@ class StaleRows:
         location, after = first_location, None
         while page := self._fetch_page(after):
             after = page[-1].id
-            submitted = unseen_ids | self._submitted_ids([str(row.id) for row in page])
+            submitted = unseen_ids | self.batch_ids.submitted([str(row.id) for row in page])
             for chunk in _split_by_length(page):
                 for row in self._fetch_rows(chunk[0].id, chunk[-1].id):
                     if str(row.id) not in submitted:
@@ -118,24 +134,19 @@ class StaleRows:
         """Return the next ids with the number of characters of each row's inputs."""
         lengths = [func.length(func.coalesce(column, "")) for column in self._columns(self.inputs)]
         query: Select[Any] = select(self.table.id.label("id"), sum(lengths[1:], lengths[0]).label("length"))
-        query = query.where(self.table.is_other).order_by(self.table.id).limit(PAGE_ROWS)
-        with self.table_database.read() as connection:
+        query = query.where(self.table.is_stale).order_by(self.table.id).limit(PAGE_ROWS)
+        with _read_table(self.table_database, self.table.sql.name) as connection:
             return connection.execute(query if after is None else query.where(self.table.id > after)).all()
 
     def _fetch_rows(self, first: Any, last: Any) -> Sequence[SqlRow[Any]]:
         columns = self._columns({**self.inputs, **self.passthrough})
-        query: Select[Any] = select(self.table.id.label("id"), *columns).where(self.table.is_other)
+        query: Select[Any] = select(self.table.id.label("id"), *columns).where(self.table.is_stale)
         query = query.where(self.table.id.between(first, last)).order_by(self.table.id)
-        with self.table_database.read() as connection:
+        with _read_table(self.table_database, self.table.sql.name) as connection:
             return connection.execute(query).all()
 
     def _columns(self, names: Mapping[str, str]) -> list[ColumnClause[Any]]:
         return [self.table.sql.c[name] for name in dict.fromkeys(names.values()) if name in self.table.sql.c]
-
-    def _submitted_ids(self, custom_ids: list[str]) -> frozenset[str]:
-        query = text(SELECT_SUBMITTED_IDS).bindparams(bindparam("custom_ids", expanding=True))
-        with self.database.read() as connection:
-            return frozenset(connection.scalars(query, {"batch_id": self.batch_id, "custom_ids": custom_ids}))
 
     def _to_source_row(self, row: SqlRow[Any], location: int) -> Row:
         values = row._mapping

@@ -1,5 +1,6 @@
 """The engine on both databases, with a made-up model: every input ends as exactly one row, whatever goes wrong."""
 
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, event, func, select, update
 
 from models import vectors
 from models.db import Database
@@ -278,6 +279,34 @@ class TestGeneration:
         start(worker_id="worker-2")
         until_completed(other, batch_id)
         assert {row.status for row in get_results(other, batch_id)} == {"succeeded"}
+
+
+DEEP_OUTPUT = "[" * 100_000 + "]" * 100_000  # deeper than jsonb takes; SQLite's limit is lowered to it
+
+
+class TestAnOutputThatTheDatabaseRefuses:
+    @pytest.fixture
+    def adapter(self) -> FakeAdapter:
+        return BulkFakeAdapter(lambda outputs: [DEEP_OUTPUT if '"words":3' in str(item) else item for item in outputs])
+
+    def test_fails_its_own_job_only(
+        self, database: UnreliableDatabase, other: Database, start: Callable[..., RunningEngine]
+    ) -> None:
+        if database.engine.dialect.name == "sqlite":
+            limit = (sqlite3.SQLITE_LIMIT_LENGTH, len(DEEP_OUTPUT) - 1)
+            event.listen(database.engine, "connect", lambda connection, _record: connection.setlimit(*limit))
+        words = [("one " * (1 + index % 2)) for index in range(9)]
+        words[2] = words[7] = "one two three"
+        ids = [insert_batch(other, texts(*words)), insert_batch(other, texts("one two three")), insert_batch(other, 5)]
+
+        start()
+        until_completed(other, *ids)
+
+        rows = get_results(other, ids[0])
+        assert [row.position for row in rows if row.status == "failed"] == [2, 7]
+        assert {row.error_code for row in rows} == {None, "output_too_large"}
+        assert [row.error_code for row in get_results(other, ids[1])] == ["output_too_large"]
+        assert {row.status for row in get_results(other, ids[2])} == {"succeeded"}
 
 
 class TestBacklog:

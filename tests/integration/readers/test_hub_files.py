@@ -93,6 +93,18 @@ def test_a_file_is_read_from_the_commit_that_its_branch_had_when_it_was_opened(h
     assert {path for _, path, _ in hub.requests if "/resolve/" in path} == {f"/{REPOSITORY}/resolve/{now}/data/a.jsonl"}
 
 
+def test_unusual_names_are_read(hub: FakeHub, tmp_path: Path) -> None:
+    folder = tmp_path / "first"
+    folder.mkdir()
+    for name in ("a#1.jsonl", "b c.jsonl"):
+        (folder / name).write_text(json.dumps({"text": name}) + "\n")
+    hub.add_commit(REPOSITORY, folder)
+
+    texts = read(hub, tmp_path / "home", "/**/*.jsonl", "/a#1.jsonl", f"HF://{REPOSITORY}/b c.jsonl")
+
+    assert texts == [["a#1.jsonl", "b c.jsonl"], ["a#1.jsonl"], ["b c.jsonl"]]
+
+
 def test_what_the_hub_lacks_is_named_with_what_to_do(hub: FakeHub, tmp_path: Path) -> None:
     commit(hub, tmp_path / "first", "late")
 
@@ -104,9 +116,10 @@ def test_what_the_hub_lacks_is_named_with_what_to_do(hub: FakeHub, tmp_path: Pat
         "hf://datasets/made/none/c.csv",
         "/none/*.csv",
         "hf://a.csv",
+        "hf://buckets/made/none/c.csv",
     )
 
-    assert [problem["error"] for problem in missing] == ["MissingSource"] * 5
+    assert [problem["error"] for problem in missing] == ["MissingSource"] * 6
     assert [problem["message"] for problem in missing] == [
         "there is no file hf://datasets/made/tickets/other.jsonl",
         "dataset made/tickets has no such revision: hf://datasets/made/tickets@v9/c.csv; "
@@ -114,6 +127,7 @@ def test_what_the_hub_lacks_is_named_with_what_to_do(hub: FakeHub, tmp_path: Pat
         "the Hub has no dataset made/none, or shows it to others only; check its name, and HF_TOKEN",
         "no file matches hf://datasets/made/tickets/none/*.csv",
         "hf://a.csv names no file of the Hub; write it such as hf://datasets/USER/NAME/train.parquet",
+        "the Hub has no hf://buckets/made/none/c.csv, or shows it to others only; check its name, and HF_TOKEN",
     ]
 
 

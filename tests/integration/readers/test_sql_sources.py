@@ -184,7 +184,7 @@ class TestRefusals:
             read(database, sql, None, {})
 
     def test_parameters_are_checked_before_anything_is_read(self, database: Database) -> None:
-        with pytest.raises(UsageError, match=r"needs region: --bind region=VALUE"):
+        with pytest.raises(UsageError, match=r"needs region; bind region=VALUE"):
             read(database, bound={})
         with pytest.raises(UsageError, match="has no parameter 'day'; it has: region"):
             read(database, bound={"region": "eu", "day": 1})

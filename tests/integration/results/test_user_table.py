@@ -13,7 +13,7 @@ import batchmill
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import UsageError
-from producer.results import pages, user_table
+from producer.results import pages, tabular, user_table
 from producer.results.tabular import ColumnType, TabularLayout
 from tests import fake_worker
 from tests.factories.batch_rows import execute, get_batch, insert_batch
@@ -95,6 +95,46 @@ def test_a_column_of_the_user_s_own_with_such_a_name_is_to_be_renamed(database: 
 
     execute(database, f"ALTER TABLE labels RENAME COLUMN {column} TO meta_{column}")
     assert user_table.write_table(database, "batch_1", "labels", [], layout) == 0
+
+
+def test_a_table_from_before_the_first_success_gets_the_outputs(database: Database) -> None:
+    batch_id, other = insert_batch(database, 3), insert_batch(database, 1)
+
+    early = run("results", batch_id, "--to-sql", "labels")
+    with database.read() as connection:
+        is_made = inspect(connection).has_table("labels")
+    fake_worker.write_results(database, batch_id, [(1, "text_too_long")])
+    failed_only = run("results", batch_id, "--to-sql", "labels")
+    fake_worker.write_results(database, batch_id, [(0, good(2))])
+    with_success = run("results", batch_id, "--to-sql", "labels")
+    fake_worker.write_results(database, other, [(0, "text_too_long")])
+    other_failed = run("results", other, "--to-sql", "labels")
+
+    assert early.stderr == "no such results have landed yet, so the table labels was left as it is\n"
+    assert not is_made
+    assert failed_only.stderr.startswith("wrote 1 results"), failed_only.stderr
+    assert with_success.stderr.startswith("wrote 2 results"), with_success.stderr
+    assert other_failed.stderr.startswith("wrote 1 results"), other_failed.stderr
+    assert [(row.position, row.label, row.score, row.error_code) for row in rows(database)] == [
+        (0, "POSITIVE", 0.5, None),
+        (1, None, None, "text_too_long"),
+        (0, None, None, "text_too_long"),
+    ]
+
+
+def test_a_success_that_lands_during_an_export_waits_for_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = insert_batch(database, 2)
+    fake_worker.write_results(database, batch_id, [(1, "text_too_long")])
+    find_layout = tabular.layout_for_batch
+
+    def find_layout_late(*arguments: Any) -> TabularLayout:
+        fake_worker.write_results(database, batch_id, [(0, good(2))])
+        return find_layout(*arguments)
+
+    monkeypatch.setattr(tabular, "layout_for_batch", find_layout_late)
+    assert run("results", batch_id, "--to-sql", "labels").stderr.startswith("wrote 1 results")
 
 
 def test_again_it_is_brought_up_to_date(database: Database, batch_id: str) -> None:

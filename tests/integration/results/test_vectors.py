@@ -132,6 +132,20 @@ def test_a_table_of_the_user_s_has_vectors(database: Database, batch_id: str) ->
     assert types["embedding"] == {"sqlite": "BLOB", "postgresql": "REAL[]"}[database.engine.dialect.name]
 
 
+def test_a_table_without_a_success_gets_vectors_later(database: Database) -> None:
+    batch_id = insert_batch(database, 2)
+    fake_worker.write_results(database, batch_id, [(1, "failed")])
+    run("results", batch_id, "--to-sql", "embedded")
+    fake_worker.write_results(database, batch_id, [(0, VECTORS[0])])
+
+    result = run("results", batch_id, "--to-sql", "embedded")
+
+    assert result.exit_code == 0, result.stderr
+    with database.read() as connection:
+        query = text("SELECT embedding FROM embedded ORDER BY position").columns(embedding=Vector)
+        assert list(connection.scalars(query)) == [VECTORS[0], None]
+
+
 def test_sqlite_vec_reads_the_blob(sqlite_url: str, tmp_path: Path) -> None:
     with closing(Database(sqlite_url)) as database:
         batch_id = insert_batch(database, 2)

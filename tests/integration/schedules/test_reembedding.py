@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import make_url
 
 from models import vectors
 from models.db import Database
 from models.states import RunState
 from producer.schedules.runs import finish, output_table, stale_rows
 from producer.schedules.runs.output_table import record_merge
+from producer.submission import chunks
 from tests.factories.schedules import ScheduleHarness, utc
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -24,6 +27,12 @@ Embed = Callable[[Mapping[str, Any]], "bytes | None"]
 def embedder(first: float, dimensions: int = 3) -> Embed:
     """A model whose vectors begin with its own number and the length of the text."""
     return lambda job_input: vectors.from_numbers([first, len(job_input["text"]), *[0.5] * (dimensions - 2)])
+
+
+def failing_embedder(first: float, start: str) -> Embed:
+    """A model that fails for texts with this start."""
+    embed = embedder(first)
+    return lambda job_input: None if job_input["text"].startswith(start) else embed(job_input)
 
 
 BESIDE, IN_SOURCE = "beside the results", "in the source"
@@ -225,8 +234,70 @@ def test_a_revision_that_nobody_knew_is_refused(harness: ScheduleHarness) -> Non
 
     run = harness.runs()[-1]
     assert run.state is RunState.FAILED
-    assert "5 rows of the table embedded have vectors of another model" in (run.error_message or "")
+    assert "the table embedded have vectors of another model" in (run.error_message or "")
+    assert "this run did not read them" in (run.error_message or "")
     assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+def test_failures_of_other_rows_do_not_let_a_run_clear_vectors(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    before = table_query(harness, SELECT_EMBEDDED)
+    harness.use_pipeline(NEW, is_pinned=False)
+    for number in range(8):
+        harness.tickets.insert_ticket(utc("03-03 21:00"), f"{'bad' if number < 5 else 'good'} {number}")
+    harness.run_schedule(utc("03-04 02:00"), failing_embedder(2, "bad"))
+
+    assert harness.runs()[-1].state is RunState.FAILED
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+def test_an_older_run_that_ends_last_leaves_the_newer_vectors(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other", cron="0 3 * * *", into="embedded", passthrough=["created_at"])
+    harness.tickets.insert_ticket(utc("03-01 21:00"), "bad")
+    harness.tickets.insert_ticket(utc("03-01 21:00"), "good")
+    harness.tick(utc("03-02 02:00"))
+    harness.use_pipeline(NEW)
+    harness.tickets.execute("DELETE FROM tickets WHERE body = 'good'")
+    harness.tick(utc("03-02 03:00"))
+    harness.answer_jobs(embedder(2))
+    harness.tick(utc("03-02 03:05"))
+    before = table_query(harness, SELECT_EMBEDDED)
+    assert {row[2] for row in embedded(harness).values()} == {NEW}
+
+    harness.use_pipeline(OLD)
+    harness.answer_jobs(failing_embedder(1, "bad"))
+    harness.tick(utc("03-02 03:10"))
+
+    run = harness.runs()[-1]
+    assert run.state is RunState.FAILED
+    assert "from later runs" in (run.error_message or "")
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+def test_rows_that_another_run_wrote_meanwhile_are_left_to_the_next_one(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other", cron="0 3 * * *", into="embedded", passthrough=["created_at"])
+    for body in ("kept", "deleted"):
+        harness.tickets.insert_ticket(utc("03-01 21:00"), body)
+    harness.tick(utc("03-02 02:00"))
+    harness.use_pipeline(NEW)
+    harness.tickets.execute("DELETE FROM tickets WHERE body = 'deleted'")
+    harness.tick(utc("03-02 03:00"))
+    harness.use_pipeline(OLD)
+    harness.answer_jobs(embedder(1))
+    harness.tick(utc("03-02 03:05"))
+    before = table_query(harness, SELECT_EMBEDDED)
+
+    harness.use_pipeline(NEW)
+    harness.answer_jobs(embedder(2))
+    harness.tick(utc("03-02 03:10"))
+    run = harness.runs("other")[-1]
+    assert (run.state, len(before)) == (RunState.FAILED, 2)
+    assert "another run wrote them meanwhile" in (run.error_message or "")
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+    harness.run_schedule(utc("03-03 03:00"), embedder(2))
+    assert {row[2] for row in embedded(harness).values()} == {NEW}
 
 
 def test_a_table_without_its_inputs_is_refused(harness: ScheduleHarness) -> None:
@@ -290,6 +361,175 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
         (frozenset({OLD}), frozenset({3})),
         (frozenset({NEW}), frozenset({dimensions})),
     ]
+
+
+@pytest.mark.parametrize("settings", [{"parameters": {"pooling": "cls"}}, {"max_length": 64}], ids=["cls", "length"])
+def test_other_settings_are_seen_where_the_tokenizer_is_not_pinned(
+    harness: ScheduleHarness, settings: dict[str, Any]
+) -> None:
+    harness.use_pipeline(OLD, tokenizer="org/tokenizer")
+    play_two_nights(harness)
+    harness.use_pipeline(OLD, tokenizer="org/tokenizer", **settings)
+    harness.tickets.insert_ticket(utc("03-03 21:00"))
+    harness.run_schedule(utc("03-04 02:00"), embedder(2))
+
+    assert [row[1][0] for row in embedded(harness).values() if row[1]] == [2] * 6
+
+
+def test_a_guard_that_is_added_does_not_embed_all_rows_again(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    guard = {"on": "input", "action": "flag", "words": ["forbidden"]}
+    harness.use_pipeline(OLD, guards={"words": guard})
+    harness.tickets.insert_ticket(utc("03-03 21:00"))
+    harness.tick(utc("03-04 02:00"))
+
+    assert harness.input_ids(harness.runs()[-1]) == ["6"]
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE embedded DROP COLUMN embedding_key", "UPDATE embedded SET embedding_key = NULL"]
+)
+def test_vectors_without_a_key_are_embedded_again(harness: ScheduleHarness, change: str) -> None:
+    play_two_nights(harness)
+    change_table(harness, change)
+    harness.tickets.insert_ticket(utc("03-03 21:00"))
+    harness.run_schedule(utc("03-04 02:00"), embedder(2))
+
+    assert [row[1][0] for row in embedded(harness).values() if row[1]] == [2] * 6
+    assert len(table_query(harness, "SELECT DISTINCT embedding_key FROM embedded WHERE embedding_key <> ''")) == 1
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+def test_outputs_that_are_no_vectors_are_refused_before_they_are_computed(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    before = table_query(harness, SELECT_EMBEDDED)
+    harness.use_pipeline(NEW, parameters={"pooling": "none"})
+    harness.tickets.insert_ticket(utc("03-03 21:00"))
+    harness.tick(utc("03-04 02:00"))
+    harness.tick(utc("03-04 02:05"))
+
+    run = harness.runs()[-1]
+    assert (run.state, run.error_code) == (RunState.FAILED, "invalid_request")
+    assert "has vectors in the column embedding, and this run has other outputs" in (run.error_message or "")
+    assert harness.input_ids(run) == []
+    assert table_query(harness, SELECT_EMBEDDED) == before
+
+
+@pytest.mark.parametrize("kept", [["output_embedding"], ["embedding", "output_embedding"], ["Embedding"]], ids=str)
+def test_columns_of_the_source_may_be_called_like_vectors(harness: ScheduleHarness, kept: list[str]) -> None:
+    harness.execute("DELETE FROM schedules")
+    columns = ", ".join(f"'x' AS \"{name}\"" for name in kept)
+    query = f"SELECT id, body, {columns} FROM tickets WHERE created_at >= :since AND created_at < :until ORDER BY id"
+    sources = {"tickets": {"url": harness.tickets.url, "query": query}}
+    harness.settings = harness.settings.model_copy(update={"sources": sources})
+    harness.create_schedule(into="embedded", passthrough=kept)
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    harness.run_schedule(utc("03-04 02:00"), embedder(2))
+
+    assert harness.runs()[-1].state is RunState.COMPLETED, harness.runs()[-1].error_message
+    assert {row[0] for row in harness.query("SELECT revision FROM embedded")} == {NEW}
+    [row] = harness.query("SELECT * FROM embedded WHERE id = 1")
+    assert [row._mapping[name] for name in kept] == ["x"] * len(kept)
+
+
+@pytest.mark.parametrize("place", [BESIDE, IN_SOURCE])
+def test_a_cleared_row_is_embedded_by_the_next_run_that_can(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    for night in ("03-04 02:00", "03-05 02:00"):
+        harness.run_schedule(utc(night), failing_embedder(2, "ticket xxxx"))
+        assert embedded(harness)[5][1:] == (None, None)
+    harness.run_schedule(utc("03-06 02:00"), embedder(2))
+    harness.tick(utc("03-07 02:00"))
+
+    runs = harness.runs()[2:]
+    assert [len(harness.input_ids(run)) for run in runs] == [5, 1, 1, 0]
+    assert {run.state for run in runs[:3]} == {RunState.COMPLETED}
+    assert embedded(harness)[5][1:] == ([2, 11, 0.5], NEW)
+
+
+def test_a_limit_of_failures_leaves_cleared_rows_to_the_next_model(harness: ScheduleHarness) -> None:
+    harness.execute("DELETE FROM schedules")
+    harness.create_schedule(into="embedded", max_failures="20%")
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    harness.run_schedule(utc("03-04 02:00"), failing_embedder(2, "ticket xxxx"))
+    harness.tickets.insert_ticket(utc("03-04 21:00"))
+    harness.run_schedule(utc("03-05 02:00"), embedder(2))
+    assert [len(harness.input_ids(run)) for run in harness.runs()[2:]] == [5, 1]
+
+    harness.use_pipeline("3" * 40)
+    harness.run_schedule(utc("03-06 02:00"), embedder(3))
+
+    assert [row[1][0] for row in embedded(harness).values() if row[1]] == [3] * 6
+
+
+def test_the_rows_of_the_table_do_not_count_as_rows_of_the_source(harness: ScheduleHarness) -> None:
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    harness.settings = harness.settings.model_copy(update={"max_source_rows": 3})
+    harness.run_schedule(utc("03-04 02:00"), embedder(2))
+    assert {row[2] for row in embedded(harness).values()} == {NEW}
+
+    for _ in range(4):
+        harness.tickets.insert_ticket(utc("03-04 21:00"))
+    harness.tick(utc("03-05 02:00"))
+    harness.tick(utc("03-05 02:05"))
+    assert "the source has more than 3 rows" in (harness.runs()[-1].error_message or "")
+
+
+@pytest.mark.parametrize("near", [1, 20_000])
+def test_a_row_that_is_invalid_now_loses_its_vector(
+    harness: ScheduleHarness, near: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_two_nights(harness)
+    harness.use_pipeline(NEW)
+    harness.tickets.execute("UPDATE tickets SET body = '', created_at = '2026-03-03 21:00:00' WHERE id = 2")
+    for _ in range(3):
+        harness.tickets.insert_ticket(utc("03-03 21:00"))
+    monkeypatch.setattr(stale_rows, "MAX_UNSEEN_ROWS", near)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 1)
+    harness.run_schedule(utc("03-04 02:00"), embedder(2))
+
+    assert sorted(harness.input_ids(harness.runs()[-1])) == [str(number) for number in range(1, 9)]
+    assert embedded(harness)[2][1:] == (None, None)
+
+
+class TestUnreadableTable:
+    @pytest.fixture
+    def harness(self, postgresql_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+        created = ScheduleHarness(postgresql_url, tmp_path)
+        created.use_pipeline(OLD)
+        yield created
+        created.close()
+
+    def test_a_table_that_the_role_may_not_read_fails_the_run(self, harness: ScheduleHarness) -> None:
+        role = f"writer_{uuid4().hex[:8]}"
+        url = make_url(harness.settings.database_url)
+        sources = dict(harness.settings.sources)
+        role_url = url.set(username=role, password="secret").render_as_string(hide_password=False)
+        sources["tables"] = {"url": role_url, "query": "SELECT 1"}
+        harness.settings = harness.settings.model_copy(update={"sources": sources})
+        harness.create_schedule(into="embedded", into_source="tables")
+        harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        try:
+            harness.execute(
+                "CREATE TABLE embedded (id bigint PRIMARY KEY, text text, embedding real[], "
+                "embedding_key text, revision text, scheduled_at timestamptz)"
+            )
+            harness.execute(f"GRANT INSERT, UPDATE ON embedded TO {role}")
+            harness.tick(utc("03-02 02:00"))
+            harness.tick(utc("03-02 02:05"))
+        finally:
+            harness.execute(f"DROP OWNED BY {role}")
+            harness.execute(f"DROP ROLE {role}")
+
+        run = harness.runs()[-1]
+        assert run.state is RunState.FAILED
+        assert "the table embedded can't be read" in (run.error_message or "")
+        assert "permission denied" in (run.error_message or "")
 
 
 class TestPgvector:

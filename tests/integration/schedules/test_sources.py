@@ -162,7 +162,7 @@ class TestTimes:
 
     def test_without_a_schedule_they_are_parameters_like_others(self, database: Database) -> None:
         source = SqlSource(name="tickets", url=database.url, query=NEW)
-        with pytest.raises(UsageError, match="needs since, until: --bind since=VALUE"):
+        with pytest.raises(UsageError, match="needs since, until; bind since=VALUE"):
             source.bind({})
         ticket(database, 1, SCHEDULED_AT)
         bound = {"since": "2026-11-24", "until": "2026-11-25"}

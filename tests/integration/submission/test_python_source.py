@@ -68,6 +68,18 @@ def test_messages_name_pythons_arguments(client: Client) -> None:
         client.submit(PIPELINE, files="a.jsonl")
 
 
+def test_messages_name_no_option_of_the_command(client: Client) -> None:
+    Path("a.jsonl").rename("a.data")
+    Path("b.parquet").write_text('{"text": "a"}')
+
+    for arguments in ({"files": "a.data"}, {"files": "b.parquet"}, {"sql": "reviews"}):
+        with pytest.raises(UsageError) as error:
+            client.submit(PIPELINE, **arguments)
+        assert "--" not in str(error.value)
+    with pytest.raises(UsageError, match="say which to use: passthrough="):
+        client.submit(PIPELINE, ["a"], passthrough=[""])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -78,6 +90,16 @@ def test_messages_name_pythons_arguments(client: Client) -> None:
         ({"files": "a.jsonl", "bind": {"day": "monday"}}, "bind sets parameters of a query"),
         ({"sql": "reviews", "file_format": "csv"}, "file_format is that of files"),
         ({"sql": "others"}, "there is no source 'others'"),
+        ({"sql": 5}, "sql must be text"),
+        ({"sql": "reviews", "bind": [1]}, "bind must be a mapping"),
+        ({"files": "a.jsonl", "file_format": "txt"}, "there is no file_format 'txt'; use jsonl, csv, tsv, parquet"),
+        ({"files": "a.jsonl", "file_format": "Parquet"}, "there is no file_format 'Parquet'"),
+        ({"files": 5}, "files must be a path"),
+        ({"files": b"a.jsonl"}, "files must be a path"),
+        ({"files": {"text": "a.jsonl"}}, "files must be a path"),
+        ({"inputs": ["a"], "input_columns": ["text"]}, "input_columns must be a mapping"),
+        ({"inputs": [{"text": "a"}], "passthrough": 5}, "has no '5' to keep"),
+        ({"files": ["a.jsonl", 5]}, "each path in files must be text or a pathlib.Path"),
         ({"files": "none.csv"}, "there is no file none.csv"),
     ],
 )

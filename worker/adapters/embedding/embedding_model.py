@@ -43,13 +43,26 @@ def complete(model: Any, tokenizer: Any, folder: Path) -> int | None:
     """
     files = SentenceFiles.read(folder)
     if files is None:
+        _check_chat_template(tokenizer)
         files = SentenceFiles.for_plain_model(model.config.to_dict())
-    token_size = getattr(model.config.get_text_config(), "hidden_size", None)
-    head = EmbeddingHead.load(files, folder, token_size)
+    head = EmbeddingHead.load(files, folder, _token_size(model.config.get_text_config()))
     model.add_module(ADDED_HEAD, head.to(model.device))
     if files.lowercases:
         lower_texts(tokenizer)
     return files.max_length
+
+
+def _check_chat_template(tokenizer: Any) -> None:
+    if getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "the model has a chat template and no modules.json, so sentence-transformers would put each text into the "
+            "template, which is not taken; name a model with the files of sentence-transformers"
+        )
+
+
+def _token_size(config: Any) -> int | None:
+    """Numbers in the vector of a token, None = not known; some OPT models make them smaller at the end."""
+    return getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)
 
 
 def head_of(model: Any) -> EmbeddingHead:

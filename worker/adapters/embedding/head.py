@@ -3,13 +3,14 @@
 It is a part of the model, so that it moves between devices with it. Its weights stay float32 in every dtype.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from models.embedding.activations import find_activation
 from models.embedding.recipe import Recipe
 from models.embedding.sentence_files import SentenceFiles, Step
 from models.errors import InvalidParameters, ModelError, first_line
@@ -17,28 +18,14 @@ from models.errors import InvalidParameters, ModelError, first_line
 WEIGHTS_FILE = "model.safetensors"
 NORM_EPSILON, LAYER_NORM_EPSILON = 1e-12, 1e-5  # torch's own
 
-# What torch.nn names in a dense layer's config; other names could run any code.
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "Identity": lambda vectors: vectors,
-    "Tanh": torch.tanh,
-    "ReLU": functional.relu,
-    "GELU": functional.gelu,
-    "Sigmoid": torch.sigmoid,
-    "SiLU": functional.silu,
-    "LeakyReLU": functional.leaky_relu,
-    "ELU": functional.elu,
-    "Softplus": functional.softplus,
-    "Mish": functional.mish,
-    "Hardtanh": functional.hardtanh,
-    "Softsign": functional.softsign,
-    "ReLU6": functional.relu6,
-    "Hardswish": functional.hardswish,
-}
-DEFAULT_ACTIVATION = "Tanh"
+DEFAULT_ACTIVATION = "torch.nn.Tanh"
 
 
 class Dense(torch.nn.Module):
-    """A linear layer with an activation, and perhaps a residual."""
+    """A linear layer with an activation, and perhaps a residual.
+
+    activation: the name of a module of torch.nn.
+    """
 
     def __init__(self, weights: dict[str, torch.Tensor], activation: str, *, use_residual: bool) -> None:
         super().__init__()
@@ -47,11 +34,11 @@ class Dense(torch.nn.Module):
         self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
         self.residual = None if residual is None else torch.nn.Parameter(residual, requires_grad=False)
         self._use_residual = use_residual
-        self._activate = ACTIVATIONS[activation]
+        self._activate: torch.nn.Module = getattr(torch.nn, activation)()
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """`(rows, size)`, of `(rows, other size)`."""
-        outputs = self._activate(functional.linear(vectors, self.weight, self.bias))
+        outputs: torch.Tensor = self._activate(functional.linear(vectors, self.weight, self.bias))
         if not self._use_residual:
             return outputs
         return outputs + (vectors if self.residual is None else functional.linear(vectors, self.residual))
@@ -125,24 +112,42 @@ def _load_step(step: Step, folder: Path) -> torch.nn.Module:
     if step.kind == "normalize":
         return Normalize()
     weights = _load_weights(folder / step.path)
-    try:
-        if step.kind == "layer_norm":
-            layer: Dense | LayerNorm = LayerNorm(weights)
-            shape: tuple[int | None, ...] = (step.input_size,)
-        else:
-            layer = Dense(weights, _activation(step), use_residual=step.config.get("use_residual") is True)
-            shape = (step.output_size, step.input_size)
-        if tuple(layer.weight.shape) != shape:
-            raise ModelError(f"{step.path}/{WEIGHTS_FILE} has other sizes than its config.json; fetch the model again")
-        return layer
-    except KeyError as error:
-        raise ModelError(f"{step.path}/{WEIGHTS_FILE} has no {error.args[0]}; fetch the model again") from None
+    _check_weights(step, weights)
+    if step.kind == "layer_norm":
+        return LayerNorm(weights)
+    return Dense(weights, _find_activation(step), use_residual=bool(step.config.get("use_residual")))
 
 
-def _activation(step: Step) -> str:
-    path = step.config.get("activation_function", f"torch.nn.{DEFAULT_ACTIVATION}")
-    name = str(path).rpartition(".")[2]
-    if not str(path).startswith("torch.") or name not in ACTIVATIONS:
+def _check_weights(step: Step, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise ModelError unless these are the weights that the layer's config.json describes."""
+    shapes = _expected_shapes(step)
+    place = f"{step.path}/{WEIGHTS_FILE}"
+    for name in shapes:
+        if name not in weights:
+            raise ModelError(f"{place} has no {name}; fetch the model again")
+    for name, tensor in weights.items():
+        if name not in shapes:
+            raise ModelError(f"{place} has {name[:80]}, of which its config.json does not know; fetch the model again")
+        if tuple(tensor.shape) != shapes[name]:
+            raise ModelError(f"{place} has other sizes than its config.json; fetch the model again")
+
+
+def _expected_shapes(step: Step) -> dict[str, tuple[int | None, ...]]:
+    taken, given = step.input_size, step.output_size
+    if step.kind == "layer_norm":
+        return {"norm.weight": (taken,), "norm.bias": (taken,)}
+    shapes: dict[str, tuple[int | None, ...]] = {"linear.weight": (given, taken)}
+    if step.config.get("bias", True):
+        shapes["linear.bias"] = (given,)
+    if step.config.get("use_residual") and taken != given:
+        shapes["residual.weight"] = (given, taken)
+    return shapes
+
+
+def _find_activation(step: Step) -> str:
+    path = step.config.get("activation_function", DEFAULT_ACTIVATION)
+    name = find_activation(path)
+    if name is None:
         raise ModelError(
             f"{step.path} asks for the activation {str(path)[:80]!r}, which is not taken; take another model"
         )

@@ -61,7 +61,7 @@ class Encoder:
         self._needs_mask = True
         problem = self._sharing_problem(template) or unsupported_reason(model)
         if problem is None and template is not None:
-            rows = probe_scores.make_rows(tokenizer, template)
+            rows = probe_scores.make_rows(tokenizer, template, self._vocabulary_size)
             problem = self._try_packing(rows, tokenizer.pad_token_id, sparse_positions=sparse_positions)
         if problem is not None:
             log.info("model.padded", pipeline=limits.pipeline, model=type(model).__name__, reason=problem)

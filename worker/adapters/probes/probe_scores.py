@@ -83,9 +83,20 @@ def make_row(
     return {name: list(values) for name, values in row.items()}
 
 
-def make_rows(tokenizer: Any, template: Template) -> list[ProbeRow]:
-    """Texts of different tokens and lengths, the longest first."""
-    return [make_row(tokenizer, template, size, first) for first, size in enumerate(TEXT_LENGTHS)]
+def make_rows(tokenizer: Any, template: Template, vocabulary_size: int | None = None) -> list[ProbeRow]:
+    """Texts of different tokens and lengths, the longest first; the last has a mask token, if there is any.
+
+    ESM scales the embeddings of a text by its share of mask tokens.
+
+    vocabulary_size: as in `make_row`.
+    """
+    rows = [make_row(tokenizer, template, size, first) for first, size in enumerate(TEXT_LENGTHS)]
+    mask_id = getattr(tokenizer, "mask_token_id", None)
+    if mask_id is None or (vocabulary_size is not None and mask_id >= vocabulary_size):
+        return rows
+    ids = list(rows[-2]["input_ids"])
+    ids[len(ids) // 2] = mask_id
+    return [*rows, {**rows[-2], "input_ids": ids}]
 
 
 def to_tensors(rows: Sequence[ProbeRow], pad_token_id: int, device: Any, width: int = 0) -> dict[str, torch.Tensor]:

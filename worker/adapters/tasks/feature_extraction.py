@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from models.embedding.recipe import Recipe
-from models.errors import InvalidParameters, JobError
+from models.errors import InvalidParameters, JobError, ModelError
 from worker.adapters.embedding import embedding_model
 from worker.adapters.embedding.embedding_model import AutoEmbeddingModel
 from worker.adapters.embedding.pooling import ONE_TOKEN_MODES, pool
@@ -20,7 +20,7 @@ from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.output_json import to_valid_json
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_vector
 from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tasks.label_scores import aggregate_windows
 from worker.adapters.tokenization import long_texts, special_tokens
@@ -30,6 +30,8 @@ from worker.layers.ragged_rows import to_device
 from worker.leasing.leases import Job, Lease
 
 VECTOR_DTYPE = "<f4"  # of a vector's bytes
+# Of a text without pooling: 85 MB of JSON, a third of what PostgreSQL's jsonb takes.
+MAX_TOKEN_NUMBERS = 4 * 2**20
 
 
 class FeatureExtraction:
@@ -63,6 +65,7 @@ class FeatureExtraction:
         )
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
         self.passes_in_flight = self._encoder.passes_in_flight
+        self._check_default_prompt()
 
     @classmethod
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
@@ -123,13 +126,13 @@ class FeatureExtraction:
         Raises JobError if its numbers are not finite.
         """
         if not all(np.isfinite(raw).all() for raw in raw_outputs):
-            raise non_finite_scores()
+            raise non_finite_vector()
         recipe = self._recipe(rows[0].job)
         if not recipe.modes:
             return [states.tolist() for states in raw_outputs]
         vector = raw_outputs[0] if self._windows is None else self._aggregate(recipe, rows, raw_outputs)
         if not np.isfinite(vector).all():
-            raise non_finite_scores()
+            raise non_finite_vector()
         return vector.astype(VECTOR_DTYPE).tobytes()
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | bytes | Exception]:
@@ -146,7 +149,7 @@ class FeatureExtraction:
         finite, size = are_finite(vectors), vectors.shape[1] * vectors.itemsize
         data = vectors.astype(VECTOR_DTYPE).tobytes()
         for index, is_finite in enumerate(finite):
-            yield data[index * size : (index + 1) * size] if is_finite else non_finite_scores()
+            yield data[index * size : (index + 1) * size] if is_finite else non_finite_vector()
 
     def _decode_alone(self, rows: Sequence[Row], raw_outputs: Sequence[Floats]) -> str | bytes | Exception:
         try:
@@ -173,7 +176,9 @@ class FeatureExtraction:
             if cut and not self._limits.should_truncate:
                 encoded[index] = input_too_long("too many tokens", self._limits.max_length)
             elif len(row["input_ids"]) <= self._skipped_tokens(recipe):
-                encoded[index] = _no_tokens()
+                encoded[index] = _no_tokens(jobs[index])
+            elif error := self._size_error(recipe, len(row["input_ids"])):
+                encoded[index] = error
         return encoded
 
     def _encode_windows(self, jobs: Sequence[Job], recipes: Sequence[Recipe]) -> list[list[Row] | JobError]:
@@ -193,7 +198,20 @@ class FeatureExtraction:
             )
             for part, window in enumerate(read)
         ]
-        return _no_tokens() if min(row.length for row in rows) <= self._skipped_tokens(recipe) else rows
+        if min(row.length for row in rows) <= self._skipped_tokens(recipe):
+            return _no_tokens(job)
+        return self._size_error(recipe, sum(row.length for row in rows)) or rows
+
+    def _size_error(self, recipe: Recipe, tokens: int) -> JobError | None:
+        """The error of a text whose tokens have more numbers than an output may hold, None = they fit."""
+        numbers = tokens * (self._head.token_size or 1)
+        if recipe.modes or numbers <= MAX_TOKEN_NUMBERS:
+            return None
+        return JobError(
+            "output_too_large",
+            f"{tokens:,} tokens with pooling none are {numbers:,} numbers; at most {MAX_TOKEN_NUMBERS:,} are stored: "
+            "split the text, or take another pooling",
+        )
 
     def _find_recipes(self, jobs: Sequence[Job]) -> dict[int, Recipe | JobError]:
         leases: dict[int, Lease] = {id(job.lease): job.lease for job in jobs}
@@ -211,10 +229,21 @@ class FeatureExtraction:
             recipe = Recipe.from_parameters(dict(parameters), self._head.files, self._head.token_size)
         except InvalidParameters as error:
             return JobError("invalid_parameters", str(error))
-        limit = self._limits.max_length
-        if limit is not None and recipe.prompt and self._prompt_length(recipe.prompt) >= limit - 1:
+        if self._fills_the_model(recipe.prompt):
             return JobError("invalid_parameters", "the prompt leaves no room for text; take another prompt_name")
         return recipe
+
+    def _fills_the_model(self, prompt: str) -> bool:
+        limit = self._limits.max_length
+        return limit is not None and bool(prompt) and self._prompt_length(prompt) >= limit - 1
+
+    def _check_default_prompt(self) -> None:
+        files = self._head.files
+        if self._fills_the_model(files.prompts.get(files.default_prompt_name or "", "")):
+            raise ModelError(
+                f"the model's default prompt leaves no room for text in {self._limits.max_length} tokens; raise "
+                "max_length, or take another model"
+            )
 
     def _skipped_tokens(self, recipe: Recipe) -> int:
         return self._prompt_length(recipe.prompt) if recipe.skips_prompt else 0
@@ -246,5 +275,8 @@ def _output_positions(recipe: Recipe, rows: Sequence[Row], skipped: int) -> list
     return [tuple(sorted({skipped if mode == "cls" else row.length - 1 for mode in recipe.modes})) for row in rows]
 
 
-def _no_tokens() -> JobError:
+def _no_tokens(job: Job) -> JobError:
+    if job.input["text"].strip():
+        problem = "text has no tokens but those that it shares with the prompt, which do not count"
+        return JobError("empty_text", f"{problem}; give it more text, or take another prompt_name")
     return JobError("empty_text", "text has no tokens that the model counts; leave the row out or give it text")

@@ -15,6 +15,11 @@ def non_finite_scores() -> JobError:
     return JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
 
 
+def non_finite_vector() -> JobError:
+    """The same of a vector; its numbers are no scores."""
+    return JobError("invalid_output", "the model gave a vector of numbers that are not finite; try dtype float32")
+
+
 def input_too_long(size: str, limit: int | None, advice: str = "cut it") -> JobError:
     """The error of an input with more tokens than the limit, where cutting it is not allowed.
 

@@ -134,3 +134,22 @@ def test_only_the_first_line_is_quoted() -> None:
     error = driver_errors.translate_error("the database", of_postgresql("42501", f"no right\nDETAIL: {CANARY}"))
 
     assert str(error) == "the database refused a statement: no right; give its role the right to"
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_data"),
+    [
+        (of_postgresql("54000"), True),
+        (of_postgresql("22003"), True),
+        (of_postgresql("22P03"), False),
+        (of_postgresql("42501"), False),
+        (of_sqlite(sqlite3.SQLITE_TOOBIG), True),
+        (of_sqlite(sqlite3.SQLITE_CORRUPT), False),
+        (None, False),
+    ],
+)
+def test_refused_values_are_told_from_refused_statements(cause: DBAPIError | None, is_data: bool) -> None:
+    error = DatabaseRefused("refused")
+    error.__cause__ = cause
+
+    assert driver_errors.is_data_error(error) is is_data

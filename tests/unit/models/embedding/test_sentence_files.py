@@ -57,6 +57,16 @@ def test_all_files_together(folder: Path) -> None:
     assert files.lowercases
 
 
+@pytest.mark.parametrize(("value", "included"), [(0, False), (None, False), (False, False), (True, True), (1, True)])
+def test_include_prompt_is_what_python_takes_for_true(folder: Path, value: object, included: bool) -> None:
+    add_modules(folder, {"pooling_mode": "mean", "include_prompt": value})
+
+    files = SentenceFiles.read(folder)
+
+    assert files is not None
+    assert files.pooling.include_prompt is included
+
+
 def test_a_default_without_a_prompt_is_an_empty_one(folder: Path) -> None:
     add_modules(folder)
     write_json(folder / "config_sentence_transformers.json", {"default_prompt_name": "query"})
@@ -80,7 +90,12 @@ def write_file(name: str, content: object) -> Callable[[Path], None]:
     return lambda folder: write_json(folder / name, content)
 
 
+def set_transformer(**settings: object) -> Callable[[Path], None]:
+    return write_file("sentence_bert_config.json", settings)
+
+
 ST = "sentence_transformers.models."
+OUTPUT = {"method": "forward", "method_output_name": "last_hidden_state"}
 DENSE = {"in_features": 32, "out_features": 8}
 
 
@@ -107,8 +122,18 @@ DENSE = {"in_features": 32, "out_features": 8}
         (write_file("sentence_bert_config.json", {"modality_config": {"message": {}, "text": {}}}), "plain text"),
         (write_file("sentence_bert_config.json", {"modality_config": {"image": {}}}), "plain text is taken"),
         (write_file("sentence_bert_config.json", {"transformer_task": "fill-mask"}), "is made for 'fill-mask'"),
+        (set_transformer(modality_config={"text": {**OUTPUT, "method_output_name": ["logits"]}}), "another output"),
+        (set_transformer(modality_config={"text": {**OUTPUT, "method": "get_text_features"}}), "another output"),
+        (set_transformer(modality_config={"text": []}), "another output than last_hidden_state"),
+        (set_transformer(config_args={"num_hidden_layers": 1}), "set num_hidden_layers in config_args"),
+        (set_transformer(config_kwargs={"dtype": "float32", "num_hidden_layers": 1}), "set num_hidden_layers in"),
+        (set_transformer(tokenizer_args={"do_lower_case": True}), "set do_lower_case in tokenizer_args"),
+        (set_transformer(processor_kwargs={"model_max_length": 9}), "set model_max_length in processor_kwargs"),
+        (set_transformer(model_args=["num_hidden_layers"]), "set model_args"),
+        (set_transformer(processing_kwargs={"text": {"truncation": False}}), "set text in processing_kwargs"),
         (write_file("sentence_bert_config.json", {"query_expansion": {"length": 32}}), "query_expansion"),
         (write_file("config_sentence_transformers.json", {"prompts": ["query: "]}), "no texts by name"),
+        (write_file("config_sentence_transformers.json", {"prompts": {"q": "\ud83d"}}), "half a surrogate pair"),
         (write_file("config_sentence_transformers.json", {"default_prompt_name": 3}), "default_prompt_name is '3'"),
         (write_file("config_sentence_transformers.json", {"default_prompt_name": "nope"}), "has no prompt of the name"),
         (write_file("config_sentence_transformers.json", {"truncate_dim": True}), "truncate_dim is 'True'"),
@@ -128,11 +153,31 @@ def test_what_can_not_be_computed_is_refused(folder: Path, damage: Callable[[Pat
     assert problem in str(refusal.value)
 
 
-def test_a_transformer_saved_apart_is_found(folder: Path) -> None:
+def test_options_that_leave_the_numbers_as_they_are_are_taken(folder: Path) -> None:
+    add_modules(folder)
+    model_kwargs = {"dtype": "bfloat16", "attn_implementation": "sdpa", "add_pooling_layer": False}
+    settings = {"model_kwargs": model_kwargs, "config_kwargs": {}, "processing_kwargs": {"text": {}}}
+    write_json(folder / "sentence_bert_config.json", {**settings, "modality_config": {"text": OUTPUT}})
+
+    assert SentenceFiles.read(folder) is not None
+
+
+@pytest.mark.parametrize("others", [[("Pooling", "1_Pooling")], []])
+@pytest.mark.parametrize("config", [None, {"__version__": "1.2.0"}, {"hidden_size": 16}])
+def test_a_transformer_saved_apart_is_found(folder: Path, config: object, others: list[tuple[str, str]]) -> None:
     (folder / "config.json").unlink()
-    write_json(folder / "modules.json", module_list([("Transformer", "0_Transformer"), ("Pooling", "1_Pooling")]))
+    if config is not None:
+        write_json(folder / "config.json", config)
+    write_json(folder / "0_Transformer" / "config.json", {"hidden_size": 32})
+    write_json(folder / "modules.json", module_list([("Transformer", "0_Transformer"), *others]))
 
     assert sentence_files.transformer_folder(folder) == folder / "0_Transformer"
+
+
+def test_a_module_without_a_model_leaves_the_folder_itself(folder: Path) -> None:
+    write_json(folder / "modules.json", module_list([("Transformer", "0_Transformer"), ("Pooling", "1_Pooling")]))
+
+    assert sentence_files.transformer_folder(folder) == folder
 
 
 @pytest.mark.parametrize("content", ["[", "[]", '{"a": 1}', None])

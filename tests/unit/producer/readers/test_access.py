@@ -208,4 +208,6 @@ class TestUrls:
 
         fsspec.filesystem("memory").pipe_file("/allowed/a.jsonl", b'"far"\n')
 
-        assert read("memory://allowed/*.jsonl", Access.from_settings(Settings(source_schemes=setting))) == b'"far"\n'
+        rules = Access.from_settings(Settings(source_schemes=setting))
+        for url in ("memory://allowed/*.jsonl", "Memory://allowed/a.jsonl"):
+            assert read(url, rules) == b'"far"\n'

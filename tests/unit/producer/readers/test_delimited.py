@@ -92,7 +92,7 @@ def test_a_line_that_is_not_utf8_is_a_problem_of_its_record() -> None:
     ("start", "words"),
     [
         (b'"id";"text"\n"1";"a"\n', "semicolons between its cells; save it with commas"),
-        (b'"id"\t"text"\n', "tabs between its cells; say so: --format tsv"),
+        (b'"id"\t"text"\n', "tabs between its cells; name its format: tsv"),
         ("id,text\n1,a\n".encode("utf-16-le"), "seems to be UTF-16 without a byte-order mark"),
         ("id,text\n1,a\n".encode("utf-16-be"), "seems to be UTF-16 without a byte-order mark"),
         ("id,text\n1,a\n".encode("utf-32-le"), "seems to be UTF-32 without a byte-order mark"),

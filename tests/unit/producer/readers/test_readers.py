@@ -49,7 +49,7 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     path.write_text("text\ngood\n")
 
     assert rows(path, "csv") == [Row(2, None, {"text": "good"})]
-    with pytest.raises(UnreadableSource, match=r"add --format jsonl or csv or tsv"):
+    with pytest.raises(UnreadableSource, match=r"name its format: jsonl or csv or tsv"):
         rows(path)
 
 

@@ -8,7 +8,7 @@ from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.output_settings import OUTPUT_RELEVANT_FIELDS
 from models.pipelines.pipeline import Pipeline
-from producer.submission.cache_key import not_cacheable_because, output_cache_key, resolve_revision
+from producer.submission.cache_key import embedding_key, not_cacheable_because, output_cache_key, resolve_revision
 
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
@@ -73,6 +73,27 @@ def test_a_relevant_field_changes_the_key(changed: dict[str, Any]) -> None:
 )
 def test_parameters_change_the_key(parameters: dict[str, Any], others: dict[str, Any]) -> None:
     assert output_cache_key(PINNED, parameters) != output_cache_key(PINNED, others)
+
+
+def test_vectors_have_a_key_where_outputs_can_not_be_reused() -> None:
+    embedder = BY_NAME["feature-extraction"]
+    unpinned = embedder.model_copy(update={"tokenizer": "org/tokenizer"})
+
+    assert output_cache_key(unpinned, {}) is None
+    keys = [embedding_key(unpinned, {"pooling": pooling}) for pooling in ("mean", "cls")]
+    assert len({None, embedding_key(embedder, {"pooling": "mean"}), *keys}) == 4
+
+
+def test_guards_do_not_change_the_key_of_vectors() -> None:
+    embedder = BY_NAME["feature-extraction"]
+    guards = {"a": Guard(on="input", action="redact", words=["x"]), "b": Guard(**MODEL_GUARD)}
+
+    assert embedding_key(embedder.model_copy(update={"guards": guards}), {}) == embedding_key(embedder, {})
+
+
+def test_outputs_that_are_no_vectors_have_no_key_of_vectors() -> None:
+    assert embedding_key(PINNED, {}) is None
+    assert embedding_key(BY_NAME["feature-extraction"], {"pooling": "none"}) is None
 
 
 def test_the_order_of_parameters_does_not_change_the_key() -> None:

@@ -150,6 +150,18 @@ class TestPandas:
             ("b", {"part": 2}),
         ]
 
+    def test_columns_may_be_named_as_the_frame_names_them(self) -> None:
+        table = pd.DataFrame({0: [7], 1: ["a"], 2: ["kept"]}, index=pd.Index([3], name=5))
+        columns = ColumnMapping.for_task(
+            SPEC,
+            {"text": 1},
+            0,
+            passthrough=[2, 5],
+            advice=PYTHON_ADVICE,  # type: ignore[dict-item, arg-type, list-item]
+        )
+
+        assert rows_of(table, columns) == [Row(1, "7", {"text": "a"}, {"2": "kept", "5": 3})]
+
     def test_names_that_are_no_text_stand_there_as_text(self) -> None:
         table = pd.DataFrame({0: ["a"], ("x", 1): ["b"], "id": [7]})
 

@@ -150,7 +150,7 @@ def test_a_broken_page_is_not_a_disk_error() -> None:
     [
         (b"", "is empty, which no Parquet file is"),
         (b"PAR1" + b"x" * 50, "can't be read as Parquet"),
-        (b'{"text": "a"}', "is not a Parquet file; say what it is: --format jsonl or csv"),
+        (b'{"text": "a"}', "is not a Parquet file; name its format, such as jsonl or csv"),
     ],
 )
 def test_another_file_format_is_rejected(data: bytes, words: str) -> None:

@@ -12,12 +12,14 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from models import vectors
 from models.errors import JobError, ModelError
-from tests.factories import tiny_decoders, tiny_encoders
+from models.pipelines.model_files import ModelFiles
+from tests.factories import tiny_architectures, tiny_decoders, tiny_encoders
 from tests.factories.forward_passes import encode_texts
 from tests.factories.sentence_models import add_modules, write_json
 from tests.factories.tiny_encoders import pipeline_for
 from tests.golden import seq2seq_models
-from worker.adapters.tasks.job_errors import non_finite_scores
+from worker.adapters.tasks import feature_extraction
+from worker.adapters.tasks.job_errors import non_finite_vector
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.passes import planning
@@ -117,6 +119,29 @@ def test_a_prompt_that_fills_the_model_is_refused(folder: Path) -> None:
     assert "the prompt leaves no room for text" in str(refused)
 
 
+def test_a_default_prompt_that_fills_the_model_is_refused_at_load(tmp_path: Path) -> None:
+    folder = add_modules(tiny_encoders.masked_lm(tmp_path / "model", "bert"))
+    write_json(
+        folder / "config_sentence_transformers.json", {"prompts": {"q": "love it " * 9}, "default_prompt_name": "q"}
+    )
+
+    assert load(folder).max_rows
+    with pytest.raises(ModelError, match="default prompt leaves no room for text in 16 tokens"):
+        load(folder, max_length=LIMIT)
+
+
+@pytest.mark.parametrize("entry", [{}, {"truncation": "stride"}])
+def test_a_text_whose_tokens_are_the_prompt_s_is_told_so(tmp_path: Path, entry: Any) -> None:
+    folder = add_modules(tiny_decoders.qwen2(tmp_path / "model"), {"pooling_mode": "mean", "include_prompt": 0})
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"q": "lo"}})
+
+    [swallowed, fine] = load(folder, **entry).encode(jobs_of(["ve", "ve love"], prompt_name="q"))
+
+    assert isinstance(swallowed, JobError)
+    assert "which do not count" in str(swallowed)
+    assert isinstance(fine, list)
+
+
 def test_a_longer_text_is_cut_or_refused(folder: Path) -> None:
     [cut] = load(folder, max_length=LIMIT).encode(jobs_of(["great " * 30]))
     [refused] = load(folder, max_length=LIMIT, truncation="error").encode(jobs_of(["great " * 30]))
@@ -160,6 +185,21 @@ def test_windows_without_pooling_are_lists_one_after_the_other(folder: Path) -> 
     assert all(len(window) <= LIMIT for window in output)
 
 
+@pytest.mark.parametrize("entry", [{}, {"max_length": LIMIT, "truncation": "stride"}])
+def test_the_vectors_of_all_tokens_are_bounded(folder: Path, entry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_extraction, "MAX_TOKEN_NUMBERS", 12 * 32)
+    adapter = load(folder, **entry)
+
+    refused, fits = adapter.encode(jobs_of(["great " * 30, "great " * 10], pooling="none"))
+    [pooled] = adapter.encode(jobs_of(["great " * 30]))
+
+    assert isinstance(refused, JobError)
+    assert refused.code == "output_too_large"
+    assert "at most 384 are stored" in str(refused)
+    assert isinstance(fits, list)
+    assert isinstance(pooled, list)
+
+
 def test_a_prompt_must_leave_room_in_each_window(folder: Path) -> None:
     adapter = load(folder, max_length=LIMIT, truncation="stride", stride=LIMIT - 3)
 
@@ -193,6 +233,18 @@ def test_vectors_do_not_depend_on_the_other_rows(folder: Path, pooling: str) -> 
     assert np.abs(together - alone).max() < CLOSE
 
 
+def test_the_share_of_mask_tokens_is_that_of_each_text(tmp_path: Path) -> None:
+    tiny_architectures.save_random_model(tmp_path / "model", "feature-extraction", "esm")
+    adapter = load(add_modules(tmp_path / "model"))
+    jobs = jobs_of(["love the [MASK] it", "a", "hate the product " * 10])
+
+    together = to_array(embed(adapter, jobs, 2_000))
+
+    alone = np.concatenate([to_array(embed(adapter, [job])) for job in jobs])
+    assert np.abs(together - alone).max() < CLOSE
+    assert adapter.uses_packing
+
+
 @pytest.mark.parametrize("pooling_key", ["pooling_mode_cls_token", "pooling_mode_lasttoken"])
 def test_a_model_pooled_by_one_token_computes_no_other_in_its_last_layer(tmp_path: Path, pooling_key: str) -> None:
     folder = add_modules(tiny_encoders.masked_lm(tmp_path / "model", "bert"), {pooling_key: True})
@@ -219,7 +271,7 @@ def test_numbers_that_are_none_fail_their_job_only(folder: Path) -> None:
     decoded = list(adapter.decode_many([([row], [output]) for row, output in zip(rows, outputs, strict=True)]))
 
     assert decoded[0] == bytes(32)
-    assert repr(decoded[1]) == repr(non_finite_scores())
+    assert repr(decoded[1]) == repr(non_finite_vector())
     with pytest.raises(JobError):
         adapter.decode([rows[1]], [outputs[1]])
 
@@ -244,13 +296,35 @@ def test_a_tokenizer_that_ends_texts_and_pads_on_the_left_is_taken(tmp_path: Pat
 
 
 def test_a_text_without_tokens_fails_its_job(tmp_path: Path) -> None:
-    adapter = load(tiny_decoders.qwen2(tmp_path / "model"))
+    adapter = load(add_modules(tiny_decoders.qwen2(tmp_path / "model")))
 
     [refused, fine] = adapter.encode(jobs_of(["", "a"]))
 
     assert isinstance(refused, JobError)
     assert refused.code == "empty_text"
     assert isinstance(fine, list)
+
+
+def test_a_chat_model_without_files_of_sentence_transformers_is_refused(tmp_path: Path) -> None:
+    folder = tiny_decoders.qwen2(tmp_path / "model")
+
+    with pytest.raises(ModelError, match="has a chat template"):
+        load(folder)
+
+    (folder / "chat_template.jinja").unlink()
+    assert isinstance(load(folder).encode(jobs_of(["a"]))[0], list)
+
+
+def test_layers_follow_the_vectors_that_a_projection_made_smaller(tmp_path: Path) -> None:
+    folder = tiny_decoders.opt(tmp_path / "model", word_embed_proj_dim=16)
+    add_modules(folder, {"word_embedding_dimension": 16}, [("Dense", {"in_features": 16, "out_features": 8})])
+
+    [output] = embed(load(folder), jobs_of(["love"]))
+
+    assert vectors.dimensions(output) == 8
+    files = ModelFiles.find(pipeline_for(folder, "embeddings"))
+    assert files is not None
+    assert files.token_size == 16
 
 
 def test_a_module_that_is_not_known_is_refused_at_load(tmp_path: Path) -> None:

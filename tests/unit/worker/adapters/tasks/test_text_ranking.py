@@ -42,7 +42,7 @@ def load(folder: Path, **fields: Any) -> Any:
         ({}, {"further": ["sentence_transformers.cross_encoder.modules.logit_score.LogitScore"]}, "'LogitScore'"),
         ({}, {"further": ["sentence_transformers.sentence_transformer.modules.pooling.Pooling"]}, "'Pooling'"),
         ({}, {"transformer": {"transformer_task": "text-generation"}}, "made for 'text-generation'"),
-        ({}, {"transformer": {"processing_kwargs": {"text": {"truncation": False}}}}, "set processing_kwargs"),
+        ({}, {"transformer": {"processing_kwargs": {"text": {"truncation": False}}}}, "set text in processing_kwargs"),
         ({}, {"transformer": {"max_seq_length": "24"}}, "max_seq_length is '24'"),
         ({}, {"default_prompt_name": "query"}, "has no prompt of the name"),
         ({}, {"default_prompt_name": "query", "prompts": {"query": 3}}, "are no texts by name"),
@@ -84,7 +84,7 @@ def test_refuses_a_model_that_writes_text(tmp_path: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("files", [None, {"transformer": {"modality_config": {"message": {}, "text": {}}}}])
+@pytest.mark.parametrize("files", [None, {"transformer": {"modality_config": {"message": {}}}}])
 def test_refuses_a_chat_template_for_pairs(files: dict[str, Any] | None, tmp_path: Path) -> None:
     folder = cross_encoders.cross_encoder(tmp_path / "model", "llama")
     if files is not None:
