@@ -38,12 +38,24 @@ def rows_from_items(
     inputs: texts or objects
     ids: the custom_ids, one for each input; None = those that the objects have
     """
-    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
-        raise UsageError(
-            "inputs must be an iterable, such as a list, of texts or objects; put a single one into a list"
-        )
+    _check_iterable(inputs)
     pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
     return _iter_rows(pairs, columns)
+
+
+def _check_iterable(inputs: object) -> None:
+    """Raise UsageError, with what to do instead, for inputs that are not one after the other."""
+    if isinstance(inputs, (str, bytes)):
+        advice = "put a single text into a list, or give the files to read with files=[…]"
+    elif isinstance(inputs, Mapping):
+        advice = "put a single object into a list, or give a table of columns as a DataFrame"
+    elif isinstance(inputs, (set, frozenset)):
+        advice = "a set has no order, so sort it into a list"
+    elif not isinstance(inputs, Iterable):
+        advice = "put a single one into a list"
+    else:
+        return
+    raise UsageError(f"inputs must be an iterable, such as a list, of texts or objects; {advice}")
 
 
 def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:

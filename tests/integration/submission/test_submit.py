@@ -599,9 +599,18 @@ class TestClient:
 
         assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)
 
-    @pytest.mark.parametrize("inputs", ["a text", b"bytes", {"text": "a"}, 3])
-    def test_a_single_input_is_no_list(self, client: Client, inputs: Any) -> None:
-        with pytest.raises(BatchmillError, match="put a single one into a list"):
+    @pytest.mark.parametrize(
+        ("inputs", "advice"),
+        [
+            ("tickets.csv", r"put a single text into a list, or give the files to read with files=\["),
+            (b"bytes", "put a single text into a list"),
+            ({"text": ["a", "b"]}, "put a single object into a list, or give a table of columns as a DataFrame"),
+            ({"a", "b"}, "a set has no order, so sort it into a list"),
+            (3, "put a single one into a list"),
+        ],
+    )
+    def test_inputs_that_are_no_list_get_advice(self, client: Client, inputs: Any, advice: str) -> None:
+        with pytest.raises(UsageError, match=advice):
             client.submit(SAMPLE.name, inputs)
 
     def test_bad_items_are_named(self, client: Client, database: Database) -> None:
