@@ -13,6 +13,9 @@ from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.text_ranking import TEXT_RANKING
+from models.validation import MAX_NAME_CHARACTERS
+
+CLASSIFIER_SUFFIX = "ForSequenceClassification"  # of architectures
 
 
 def check_embedding(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
@@ -67,12 +70,19 @@ def describe_vectors(pipeline: Pipeline) -> dict[str, Any] | None:
 
 
 def describe_scores(pipeline: Pipeline) -> dict[str, Any] | None:
-    """Return how a ranking pipeline's scores are made, for display; None for other tasks, or if no files say it."""
+    """Return how a ranking pipeline's scores are made, for display; None for other tasks, or if no files say it.
+
+    `refusal` says that a worker will refuse the model, because it gives no scores.
+    """
     files = ModelFiles.find(pipeline) if pipeline.spec.name == TEXT_RANKING.name else None
     if files is None or files.cross_encoder_files is None:
         return None
     function = FUNCTIONS.get(pipeline.parameters.get("function_to_apply") or "", files.cross_encoder_files.activation)
-    return {"function": function, "query_prompt": files.cross_encoder_files.prompt or None}
+    names = [str(name)[:MAX_NAME_CHARACTERS] for name in files.config.get("architectures") or ()]
+    refusal = None
+    if names and not any(name.endswith(CLASSIFIER_SUFFIX) for name in names):
+        refusal = f"a {names[0]} gives no scores; name a cross-encoder, a …{CLASSIFIER_SUFFIX}"
+    return {"function": function, "query_prompt": files.cross_encoder_files.prompt or None, "refusal": refusal}
 
 
 def _make_recipe(

@@ -329,4 +329,4 @@ def test_show_describes_the_scores_of_a_ranking_model(
     assert "by Tanh" in shown
     assert '"Find: "' in shown
     assert "24 tokens, the model's own" in shown
-    assert effective["scores"] == {"function": "Tanh", "query_prompt": "Find: "}
+    assert effective["scores"] == {"function": "Tanh", "query_prompt": "Find: ", "refusal": None}

@@ -96,6 +96,24 @@ def test_damaged_files_are_left_to_the_worker(folder: Path) -> None:
     embedding_checks.check_embedding(pipeline_for(folder), {"prompt_name": "query"})
 
 
+@pytest.mark.parametrize(
+    ("architectures", "refusal"),
+    [
+        (["BertModel"], "a BertModel gives no scores; name a cross-encoder, a …ForSequenceClassification"),
+        (["BertForSequenceClassification"], None),
+        (None, None),
+    ],
+)
+def test_a_model_without_a_classifier_can_not_rank(
+    folder: Path, architectures: list[str] | None, refusal: str | None
+) -> None:
+    write_json(folder / "config.json", {"model_type": "bert", "architectures": architectures})
+
+    scores = embedding_checks.describe_scores(Pipeline(name="mine", task="reranking", model=str(folder)))
+
+    assert scores == {"function": "Sigmoid", "query_prompt": None, "refusal": refusal}
+
+
 @pytest.mark.parametrize(("own", "limit"), [(None, 256), (128, 128), (384, 384), (1024, 512)])
 def test_the_limit_is_that_of_sentence_transformers(folder: Path, own: int | None, limit: int) -> None:
     add_modules(folder)
