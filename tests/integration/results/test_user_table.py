@@ -129,9 +129,9 @@ def test_a_success_that_lands_during_an_export_waits_for_the_next(
     fake_worker.write_results(database, batch_id, [(1, "text_too_long")])
     find_layout = tabular.layout_for_batch
 
-    def find_layout_late(*arguments: Any) -> TabularLayout:
+    def find_layout_late(*arguments: Any, **options: Any) -> TabularLayout:
         fake_worker.write_results(database, batch_id, [(0, good(2))])
-        return find_layout(*arguments)
+        return find_layout(*arguments, **options)
 
     monkeypatch.setattr(tabular, "layout_for_batch", find_layout_late)
     assert run("results", batch_id, "--to-sql", "labels").stderr.startswith("wrote 1 results")
