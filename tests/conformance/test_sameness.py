@@ -290,7 +290,7 @@ EMBEDDERS = {
     **dict.fromkeys(("bert", "longformer", "modernbert", "mpnet", "nomic_bert", "qwen3-next", "t5"), TOGETHER),
 }
 RANKERS = {
-    **dict.fromkeys(("big_bird", "convbert", "eurobert", "xlnet"), BY_LENGTH),
+    **dict.fromkeys(("big_bird", "convbert", "xlnet"), BY_LENGTH),
     **dict.fromkeys(("bert", "deberta-v2", "modernbert", "qwen2", "bart"), TOGETHER),
 }
 
