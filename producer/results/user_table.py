@@ -72,8 +72,6 @@ def write_table(
     schema = TableSchema(columns, key=("batch_id", "position"), dimensions=layout.dimensions)
     values = ([batch_id, *layout.row_values(row)] for row in rows)
     with stage_rows(database, schema, values) as staging_table, staging_table.transaction():
-        if not layout.output_names and not staging_table.row_count:
-            return 0
         diff = staging_table.create_or_diff(table.name, table.schema_name)
         _check_vectors(table, schema, diff)
         if not _is_compatible(diff, schema, layout.output_names):

@@ -43,9 +43,6 @@ def write_table(
     user_table.UserTable.parse(table_name)
     batch = views.get_batch(database, batch_id)
     count = export.export_table(database, batch, table_name, after_seq, statuses)
-    if not count and not batch.counts.succeeded:
-        terminal.print_notice(f"no such results have landed yet, so the table {table_name} was left as it is")
-        return
     report_written(batch, count, f"the table {table_name}")
 
 

@@ -58,7 +58,7 @@ def test_the_nearest_of_a_matrix_are_found(client: Client, database: Database) -
     batch = client.submit("sample-sentiment-analysis", polars.Series(["a", "b", "c"]))
     answer(database, batch, *map(vectors.from_numbers, ([1.0, 0.0], [0.0, 1.0], [0.8, 0.6])))
 
-    names = run_example("matrix = batch.wait()", batch=batch)
+    names = run_example("import numpy as np\n\nmatrix = batch.wait()", batch=batch)
 
     assert names["matrix"].dtype == numpy.float32
     assert names["nearest"].tolist() == [0, 2, 1]
