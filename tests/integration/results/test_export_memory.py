@@ -17,6 +17,20 @@ VECTORS, VECTOR_BYTES = 400, 64_000
 MAX_PEAK_BYTES = 12 * 2**20  # all rows have 20 MB, and all vectors 25 MB
 
 
+def export_twice(database: Database, batch_id: str, file_format: str, folder: Path) -> tuple[int, int]:
+    """The number of rows in the second export, to `out`, and its peak memory."""
+    with Client(database.url) as client:
+        export = getattr(client.batch(batch_id), f"to_{file_format}")
+        export(folder / "first")  # imports and caches are not counted
+        tracemalloc.start()
+        try:
+            count = export(folder / "out")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    return count, peak
+
+
 @pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
 def test_the_peak_does_not_grow_with_the_rows(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
@@ -31,15 +45,7 @@ def test_the_peak_does_not_grow_with_the_rows(
     batch_id = insert_batch(database, texts)
     fake_worker.write_results(database, batch_id, [(number, {"label": "x" * 9}) for number in range(ROWS)])
 
-    with Client(database.url) as client:
-        export = getattr(client.batch(batch_id), f"to_{file_format}")
-        export(tmp_path / "first")  # imports and caches are not counted
-        tracemalloc.start()
-        try:
-            count = export(tmp_path / "out")
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+    count, peak = export_twice(database, batch_id, file_format, tmp_path)
 
     assert count == ROWS
     assert (tmp_path / "out").stat().st_size > (0 if file_format == "parquet" else len(to_json(texts)))
@@ -57,15 +63,7 @@ def test_nor_with_the_vectors(
     batch_id = insert_batch(database, VECTORS)
     fake_worker.write_results(database, batch_id, [(number, bytes(VECTOR_BYTES)) for number in range(VECTORS)])
 
-    with Client(database.url) as client:
-        export = getattr(client.batch(batch_id), f"to_{file_format}")
-        export(tmp_path / "first")  # imports and caches are not counted
-        tracemalloc.start()
-        try:
-            count = export(tmp_path / "out")
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+    count, peak = export_twice(database, batch_id, file_format, tmp_path)
 
     assert count == VECTORS
     assert peak < MAX_PEAK_BYTES
