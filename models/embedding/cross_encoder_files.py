@@ -8,14 +8,13 @@ from typing import Any, Self
 
 from models.embedding import transformer_options
 from models.embedding.activations import ACTIVATION_NAMES, find_activation
+from models.embedding.json_files import read_json, read_object
 from models.embedding.sentence_files import (
     MODULES_FILE,
     PROMPTS_FILE,
     module_name,
     module_path,
     optional_count,
-    read_json,
-    read_object,
     read_prompts,
     read_transformer_config,
 )

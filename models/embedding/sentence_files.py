@@ -5,16 +5,15 @@ layers and normalizations. Each has a folder with a `config.json`. Other files n
 formats are those of sentence-transformers 6.2, and of all versions before.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 from models.embedding import transformer_options
+from models.embedding.json_files import read_json, read_object
 from models.errors import ModelError
 
-MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 MAX_MODULES = 32
 
 MODULES_FILE, CONFIG_FILE, PROMPTS_FILE = "modules.json", "config.json", "config_sentence_transformers.json"
@@ -287,23 +286,3 @@ def optional_count(config: Mapping[str, Any], key: str) -> int | None:
 
 def _setting_error(key: str, value: object) -> ModelError:
     return ModelError(f"{key} is {str(value)[:80]!r} in the model's files, which it can't be; mend them")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a file, empty if there is no such file."""
-    content = read_json(path)
-    if content is not None and not isinstance(content, dict):
-        raise ModelError(f"{path.name} is not an object; fetch the model again")
-    return content or {}
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; None if there is no such file."""
-    try:
-        if not path.is_file():
-            return None
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path.name} has more than {MAX_FILE_BYTES >> 20} MiB, which no configuration has")
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.parent.name}/{path.name} can't be read: {str(error)[:200]}") from None

@@ -1,6 +1,5 @@
 """A model's configuration files on this machine: what a submitter can know of a model without loading it."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Self
 
 from models.embedding import sentence_files
 from models.embedding.cross_encoder_files import CrossEncoderFiles
+from models.embedding.json_files import read_json
 from models.embedding.sentence_files import SentenceFiles
 from models.errors import InvalidParameters, ModelError, SettingsError
 from models.pipelines import guard_checks
@@ -18,7 +18,6 @@ from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, Decoding
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.text_ranking import TEXT_RANKING
 
-MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
 DEFAULT_NEW_TOKENS = 256  # what pipelines of transformers generate if neither model nor batch says otherwise
 GLOBAL_MAX_LENGTH = 20  # a `max_length` in old files that means that the model sets none
@@ -274,9 +273,7 @@ def _cached_folder(repo_id: str, revision: str | None) -> Path | None:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty if there is none, because only workers need a sound file."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            return {}
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, ModelError):
         return {}
     return content if isinstance(content, dict) else {}
