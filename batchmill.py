@@ -19,10 +19,16 @@ import click
 
 if TYPE_CHECKING:
     from models.errors import *  # noqa: F403
+    from models.tasks.own.task import Task as Task
+    from models.tasks.own.task import TaskInput as TaskInput
+    from models.tasks.own.task import Text as Text
+    from models.tasks.spec import Parameters as Parameters
     from producer.batches.views import JobCounts as JobCounts
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
+    from worker.adapters.own.task_adapter import ModelRow as ModelRow
+    from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 
 PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are inside this one in the wheel
 
@@ -31,6 +37,12 @@ API = {  # the errors are found in models.errors
     "BatchHandle": "producer.handle",
     "JobCounts": "producer.batches.views",
     "ResultRow": "producer.results.result_row",
+    "Task": "models.tasks.own.task",
+    "TaskInput": "models.tasks.own.task",
+    "Text": "models.tasks.own.task",
+    "Parameters": "models.tasks.spec",
+    "TaskAdapter": "worker.adapters.own.task_adapter",
+    "ModelRow": "worker.adapters.own.task_adapter",
 }
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`

@@ -44,6 +44,7 @@ class Run(Base):
     id_type: Mapped[str | None]  # type of the source's ids: bigint, uuid or text; NULL until it was read
     embedding_key: Mapped[str | None]  # hash of the settings that make its vectors; NULL if it makes none
     batch_id: Mapped[str | None] = mapped_column(Key)  # no foreign key: the run outlasts a pruned batch
+    source_batch_id: Mapped[str | None] = mapped_column(Key)  # the batch of another run, whose results it reads
     since: Mapped[datetime | None]  # the run reads rows from this time on
     until: Mapped[datetime | None]  # and before this time
     deadline_at: Mapped[datetime | None]

@@ -114,6 +114,8 @@ class Job(Base):
     invalid: Mapped[bool] = mapped_column(server_default=false())  # it can't run: `input` is what could be kept of it
     redacted: Mapped[bool] = mapped_column(server_default=false())  # by a guard; `input` is what the model read
     original_input: Mapped[dict[str, Any] | None]  # as submitted, if a guard redacted it and keeps the original
+    source_batch_id: Mapped[str | None] = mapped_column(Key)  # the batch whose result the input was taken from
+    source_position: Mapped[int | None]  # and the position of its job; either may be deleted already
 
     __table_args__ = (
         # An invalid row may have the id of another.
@@ -225,6 +227,8 @@ class ModelVersion(Base):
     device: Mapped[str]
     libraries: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    adapter: Mapped[str | None]  # the LoRA adapter on top of the model
+    adapter_revision: Mapped[str | None]
 
 
 class JobOutcomeColumns:

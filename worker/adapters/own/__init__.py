@@ -1,0 +1,1 @@
+"""Adapters of tasks of one's own."""
