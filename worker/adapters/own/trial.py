@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from models.errors import JobError
+from models.errors import JobError, ModelError
 from models.tasks.own.own_spec import OwnTaskSpec
 from worker.adapters.own.comparison import are_same
 from worker.adapters.own.own_rows import OwnFeatures
@@ -61,11 +61,16 @@ class TaskTrial:
         self._can_pad, self._max_length = can_pad, max_length
 
     def run(self) -> TrialResult:
-        """Compute the example in all ways. Raises only problems of the machine."""
+        """Compute the example in all ways.
+
+        Raises ModelError if its outputs can't be repeated, and problems of the machine.
+        """
         if self._spec.is_random(self._parameters):
             return TrialResult(Sharing.ALONE, "it samples, so that its outputs can't be compared")
         try:
             return self._compare()
+        except ModelError:
+            raise
         except Exception as error:
             reraise_machine_problem(error)
             code = f" ({error.code})" if isinstance(error, JobError) else f" ({type(error).__name__})"
@@ -81,7 +86,10 @@ class TaskTrial:
         results = [self._steps.decode(rows, outputs) for rows, outputs in zip(jobs, alone, strict=True)]
         again = [self._forward([row])[0] for row in jobs[0]]
         if not self._same(alone[0], again) or not self._same(results[0], self._steps.decode(jobs[0], again)):
-            return TrialResult(Sharing.ALONE, "the same input gets different outputs, which is_random should say")
+            raise ModelError(
+                f"task {self._spec.name} gave its example input two different outputs; let it draw no random numbers "
+                "and keep nothing between passes, or let is_random say so"
+            )
         rows, outputs = [row for rows in jobs for row in rows], [output for raw in alone for output in raw]
         if not self._matches_in_company(rows, outputs):
             return TrialResult(Sharing.ALONE, "other rows change its outputs")
