@@ -1,6 +1,6 @@
 """Linear layers whose weights torchao quantized: what they are asked without importing torchao.
 
-torchao replaces a layer's weight by a tensor class of its own, and leaves the layer as it is. Such a weight also knows
+torchao replaces a layer's weight by another class of tensor, and leaves the layer as it is. Such a weight also knows
 whether and how its layer rounds inputs: token by token, or all rows of a pass together.
 """
 
