@@ -133,9 +133,9 @@ class TestRegistry:
         sys.modules.pop("changed", None)
 
     def test_an_entry_point_has_the_name_of_its_task(self, tmp_path: Path) -> None:
-        with package_on_path(tmp_path, entry_points={"humour": REFERENCE}):
-            with pytest.raises(SettingsError, match="is the task irony, but package irony-tasks calls its entry point"):
-                tasks.find_spec("humour")
+        message = "is the task irony, but package irony-tasks calls its entry point"
+        with package_on_path(tmp_path, entry_points={"humour": REFERENCE}), pytest.raises(SettingsError, match=message):
+            tasks.find_spec("humour")
 
     def test_a_reference_must_not_take_the_name_of_an_installed_task(self, installed: Path) -> None:
         (installed / "other_irony.py").write_text(
@@ -163,7 +163,11 @@ class TestInput:
         stored = {"text": "ok", "context": None, "tags": [], "weight": 1.0}
 
         assert spec().normalise({"text": "ok", "more": 1}) == stored
-        assert spec().normalise({"text": "ok", "tags": '["a"]', "weight": "2"}) == {**stored, "tags": ["a"], "weight": 2}
+        assert spec().normalise({"text": "ok", "tags": '["a"]', "weight": "2"}) == {
+            **stored,
+            "tags": ["a"],
+            "weight": 2,
+        }
 
     @pytest.mark.parametrize(
         ("raw", "code", "message"),
