@@ -136,10 +136,8 @@ class TaskTrial:
     def _forward_padded(self, rows: Sequence[Row]) -> list[Any] | None:
         """The outputs of rows that are padded to a longer one; None if that fails."""
         longest = max(rows, key=lambda row: row.length)
-        more = (
-            COMPANION_TOKENS if self._max_length is None else min(COMPANION_TOKENS, self._max_length - longest.length)
-        )
-        companion = _companion(longest, more)
+        room = COMPANION_TOKENS if self._max_length is None else self._max_length - longest.length
+        companion = _lengthen(longest, max(0, min(COMPANION_TOKENS, room)))
         try:
             return [self._forward([row, companion])[0] for row in rows]
         except Exception as error:  # it can't read padding
