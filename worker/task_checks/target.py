@@ -5,9 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 from models import tasks
-from models.errors import InvalidParameters, UnknownPipeline, UsageError
+from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.spec import TaskSpec
 
 # The checks run many inputs; these keep generated texts short, and equal.
@@ -24,6 +25,8 @@ def find_pipeline(catalogue: Catalogue, name: str) -> Pipeline:
         return _bare(catalogue[name])
     try:
         spec = tasks.find_spec(name)
+    except SettingsError:  # its package is broken
+        raise
     except UsageError:
         raise UnknownPipeline(name, list(catalogue)) from None
     for pipeline in catalogue.values():
@@ -40,6 +43,7 @@ def choose_parameters(spec: TaskSpec, own: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UsageError if equal inputs get different outputs with all of them.
     """
+    own = {**(spec.task.example_parameters if isinstance(spec, OwnTaskSpec) else {}), **own}
     known = spec.parameters.model_fields
     short = {name: value for name, value in SHORT.items() if name in known}
     seed = {name: value for name, value in SEED.items() if name in known}
