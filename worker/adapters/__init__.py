@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from models.tasks import find_spec
+from models.tasks.own.own_spec import OwnTaskSpec
 
 # Modules are imported when a task is loaded, because each imports its own part of transformers.
 ADAPTERS = {
@@ -25,5 +26,8 @@ ADAPTERS = {
 
 def adapter_for(task: str) -> Any:
     """Return the adapter class of a task."""
-    module, _, name = ADAPTERS[find_spec(task).name].rpartition(".")
+    spec = find_spec(task)
+    if isinstance(spec, OwnTaskSpec):
+        return import_module(f"{__name__}.own.own_task").adapter_class(spec)
+    module, _, name = ADAPTERS[spec.name].rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)

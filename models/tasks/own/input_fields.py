@@ -1,6 +1,7 @@
 """The input of a task of one's own: the fields of its pydantic class as input fields, and its errors as JobErrors."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -15,6 +16,8 @@ from models.errors import JobError
 from models.tasks.fields import MAX_TEXT_CHARACTERS, TextField, is_storable
 from models.tasks.own.task import TEXT_CHECK, TaskInput
 
+ERROR_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_MESSAGE_CHARACTERS = 500
 INVALID_FIELD = "invalid_field"
 # Messages that may quote the input: those of an author's own checks, and those that name a value as it was found.
 QUOTING_ERRORS = frozenset({"value_error", "assertion_error", "union_tag_invalid", "get_attribute_error"})
@@ -78,8 +81,8 @@ class OwnInput:
         """
         try:
             document = self._validate(values).model_dump(mode="json")
-        except JobError:
-            raise
+        except JobError as error:
+            raise checked_job_error(error, self.task) from None
         except ValidationError as error:
             raise JobError(INVALID_FIELD, _describe(error)) from None
         except Exception as error:  # of the author's validators; its message may quote the input
@@ -97,6 +100,15 @@ class OwnInput:
             if parsed == values:
                 raise
         return self.input_class.model_validate(parsed, by_alias=False, by_name=True)
+
+
+def checked_job_error(error: JobError, task: str) -> JobError:
+    """Return the error that an author raised on purpose; another one if no database would store it."""
+    message = str(error)
+    if not ERROR_CODE.fullmatch(str(error.code)) or len(message) > MAX_MESSAGE_CHARACTERS or not is_storable(message):
+        problem = f"the code must have small letters, digits and '_', and a message {MAX_MESSAGE_CHARACTERS} characters"
+        return JobError("task_error", f"task {task} raised a JobError that can't be stored; {problem} at most")
+    return error
 
 
 def _has_text_check(info: FieldInfo) -> bool:

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from models import operator_code, validation
-from models.documents import to_json
+from models.documents import from_json, to_json
 from models.errors import InvalidParameters, JobError, SettingsError
 from models.tasks.fields import EXPORTED_NAMES
 from models.tasks.own.input_fields import OwnInput
@@ -31,6 +32,11 @@ class OwnTaskSpec(TaskSpec):
     reference: str
 
     @property
+    def own_input(self) -> OwnInput:
+        """What checks the task's inputs, whatever the prompt of a pipeline makes of them."""
+        return OwnInput(self.name, self.task.input)
+
+    @property
     def code_version(self) -> str:
         """The versions of the packages with the task and its adapter, or hashes of their files."""
         references = (self.reference, self.task.adapter)
@@ -48,10 +54,12 @@ class OwnTaskSpec(TaskSpec):
             problem = f"the parameters of {self.name} can't be read ({type(error).__name__}); give them as JSON"
         raise InvalidParameters(problem)
 
-    def complete_parameters(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a batch's parameters as the adapter gets them: with the defaults of those that are not set."""
-        own = {name: value for name, value in stored.items() if name not in TEMPLATE_PARAMETERS}
-        return self.parameters.model_validate_json(to_json(own)).model_dump(mode="json")
+    def complete_stored_parameters(self, document: str) -> dict[str, Any]:
+        """Return a batch's recorded parameters, JSON, as the adapter gets them: with the defaults of those not set.
+
+        Raises ValueError if this version of the task does not take them.
+        """
+        return _complete_parameters(self.task, from_json(document))
 
 
 def make_spec(task: object, reference: str) -> OwnTaskSpec:
@@ -72,12 +80,24 @@ def make_spec(task: object, reference: str) -> OwnTaskSpec:
         example_output=task.example_output,
         check_input=own_input.check,
         complete_input=own_input.complete,
-        is_random=task.is_random,
+        is_random=partial(_is_random, task),
         task=task,
         reference=reference,
     )
     _check_example(spec)
     return spec
+
+
+def _complete_parameters(task: Task, stored: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in stored.items() if name not in TEMPLATE_PARAMETERS}
+    return task.parameters.model_validate_json(to_json(own)).model_dump(mode="json")
+
+
+def _is_random(task: Task, parameters: Mapping[str, Any]) -> bool:
+    try:
+        return bool(task.is_random(_complete_parameters(task, parameters)))
+    except Exception:  # the author's; equal inputs are then neither merged nor reused
+        return True
 
 
 def _check_example(spec: OwnTaskSpec) -> None:
