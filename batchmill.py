@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
+    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.own.task_adapter import ModelRow as ModelRow
     from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 
@@ -43,6 +44,7 @@ API = {  # the errors are found in models.errors
     "Parameters": "models.tasks.spec",
     "TaskAdapter": "worker.adapters.own.task_adapter",
     "ModelRow": "worker.adapters.own.task_adapter",
+    "AdapterOptions": "worker.adapters.own.task_adapter",
 }
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
