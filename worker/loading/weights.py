@@ -108,7 +108,7 @@ def _detach_from_file(model: Any) -> None:
 
 
 def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
-    if auto_model_class.__name__ == HEADLESS_CLASS:
+    if auto_model_class.__name__ == HEADLESS_CLASS or not getattr(auto_model_class, "checks_architecture", True):
         return
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
