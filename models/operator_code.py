@@ -5,6 +5,7 @@ Only the operator's configuration names such objects; nothing that a submitter s
 
 import hashlib
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -60,12 +61,32 @@ def code_version(reference: str) -> str:
     for distribution in metadata.packages_distributions().get(top_name, ()):
         if not _is_editable(distribution):
             return f"{distribution} {metadata.version(distribution)}"
-    file = getattr(sys.modules.get(module_name), "__file__", None)
+    file = _module_file(module_name)
     if file is None:
         return module_name
     with open(file, "rb") as source:  # noqa: PTH123 - a module's file may be no path at all
         digest = hashlib.file_digest(source, "sha256").hexdigest()
     return f"{module_name} sha256:{digest[:HASH_DIGITS]}"
+
+
+def find_version(reference: str) -> str | None:
+    """As `code_version`, also for code that was not imported, which stays so; None if it is not installed here."""
+    module_name = reference.partition(":")[0]
+    if module_name not in sys.modules and _module_file(module_name) is None:
+        return None
+    return code_version(reference)
+
+
+def _module_file(module_name: str) -> str | None:
+    """The file of a module, found without importing it; packages around it are imported. None if there is none."""
+    if module_name in sys.modules:
+        return getattr(sys.modules[module_name], "__file__", None)
+    try:
+        with _modules_beside_config():
+            spec = importlib.util.find_spec(module_name)
+    except Exception:  # whatever a package around it does when it is imported
+        return None
+    return None if spec is None else spec.origin
 
 
 def _is_editable(distribution: str) -> bool:

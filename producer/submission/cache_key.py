@@ -25,6 +25,9 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
         return f"pipeline {pipeline.name} does not pin its tokenizer_revision"
+    for reference, version in pipeline.code_versions.items():
+        if version is None:
+            return f"the code of {reference} is not installed here, so its version is not known"
     for name, guard in pipeline.guards.items():
         if guard.pipeline is not None and (reason := _unknown_guard_because(pipeline, guard.pipeline)) is not None:
             return f"guard {name} may decide otherwise: {reason}"
@@ -38,6 +41,8 @@ def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str |
     values = output_settings(pipeline) | {"parameters": dict(parameters)}
     if (limits := pipeline.generation_limits) is not None:
         values["limits"] = limits.model_dump()
+    if versions := pipeline.code_versions:
+        values["code_versions"] = versions
     if pipeline.guards:
         values["guards"] = [_guard_values(pipeline, name, guard) for name, guard in pipeline.guards.items()]
     return _hash(values)

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from models import operator_code
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
@@ -210,6 +211,7 @@ def _assemble(
         pipeline.name,
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
+        logits_processors=pipeline.logits_processors,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
@@ -273,7 +275,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions(),
+        libraries=_library_versions() | _code_versions(pipeline),
     )
 
 
@@ -281,6 +283,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _code_versions(pipeline: Pipeline) -> dict[str, str]:
+    """Return the version of the operator's code behind each reference."""
+    return {reference: operator_code.code_version(reference) for reference in pipeline.logits_processors}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:
