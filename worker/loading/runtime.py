@@ -215,6 +215,7 @@ def _assemble(
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
         trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
+        logits_processors=pipeline.logits_processors,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
@@ -278,7 +279,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _quantization_version(pipeline, device) | pipeline.operator_code,
+        libraries=_library_versions() | _quantization_version(pipeline, device) | _code_versions(pipeline),
     )
 
 
@@ -286,6 +287,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _code_versions(pipeline: Pipeline) -> dict[str, str]:
+    """Return the versions of the operator's own code, all of it loaded."""
+    return {name: version for name, version in pipeline.operator_code.items() if version is not None}
 
 
 def _quantization_version(pipeline: Pipeline, device: torch.device) -> dict[str, str]:

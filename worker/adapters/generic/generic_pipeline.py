@@ -79,9 +79,7 @@ class GenericPipeline:
     def for_task(cls, task: str) -> type[Self]:
         """The adapter of one pipeline. Raises ModelError if transformers has none of this name for text."""
         registered = registry.find(task)
-        return type(
-            cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)}
-        )  # type: ignore[return-value]
+        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})  # type: ignore[return-value]
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._model, self._limits, self._task = model, limits, task
