@@ -62,7 +62,7 @@ class Catalogue(Mapping[str, Pipeline]):
 
 def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
     try:
-        for key in ("model", "tokenizer"):
+        for key in ("model", "tokenizer", "adapter"):
             if isinstance(fields.get(key), str):
                 fields[key] = _resolve_model(fields[key])
         if isinstance(fields.get("guards"), Mapping):

@@ -25,6 +25,11 @@ BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 # A batch records the templates, so workers take them from there.
 NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
+# Fields that came later: an entry without them keeps its hash.
+NOT_HASHED_IF_UNSET = ("adapter", "adapter_revision")
+BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION_SEPARATOR = "+"  # between the revisions of a model and of its adapter
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -39,6 +44,12 @@ class Pipeline(BaseModel):
     revision: str | None = Field(default=None, description="A commit of the Hub; unset: resolved once for each batch.")
     tokenizer: str | None = Field(default=None, description="Unset: the model's own, of the same revision.")
     tokenizer_revision: str | None = None
+    adapter: str | None = Field(
+        default=None, min_length=1, description="A LoRA adapter on top of the model: a Hub id, or a folder."
+    )
+    adapter_revision: str | None = Field(
+        default=None, description="A commit of the Hub, which an adapter of the Hub must have; a folder has its hash."
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: float32 on a CPU, the checkpoint's own elsewhere."
     )
@@ -140,6 +151,21 @@ class Pipeline(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_adapter(self) -> Self:
+        if self.adapter_revision is not None and self.adapter is None:
+            raise ValueError("adapter_revision has no effect without adapter; set it, or leave the revision out")
+        if self.adapter is None or self.adapter_folder is not None:
+            return self
+        if self.adapter.startswith(BUNDLED_PREFIX):
+            raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
+        if not COMMIT.fullmatch(self.adapter_revision or ""):
+            raise ValueError(
+                "adapter_revision must be a full commit of the Hub, 40 hexadecimal digits, because a batch has one "
+                "revision of its adapter; set it, or name a folder"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_task_options(self) -> Self:
         if self.tokenizer_revision is not None and self.tokenizer is None:
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
@@ -165,9 +191,12 @@ class Pipeline(BaseModel):
             }
         else:
             del fields["guards"]
-        for key in ("model", "tokenizer"):
+        for key in ("model", "tokenizer", "adapter"):
             if _model_folder(fields[key] or "") is not None:
                 fields[key] = Path(fields[key]).name
+        for key in NOT_HASHED_IF_UNSET:
+            if fields[key] is None:
+                del fields[key]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
     @property
@@ -235,6 +264,54 @@ class Pipeline(BaseModel):
     def tokenizer_folder(self) -> Path | None:
         """Absolute path of the tokenizer's folder; None for a Hub id or if the entry names no tokenizer."""
         return _model_folder(self.tokenizer or "")
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Absolute path of the adapter's folder; None for a Hub id or if the entry names no adapter."""
+        return _model_folder(self.adapter or "")
+
+    @property
+    def pinned_revision(self) -> str | None:
+        """The revision of a batch as far as the entry alone tells it; None if a worker must resolve it."""
+        if self.adapter is None or self.revision is None:
+            return self.revision
+        return None if self.adapter_revision is None else join_revisions(self.revision, self.adapter_revision)
+
+    def at_revision(self, batch_revision: str) -> Self:
+        """The pipeline at the revision with which a batch began."""
+        revision, adapter_revision = split_revision(batch_revision)
+        pins = {"revision": revision}
+        if self.adapter is not None and adapter_revision is not None:
+            pins["adapter_revision"] = adapter_revision
+        return self.model_copy(update=pins)
+
+    def has_same_base(self, other: "Pipeline") -> bool:
+        """Whether both load the same weights in the same way, adapters aside."""
+        return all(getattr(self, name) == getattr(other, name) for name in BASE_FIELDS)
+
+    def has_revision(self, batch_revision: str, loaded_revision: str) -> bool:
+        """Whether the entry can be had at the revision of a batch: commits can be fetched, a folder's content is one.
+
+        loaded_revision: the revision that the entry came as.
+        """
+        parts, loaded_parts = split_revision(batch_revision), split_revision(loaded_revision)
+        if (parts[1] is None) != (self.adapter is None):
+            return False
+        return all(
+            folder is None or part == loaded
+            for folder, part, loaded in zip((self.folder, self.adapter_folder), parts, loaded_parts, strict=True)
+        )
+
+
+def join_revisions(revision: str, adapter_revision: str | None) -> str:
+    """Return the revision that a batch records: the model's, and its adapter's if it has one."""
+    return revision if adapter_revision is None else f"{revision}{REVISION_SEPARATOR}{adapter_revision}"
+
+
+def split_revision(batch_revision: str) -> tuple[str, str | None]:
+    """Return the revisions of the model and of its adapter, None without one, that a batch records as one."""
+    revision, _, adapter_revision = batch_revision.partition(REVISION_SEPARATOR)
+    return revision, adapter_revision or None
 
 
 def _model_folder(name: str) -> Path | None:

@@ -11,7 +11,10 @@ from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
 from worker.layers import fused_gelu, int8_linear, onednn_linear
-from worker.loading import load_errors, vetting
+from worker.loading import load_errors, shared_weights, vetting
+from worker.loading.lora.adapter_files import AdapterFiles
+from worker.loading.lora.adapter_layers import add_adapter
+from worker.loading.shared_weights import BaseModel
 from worker.loading.snapshots import Snapshot
 
 # The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
@@ -59,14 +62,49 @@ def _describe_cuda(device: torch.device) -> str:
     return limit + ("" if torch.version.cuda else ", or not for this build of torch, which is one for CPUs only")
 
 
-def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
-    """Return the model, ready for inference.
+def load(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, adapter: AdapterFiles | None = None
+) -> Any:
+    """Return the model, ready for inference; its weights may be shared with other models over the same files.
 
     auto_model_class: the auto class of transformers for the task.
+    adapter: the LoRA adapter on top of it.
 
     Raises ModelError if the files do not fit the task, and LoadFailed if this machine can't load them.
     """
-    _check_architecture(files, auto_model_class)
+    if adapter is None:
+        _check_architecture(files, auto_model_class)
+
+    def load_base() -> BaseModel:
+        return _load_base(pipeline, auto_model_class, files, device)
+
+    if pipeline.quantization and device.type != "cpu":
+        base = load_base()
+        model, missing = base.model, base.missing
+    else:
+        attention = repr(pipeline.attention or vetting.requested_attention(files.config))
+        settings = (str(_dtype(pipeline, device)), attention, str(device), pipeline.quantization)
+        key = (files.name, str(files.folder), files.revision, auto_model_class.__name__, *settings)
+        model, missing = shared_weights.share(key, device, load_base)
+    replaced = add_adapter(model, adapter) if adapter is not None else frozenset()
+    if adapter is not None and not replaced:
+        _check_architecture(files, auto_model_class)  # an adapter without a head of its own relies on the model's
+    if lacking := sorted({*missing} - replaced):
+        # transformers would initialize these randomly and only warn.
+        beside = f", and neither has {adapter.snapshot.name}" if adapter is not None else ""
+        raise ModelError(
+            f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}{beside}"
+        )
+    model.eval()
+    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
+    if device.type == "cpu" and not pipeline.deterministic and not pipeline.quantization:
+        onednn_linear.use_onednn(model)
+        fused_gelu.fuse(model)
+    return model
+
+
+def _load_base(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> BaseModel:
+    """Read the weights onto the device, quantized if the pipeline asks for it."""
     # Passed even if it is None, so that transformers reads no unchecked attention from the files.
     attention = pipeline.attention or vetting.requested_attention(files.config)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
@@ -85,20 +123,12 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
         raise load_errors.classify(error, files.name, files.revision) from error
-    missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
-    if missing:
-        # transformers would initialize these randomly and only warn.
-        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}")
+    missing = tuple(sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}))
     if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
     if pipeline.quantization and device.type == "cpu":
-        return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
-    model = (model if pipeline.quantization else model.to(device)).eval()
-    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
-    if device.type == "cpu" and not pipeline.deterministic:
-        onednn_linear.use_onednn(model)
-        fused_gelu.fuse(model)
-    return model
+        return BaseModel(_quantize_dynamic_int8(pipeline.quantization, files, model.eval()), missing)
+    return BaseModel((model if pipeline.quantization else model.to(device)).eval(), missing)
 
 
 def _detach_from_file(model: Any) -> None:
