@@ -19,6 +19,7 @@ from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
+from worker.layers import torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -30,6 +31,7 @@ from worker.loading import (
     tokenizer_probe,
     weights,
 )
+from worker.loading.large_models import quantization
 from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
@@ -246,7 +248,7 @@ def _assemble(
         model,
         device,
         torch.get_num_threads(),
-        sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
@@ -298,16 +300,21 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions(RECORDED_LIBRARIES if lora_files is None else (*RECORDED_LIBRARIES, "peft")),
+        libraries=_library_versions() | _quantization_version(pipeline, device),
         adapter=lora_files.snapshot.name if lora_files else None,
         adapter_revision=lora_files.snapshot.revision if lora_files else None,
     )
 
 
-def _library_versions(names: Sequence[str]) -> dict[str, str]:
+def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
-    libraries = {name: metadata.version(name) for name in names}
+    libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _quantization_version(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
+    package = quantization.package(pipeline.quantization, device)
+    return {package: metadata.version(package)} if package else {}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:

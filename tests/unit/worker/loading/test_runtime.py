@@ -427,7 +427,7 @@ class TestFolderThatChanges:
 
 
 def test_results_name_the_commit_of_batchmill() -> None:
-    libraries = runtime._library_versions(runtime.RECORDED_LIBRARIES)
+    libraries = runtime._library_versions()
 
     assert libraries["batchmill"] == full_version()
     assert libraries.keys() == {"batchmill", "torch", "transformers", "tokenizers"}
