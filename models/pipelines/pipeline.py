@@ -14,8 +14,9 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
-from models.pipelines import prompt_template
+from models.pipelines import placement, prompt_template
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.placement import DeviceMap
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
 from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
@@ -25,7 +26,9 @@ from models.tasks.text_generation import TEXT_GENERATION
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 # A batch records the templates, so workers take them from there.
-NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
+NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
+# They came after the first hashes, and an entry without them keeps its hash.
+HASHED_IF_SET = ("device_map", "max_memory")
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -50,6 +53,17 @@ class Pipeline(BaseModel):
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
     device: str = Field(default="auto", pattern=DEVICE_PATTERN, examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
+    device_map: DeviceMap | None = Field(
+        default=None,
+        description="For a model larger than one device: how its weights are spread over the GPUs of a process, the "
+        "machine's memory and disk.",
+    )
+    max_memory: dict[str, str] | None = Field(
+        default=None, description="With device_map: the most bytes of weights on each device, such as 20GiB."
+    )
+    offload_folder: str | None = Field(
+        default=None, min_length=1, description="With device_map: where weights on disk are kept; unset: under home."
+    )
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
@@ -129,6 +143,26 @@ class Pipeline(BaseModel):
                 )
         return value
 
+    @field_validator("max_memory")
+    @classmethod
+    def _check_max_memory(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None:
+            placement.parse_max_memory(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_device_map(self) -> Self:
+        for name in ("max_memory", "offload_folder"):
+            if getattr(self, name) is not None and self.device_map is None:
+                raise ValueError(f'{name} has no effect without device_map; set device_map = "auto", or leave it out')
+        if self.device_map is None:
+            return self
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device_map does not go with device {self.device}; write auto, cuda or cpu")
+        if self.quantization is not None:
+            raise ValueError("device_map does not go with quantization; leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _check_windows(self) -> Self:
         for name in ("stride", "window_aggregation"):
@@ -158,6 +192,7 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude=NOT_HASHED)
+        fields = {name: value for name, value in fields.items() if value is not None or name not in HASHED_IF_SET}
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
@@ -185,6 +220,12 @@ class Pipeline(BaseModel):
             if guard.pipeline is not None and guard.pipeline in catalogue
         }
         return guarded
+
+    @property
+    def spreads_over_gpus(self) -> bool:
+        """Whether one process takes all its GPUs for this pipeline, or for a guard of it."""
+        entries = (self, *self.guard_pipelines.values())
+        return any(entry.device_map is not None and entry.device != "cpu" for entry in entries)
 
     @property
     def spec(self) -> TaskSpec:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
 from worker.layers import fused_gelu, onednn_linear
 from worker.loading import load_errors, vetting
-from worker.loading.large_models import quantization
+from worker.loading.large_models import device_map, quantization
 from worker.loading.snapshots import Snapshot
 
 # The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
@@ -58,18 +59,51 @@ def _describe_cuda(device: torch.device) -> str:
     return limit + ("" if torch.version.cuda else ", or not for this build of torch, which is one for CPUs only")
 
 
-def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
+def load(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, offload_parent: Path | None = None
+) -> Any:
     """Return the model, ready for inference.
 
     auto_model_class: the auto class of transformers for the task.
+    offload_parent: the folder in which weights on disk get one of their own, None = the temporary folder.
 
     Raises ModelError if the files do not fit the task, and LoadFailed if this machine can't load them.
     """
     _check_architecture(files, auto_model_class)
+    if pipeline.device_map is not None:
+        return _load_spread(pipeline, auto_model_class, files, device, offload_parent)
+    options = quantization.load_options(pipeline, files, device)
+    model = _load_weights(pipeline, auto_model_class, files, device, options)
+    if pipeline.quantization:
+        return quantization.apply(pipeline, files, model, device)
+    model = model.to(device)
+    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
+    if device.type == "cpu" and not pipeline.deterministic:
+        onednn_linear.use_onednn(model)
+        fused_gelu.fuse(model)
+    return model
+
+
+def _load_spread(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, offload_parent: Path | None
+) -> Any:
+    """Spread the model; its layers stay as they are, because Accelerate brings weights to them."""
+    spread = device_map.SpreadLoad(pipeline, device, offload_parent)
+    try:
+        return spread.finish(files, _load_weights(pipeline, auto_model_class, files, device, spread.options))
+    except BaseException:
+        spread.abandon()
+        raise
+
+
+def _load_weights(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, more_options: dict[str, Any]
+) -> Any:
+    """Return the model as transformers loads it with these options beside the usual ones."""
     # Passed even if it is None, so that transformers reads no unchecked attention from the files.
     attention = pipeline.attention or vetting.requested_attention(files.config)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
-    options |= quantization.load_options(pipeline, files, device)
+    options |= more_options
     try:
         local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
@@ -89,14 +123,7 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}")
     if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
-    if pipeline.quantization:
-        return quantization.apply(pipeline, files, model.eval(), device)
-    model = model.to(device).eval()
-    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
-    if device.type == "cpu" and not pipeline.deterministic:
-        onednn_linear.use_onednn(model)
-        fused_gelu.fuse(model)
-    return model
+    return model.eval()
 
 
 def _detach_from_file(model: Any) -> None:
