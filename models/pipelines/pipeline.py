@@ -20,6 +20,8 @@ from models.pipelines.placement import DeviceMap
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
 from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
+from models.tasks.generic import transformers_pipeline
+from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
@@ -231,6 +233,8 @@ class Pipeline(BaseModel):
     def spec(self) -> TaskSpec:
         """Spec of the pipeline's task, with its limits, whose inputs have the fields that the templates name."""
         spec = tasks.find_spec(self.task)
+        if spec is TRANSFORMERS_PIPELINE:
+            spec = transformers_pipeline.with_parameters(spec, self.task, self.parameters)
         if (limits := self.generation_limits) is not None:
             spec = replace(spec, check_input=limits.limit_input(spec.check_input))
         return spec if self.template is None else self.template.spec_for(spec)
