@@ -224,10 +224,14 @@ class Pipeline(BaseModel):
         return guarded
 
     @property
+    def is_spread(self) -> bool:
+        """Whether a process needs its devices alone for this pipeline, or for a guard of it."""
+        return any(entry.device_map is not None for entry in (self, *self.guard_pipelines.values()))
+
+    @property
     def spreads_over_gpus(self) -> bool:
-        """Whether one process takes all its GPUs for this pipeline, or for a guard of it."""
-        entries = (self, *self.guard_pipelines.values())
-        return any(entry.device_map is not None and entry.device != "cpu" for entry in entries)
+        """Whether it is spread, and not on a CPU alone."""
+        return self.is_spread and self.device != "cpu"
 
     @property
     def spec(self) -> TaskSpec:

@@ -1,4 +1,4 @@
-"""Models whose weights lie on several devices or on disk; Accelerate brings each layer's weights to where it computes."""
+"""Models whose weights lie on several devices or on disk; Accelerate brings them to the layers that need them."""
 
 from collections import Counter
 from typing import Any

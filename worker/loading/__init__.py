@@ -2,6 +2,6 @@
 
 import logging
 
-# transformers imports torchao where it is installed, and torchao warns of kernels for devices that are not here.
-for _name in ("torchao", "torch.utils._pytree"):
+# transformers imports torchao where it is installed, and torchao warns of kernels for other devices. Accelerate speaks of meta devices.
+for _name in ("torchao", "torch.utils._pytree", "accelerate"):
     logging.getLogger(_name).setLevel(logging.ERROR)

@@ -135,9 +135,8 @@ def load(
         # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if is_deterministic else threads
         torch.set_num_threads(threads)
-    options = LoadOptions(
-        device if pipeline.device == "auto" else pipeline.device, micro_batch_tokens, processes, offload_parent
-    )
+    device = device if pipeline.device == "auto" else pipeline.device
+    options = LoadOptions(device, micro_batch_tokens, processes, offload_parent)
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)

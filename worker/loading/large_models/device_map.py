@@ -90,7 +90,7 @@ def _max_memory(pipeline: Pipeline, device: torch.device) -> dict[int | str, int
 
 
 def _copy_files_in_use(model: Any, folder: Path) -> None:
-    """Copy the files from which layers read their weights in each pass, because somebody may change a model's folder."""
+    """Copy the files from which layers read weights in each pass, because somebody may change a model's folder."""
     copies: dict[str, str] = {}
     for entry in _index_entries(model):
         source = entry["safetensors_file"]
