@@ -14,8 +14,9 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
-from models.pipelines import prompt_template
+from models.pipelines import placement, prompt_template
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.placement import DeviceMap
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
 from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
@@ -27,10 +28,10 @@ from models.tasks.text_generation import TEXT_GENERATION
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 # A batch records the templates, so workers take them from there.
-NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
-# Fields that came later: an entry without them keeps its hash.
-NOT_HASHED_IF_UNSET = ("adapter", "adapter_revision")
-BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device")
+NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
+# They came after the first hashes, and an entry without them keeps its hash.
+HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision")
+BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device", "device_map")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION_SEPARATOR = "+"  # between the revisions of a model and of its adapter
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
@@ -63,6 +64,17 @@ class Pipeline(BaseModel):
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
     device: str = Field(default="auto", pattern=DEVICE_PATTERN, examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
+    device_map: DeviceMap | None = Field(
+        default=None,
+        description="For a model larger than one device: how its weights are spread over the GPUs of a process, the "
+        "machine's memory and disk.",
+    )
+    max_memory: dict[str, str] | None = Field(
+        default=None, description="With device_map: the most bytes of weights on each device, such as 20GiB."
+    )
+    offload_folder: str | None = Field(
+        default=None, min_length=1, description="With device_map: where weights on disk are kept; unset: under home."
+    )
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
@@ -142,6 +154,26 @@ class Pipeline(BaseModel):
                 )
         return value
 
+    @field_validator("max_memory")
+    @classmethod
+    def _check_max_memory(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None:
+            placement.parse_max_memory(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_device_map(self) -> Self:
+        for name in ("max_memory", "offload_folder"):
+            if getattr(self, name) is not None and self.device_map is None:
+                raise ValueError(f'{name} has no effect without device_map; set device_map = "auto", or leave it out')
+        if self.device_map is None:
+            return self
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device_map does not go with device {self.device}; write auto, cuda or cpu")
+        if self.quantization is not None:
+            raise ValueError("device_map does not go with quantization; leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _check_windows(self) -> Self:
         for name in ("stride", "window_aggregation"):
@@ -157,7 +189,11 @@ class Pipeline(BaseModel):
     def _check_adapter(self) -> Self:
         if self.adapter_revision is not None and self.adapter is None:
             raise ValueError("adapter_revision has no effect without adapter; set it, or leave the revision out")
-        if self.adapter is None or self.adapter_folder is not None:
+        if self.adapter is None:
+            return self
+        if self.device_map is not None:
+            raise ValueError("adapter does not go with device_map; merge it into the model, or leave device_map out")
+        if self.adapter_folder is not None:
             return self
         if self.adapter.startswith(BUNDLED_PREFIX):
             raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
@@ -186,6 +222,7 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude=NOT_HASHED)
+        fields = {name: value for name, value in fields.items() if value is not None or name not in HASHED_IF_SET}
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
@@ -195,11 +232,8 @@ class Pipeline(BaseModel):
         else:
             del fields["guards"]
         for key in ("model", "tokenizer", "adapter"):
-            if _model_folder(fields[key] or "") is not None:
+            if _model_folder(fields.get(key) or "") is not None:
                 fields[key] = Path(fields[key]).name
-        for key in NOT_HASHED_IF_UNSET:
-            if fields[key] is None:
-                del fields[key]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
     @property
@@ -216,6 +250,16 @@ class Pipeline(BaseModel):
             if guard.pipeline is not None and guard.pipeline in catalogue
         }
         return guarded
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether a process needs its devices alone for this pipeline, or for a guard of it."""
+        return any(entry.device_map is not None for entry in (self, *self.guard_pipelines.values()))
+
+    @property
+    def spreads_over_gpus(self) -> bool:
+        """Whether it is spread, and not on a CPU alone."""
+        return self.is_spread and self.device != "cpu"
 
     @property
     def spec(self) -> TaskSpec:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -19,7 +20,7 @@ from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.layers import torchao_linear
+from worker.layers import spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -54,6 +55,7 @@ class Runtime:
     max_micro_batch_tokens: the upper bound of the token budget.
     guards: the models of the pipeline's guards, by the names of their pipelines.
     parameters: the catalogue entry's own.
+    is_spread: whether the weights lie on several devices or on disk.
     """
 
     adapter: Adapter
@@ -67,12 +69,13 @@ class Runtime:
     max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS
     guards: Mapping[str, "Runtime"] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_spread: bool = False
 
     @property
     def can_offload(self) -> bool:
-        """Whether the models can leave their device and return; those quantized by bitsandbytes can't."""
+        """Whether the models can leave their device and return; those that are spread or quantized on a GPU can't."""
         is_movable = self.device.type == "cpu" or self.version.quantization is None
-        return is_movable and all(guard.can_offload for guard in self.guards.values())
+        return is_movable and not self.is_spread and all(guard.can_offload for guard in self.guards.values())
 
     def release_memory(self) -> None:
         """Free the memory that the device's allocator caches."""
@@ -117,6 +120,7 @@ class LoadOptions:
     device: str
     micro_batch_tokens: int | None
     processes: int
+    offload_parent: Path | None
 
 
 def load(
@@ -126,6 +130,7 @@ def load(
     threads: int | None = None,
     micro_batch_tokens: int | None = None,
     processes: int = 1,
+    offload_parent: Path | None = None,
 ) -> Runtime:
     """Load a pipeline onto a device.
 
@@ -133,6 +138,7 @@ def load(
     threads: torch's threads, rounded down to a power of two for a deterministic pipeline, None = torch's default.
     micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
     processes: how many processes share the device and its memory.
+    offload_parent: the folder for weights on disk, None = the temporary folder.
 
     Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them or those
     of a guard, and Unreachable if a later try may succeed.
@@ -142,7 +148,8 @@ def load(
         # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if is_deterministic else threads
         torch.set_num_threads(threads)
-    options = LoadOptions(device if pipeline.device == "auto" else pipeline.device, micro_batch_tokens, processes)
+    device = device if pipeline.device == "auto" else pipeline.device
+    options = LoadOptions(device, micro_batch_tokens, processes, offload_parent)
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)
@@ -175,7 +182,7 @@ def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
         if (adapter_files := snapshots.fetch_adapter(pipeline)) is not None:
             used_snapshots.append(adapter_files)
-        return _assemble(pipeline, used_snapshots, target, options.micro_batch_tokens, role)
+        return _assemble(pipeline, used_snapshots, target, options, role)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
@@ -208,11 +215,11 @@ def _damaged_files_error(pipeline: Pipeline, error: ModelError) -> LoadFailed | 
 
 
 def _assemble(
-    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None, role: Role
+    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, options: LoadOptions, role: Role
 ) -> Runtime:
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
-    files, *adapter_snapshots = used_snapshots
+    (files, *adapter_snapshots), micro_batch_tokens = used_snapshots, options.micro_batch_tokens
     lora_files = AdapterFiles.read(adapter_snapshots[0]) if adapter_snapshots else None
     snapshots.check(files, pipeline)
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
@@ -222,7 +229,7 @@ def _assemble(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
-    model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files)
+    model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
     default_length = _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
@@ -252,6 +259,7 @@ def _assemble(
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
+        is_spread=spread_weights.is_spread(model),
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
@@ -300,7 +308,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _quantization_version(pipeline, device),
+        libraries=_library_versions() | _extra_versions(pipeline, device),
         adapter=lora_files.snapshot.name if lora_files else None,
         adapter_revision=lora_files.snapshot.revision if lora_files else None,
     )
@@ -312,9 +320,14 @@ def _library_versions() -> dict[str, str]:
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
 
 
-def _quantization_version(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
-    package = quantization.package(pipeline.quantization, device)
-    return {package: metadata.version(package)} if package else {}
+def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
+    """The versions of the packages that only some pipelines need."""
+    packages = (
+        quantization.package(pipeline.quantization, device),
+        pipeline.device_map and "accelerate",
+        pipeline.adapter and "peft",
+    )
+    return {package: metadata.version(package) for package in packages if package}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:

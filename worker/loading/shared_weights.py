@@ -73,7 +73,9 @@ def shared_sizes(model: Any) -> dict[int, int]:
     if base is None:
         return {}
     shared = {id(tensor): tensor.nbytes for tensor in base.tensors}
-    return {id(tensor): shared[id(tensor)] for tensor in (*model.parameters(), *model.buffers()) if id(tensor) in shared}
+    return {
+        id(tensor): shared[id(tensor)] for tensor in (*model.parameters(), *model.buffers()) if id(tensor) in shared
+    }
 
 
 def move_model(model: Any, device: torch.device | str, *, keeps_shared: bool = False) -> None:

@@ -66,7 +66,9 @@ def _replace_parameter(model: Any, name: str, tensor: torch.Tensor, files: Adapt
         module = _float_module(model, module_name)
         old = module.get_parameter(parameter_name)
     except AttributeError:
-        raise ModelError(f"{files.snapshot.name} has weights for {name}, which the model lacks; name its model") from None
+        raise ModelError(
+            f"{files.snapshot.name} has weights for {name}, which the model lacks; name its model"
+        ) from None
     if old.shape != tensor.shape and not _is_other_label_count(model, label_count, old, tensor):
         raise ModelError(
             f"{files.snapshot.name} has {name} in the shape {tuple(tensor.shape)}, and the model in {tuple(old.shape)}; "
@@ -148,4 +150,4 @@ def _add_layers(model: Any, own: Weights, files: AdapterFiles) -> None:
     if problem := (unused or unfilled)[:SHOWN_NAMES]:
         has = "has weights without a layer" if unused else "lacks weights"
         raise ModelError(f"{files.snapshot.name} {has}: {', '.join(problem)}; name the model that it was trained on")
-    model.requires_grad_(False)
+    model.eval().requires_grad_(False)
