@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
-    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.control.logits_control import LogitsControl as LogitsControl
     from worker.adapters.control.logits_control import LogitsRow as LogitsRow
+    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.own.task_adapter import ModelRow as ModelRow
     from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 

@@ -152,7 +152,7 @@ class TabularLayout:
             row.error_message,
             row.truncated,
             row.model,
-            row.revision,
+            row.content_revision,
             row.dtype,
             row.device,
             row.attempts,

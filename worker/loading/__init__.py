@@ -1,1 +1,7 @@
 """Loading: from a pipeline's files on disk to a model on a device, with the exact version of each part."""
+
+import logging
+
+# transformers imports torchao where it is installed, and torchao warns of kernels for other devices. Accelerate speaks of meta devices.
+for _name in ("torchao", "torch.utils._pytree", "accelerate"):
+    logging.getLogger(_name).setLevel(logging.ERROR)

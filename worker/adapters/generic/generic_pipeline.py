@@ -5,7 +5,6 @@ It is slower than another adapter: tokenizer calls are one by one, and passes ar
 
 import copy
 import hashlib
-from collections import UserDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock
