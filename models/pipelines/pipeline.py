@@ -17,7 +17,10 @@ from models.hardware.device_names import DEVICE_PATTERN
 from models.pipelines import prompt_template
 from models.pipelines.generation_limits import GenerationLimits
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
+from models.tasks.generic import transformers_pipeline
+from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
@@ -42,8 +45,8 @@ class Pipeline(BaseModel):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: float32 on a CPU, the checkpoint's own elsewhere."
     )
-    quantization: Literal["int8", "int4"] | None = Field(
-        default=None, description="int8 on a CPU by torch itself; int8 and int4 on CUDA by the extra `quantization`."
+    quantization: Quantization | None = Field(
+        default=None, description="int8 on a CPU by torch itself; the others by the extra `quantization`."
     )
     attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
@@ -189,6 +192,8 @@ class Pipeline(BaseModel):
     def spec(self) -> TaskSpec:
         """Spec of the pipeline's task, with its limits, whose inputs have the fields that the templates name."""
         spec = tasks.find_spec(self.task)
+        if spec is TRANSFORMERS_PIPELINE:
+            spec = transformers_pipeline.with_parameters(spec, self.task, self.parameters)
         if (limits := self.generation_limits) is not None:
             spec = replace(spec, check_input=limits.limit_input(spec.check_input))
         return spec if self.template is None else self.template.spec_for(spec)

@@ -3,6 +3,7 @@
 from models.errors import UsageError
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.fill_mask import FILL_MASK
+from models.tasks.generic import GENERIC_SPECS, transformers_pipeline
 from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
@@ -26,12 +27,14 @@ SPECS: tuple[TaskSpec, ...] = (
     TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
+ALL_NAMES: list[str] = [*TASKS, *(spec.name for spec in GENERIC_SPECS)]
 ALIASES: dict[str, str] = {alias: spec.name for spec in SPECS for alias in spec.aliases}
 
 
 def find_spec(name: str) -> TaskSpec:
     """Find the spec of a task by name, alias or variant; raises UsageError that lists the tasks."""
-    for spec in TASKS.values():
+    transformers_pipeline.check_name(name)
+    for spec in (*SPECS, *GENERIC_SPECS):
         if spec.canonical_name(name):
             return spec
-    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, list(TASKS), 'Batchmill knows', ALIASES)}")
+    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, ALL_NAMES, 'Batchmill knows', ALIASES)}")

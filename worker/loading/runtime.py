@@ -19,6 +19,7 @@ from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
+from worker.layers import torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -29,6 +30,7 @@ from worker.loading import (
     tokenizer_probe,
     weights,
 )
+from worker.loading.large_models import quantization
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
@@ -222,7 +224,7 @@ def _assemble(
         model,
         device,
         torch.get_num_threads(),
-        sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
@@ -273,7 +275,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions(),
+        libraries=_library_versions() | _quantization_version(pipeline, device),
     )
 
 
@@ -281,6 +283,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _quantization_version(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
+    package = quantization.package(pipeline.quantization, device)
+    return {package: metadata.version(package)} if package else {}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:

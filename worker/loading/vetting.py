@@ -166,7 +166,8 @@ def _quantization_problem(value: Any) -> str | None:
     method = value.get("quant_method") or ("bitsandbytes" if bits else None)
     if method in QUANTIZATION_METHODS:
         return None
-    return f"is quantized by {str(method)[:80]!r}, and only {', '.join(QUANTIZATION_METHODS)} is loaded here"
+    advice = "; name the model that is not, and let Batchmill quantize it" if method == "torchao" else ""
+    return f"is quantized by {str(method)[:80]!r}, and only {', '.join(QUANTIZATION_METHODS)} is loaded here{advice}"
 
 
 def _leaf_values(value: Any) -> Iterator[Any]:

@@ -10,8 +10,9 @@ from transformers import AutoConfig
 from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
-from worker.layers import fused_gelu, int8_linear, onednn_linear
+from worker.layers import fused_gelu, onednn_linear
 from worker.loading import load_errors, vetting
+from worker.loading.large_models import quantization
 from worker.loading.snapshots import Snapshot
 
 # The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
@@ -30,8 +31,6 @@ ARCHITECTURE_SUFFIX = re.compile(
 HEADLESS_CLASS = "AutoEmbeddingModel"
 
 DEVICE_ADVICE = "start the workers with --devices cpu, or set device to cpu or auto if the entry names it"
-
-QUANTIZATION_BITS = {"int8": 8, "int4": 4}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -70,8 +69,7 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
     # Passed even if it is None, so that transformers reads no unchecked attention from the files.
     attention = pipeline.attention or vetting.requested_attention(files.config)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
-    if pipeline.quantization and device.type != "cpu":
-        options |= _bitsandbytes_options(pipeline.quantization, device)
+    options |= quantization.load_options(pipeline, files, device)
     try:
         local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
@@ -91,9 +89,9 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}")
     if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
-    if pipeline.quantization and device.type == "cpu":
-        return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
-    model = (model if pipeline.quantization else model.to(device)).eval()
+    if pipeline.quantization:
+        return quantization.apply(pipeline, files, model.eval(), device)
+    model = model.to(device).eval()
     # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
     if device.type == "cpu" and not pipeline.deterministic:
         onednn_linear.use_onednn(model)
@@ -121,28 +119,3 @@ def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
         return getattr(torch, pipeline.dtype)
     # Explicit, because the default is the checkpoint's dtype, which may be fp16: very slow on a CPU.
     return torch.float32 if device.type == "cpu" else "auto"
-
-
-def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, Any]:
-    if device.type != "cuda":
-        raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {device.type}")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        install = "pip install -c constraints.txt '.[quantization]'"
-        raise LoadFailed(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
-    from transformers import BitsAndBytesConfig
-
-    config = BitsAndBytesConfig(**{f"load_in_{QUANTIZATION_BITS[quantization]}bit": True})
-    return {"quantization_config": config, "device_map": {"": device.index or 0}}
-
-
-def _quantize_dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
-    """Quantize linear layers dynamically: int8 weights, and activations by their range at run time."""
-    if quantization != "int8":
-        raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
-    if model.dtype != torch.float32:
-        raise LoadFailed("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
-    if not int8_linear.quantize(model):
-        raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
-    return model

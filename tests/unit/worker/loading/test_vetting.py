@@ -184,7 +184,9 @@ class TestOtherFiles:
 
 
 class TestValues:
-    @pytest.mark.parametrize("method", ["hqq", "gptq", "awq", "fp8", "quanto", "compressed-tensors", "x" * 1000, None])
+    @pytest.mark.parametrize(
+        "method", ["hqq", "torchao", "gptq", "awq", "fp8", "quanto", "compressed-tensors", "x" * 1000, None]
+    )
     def test_of_quantizations_that_others_load_are_refused(self, folder: Path, method: Any) -> None:
         write(folder / "config.json", {"text_config": {"quantization_config": {"quant_method": method, "bits": 4}}})
 
