@@ -167,21 +167,25 @@ def open_run(
     """
     definition, now = schedule.definition, schedule.now
     deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
-    batch_id = insert_run_batch(schedule, scheduled_at, deadline_at)
+    source = source or {}
+    batch_id = insert_run_batch(schedule, scheduled_at, deadline_at, source.get("source_batch_id"))
     values = _run_row(definition, scheduled_at, trigger, now) | {
         "state": RunState.WAITING.value,
         "batch_id": batch_id,
         "deadline_at": deadline_at,
         "next_check_at": now,
-        **(source or {}),
+        **source,
     }
     schedule.connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
     return batch_id
 
 
-def insert_run_batch(schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None) -> str:
+def insert_run_batch(
+    schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None, source_batch_id: str | None
+) -> str:
     """Insert the open batch of a run; return its id. Raises UsageError if the pipeline does not take it."""
     request = _request_with_deadline(schedule, scheduled_at, deadline_at)
+    request = replace(request, source_batch_id=source_batch_id)
     submission = OpenSubmission(new_batch_id(), holder_id="")
     open_submission.insert_batch(schedule.connection, schedule.database.sql, request, submission)
     return submission.batch_id

@@ -55,7 +55,7 @@ def open_batch(database: Database, catalogue: Catalogue, run: RunView, now: date
         if connection.scalar(lock, run.key) is None:
             return  # another process was faster, or it was deleted
         schedule = LockedSchedule(connection, database, catalogue, definition, now)
-        batch_id = planning.insert_run_batch(schedule, run.scheduled_at, deadline_at)
+        batch_id = planning.insert_run_batch(schedule, run.scheduled_at, deadline_at, run.source_batch_id)
         statement = bind_datetimes(SET_BATCH, "deadline_at", "now")
         values = {"batch_id": batch_id, "deadline_at": deadline_at, "now": now}
         connection.execute(statement, {**run.key, **values})
