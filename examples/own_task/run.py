@@ -53,7 +53,7 @@ def print_results() -> None:
         for row in batch.results():
             body = TICKETS[row.position]["body"]
             if row.output is None:
-                print(f"{body:<50}  {row.error['code']}: {row.error['message']}")
+                print(f"{body:<50}  {row.error_code}: {row.error_message}")
             else:
                 print(f"{body:<50}  {row.output['topic']:<8}  {row.output['mood']}")
 
