@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +113,7 @@ class Database:
         """
         self.url = url
         self._is_ours = is_ours
+        self._pool = pool
         self.engine = _create_engine(url, connect_timeout_seconds, idle_seconds, is_ours, pool)
         self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
         self._lock_timeout_seconds: float | None = None
@@ -128,6 +129,14 @@ class Database:
         hasty = copy(self)
         hasty._lock_timeout_seconds = timeout_seconds
         return hasty
+
+    def with_separate_connection(self, idle_seconds: float) -> "Database":
+        """Return the same database with a separate connection, for a transaction beside others; the caller closes it.
+
+        idle_seconds: how long a transaction may be idle on PostgreSQL
+        """
+        pool = replace(self._pool, max_connections=1)
+        return Database(self.url, idle_seconds=idle_seconds, is_ours=self._is_ours, pool=pool)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -3,9 +3,11 @@
 from models import operator_code
 from models.errors import SettingsError, UsageError
 from models.tasks.builtin_specs import ALIASES as ALIASES
+from models.tasks.builtin_specs import ALL_NAMES as ALL_NAMES
 from models.tasks.builtin_specs import SPECS as SPECS
 from models.tasks.builtin_specs import TASKS as TASKS
 from models.tasks.builtin_specs import find_builtin
+from models.tasks.generic import transformers_pipeline
 from models.tasks.own import registry
 from models.tasks.spec import TaskSpec
 from models.validation import suggest
@@ -19,7 +21,7 @@ def find_spec(name: str) -> TaskSpec:
     spec = find_builtin(name) or registry.find(name)
     if spec is not None:
         return spec
-    names = [*TASKS, *(own.name for own in registry.registered())]
+    names = [*ALL_NAMES, *(own.name for own in registry.registered())]
     raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, names, 'Batchmill knows', ALIASES)}")
 
 
@@ -38,6 +40,6 @@ def canonical_name(name: str) -> str:
 
     Raises UsageError if there is no such task, or SettingsError if it can't be used.
     """
-    if operator_code.is_reference(name):
+    if operator_code.is_reference(name) and not name.startswith(transformers_pipeline.PREFIX):
         return registry.load_reference(name).name
     return find_spec(name).canonical_name(name) or name

@@ -2,6 +2,7 @@
 
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.fill_mask import FILL_MASK
+from models.tasks.generic import GENERIC_SPECS, transformers_pipeline
 from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
@@ -24,9 +25,14 @@ SPECS: tuple[TaskSpec, ...] = (
     TEXT_RANKING,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
+ALL_NAMES: list[str] = [*TASKS, *(spec.name for spec in GENERIC_SPECS)]
 ALIASES: dict[str, str] = {alias: spec.name for spec in SPECS for alias in spec.aliases}
 
 
 def find_builtin(name: str) -> TaskSpec | None:
-    """The spec of a built-in task by name, alias or variant; None if there is none."""
-    return next((spec for spec in SPECS if spec.canonical_name(name)), None)
+    """Find the spec of a built-in task by name, alias or variant; None if there is none.
+
+    Raises UsageError for a task of transformers under a name that is not its own.
+    """
+    transformers_pipeline.check_name(name)
+    return next((spec for spec in (*SPECS, *GENERIC_SPECS) if spec.canonical_name(name)), None)

@@ -24,18 +24,27 @@ MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 NO_HINTS: Mapping[str, str] = {}
 
 
+class Origin(NamedTuple):
+    """The job whose result a row was taken from; it may be deleted meanwhile."""
+
+    batch_id: str
+    position: int
+
+
 class Row(NamedTuple):
     """One row of a source.
 
-    location: the number of the line or item, from 1.
+    location: the number of the line or item, from 1; of a result its position, from 0.
     raw_input: the input before validation.
     passthrough: the columns that are kept with the job, as JSON values; None = none.
+    origin: set if the row is a result of another batch.
     """
 
     location: int
     custom_id: str | None
     raw_input: object
     passthrough: dict[str, Any] | None = None
+    origin: Origin | None = None
 
 
 class Problem(NamedTuple):
@@ -50,6 +59,7 @@ class Problem(NamedTuple):
     custom_id: str | None = None
     raw_input: object = None
     passthrough: dict[str, Any] | None = None
+    origin: Origin | None = None
 
     @classmethod
     def from_errors(cls, location: int, errors: Sequence[JobError], hints: Mapping[str, str] = NO_HINTS) -> Self:
@@ -210,6 +220,10 @@ class ColumnMapping:
         yield from self.id_columns
         yield from self.passthrough
 
+    def names_of(self, record: Mapping[str, Any]) -> Iterable[str]:
+        """The names of all columns that a record has, for messages."""
+        return record
+
     def restore_cells(self, records: Iterable[tuple[int, dict[str, str]] | Problem]) -> Iterable[Any]:
         """The records of CSV as they were before they were exported; here they are as their file has them."""
         return records
@@ -220,12 +234,12 @@ class ColumnMapping:
         for field, column, required in self.fields:
             if required and column not in header:
                 advice = self.advice.field.format(field=field)
-                raise UnreadableSource(_missing_column_message(source_name, column, header, advice))
+                raise UnreadableSource(missing_column_message(source_name, column, header, advice))
         if self.is_id_required and self.id_columns[0] not in header:
-            raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, self.advice.id))
+            raise UnreadableSource(missing_column_message(source_name, self.id_columns[0], header, self.advice.id))
         for column in self.passthrough:
             if column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, self.advice.passthrough))
+                raise UnreadableSource(missing_column_message(source_name, column, header, self.advice.passthrough))
 
     def _raw_input(self, record: dict[str, Any]) -> dict[str, Any]:
         return {field: record[column] for field, column, _ in self.fields if column in record}
@@ -263,7 +277,7 @@ class ColumnMapping:
 
     def _missing_field_errors(self, record: dict[str, Any]) -> list[JobError]:
         return [
-            JobError("missing_field", f"has no {column!r}; it has: {_join_columns(record)}")
+            JobError("missing_field", f"has no {column!r}; it has: {_join_columns(self.names_of(record))}")
             for _, column, required in self.fields
             if required and column not in record
         ]
@@ -320,7 +334,8 @@ def _id_as_text(value: object, column: str) -> str:
     raise JobError("invalid_id", f"{column} must be text, an integer or a UUID to be the custom_id")
 
 
-def _missing_column_message(source_name: str, column: str, header: Iterable[str], advice: str) -> str:
+def missing_column_message(source_name: str, column: str, header: Iterable[str], advice: str) -> str:
+    """The message for a source without a required column."""
     return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; {advice}"
 
 

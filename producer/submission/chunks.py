@@ -12,7 +12,7 @@ from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge,
 from models.tasks.spec import TaskSpec
 from producer.readers.kept_input import keep_input
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
-from producer.readers.rows import Problem, Row, Source, unexpected_problem
+from producer.readers.rows import Origin, Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
@@ -30,6 +30,7 @@ class Chunk:
     custom_ids: list[str | None] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)  # JSON
     passthroughs: list[str | None] = field(default_factory=list)  # JSON
+    origins: list[Origin | None] = field(default_factory=list)
     locations: list[int] = field(default_factory=list)
     location_by_id: dict[str, int] = field(default_factory=dict)  # by custom_id
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that are stored as failed
@@ -46,6 +47,11 @@ class Chunk:
         """Whether it is time to insert the chunk."""
         return len(self.documents) >= CHUNK_JOBS or self.memory_bytes >= CHUNK_BYTES
 
+    @property
+    def has_origins(self) -> bool:
+        """Whether rows of it are results of another batch."""
+        return any(self.origins)
+
     def add(self, row: Row, document: str) -> None:
         """Append a validated row."""
         passthrough = None if row.passthrough is None else to_json(row.passthrough)
@@ -53,6 +59,7 @@ class Chunk:
         self.documents.append(document)
         self.locations.append(row.location)
         self.passthroughs.append(passthrough)
+        self.origins.append(row.origin)
         self.memory_bytes += sum(map(_memory_bytes, (document, passthrough, row.custom_id)))
 
     def add_failed(self, problem: Problem, text_field: str) -> None:
@@ -63,7 +70,8 @@ class Chunk:
         kept_input, is_cut = keep_input(problem.raw_input, text_field)
         message = f"{problem.message} (its input is kept in part)" if is_cut else problem.message
         self.failures[self.end_position] = Problem(problem.location, message, problem.code)
-        self.add(Row(problem.location, problem.custom_id, None, problem.passthrough), to_json(kept_input))
+        row = Row(problem.location, problem.custom_id, None, problem.passthrough, problem.origin)
+        self.add(row, to_json(kept_input))
 
     def mark_failed(self, problem: Problem) -> None:
         """Turn a row that was appended as a job into a failed one."""
@@ -75,6 +83,9 @@ class Chunk:
         for position, columns in enumerate(rows, start=self.start_position):
             # JSON has no control characters, and an id has no NUL.
             yield "\0".join("\0" if column is None else column for column in columns).encode() + b"\n"
+            origin = self.origins[position - self.start_position]
+            if origin is not None:
+                yield f"{origin.batch_id}\0{origin.position}\n".encode()
             problem = self.failures.get(position)
             if problem is not None and problem.code != DUPLICATE_ID:  # the earlier row may be in another chunk
                 yield f"{position}\0{problem.code}\n".encode()
@@ -196,11 +207,13 @@ class JobChunker:
             document = to_json(self._spec.normalise(row.raw_input, self._parameters))
         except JobError as error:
             message = _unreadable_reason(row.raw_input) or str(error)
-            problem = Problem(row.location, message, error.code, row.custom_id, row.raw_input, row.passthrough)
+            problem = Problem(
+                row.location, message, error.code, row.custom_id, row.raw_input, row.passthrough, row.origin
+            )
             return self._add_input_errors(problem, location_by_id)
         except Exception as error:
             unexpected = unexpected_problem(row.location, error, row.custom_id)
-            return unexpected._replace(raw_input=row.raw_input, passthrough=row.passthrough)
+            return unexpected._replace(raw_input=row.raw_input, passthrough=row.passthrough, origin=row.origin)
         if first_location is not None:
             return _ValidRow(row, document, self.duplicate_problem(row.location, str(row.custom_id), first_location))
         if row.custom_id is not None:

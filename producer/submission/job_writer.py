@@ -18,6 +18,8 @@ from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
 from producer.submission.open_submission import OpenSubmission, gone_error, lost_ownership_error
 
 JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "passthrough")
+ORIGIN_COLUMNS = ("source_batch_id", "source_position")
+NO_ORIGIN = (None, None)
 FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
 IDS_PER_LOOKUP = 500
 
@@ -107,11 +109,16 @@ class JobWriter:
 
         def work(connection: Connection) -> int:
             seq = self._record_chunk(connection, chunk, rows_digest)
-            if not chunk.failures:
-                insert_rows(connection, "jobs", JOB_COLUMNS, self._job_rows(chunk))
-            else:
-                rows = ((*row, row[1] in chunk.failures) for row in self._job_rows(chunk))
-                insert_rows(connection, "jobs", (*JOB_COLUMNS, "invalid"), rows)
+            columns: tuple[str, ...] = JOB_COLUMNS
+            rows = self._job_rows(chunk)
+            if chunk.has_origins:
+                columns += ORIGIN_COLUMNS
+                rows = ((*row, *(origin or NO_ORIGIN)) for row, origin in zip(rows, chunk.origins, strict=True))
+            if chunk.failures:
+                columns += ("invalid",)
+                rows = ((*row, row[1] in chunk.failures) for row in rows)
+            insert_rows(connection, "jobs", columns, rows)
+            if chunk.failures:
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failure_rows(chunk, seq))
             if self._slice_size is None:
                 return 0

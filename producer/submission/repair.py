@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Connection, Row, bindparam, column, text
+from sqlalchemy import ColumnClause, Connection, Row, bindparam, column, text
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, comma_separated, insert_rows
@@ -26,17 +26,24 @@ from producer.batches.retry import Requeue, RetryResult, check_ended
 from producer.readers.limits import portions
 from producer.readers.rows import Problem, Source
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
-from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
+from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS, ORIGIN_COLUMNS
 from producer.times import Deadline
 
 CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
 POSITIONS_PER_LOOKUP = 500  # of jobs that are read with their inputs
 
 SELECT_FAILED_JOBS = """
-SELECT j.position, j.custom_id, j.passthrough FROM jobs j
+SELECT j.position, j.custom_id, j.passthrough, j.source_batch_id, j.source_position FROM jobs j
 JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
 WHERE j.batch_id = :batch_id AND r.status = 'failed' AND {which}
 """
+FAILED_JOB_COLUMNS: tuple[ColumnClause[Any], ...] = (
+    column("position"),
+    column("custom_id"),
+    column("passthrough", Document),
+    column("source_batch_id"),
+    column("source_position"),
+)
 HAS_POSITION, HAS_ID = "j.position {in_numbers}", "j.custom_id IN :custom_ids"
 
 SELECT_ID_OWNERS = """
@@ -77,12 +84,17 @@ class _CorrectedRow(NamedTuple):
 
 
 class RepairedJob(NamedTuple):
-    """A job to put in the place of a failed one; the documents are JSON."""
+    """A job to put in the place of a failed one; the documents are JSON.
+
+    source_batch_id, source_position: the origin of the failed job, which the new one keeps
+    """
 
     position: int
     custom_id: str | None
     input: str
     passthrough: str | None
+    source_batch_id: str | None
+    source_position: int | None
 
 
 def repair_jobs(
@@ -120,7 +132,8 @@ class _StagedJobs:
         self._file = sqlite3.connect("")  # SQLite keeps it in memory while it is small
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute(
-            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT UNIQUE, input TEXT, passthrough TEXT)"
+            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT UNIQUE, input TEXT, passthrough TEXT, "
+            "source_batch_id TEXT, source_position INTEGER)"
         )
 
     def __enter__(self) -> Self:
@@ -131,7 +144,7 @@ class _StagedJobs:
 
     def add(self, job: RepairedJob) -> None:
         """Stage a job; raises JobError if another row names the same one, or has its id."""
-        if self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job).rowcount == 1:
+        if self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?)", job).rowcount == 1:
             return
         if self._file.execute("SELECT 1 FROM jobs WHERE position = ?", (job.position,)).fetchone():
             raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
@@ -145,7 +158,7 @@ class _StagedJobs:
 
     def chunks(self) -> Iterator[list[RepairedJob]]:
         """The jobs in the order of their positions."""
-        cursor = self._file.execute("SELECT position, custom_id, input, passthrough FROM jobs ORDER BY position")
+        cursor = self._file.execute(f"SELECT {', '.join(RepairedJob._fields)} FROM jobs ORDER BY position")  # noqa: S608
         for rows in portions(map(list, cursor), CHUNK_JOBS, CHUNK_BYTES):
             yield [RepairedJob(*row) for row in rows]
 
@@ -215,9 +228,7 @@ class _JobMatcher:
 
     def _find_by_position(self, connection: Connection, positions: list[int | None]) -> dict[int, Row[Any]]:
         in_numbers = HAS_POSITION.format(in_numbers=self._database.sql.in_numbers)
-        query = text(SELECT_FAILED_JOBS.format(which=in_numbers)).columns(
-            column("position"), column("custom_id"), column("passthrough", Document)
-        )
+        query = text(SELECT_FAILED_JOBS.format(which=in_numbers)).columns(*FAILED_JOB_COLUMNS)
         numbers = comma_separated(position for position in positions if position is not None)
         if not numbers:
             return {}
@@ -230,7 +241,7 @@ class _JobMatcher:
         """The rows of a statement for some ids, by id."""
         query: Any = text(statement).bindparams(bindparam("custom_ids", expanding=True))
         if "passthrough" in statement:
-            query = query.columns(column("position"), column("custom_id"), column("passthrough", Document))
+            query = query.columns(*FAILED_JOB_COLUMNS)
         ids = [custom_id for custom_id in custom_ids if custom_id is not None]
         rows_by_id: dict[str, list[Row[Any]]] = {}
         for start in range(0, len(ids), IDS_PER_LOOKUP):
@@ -261,7 +272,8 @@ class _Repair:
         slice_count = requeue.requeue(connection, positions, {JobOutcome.FAILED.value: len(jobs)})
         connection.execute(text(DELETE_JOBS.format(in_numbers=sql.in_numbers)), params)
         try:
-            insert_rows(connection, "jobs", JOB_COLUMNS, ((requeue.batch_id, *job) for job in jobs))
+            columns = (*JOB_COLUMNS, *ORIGIN_COLUMNS)
+            insert_rows(connection, "jobs", columns, ((requeue.batch_id, *job) for job in jobs))
         except IntegrityError as error:
             raise self._changed_error() from error
         return slice_count
@@ -299,7 +311,8 @@ def _replacement(failed: Row[Any] | None, row: _CorrectedRow) -> RepairedJob:
             name: value for name, value in row.columns.items() if not _is_same((passthrough or {}).get(name), value)
         }
     kept = None if passthrough is None else to_json(passthrough)
-    return RepairedJob(failed.position, row.custom_id or failed.custom_id, row.input, kept)
+    origin = failed.source_batch_id, failed.source_position
+    return RepairedJob(failed.position, row.custom_id or failed.custom_id, row.input, kept, *origin)
 
 
 def _is_same(old: object, new: object) -> bool:

@@ -229,9 +229,7 @@ def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:
     """Return the adapter of a task, whose author's class is imported. Raises SettingsError if that can't be used."""
     author_class = operator_code.load_object(spec.task.adapter)
     if not (isinstance(author_class, type) and issubclass(author_class, TaskAdapter)):
-        raise SettingsError(
-            f"{spec.task.adapter} is no class derived from batchmill.TaskAdapter; correct the reference"
-        )
+        raise SettingsError(f"{spec.task.adapter} must be a class derived from batchmill.TaskAdapter; correct it")
     if not hasattr(getattr(author_class, "model_class", None), "from_pretrained"):
         raise SettingsError(f"{spec.task.adapter} needs model_class, a class of transformers that loads its model")
     decodes_many = author_class.decode_many is not TaskAdapter.decode_many

@@ -1,0 +1,88 @@
+"""The columns of results: a mapping by dotted names, such as text=output.summary_text."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import JobError, UnreadableSource
+from producer.readers.results import dotted_names
+from producer.readers.results.dotted_names import MISSING
+from producer.readers.results.result_record import ResultRecord
+from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row, missing_column_message
+
+
+class _NamedValues(dict[str, Any]):
+    """The values that a mapping names, in place of a whole result."""
+
+    def __init__(self, record: ResultRecord, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.record = record
+
+
+@dataclass(frozen=True, slots=True)
+class ResultColumns(ColumnMapping):
+    """The dotted names in a result that hold the task's fields, the custom_id and the passthrough values.
+
+    The custom_id is that of the result, unless another name is given. All passthrough columns (`*`) are those that were
+    kept with the source's jobs.
+    """
+
+    def map_row(self, location: int, record: object) -> Row:
+        """The row of a result, which knows where it comes from. Raises JobError."""
+        assert isinstance(record, ResultRecord)
+        row = ColumnMapping.map_row(self, location, self._select(record))
+        return row._replace(origin=record.origin)
+
+    def explain_rejection(
+        self, location: int, record: object, rejection: JobError, hints: Mapping[str, str] = NO_HINTS
+    ) -> Problem:
+        """All problems of a result that can't be mapped, with all that can be kept of it."""
+        assert isinstance(record, ResultRecord)
+        values = self._select(record)
+        problem = ColumnMapping.explain_rejection(self, location, values, rejection, hints)
+        return problem._replace(origin=record.origin)
+
+    def names_of(self, record: Mapping[str, Any]) -> Iterable[str]:
+        """The dotted names that a result has."""
+        return dotted_names.list_names(record.record if isinstance(record, _NamedValues) else record)
+
+    def check_names(self, source_name: str, records: Iterable[ResultRecord]) -> None:
+        """Raise UnreadableSource if there are results, and none of them has what a required name stands for."""
+        advice_by_name = dict(self._required_names())
+        seen: dict[str, None] = {}
+        for record in records:
+            for name in [name for name in advice_by_name if dotted_names.find_value(record, name) is not MISSING]:
+                del advice_by_name[name]
+            if not advice_by_name:
+                return
+            if len(seen) < dotted_names.MAX_NAMES:
+                seen |= dict.fromkeys(self.names_of(record))
+        if seen:
+            name, advice = next(iter(advice_by_name.items()))
+            raise UnreadableSource(missing_column_message(source_name, name, seen, advice))
+
+    def _required_names(self) -> Iterator[tuple[str, str]]:
+        """Each name that a result must have, with the advice to name another."""
+        for field, name, required in self.fields:
+            if required:
+                yield name, self.advice.field.format(field=field)
+        if self.is_id_required:
+            yield self.id_columns[0], self.advice.id
+        for name in self.passthrough:
+            yield name, self.advice.passthrough
+
+    def _all_names(self) -> Iterator[str]:
+        yield from (name for _, name, _ in self.fields)
+        # Not `id`, which is no column of results: a kept column of that name need not be unique.
+        yield from ("custom_id",) if self.id_columns == DEFAULT_ID_COLUMNS else self.id_columns
+        yield from self.passthrough
+
+    def _select(self, record: ResultRecord) -> _NamedValues:
+        values = {
+            name: value for name in self._all_names() if (value := dotted_names.find_value(record, name)) is not MISSING
+        }
+        return _NamedValues(record, values)
+
+    def _other_columns(self, record: dict[str, Any]) -> dict[str, Any]:
+        assert isinstance(record, _NamedValues)
+        return dict(record.record["passthrough"] or {})
