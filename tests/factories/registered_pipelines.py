@@ -23,7 +23,9 @@ class PairPipeline(Pipeline):
 
     def preprocess(self, inputs: Any, truncation: bool = False) -> Any:
         """Tokenize both texts."""
-        pair = {"text": inputs["first"], "text_pair": inputs["second"]} if isinstance(inputs, dict) else {"text": inputs}
+        pair = (
+            {"text": inputs["first"], "text_pair": inputs["second"]} if isinstance(inputs, dict) else {"text": inputs}
+        )
         return self.tokenizer(**pair, return_tensors="pt", truncation=truncation)
 
     def _forward(self, model_inputs: Any) -> Any:

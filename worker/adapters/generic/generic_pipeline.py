@@ -5,7 +5,6 @@ It is slower than another adapter: tokenizer calls are one by one, and passes ar
 
 import copy
 import hashlib
-from collections import UserDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock
@@ -32,7 +31,7 @@ from worker.adapters.probes import sameness
 from worker.adapters.probes.probe_scores import reraise_machine_problem
 from worker.adapters.probes.sameness_trials import ScoringTrial
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.rows import ROW_BYTES, TOKEN_BYTES, MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long
 from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
@@ -65,7 +64,7 @@ class GenericRow(Row):
     @property
     def memory_bytes(self) -> int:
         """As `Row.memory_bytes`."""
-        return Row.memory_bytes.fget(self) + self.input_bytes  # type: ignore[attr-defined, no-any-return]
+        return ROW_BYTES + TOKEN_BYTES * self.length + self.input_bytes
 
 
 class GenericPipeline:
@@ -79,9 +78,7 @@ class GenericPipeline:
     def for_task(cls, task: str) -> type[Self]:
         """The adapter of one pipeline. Raises ModelError if transformers has none of this name for text."""
         registered = registry.find(task)
-        return type(
-            cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)}
-        )  # type: ignore[return-value]
+        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._model, self._limits, self._task = model, limits, task
@@ -229,13 +226,7 @@ class GenericPipeline:
 
     def _find_sharing(self, policy: SharingPolicy) -> Sharing:
         sharing, reason = self._try_sharing(policy)
-        log.info(
-            "model.generic_pipeline",
-            pipeline=self._limits.pipeline,
-            transformers_pipeline=self.registered.name,
-            sharing=sharing.value,
-            reason=reason,
-        )
+        log.info("model.generic_pipeline", pipeline=self._limits.pipeline, sharing=sharing.value, reason=reason)
         return sharing
 
     def _try_sharing(self, policy: SharingPolicy) -> tuple[Sharing, str | None]:

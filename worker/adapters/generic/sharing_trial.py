@@ -62,8 +62,10 @@ def _matches(samples: Sequence[Sample], run: Run, dtype: torch.dtype) -> bool:
     try:
         alone = [run([one])[0] for one in inputs]
         shared = [run(inputs), run(inputs[::-1])[::-1]]
-        # All raw outputs first: a pipeline may change one as it makes an answer of it.
-        if not all(outputs_match(left, right) for outputs in shared for left, right in zip(alone, outputs, strict=True)):
+        # All raw outputs come first, because a pipeline may change one as it makes an answer of it.
+        if not all(
+            outputs_match(left, right) for outputs in shared for left, right in zip(alone, outputs, strict=True)
+        ):
             return False
         answers, *others = (
             [sample.finish(output) for sample, output in zip(samples, outputs, strict=True)]
