@@ -28,7 +28,7 @@ class Passes:
     def run(self, inputs: Sequence[Any], forward_parameters: Mapping[str, Any]) -> list[Any]:
         """One output for each of the inputs, on the CPU, as if each had run alone.
 
-        Raises ValueError where the outputs of several rows can't be told apart.
+        Raises ValueError where the outputs of several rows can't be separated.
         """
         if len(inputs) == 1 or self._collate is None:
             return [self._pipe.forward(one, **forward_parameters) for one in inputs]
