@@ -21,6 +21,7 @@ from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
 from models.tasks.generic import transformers_pipeline
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
@@ -107,7 +108,7 @@ class Pipeline(BaseModel):
     @classmethod
     def _check_task(cls, value: str) -> str:
         try:
-            return tasks.find_spec(value).canonical_name(value) or value
+            return tasks.canonical_name(value)
         except UsageError as error:
             raise ValueError(str(error)) from None
 
@@ -168,10 +169,18 @@ class Pipeline(BaseModel):
             }
         else:
             del fields["guards"]
+        if code := self.operator_code:
+            fields["operator_code"] = code
         for key in ("model", "tokenizer"):
             if _model_folder(fields[key] or "") is not None:
                 fields[key] = Path(fields[key]).name
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+    @property
+    def operator_code(self) -> dict[str, str]:
+        """The versions of the operator's own code that computes its outputs, by the field that names it."""
+        spec = tasks.find_spec(self.task)
+        return {"task": spec.code_version} if isinstance(spec, OwnTaskSpec) else {}
 
     @property
     def guard_pipelines(self) -> Mapping[str, "Pipeline"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.tasks import find_spec
 from models.tasks.generic import GENERIC_SPECS
+from models.tasks.own.own_spec import OwnTaskSpec
 
 # Modules are imported when a task is loaded, because each imports its own part of transformers.
 ADAPTERS = {
@@ -27,6 +28,9 @@ ADAPTERS = {
 
 def adapter_for(task: str) -> Any:
     """Return the adapter class of a task. Raises ModelError if this transformers has no such pipeline."""
-    module, _, name = ADAPTERS[find_spec(task).name].rpartition(".")
+    spec = find_spec(task)
+    if isinstance(spec, OwnTaskSpec):
+        return import_module(f"{__name__}.own.own_task").adapter_class(spec)
+    module, _, name = ADAPTERS[spec.name].rpartition(".")
     adapter = getattr(import_module(f"{__name__}.{module}"), name)
-    return adapter.for_task(task) if hasattr(adapter, "for_task") else adapter
+    return adapter.for_task(task) if spec in GENERIC_SPECS else adapter

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
+from models.settings import Settings
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 Role = Literal["pipeline", "guard"]
 
+DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
@@ -212,6 +214,7 @@ def _assemble(
         pipeline.name,
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
+        trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
@@ -275,7 +278,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _quantization_version(pipeline, device),
+        libraries=_library_versions() | _quantization_version(pipeline, device) | pipeline.operator_code,
     )
 
 

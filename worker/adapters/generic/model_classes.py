@@ -16,12 +16,7 @@ UNSUPPORTED = "Unrecognized configuration class"
 
 
 class ModelClasses:
-    """Takes the place of an auto class of transformers.
-
-    checks_architecture: whether the model's files must name an architecture for one certain head.
-    """
-
-    checks_architecture = False
+    """Takes the place of an auto class of transformers."""
 
     def __init__(self, registered: RegisteredPipeline) -> None:
         self.__name__ = f"the models of {registered.name}"
