@@ -97,6 +97,7 @@ class GenericPipeline:
         model.register_forward_pre_hook(self._interrupt)
         policy = self._decide_policy()
         self._state_to_restore = policy.state_to_restore(model)
+        self._sample_parameters: dict[str, Any] = {}  # of the forward passes in the trial
         self._sharing = self._find_sharing(policy)
         self.max_rows = 1 if self._sharing is Sharing.ALONE else MAX_CUDA_ROWS if _is_cuda(model) else MAX_ROWS
 
@@ -168,7 +169,9 @@ class GenericPipeline:
     def _make_row(self, job: Job, features: PassInputs, key: str, truncated: bool, part: tuple[int, int]) -> Row:
         widths = [ids.shape[-1] for ids in passes.find_ids(features.inputs)]
         form = passes.shared_form(features.inputs)
-        is_alone = form is None or self._sharing is Sharing.ALONE
+        # Such as TAPAS's `sequential`, which makes one conversation of the rows of a pass.
+        is_untried = repr(features.forward_parameters) != repr(self._sample_parameters)
+        is_alone = form is None or is_untried or self._sharing is Sharing.ALONE
         length = sum(ids.numel() for ids in passes.find_ids(features.inputs)) or 1
         by_length: Hashable = max(widths, default=0) if self._sharing is Sharing.BY_LENGTH else None
         return GenericRow(
@@ -176,7 +179,7 @@ class GenericPipeline:
             features,
             length,
             truncated,
-            None if is_alone else (key, repr(sorted(features.forward_parameters.items())), form, by_length),
+            None if is_alone else (key, form, by_length),
             *part,
             max_rows=1 if is_alone else None,
             input_bytes=passes.memory_bytes(features.inputs),
@@ -251,10 +254,11 @@ class GenericPipeline:
             return []
         if len(call.passes) != 1 or len(call.passes[0]) != 1:
             return []
+        self._sample_parameters = call.forward_parameters
         return [Sample(call.passes[0][0], lambda output: to_plain(self._calls.finish(*arguments, [[output]])))]
 
     def _run_samples(self, inputs: Sequence[Any]) -> list[Any]:
-        return self._run([PassInputs(one, {}, 0, 0) for one in inputs])
+        return self._run([PassInputs(one, self._sample_parameters, 0, 0) for one in inputs])
 
 
 def _seed(job: Job) -> int:
