@@ -53,17 +53,19 @@ def load_object(reference: str) -> Any:
     return value
 
 
-def code_version(reference: str) -> str:
-    """The version of the code behind a reference: `my-package 1.2.0`, or a hash of its files. Imports nothing.
+def code_version(reference: str) -> str | None:
+    """The version of the code behind a reference: `my-package 1.2.0`, or a hash of its files. None = it is not here.
 
-    A package that is installed in editable mode, or a module or package beside batchmill.toml, has the hash of its
-    Python files.
+    Imports nothing. A package that is installed in editable mode, or a module or package beside batchmill.toml, has the
+    hash of its Python files.
     """
     top_name = reference.partition(":")[0].partition(".")[0]
     for distribution in _distributions(top_name, tuple(sys.path)):
         if not _is_editable(distribution):
             return f"{distribution} {metadata.version(distribution)}"
     files = _source_files(top_name)
+    if files is None:
+        return None
     if not files:
         return top_name
     digest = hashlib.sha256()
@@ -79,15 +81,15 @@ def _distributions(top_name: str, _path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(metadata.packages_distributions().get(top_name, ()))
 
 
-def _source_files(top_name: str) -> list[tuple[str, Path]]:
-    """The Python files of a module or package with their names in it, in order."""
+def _source_files(top_name: str) -> list[tuple[str, Path]] | None:
+    """The Python files of a module or package with their names in it, in order; None if it is not here."""
     try:
         with _modules_beside_config():
             spec = importlib.util.find_spec(top_name)
     except (ImportError, ValueError):
-        return []
+        return None
     if spec is None:
-        return []
+        return None
     if spec.submodule_search_locations is None:
         return [] if spec.origin is None else [(top_name, Path(spec.origin))]
     folders = [Path(folder) for folder in spec.submodule_search_locations]

@@ -80,9 +80,11 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
     if isinstance(fields.get("task"), str):
         fields["task"] = _resolve_task(name, fields["task"])
     try:
-        for key in ("model", "tokenizer"):
+        for key in ("model", "tokenizer", "adapter"):
             if isinstance(fields.get(key), str):
                 fields[key] = _resolve_model(fields[key])
+        if isinstance(folder := fields.get("offload_folder"), str) and folder.strip():
+            fields["offload_folder"] = str((_base_folder() / Path(folder).expanduser()).resolve())
         if isinstance(fields.get("guards"), Mapping):
             guards = {str(guard): _build_guard(name, str(guard), value) for guard, value in fields["guards"].items()}
             fields["guards"] = guards
@@ -142,7 +144,11 @@ def _resolve_model(model: str) -> str:
     """Resolve a folder against the settings file that names it; return any other model name unchanged."""
     if not model.strip():
         return ""
-    file = config_file()
-    base = file.absolute().parent if file else Path.cwd()
-    path = base / Path(model).expanduser()
+    path = _base_folder() / Path(model).expanduser()
     return str(path.resolve()) if model.startswith((".", "/", "~")) or path.is_dir() else model
+
+
+def _base_folder() -> Path:
+    """The folder of the settings file, against which its paths are resolved."""
+    file = config_file()
+    return file.absolute().parent if file else Path.cwd()

@@ -39,8 +39,8 @@ class OwnTaskSpec(TaskSpec):
     @property
     def code_version(self) -> str:
         """The versions of the packages with the task and its adapter, or hashes of their files."""
-        references = (self.reference, self.task.adapter)
-        return ", ".join(dict.fromkeys(map(operator_code.code_version, references)))
+        versions = map(operator_code.code_version, (self.reference, self.task.adapter))
+        return ", ".join(dict.fromkeys(version or "not installed" for version in versions))
 
     def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
         """As `TaskSpec.check_parameters`; values are read as JSON has them, so that a list may become a tuple."""

@@ -78,7 +78,11 @@ class GenericPipeline:
     def for_task(cls, task: str) -> type[Self]:
         """The adapter of one pipeline. Raises ModelError if transformers has none of this name for text."""
         registered = registry.find(task)
+<<<<<<< HEAD
         return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})
+=======
+        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})  # type: ignore[return-value]
+>>>>>>> main
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._model, self._limits, self._task = model, limits, task
@@ -119,9 +123,11 @@ class GenericPipeline:
             return to_plain(self._calls.finish(*self._arguments(job.input, job.lease.parameters), outputs))
 
     def _make_pipe(self, model: Any, tokenizer: Any) -> Any:
+        # A model that is spread over devices has hooks that move its inputs, and the pipeline takes no device.
+        device = None if getattr(model, "hf_device_map", None) else model.device
         try:
             return self.registered.pipeline_class(
-                model=model, tokenizer=tokenizer, task=self.registered.name, device=model.device
+                model=model, tokenizer=tokenizer, task=self.registered.name, device=device
             )
         except Exception as error:
             reraise_machine_problem(error)
