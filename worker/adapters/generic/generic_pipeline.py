@@ -78,11 +78,7 @@ class GenericPipeline:
     def for_task(cls, task: str) -> type[Self]:
         """The adapter of one pipeline. Raises ModelError if transformers has none of this name for text."""
         registered = registry.find(task)
-<<<<<<< HEAD
         return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})
-=======
-        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})  # type: ignore[return-value]
->>>>>>> main
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._model, self._limits, self._task = model, limits, task

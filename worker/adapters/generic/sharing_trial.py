@@ -63,11 +63,7 @@ def _matches(samples: Sequence[Sample], run: Run, dtype: torch.dtype) -> bool:
     try:
         alone = [run([one])[0] for one in inputs]
         shared = [run(inputs), run(inputs[::-1])[::-1]]
-<<<<<<< HEAD
         # All raw outputs come first, because a pipeline may change one as it makes an answer of it.
-=======
-        # All raw outputs first: a pipeline may change one as it makes an answer of it.
->>>>>>> main
         if not all(
             outputs_match(left, right) for outputs in shared for left, right in zip(alone, outputs, strict=True)
         ):
