@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from models import operator_code
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
@@ -230,6 +231,8 @@ def _assemble(
     tokenizer_probe.check(tokenizer_files.name, tokenizer_files.transformer_folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    if pipeline.registered_by is not None:
+        operator_code.load_object(pipeline.registered_by)  # its import registers the pipeline with transformers
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
