@@ -18,6 +18,7 @@ from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker import adapters
+from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.layers import torchao_linear
@@ -198,6 +199,7 @@ def _assemble(
     tokenizer_probe.check(tokenizer_files.name, tokenizer_files.transformer_folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    output_schemas.check_package(pipeline.parameters)
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(tokenizer_files)
