@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.results.result_row import ResultRow as ResultRow
     from worker.adapters.control.logits_control import LogitsControl as LogitsControl
     from worker.adapters.control.logits_control import LogitsRow as LogitsRow
+    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.own.task_adapter import ModelRow as ModelRow
     from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 
@@ -45,6 +46,7 @@ API = {  # the errors are found in models.errors
     "Parameters": "models.tasks.spec",
     "TaskAdapter": "worker.adapters.own.task_adapter",
     "ModelRow": "worker.adapters.own.task_adapter",
+    "AdapterOptions": "worker.adapters.own.task_adapter",
     "LogitsControl": "worker.adapters.control.logits_control",
     "LogitsRow": "worker.adapters.control.logits_control",
 }

@@ -45,6 +45,8 @@ RESULT_COLUMNS = {
     "guards": "CAST(r.guards AS TEXT)",
     "original_input": "CAST(j.original_input AS TEXT)",
     "vector": "{vector}",
+    "adapter": "m.adapter",
+    "adapter_revision": "m.adapter_revision",
 }
 # PostgreSQL's text of a `real[]` takes several times as long to read.
 VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}

@@ -30,6 +30,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import PromptTokenizer
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.leases import Job
 
 # The tokens, in prompts and new ones of all beams, whose keys and values one run may cache where memory can't be
@@ -61,7 +62,9 @@ class TextGeneration:
         # A call changes the tokenizer's state, and one thread encodes while another decodes.
         self._tokenizer_lock = RLock()
         self._limits = limits
-        self._pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
+        self._pipeline = TextGenerationPipeline(
+            model=model, tokenizer=tokenizer, device=pipeline_device(model), task=task
+        )
         self._prompts = PromptTokenizer(tokenizer, self._pipeline._preprocess_params.get("prefix", ""))
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._cannot_pad = not set(inspect.signature(model.forward).parameters) >= PADDING_INPUTS

@@ -45,4 +45,4 @@ def test_each_reference_and_version_is_a_setting(tmp_path: Path, monkeypatch: py
 
     assert len({plain.settings_hash, first, processed.settings_hash}) == 3
     assert "module_of_this_test" not in sys.modules
-    assert operator_code.find_version("missing_package.module:object") is None
+    assert operator_code.code_version("missing_package.module:object") is None

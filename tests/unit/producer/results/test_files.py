@@ -42,13 +42,15 @@ class TestResultRow:
             "windows": None,
             "guards": None,
             "original_input": None,
+            "adapter": None,
+            "adapter_revision": None,
         }
 
-    def test_guards_and_windows_come_last(self) -> None:
+    def test_guards_and_windows_come_near_the_end(self) -> None:
         verdicts = [verdict("pii", "redact", label="EMAIL", spans=2)]
         row = result_row(windows=3, guards=verdicts, input={"text": "[EMAIL]"}, original_input={"text": "a@b.c"})
 
-        assert list(row.as_dict().items())[-3:] == [
+        assert list(row.as_dict().items())[-5:-2] == [
             ("windows", 3),
             ("guards", verdicts),
             ("original_input", {"text": "a@b.c"}),
