@@ -4,6 +4,7 @@ llguidance follows the bytes of a text through a grammar, and knows for each sta
 """
 
 import json
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class OutputSchemas:
             )
         text: str = self._grammar_tokenizer.decode_bytes(list(ids)).decode()
         if output_schema.is_json_schema(schema):
-            _check_keys(text)
+            _check_readable(text)
         return text
 
     def _compile(self, schema: str) -> Any:
@@ -140,18 +141,22 @@ class OutputSchemas:
         return made
 
 
-def _check_keys(text: str) -> None:
-    """Raise JobError if a JSON text has a key twice: readers differ on which value counts."""
+def _check_readable(text: str) -> None:
+    """Raise JobError if common parsers differ on a JSON text, or can't read it."""
 
-    def check(pairs: list[tuple[str, Any]]) -> None:
+    def check_keys(pairs: list[tuple[str, Any]]) -> None:
         if len({key for key, _ in pairs}) < len(pairs):
             raise JobError("schema_unmet", "an object has a key twice; name its keys in the schema's properties")
 
+    def check_number(digits: str) -> None:
+        if math.isinf(float(digits)):
+            raise ValueError("it is larger than any floating-point number")
+
     try:
-        json.loads(text, object_pairs_hook=check)
+        json.loads(text, object_pairs_hook=check_keys, parse_float=check_number, parse_int=check_number)
     except (ValueError, RecursionError):
         raise JobError(
-            "schema_unmet", "the text is nested too deep to be read; bound its depth in the schema"
+            "schema_unmet", "a number is too large, or the text nested too deep; bound them in the schema"
         ) from None
 
 
