@@ -35,6 +35,7 @@ PATTERN_ERROR = re.compile(r"^error: ([\w ,-]+)$", re.MULTILINE)
 EXPLANATIONS = {
     "oneOf": "alternatives of a oneOf may hold together; tell them apart by a required const, or use anyOf",
     "Unsatisfiable": "no text satisfies it",
+    "Properties only supported": "minProperties and maxProperties take properties that are all required",
     "Pointer": "a $ref names nothing in it",
     "Resource": "a $ref or $schema names another document, and none is fetched",
     "Unknown format": "it has a format that is not supported",

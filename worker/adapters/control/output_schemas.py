@@ -129,7 +129,7 @@ class OutputSchemas:
         backend = Tokenizer.from_str(self._tokenizer.backend_tokenizer.to_str())
         backend.no_padding()
         backend.no_truncation()
-        end_ids = self._end_ids
+        end_ids = [token for token in self._end_ids if token < backend.get_vocab_size()]
         if not end_ids:
             backend.add_special_tokens([VIRTUAL_END])
             end_ids = [backend.get_vocab_size() - 1]

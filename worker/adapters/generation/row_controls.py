@@ -90,7 +90,8 @@ class ProcessorRun(LogitsProcessor, RowAware):
     def _running(self, new_ids: torch.Tensor) -> list[int]:
         """The sequences to process: those of no filler row, and of none that has ended or failed."""
         assert self._row_indices is not None
-        ended = torch.isin(new_ids, new_ids.new_tensor(self._end_ids)).any(dim=1)
+        end_ids = torch.tensor(self._end_ids, dtype=new_ids.dtype, device=new_ids.device)
+        ended = torch.isin(new_ids, end_ids).any(dim=1)
         if self.ended_mask is not None:
             ended |= self.ended_mask
         return [
