@@ -191,6 +191,7 @@ class TestSettings:
 
     def test_every_column_of_exports_is_refused_as_a_name(self) -> None:
         columns = [*tabular.LEADING_COLUMNS, tabular.STATUS_COLUMN, *tabular.TRAILING_COLUMNS, *tabular.WHOLE_OUTPUT]
+        columns += tabular.ORIGIN_COLUMNS
         columns += [(output_table.ID_COLUMN, None), *output_table.PROVENANCE_COLUMNS]
 
         assert {name for name, _ in columns} | {"batch_id"} <= EXPORTED_NAMES
