@@ -20,6 +20,7 @@ from models.pipelines.pipeline import Pipeline, join_revisions
 from models.settings import Settings
 from models.version import full_version
 from worker import adapters
+from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.layers import spread_weights, torchao_linear
@@ -233,6 +234,7 @@ def _assemble(
     transformers_logging.disable_progress_bar()
     if pipeline.registered_by is not None:
         operator_code.load_object(pipeline.registered_by)  # its import registers the pipeline with transformers
+    output_schemas.check_package(pipeline.parameters)
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
