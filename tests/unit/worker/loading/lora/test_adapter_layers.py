@@ -167,7 +167,7 @@ class TestRefusals:
             {name: tensor for name, tensor in tensors.items() if "classifier.bias" not in name}, adapter / WEIGHTS
         )
 
-        with pytest.raises(ModelError, match="lacks weights for classifier.bias"):
+        with pytest.raises(ModelError, match=r"lacks weights for classifier\.bias"):
             load(made("bert"), adapter)
 
     def test_dora_in_int8(self, made: Made, tmp_path: Path) -> None:
