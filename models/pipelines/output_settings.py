@@ -25,17 +25,20 @@ OUTPUT_RELEVANT_FIELDS = (
     "window_aggregation",
     "deterministic",
     "max_length",
+    "logits_processors",
     "adapter",
 )
 
 # They came after the first keys, and an entry without them keeps its key.
-LATER_FIELDS = frozenset({"window_aggregation", "adapter"})
+LATER_FIELDS = frozenset({"window_aggregation", "logits_processors", "adapter"})
 
 
 def output_settings(pipeline: Pipeline) -> dict[str, Any]:
-    """The fields of an entry that change outputs."""
+    """The fields of an entry that change outputs, and the versions of the operator's own code that computes them."""
     values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS}
-    return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
+    settings = {name: value for name, value in values.items() if value not in (None, ()) or name not in LATER_FIELDS}
+    code = pipeline.operator_code
+    return settings | {"operator_code": code} if code else settings
 
 
 def guard_fields(guard: Guard) -> dict[str, Any]:

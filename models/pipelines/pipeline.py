@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from models import tasks
+from models import operator_code, tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
@@ -20,17 +20,20 @@ from models.pipelines.placement import DeviceMap
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
 from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
+from models.tasks.decoding import DecodingParameters
 from models.tasks.generic import transformers_pipeline
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
+MAX_LOGITS_PROCESSORS = 16
 # A batch records the templates, so workers take them from there.
 NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
 # They came after the first hashes, and an entry without them keeps its hash.
-HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision")
+HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision", "logits_processors")
 BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device", "device_map")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION_SEPARATOR = "+"  # between the revisions of a model and of its adapter
@@ -111,6 +114,12 @@ class Pipeline(BaseModel):
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
+    logits_processors: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_LOGITS_PROCESSORS,
+        description="Tasks that generate text: your own code that changes the scores of each next token, as "
+        "package.module:object, in the order in which it runs.",
+    )
     limits: GenerationLimits | None = Field(
         default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
     )
@@ -130,7 +139,7 @@ class Pipeline(BaseModel):
     @classmethod
     def _check_task(cls, value: str) -> str:
         try:
-            return tasks.find_spec(value).canonical_name(value) or value
+            return tasks.canonical_name(value)
         except UsageError as error:
             raise ValueError(str(error)) from None
 
@@ -139,6 +148,14 @@ class Pipeline(BaseModel):
     def _check_template(cls, value: str | None) -> str | None:
         if value is not None:
             TextTemplate.parse(value)
+        return value
+
+    @field_validator("logits_processors")
+    @classmethod
+    def _check_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for reference in value:
+            if not operator_code.is_reference(reference):
+                raise ValueError(f"has {reference[:80]!r}, which names no object; write it as package.module:object")
         return value
 
     @field_validator("guards")
@@ -210,6 +227,8 @@ class Pipeline(BaseModel):
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.limits is not None and self.generation_limits is None:
             raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
+        if self.logits_processors and not issubclass(tasks.find_spec(self.task).parameters, DecodingParameters):
+            raise ValueError(f"{self.task} generates no text, so logits_processors have no effect; leave them out")
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
@@ -222,7 +241,7 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude=NOT_HASHED)
-        fields = {name: value for name, value in fields.items() if value is not None or name not in HASHED_IF_SET}
+        fields = {name: value for name, value in fields.items() if value not in (None, ()) or name not in HASHED_IF_SET}
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
@@ -231,10 +250,19 @@ class Pipeline(BaseModel):
             }
         else:
             del fields["guards"]
+        if code := self.operator_code:
+            fields["operator_code"] = code
         for key in ("model", "tokenizer", "adapter"):
             if _model_folder(fields.get(key) or "") is not None:
                 fields[key] = Path(fields[key]).name
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+    @property
+    def operator_code(self) -> dict[str, str | None]:
+        """The versions of the operator's own code that computes its outputs; None = it is not installed here."""
+        spec = tasks.find_spec(self.task)
+        versions: dict[str, str | None] = {"task": spec.code_version} if isinstance(spec, OwnTaskSpec) else {}
+        return versions | {reference: operator_code.code_version(reference) for reference in self.logits_processors}
 
     @property
     def guard_pipelines(self) -> Mapping[str, "Pipeline"]:

@@ -43,6 +43,8 @@ class ResultRow(NamedTuple):
     guards_json: str | None = None  # the verdicts of the guards; None = no guard read it
     original_input_json: str | None = None  # as submitted, if a guard redacted the input and keeps the original
     vector: bytes | None = None  # the output, if it is a vector: see `models/vectors.py`; `output_json` is None then
+    source_batch_id: str | None = None  # the batch whose result the input was taken from; None = it was submitted
+    source_position: int | None = None  # the position of its job there
     adapter: str | None = None  # the LoRA adapter on top of the model
     adapter_revision: str | None = None
 
@@ -116,6 +118,8 @@ class ResultRow(NamedTuple):
             f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}, '
             f'"windows": {"null" if self.windows is None else self.windows}, "guards": {self.guards_json or "null"}, '
             f'"original_input": {self.original_input_json or "null"}, '
+            f'"source_batch_id": {_quote(self.source_batch_id)}, '
+            f'"source_position": {"null" if self.source_position is None else self.source_position}, '
             f'"adapter": {_quote(self.adapter)}, "adapter_revision": {_quote(self.adapter_revision)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line

@@ -26,6 +26,9 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
         return f"pipeline {pipeline.name} does not pin its tokenizer_revision"
+    for reference, version in pipeline.operator_code.items():
+        if version is None:
+            return f"the code of {reference} is not installed here, so its version is not known"
     for name, guard in pipeline.guards.items():
         if guard.pipeline is not None and (reason := _unknown_guard_because(pipeline, guard.pipeline)) is not None:
             return f"guard {name} may decide otherwise: {reason}"

@@ -2,6 +2,7 @@
 
 import logging
 
-# transformers imports torchao where it is installed, and torchao warns of kernels for other devices. Accelerate speaks of meta devices.
+# transformers imports torchao where it is installed, which warns of kernels for other devices. Accelerate warns of what
+# `model.spread` says.
 for _name in ("torchao", "torch.utils._pytree", "accelerate"):
     logging.getLogger(_name).setLevel(logging.ERROR)

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
+from models.settings import Settings
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 Role = Literal["pipeline", "guard"]
 
+DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
@@ -244,6 +246,8 @@ def _assemble(
         pipeline.name,
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
+        trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
+        logits_processors=pipeline.logits_processors,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
@@ -309,7 +313,7 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _extra_versions(pipeline, device),
+        libraries=_library_versions() | _extra_versions(pipeline, device) | _code_versions(pipeline),
         adapter=lora_files.snapshot.name if lora_files else None,
         adapter_revision=lora_files.snapshot.revision if lora_files else None,
     )
@@ -319,6 +323,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _code_versions(pipeline: Pipeline) -> dict[str, str]:
+    """The versions of the operator's own code, all of it loaded."""
+    return {name: version for name, version in pipeline.operator_code.items() if version is not None}
 
 
 def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:

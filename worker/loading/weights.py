@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
@@ -32,8 +32,7 @@ ARCHITECTURE_SUFFIXES = {
 ARCHITECTURE_SUFFIX = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|CausalLM|MultipleChoice)$"
 )
-# A model for any task also gives the vectors of tokens.
-HEADLESS_CLASS = "AutoEmbeddingModel"
+HEAD_CLASS_PREFIX = "AutoModelFor"
 
 DEVICE_ADVICE = "start the workers with --devices cpu, or set device to cpu or auto if the entry names it"
 
@@ -73,7 +72,7 @@ def load(
 ) -> Any:
     """Return the model, ready for inference; it may share its weights with other models over the same files.
 
-    auto_model_class: the auto class of transformers for the task.
+    auto_model_class: the auto class of transformers for the task, or a model class of an own task.
     adapter: the LoRA adapter on top of the model.
     offload_parent: the folder in which weights on disk get one of their own, None = the temporary folder.
 
@@ -145,7 +144,7 @@ def _load_weights(
         local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
         folder = files.transformer_folder
-        config = AutoConfig.from_pretrained(folder, **local_only)
+        config = _config_class(auto_model_class).from_pretrained(folder, **local_only)
         model, report = auto_model_class.from_pretrained(
             folder, config=config, use_safetensors=True, output_loading_info=True, **local_only, **options
         )
@@ -175,13 +174,20 @@ def _detach_from_file(model: Any) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
-    if auto_model_class.__name__ == HEADLESS_CLASS:
-        return
+def _check_architecture(files: Snapshot, model_class: Any) -> None:
+    class_name = model_class.__name__
+    if not class_name.startswith(HEAD_CLASS_PREFIX):
+        return  # a model for any task also gives the vectors of tokens, and a class of an own task has its own head
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
-        if suffix and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != suffix[0]:
+        if suffix and ARCHITECTURE_SUFFIXES.get(class_name) != suffix[0]:
             raise ModelError(f"{files.name} is a {name}, which is not a model for this task; name another model")
+
+
+def _config_class(model_class: Any) -> Any:
+    """The class that reads a model's config.json: transformers' auto class does not know those of an own task."""
+    is_own = isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)
+    return (is_own and model_class.config_class) or AutoConfig
 
 
 def _dtype(pipeline: Pipeline, device: torch.device) -> Any:

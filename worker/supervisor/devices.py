@@ -55,12 +55,12 @@ def plan_devices(
             continue
         if spread is not None:
             names += ["auto"] * (request.processes or 1)
-            reasons[spread] = f"{spread} is spread over all GPUs of one process"
+            reasons[f"{spread} is spread over all GPUs of one process"] = ""
             continue
         for index, gpu in enumerate(gpus):
             choice = ProcessCount(request.processes, "") if request.processes else count_for(gpu)
             names += [f"cuda:{index}"] * choice.processes
-            reasons |= {choice.reason: choice.reason} if choice.reason else {}
+            reasons |= {choice.reason: ""} if choice.reason else {}
     totals, seen = Counter(names), Counter[str]()
     devices: list[ProcessDevice] = []
     for name in names:

@@ -79,13 +79,15 @@ def _max_memory(pipeline: Pipeline, device: torch.device) -> dict[int | str, int
     if device.type == "cpu":
         return {"cpu": cpu}
     visible = [index for index in free if isinstance(index, int)]
-    named = {int(name.removeprefix("cuda:")): size for name, size in given.items() if name != "cpu"}
-    if missing := sorted(named.keys() - set(visible)):
+    named: dict[int | str, int] = {
+        int(name.removeprefix("cuda:")): size for name, size in given.items() if name != "cpu"
+    }
+    if missing := sorted(map(str, named.keys() - set(visible))):
         raise LoadFailed(
             f"max_memory names cuda:{missing[0]}, but this process sees {len(visible)} of them; start the workers with "
             "--devices auto, or leave it out"
         )
-    gpus = named or {index: int(DEFAULT_SHARE * free[index]) for index in visible}
+    gpus: dict[int | str, int] = named or {index: int(DEFAULT_SHARE * free[index]) for index in visible}
     return {**gpus, "cpu": cpu}
 
 
@@ -106,7 +108,7 @@ def _index_entries(model: Any) -> Iterator[dict[str, str]]:
     for module in model.modules():
         hook = getattr(module, "_hf_hook", None)
         for part in getattr(hook, "hooks", (hook,)):
-            weights = getattr(part, "weights_map", None)
+            weights: Any = getattr(part, "weights_map", None)
             while hasattr(weights, "dataset"):  # names with a prefix
                 weights = weights.dataset
             index = getattr(weights, "index", None)
