@@ -193,6 +193,7 @@ def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline
         revision = _batch_revision(pipeline, used_snapshots)
         problem = load_errors.classify(error, pipeline.model, revision)
         if isinstance(problem, ModelError):
+            problem.revision = revision or problem.revision  # of a batch, which has an adapter's too
             problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
         if problem is error:
             raise  # with its cause
