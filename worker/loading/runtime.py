@@ -20,7 +20,7 @@ from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.layers import spread_weights, torchao_linear
+from worker.layers import int8_linear, spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -231,7 +231,7 @@ def _assemble(
         model,
         device,
         torch.get_num_threads(),
-        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
+        _weight_bytes(model),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
@@ -291,6 +291,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _weight_bytes(model: Any) -> int:
+    sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
+    return sum(sizes) + int8_linear.packed_bytes(model)
 
 
 def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
