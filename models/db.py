@@ -130,8 +130,8 @@ class Database:
         hasty._lock_timeout_seconds = timeout_seconds
         return hasty
 
-    def with_own_connection(self, idle_seconds: float) -> "Database":
-        """Return the same database with one connection of its own, for a transaction beside others; close it.
+    def with_separate_connection(self, idle_seconds: float) -> "Database":
+        """Return the same database with a separate connection, for a transaction beside others; the caller closes it.
 
         idle_seconds: how long a transaction may be idle on PostgreSQL
         """

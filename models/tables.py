@@ -58,6 +58,7 @@ class Batch(Base):
     guarded: Mapped[bool] = mapped_column(server_default=false())  # `batch_guards` has rows for it
     guarded_seq: Mapped[int] = mapped_column(server_default="0")  # the last seq by a process that knows guards
     output_cache_key: Mapped[str | None] = mapped_column(Key)  # hash of all that determines an output
+    source_batch_id: Mapped[str | None] = mapped_column(Key)  # the batch whose results are its inputs; may be deleted
     holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
     holder_heartbeat_at: Mapped[datetime | None]  # the submitter's, while the batch is `validating`
@@ -81,6 +82,12 @@ class Batch(Base):
         ),
         Index("batches_newest", "created_at", "id"),
         Index("batches_idempotency_key", "idempotency_key", unique=True),
+        Index(
+            "batches_source",
+            "source_batch_id",
+            postgresql_where=text("source_batch_id IS NOT NULL"),
+            sqlite_where=text("source_batch_id IS NOT NULL"),
+        ),
         Index("batches_output_cache_key", "output_cache_key", "created_at"),
         Index(
             "batches_with_deadline",

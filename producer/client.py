@@ -23,6 +23,8 @@ from producer.handle import BatchHandle
 from producer.readers.frames.frame import Table
 from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
+from producer.readers.results.columns import ResultColumns
+from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
@@ -89,6 +91,10 @@ class Client:
         id_column: str | None = None,
         passthrough: str | Iterable[str] = (),
         reuse: bool = False,
+        from_batch: "str | BatchHandle | None" = None,
+        status: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
+        min_score: float | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
 
@@ -110,10 +116,15 @@ class Client:
         id_column: the key of the custom_id, which each object must have; None = see `ids`.
         passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
+        from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
+            passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
+        status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
-        python_source = PythonSource(inputs, ids, files, file_format, sql, bind)
+        source_batch_id = from_batch.id if isinstance(from_batch, BatchHandle) else from_batch
+        selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE)
+        python_source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
         request = SubmitRequest.create(
             self.catalogue[pipeline],
             parameters=parameters,
@@ -125,12 +136,14 @@ class Client:
             max_failures=max_failures,
             idempotency_key=idempotency_key,
             reuse=reuse,
+            source_batch_id=source_batch_id,
         )
         is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)
         passthrough_columns = (str(passthrough),) if is_single else passthrough
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
-        columns = ColumnMapping.for_task(
+        mapping = ColumnMapping if selection is None else ResultColumns
+        columns = mapping.for_task(
             request.pipeline.spec,
             input_columns,
             id_column,

@@ -1,4 +1,4 @@
-"""Origins: the job whose result a job's input was taken from; and the adapter (LoRA) of a model version."""
+"""Origins: the batch and the job whose result an input was taken from; and the adapter (LoRA) of a model version."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,6 +26,11 @@ LEFT JOIN model_versions m ON m.id = r.model_version_id
 
 def upgrade() -> None:
     """Add the columns; the view gets its new ones at the end, so that it keeps its grants."""
+    op.add_column("batches", sa.Column("source_batch_id", KEY))
+    has_source = sa.text("source_batch_id IS NOT NULL")
+    op.create_index(
+        "batches_source", "batches", ["source_batch_id"], postgresql_where=has_source, sqlite_where=has_source
+    )
     op.add_column("jobs", sa.Column("source_batch_id", KEY))
     op.add_column("jobs", sa.Column("source_position", sa.BigInteger))
     op.add_column("runs", sa.Column("source_batch_id", KEY))
@@ -48,4 +53,6 @@ def downgrade() -> None:
     op.drop_column("runs", "source_batch_id")
     for column in ("source_batch_id", "source_position"):
         op.drop_column("jobs", column)
+    op.drop_index("batches_source", "batches")
+    op.drop_column("batches", "source_batch_id")
     op.execute(f"CREATE VIEW job_results AS{COLUMNS.format(output=OUTPUTS[op.get_bind().dialect.name])}{TABLES}")

@@ -84,6 +84,7 @@ class BatchView:
     is_running: bool = False  # a worker holds jobs of it now
     guards: tuple[GuardCounts, ...] = ()  # those of inputs first
     output_cache_key: str | None = None  # hash of all that determines an output, except the revision
+    source_batch_id: str | None = None  # the batch whose results are its inputs; it may be deleted
 
     @property
     def padding_share(self) -> float | None:
@@ -131,6 +132,7 @@ class BatchView:
             "devices_busy": _round_or_none(self.devices_busy, 3),
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
             "guards": [guard.as_dict() for guard in self.guards],
+            "source_batch_id": self.source_batch_id,
         }
 
 
@@ -221,6 +223,7 @@ def _view_from_row(
         is_running=is_running,
         guards=guards.get(row.id, ()),
         output_cache_key=row.output_cache_key,
+        source_batch_id=row.source_batch_id,
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -1,17 +1,21 @@
 """The source that options of a command or arguments of a Python program name."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
+from models import schema
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
 from producer.readers.files import FILE_FORMATS
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
+from producer.readers.results.columns import ResultColumns
+from producer.readers.results.reader import open_results
+from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import ColumnMapping, Source
 from producer.readers.sql import sql_sources
 
@@ -24,10 +28,19 @@ def open_source(
     file_format: str | None,
     source_name: str | None,
     query_params: dict[str, Any],
+    selection: ResultSelection | None = None,
 ) -> AbstractContextManager[Source]:
-    """Return the source that the options name, not opened yet; raises UsageError unless they name exactly one."""
-    if bool(paths) == (source_name is not None):
-        raise UsageError("say what to submit: files, - for standard input, or --sql NAME")
+    """Return the source that the options name, not opened yet; raises UsageError unless they name exactly one.
+
+    selection: results of another batch, for which `columns` are ResultColumns.
+    """
+    if bool(paths) + (source_name is not None) + (selection is not None) != 1:
+        raise UsageError("say what to submit: files, - for standard input, --sql NAME or --from BATCH_ID")
+    if selection is not None:
+        if file_format is not None or query_params:
+            raise UsageError("--format and --bind do not apply to the results of a batch; leave them out")
+        assert isinstance(columns, ResultColumns)
+        return _open_results(settings, selection, columns)
     if source_name is None:
         if query_params:
             raise UsageError("--bind sets a parameter of a query; name the query with --sql")
@@ -43,9 +56,18 @@ def open_source(
     )
 
 
+@contextmanager
+def _open_results(settings: Settings, selection: ResultSelection, columns: ResultColumns) -> Iterator[Source]:
+    with (
+        closing(schema.open_database(settings, max_connections=1)) as database,
+        open_results(database, selection, columns, Limits.from_settings(settings)) as source,
+    ):
+        yield source
+
+
 @dataclass(frozen=True, slots=True)
 class PythonSource:
-    """The arguments of `Client.submit`, of which exactly one of `inputs`, `files` and `sql` is set."""
+    """The arguments of `Client.submit`, of which exactly one of `inputs`, `files`, `sql` and `selection` is set."""
 
     inputs: Any
     ids: Any
@@ -53,10 +75,11 @@ class PythonSource:
     file_format: str | None
     sql: str | None
     bind: Mapping[str, Any] | None
+    selection: ResultSelection | None = None
 
     def __post_init__(self) -> None:
-        if sum(source is not None for source in (self.inputs, self.files, self.sql)) != 1:
-            raise UsageError("say what to submit: inputs, files or sql, and only one of them")
+        if sum(source is not None for source in (self.inputs, self.files, self.sql, self.selection)) != 1:
+            raise UsageError("say what to submit: inputs, files, sql or from_batch, and only one of them")
         if self.file_format is not None and self.files is None:
             raise UsageError("file_format is that of files; leave it out")
         if self.bind and self.sql is None:
@@ -81,6 +104,7 @@ class PythonSource:
             file_format=self.file_format,
             source_name=self.sql,
             query_params=dict(self.bind or {}),
+            selection=self.selection,
         )
 
 

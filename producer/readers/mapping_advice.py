@@ -8,6 +8,7 @@ class MappingAdvice(NamedTuple):
     """Says how to name the columns that a message misses.
 
     field, id, passthrough: how to name another column
+    selection: names of the options that choose among the results of a batch, and of the batch itself
     hints: how to repair a row, by error code
     """
 
@@ -15,6 +16,7 @@ class MappingAdvice(NamedTuple):
     id: str
     passthrough: str
     hints: Mapping[str, str]
+    selection: tuple[str, str] = ("", "")
 
 
 COMMAND_ADVICE = MappingAdvice(
@@ -27,6 +29,7 @@ COMMAND_ADVICE = MappingAdvice(
         "invalid_id": "; use another with --id, or none with --no-id",
         "missing_passthrough": "; leave that --passthrough out, or write null there",
     },
+    ("--status, --label and --min-score", "--from BATCH_ID"),
 )
 PYTHON_ADVICE = MappingAdvice(
     "say which to use: input_columns={{'{field}': COLUMN}}",
@@ -38,4 +41,5 @@ PYTHON_ADVICE = MappingAdvice(
         "invalid_id": "; use another id_column",
         "missing_passthrough": "; leave it out of passthrough, or write null there",
     },
+    ("status, labels and min_score", "from_batch=BATCH_ID"),
 )

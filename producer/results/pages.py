@@ -45,6 +45,10 @@ RESULT_COLUMNS = {
     "guards": "CAST(r.guards AS TEXT)",
     "original_input": "CAST(j.original_input AS TEXT)",
     "vector": "{vector}",
+    "source_batch_id": "j.source_batch_id",
+    "source_position": "j.source_position",
+    "adapter": "m.adapter",
+    "adapter_revision": "m.adapter_revision",
 }
 # PostgreSQL's text of a `real[]` takes several times as long to read.
 VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}
@@ -80,6 +84,9 @@ SELECT_PASSTHROUGH_COLUMNS = {
 SELECT_FIRST_PASSTHROUGH = (
     "SELECT passthrough FROM jobs WHERE batch_id = :batch_id AND passthrough IS NOT NULL ORDER BY position LIMIT 1"
 )
+
+# All jobs of a batch have origins, or none; except rows that a schedule adds at the end.
+SELECT_FIRST_ORIGIN = "SELECT source_batch_id FROM jobs WHERE batch_id = :batch_id ORDER BY position LIMIT 1"
 
 
 def iter_results(
@@ -159,6 +166,12 @@ def passthrough_columns(database: Database, batch_id: str) -> list[str]:
         all_columns = text(SELECT_PASSTHROUGH_COLUMNS[connection.dialect.name])
         names = sorted(connection.scalars(all_columns, {"batch_id": batch_id}))
     return list(dict.fromkeys([*first_row, *names]))
+
+
+def has_origins(database: Database, batch_id: str) -> bool:
+    """Return whether a batch's inputs are results of another batch."""
+    with database.read() as connection:
+        return connection.scalar(text(SELECT_FIRST_ORIGIN), {"batch_id": batch_id}) is not None
 
 
 def fetch_at_positions(database: Database, batch_id: str, positions: Iterable[int]) -> list[ResultRow]:

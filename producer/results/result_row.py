@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from models import vectors
 from models.documents import format_timestamp, from_json
+from models.pipelines.pipeline import join_revisions
 from models.states import JobOutcome
 
 NON_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -42,6 +43,10 @@ class ResultRow(NamedTuple):
     guards_json: str | None = None  # the verdicts of the guards; None = no guard read it
     original_input_json: str | None = None  # as submitted, if a guard redacted the input and keeps the original
     vector: bytes | None = None  # the output, if it is a vector: see `models/vectors.py`; `output_json` is None then
+    source_batch_id: str | None = None  # the batch whose result the input was taken from; None = it was submitted
+    source_position: int | None = None  # the position of its job there
+    adapter: str | None = None  # the LoRA adapter on top of the model
+    adapter_revision: str | None = None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -60,6 +65,11 @@ class ResultRow(NamedTuple):
     def output_text(self) -> str | None:
         """The output as JSON, also if it is a vector."""
         return self.output_json if self.vector is None else vectors.vector_json(self.vector)
+
+    @property
+    def content_revision(self) -> str | None:
+        """The revisions of the model and of its adapter as one, as batches and tables have them."""
+        return None if self.revision is None else join_revisions(self.revision, self.adapter_revision)
 
     @property
     def passthrough(self) -> dict[str, Any] | None:
@@ -107,7 +117,10 @@ class ResultRow(NamedTuple):
             f'"device": {_quote(self.device)}, "attempts": {self.attempts}, "seq": {self.seq}, '
             f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}, '
             f'"windows": {"null" if self.windows is None else self.windows}, "guards": {self.guards_json or "null"}, '
-            f'"original_input": {self.original_input_json or "null"}}}\n'
+            f'"original_input": {self.original_input_json or "null"}, '
+            f'"source_batch_id": {_quote(self.source_batch_id)}, '
+            f'"source_position": {"null" if self.source_position is None else self.source_position}, '
+            f'"adapter": {_quote(self.adapter)}, "adapter_revision": {_quote(self.adapter_revision)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
 

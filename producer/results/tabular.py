@@ -42,6 +42,7 @@ TRAILING_COLUMNS = (
     ("finished_at", ColumnType.TIMESTAMP),
     *GUARD_COLUMNS,
 )
+ORIGIN_COLUMNS = (("source_batch_id", ColumnType.TEXT), ("source_position", ColumnType.INTEGER))
 # Results had no such columns before, so an older table may have them from columns that were passed through.
 RENAMED_COLUMNS = {name: f"meta_{name}" for name, _ in GUARD_COLUMNS}
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
@@ -64,6 +65,7 @@ class TabularLayout:
         because no job has succeeded
     hint: advice in errors about rows that do not fit
     dimensions: how many numbers each vector has; None = outputs are no vectors, or none has succeeded
+    has_origins: whether the inputs are results of another batch, which columns at the end name
     """
 
     input_fields: tuple[str, ...]
@@ -71,6 +73,7 @@ class TabularLayout:
     output_columns: tuple[tuple[str, ColumnType], ...] | None
     hint: str = "write .jsonl"
     dimensions: int | None = None
+    has_origins: bool = False
     _passthrough_names: frozenset[str] = field(init=False, repr=False)
     _output_types: dict[str, ColumnType] = field(init=False, repr=False)
 
@@ -107,15 +110,19 @@ class TabularLayout:
     def output_names(self) -> list[str]:
         """The names that the columns of outputs have in `columns`."""
         first = len(LEADING_COLUMNS) + len(self.input_fields) + len(self.passthrough) + 1
-        return self.column_names[first : -len(TRAILING_COLUMNS)]
+        return self.column_names[first : -len(self._trailing_columns)]
 
     @property
     def columns(self) -> list[tuple[str, ColumnType]]:
         """Names and types; a name that is taken, in any case, gets the prefix `meta_` or `output_`."""
         inputs, outputs = self.columns_excluding(
-            name for name, _ in (*LEADING_COLUMNS, STATUS_COLUMN, *TRAILING_COLUMNS)
+            name for name, _ in (*LEADING_COLUMNS, STATUS_COLUMN, *self._trailing_columns)
         )
-        return [*LEADING_COLUMNS, *inputs, STATUS_COLUMN, *outputs, *TRAILING_COLUMNS]
+        return [*LEADING_COLUMNS, *inputs, STATUS_COLUMN, *outputs, *self._trailing_columns]
+
+    @property
+    def _trailing_columns(self) -> tuple[tuple[str, ColumnType], ...]:
+        return (*TRAILING_COLUMNS, *ORIGIN_COLUMNS) if self.has_origins else TRAILING_COLUMNS
 
     def columns_excluding(
         self, reserved: Iterable[str]
@@ -152,13 +159,14 @@ class TabularLayout:
             row.error_message,
             row.truncated,
             row.model,
-            row.revision,
+            row.content_revision,
             row.dtype,
             row.device,
             row.attempts,
             row.finished_at,
             row.windows,
             row.guards_json,
+            *((row.source_batch_id, row.source_position) if self.has_origins else ()),
         ]
 
     def input_values(self, row: ResultRow) -> list[Any]:
@@ -210,14 +218,25 @@ class TabularLayout:
         raise UsageError(f"{types}; {self.hint}")
 
 
-def layout_for_batch(database: Database, batch_id: str, task: TaskSpec, *, has_vectors: bool = False) -> TabularLayout:
+def layout_for_batch(
+    database: Database, batch_id: str, task: TaskSpec | None, *, has_vectors: bool = False
+) -> TabularLayout:
     """Return the layout of a batch's results, from its task, its first output and its passthrough columns.
 
+    task: None = this machine lacks it, so that the first input that was answered names the fields
     has_vectors: whether outputs are vectors, also where none has succeeded
     """
-    fields = [field.name for field in task.fields]
+    layout = _layout_for_outputs(database, batch_id, task, has_vectors=has_vectors)
+    return replace(layout, has_origins=pages.has_origins(database, batch_id))
+
+
+def _layout_for_outputs(
+    database: Database, batch_id: str, task: TaskSpec | None, *, has_vectors: bool
+) -> TabularLayout:
     passthrough = pages.passthrough_columns(database, batch_id)
     first = pages.first_success(database, batch_id)
+    unknown_fields = [] if first is None else list(first.input)
+    fields = unknown_fields if task is None else [field.name for field in task.fields]
     if first is not None and first.vector is not None:
         return TabularLayout.for_vectors(fields, vectors.dimensions(first.vector), passthrough=passthrough)
     if first is None and has_vectors:

@@ -12,7 +12,14 @@ from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
 from producer.results.result_row import ResultRow
 from producer.results.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
-from producer.results.tabular import GUARD_COLUMNS, RENAMED_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
+from producer.results.tabular import (
+    GUARD_COLUMNS,
+    ORIGIN_COLUMNS,
+    RENAMED_COLUMNS,
+    ColumnType,
+    TabularLayout,
+    describe_renamed_column,
+)
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 COUNTED_TYPE = re.compile(r"(?:VECTOR|REAL\[\]|BLOB)(?: of |\()(\d+).*")  # as `column_types` describes them
@@ -92,11 +99,13 @@ def _is_compatible(diff: SchemaDiff, schema: TableSchema, output_names: list[str
     """Whether the table can take these results, perhaps with more columns.
 
     A table that was made before any job had succeeded has no outputs yet. Without outputs, its own ones stay NULL.
+    It may have batches whose inputs are results of another batch, beside others.
     """
-    addable = {name for name, _ in GUARD_COLUMNS}
+    origins = {name for name, _ in ORIGIN_COLUMNS}
+    addable = origins | {name for name, _ in GUARD_COLUMNS}
     if diff.missing.keys() >= set(output_names):
         addable.update(output_names)
-    has_other_columns = bool(diff.extra) and bool(output_names)
+    has_other_columns = not origins.issuperset(diff.extra) and bool(output_names)
     is_of_other_type = bool(diff.type_changed) or {*diff.key} != {*schema.key}
     return diff.missing.keys() <= addable and not has_other_columns and not is_of_other_type
 

@@ -137,7 +137,7 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "pipeline": pipeline.name,
         "task": pipeline.task,
         "model": pipeline.model,
-        "revision": pipeline.revision,
+        "revision": pipeline.pinned_revision,
         "parameters": request.parameters,
         "metadata": request.metadata,
         "priority": request.priority,
@@ -147,6 +147,7 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "idempotency_key": submission.idempotency_key,
         "request_fingerprint": None if submission.idempotency_key is None else request_fingerprint(request),
         "output_cache_key": output_cache_key(pipeline, request.parameters),
+        "source_batch_id": request.source_batch_id,
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
@@ -199,8 +200,11 @@ def request_fingerprint(request: SubmitRequest) -> str:
     deadline = request.deadline and request.deadline.comparable_values
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
     values = [*_comparable_values(request.pipeline.name, request).values(), request.keep_invalid, deadline, failures]
-    if request.reuse:  # left out otherwise, so that requests from before this option keep their fingerprint
+    # Left out otherwise, so that requests from before these options keep their fingerprint.
+    if request.reuse:
         values.append("reuse")
+    if request.source_batch_id is not None:
+        values.append(["from", request.source_batch_id])
     return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
@@ -308,7 +312,7 @@ def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
     old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
     differing = [name for name, value in new.items() if old[name] != value]
-    difference = " and ".join(differing) or "on-invalid, deadline, max-failures or reuse"
+    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse or source batch"
     other = "other" if difference.startswith(("parameters", "metadata")) else "another"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "

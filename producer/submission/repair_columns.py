@@ -67,7 +67,12 @@ class RepairColumns(ColumnMapping):
         spec = find_batch_spec(batch.task, batch.parameters)
         passthrough = pages.passthrough_columns(database, batch_id)
         columns = cls.for_task(spec, input_columns, id_column, advice=advice)
-        layout = TabularLayout(tuple(field.name for field in spec.fields), tuple(passthrough), None)
+        layout = TabularLayout(
+            tuple(field.name for field in spec.fields),
+            tuple(passthrough),
+            None,
+            has_origins=pages.has_origins(database, batch_id),
+        )
         return replace(columns, passthrough=tuple(passthrough), exported_names=layout.passthrough_by_name)
 
     def map_row(self, location: int, record: object) -> Row:

@@ -47,6 +47,7 @@ class SubmitRequest:
     """A validated request; its rows are read later.
 
     parameters: those of the task, with the pipeline's templates as `prompt` and `system`.
+    source_batch_id: the batch whose results are the rows; None = they come from elsewhere.
     """
 
     pipeline: Pipeline
@@ -59,6 +60,7 @@ class SubmitRequest:
     max_failures: FailureLimit | None = None
     idempotency_key: str | None = None
     reuse: bool = False  # copy results that earlier batches have for the same inputs
+    source_batch_id: str | None = None
 
     @classmethod
     def create(
@@ -74,6 +76,7 @@ class SubmitRequest:
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
         reuse: bool = False,
+        source_batch_id: str | None = None,
     ) -> Self:
         """Validate a request; raises UsageError, naming the field that is wrong."""
         if name is not None:
@@ -100,6 +103,7 @@ class SubmitRequest:
             max_failures=None if max_failures is None else FailureLimit.parse(str(max_failures)),
             idempotency_key=idempotency_key,
             reuse=reuse,
+            source_batch_id=source_batch_id,
         )
 
     def with_recorded(self, parameters: Mapping[str, Any]) -> Self:

@@ -15,7 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline, join_revisions
+from models.settings import Settings
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
@@ -26,12 +27,14 @@ from worker.loading import (
     integrity,
     load_errors,
     memory_share,
+    shared_weights,
     snapshots,
     token_budgets,
     tokenizer_probe,
     weights,
 )
 from worker.loading.large_models import quantization
+from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
@@ -39,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 Role = Literal["pipeline", "guard"]
 
+DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
@@ -84,19 +88,30 @@ class Runtime:
         """Whether this out-of-memory error is due to other processes on the device, so that it may pass."""
         return self.device is not None and memory_share.is_taken_by_others(self.device, error)
 
-    def offload(self) -> None:
-        """Move the model and its guards to the CPU and free the device's memory."""
+    @property
+    def shared_sizes(self) -> dict[int, int]:
+        """The bytes of each tensor that the models may share with those of other pipelines, by its identity."""
+        sizes = shared_weights.shared_sizes(self.model)
+        for guard in self.guards.values():
+            sizes |= guard.shared_sizes
+        return sizes
+
+    def offload(self, *, keeps_shared: bool = False) -> None:
+        """Move the model and its guards to the CPU and free the device's memory.
+
+        keeps_shared: leave the model's weights that other pipelines may share on the device.
+        """
         for guard in self.guards.values():
             guard.offload()
         if self.device.type != "cpu":
-            self.model.to("cpu")
+            shared_weights.move_model(self.model, "cpu", keeps_shared=keeps_shared)
             self.release_memory()
 
     def restore(self) -> None:
         """Move the model and its guards back to their device."""
         for guard in self.guards.values():
             guard.restore()
-        self.model.to(self.device)
+        shared_weights.move_model(self.model, self.device)
         torch.set_num_threads(self.threads)
 
 
@@ -167,17 +182,27 @@ def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline
         target = weights.resolve_device(options.device)
         memory_share.limit_memory(target, options.processes)
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
+        if (adapter_files := snapshots.fetch_adapter(pipeline)) is not None:
+            used_snapshots.append(adapter_files)
         return _assemble(pipeline, used_snapshots, target, options, role)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
-        revision = used_snapshots[0].revision if used_snapshots else None
+        revision = _batch_revision(pipeline, used_snapshots)
         problem = load_errors.classify(error, pipeline.model, revision)
         if isinstance(problem, ModelError):
             problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
         if problem is error:
             raise  # with its cause
         raise problem from error
+
+
+def _batch_revision(pipeline: Pipeline, used_snapshots: Sequence[Snapshot]) -> str | None:
+    """Return the revision that a batch of this pipeline records; None if it is not known yet."""
+    if len(used_snapshots) < (1 if pipeline.adapter is None else 2):
+        return None
+    adapter_revision = None if pipeline.adapter is None else used_snapshots[1].revision
+    return join_revisions(used_snapshots[0].revision, adapter_revision)
 
 
 def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
@@ -196,7 +221,8 @@ def _assemble(
 ) -> Runtime:
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
-    [files], micro_batch_tokens = used_snapshots, options.micro_batch_tokens
+    (files, *adapter_snapshots), micro_batch_tokens = used_snapshots, options.micro_batch_tokens
+    lora_files = AdapterFiles.read(adapter_snapshots[0]) if adapter_snapshots else None
     snapshots.check(files, pipeline)
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
     if tokenizer_files is not files:
@@ -205,7 +231,7 @@ def _assemble(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
-    model = weights.load(pipeline, adapter.auto_model_class, files, device, options.offload_parent)
+    model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
     default_length = _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
@@ -219,12 +245,14 @@ def _assemble(
         pipeline.name,
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
+        trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
+        logits_processors=pipeline.logits_processors,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
         loaded_adapter,
-        _runtime_version(pipeline, files, tokenizer_files, model),
+        _runtime_version(pipeline, files, tokenizer_files, model, lora_files),
         micro_batch_tokens
         or pipeline.tokens_per_batch
         or token_budgets.initial_tokens(model.config, device.type, is_generator=is_generator),
@@ -240,6 +268,7 @@ def _assemble(
     if changed := _changed_files_error(used_snapshots):
         raise changed
     _log_loaded(pipeline.name, runtime, limits, started, role)
+    _warn_of_other_base(pipeline, lora_files)
     _warn_of_slow_dtype(pipeline, runtime)
     return runtime
 
@@ -270,7 +299,7 @@ def _load_tokenizer(files: Snapshot) -> Any:
 
 
 def _runtime_version(
-    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any
+    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any, lora_files: AdapterFiles | None
 ) -> RuntimeVersion:
     device = model.device
     return RuntimeVersion(
@@ -283,7 +312,9 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _extra_versions(pipeline, device),
+        libraries=_library_versions() | _extra_versions(pipeline, device) | _code_versions(pipeline),
+        adapter=lora_files.snapshot.name if lora_files else None,
+        adapter_revision=lora_files.snapshot.revision if lora_files else None,
     )
 
 
@@ -298,9 +329,18 @@ def _weight_bytes(model: Any) -> int:
     return sum(sizes) + int8_linear.packed_bytes(model)
 
 
+def _code_versions(pipeline: Pipeline) -> dict[str, str]:
+    """The versions of the operator's own code, all of it loaded."""
+    return {name: version for name, version in pipeline.operator_code.items() if version is not None}
+
+
 def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
     """The versions of the packages that only some pipelines need."""
-    packages = (quantization.package(pipeline.quantization, device), pipeline.device_map and "accelerate")
+    packages = (
+        quantization.package(pipeline.quantization, device),
+        pipeline.device_map and "accelerate",
+        pipeline.adapter and "peft",
+    )
     return {package: metadata.version(package) for package in packages if package}
 
 
@@ -312,6 +352,8 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         role=role,
         model=loaded.model,
         revision=loaded.revision,
+        adapter=loaded.adapter,
+        adapter_revision=loaded.adapter_revision,
         tokenizer=loaded.tokenizer,
         dtype=loaded.dtype,
         quantization=loaded.quantization,
@@ -324,6 +366,17 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         micro_batch_tokens=runtime.micro_batch_tokens,
         seconds=round(time.monotonic() - started_at, 2),
     )
+
+
+def _warn_of_other_base(pipeline: Pipeline, lora_files: AdapterFiles | None) -> None:
+    if lora_files is not None and lora_files.is_for_other(pipeline.model):
+        log.warning(
+            "adapter.other_model",
+            pipeline=pipeline.name,
+            adapter=lora_files.snapshot.name,
+            model=pipeline.model,
+            trained_on=lora_files.trained_on,
+        )
 
 
 def _warn_of_slow_dtype(pipeline: Pipeline, runtime: Runtime) -> None:

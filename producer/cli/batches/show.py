@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import blockers, views
+from producer.batches import blockers, followers, views
 from producer.cli import common
 from producer.cli.display import batch_tables
 
@@ -17,12 +17,13 @@ def show(batch_id: str, as_json: bool) -> None:
     settings = Settings.load()
     with common.open_database(settings) as database:
         batch = views.get_batch(database, batch_id)
+        follower_ids = followers.list_followers(database, batch_id)
         waiting_for = blockers.find_blockers(database, batch, settings.lease_seconds, settings.home_path)
     if as_json:
         reasons = {} if batch.status.has_ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
-        terminal.echo_json({**batch.as_dict(), **reasons})
+        terminal.echo_json({**batch.as_dict(), "follower_batch_ids": follower_ids, **reasons})
         return
-    click.echo(batch_tables.batch_details(batch))
+    click.echo(batch_tables.batch_details(batch, follower_ids))
     for blocker in waiting_for:
         terminal.print_notice(f"waiting: {terminal.to_printable(blocker.message)}")
     if batch.counts.ended:

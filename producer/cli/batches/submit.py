@@ -11,7 +11,7 @@ from models.errors import BatchmillError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
-from models.states import BatchStatus
+from models.states import BatchStatus, JobOutcome
 from producer import readers
 from producer.batches import views
 from producer.cli import common
@@ -19,6 +19,9 @@ from producer.cli.batches import repair, wait
 from producer.cli.batches.dry_run import print_dry_run
 from producer.cli.display import progress
 from producer.readers import input_source
+from producer.readers.mapping_advice import COMMAND_ADVICE
+from producer.readers.results.columns import ResultColumns
+from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit as submitting
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
@@ -40,14 +43,26 @@ from producer.submission.submit import SubmitResult
     metavar="NAME=VALUE",
     help="A parameter of that query, as JSON or text. May be repeated.",
 )
+@click.option("--from", "from_batch", metavar="ID", help="Instead of files: the results of this ended batch.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([outcome.value for outcome in JobOutcome]),
+    help="With --from: results with this status; unset: succeeded. May be repeated.",
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="LABEL", help="With --from: results with this label. May be repeated."
+)
+@click.option("--min-score", type=float, metavar="SCORE", help="With --from: results with at least this score.")
 @click.option(
     "--input",
     "inputs",
     multiple=True,
     callback=common.parse_pairs,
     metavar="FIELD=COLUMN",
-    help="The column with a field that the pipeline reads, such as text=review_body; see: batchmill pipelines. May be "
-    "repeated.",
+    help="The column with a field that the pipeline reads, such as text=review_body, or text=output.summary_text with "
+    "--from; see: batchmill pipelines. May be repeated.",
 )
 @click.option("--id", "custom_id", metavar="COLUMN", help="The column with your own ids; unset: custom_id, else id.")
 @click.option(
@@ -114,6 +129,10 @@ def submit(
     kind: str | None,
     sql: str | None,
     bound: dict[str, Any],
+    from_batch: str | None,
+    statuses: tuple[str, ...],
+    labels: tuple[str, ...],
+    min_score: float | None,
     inputs: dict[str, str],
     custom_id: str | None,
     passthrough: tuple[str, ...],
@@ -141,12 +160,12 @@ def submit(
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
-    request = SubmitRequest.create(catalogue_entry, **fields)
-    columns = ColumnMapping.for_task(
-        catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough
-    )
+    selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE)
+    request = SubmitRequest.create(catalogue_entry, **fields, source_batch_id=from_batch)
+    mapping = ColumnMapping if selection is None else ResultColumns
+    columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)
     source = input_source.open_source(
-        settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound
+        settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound, selection=selection
     )
     if dry_run:
         with source as rows:

@@ -27,8 +27,11 @@ def batch_row(batch: BatchView) -> list[object]:
     ]
 
 
-def batch_details(batch: BatchView) -> str:
-    """Return a batch's details, one per line."""
+def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
+    """Return a batch's details, one per line.
+
+    follower_ids: the batches whose inputs are results of it
+    """
     counts = batch.counts
     timestamps = [(name, timestamp) for name, timestamp in batch.timestamps.items() if timestamp is not None]
     pairs: list[tuple[str, object]] = [
@@ -40,6 +43,8 @@ def batch_details(batch: BatchView) -> str:
         ("", ", ".join(f"{count:,} {name}" for name, count in words.outcome_counts(batch))),
         ("", batch.ingesting and "more is being read in"),
         ("reused", batch.reused and f"{batch.reused:,} of them from earlier batches"),
+        ("inputs", batch.source_batch_id and f"results of {batch.source_batch_id}"),
+        *zip(itertools.chain(["followed by"], itertools.repeat("")), follower_ids, strict=False),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
         ("model", f"{batch.model}@{batch.revision or 'resolved by the first worker'}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),

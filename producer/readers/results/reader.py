@@ -48,6 +48,8 @@ WHERE r.batch_id = :batch_id AND r.position > :after AND j.position > :after AND
 ORDER BY r.position LIMIT :limit
 """  # noqa: S608
 
+_POSITION_INDEX = list(PAGE_COLUMNS).index("position")
+
 Item = tuple[int, object] | Problem
 
 
@@ -63,7 +65,7 @@ def open_results(
     Raises NotFound if there is no such batch, UsageError if it has not ended, and UnreadableSource if none of the
     results has what a name of the columns stands for. Reading raises SourceTooLarge beyond the limits, and Unreachable.
     """
-    own_database = database.with_own_connection(SNAPSHOT_IDLE_SECONDS)
+    own_database = database.with_separate_connection(SNAPSHOT_IDLE_SECONDS)
     reader = _ResultReader(own_database, selection, columns, Meter(limits or DEFAULT_LIMITS))
     try:
         with closing(reader.rows()) as rows:
@@ -135,14 +137,14 @@ def _read_results(connection: Connection, selection: ResultSelection) -> Iterato
     query, after, limit, max_bytes = _page_query(selection.statuses), -1, FIRST_PAGE_ROWS, 1
     while True:
         params = {"batch_id": selection.batch_id, "after": after, "limit": limit}
-        page = connection.execute(query, params).mappings().all()
+        page = connection.execute(query, params).all()
         for row in page:
-            record = ResultRecord(dict(row))
+            record = ResultRecord(dict(zip(PAGE_COLUMNS, row, strict=True)))
             max_bytes = max(max_bytes, record.size_bytes)
             yield record
         if len(page) < limit:
             return
-        after, limit = page[-1]["position"], max(1, min(2 * limit, PAGE_ROWS, PAGE_BYTES // max_bytes))
+        after, limit = page[-1][_POSITION_INDEX], max(1, min(2 * limit, PAGE_ROWS, PAGE_BYTES // max_bytes))
 
 
 def _page_query(statuses: tuple[JobOutcome, ...]) -> TextualSelect:

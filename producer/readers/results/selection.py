@@ -7,6 +7,7 @@ from typing import Self
 
 from models.errors import UsageError
 from models.states import JobOutcome
+from producer.readers.mapping_advice import MappingAdvice
 from producer.readers.results import labels as output_labels
 
 MAX_LABELS = 100
@@ -44,6 +45,23 @@ class ResultSelection:
         if selection.reads_labels and selection.statuses != (JobOutcome.SUCCEEDED,):
             raise UsageError("labels and scores are those of outputs, so they choose among succeeded results only")
         return selection
+
+    @classmethod
+    def from_options(
+        cls,
+        batch_id: str | None,
+        status: str | Iterable[str] | None,
+        labels: str | Iterable[str] | None,
+        min_score: float | None,
+        advice: MappingAdvice,
+    ) -> Self | None:
+        """The selection that a submission names, None without a batch; raises UsageError as `create` does."""
+        if batch_id is not None:
+            return cls.create(batch_id, status, labels, min_score)
+        if status or labels or min_score is not None:
+            options, batch = advice.selection
+            raise UsageError(f"{options} choose among the results of a batch; name it: {batch}")
+        return None
 
     @property
     def reads_labels(self) -> bool:

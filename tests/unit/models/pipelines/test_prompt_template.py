@@ -12,10 +12,10 @@ from models import tasks
 from models.errors import InvalidParameters, JobError, SettingsError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.prompt_template import EXPORTED_NAMES, find_batch_spec, split_parameters
+from models.pipelines.prompt_template import find_batch_spec, split_parameters
 from models.pipelines.redaction import redact_pipeline
 from models.settings import Settings
-from models.tasks.fields import MAX_TEXT_CHARACTERS
+from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS
 from producer.results import tabular
 from producer.schedules.runs import output_table
 from producer.submission.cache_key import output_cache_key
@@ -191,6 +191,7 @@ class TestSettings:
 
     def test_every_column_of_exports_is_refused_as_a_name(self) -> None:
         columns = [*tabular.LEADING_COLUMNS, tabular.STATUS_COLUMN, *tabular.TRAILING_COLUMNS, *tabular.WHOLE_OUTPUT]
+        columns += tabular.ORIGIN_COLUMNS
         columns += [(output_table.ID_COLUMN, None), *output_table.PROVENANCE_COLUMNS]
 
         assert {name for name, _ in columns} | {"batch_id"} <= EXPORTED_NAMES
