@@ -23,7 +23,7 @@ from worker import adapters
 from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.layers import spread_weights, torchao_linear
+from worker.layers import int8_linear, spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -265,7 +265,7 @@ def _assemble(
         model,
         device,
         torch.get_num_threads(),
-        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
+        _weight_bytes(model),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
@@ -328,6 +328,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _weight_bytes(model: Any) -> int:
+    sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
+    return sum(sizes) + int8_linear.packed_bytes(model)
 
 
 def _code_versions(pipeline: Pipeline) -> dict[str, str]:
