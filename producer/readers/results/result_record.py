@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.documents import from_json
-from producer.readers.limits import size_bytes
 from producer.readers.results.dotted_names import COLUMNS, DOCUMENTS
 from producer.readers.rows import Origin
 from producer.readers.storable import UnreadableValue
@@ -21,7 +20,7 @@ class ResultRecord(Mapping[str, Any]):
         """Take the columns, of which documents are JSON text or None, and `has_vector`."""
         self._values = values
         self._unparsed = {name for name in DOCUMENTS if values[name] is not None}
-        self.size_bytes = sum(map(size_bytes, values.values()))
+        self.size_bytes = sum([len(values[name]) for name in self._unparsed])  # the other columns are short
         if values["has_vector"]:
             values["output"] = VECTOR
 

@@ -180,8 +180,8 @@ class TestReader:
             read(database, ended(summaries(20)), {"text": "output.text"})
 
     def test_sources_have_their_limits(self, database: Database, ended: MakeBatch) -> None:
-        with pytest.raises(UsageError, match="position 2: the source has more than 400 bytes"):
-            read(database, ended(summaries(9)), SUMMARY, Limits(max_source_bytes=400))
+        with pytest.raises(UsageError, match="position 3: the source has more than 200 bytes"):
+            read(database, ended(summaries(9)), SUMMARY, Limits(max_source_bytes=200))
 
 
 class TestSubmit:
