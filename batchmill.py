@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
+    from worker.adapters.control.logits_control import LogitsControl as LogitsControl
+    from worker.adapters.control.logits_control import LogitsRow as LogitsRow
+    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.own.task_adapter import ModelRow as ModelRow
     from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 
@@ -43,6 +46,9 @@ API = {  # the errors are found in models.errors
     "Parameters": "models.tasks.spec",
     "TaskAdapter": "worker.adapters.own.task_adapter",
     "ModelRow": "worker.adapters.own.task_adapter",
+    "AdapterOptions": "worker.adapters.own.task_adapter",
+    "LogitsControl": "worker.adapters.control.logits_control",
+    "LogitsRow": "worker.adapters.control.logits_control",
 }
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`

@@ -108,3 +108,4 @@ class RunTrigger(StrEnum):
     CRON = "cron"
     MANUAL = "manual"  # started by `schedule trigger`
     BACKFILL = "backfill"  # a past scheduled time, run again
+    AFTER = "after"  # the run of another schedule completed

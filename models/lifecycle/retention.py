@@ -29,6 +29,7 @@ SELECT id, name, pipeline, status, total, ended_at FROM (
     SELECT id, name, pipeline, status, total, coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
     FROM batches b WHERE status IN ('completed', 'failed', 'expired', 'cancelled')
       AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.source_batch_id = b.id AND r.next_check_at IS NOT NULL)
 ) AS ended WHERE ended_at <= {later} AND id > :after ORDER BY id LIMIT :most
 """
 

@@ -14,18 +14,21 @@ from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.tasks.spec import TaskSpec
 from producer.readers.files import format_from_name
+from producer.readers.results.columns import ResultColumns
+from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import ColumnMapping
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS, ParameterValue
 from producer.readers.storable import is_storable
 from producer.results import user_table
 from producer.schedules.alerts import webhook_address
 from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
-from producer.schedules.timing.cron import Cron
+from producer.schedules.timing.cron import Cron, NoTimes
 from producer.schedules.timing.due_times import CatchupPolicy
 from producer.submission.request import FAIL_ROW, ON_INVALID, FailureLimit, SubmitRequest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEFINITION_LENGTH = 65_536  # characters of a definition as JSON
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 RESERVED_METADATA = ("schedule", "scheduled_at")  # metadata keys that every run's batch gets
 
 OverlapPolicy = Literal["skip", "queue", "allow"]
@@ -47,6 +50,15 @@ def _int_to_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _text_to_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+# Fields of schedules that have times of their own, and of those that follow another.
+TIMED_FIELDS = ("catchup", "catchup_window", "overlap", "lag", "since", "bind", "format")
+SELECTION_FIELDS = ("status", "labels", "min_score")
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_text_to_list)]
 Duration = Annotated[str, _validator_for(deadlines.parse_timedelta)]
 
 
@@ -57,13 +69,19 @@ class ScheduleDefinition(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants", hide_input_in_errors=True
     )
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str = Field(pattern=NAME_PATTERN)
     pipeline: str
-    cron: Annotated[str, AfterValidator(lambda text: _run_check(cron_fields.normalize, text))]
+    cron: Annotated[str, AfterValidator(lambda text: _run_check(cron_fields.normalize, text))] | None = None
+    after: str | None = Field(
+        default=None, pattern=NAME_PATTERN, description="Another schedule, whose results each run reads."
+    )
     tz: Annotated[str, _validator_for(timezones.check_timezone)] = "UTC"
     sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
     file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {time:%Y-%m-%d}.")
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
+    status: Texts = Field(default=(), description="Of the results to read: succeeded, failed, …; unset: succeeded.")
+    labels: Texts = Field(default=(), description="Read only results with one of these labels.")
+    min_score: float | None = Field(default=None, description="Read only results with at least this score.")
     bind: dict[str, ParameterValue] = Field(default_factory=dict, description="Parameters of the query.")
     input: dict[str, str] = Field(default_factory=dict, description="Which column holds a field of the task.")
     id: str | None = Field(default=None, description="Which column holds the ids; unset: custom_id, else id.")
@@ -98,12 +116,9 @@ class ScheduleDefinition(BaseModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if (self.sql is None) == (self.file is None):
-            raise ValueError("say where its rows come from: sql or file, one of them")
-        if self.file is None and self.format is not None:
-            raise ValueError("format is of files, and sql names a query")
-        if self.sql is None and (self.bind or self.since or self.lag_duration):
-            raise ValueError("bind, since and lag are of queries, and file names files")
+        if (self.cron is None) == (self.after is None):
+            raise ValueError("say when it runs: cron, or after another schedule; one of them")
+        self._check_source() if self.after is None else self._check_follower()
         if self.into_source is not None and self.into is None:
             raise ValueError("into_source says whose database has the table; name that with into")
         if reserved := [key for key in self.metadata if key in RESERVED_METADATA]:
@@ -120,8 +135,8 @@ class ScheduleDefinition(BaseModel):
 
     @property
     def timetable(self) -> Cron:
-        """The scheduled times, as a `Cron`."""
-        return Cron(self.cron, self.tz)
+        """The scheduled times, as a `Cron`, which has none if the schedule follows another."""
+        return NoTimes(zone=self.tz) if self.cron is None else Cron(self.cron, self.tz)
 
     def format_time(self, instant: datetime) -> str:
         """Format a time for people, in the schedule's zone."""
@@ -154,7 +169,12 @@ class ScheduleDefinition(BaseModel):
 
     def columns_for(self, spec: TaskSpec) -> ColumnMapping:
         """Return the mapping from the source's columns to the task's fields; raises UsageError."""
-        return ColumnMapping.for_task(spec, self.input, self.id, passthrough=self.passthrough)
+        mapping = ColumnMapping if self.after is None else ResultColumns
+        return mapping.for_task(spec, self.input, self.id, passthrough=self.passthrough)
+
+    def selection_from(self, batch_id: str) -> ResultSelection:
+        """Return which results of another schedule's batch a run reads; raises UsageError."""
+        return ResultSelection.create(batch_id, self.status, self.labels, self.min_score)
 
     def request_for(self, pipeline: Pipeline, scheduled_at: datetime) -> SubmitRequest:
         """Build the submission of a run; raises UsageError."""
@@ -181,10 +201,33 @@ class ScheduleDefinition(BaseModel):
             fields["params"] = redaction.redact_parameters(fields["params"])
         if "bind" in fields:
             fields["bind"] = {name: redaction.redact_value(value) for name, value in fields["bind"].items()}
+        if "labels" in fields:
+            fields["labels"] = [redaction.redact_value(label) for label in fields["labels"]]
         for name, redact in (("webhook", urls.redact_webhook_url), ("file", urls.redact_path)):
             if name in fields:
                 fields[name] = redact(fields[name])
         return fields
+
+    def _check_source(self) -> None:
+        if (self.sql is None) == (self.file is None):
+            raise ValueError("say where its rows come from: sql or file, one of them")
+        if self.file is None and self.format is not None:
+            raise ValueError("format is of files, and sql names a query")
+        if self.sql is None and (self.bind or self.since or self.lag_duration):
+            raise ValueError("bind, since and lag are of queries, and file names files")
+        if chosen := [name for name in SELECTION_FIELDS if getattr(self, name) not in ((), None)]:
+            raise ValueError(f"{chosen[0]} chooses among the results of another schedule; name that with after")
+
+    def _check_follower(self) -> None:
+        if self.sql is not None or self.file is not None:
+            raise ValueError("after names the schedule whose results it reads; leave sql and file out")
+        if self.after == self.name:
+            raise ValueError("a schedule can't run after itself; name another one with after")
+        if timed := [name for name in TIMED_FIELDS if name in self.dump()]:
+            raise ValueError(
+                f"{timed[0]} is of schedules with cron, and this one runs after {self.after}; leave it out"
+            )
+        _run_check(self.selection_from, self.after)
 
     def _check_storable(self) -> None:
         fields = self.dump()

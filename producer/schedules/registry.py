@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, SqlFragments
@@ -18,6 +18,7 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
+from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition
 from producer.times import format_local
 
@@ -27,6 +28,15 @@ SELECT_UNREAD_BATCHES = """
 SELECT r.batch_id FROM runs r JOIN batches b ON b.id = r.batch_id
 WHERE r.schedule = :name AND r.next_check_at IS NOT NULL AND b.status = 'validating'
 """
+
+# A run that follows another, and whose batch was not opened yet.
+FAIL_UNOPENED_RUNS = """
+UPDATE runs SET state = 'failed', finished_at = :now, next_check_at = NULL, error_code = 'cancelled',
+       error_message = 'the schedule was deleted'
+WHERE schedule = :name AND batch_id IS NULL AND next_check_at IS NOT NULL
+"""
+
+SELECT_AFTER = "SELECT name, definition ->> 'after' AS after FROM schedules WHERE deleted_at IS NULL ORDER BY name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,9 @@ def create(
     from_config: bool = False,
     replace: bool = False,
 ) -> ScheduleView:
-    """Add a schedule that first runs at its next time after `now`; raises UsageError if the name is taken.
+    """Add a schedule that first runs at its next time after `now`.
+
+    Raises UsageError if the name is taken, or if it follows a schedule that there is not, or in the end itself.
 
     A deleted schedule of that name comes back with its history, and reads on from its watermark. Returns the schedule.
 
@@ -68,7 +80,10 @@ def create(
     """
     name = definition.name
     with database.write() as connection:
+        if definition.after is not None:  # lock order: the schedule that is followed before those that follow it
+            lock_if_exists(connection, database.sql, definition.after)
         exists = lock_if_exists(connection, database.sql, name)
+        chains.check_chain(name, {**_select_after(connection), name: definition.after})
         previous = _find_row(connection, name) if exists else None
         values = _values_for(definition, now, previous) | {"from_config": from_config}
         if previous is not None and (replace or previous.deleted_at is not None):
@@ -119,7 +134,9 @@ def resume(database: Database, name: str, now: datetime) -> datetime | None:
 
 
 def delete(database: Database, name: str, now: datetime, *, purge: bool = False) -> None:
-    """Delete a schedule; runs whose rows are read go on, and end as usual. Raises NotFound.
+    """Delete a schedule; runs whose rows are read go on, and end as usual.
+
+    Raises NotFound, and UsageError if another schedule runs after it.
 
     database: our database
     name: name of the schedule, which may be deleted already if `purge` is set
@@ -131,11 +148,17 @@ def delete(database: Database, name: str, now: datetime, *, purge: bool = False)
             lock_schedule(connection, database.sql, name)
         elif not lock_if_exists(connection, database.sql, name):
             raise _not_found(name)
+        if followers := [other for other, after in _select_after(connection).items() if after == name]:
+            raise UsageError(
+                f"{' and '.join(followers)} run after {name}; delete them first, or let them run after another schedule"
+            )
         unread_batches = connection.scalars(text(SELECT_UNREAD_BATCHES), {"name": name}).all()
         if purge:
             connection.execute(text("DELETE FROM schedules WHERE name = :name"), {"name": name})
         else:
             connection.execute(_update_statement(name).values(deleted_at=now, next_run_at=None))
+            statement = text(FAIL_UNOPENED_RUNS).bindparams(bindparam("now", type_=UtcDateTime()))
+            connection.execute(statement, {"name": name, "now": now})
     for batch_id in unread_batches:
         termination.terminate(
             database, batch_id, Termination.CANCELLED, None, None, from_statuses=(BatchStatus.VALIDATING,)
@@ -176,6 +199,20 @@ def plan_sync(database: Database, definitions: Mapping[str, ScheduleDefinition])
     )
 
 
+def check_chains(database: Database, definitions: Mapping[str, ScheduleDefinition], *, prune: bool) -> None:
+    """Raise UsageError if one of the schedules from batchmill.toml would follow one that there is not, or itself.
+
+    prune: those that batchmill.toml no longer has are to be deleted
+    """
+    with database.read() as connection:
+        active = _select_after(connection)
+    for name in plan_sync(database, definitions).undeclared if prune else ():
+        del active[name]
+    after_by_name = {**active, **{name: definition.after for name, definition in definitions.items()}}
+    for name in after_by_name:
+        chains.check_chain(name, after_by_name)
+
+
 def sync(
     database: Database, definitions: Mapping[str, ScheduleDefinition], now: datetime, *, prune: bool = False
 ) -> SyncPlan:
@@ -183,8 +220,11 @@ def sync(
 
     prune: delete those that batchmill.toml no longer has
     """
+    check_chains(database, definitions, prune=prune)
     plan = plan_sync(database, definitions)
-    for name in (*plan.created, *plan.restored, *plan.changed):
+    after_by_name = {name: definition.after for name, definition in definitions.items()}
+    to_create = {*plan.created, *plan.restored, *plan.changed}
+    for name in filter(to_create.__contains__, chains.leaders_first(after_by_name)):  # each can follow those before
         for may_retry in (True, False):
             try:
                 create(database, definitions[name], now, from_config=True, replace=True)
@@ -192,7 +232,9 @@ def sync(
             except UsageError:  # another sync created it at the same moment, so that it can be replaced now
                 if not may_retry:
                     raise
-    for name in plan.undeclared if prune else ():
+    with database.read() as connection:
+        followers_first = list(chains.leaders_first(_select_after(connection)))[::-1]
+    for name in filter(plan.undeclared.__contains__, followers_first) if prune else ():
         with suppress(NotFound):  # another sync deleted it at the same moment
             delete(database, name, now)
     return plan
@@ -214,6 +256,11 @@ def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any
     elif previous is not None and previous.suspended_at is not None:
         values["next_run_at"] = None
     return values
+
+
+def _select_after(connection: Connection) -> dict[str, str | None]:
+    """Return the schedule that each one follows, for all that are not deleted."""
+    return {row.name: row.after for row in connection.execute(text(SELECT_AFTER))}
 
 
 def _select_row(name: str) -> Select[Any]:

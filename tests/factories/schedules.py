@@ -106,6 +106,8 @@ class ScheduleHarness:
             "input": {"text": "body"},
             "id": "id",
         }
+        if "after" in fields:
+            defaults = {"pipeline": self.pipeline, "input": {"text": "output.label"}}
         fields = {**defaults, **fields}
         if "file" in fields:
             fields.pop("sql")
@@ -113,11 +115,13 @@ class ScheduleHarness:
         registry.create(self.database, definition, now)
         return definition
 
-    def backfill(self, time: str, *, now: datetime, include_completed: bool = False) -> list[datetime]:
+    def backfill(
+        self, time: str, *, now: datetime, include_completed: bool = False, name: str = "nightly"
+    ) -> list[datetime]:
         """Start the run of one scheduled time again; return the scheduled times that were started."""
         span = TimeRange(utc(time), utc(time) + timedelta(minutes=1))
         result = manual_runs.backfill(
-            self.database, self.catalogue, "nightly", span, now, include_completed=include_completed
+            self.database, self.catalogue, name, span, now, include_completed=include_completed
         )
         return [run.scheduled_at for run in result.started]
 

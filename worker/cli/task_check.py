@@ -25,7 +25,7 @@ CHECK_PROCESS = ["-m", packages.import_name("worker.task_checks.process")]
 STARTING = "loading"
 
 
-@click.command(short_help="Try a task with its model, and say what its author should change.")
+@click.command("tasks check", short_help="Try a task with its model, and say what to change.")
 @click.argument("name")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(

@@ -33,6 +33,7 @@ class Int8Linear(torch.nn.Module):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach()
         scales = _max_magnitude(weight).squeeze(-1).double() / WEIGHT_RANGE
         zero_points = torch.zeros(len(weight), dtype=torch.long)
@@ -51,6 +52,16 @@ class Int8Linear(torch.nn.Module):
         """The weights, float32 `(out, in)`."""
         weights: torch.Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()
         return weights
+
+    def to_linear(self) -> torch.nn.Linear:
+        """A float32 layer with the same weights."""
+        linear = torch.nn.Linear(self.in_features, self.out_features, device="meta")
+        linear.weight = torch.nn.Parameter(self.dequantize_weight(), requires_grad=False)
+        linear.bias = torch.nn.Parameter(self.bias.clone(), requires_grad=False)
+        return linear
+
+
+LAYERS = (Int8Linear, Linear)
 
 
 def quantize(model: Any) -> int:

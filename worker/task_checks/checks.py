@@ -115,14 +115,14 @@ def check_order(checks: Checks) -> str:
     middle = len(checks.variants) // 2
     for order in (checks.variants[::-1], checks.variants[middle:] + checks.variants[:middle]):
         checks.compare_together(order, "in another order", "return the outputs in the order of the rows")
-    return "neither does their order matter"
+    return "inputs get the same answers in any order"
 
 
 def check_micro_batches(checks: Checks) -> str:
     """The size of the micro-batches changes no answer."""
     for budget in (1, 64, 200):
         checks.compare_together(checks.variants, "in other micro-batches", PADDING_ADVICE, budget)
-    return "nor does the size of the micro-batches"
+    return "inputs get the same answers in micro-batches of any size"
 
 
 def check_retry(checks: Checks) -> str:

@@ -5,13 +5,15 @@ from contextlib import suppress
 from typing import Any
 
 from models import tasks
-from models.errors import InvalidParameters, UnknownPipeline, UsageError
+from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.spec import TaskSpec
 
-# The checks run many inputs; these keep generated texts short, and equal.
-SHORT = {"do_sample": False, "max_new_tokens": 8}
+# The checks run many inputs; these keep generated texts equal, and short.
+GREEDY = {"do_sample": False}
+SHORT = {"max_new_tokens": 8}
 SEED = {"seed": 1}
 
 
@@ -24,6 +26,8 @@ def find_pipeline(catalogue: Catalogue, name: str) -> Pipeline:
         return _bare(catalogue[name])
     try:
         spec = tasks.find_spec(name)
+    except SettingsError:  # its package is broken
+        raise
     except UsageError:
         raise UnknownPipeline(name, list(catalogue)) from None
     for pipeline in catalogue.values():
@@ -40,13 +44,15 @@ def choose_parameters(spec: TaskSpec, own: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises UsageError if equal inputs get different outputs with all of them.
     """
+    own = {**(spec.task.example_parameters if isinstance(spec, OwnTaskSpec) else {}), **own}
     known = spec.parameters.model_fields
-    short = {name: value for name, value in SHORT.items() if name in known}
-    seed = {name: value for name, value in SEED.items() if name in known}
+    greedy, short, seed = (
+        {name: value for name, value in extra.items() if name in known} for extra in (GREEDY, SHORT, SEED)
+    )
     seeded = None
-    for extra in (short, seed, {}):
+    for candidate in ({**own, **greedy, **short}, {**seed, **own, **short}, {**seed, **own}, own):
         with suppress(InvalidParameters):
-            parameters = spec.check_parameters({**own, **extra})
+            parameters = spec.check_parameters(candidate)
             if not spec.is_random(parameters):
                 return parameters
             seeded = seeded or (parameters if seed.keys() & parameters.keys() else None)

@@ -86,7 +86,7 @@ def backfill(
     with cli_common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         definition = registry.get(database, name).definition
-        span = _parse_span(definition, time_text, first, last, now)
+        span = _parse_span(database, definition, time_text, first, last, now)
         result = manual_runs.backfill(
             database, Catalogue.load(settings), name, span, now, include_completed=rerun_completed
         )
@@ -104,14 +104,19 @@ def backfill(
 
 
 def _parse_span(
-    definition: ScheduleDefinition, time_text: str | None, first: str | None, last: str | None, now: datetime
+    database: Database,
+    definition: ScheduleDefinition,
+    time_text: str | None,
+    first: str | None,
+    last: str | None,
+    now: datetime,
 ) -> TimeRange:
     zone = definition.timetable.zone_info
     if time_text is not None:
         if first is not None or last is not None:
             raise UsageError("--time names one run, and --from and --to a span; give either")
         span = parse_time_range(time_text, zone)
-        times = manual_runs.scheduled_times_in(definition, span, now, limit=2)
+        times = manual_runs.scheduled_times_in(database, definition, span, now, limit=2)
         if len(times) > 1:
             raise UsageError(
                 f"--time {time_text[:40]!r} has more than one scheduled time, the first at "

@@ -10,13 +10,19 @@ from producer.cli import common
 def definition_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field; a missing option is None or empty."""
     options = (
-        click.option("--cron", required=True, metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
+        click.option("--cron", metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
+        click.option(
+            "--after", metavar="NAME", help="Instead of --cron: run over the results of this schedule's runs."
+        ),
         click.option("--tz", metavar="ZONE", help="Time zone of the schedule, such as Europe/Berlin; unset: UTC."),
         click.option("--pipeline", "-p", required=True, metavar="NAME", help="The pipeline to run."),
         click.option(
             "--sql", metavar="NAME", help="The query [sources.NAME]; it may name :scheduled_at, :since and :until."
         ),
         click.option("--file", metavar="PATTERN", help="A file instead of a query, such as in/{time:%Y-%m-%d}.jsonl."),
+        click.option("--status", multiple=True, help="With --after: results of this status; unset: succeeded."),
+        click.option("--label", "labels", multiple=True, help="With --after: only results of this label."),
+        click.option("--min-score", type=float, help="With --after: only results with at least this score."),
         click.option(
             "--bind",
             multiple=True,

@@ -79,7 +79,7 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
         ("state", _describe_state(run, definition)),
         ("error", run.error_code and f"{run.error_code}: {run.error_message}"),
         ("batch", run.batch_id),
-        ("source", definition.sql and _describe_source_range(run, definition)),
+        ("source", _describe_source(run, definition)),
         ("rows", summary.get("total") and _format_counts(summary)),
         ("guards", _format_guards(summary.get("guards", {}))),
         ("pace", summary.get("rows_per_second") and f"{_format_rate(summary['rows_per_second'])} computed"),
@@ -89,6 +89,12 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
     lines = terminal.format_pairs([(name, value) for name, value in pairs if value]).split("\n")
     styled = (click.style(line, fg=run_tables.run_colour(run)) if line.startswith("state") else line for line in lines)
     return "\n".join(styled)
+
+
+def _describe_source(run: RunView, definition: ScheduleDefinition) -> str | None:
+    if run.source_batch_id is not None:
+        return f"the results of {run.source_batch_id}, a run of {run.definition.get('after')}"
+    return _describe_source_range(run, definition) if definition.sql else None
 
 
 def _describe_source_range(run: RunView, definition: ScheduleDefinition) -> str | None:
@@ -178,6 +184,6 @@ def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:
 
 def _is_read_by_next_run(run: RunView, view: ScheduleView) -> bool:
     """Whether the next run covers the source of a failed run: not another file, and not behind the watermark."""
-    if view.definition.file is not None:
+    if view.definition.file is not None or view.definition.after is not None:
         return False
     return run.until is None or view.watermark is None or run.until > view.watermark

@@ -41,18 +41,23 @@ def format_schedule(status: ScheduleStatus, next_times: Sequence[str]) -> str:
     return terminal.format_pairs([*pairs, *zip(("next", *[""] * len(next_times)), next_times, strict=False)])
 
 
-FIELDS_SHOWN_ELSEWHERE = ("cron", "tz")
+FIELDS_SHOWN_ELSEWHERE = ("cron", "tz", "after")
 
 
 def format_times(definition: ScheduleDefinition) -> str:
-    """Return the cron expression and zone of a schedule."""
+    """Return the cron expression and zone of a schedule, or the one that it runs after."""
+    if definition.after is not None:
+        return f"after each completed run of {definition.after} ({definition.tz})"
     return f"at {definition.cron} ({definition.tz})"
 
 
 def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """Return the next scheduled times in the schedule's zone."""
     scheduled_times = [view.definition.format_time(scheduled_at) for scheduled_at in _next_times(view, now, count)]
-    return scheduled_times or ["none while it is suspended" if view.suspended_at else "none"]
+    if view.suspended_at is not None:
+        return ["none while it is suspended"]
+    after = view.definition.after
+    return scheduled_times or ["none" if after is None else f"when a run of {after} completes"]
 
 
 def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
@@ -79,7 +84,7 @@ def _schedule_row(status: ScheduleStatus) -> list[object]:
     return [
         view.name,
         status.state,
-        definition.cron,
+        definition.cron if definition.after is None else f"after {definition.after}",
         definition.tz,
         definition.pipeline,
         "" if last is None else definition.format_time(last.scheduled_at),

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, bindparam
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import NotFound, Unreachable, UsageError
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.processes.failpoints import failpoint
 from models.settings import Settings
-from models.states import BatchStatus, RunTrigger
+from models.states import BatchStatus, RunState, RunTrigger
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.readers.sql import sql_sources
@@ -30,6 +30,7 @@ from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import output_table, run_alerts, run_errors
+from producer.schedules.runs.following import followers
 from producer.schedules.runs.output_table import OutputTable, open_source_database
 from producer.schedules.runs.reembedding import BatchIds, EmbeddingVersion
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
@@ -141,7 +142,8 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
         _exhaust(rows)
         failpoint("before_finish_run")
     else:
-        layout = tabular.layout_for_batch(run.database, batch.id, find_batch_spec(batch.task, batch.parameters))
+        spec = find_batch_spec_if_known(batch.task, batch.parameters)
+        layout = tabular.layout_for_batch(run.database, batch.id, spec)
         id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
         version = EmbeddingVersion(run.view.embedding_key, batch.revision)
         batch_ids = BatchIds(run.database, batch.id)
@@ -186,8 +188,10 @@ def _mark_completed(connection: Connection, run: LeasedRun, batch: BatchView, ac
     """Mark the run as completed in the caller's transaction; raises _LeaseLost, which must roll it back."""
     summary = run_alerts.summarize_completed(connection, run.view, batch, accumulator.summarize())
     _end_run(connection, run, COMPLETE_RUN, summary=summary)
-    _advance_watermark(connection, run)
+    if run.definition.after is None:
+        _advance_watermark(connection, run)
     run_alerts.record_alerts(connection, run.view, summary, run.now)
+    followers.plan_followers(connection, run.database.sql, run.view, RunState.COMPLETED, run.now)
 
 
 def _advance_watermark(connection: Connection, run: LeasedRun) -> None:
@@ -205,6 +209,7 @@ def _fail_run(run: LeasedRun, batch: BatchView | None, code: str, message: str) 
     with run.database.write() as connection:
         _end_run(connection, run, FAIL_RUN, summary=summary, code=code, message=make_storable(message))
         run_alerts.record_run_event(connection, run.view, "failed", message, run.now, code)
+        followers.plan_followers(connection, run.database.sql, run.view, RunState.FAILED, run.now)
 
 
 def _end_run(connection: Connection, run: LeasedRun, statement: str, **parameters: Any) -> None:

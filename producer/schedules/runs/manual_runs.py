@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database
@@ -17,6 +18,7 @@ from producer.batches.polling import poll_intervals
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_views
+from producer.schedules.runs.following import followers
 from producer.schedules.runs.planning import LockedSchedule, open_run
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
@@ -31,6 +33,10 @@ DELETE FROM runs
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND next_check_at IS NULL
   AND (state <> 'completed' OR :include_completed)
 RETURNING state, since
+"""
+SELECT_COMPLETED_TIMES = """
+SELECT scheduled_at FROM runs WHERE schedule = :after AND scheduled_at >= :start AND scheduled_at < :end
+   AND state = 'completed' ORDER BY scheduled_at LIMIT :limit
 """
 SELECT_RUN = "SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"
 
@@ -50,7 +56,10 @@ class BackfillResult(NamedTuple):
 
 
 def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> StartedRun:
-    """Run a schedule now, even if suspended. Raises NotFound, UnknownPipeline and UsageError."""
+    """Run a schedule now, even if suspended; one that follows another reads that one's last completed run.
+
+    Raises NotFound, UnknownPipeline and UsageError.
+    """
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
     scheduled_at = now.replace(microsecond=0)
@@ -58,7 +67,7 @@ def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) 
         with database.write() as connection:
             registry.lock_schedule(connection, database.sql, name)
             schedule = LockedSchedule(connection, database, catalogue, definition, now)
-            batch_id = open_run(schedule, scheduled_at, RunTrigger.MANUAL)
+            batch_id = open_run(schedule, scheduled_at, RunTrigger.MANUAL, _last_source(connection, definition))
     except IntegrityError:
         raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
     return StartedRun(scheduled_at, batch_id)
@@ -75,7 +84,8 @@ def backfill(
 ) -> BackfillResult:
     """Run the scheduled times in a span that have no completed run; times after `now` are left out.
 
-    A run that read its source before is repeated over the same rows. Raises NotFound, UnknownPipeline and UsageError.
+    A run that read its source before is repeated over the same rows, and one that follows another over that one's
+    results. Raises NotFound, UnknownPipeline and UsageError.
 
     database: our database
     catalogue: pipelines of this machine
@@ -87,7 +97,7 @@ def backfill(
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
     result = BackfillResult([], [])
-    for scheduled_at in _times_to_backfill(definition, span, now):
+    for scheduled_at in _times_to_backfill(database, definition, span, now):
         key = {"schedule": name, "scheduled_at": scheduled_at}
         with database.write() as connection:
             registry.lock_schedule(connection, database.sql, name)
@@ -98,14 +108,26 @@ def backfill(
                 continue
             connection.execute(bind_datetimes(DELETE_EVENTS), key)
             schedule = LockedSchedule(connection, database, catalogue, definition, now)
-            since = None if deleted is None else deleted.since
-            batch_id = open_run(schedule, scheduled_at, RunTrigger.BACKFILL, since)
+            source: dict[str, Any] | None = {"since": None if deleted is None else deleted.since}
+            if definition.after is not None:
+                source = _source_columns(definition, followers.source_of(connection, definition.after, scheduled_at))
+            batch_id = open_run(schedule, scheduled_at, RunTrigger.BACKFILL, source)
         result.started.append(StartedRun(scheduled_at, batch_id))
     return result
 
 
-def scheduled_times_in(definition: ScheduleDefinition, span: TimeRange, now: datetime, *, limit: int) -> list[datetime]:
-    """Return the first scheduled times in a span that have come by `now`."""
+def scheduled_times_in(
+    database: Database, definition: ScheduleDefinition, span: TimeRange, now: datetime, *, limit: int
+) -> list[datetime]:
+    """Return the first scheduled times in a span that have come by `now`.
+
+    Those of a schedule that follows another are those of the other's completed runs.
+    """
+    if definition.after is not None:
+        query = bind_datetimes(SELECT_COMPLETED_TIMES, "start", "end").columns(scheduled_at=UtcDateTime())
+        values = {"after": definition.after, "start": span.start, "end": span.end, "limit": limit}
+        with database.read() as connection:
+            return list(connection.scalars(query, values))
     tick = timedelta.resolution
     last = min(span.end - tick, now)
     return list(islice(definition.timetable.times_between(span.start - tick, last), limit))
@@ -142,14 +164,29 @@ def wait_for_runs(
     raise AssertionError("poll_intervals() never ends")
 
 
-def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> list[datetime]:
+def _last_source(connection: Connection, definition: ScheduleDefinition) -> dict[str, Any] | None:
+    if definition.after is None:
+        return None
+    return _source_columns(definition, followers.last_source_of(connection, definition.after))
+
+
+def _source_columns(definition: ScheduleDefinition, row: Row[Any] | None) -> dict[str, Any]:
+    """Return what a run reads that follows another; raises UsageError if there is none."""
+    if row is None:
+        raise UsageError(f"{definition.after} has no completed run whose results {definition.name} could read")
+    return {"source_batch_id": row.batch_id, "id_type": row.id_type if definition.id is None else None}
+
+
+def _times_to_backfill(
+    database: Database, definition: ScheduleDefinition, span: TimeRange, now: datetime
+) -> list[datetime]:
     if span.start > now:
         raise UsageError(
             "that time is still to come, and only past scheduled times can be run again; to run now: trigger"
         )
     if span.end <= span.start:
         raise UsageError("the span ends before it begins; swap its two ends")
-    scheduled_times = scheduled_times_in(definition, span, now, limit=MAX_BACKFILL_RUNS + 1)
+    scheduled_times = scheduled_times_in(database, definition, span, now, limit=MAX_BACKFILL_RUNS + 1)
     if len(scheduled_times) > MAX_BACKFILL_RUNS:
         raise UsageError(f"that is more than {MAX_BACKFILL_RUNS:,} runs; take a shorter span")
     if not scheduled_times:
@@ -158,6 +195,8 @@ def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: dat
 
 
 def _no_times_message(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> str:
+    if definition.after is not None:
+        return f"{definition.name} runs after {definition.after}, which has no completed run there"
     end = min(span.end, now)
     previous = next(definition.timetable.times_before(end), None)
     following = next(definition.timetable.times_after(end), None)

@@ -5,7 +5,7 @@ time up to which everything is decided.
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from producer.readers.storable import make_storable
 from producer.schedules.alerts import events
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_errors
+from producer.schedules.runs.following import followers
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.timing import due_times
 from producer.submission import open_submission
@@ -152,7 +153,7 @@ def _alert_unplannable(database: Database, name: str, error: Exception, now: dat
 
 
 def open_run(
-    schedule: LockedSchedule, scheduled_at: datetime, trigger: RunTrigger, since: datetime | None = None
+    schedule: LockedSchedule, scheduled_at: datetime, trigger: RunTrigger, source: Mapping[str, Any] | None = None
 ) -> str:
     """Create a run and its open batch; return the batch's id.
 
@@ -161,21 +162,32 @@ def open_run(
     schedule: the schedule, locked
     scheduled_at: time of the run
     trigger: reason for the run
-    since: start of a backfill's rows, None = the scheduled time before
+    source: columns of the run that say what it reads: `since` of a backfill, unset = the scheduled time before, or
+        `source_batch_id` and `id_type` of a run that follows another
     """
-    definition, database, now = schedule.definition, schedule.database, schedule.now
+    definition, now = schedule.definition, schedule.now
     deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
-    request = _request_with_deadline(schedule, scheduled_at, deadline_at)
-    submission = OpenSubmission(new_batch_id(), holder_id="")
-    open_submission.insert_batch(schedule.connection, database.sql, request, submission)
+    source = source or {}
+    batch_id = insert_run_batch(schedule, scheduled_at, deadline_at, source.get("source_batch_id"))
     values = _run_row(definition, scheduled_at, trigger, now) | {
         "state": RunState.WAITING.value,
-        "batch_id": submission.batch_id,
+        "batch_id": batch_id,
         "deadline_at": deadline_at,
         "next_check_at": now,
-        "since": since,
+        **source,
     }
     schedule.connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
+    return batch_id
+
+
+def insert_run_batch(
+    schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None, source_batch_id: str | None
+) -> str:
+    """Insert the open batch of a run; return its id. Raises UsageError if the pipeline does not take it."""
+    request = _request_with_deadline(schedule, scheduled_at, deadline_at)
+    request = replace(request, source_batch_id=source_batch_id)
+    submission = OpenSubmission(new_batch_id(), holder_id="")
+    open_submission.insert_batch(schedule.connection, schedule.database.sql, request, submission)
     return submission.batch_id
 
 
@@ -207,11 +219,13 @@ def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: Batchm
     if is_busy:
         _insert_ended_runs(schedule, due, RunState.SKIPPED)
         _record_events(schedule, due, "skipped", "the previous run was still open")
+        _skip_followers(schedule, due, RunState.SKIPPED)
     elif error := planning_error or _find_request_error(schedule):
         _insert_ended_runs(
             schedule, due, RunState.FAILED, error_code=error.code, error_message=make_storable(str(error))
         )
         _record_events(schedule, due, "failed", str(error), error.code)
+        _skip_followers(schedule, due, RunState.FAILED)
     else:
         for scheduled_at in due:
             open_run(schedule, scheduled_at, RunTrigger.CRON)
@@ -220,6 +234,7 @@ def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: Batchm
         _insert_ended_runs(schedule, missed, RunState.MISSED)
         message = _missed_message(definition.format_time(decision.missed[-1]), decision.missed_count)
         _record_events(schedule, decision.missed[-1:], "missed", message)
+        _skip_followers(schedule, missed, RunState.MISSED)
     connection.execute(
         bind_datetimes(SET_EVALUATED_UNTIL, "evaluated_until", "next_run_at"),
         {"name": name, "evaluated_until": decision.evaluated_until, "next_run_at": decision.next_run_at},
@@ -266,6 +281,12 @@ def _record_events(
             url=schedule.definition.webhook,
             error_code=error_code,
         )
+
+
+def _skip_followers(schedule: LockedSchedule, scheduled_times: Iterable[datetime], state: RunState) -> None:
+    for scheduled_at in scheduled_times:
+        connection, name = schedule.connection, schedule.definition.name
+        followers.skip_followers(connection, schedule.database.sql, name, scheduled_at, state, schedule.now)
 
 
 def _insert_ended_runs(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,11 +18,13 @@ from models.pipelines.pipeline import Pipeline
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import RunTrigger
+from models.tasks.spec import TaskSpec
 from producer.batches import views
-from producer.readers.rows import Problem, Row
+from producer.readers.rows import Problem, Row, Source
 from producer.readers.storable import make_storable
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sources
+from producer.schedules.runs.following.followed_results import open_followed_results
 from producer.schedules.runs.reembedding import EmbeddingVersion
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
@@ -74,11 +76,10 @@ WHERE state = 'waiting' AND batch_id IN
 
 @dataclass(frozen=True, slots=True)
 class _ClaimedBatch:
-    """A run's open submission, and the time range of its rows."""
+    """A run's open submission, and the times of its rows, which a run that follows another does not have."""
 
     submission: OpenSubmission
-    since: datetime
-    until: datetime
+    times: SourceTimes | None
 
 
 def read_run_source(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
@@ -127,14 +128,13 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded.parameters)
     request = definition.request_for(pipeline, run.view.scheduled_at)
     _record_guards(run.database, batch.submission, pipeline)
-    times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
     id_types = IdTypes(definition)
     key = embedding_key(pipeline, recorded.parameters)
     with run.database.write() as connection:  # before the batch is accepted, because another process may merge
         run.execute(connection, bind_datetimes(SET_EMBEDDING_KEY), embedding_key=key)
     version = EmbeddingVersion(key, recorded.revision or resolve_revision(pipeline))
     with ExitStack() as stack:
-        source = stack.enter_context(sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types))
+        source = stack.enter_context(_open_source(run, batch.times, settings, pipeline.spec, id_types))
         if definition.into is not None:
             rows = append_stale_rows(limit_rows(source), run, settings, pipeline.spec, version, id_types)
             limits = replace(source.limits, max_source_rows=sys.maxsize)  # those of the table do not count
@@ -148,6 +148,15 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     if warning:
         fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
         log.warning("wakeups.send_failed", **fields, error=warning)
+
+
+def _open_source(
+    run: LeasedRun, times: SourceTimes | None, settings: Settings, spec: TaskSpec, id_types: IdTypes
+) -> AbstractContextManager[Source]:
+    if times is None:
+        batch_id = run.view.source_batch_id or ""
+        return open_followed_results(run.database, settings, run.definition, spec, batch_id)
+    return sources.open_source(settings, run.definition, spec, times, id_types=id_types)
 
 
 def _record_guards(database: Database, submission: OpenSubmission, pipeline: Pipeline) -> None:
@@ -172,12 +181,13 @@ def _take_over_batch(run: LeasedRun) -> _ClaimedBatch | None:
     """
     database = run.database
     with database.write() as connection:
-        since, until = _source_range(connection, run)
+        since, until = (None, None) if run.definition.after is not None else _source_range(connection, run)
         statement = bind_datetimes(SET_SOURCE_RANGE, "since", "until")
         if not run.execute(connection, statement, since=since, until=until):
             return None
         submission = open_submission.take_over_from_start(connection, database.sql, run.view.batch_id or "")
-        return None if submission is None else _ClaimedBatch(submission, since, until)
+        times = None if since is None or until is None else SourceTimes(run.view.scheduled_at, since, until)
+        return None if submission is None else _ClaimedBatch(submission, times)
 
 
 def _source_range(connection: Connection, leased_run: LeasedRun) -> tuple[datetime, datetime]:

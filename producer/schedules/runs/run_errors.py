@@ -13,10 +13,11 @@ from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.lifecycle import termination
-from models.states import BatchStatus, Termination
+from models.states import BatchStatus, RunState, Termination
 from producer.readers.storable import make_storable
 from producer.schedules import registry
 from producer.schedules.runs import run_alerts
+from producer.schedules.runs.following import followers
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 
@@ -142,5 +143,8 @@ def _fail_run(database: Database, run: RunView, error_code: str, message: str, n
         registry.lock_if_exists(connection, database.sql, run.schedule)
         values = {"now": now, "code": error_code, "message": make_storable(message)}
         statement = bind_datetimes(FAIL_RUN.format(now=database.sql.now), "now")
-        if connection.execute(statement, {**run.key, **values}).rowcount and alerts:
+        if not connection.execute(statement, {**run.key, **values}).rowcount:
+            return
+        followers.plan_followers(connection, database.sql, run, RunState.FAILED, now)
+        if alerts:
             run_alerts.record_run_event(connection, run, "failed", message, now, error_code)

@@ -31,7 +31,8 @@ class RunView:
     definition: dict[str, Any]
     id_type: str | None
     embedding_key: str | None
-    batch_id: str | None
+    batch_id: str | None  # None where none was opened, also before the run of a schedule that follows another begins
+    source_batch_id: str | None  # whose results it reads; None if its source is a query or a file
     since: datetime | None
     until: datetime | None
     deadline_at: datetime | None
@@ -53,6 +54,8 @@ class RunView:
     @property
     def batch_has_ended(self) -> bool:
         """Whether the batch has ended or no longer exists."""
+        if self.batch_id is None:
+            return False
         return self.batch_status is None or self.batch_status.has_ended or self.batch_status is BatchStatus.DELETING
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ class RunView:
             "trigger": self.trigger.value,
             "state": self.state.value,
             "batch_id": self.batch_id,
+            "source_batch_id": self.source_batch_id,
             **{name: iso_or_none(getattr(self, name)) for name in times},
             "error_code": self.error_code,
             "error_message": self.error_message,

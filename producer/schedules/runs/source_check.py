@@ -1,5 +1,6 @@
 """The check of a schedule's source and output table, before its first run: it reads a few rows and writes nothing."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -14,11 +15,13 @@ from models.privacy import urls
 from models.settings import Settings
 from producer.readers import files
 from producer.readers.access import Access
-from producer.readers.rows import Problem, Row
+from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import sql_sources
 from producer.results.column_types import read_column_types
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import output_table, sources
+from producer.schedules.runs.following import followers
+from producer.schedules.runs.following.followed_results import open_followed_results
 from producer.schedules.runs.sources import SourceTimes
 from producer.schedules.timing import file_templates
 
@@ -42,17 +45,35 @@ def check_source(
     try:
         if definition.sql is not None and definition.sql not in settings.sources:
             return SourceCheck(WARNING, f"there is no [sources.{definition.sql}] here, so nothing was read")
-        scheduled_at = _time_with_files(definition, settings, now) if definition.file is not None else now
-        if scheduled_at is None:
-            name = urls.redact_path(file_templates.render(definition.file or "", now, definition.timetable))
-            return SourceCheck(WARNING, f"there is no file yet, such as {name}, so nothing was read")
-        check = _check_rows(settings, catalogue, definition, scheduled_at, now)
+        source = _find_source(database, settings, catalogue, definition, now)
+        if isinstance(source, SourceCheck):
+            return source
+        check = _check_rows(catalogue, definition, source)
         if definition.into is not None and check.level != PROBLEM:
             _check_output_table(database, settings, definition, definition.into)
     except BatchmillError as error:
-        is_late_file = definition.file is not None and isinstance(error, SourceNotReady)
-        return SourceCheck(WARNING if is_late_file else PROBLEM, str(error))
+        is_late = definition.sql is None and isinstance(error, SourceNotReady)
+        return SourceCheck(WARNING if is_late else PROBLEM, str(error))
     return check
+
+
+def _find_source(
+    database: Database, settings: Settings, catalogue: Catalogue, definition: ScheduleDefinition, now: datetime
+) -> AbstractContextManager[Source] | SourceCheck:
+    """Return what opens the source that the next run would read; or the outcome, where there is none yet."""
+    spec = catalogue[definition.pipeline].spec
+    if definition.after is not None:
+        with database.read() as connection:
+            last = followers.last_source_of(connection, definition.after)
+        if last is None:
+            return SourceCheck(WARNING, f"{definition.after} has no completed run yet, so nothing was read")
+        return open_followed_results(database, settings, definition, spec, last.batch_id)
+    scheduled_at = _time_with_files(definition, settings, now) if definition.file is not None else now
+    if scheduled_at is None:
+        name = urls.redact_path(file_templates.render(definition.file or "", now, definition.timetable))
+        return SourceCheck(WARNING, f"there is no file yet, such as {name}, so nothing was read")
+    times = SourceTimes(scheduled_at, definition.initial_since, now)
+    return sources.open_source(settings, definition, spec, times)
 
 
 def _time_with_files(definition: ScheduleDefinition, settings: Settings, now: datetime) -> datetime | None:
@@ -70,11 +91,10 @@ def _time_with_files(definition: ScheduleDefinition, settings: Settings, now: da
 
 
 def _check_rows(
-    settings: Settings, catalogue: Catalogue, definition: ScheduleDefinition, scheduled_at: datetime, now: datetime
+    catalogue: Catalogue, definition: ScheduleDefinition, opened: AbstractContextManager[Source]
 ) -> SourceCheck:
     pipeline = catalogue[definition.pipeline]
-    times = SourceTimes(scheduled_at, definition.initial_since, now)
-    with sources.open_source(settings, definition, pipeline.spec, times) as source:
+    with opened as source:
         first_problem: str | None = None
         for row in islice(source.rows, MAX_ROWS_READ):
             problem = row.message if isinstance(row, Problem) else _input_problem(definition, pipeline, row)

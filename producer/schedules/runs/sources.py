@@ -118,8 +118,8 @@ def open_source(
                 name = file_templates.render(schedule.file or "", times.scheduled_at, schedule.timetable)
                 bounds = Access.from_settings(settings), Limits.from_settings(settings)
                 source = stack.enter_context(_open_files(name, schedule.format, columns, *bounds, clock))
-        rows = _translate_row_errors(source.rows)
-        yield replace(source, rows=rows if schedule.into is None else _require_ids(rows, schedule.into))
+        rows = translate_row_errors(source.rows)
+        yield replace(source, rows=rows if schedule.into is None else require_ids(rows, schedule.into))
 
 
 def _open_query(
@@ -182,7 +182,7 @@ def _snapshot_files(paths: Iterable[str]) -> FileSnapshot:
     return snapshot
 
 
-def _require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Problem]:
+def require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Problem]:
     """Yield the rows, and fail if none has an id for the output table, before anything is computed in vain."""
     without_id = with_id = 0
     for row in rows:
@@ -194,7 +194,8 @@ def _require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Pr
         raise UsageError(f"no row has an id to find it again by in the table {table}; name the column that has it: id")
 
 
-def _translate_row_errors(rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
+def translate_row_errors(rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
+    """Yield the rows; raises SourceNotReady for what may pass."""
     with _raise_not_yet():
         yield from rows
 

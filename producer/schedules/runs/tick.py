@@ -16,6 +16,8 @@ from producer.schedules.alerts import webhook
 from producer.schedules.runs import deadline_watch, finish, planning, read_source, run_errors, run_views
 from producer.schedules.runs.deadline_watch import STEP as WATCHING
 from producer.schedules.runs.finish import STEP as FINISHING
+from producer.schedules.runs.following import opening
+from producer.schedules.runs.following.opening import STEP as OPENING
 from producer.schedules.runs.read_source import STEP as READING
 from producer.schedules.runs.run_views import RunView
 
@@ -58,7 +60,7 @@ def _process_due_runs(database: Database, settings: Settings, catalogue: Catalog
     while True:
         previous = len(attempted)
         for run in run_views.iter_due_runs(database, now):
-            step = (run.schedule, run.scheduled_at, run.state, run.batch_has_ended)
+            step = (run.schedule, run.scheduled_at, run.source_batch_id, run.batch_id, run.state, run.batch_has_ended)
             if step in attempted:
                 continue
             attempted.add(step)
@@ -79,13 +81,18 @@ def _run_next_step(
             return "ended" if finish.finish_run(database, settings, run, now) else None
         if step == READING:
             return "read" if read_source.read_run_source(database, settings, catalogue, run, now) else None
-        deadline_watch.watch_deadline(database, run, now)
+        if step == OPENING:
+            opening.open_batch(database, catalogue, run, now)
+        else:
+            deadline_watch.watch_deadline(database, run, now)
     except BaseException as error:  # some packages raise errors that are not Exceptions
         run_errors.handle_error(database, run, step, error, now)
     return None
 
 
 def _next_step(run: RunView) -> str:
+    if run.batch_id is None:
+        return OPENING
     if run.batch_has_ended:
         return FINISHING
     return READING if run.batch_status is BatchStatus.VALIDATING else WATCHING

@@ -94,3 +94,22 @@ class Cron:
         """Return whether a time that the gap skipped runs at its end, where no other time is due anyway."""
         skipped = self._fields.count_between(self._first_wall_time(interval), interval.wall_start)
         return skipped > 0 and not self._fields.count_between(interval.wall_start, interval.wall_start + RESOLUTION)
+
+
+@dataclass(frozen=True, slots=True)
+class NoTimes(Cron):
+    """The timetable of a schedule that follows another and has no times of its own; it only has a zone."""
+
+    expression: str = ""
+
+    def times_after(self, start: datetime) -> Iterator[datetime]:
+        """Yield nothing."""
+        return iter(())
+
+    def times_before(self, end: datetime) -> Iterator[datetime]:
+        """Yield nothing."""
+        return iter(())
+
+    def count_between(self, start: datetime, end: datetime) -> int:
+        """Return zero."""
+        return 0

@@ -4,11 +4,9 @@ Only methods whose ranges belong to one token or one output are here. A range ov
 depend on the other rows (decision 0052).
 """
 
-import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,20 +168,6 @@ def _try_kernel(name: str, dtype: torch.dtype, device: torch.device) -> None:
 
 
 def _import_torchao() -> None:
-    """Import the package; it warns of kernels for other devices, of which none is used here."""
-    with warnings.catch_warnings(), _silence_loggers("torchao", "torch.utils._pytree"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import torchao.quantization  # noqa: F401
-
-
-@contextmanager
-def _silence_loggers(*names: str) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

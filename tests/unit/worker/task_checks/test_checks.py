@@ -165,6 +165,28 @@ class Leaks(Adapter):
         return super().forward(micro_batch)
 
 
+class KeepsTexts(Adapter):
+    """What is kept is small: texts."""
+
+    def __init__(self) -> None:
+        self.kept: set[str] = set()
+
+    def row(self, job: Job) -> Row:
+        self.kept.add(f"{job.input['text']} as it was")
+        return super().row(job)
+
+
+class KeepsPasses(Adapter):
+    """What is kept is one small list for each pass."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def forward(self, micro_batch: MicroBatch) -> list[Any]:
+        self.kept.append([0])
+        return super().forward(micro_batch)
+
+
 class UpToTheRow(Adapter):
     """Bits depend on the width of the pass, though within the tolerance."""
 
@@ -220,6 +242,8 @@ def test_a_right_adapter_passes_every_check(deterministic: bool) -> None:
         (MixesParameters, "parameters", "read parameters per call"),
         (FailsWithAParameter, "parameters", "with another value of loud, decode raised LookupError"),
         (Leaks, "memory", "keep nothing of them"),
+        (KeepsTexts, "memory", "Python objects in"),
+        (KeepsPasses, "memory", "Python objects in"),
     ],
 )
 def test_a_fault_is_found_by_the_check_for_it(adapter: Callable[[], Any], check: str, words: str) -> None:
