@@ -9,6 +9,7 @@ from producer.readers.rows import Origin
 from producer.readers.storable import UnreadableValue
 
 VECTOR = UnreadableValue("is a vector, and no text")
+TOO_DEEP = UnreadableValue("is nested too deeply to be read")
 
 
 class ResultRecord(Mapping[str, Any]):
@@ -32,7 +33,10 @@ class ResultRecord(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._unparsed:
             self._unparsed.discard(name)
-            self._values[name] = from_json(self._values[name])
+            try:
+                self._values[name] = from_json(self._values[name])
+            except RecursionError:
+                self._values[name] = TOO_DEEP
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
