@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-own-task test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,10 @@ demo-schedule: $(VENV)/.runs ## Show three runs of a nightly schedule in a minut
 
 demo-nearest: $(VENV)/.runs ## Embed tickets in three nights and find the nearest old ones: examples/nearest_tickets/run.py.
 	@$(BIN)/python examples/nearest_tickets/run.py
+
+demo-own-task: $(VENV)/.runs ## Install a package with a task of one's own, and run it: examples/own_task/run.py.
+	@$(PIP) install --quiet --no-deps ./examples/own_task
+	@$(BIN)/python examples/own_task/run.py
 
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
+    from worker.adapters.control.logits_control import LogitsControl as LogitsControl
+    from worker.adapters.control.logits_control import LogitsRow as LogitsRow
+    from worker.adapters.own.task_adapter import AdapterOptions as AdapterOptions
     from worker.adapters.own.task_adapter import ModelRow as ModelRow
     from worker.adapters.own.task_adapter import TaskAdapter as TaskAdapter
 
@@ -43,6 +46,9 @@ API = {  # the errors are found in models.errors
     "Parameters": "models.tasks.spec",
     "TaskAdapter": "worker.adapters.own.task_adapter",
     "ModelRow": "worker.adapters.own.task_adapter",
+    "AdapterOptions": "worker.adapters.own.task_adapter",
+    "LogitsControl": "worker.adapters.control.logits_control",
+    "LogitsRow": "worker.adapters.control.logits_control",
 }
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
@@ -92,6 +98,7 @@ COMMANDS = {
     "schedule": Command("producer.cli.schedules.schedule", "schedule", "Manage schedules."),
     "pipelines": Command("producer.cli.operations.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.operations.tasks", "tasks", "List the tasks, or explain one."),
+    "tasks check": Command("worker.cli.task_check", "check", "Try a task with its model, and say what to change."),
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
     "workers": Command("producer.cli.operations.workers", "workers", "List the worker processes."),
     "audit": Command("producer.cli.operations.audit", "audit", "Verify that every job has exactly one result."),
@@ -128,9 +135,13 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command as click does, but never repeat a URL, which may contain a password."""
+        """Resolve a command of one or two words, but never repeat a URL, which may contain a password."""
         if "://" in args[0]:
             ctx.fail("a URL stands where a command is due; give it as --database-url or --redis-url")
+        # `tasks` is a light command of submitters, and `tasks check` loads a model.
+        two_words = " ".join(args[:2])
+        if two_words in COMMANDS:
+            return two_words, self.get_command(ctx, two_words), args[2:]
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,11 +5,14 @@ Only the operator's configuration names such objects; nothing that a submitter s
 
 import hashlib
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from models.errors import SettingsError
@@ -40,7 +43,7 @@ def load_object(reference: str) -> Any:
             f"there is no module {error.name!r} here for {reference}; install its package, or put it beside "
             "batchmill.toml"
         ) from error
-    except Exception as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
         raise SettingsError(f"{module_name} can't be imported: {type(error).__name__}: {str(error)[:200]}") from error
     for name in path.split("."):
         try:
@@ -50,22 +53,48 @@ def load_object(reference: str) -> Any:
     return value
 
 
-def code_version(reference: str) -> str:
-    """The version of the code behind a reference that `load_object` has loaded: `my-package 1.2.0`, or a file's hash.
+def code_version(reference: str) -> str | None:
+    """The version of the code behind a reference: `my-package 1.2.0`, or a hash of its files. None = it is not here.
 
-    A package that is installed in editable mode, or a module beside batchmill.toml, has the hash of its file.
+    Imports nothing. A package that is installed in editable mode, or a module or package beside batchmill.toml, has the
+    hash of its Python files.
     """
-    module_name = reference.partition(":")[0]
-    top_name = module_name.partition(".")[0]
-    for distribution in metadata.packages_distributions().get(top_name, ()):
+    top_name = reference.partition(":")[0].partition(".")[0]
+    for distribution in _distributions(top_name, tuple(sys.path)):
         if not _is_editable(distribution):
             return f"{distribution} {metadata.version(distribution)}"
-    file = getattr(sys.modules.get(module_name), "__file__", None)
-    if file is None:
-        return module_name
-    with open(file, "rb") as source:  # noqa: PTH123 - a module's file may be no path at all
-        digest = hashlib.file_digest(source, "sha256").hexdigest()
-    return f"{module_name} sha256:{digest[:HASH_DIGITS]}"
+    files = _source_files(top_name)
+    if files is None:
+        return None
+    if not files:
+        return top_name
+    digest = hashlib.sha256()
+    for name, file in files:
+        content = file.read_bytes()
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return f"{top_name} sha256:{digest.hexdigest()[:HASH_DIGITS]}"
+
+
+@lru_cache(maxsize=64)
+def _distributions(top_name: str, _path: tuple[str, ...]) -> tuple[str, ...]:
+    """The installed packages with this module; the import path is part of the key, as it decides which there are."""
+    return tuple(metadata.packages_distributions().get(top_name, ()))
+
+
+def _source_files(top_name: str) -> list[tuple[str, Path]] | None:
+    """The Python files of a module or package with their names in it, in order; None if it is not here."""
+    try:
+        with _modules_beside_config():
+            spec = importlib.util.find_spec(top_name)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:
+        return [] if spec.origin is None else [(top_name, Path(spec.origin))]
+    folders = [Path(folder) for folder in spec.submodule_search_locations]
+    files = [(str(file.relative_to(folder)), file) for folder in folders for file in folder.rglob("*.py")]
+    return sorted(files)
 
 
 def _is_editable(distribution: str) -> bool:

@@ -1,4 +1,4 @@
-"""The processor's instructions for numbers of 16 bits, without which such numbers are slower than float32."""
+"""The processor's instructions for numbers of 16 and 8 bits, without which such numbers are slow or inexact."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,18 @@ INSTRUCTIONS_BY_DTYPE = {
     "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
 }
 
+INT8_INSTRUCTIONS = frozenset({"avx512_vnni"})  # as torchao asks torch
+
 
 def has_instructions_for(dtype: str) -> bool | None:
     """Whether this processor multiplies matrices of `bfloat16` or `float16`; None = not known."""
     instructions = _instructions()
     return bool(instructions & INSTRUCTIONS_BY_DTYPE[dtype]) if instructions else None
+
+
+def multiplies_int8() -> bool:
+    """Whether this processor multiplies numbers of 8 bits and adds the products without overflow."""
+    return bool(_instructions() & INT8_INSTRUCTIONS)
 
 
 def _instructions() -> frozenset[str]:

@@ -25,16 +25,20 @@ OUTPUT_RELEVANT_FIELDS = (
     "window_aggregation",
     "deterministic",
     "max_length",
+    "logits_processors",
+    "adapter",
 )
 
 # They came after the first keys, and an entry without them keeps its key.
-LATER_FIELDS = frozenset({"window_aggregation"})
+LATER_FIELDS = frozenset({"window_aggregation", "logits_processors", "adapter"})
 
 
 def output_settings(pipeline: Pipeline) -> dict[str, Any]:
-    """The fields of an entry that change outputs."""
+    """The fields of an entry that change outputs, and the versions of the operator's own code that computes them."""
     values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS}
-    return {name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS}
+    settings = {name: value for name, value in values.items() if value not in (None, ()) or name not in LATER_FIELDS}
+    code = pipeline.operator_code
+    return settings | {"operator_code": code} if code else settings
 
 
 def guard_fields(guard: Guard) -> dict[str, Any]:
@@ -56,7 +60,11 @@ def _hash_definition(pipeline: Pipeline, guard: Guard) -> str:
     entry = pipeline.guard_pipelines.get(guard.pipeline or "")
     if entry is not None:
         values["model"] = {**output_settings(entry), "parameters": entry.parameters}
-        for key, folder in (("model", entry.folder), ("tokenizer", entry.tokenizer_folder)):
+        for key, folder in (
+            ("model", entry.folder),
+            ("tokenizer", entry.tokenizer_folder),
+            ("adapter", entry.adapter_folder),
+        ):
             if folder is not None:
                 values["model"][key] = Path(folder).name
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:DEFINITION_DIGITS]

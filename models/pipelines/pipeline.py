@@ -10,21 +10,33 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from models import tasks
+from models import operator_code, tasks
 from models.errors import InvalidParameters, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
-from models.pipelines import prompt_template
+from models.pipelines import placement, prompt_template
 from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.placement import DeviceMap
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.quantization import Quantization
 from models.pipelines.text_template import TextTemplate
+from models.tasks.decoding import DecodingParameters
+from models.tasks.generic import transformers_pipeline
+from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
 
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
+MAX_LOGITS_PROCESSORS = 16
 # A batch records the templates, so workers take them from there.
-NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description"}
+NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
+# They came after the first hashes, and an entry without them keeps its hash.
+HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision", "logits_processors")
+BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device", "device_map")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION_SEPARATOR = "+"  # between the revisions of a model and of its adapter
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -39,16 +51,33 @@ class Pipeline(BaseModel):
     revision: str | None = Field(default=None, description="A commit of the Hub; unset: resolved once for each batch.")
     tokenizer: str | None = Field(default=None, description="Unset: the model's own, of the same revision.")
     tokenizer_revision: str | None = None
+    adapter: str | None = Field(
+        default=None, min_length=1, description="A LoRA adapter on top of the model: a Hub id, or a folder."
+    )
+    adapter_revision: str | None = Field(
+        default=None, description="A commit of the Hub, which an adapter of the Hub must have; a folder has its hash."
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: float32 on a CPU, the checkpoint's own elsewhere."
     )
-    quantization: Literal["int8", "int4"] | None = Field(
-        default=None, description="int8 on a CPU by torch itself; int8 and int4 on CUDA by the extra `quantization`."
+    quantization: Quantization | None = Field(
+        default=None, description="int8 on a CPU by torch itself; the others by the extra `quantization`."
     )
     attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
     device: str = Field(default="auto", pattern=DEVICE_PATTERN, examples=["auto", "cpu", "mps", "cuda", "cuda:1"])
+    device_map: DeviceMap | None = Field(
+        default=None,
+        description="For a model larger than one device: how its weights are spread over the GPUs of a process, the "
+        "machine's memory and disk.",
+    )
+    max_memory: dict[str, str] | None = Field(
+        default=None, description="With device_map: the most bytes of weights on each device, such as 20GiB."
+    )
+    offload_folder: str | None = Field(
+        default=None, min_length=1, description="With device_map: where weights on disk are kept; unset: under home."
+    )
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
@@ -85,6 +114,12 @@ class Pipeline(BaseModel):
     guards: dict[str, Guard] = Field(
         default_factory=dict, description="Checks of inputs and outputs by name, in the order in which they run."
     )
+    logits_processors: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_LOGITS_PROCESSORS,
+        description="Tasks that generate text: your own code that changes the scores of each next token, as "
+        "package.module:object, in the order in which it runs.",
+    )
     limits: GenerationLimits | None = Field(
         default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
     )
@@ -104,7 +139,7 @@ class Pipeline(BaseModel):
     @classmethod
     def _check_task(cls, value: str) -> str:
         try:
-            return tasks.find_spec(value).canonical_name(value) or value
+            return tasks.canonical_name(value)
         except UsageError as error:
             raise ValueError(str(error)) from None
 
@@ -113,6 +148,14 @@ class Pipeline(BaseModel):
     def _check_template(cls, value: str | None) -> str | None:
         if value is not None:
             TextTemplate.parse(value)
+        return value
+
+    @field_validator("logits_processors")
+    @classmethod
+    def _check_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for reference in value:
+            if not operator_code.is_reference(reference):
+                raise ValueError(f"has {reference[:80]!r}, which names no object; write it as package.module:object")
         return value
 
     @field_validator("guards")
@@ -128,6 +171,26 @@ class Pipeline(BaseModel):
                 )
         return value
 
+    @field_validator("max_memory")
+    @classmethod
+    def _check_max_memory(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None:
+            placement.parse_max_memory(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_device_map(self) -> Self:
+        for name in ("max_memory", "offload_folder"):
+            if getattr(self, name) is not None and self.device_map is None:
+                raise ValueError(f'{name} has no effect without device_map; set device_map = "auto", or leave it out')
+        if self.device_map is None:
+            return self
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device_map does not go with device {self.device}; write auto, cuda or cpu")
+        if self.quantization is not None:
+            raise ValueError("device_map does not go with quantization; leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _check_windows(self) -> Self:
         for name in ("stride", "window_aggregation"):
@@ -140,11 +203,32 @@ class Pipeline(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_adapter(self) -> Self:
+        if self.adapter_revision is not None and self.adapter is None:
+            raise ValueError("adapter_revision has no effect without adapter; set it, or leave the revision out")
+        if self.adapter is None:
+            return self
+        if self.device_map is not None:
+            raise ValueError("adapter does not go with device_map; merge it into the model, or leave device_map out")
+        if self.adapter_folder is not None:
+            return self
+        if self.adapter.startswith(BUNDLED_PREFIX):
+            raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
+        if not COMMIT.fullmatch(self.adapter_revision or ""):
+            raise ValueError(
+                "adapter_revision must be a full commit of the Hub, 40 hexadecimal digits, because a batch has one "
+                "revision of its adapter; set it, or name a folder"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_task_options(self) -> Self:
         if self.tokenizer_revision is not None and self.tokenizer is None:
             raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.limits is not None and self.generation_limits is None:
             raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
+        if self.logits_processors and not issubclass(tasks.find_spec(self.task).parameters, DecodingParameters):
+            raise ValueError(f"{self.task} generates no text, so logits_processors have no effect; leave them out")
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
@@ -157,6 +241,7 @@ class Pipeline(BaseModel):
     def settings_hash(self) -> str:
         """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
         fields = self.model_dump(exclude=NOT_HASHED)
+        fields = {name: value for name, value in fields.items() if value not in (None, ()) or name not in HASHED_IF_SET}
         if self.guards:
             # Guards run in their order.
             fields["guards"] = list(fields["guards"].items())
@@ -165,10 +250,19 @@ class Pipeline(BaseModel):
             }
         else:
             del fields["guards"]
-        for key in ("model", "tokenizer"):
-            if _model_folder(fields[key] or "") is not None:
+        if code := self.operator_code:
+            fields["operator_code"] = code
+        for key in ("model", "tokenizer", "adapter"):
+            if _model_folder(fields.get(key) or "") is not None:
                 fields[key] = Path(fields[key]).name
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
+
+    @property
+    def operator_code(self) -> dict[str, str | None]:
+        """The versions of the operator's own code that computes its outputs; None = it is not installed here."""
+        spec = tasks.find_spec(self.task)
+        versions: dict[str, str | None] = {"task": spec.code_version} if isinstance(spec, OwnTaskSpec) else {}
+        return versions | {reference: operator_code.code_version(reference) for reference in self.logits_processors}
 
     @property
     def guard_pipelines(self) -> Mapping[str, "Pipeline"]:
@@ -186,9 +280,21 @@ class Pipeline(BaseModel):
         return guarded
 
     @property
+    def is_spread(self) -> bool:
+        """Whether a process needs its devices alone for this pipeline, or for a guard of it."""
+        return any(entry.device_map is not None for entry in (self, *self.guard_pipelines.values()))
+
+    @property
+    def spreads_over_gpus(self) -> bool:
+        """Whether it is spread, and not on a CPU alone."""
+        return self.is_spread and self.device != "cpu"
+
+    @property
     def spec(self) -> TaskSpec:
         """Spec of the pipeline's task, with its limits, whose inputs have the fields that the templates name."""
         spec = tasks.find_spec(self.task)
+        if spec is TRANSFORMERS_PIPELINE:
+            spec = transformers_pipeline.with_parameters(spec, self.task, self.parameters)
         if (limits := self.generation_limits) is not None:
             spec = replace(spec, check_input=limits.limit_input(spec.check_input))
         return spec if self.template is None else self.template.spec_for(spec)
@@ -235,6 +341,54 @@ class Pipeline(BaseModel):
     def tokenizer_folder(self) -> Path | None:
         """Absolute path of the tokenizer's folder; None for a Hub id or if the entry names no tokenizer."""
         return _model_folder(self.tokenizer or "")
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Absolute path of the adapter's folder; None for a Hub id or if the entry names no adapter."""
+        return _model_folder(self.adapter or "")
+
+    @property
+    def pinned_revision(self) -> str | None:
+        """The revision of a batch as far as the entry alone tells it; None if a worker must resolve it."""
+        if self.adapter is None or self.revision is None:
+            return self.revision
+        return None if self.adapter_revision is None else join_revisions(self.revision, self.adapter_revision)
+
+    def at_revision(self, batch_revision: str) -> Self:
+        """The pipeline at the revision with which a batch began."""
+        revision, adapter_revision = split_revision(batch_revision)
+        pins = {"revision": revision}
+        if self.adapter is not None and adapter_revision is not None:
+            pins["adapter_revision"] = adapter_revision
+        return self.model_copy(update=pins)
+
+    def has_same_base(self, other: "Pipeline") -> bool:
+        """Whether both load the same weights in the same way, adapters aside."""
+        return all(getattr(self, name) == getattr(other, name) for name in BASE_FIELDS)
+
+    def has_revision(self, batch_revision: str, loaded_revision: str) -> bool:
+        """Whether the entry can be had at the revision of a batch: commits can be fetched, a folder's content is one.
+
+        loaded_revision: the revision that the entry came as.
+        """
+        parts, loaded_parts = split_revision(batch_revision), split_revision(loaded_revision)
+        if (parts[1] is None) != (self.adapter is None):
+            return False
+        return all(
+            folder is None or part == loaded
+            for folder, part, loaded in zip((self.folder, self.adapter_folder), parts, loaded_parts, strict=True)
+        )
+
+
+def join_revisions(revision: str, adapter_revision: str | None) -> str:
+    """Return the revision that a batch records: the model's, and its adapter's if it has one."""
+    return revision if adapter_revision is None else f"{revision}{REVISION_SEPARATOR}{adapter_revision}"
+
+
+def split_revision(batch_revision: str) -> tuple[str, str | None]:
+    """Return the revisions of the model and of its adapter, None without one, that a batch records as one."""
+    revision, _, adapter_revision = batch_revision.partition(REVISION_SEPARATOR)
+    return revision, adapter_revision or None
 
 
 def _model_folder(name: str) -> Path | None:

@@ -16,20 +16,13 @@ from models import tasks
 from models.documents import to_json
 from models.errors import JobError
 from models.pipelines.text_template import TextTemplate, check_characters
-from models.tasks.fields import TextField, describe_type
+from models.tasks.fields import EXPORTED_NAMES, TextField, describe_type
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION
 
 PROMPT, SYSTEM = "prompt", "system"  # keys of a pipeline, and of a batch's parameters
 TEXT, MESSAGES = "text", "messages"  # the task's fields that a prompt takes the place of
 SYSTEM_ROLES = ("system", "developer")
-
-# Columns of exported results, which name them.
-EXPORTED_NAMES = frozenset(
-    {"position", "custom_id", "id", "batch_id", "status", "output", "error_code", "error_message", "truncated"}
-    | {"windows", "guards", "original_input", "model", "revision", "dtype", "device", "attempts", "finished_at"}
-    | {"scheduled_at", "source_batch_id", "source_position"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +93,11 @@ class PromptTemplate:
             for name in self.names
         )
         if self.prompt is None:
-            return replace(spec, fields=spec.fields + named, check_input=_RenderedCheck(self, spec))
+            return replace(
+                spec, fields=spec.fields + named, check_input=_RenderedCheck(self, spec), complete_input=None
+            )
         others = tuple(field for field in spec.fields if field.name not in (TEXT, MESSAGES))
-        return replace(spec, fields=named + others, check_input=_RenderedCheck(self, spec))
+        return replace(spec, fields=named + others, check_input=_RenderedCheck(self, spec), complete_input=None)
 
     def render(self, job_input: Mapping[str, Any]) -> dict[str, Any]:
         """Return the task's input for a row's fields.
@@ -176,9 +171,17 @@ def split_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Pro
 
 
 def find_batch_spec(task: str, parameters: Mapping[str, Any]) -> TaskSpec:
-    """Find the spec of a batch's inputs: that of its task, with the fields that its recorded templates name."""
+    """Find the spec of a batch's inputs: that of its task, with the fields that its recorded templates name.
+
+    Raises UsageError if this machine lacks the task, or can't use it.
+    """
     spec, (_, template) = tasks.find_spec(task), split_parameters(parameters)
     return spec if template is None else template.spec_for(spec)
+
+
+def find_batch_spec_if_known(task: str, parameters: Mapping[str, Any]) -> TaskSpec | None:
+    """As `find_batch_spec`; None if this machine lacks the task."""
+    return None if tasks.find_spec_if_known(task) is None else find_batch_spec(task, parameters)
 
 
 def _to_text(name: str, value: object) -> str:

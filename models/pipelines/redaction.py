@@ -5,8 +5,7 @@ Labels and stop strings reveal the subject of a batch. Roles with access to the 
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from models.documents import to_json
@@ -14,6 +13,8 @@ from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PROMPT, SYSTEM
 from models.tasks import SPECS
+from models.tasks.own import registry
+from models.tasks.spec import TaskSpec
 
 HASH_DIGITS = 16
 NAMES = frozenset({"prompt_name"})  # parameters that name an entry of the model's files
@@ -58,10 +59,13 @@ def _is_name(parameter: str, value: Any) -> bool:
     return parameter in NAMES and isinstance(value, str) and SHORT_NAME.fullmatch(value) is not None
 
 
-@cache
 def _allowed_choices() -> dict[str, frozenset[Any]]:
+    return _choices_of((*SPECS, *registry.registered()))
+
+
+def _choices_of(specs: Iterable[TaskSpec]) -> dict[str, frozenset[Any]]:
     choices_by_name: dict[str, set[Any]] = {}
-    for spec in SPECS:
+    for spec in specs:
         for name, field in spec.parameters.model_fields.items():
             choices_by_name.setdefault(name, set()).update(_literals(field.annotation))
     return {name: frozenset(choices) for name, choices in choices_by_name.items()}

@@ -1,37 +1,45 @@
 """Task specs. A new task needs a module here, an adapter in `worker/adapters/` and a catalogue entry."""
 
-from models.errors import UsageError
-from models.tasks.feature_extraction import FEATURE_EXTRACTION
-from models.tasks.fill_mask import FILL_MASK
-from models.tasks.ner import NER
-from models.tasks.question_answering import QUESTION_ANSWERING
-from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
+from models import operator_code
+from models.errors import SettingsError, UsageError
+from models.tasks.builtin_specs import ALIASES as ALIASES
+from models.tasks.builtin_specs import ALL_NAMES as ALL_NAMES
+from models.tasks.builtin_specs import SPECS as SPECS
+from models.tasks.builtin_specs import TASKS as TASKS
+from models.tasks.builtin_specs import find_builtin
+from models.tasks.generic import transformers_pipeline
+from models.tasks.own import registry
 from models.tasks.spec import TaskSpec
-from models.tasks.text_generation import TEXT_GENERATION
-from models.tasks.text_ranking import TEXT_RANKING
-from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
-from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 from models.validation import suggest
-
-SPECS: tuple[TaskSpec, ...] = (
-    SENTIMENT_ANALYSIS,
-    TEXT_GENERATION,
-    ZERO_SHOT_CLASSIFICATION,
-    QUESTION_ANSWERING,
-    FILL_MASK,
-    SUMMARIZATION,
-    NER,
-    TRANSLATION,
-    FEATURE_EXTRACTION,
-    TEXT_RANKING,
-)
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
-ALIASES: dict[str, str] = {alias: spec.name for spec in SPECS for alias in spec.aliases}
 
 
 def find_spec(name: str) -> TaskSpec:
-    """Find the spec of a task by name, alias or variant; raises UsageError that lists the tasks."""
-    for spec in TASKS.values():
-        if spec.canonical_name(name):
-            return spec
-    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, list(TASKS), 'Batchmill knows', ALIASES)}")
+    """Find the spec of a task by name, alias or variant, also one of an installed package.
+
+    Raises UsageError that lists the tasks, or SettingsError if the package of that task is broken.
+    """
+    spec = find_builtin(name) or registry.find(name)
+    if spec is not None:
+        return spec
+    names = [*ALL_NAMES, *(own.name for own in registry.registered())]
+    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, names, 'Batchmill knows', ALIASES)}")
+
+
+def find_spec_if_known(name: str) -> TaskSpec | None:
+    """As `find_spec`; None for a task that this machine lacks, whose batches can be shown all the same."""
+    try:
+        return find_spec(name)
+    except (SettingsError, UsageError):
+        return None
+
+
+def canonical_name(name: str) -> str:
+    """Return the name under which the task of a catalogue entry is recorded.
+
+    name: a name, an alias, a variant, or the reference of a task of one's own, which is imported.
+
+    Raises UsageError if there is no such task, or SettingsError if it can't be used.
+    """
+    if operator_code.is_reference(name) and not name.startswith(transformers_pipeline.PREFIX):
+        return registry.load_reference(name).name
+    return find_spec(name).canonical_name(name) or name

@@ -16,6 +16,13 @@ MAX_SHORT_TEXT_CHARACTERS = 1_000  # a label is a few words, a template a senten
 MAX_MESSAGES = 1_000
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+# Columns of exported results, which name them.
+EXPORTED_NAMES = frozenset(
+    {"position", "custom_id", "id", "batch_id", "status", "output", "error_code", "error_message", "truncated"}
+    | {"windows", "guards", "original_input", "model", "revision", "dtype", "device", "attempts", "finished_at"}
+    | {"scheduled_at", "source_batch_id", "source_position"}
+)
+
 
 class InputField(Protocol):
     """A field of an input; a bare value of type `bare_type` may replace the whole input, None = never."""

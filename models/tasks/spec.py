@@ -25,6 +25,7 @@ class TaskSpec:
     """A task's description, shared by producer and worker.
 
     check_input: checks fields together, given the stored input and the batch's parameters; raises JobError.
+    complete_input: checks fields together as `check_input` does, and returns the stored form. None = they are it.
     variant_pattern: pattern of further names for the task, which are kept as given.
     supports_stride: whether a long text can be read in overlapping windows.
     aggregates_windows: whether a text's scores are those of its windows together, see `window_aggregation`.
@@ -41,6 +42,7 @@ class TaskSpec:
     example_input: dict[str, Any]
     example_output: Any
     check_input: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
+    complete_input: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     variant_pattern: str | None = None
     supports_stride: bool = False
     aggregates_windows: bool = False
@@ -68,6 +70,8 @@ class TaskSpec:
                 stored[field.name] = field.check(value)
             elif field.required:
                 raise self._missing_field_error(field)
+        if self.complete_input is not None:
+            return self.complete_input(stored)
         if self.check_input is not None:
             self.check_input(stored, parameters or {})
         return stored

@@ -174,6 +174,7 @@ def _row_problems(
             if counters.status in check.statuses
             and (counters.guarded or not check.guarded_only)
             and (counters.vectors or not check.vectors_only)
+            and (counters.origins or not check.origins_only)
         ]
         if batch_ids:
             violations = row_checks.format_query(check, connection.dialect.name, sql.now_plus_seconds)

@@ -11,14 +11,15 @@ SELECT_COUNTERS = """
 SELECT b.id, b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
        b.ingesting, b.guarded, coalesce(r.guarded_rows, 0) AS guarded_rows,
        coalesce(r.vectors, 0) + coalesce(p.vectors, 0) AS vectors,
-       coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
+       coalesce(j.origins, 0) AS origins, coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
        coalesce(r.succeeded_rows, 0) AS succeeded_rows, coalesce(r.failed_rows, 0) AS failed_rows,
        coalesce(r.cancelled_rows, 0) AS cancelled_rows, coalesce(r.expired_rows, 0) AS expired_rows,
        coalesce(r.reused_rows, 0) AS reused_rows, coalesce(r.results, 0) + coalesce(p.superseded, 0) AS seqs,
        CASE WHEN p.min_seq IS NULL OR r.min_seq < p.min_seq THEN r.min_seq ELSE p.min_seq END AS min_seq,
        CASE WHEN p.max_seq IS NULL OR r.max_seq > p.max_seq THEN r.max_seq ELSE p.max_seq END AS max_seq
 FROM batches b
-LEFT JOIN (SELECT batch_id, count(*) AS jobs, min(position) AS first_position, max(position) AS last_position
+LEFT JOIN (SELECT batch_id, count(*) AS jobs, min(position) AS first_position, max(position) AS last_position,
+                  count(source_position) AS origins
            FROM jobs WHERE batch_id IN :batch_ids GROUP BY batch_id) j ON j.batch_id = b.id
 LEFT JOIN (SELECT batch_id, count(*) AS results, min(seq) AS min_seq, max(seq) AS max_seq,
                   count(*) FILTER (WHERE status = 'succeeded') AS succeeded_rows,

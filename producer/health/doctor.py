@@ -97,7 +97,10 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
     except SettingsError as error:
         yield Finding(PROBLEM, "pipelines", str(error), "correct it: no batch can be submitted, and no worker starts")
         return
-    for name in settings.pipelines:
+    for problem in catalogue.unusable.values():
+        advice = "correct it: nothing can be submitted to it, and no worker loads it"
+        yield Finding(PROBLEM, "pipelines", str(problem), advice)
+    for name in [name for name in settings.pipelines if name not in catalogue.unusable]:
         try:
             model_checks.check_model(catalogue[name], worker_views)
         except SettingsError as error:

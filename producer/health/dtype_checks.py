@@ -1,4 +1,4 @@
-"""Checks of the dtypes in which pipelines run, on this machine and where live workers serve them."""
+"""Checks of the dtypes and quantizations in which pipelines run, on this machine and where live workers serve them."""
 
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -7,6 +7,7 @@ from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
+from models.pipelines.quantization import device_problem
 from producer.batches.workers import WorkerView
 from producer.health.findings import WARNING, Finding
 
@@ -14,7 +15,7 @@ from producer.health.findings import WARNING, Finding
 def check_dtypes(
     pipelines: Iterable[Pipeline], named: Collection[str], workers: Sequence[WorkerView], *, has_gpu: bool
 ) -> Iterator[Finding]:
-    """Warn about dtypes that are slow where the pipelines run.
+    """Warn about dtypes that are slow where the pipelines run, and about quantizations that can't run there.
 
     pipelines: the catalogue's; those that no live worker serves count only if `named`, and samples never do.
     named: the entries of batchmill.toml.
@@ -29,6 +30,9 @@ def check_dtypes(
             if warning := precision.slow_dtype_warning(pipeline, kind, _dtype(pipeline, kind)):
                 message, _, advice = warning.partition("; ")
                 yield Finding(WARNING, "dtype", message, advice)
+            if problem := device_problem(pipeline.quantization, kind):
+                message, _, advice = problem.partition("; ")
+                yield Finding(WARNING, "quantization", f"{pipeline.name}: {message}", advice)
 
 
 def _device_kinds(pipeline: Pipeline, serving: Sequence[WorkerView], *, has_gpu: bool) -> list[str]:

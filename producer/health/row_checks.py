@@ -31,12 +31,14 @@ class RowCheck(NamedTuple):
 
     guarded_only: whether it concerns only batches with guards
     vectors_only: whether it concerns only batches with vectors
+    origins_only: whether it concerns only batches whose jobs are results of another
     """
 
     query: str
     statuses: frozenset[BatchStatus]
     guarded_only: bool = False
     vectors_only: bool = False
+    origins_only: bool = False
 
 
 # A superseded result keeps its seq.
@@ -177,6 +179,19 @@ SELECT batch_id, fault, place FROM (
 OF_BATCHES = "r.batch_id IN :batch_ids AND r.guards IS NOT NULL"
 COMPUTED_SUCCESS = f"{OF_BATCHES} AND r.status = 'succeeded' AND r.reused_from IS NULL"
 
+# Each result of the source became at most one job. The source itself may be deleted.
+SELECT_INVALID_ORIGINS = """
+SELECT batch_id, fault, place FROM (
+    SELECT j.batch_id, j.position AS place, CASE
+        WHEN j.source_batch_id <> b.source_batch_id OR j.source_batch_id IS NULL THEN 'wrong_origin'
+        WHEN row_number() OVER (PARTITION BY j.batch_id, j.source_position ORDER BY j.position) > 1
+            THEN 'duplicate_origin'
+        END AS fault
+    FROM jobs j JOIN batches b ON b.id = j.batch_id
+    WHERE j.batch_id IN :batch_ids AND b.id IN :batch_ids AND j.source_position IS NOT NULL
+) AS checked WHERE fault IS NOT NULL
+"""
+
 # The number of violations of each kind in each batch, and the first few places.
 COUNT_VIOLATIONS = """
 SELECT batch_id, fault, place, count_of_fault FROM (
@@ -198,6 +213,7 @@ CHECKS = (
     RowCheck(SELECT_UNANSWERED_JOBS, ENDED_STATUSES),
     RowCheck(SELECT_MISREDACTED_JOBS, ACCEPTED_STATUSES, guarded_only=True),
     RowCheck(SELECT_INVALID_VECTORS, ACCEPTED_STATUSES, vectors_only=True),
+    RowCheck(SELECT_INVALID_ORIGINS, ACCEPTED_STATUSES, origins_only=True),
 )
 
 
@@ -231,6 +247,8 @@ VIOLATIONS = {
     ),
     "invalid_vector": Violation("vectors that are empty, too long or have a number that is not finite", "position"),
     "unequal_vectors": Violation("vectors that are longer than others of the batch", "position"),
+    "wrong_origin": Violation("jobs that are results of another batch than their batch names", "position"),
+    "duplicate_origin": Violation("jobs that are the result which an earlier job is already", "position"),
     "unassigned": Violation("unanswered jobs in no slice that will be run", "position"),
     "assigned_twice": Violation("unanswered jobs in several slices that will be run", "position"),
     "unanswered_job": Violation("unanswered jobs though the batch has ended", "position"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models import vectors
 from models.db import Database
 from models.errors import UsageError
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
@@ -96,8 +96,8 @@ def require_packages(*names: str) -> None:
 
 
 def _find_layout(database: Database, batch: BatchView) -> TabularLayout:
-    spec = find_batch_spec(batch.task, batch.parameters)
-    has_vectors = spec.name == FEATURE_EXTRACTION.name and batch.parameters.get("pooling") != NO_POOLING
+    spec = find_batch_spec_if_known(batch.task, batch.parameters)
+    has_vectors = batch.task == FEATURE_EXTRACTION.name and batch.parameters.get("pooling") != NO_POOLING
     return tabular.layout_for_batch(database, batch.id, spec, has_vectors=has_vectors)
 
 

@@ -47,6 +47,8 @@ RESULT_COLUMNS = {
     "vector": "{vector}",
     "source_batch_id": "j.source_batch_id",
     "source_position": "j.source_position",
+    "adapter": "m.adapter",
+    "adapter_revision": "m.adapter_revision",
 }
 # PostgreSQL's text of a `real[]` takes several times as long to read.
 VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from models import vectors
 from models.documents import format_timestamp, from_json
+from models.pipelines.pipeline import join_revisions
 from models.states import JobOutcome
 
 NON_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -44,6 +45,8 @@ class ResultRow(NamedTuple):
     vector: bytes | None = None  # the output, if it is a vector: see `models/vectors.py`; `output_json` is None then
     source_batch_id: str | None = None  # the batch whose result the input was taken from; None = it was submitted
     source_position: int | None = None  # the position of its job there
+    adapter: str | None = None  # the LoRA adapter on top of the model
+    adapter_revision: str | None = None
 
     @property
     def input(self) -> dict[str, Any]:
@@ -62,6 +65,11 @@ class ResultRow(NamedTuple):
     def output_text(self) -> str | None:
         """The output as JSON, also if it is a vector."""
         return self.output_json if self.vector is None else vectors.vector_json(self.vector)
+
+    @property
+    def content_revision(self) -> str | None:
+        """The revisions of the model and of its adapter as one, as batches and tables have them."""
+        return None if self.revision is None else join_revisions(self.revision, self.adapter_revision)
 
     @property
     def passthrough(self) -> dict[str, Any] | None:
@@ -111,7 +119,8 @@ class ResultRow(NamedTuple):
             f'"windows": {"null" if self.windows is None else self.windows}, "guards": {self.guards_json or "null"}, '
             f'"original_input": {self.original_input_json or "null"}, '
             f'"source_batch_id": {_quote(self.source_batch_id)}, '
-            f'"source_position": {"null" if self.source_position is None else self.source_position}}}\n'
+            f'"source_position": {"null" if self.source_position is None else self.source_position}, '
+            f'"adapter": {_quote(self.adapter)}, "adapter_revision": {_quote(self.adapter_revision)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
 

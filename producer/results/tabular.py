@@ -159,7 +159,7 @@ class TabularLayout:
             row.error_message,
             row.truncated,
             row.model,
-            row.revision,
+            row.content_revision,
             row.dtype,
             row.device,
             row.attempts,
@@ -218,19 +218,25 @@ class TabularLayout:
         raise UsageError(f"{types}; {self.hint}")
 
 
-def layout_for_batch(database: Database, batch_id: str, task: TaskSpec, *, has_vectors: bool = False) -> TabularLayout:
+def layout_for_batch(
+    database: Database, batch_id: str, task: TaskSpec | None, *, has_vectors: bool = False
+) -> TabularLayout:
     """Return the layout of a batch's results, from its task, its first output and its passthrough columns.
 
+    task: None = this machine lacks it, so that the first input that was answered names the fields
     has_vectors: whether outputs are vectors, also where none has succeeded
     """
     layout = _layout_for_outputs(database, batch_id, task, has_vectors=has_vectors)
     return replace(layout, has_origins=pages.has_origins(database, batch_id))
 
 
-def _layout_for_outputs(database: Database, batch_id: str, task: TaskSpec, *, has_vectors: bool) -> TabularLayout:
-    fields = [field.name for field in task.fields]
+def _layout_for_outputs(
+    database: Database, batch_id: str, task: TaskSpec | None, *, has_vectors: bool
+) -> TabularLayout:
     passthrough = pages.passthrough_columns(database, batch_id)
     first = pages.first_success(database, batch_id)
+    unknown_fields = [] if first is None else list(first.input)
+    fields = unknown_fields if task is None else [field.name for field in task.fields]
     if first is not None and first.vector is not None:
         return TabularLayout.for_vectors(fields, vectors.dimensions(first.vector), passthrough=passthrough)
     if first is None and has_vectors:

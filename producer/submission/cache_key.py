@@ -5,6 +5,7 @@ The guards and the revisions of their models are part of it.
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from models.documents import to_json
@@ -13,7 +14,7 @@ from models.errors import ModelError
 from models.guards.definition import Guard
 from models.pipelines.folder_hash import cached_content_hash
 from models.pipelines.output_settings import guard_definitions, guard_fields, output_settings
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline, join_revisions
 from models.settings import model_hashes_file
 
 NO_POOLING = "none"  # the parameter `pooling` of embeddings, which gives no vectors but a document for each text
@@ -25,6 +26,9 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
         return f"pipeline {pipeline.name} does not pin its tokenizer_revision"
+    for reference, version in pipeline.operator_code.items():
+        if version is None:
+            return f"the code of {reference} is not installed here, so its version is not known"
     for name, guard in pipeline.guards.items():
         if guard.pipeline is not None and (reason := _unknown_guard_because(pipeline, guard.pipeline)) is not None:
             return f"guard {name} may decide otherwise: {reason}"
@@ -55,11 +59,22 @@ def embedding_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | No
 
 
 def resolve_revision(pipeline: Pipeline) -> str | None:
-    """The revision that a worker would record: the pinned one, or a folder's content hash; None if unknown."""
-    if pipeline.revision is not None or pipeline.folder is None:
-        return pipeline.revision
+    """The revision that a worker would record: the pinned one, or a folder's content hash; None if unknown.
+
+    That of a pipeline with an adapter is both revisions.
+    """
+    revision = _resolve_files(pipeline.revision, pipeline.folder)
+    if revision is None or pipeline.adapter is None:
+        return revision
+    adapter_revision = _resolve_files(pipeline.adapter_revision, pipeline.adapter_folder)
+    return None if adapter_revision is None else join_revisions(revision, adapter_revision)
+
+
+def _resolve_files(revision: str | None, folder: Path | None) -> str | None:
+    if revision is not None or folder is None:
+        return revision
     try:
-        return cached_content_hash(pipeline.folder, model_hashes_file())
+        return cached_content_hash(folder, model_hashes_file())
     except (ModelError, OSError):
         return None
 

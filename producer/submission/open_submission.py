@@ -137,7 +137,7 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "pipeline": pipeline.name,
         "task": pipeline.task,
         "model": pipeline.model,
-        "revision": pipeline.revision,
+        "revision": pipeline.pinned_revision,
         "parameters": request.parameters,
         "metadata": request.metadata,
         "priority": request.priority,

@@ -102,7 +102,8 @@ class FakeRuntime:
     """As much of `worker.loading.runtime.Runtime` as an engine needs."""
 
     micro_batch_tokens, max_micro_batch_tokens, weight_bytes, tunable, can_offload = 512, 512, 0, False, True
-    device = None
+    device = model = None
+    shared_sizes: Mapping[int, int] = MappingProxyType({})
     guards: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, pipeline: Pipeline) -> None:

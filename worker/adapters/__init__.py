@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from models.tasks import find_spec
+from models.tasks.generic import GENERIC_SPECS
+from models.tasks.own.own_spec import OwnTaskSpec
 
 # Modules are imported when a task is loaded, because each imports its own part of transformers.
 ADAPTERS = {
@@ -20,10 +22,15 @@ ADAPTERS = {
     "translation": "tasks.text_to_text.TextToText",
     "feature-extraction": "tasks.feature_extraction.FeatureExtraction",
     "text-ranking": "tasks.text_ranking.TextRanking",
+    **dict.fromkeys((spec.name for spec in GENERIC_SPECS), "generic.generic_pipeline.GenericPipeline"),
 }
 
 
 def adapter_for(task: str) -> Any:
-    """Return the adapter class of a task."""
-    module, _, name = ADAPTERS[find_spec(task).name].rpartition(".")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    """Return the adapter class of a task. Raises ModelError if this transformers has no such pipeline."""
+    spec = find_spec(task)
+    if isinstance(spec, OwnTaskSpec):
+        return import_module(f"{__name__}.own.own_task").adapter_class(spec)
+    module, _, name = ADAPTERS[spec.name].rpartition(".")
+    adapter = getattr(import_module(f"{__name__}.{module}"), name)
+    return adapter.for_task(task) if hasattr(adapter, "for_task") else adapter

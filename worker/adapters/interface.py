@@ -23,6 +23,8 @@ class Limits:
     pipeline: the pipeline's name, for the log.
     generation: what one row of text-generation may cost, None = no limits.
     window_aggregation: how the scores of a text's windows become one.
+    trial_seconds: how long the example of a task of one's own may take when its model is loaded.
+    logits_processors: references of the operator's code that changes scores.
     """
 
     max_length: int | None
@@ -32,6 +34,8 @@ class Limits:
     pipeline: str | None = None
     generation: GenerationLimits | None = None
     window_aggregation: WindowAggregation = "mean"
+    trial_seconds: float = 120.0
+    logits_processors: Sequence[str] = ()
 
     @property
     def should_truncate(self) -> bool:

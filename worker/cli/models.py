@@ -155,10 +155,16 @@ def _describe_options(pipeline: Pipeline) -> dict[str, object]:
         "quantization": pipeline.quantization,
         "attention": pipeline.attention,
         "device": pipeline.device,
+        "device map": pipeline.device_map and _describe_device_map(pipeline),
         "truncation": _describe_truncation(pipeline),
         "window aggregation": aggregates and pipeline.effective_window_aggregation,
         "deterministic": pipeline.deterministic and "yes",
     }
+
+
+def _describe_device_map(pipeline: Pipeline) -> str:
+    limits = ", ".join(f"{device} {size}" for device, size in (pipeline.max_memory or {}).items())
+    return f"{pipeline.device_map}, at most {limits or '80 % of what is free on each device'}"
 
 
 def _describe_vectors(vectors: Mapping[str, Any]) -> str:

@@ -146,7 +146,11 @@ def exit_after_log(settings: Settings, status: int) -> NoReturn:
 
 def _default_pipelines(settings: Settings) -> list[str]:
     """The user's own pipelines, of which the first is loaded at the start, and the samples."""
-    return list(dict.fromkeys((*settings.pipelines, *Catalogue.load(settings).sample_names)))
+    catalogue = Catalogue.load(settings)
+    for error in catalogue.unusable.values():  # the other pipelines can be served
+        terminal.print_notice(f"warning: {error}")
+    names = [name for name in settings.pipelines if name not in catalogue.unusable]
+    return list(dict.fromkeys((*names, *catalogue.sample_names)))
 
 
 def _load_settings(log_file: Path | None, devices: str | None) -> Settings:

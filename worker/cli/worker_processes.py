@@ -36,7 +36,9 @@ def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerP
     requests = parse_devices(settings.devices)
     visible = gpus.list_gpus() if any(request.device.startswith(("auto", "cuda")) for request in requests) else []
     count_for = partial(devices.process_count_for, gpu_count=len(visible), pipelines=pipelines)
-    plan = devices.plan_devices(requests, visible, count_for)
+    spread = next((pipeline.name for pipeline in pipelines if pipeline.spreads_over_gpus), None)
+    plan = devices.plan_devices(requests, visible, count_for, spread)
+    devices.check_spread(plan.devices, pipelines)
     served = devices.serve_where_visible(plan.devices, pipelines)
     threads = devices.threads_per_process(len(served))
     specs = [

@@ -80,7 +80,7 @@ class Screener:
         self._models = models
         self._definitions = definitions
         versions = {name: models[pipeline].model.runtime.version for name, _, pipeline in self._model_guards}
-        self._versions = {name: (version.model, version.revision) for name, version in versions.items()}
+        self._versions = {name: (version.model, version.batch_revision) for name, version in versions.items()}
         self._last: tuple[Decision, Screening] | None = None
 
     @property

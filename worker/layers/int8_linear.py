@@ -15,6 +15,8 @@ import torch
 import torch.ao.quantization
 from torch.ao.nn.quantized.dynamic import Linear
 
+from worker.layers import torchao_linear
+
 # The finest range for x86 without VNNI, where two 8-bit products are summed in 16 bits: a wider one would overflow.
 HALF_RANGE, ZERO_POINT = 63, 64
 WEIGHT_RANGE = 127
@@ -31,6 +33,7 @@ class Int8Linear(torch.nn.Module):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach()
         scales = _max_magnitude(weight).squeeze(-1).double() / WEIGHT_RANGE
         zero_points = torch.zeros(len(weight), dtype=torch.long)
@@ -49,6 +52,16 @@ class Int8Linear(torch.nn.Module):
         """The weights, float32 `(out, in)`."""
         weights: torch.Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()
         return weights
+
+    def to_linear(self) -> torch.nn.Linear:
+        """A float32 layer with the same weights."""
+        linear = torch.nn.Linear(self.in_features, self.out_features, device="meta")
+        linear.weight = torch.nn.Parameter(self.dequantize_weight(), requires_grad=False)
+        linear.bias = torch.nn.Parameter(self.bias.clone(), requires_grad=False)
+        return linear
+
+
+LAYERS = (Int8Linear, Linear)
 
 
 def quantize(model: Any) -> int:
@@ -74,7 +87,10 @@ def is_quantized_across_rows(model: Any) -> bool:
 
     True of torch's own dynamic layers, and of bitsandbytes layers that separate outliers.
     """
-    return any(isinstance(layer, Linear) or _has_outlier_threshold(layer) for layer in model.modules())
+    return any(
+        isinstance(layer, Linear) or _has_outlier_threshold(layer) or torchao_linear.rounds_across_rows(layer)
+        for layer in model.modules()
+    )
 
 
 def _has_outlier_threshold(layer: Any) -> bool:
@@ -83,8 +99,12 @@ def _has_outlier_threshold(layer: Any) -> bool:
 
 @contextmanager
 def float32_fallback(model: Any) -> Iterator[None]:
-    """Int8 layers compute in float32 inside this context: inputs are not rounded, so passes of other shapes agree."""
-    layers = [layer for layer in model.modules() if isinstance(layer, (Int8Linear, Linear))]
+    """Layers that round inputs compute without that inside this context, so passes of other shapes agree."""
+    layers = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, (Int8Linear, Linear)) or torchao_linear.rounds_inputs(layer)
+    ]
     for layer in layers:
         setattr(layer, "forward", partial(_float32_forward, layer))  # noqa: B010  # hides the method until `delattr`
     try:
@@ -95,6 +115,8 @@ def float32_fallback(model: Any) -> Iterator[None]:
 
 
 def _float32_forward(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+    if torchao_linear.rounds_inputs(layer):
+        return torchao_linear.float32_forward(layer, inputs)
     if isinstance(layer, Int8Linear):
         weights, bias = layer.dequantize_weight(), layer.bias
     else:

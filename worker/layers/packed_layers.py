@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from worker.layers import onednn_linear
+from worker.layers import onednn_linear, spread_weights
 from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, PackedLayout, current_layout
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)  # the dtypes that variable-length attention supports on CUDA
@@ -26,6 +26,8 @@ def unsupported_reason(model: Any) -> str | None:
     attention, device = model.config._attn_implementation, model.device.type
     if model.config.is_encoder_decoder:
         return "it is an encoder-decoder"
+    if spread_weights.is_spread(model):
+        return "its weights lie on several devices or on disk"
     if attention != "sdpa":
         return f"its attention is {attention}, and only sdpa is packed"
     if device == "cuda" and model.dtype not in HALF_DTYPES:

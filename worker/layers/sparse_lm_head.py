@@ -46,7 +46,8 @@ class SparseLmHead:
     def _gather_positions(self, _body: Any, _args: Any, output: Any) -> Any:
         if self._positions is None:
             return None
-        rows, columns = self._positions
+        # The layers of a model that is spread over several GPUs end on another one than they begin.
+        rows, columns = (places.to(output[0].device) for places in self._positions)
         states = output[0][rows, columns][None]
         if isinstance(output, tuple):
             return (states, *output[1:])

@@ -20,7 +20,7 @@ from models.dialects.columns import Document, UtcDateTime
 from models.errors import BatchmillError, MissingModel, ModelError
 from models.lifecycle import termination
 from models.lifecycle.seats import worker_name_for
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline, split_revision
 from models.states import Termination, WorkerState
 
 MIN_LOAD_ATTEMPTS = 3  # before a batch without a revision fails because of them
@@ -73,7 +73,11 @@ WHERE pipeline = :pipeline AND task = :task AND model = :model AND status = 'in_
 ORDER BY id
 """
 
-SELECT_LOADED_VERSION = "SELECT 1 FROM model_versions WHERE task = :task AND model = :model AND revision = :revision"
+SELECT_LOADED_VERSION = """
+SELECT 1 FROM model_versions
+WHERE task = :task AND model = :model AND revision = :revision
+  AND coalesce(adapter_revision, '') = coalesce(CAST(:adapter_revision AS TEXT), '')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,13 @@ def _unanswered_batches(database: Database, pipeline: Pipeline) -> Sequence[Row[
 
 
 def _was_ever_loaded(database: Database, pipeline: Pipeline, revision: str) -> bool:
-    params = {"task": pipeline.task, "model": pipeline.model, "revision": revision}
+    model_revision, adapter_revision = split_revision(revision)
+    params = {
+        "task": pipeline.task,
+        "model": pipeline.model,
+        "revision": model_revision,
+        "adapter_revision": adapter_revision,
+    }
     with database.read() as connection:
         return connection.scalar(text(SELECT_LOADED_VERSION), params) is not None
 

@@ -16,7 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 class ModelCache:
-    """Holds offloaded runtimes and evicts the least recently used one first; `max_bytes` counts their weights."""
+    """Holds offloaded runtimes and evicts the least recently used one first; `max_bytes` counts their weights.
+
+    Weights that pipelines share count once.
+    """
 
     def __init__(self, max_bytes: float) -> None:
         self._max_bytes = max_bytes
@@ -29,18 +32,41 @@ class ModelCache:
             runtime.restore()
         return runtime
 
-    def put(self, key: Hashable, runtime: "Runtime") -> None:
-        """Offload a runtime and keep it; those beyond the limit are evicted, perhaps this one."""
-        if runtime.can_offload:
-            try:
-                runtime.offload()
-            except Exception as error:  # not enough memory to offload it
-                log.warning("model.offload_failed", target=str(key), error=str(error))
-                return
+    def put(self, key: Hashable, runtime: "Runtime", *, keeps_shared: bool = False) -> None:
+        """Offload a runtime and keep it; those beyond the limit are evicted, perhaps this one.
+
+        keeps_shared: leave weights on the device that the next pipeline shares; see `offload_shared`.
+        """
+        if runtime.can_offload and self._offload(key, runtime, keeps_shared=keeps_shared):
             self._offloaded[key] = runtime
-            while sum(offloaded.weight_bytes for offloaded in self._offloaded.values()) > self._max_bytes:
+            while self._cached_bytes > self._max_bytes:
                 evicted_key, _ = self._offloaded.popitem(last=False)
                 log.info("model.evicted", target=str(evicted_key))
+
+    def offload_shared(self) -> None:
+        """Offload the shared weights too, before a pipeline without them is loaded."""
+        for key, runtime in list(self._offloaded.items()):
+            if not self._offload(key, runtime, keeps_shared=False):
+                del self._offloaded[key]
+
+    @property
+    def _cached_bytes(self) -> int:
+        shared: dict[int, int] = {}
+        own_bytes = 0
+        for runtime in self._offloaded.values():
+            sizes = runtime.shared_sizes
+            own_bytes += runtime.weight_bytes - sum(sizes.values())
+            shared |= sizes
+        return own_bytes + sum(shared.values())
+
+    @staticmethod
+    def _offload(key: Hashable, runtime: "Runtime", *, keeps_shared: bool) -> bool:
+        try:
+            runtime.offload(keeps_shared=keeps_shared)
+        except Exception as error:  # not enough memory to offload it
+            log.warning("model.offload_failed", target=str(key), error=str(error))
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._offloaded)

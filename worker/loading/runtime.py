@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -14,21 +15,26 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline, join_revisions
+from models.settings import Settings
 from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
+from worker.layers import spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
     load_errors,
     memory_share,
+    shared_weights,
     snapshots,
     token_budgets,
     tokenizer_probe,
     weights,
 )
+from worker.loading.large_models import quantization
+from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
@@ -36,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 Role = Literal["pipeline", "guard"]
 
+DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
 RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
@@ -50,6 +57,7 @@ class Runtime:
     max_micro_batch_tokens: the upper bound of the token budget.
     guards: the models of the pipeline's guards, by the names of their pipelines.
     parameters: the catalogue entry's own.
+    is_spread: whether the weights lie on several devices or on disk.
     """
 
     adapter: Adapter
@@ -63,12 +71,13 @@ class Runtime:
     max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS
     guards: Mapping[str, "Runtime"] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_spread: bool = False
 
     @property
     def can_offload(self) -> bool:
-        """Whether the models can leave their device and return; those quantized by bitsandbytes can't."""
+        """Whether the models can leave their device and return; those that are spread or quantized on a GPU can't."""
         is_movable = self.device.type == "cpu" or self.version.quantization is None
-        return is_movable and all(guard.can_offload for guard in self.guards.values())
+        return is_movable and not self.is_spread and all(guard.can_offload for guard in self.guards.values())
 
     def release_memory(self) -> None:
         """Free the memory that the device's allocator caches."""
@@ -79,19 +88,30 @@ class Runtime:
         """Whether this out-of-memory error is due to other processes on the device, so that it may pass."""
         return self.device is not None and memory_share.is_taken_by_others(self.device, error)
 
-    def offload(self) -> None:
-        """Move the model and its guards to the CPU and free the device's memory."""
+    @property
+    def shared_sizes(self) -> dict[int, int]:
+        """The bytes of each tensor that the models may share with those of other pipelines, by its identity."""
+        sizes = shared_weights.shared_sizes(self.model)
+        for guard in self.guards.values():
+            sizes |= guard.shared_sizes
+        return sizes
+
+    def offload(self, *, keeps_shared: bool = False) -> None:
+        """Move the model and its guards to the CPU and free the device's memory.
+
+        keeps_shared: leave the model's weights that other pipelines may share on the device.
+        """
         for guard in self.guards.values():
             guard.offload()
         if self.device.type != "cpu":
-            self.model.to("cpu")
+            shared_weights.move_model(self.model, "cpu", keeps_shared=keeps_shared)
             self.release_memory()
 
     def restore(self) -> None:
         """Move the model and its guards back to their device."""
         for guard in self.guards.values():
             guard.restore()
-        self.model.to(self.device)
+        shared_weights.move_model(self.model, self.device)
         torch.set_num_threads(self.threads)
 
 
@@ -102,6 +122,7 @@ class LoadOptions:
     device: str
     micro_batch_tokens: int | None
     processes: int
+    offload_parent: Path | None
 
 
 def load(
@@ -111,6 +132,7 @@ def load(
     threads: int | None = None,
     micro_batch_tokens: int | None = None,
     processes: int = 1,
+    offload_parent: Path | None = None,
 ) -> Runtime:
     """Load a pipeline onto a device.
 
@@ -118,6 +140,7 @@ def load(
     threads: torch's threads, rounded down to a power of two for a deterministic pipeline, None = torch's default.
     micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
     processes: how many processes share the device and its memory.
+    offload_parent: the folder for weights on disk, None = the temporary folder.
 
     Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them or those
     of a guard, and Unreachable if a later try may succeed.
@@ -127,7 +150,8 @@ def load(
         # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if is_deterministic else threads
         torch.set_num_threads(threads)
-    options = LoadOptions(device if pipeline.device == "auto" else pipeline.device, micro_batch_tokens, processes)
+    device = device if pipeline.device == "auto" else pipeline.device
+    options = LoadOptions(device, micro_batch_tokens, processes, offload_parent)
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)
@@ -158,17 +182,27 @@ def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline
         target = weights.resolve_device(options.device)
         memory_share.limit_memory(target, options.processes)
         used_snapshots.append(snapshots.fetch_model_unchecked(pipeline))
-        return _assemble(pipeline, used_snapshots, target, options.micro_batch_tokens, role)
+        if (adapter_files := snapshots.fetch_adapter(pipeline)) is not None:
+            used_snapshots.append(adapter_files)
+        return _assemble(pipeline, used_snapshots, target, options, role)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
-        revision = used_snapshots[0].revision if used_snapshots else None
+        revision = _batch_revision(pipeline, used_snapshots)
         problem = load_errors.classify(error, pipeline.model, revision)
         if isinstance(problem, ModelError):
             problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
         if problem is error:
             raise  # with its cause
         raise problem from error
+
+
+def _batch_revision(pipeline: Pipeline, used_snapshots: Sequence[Snapshot]) -> str | None:
+    """Return the revision that a batch of this pipeline records; None if it is not known yet."""
+    if len(used_snapshots) < (1 if pipeline.adapter is None else 2):
+        return None
+    adapter_revision = None if pipeline.adapter is None else used_snapshots[1].revision
+    return join_revisions(used_snapshots[0].revision, adapter_revision)
 
 
 def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
@@ -183,11 +217,12 @@ def _damaged_files_error(pipeline: Pipeline, error: ModelError) -> LoadFailed | 
 
 
 def _assemble(
-    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None, role: Role
+    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, options: LoadOptions, role: Role
 ) -> Runtime:
     """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
-    [files] = used_snapshots
+    (files, *adapter_snapshots), micro_batch_tokens = used_snapshots, options.micro_batch_tokens
+    lora_files = AdapterFiles.read(adapter_snapshots[0]) if adapter_snapshots else None
     snapshots.check(files, pipeline)
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
     if tokenizer_files is not files:
@@ -196,7 +231,7 @@ def _assemble(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
-    model = weights.load(pipeline, adapter.auto_model_class, files, device)
+    model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
     default_length = _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
@@ -210,26 +245,30 @@ def _assemble(
         pipeline.name,
         generation=pipeline.generation_limits,
         window_aggregation=pipeline.effective_window_aggregation,
+        trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
+        logits_processors=pipeline.logits_processors,
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
         loaded_adapter,
-        _runtime_version(pipeline, files, tokenizer_files, model),
+        _runtime_version(pipeline, files, tokenizer_files, model, lora_files),
         micro_batch_tokens
         or pipeline.tokens_per_batch
         or token_budgets.initial_tokens(model.config, device.type, is_generator=is_generator),
         model,
         device,
         torch.get_num_threads(),
-        sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
+        is_spread=spread_weights.is_spread(model),
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
     _log_loaded(pipeline.name, runtime, limits, started, role)
+    _warn_of_other_base(pipeline, lora_files)
     _warn_of_slow_dtype(pipeline, runtime)
     return runtime
 
@@ -260,7 +299,7 @@ def _load_tokenizer(files: Snapshot) -> Any:
 
 
 def _runtime_version(
-    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any
+    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any, lora_files: AdapterFiles | None
 ) -> RuntimeVersion:
     device = model.device
     return RuntimeVersion(
@@ -273,7 +312,9 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions(),
+        libraries=_library_versions() | _extra_versions(pipeline, device) | _code_versions(pipeline),
+        adapter=lora_files.snapshot.name if lora_files else None,
+        adapter_revision=lora_files.snapshot.revision if lora_files else None,
     )
 
 
@@ -281,6 +322,21 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _code_versions(pipeline: Pipeline) -> dict[str, str]:
+    """The versions of the operator's own code, all of it loaded."""
+    return {name: version for name, version in pipeline.operator_code.items() if version is not None}
+
+
+def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
+    """The versions of the packages that only some pipelines need."""
+    packages = (
+        quantization.package(pipeline.quantization, device),
+        pipeline.device_map and "accelerate",
+        pipeline.adapter and "peft",
+    )
+    return {package: metadata.version(package) for package in packages if package}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:
@@ -291,6 +347,8 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         role=role,
         model=loaded.model,
         revision=loaded.revision,
+        adapter=loaded.adapter,
+        adapter_revision=loaded.adapter_revision,
         tokenizer=loaded.tokenizer,
         dtype=loaded.dtype,
         quantization=loaded.quantization,
@@ -303,6 +361,17 @@ def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at
         micro_batch_tokens=runtime.micro_batch_tokens,
         seconds=round(time.monotonic() - started_at, 2),
     )
+
+
+def _warn_of_other_base(pipeline: Pipeline, lora_files: AdapterFiles | None) -> None:
+    if lora_files is not None and lora_files.is_for_other(pipeline.model):
+        log.warning(
+            "adapter.other_model",
+            pipeline=pipeline.name,
+            adapter=lora_files.snapshot.name,
+            model=pipeline.model,
+            trained_on=lora_files.trained_on,
+        )
 
 
 def _warn_of_slow_dtype(pipeline: Pipeline, runtime: Runtime) -> None:

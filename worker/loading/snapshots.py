@@ -89,6 +89,26 @@ def fetch_tokenizer(pipeline: Pipeline, model_files: Snapshot) -> Snapshot:
     return snapshot
 
 
+def fetch_adapter(pipeline: Pipeline) -> Snapshot | None:
+    """Return the files of the pipeline's adapter, fetched from the Hub if necessary, unchecked; None without one."""
+    if pipeline.adapter is None:
+        return None
+    return _fetch(pipeline.adapter, pipeline.adapter_folder, pipeline.adapter_revision)
+
+
+def find_local_adapter(pipeline: Pipeline) -> Snapshot | None:
+    """Return the adapter's files on this machine without a network request; None if they are not here."""
+    if pipeline.adapter is None:
+        return None
+    try:
+        if pipeline.adapter_folder is not None:
+            return fetch_adapter(pipeline)
+        folder = snapshot_download(pipeline.adapter, revision=pipeline.adapter_revision, local_files_only=True)
+    except (ModelError, LoadFailed, LocalEntryNotFoundError, HFValidationError):
+        return None
+    return Snapshot(pipeline.adapter, Path(folder), Path(folder).name)
+
+
 def _fetch(name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned_revision)

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import Database
 from models.documents import to_json
+from models.pipelines.pipeline import join_revisions
 from models.tables import ModelVersion
 
 
@@ -26,11 +27,22 @@ class RuntimeVersion:
     attention: str
     device: str
     libraries: dict[str, str]
+    adapter: str | None = None
+    adapter_revision: str | None = None
 
     @property
     def fingerprint(self) -> str:
-        """The hash of all fields, so that equal versions share a row."""
-        return hashlib.sha256(to_json(sorted(asdict(self).items())).encode()).hexdigest()
+        """The hash of all fields, so that equal versions share a row; it is as it was for versions without adapter."""
+        fields = {name: value for name, value in asdict(self).items() if value is not None or name not in LATER_FIELDS}
+        return hashlib.sha256(to_json(sorted(fields.items())).encode()).hexdigest()
+
+    @property
+    def batch_revision(self) -> str:
+        """The revision that a batch records: the model's, and its adapter's if it has one."""
+        return join_revisions(self.revision, self.adapter_revision)
+
+
+LATER_FIELDS = ("adapter", "adapter_revision")
 
 
 SELECT_TOKEN_BUDGET = (

@@ -62,8 +62,14 @@ def check(name: str, folder: Path) -> None:
     """Check a model's or tokenizer's files. Raises ModelError if they name code to run, or files elsewhere."""
     if any((place / "adapter_config.json").exists() for place in (folder, transformer_folder(folder))):
         raise ModelError(
-            f"{name} holds an adapter (adapter_config.json), which names another model; merge it into its model"
+            f"{name} holds an adapter (adapter_config.json), which belongs on top of a model; set model to "
+            "that one, and adapter to this"
         )
+    check_files(name, folder)
+
+
+def check_files(name: str, folder: Path) -> None:
+    """Check the files of a model or an adapter one by one, as `check` does."""
     for path in _regular_files(name, folder):
         if CONFIG_FILE_NAME.fullmatch(path.name):
             _check_config(name, path)
@@ -166,7 +172,8 @@ def _quantization_problem(value: Any) -> str | None:
     method = value.get("quant_method") or ("bitsandbytes" if bits else None)
     if method in QUANTIZATION_METHODS:
         return None
-    return f"is quantized by {str(method)[:80]!r}, and only {', '.join(QUANTIZATION_METHODS)} is loaded here"
+    advice = "; name the model that is not, and let Batchmill quantize it" if method == "torchao" else ""
+    return f"is quantized by {str(method)[:80]!r}, and only {', '.join(QUANTIZATION_METHODS)} is loaded here{advice}"
 
 
 def _leaf_values(value: Any) -> Iterator[Any]:

@@ -2,16 +2,22 @@
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
-from worker.layers import fused_gelu, int8_linear, onednn_linear
-from worker.loading import load_errors, vetting
+from worker.layers import fused_gelu, onednn_linear
+from worker.loading import load_errors, shared_weights, vetting
+from worker.loading.large_models import device_map, quantization
+from worker.loading.lora.adapter_files import AdapterFiles
+from worker.loading.lora.adapter_layers import add_adapter
+from worker.loading.shared_weights import BaseModel
 from worker.loading.snapshots import Snapshot
 
 # The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
@@ -26,12 +32,9 @@ ARCHITECTURE_SUFFIXES = {
 ARCHITECTURE_SUFFIX = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|CausalLM|MultipleChoice)$"
 )
-# A model for any task also gives the vectors of tokens.
-HEADLESS_CLASS = "AutoEmbeddingModel"
+HEAD_CLASS_PREFIX = "AutoModelFor"
 
 DEVICE_ADVICE = "start the workers with --devices cpu, or set device to cpu or auto if the entry names it"
-
-QUANTIZATION_BITS = {"int8": 8, "int4": 4}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -59,24 +62,89 @@ def _describe_cuda(device: torch.device) -> str:
     return limit + ("" if torch.version.cuda else ", or not for this build of torch, which is one for CPUs only")
 
 
-def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
-    """Return the model, ready for inference.
+def load(
+    pipeline: Pipeline,
+    auto_model_class: Any,
+    files: Snapshot,
+    device: torch.device,
+    adapter: AdapterFiles | None = None,
+    offload_parent: Path | None = None,
+) -> Any:
+    """Return the model, ready for inference; it may share its weights with other models over the same files.
 
-    auto_model_class: the auto class of transformers for the task.
+    auto_model_class: the auto class of transformers for the task, or a model class of an own task.
+    adapter: the LoRA adapter on top of the model.
+    offload_parent: the folder in which weights on disk get one of their own, None = the temporary folder.
 
     Raises ModelError if the files do not fit the task, and LoadFailed if this machine can't load them.
     """
-    _check_architecture(files, auto_model_class)
+    if adapter is None:
+        _check_architecture(files, auto_model_class)
+    if pipeline.device_map is not None:
+        return _load_spread(pipeline, auto_model_class, files, device, offload_parent)
+    model, missing = _load_base(pipeline, auto_model_class, files, device)
+    replaced = add_adapter(model, adapter) if adapter is not None else frozenset()
+    if adapter is not None and not replaced:
+        _check_architecture(files, auto_model_class)  # without a head of its own, it relies on that of the model
+    _check_complete(files, [name for name in missing if name not in replaced], adapter)
+    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
+    if device.type == "cpu" and not pipeline.deterministic and not pipeline.quantization:
+        onednn_linear.use_onednn(model)
+        fused_gelu.fuse(model)
+    return model
+
+
+def _load_base(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device
+) -> tuple[Any, Sequence[str]]:
+    """Return the model on its device, quantized if the pipeline asks for it, and the weights that its files lack.
+
+    Weights in memory are shared, except on GPUs those that are quantized.
+    """
+
+    def load() -> BaseModel:
+        options = quantization.load_options(pipeline, files, device)
+        model, missing = _load_weights(pipeline, auto_model_class, files, device, options)
+        if pipeline.quantization:
+            return BaseModel(quantization.apply(pipeline, files, model, device), missing)
+        return BaseModel(model.to(device), missing)
+
+    if pipeline.quantization not in (None, "int8") or (pipeline.quantization and device.type != "cpu"):
+        base = load()
+        return base.model, base.missing
+    attention = repr(pipeline.attention or vetting.requested_attention(files.config))
+    settings = (str(_dtype(pipeline, device)), attention, str(device), pipeline.quantization)
+    key = (files.name, str(files.folder), files.revision, auto_model_class.__name__, *settings)
+    return shared_weights.share(key, device, load)
+
+
+def _load_spread(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, offload_parent: Path | None
+) -> Any:
+    """Spread the model; its layers stay as they are, because Accelerate brings weights to them."""
+    spread = device_map.SpreadLoad(pipeline, device, offload_parent)
+    try:
+        model, missing = _load_weights(pipeline, auto_model_class, files, device, spread.options)
+        _check_complete(files, missing)
+        return spread.finish(files, model)
+    except BaseException:
+        spread.abandon()
+        raise
+
+
+def _load_weights(
+    pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device, more_options: dict[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
+    """Return the model as transformers loads it with these options, and the weights that its files lack."""
     # Passed even if it is None, so that transformers reads no unchecked attention from the files.
     attention = pipeline.attention or vetting.requested_attention(files.config)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
-    if pipeline.quantization and device.type != "cpu":
-        options |= _bitsandbytes_options(pipeline.quantization, device)
+    options |= more_options
     try:
         local_only = {"trust_remote_code": False, "local_files_only": True}
         # Loaded separately, because the attention in the config would otherwise override the one passed below.
         folder = files.transformer_folder
-        config = AutoConfig.from_pretrained(folder, **local_only)
+        config = _config_class(auto_model_class).from_pretrained(folder, **local_only)
         model, report = auto_model_class.from_pretrained(
             folder, config=config, use_safetensors=True, output_loading_info=True, **local_only, **options
         )
@@ -85,20 +153,19 @@ def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: tor
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
         raise load_errors.classify(error, files.name, files.revision) from error
-    missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
-    if missing:
-        # transformers would initialize these randomly and only warn.
-        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}")
+    missing = tuple(sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])}))
     if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
-    if pipeline.quantization and device.type == "cpu":
-        return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
-    model = (model if pipeline.quantization else model.to(device)).eval()
-    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
-    if device.type == "cpu" and not pipeline.deterministic:
-        onednn_linear.use_onednn(model)
-        fused_gelu.fuse(model)
-    return model
+    return model.eval(), missing
+
+
+def _check_complete(files: Snapshot, missing: Sequence[str], adapter: AdapterFiles | None = None) -> None:
+    """Raise ModelError if a model lacks weights, which transformers would initialize randomly and only warn."""
+    if missing:
+        beside = f", and neither has {adapter.snapshot.name}" if adapter is not None else ""
+        raise ModelError(
+            f"{files.name} is not a model for this task: it has no weights for {', '.join(missing[:3])}{beside}"
+        )
 
 
 def _detach_from_file(model: Any) -> None:
@@ -107,13 +174,20 @@ def _detach_from_file(model: Any) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
-    if auto_model_class.__name__ == HEADLESS_CLASS:
-        return
+def _check_architecture(files: Snapshot, model_class: Any) -> None:
+    class_name = model_class.__name__
+    if not class_name.startswith(HEAD_CLASS_PREFIX):
+        return  # a model for any task also gives the vectors of tokens, and a class of an own task has its own head
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
-        if suffix and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != suffix[0]:
+        if suffix and ARCHITECTURE_SUFFIXES.get(class_name) != suffix[0]:
             raise ModelError(f"{files.name} is a {name}, which is not a model for this task; name another model")
+
+
+def _config_class(model_class: Any) -> Any:
+    """The class that reads a model's config.json: transformers' auto class does not know those of an own task."""
+    is_own = isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)
+    return (is_own and model_class.config_class) or AutoConfig
 
 
 def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
@@ -121,28 +195,3 @@ def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
         return getattr(torch, pipeline.dtype)
     # Explicit, because the default is the checkpoint's dtype, which may be fp16: very slow on a CPU.
     return torch.float32 if device.type == "cpu" else "auto"
-
-
-def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, Any]:
-    if device.type != "cuda":
-        raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {device.type}")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        install = "pip install -c constraints.txt '.[quantization]'"
-        raise LoadFailed(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
-    from transformers import BitsAndBytesConfig
-
-    config = BitsAndBytesConfig(**{f"load_in_{QUANTIZATION_BITS[quantization]}bit": True})
-    return {"quantization_config": config, "device_map": {"": device.index or 0}}
-
-
-def _quantize_dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
-    """Quantize linear layers dynamically: int8 weights, and activations by their range at run time."""
-    if quantization != "int8":
-        raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
-    if model.dtype != torch.float32:
-        raise LoadFailed("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
-    if not int8_linear.quantize(model):
-        raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
-    return model

@@ -26,6 +26,7 @@ from worker.leasing import database_refusal
 from worker.leasing.backlog import Backlog
 from worker.leasing.leases import HeldLeases
 from worker.loading import runtime, weights
+from worker.loading.large_models import offload_folder
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
@@ -69,6 +70,8 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     held_leases = HeldLeases()
     on_refusal = partial(database_refusal.end_process, database, held_leases)
     claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
+    offload_parent = settings.home_path / offload_folder.FOLDER_NAME
+    offload_folder.remove_abandoned(offload_parent)  # of processes that were killed
     context = WorkerContext(
         worker_id=worker_id,
         device=own_device.label,
@@ -100,6 +103,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
             threads=threads,
             micro_batch_tokens=settings.micro_batch_tokens,
             processes=own_device.processes,
+            offload_parent=offload_parent,
         )
 
     maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)

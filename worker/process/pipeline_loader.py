@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -52,6 +52,7 @@ class PipelineLoader:
         self._load_runtime = load_runtime
         self._model_cache = ModelCache(context.settings.model_cache_gb * BYTES_PER_GIGABYTE)
         self._watchdog = Watchdog(context.settings.load_timeout_seconds, self._report_hang)
+        self._kept_model: Any = None  # whose shared weights the next pipeline takes
         self._claim_sizers: dict[str, ClaimSizer] = {}
         self._saved_token_budgets: dict[str, int | None] = {}
 
@@ -79,9 +80,11 @@ class PipelineLoader:
             self._loading_name = pipeline.name
             self._record_state(WorkerState.LOADING, pipeline)
             with self._watchdog.watch():
+                if self._kept_model is None:
+                    self._model_cache.offload_shared()
                 runtime = self._model_cache.pop(target) or self._load_runtime(pipeline)
-            if target.revision not in (None, runtime.version.revision):
-                raise LoadFailed(f"{pipeline.model} came as {runtime.version.revision}, not as {target.revision}")
+            if target.revision not in (None, runtime.version.batch_revision):
+                raise LoadFailed(f"{pipeline.model} came as {runtime.version.batch_revision}, not as {target.revision}")
             return runtime
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -91,7 +94,7 @@ class PipelineLoader:
                 raise  # with its cause, which tells whether the device is lost
             raise problem from error
         finally:
-            self.is_loading = False
+            self.is_loading, self._kept_model = False, None
 
     def prepare(self, target: LoadTarget, pipeline: Pipeline, runtime: "Runtime") -> LoadedPipeline:
         """Register the loaded version and those of the guards, and record that this worker is ready."""
@@ -116,7 +119,7 @@ class PipelineLoader:
                 pipeline.name,
                 pipeline.task,
                 version.model,
-                version.revision,
+                version.batch_revision,
                 settings.lease_seconds,
                 can_begin_batches=target.revision is None,
                 guards=pipeline.guards,
@@ -141,9 +144,13 @@ class PipelineLoader:
     def _report_hang(self) -> None:
         self._context.on_hang(self._loading_name, "pipeline")
 
-    def unload(self, target: LoadTarget, loaded: LoadedPipeline) -> None:
-        """Take the pipeline off the device, into memory if there is room."""
-        self._model_cache.put(target, loaded.runtime)
+    def unload(self, target: LoadTarget, loaded: LoadedPipeline, *, keeps_shared: bool = False) -> None:
+        """Take the pipeline off the device, into memory if there is room.
+
+        keeps_shared: keep the weights that the next pipeline shares where they are, until it is loaded.
+        """
+        self._kept_model = loaded.runtime.model if keeps_shared else None
+        self._model_cache.put(target, loaded.runtime, keeps_shared=keeps_shared)
 
     def save_token_budget(self, loaded: LoadedPipeline) -> None:
         """Save the tuned token budget for the next process."""

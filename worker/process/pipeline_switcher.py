@@ -86,7 +86,7 @@ class PipelineSwitcher:
         if target is None or self._stopping.is_set():
             return False
         started = time.monotonic()
-        self._deactivate()
+        self._deactivate(target)
         try:
             self._activate(target)
         except DatabaseRefused:
@@ -138,8 +138,11 @@ class PipelineSwitcher:
 
     @property
     def _can_never_switch(self) -> bool:
-        """Whether this process serves one pipeline only, whose model is a folder and so has one revision."""
-        return self._active is not None and len(self._pipelines) == 1 and self._active.pipeline.folder is not None
+        """Whether this process serves one pipeline only, whose files are folders and so have one revision."""
+        if self._active is None or len(self._pipelines) > 1:
+            return False
+        pipeline = self._active.pipeline
+        return pipeline.folder is not None and (pipeline.adapter is None or pipeline.adapter_folder is not None)
 
     def _claimable_targets(self, now: float) -> set[LoadTarget]:
         """Return the targets with claimable work, except those in backoff after a failed load."""
@@ -157,20 +160,21 @@ class PipelineSwitcher:
         active = self._active
         if active is not None and (active.pipeline.name, active.loaded.claimant.revision) == (pipeline.name, revision):
             return active.target
-        if revision in (None, pipeline.revision, self._resolved_revisions.get(pipeline.name, revision)):
+        loaded_revision = self._resolved_revisions.get(pipeline.name)
+        if revision is None or loaded_revision is None or revision in (pipeline.pinned_revision, loaded_revision):
             return LoadTarget(pipeline.name)
         # The branch on the Hub has moved since the batch began, but its commit can still be fetched.
-        return None if pipeline.folder is not None else LoadTarget(pipeline.name, revision)
+        return LoadTarget(pipeline.name, revision) if pipeline.has_revision(revision, loaded_revision) else None
 
     def _activate(self, target: LoadTarget) -> None:
         pipeline = self._pipelines[target.pipeline]
         if target.revision is not None:
-            pipeline = pipeline.model_copy(update={"revision": target.revision})
+            pipeline = pipeline.at_revision(target.revision)
         runtime = self._loader.load(target, pipeline)
         if self._stopping.is_set():
             return
         if target.revision is None:
-            self._resolved_revisions[pipeline.name] = runtime.version.revision
+            self._resolved_revisions[pipeline.name] = runtime.version.batch_revision
         loaded = self._loader.prepare(target, pipeline, runtime)
         engine = Engine(self._context, loaded, self._engine_idle.set)
         self._active = ActivePipeline(target, pipeline, loaded, engine)
@@ -178,14 +182,15 @@ class PipelineSwitcher:
         if self._stopping.is_set():  # `stop` may have come before there was an engine
             engine.stop()
 
-    def _deactivate(self) -> None:
+    def _deactivate(self, next_target: LoadTarget) -> None:
         active = self._active
         if active is None:
             return
         active.engine.stop()
         self._drain(active)
         self._active = None
-        self._loader.unload(active.target, active.loaded)
+        keeps_shared = active.pipeline.has_same_base(self._pipelines[next_target.pipeline])
+        self._loader.unload(active.target, active.loaded, keeps_shared=keeps_shared)
         del active
         model_cache.release_memory()
 

@@ -32,13 +32,17 @@ class DevicePlan:
 
 
 def plan_devices(
-    requests: Sequence[DeviceRequest], gpus: Sequence[Gpu], count_for: Callable[[Gpu], ProcessCount]
+    requests: Sequence[DeviceRequest],
+    gpus: Sequence[Gpu],
+    count_for: Callable[[Gpu], ProcessCount],
+    spread: str | None = None,
 ) -> DevicePlan:
     """Return one device for each process. Pure.
 
     gpus: the visible ones; empty also where they can't be found, and then the processes see all. Under `auto`, torch
         decides in the process whether to use GPUs that only a variable speaks of.
     count_for: the number of processes on a GPU for which none is given.
+    spread: a pipeline whose weights are spread over all GPUs of its process, so that `auto` is one process.
 
     Raises UsageError for a GPU that is not there.
     """
@@ -49,10 +53,14 @@ def plan_devices(
             name = "cuda:0" if request.device == "cuda" else request.device
             names += [name] * (request.processes or 1)
             continue
+        if spread is not None:
+            names += ["auto"] * (request.processes or 1)
+            reasons[f"{spread} is spread over all GPUs of one process"] = ""
+            continue
         for index, gpu in enumerate(gpus):
             choice = ProcessCount(request.processes, "") if request.processes else count_for(gpu)
             names += [f"cuda:{index}"] * choice.processes
-            reasons |= {choice.reason: choice.reason} if choice.reason else {}
+            reasons |= {choice.reason: ""} if choice.reason else {}
     totals, seen = Counter(names), Counter[str]()
     devices: list[ProcessDevice] = []
     for name in names:
@@ -112,6 +120,18 @@ def share_warnings(devices: Sequence[ProcessDevice], gpus: Sequence[Gpu], pipeli
                 f"{device.processes} processes have; run at most {max(1, int(usable_bytes // weight_bytes))}"
             )
     return warnings
+
+
+def check_spread(devices: Sequence[ProcessDevice], pipelines: Sequence[Pipeline]) -> None:
+    """Raise UsageError if two processes would spread their weights over the same device. Pure."""
+    spread = next((pipeline.name for pipeline in pipelines if pipeline.is_spread), None)
+    on_gpus = [device.device for device in devices if device.device.startswith(("auto", "cuda"))]
+    shares_gpus = "auto" in on_gpus and len(on_gpus) > 1  # `auto` sees all of them
+    if spread is not None and (shares_gpus or any(device.processes > 1 for device in devices)):
+        raise UsageError(
+            f"{spread} has a device_map, so a process needs its devices alone; start the workers with --devices auto, "
+            "which is one process with all GPUs, or with one process for each device"
+        )
 
 
 def serve_where_visible(

@@ -1,6 +1,7 @@
 """A task of one's own, as its author writes it down; `batchmill.Task` is this class. Version 1 of the interface."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -11,7 +12,8 @@ from models.tasks.spec import Parameters
 API_VERSION = 1
 
 # A text of an input, checked as the texts of every task are: not blank, of bounded length, and storable.
-Text = Annotated[str, AfterValidator(TextField("the text", "").check)]
+TEXT_CHECK = AfterValidator(TextField("the text", "").check)
+Text = Annotated[str, TEXT_CHECK]
 
 
 class TaskInput(BaseModel):
@@ -24,6 +26,11 @@ class NoParameters(Parameters):
     """The parameters of a task that has none."""
 
 
+def never_random(_parameters: Mapping[str, Any]) -> bool:
+    """The default of `Task.is_random`."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A task: what submitters send and get, and which adapter computes it.
@@ -34,8 +41,11 @@ class Task:
     input: the fields of one input.
     parameters: what a batch may set; an allowlist.
     output: one sentence that says what a result's output looks like.
-    example_input, example_output: an input of the task and the output that it might get.
+    example_input, example_output: an input of the task and the output that it might get. A worker tries the example,
+        and longer and shorter ones like it, when it loads a model.
+    example_parameters: parameters for that trial, where the task can't do without any.
     aliases: further names of the task.
+    is_random: whether, given a batch's parameters, equal inputs may get different outputs.
     api_version: the version of this interface that the task was written for.
     """
 
@@ -47,5 +57,7 @@ class Task:
     example_input: dict[str, Any]
     example_output: Any
     parameters: type[Parameters] = NoParameters
+    example_parameters: dict[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    is_random: Callable[[Mapping[str, Any]], bool] = never_random
     api_version: int = API_VERSION

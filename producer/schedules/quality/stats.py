@@ -114,7 +114,7 @@ class StatsAccumulator:
             self._guards.add(row.guards_json)
         if row.status is not JobOutcome.SUCCEEDED:
             return
-        self._versions[row.model, row.revision] += 1
+        self._versions[row.model, row.content_revision] += 1
         if row.truncated:
             self._flags["truncated"] += 1
         if row.reused_from is not None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import NotFound, Unreachable, UsageError
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, RunState, RunTrigger
@@ -142,7 +142,8 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
         _exhaust(rows)
         failpoint("before_finish_run")
     else:
-        layout = tabular.layout_for_batch(run.database, batch.id, find_batch_spec(batch.task, batch.parameters))
+        spec = find_batch_spec_if_known(batch.task, batch.parameters)
+        layout = tabular.layout_for_batch(run.database, batch.id, spec)
         id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
         version = EmbeddingVersion(run.view.embedding_key, batch.revision)
         batch_ids = BatchIds(run.database, batch.id)

@@ -96,7 +96,7 @@ class OutputTable:
             *(() if self.layout.dimensions is None else (self.version.key,)),
             row.truncated,
             row.model,
-            row.revision,
+            row.content_revision,
             self.scheduled_at,
             row.batch_id,
             row.finished_at,

@@ -35,7 +35,8 @@ def summarize_completed(
     """Return the summary of a completed run."""
     query = bind_datetimes(SELECT_PREVIOUS_SUMMARIES).columns(summary=Document)
     previous = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
-    has_user_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
+    spec = tasks.find_spec_if_known(batch.task)
+    has_user_labels = spec is not None and "candidate_labels" in spec.parameters.model_fields
     summary = build_summary(
         quality, _duration_seconds(batch), batch.working_seconds, previous, has_user_labels=has_user_labels
     )

@@ -337,6 +337,32 @@ def test_what_is_wrong_with_vectors_is_named(
     assert words in problem.message
 
 
+BAD_ORIGINS = [
+    ("source_position = 1 WHERE position = 3", "duplicate_origin", ": 1", (3,)),
+    ("source_batch_id = 'batch_other' WHERE position = 2", "wrong_origin", ": 1", (2,)),
+    ("source_batch_id = NULL WHERE position > 1", "wrong_origin", ": 2", (2, 3)),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "words", "places"), BAD_ORIGINS)
+def test_what_is_wrong_with_origins_is_named(
+    database: Database, database_url: str, change: str, code: str, words: str, places: tuple[int, ...]
+) -> None:
+    batch_id = insert_batch(database, 4)
+    execute_all(
+        database,
+        "UPDATE batches SET source_batch_id = 'batch_deleted'",
+        "UPDATE jobs SET source_batch_id = 'batch_deleted', source_position = 3 - position",
+    )
+    assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
+
+    corrupt(database_url, f"UPDATE jobs SET {change}")
+
+    [problem] = audit.audit_batch(database, batch_id, LEASE_SECONDS).problems
+    assert (problem.code, problem.places, problem.is_warning) == (code, places, False)
+    assert words in problem.message
+
+
 def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:
     consistent_batch.insert_batch_in_progress(database)
     consistent_batch.terminate(database)

@@ -31,8 +31,9 @@ from tests import fake_worker
 from tests.factories.batch_rows import execute
 from tests.factories.guard_rows import verdict
 from tests.servers import RedisDatabase
-from worker.cli import maintain
+from worker.cli import maintain, task_check
 from worker.cli import run as running
+from worker.task_checks.report import CheckResult
 
 SECRET = "canary-7f3a"  # of what is never shown
 PATTERN = "ibis-90d4"  # of a guard's rule, which only `pipelines` shows
@@ -137,6 +138,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "schedule delete": [("night",)],
     "pipelines": [(), ("--json",)],
     "tasks": [(), ("ner", "--json")],
+    "tasks check": [("sample-sentiment-analysis",), ("private", "--json")],
     "models ls": [(), ("--json",)],
     "models show": [
         ("sample-sentiment-analysis",),
@@ -299,6 +301,7 @@ def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "supervise", lambda *_a, **_k: 0)
     monkeypatch.setattr(maintain, "threading", SimpleNamespace(Event=_Ended))
     monkeypatch.setattr(sandbox, "run_up", _not_running)
+    monkeypatch.setattr(task_check, "run_checks", lambda *_: iter([CheckResult("loading", "ok", "")]))
 
 
 class _Ended:

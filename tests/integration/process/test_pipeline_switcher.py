@@ -4,7 +4,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import select
@@ -103,7 +103,9 @@ class Parkable(Runtime):
 
     can_offload = True
 
-    def offload(self) -> None: ...
+    shared_sizes: ClassVar[dict[int, int]] = {}
+
+    def offload(self, *, keeps_shared: bool = False) -> None: ...
 
     def restore(self) -> None: ...
 

@@ -79,7 +79,7 @@ def test_a_wrong_pipeline_names_field_and_value(fields: dict[str, Any], message:
     entry = {"task": "sentiment-analysis", "model": "a/b", **fields}
 
     with pytest.raises(SettingsError) as raised:
-        Catalogue.load(Settings(pipelines={"tickets": entry}))
+        Catalogue.load(Settings(pipelines={"tickets": entry}))["tickets"]
 
     assert f"[pipelines.tickets] {message}" in str(raised.value)
 

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 from worker.adapters.generation import row_state
 from worker.adapters.generation.continuous_batching import PrefillGroup
 from worker.adapters.tokenization import vocabulary
+from worker.layers import spread_weights
 
 # The share of the free memory that caches and scores may take. The rest is for the activations of prompts that enter,
 # and for the copy that a cache makes of one layer while it grows.
@@ -121,7 +122,7 @@ class RowLimit:
         device = model.device
         if device.type != "cuda":
             return cls(None, max_tokens, lambda: 0)
-        share_bytes = total_share_bytes(device) - model.get_memory_footprint()
+        share_bytes = total_share_bytes(device) - spread_weights.bytes_on(model, device)
         return cls(measure_cache_layout(model), max_tokens, lambda: available_bytes(device), share_bytes)
 
     def begin_run(self, *, samples: bool) -> Callable[[RowSize], int]:

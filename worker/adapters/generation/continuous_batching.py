@@ -17,6 +17,7 @@ from transformers.generation.stopping_criteria import MaxLengthCriteria
 from worker.adapters.generation import beam_search, row_state
 from worker.adapters.generation.decode_mask import with_known_padding
 from worker.adapters.generation.end_check import EndCheck
+from worker.adapters.generation.row_controls import ProcessorRun
 from worker.adapters.generation.stopping import FiniteScoreCheck, InterruptCriteria
 from worker.adapters.generation.time_limit import RowTimeLimit
 
@@ -164,9 +165,9 @@ class PrefillGroup:
             self.ended_mask.fill_(True)
 
     def _share_ended_mask(self) -> None:
-        """Let the check for finite scores leave out the rows that have ended, whose scores count no more."""
+        """Let processors leave out the rows that have ended, whose scores count no more."""
         for processor in self._processors:
-            if isinstance(processor, FiniteScoreCheck):
+            if isinstance(processor, FiniteScoreCheck | ProcessorRun):
                 processor.ended_mask = self.ended_mask
 
 

@@ -7,15 +7,23 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from models.errors import JobError
+from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.decode_mask import with_kept_masks, with_known_padding
+from worker.adapters.generation.row_controls import ControlledRow, ProcessorRun, RowControls
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
 from worker.adapters.generation.time_limit import RowTimeLimit
 from worker.adapters.rows import CutOutput
 from worker.layers.model_state import ModelState
+
+# A row's sequences of tokens, the error of an operator's code, or None = the model's scores were not finite.
+RawOutput = list[list[int]] | JobError | None
+
+NO_PROCESSORS = LogitsProcessors(())
 
 
 class Intake(Protocol):
@@ -51,21 +59,26 @@ class Generator:
 
     should_interrupt: asked between two tokens.
     state: restored before each run, None = the model has no state that changes.
+    processors: the operator's own.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, should_interrupt: Callable[[], bool], state: ModelState | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        should_interrupt: Callable[[], bool],
+        state: ModelState | None = None,
+        processors: LogitsProcessors = NO_PROCESSORS,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._state = state
+        self._processors = processors
         self._interrupt_criteria = InterruptCriteria(should_interrupt)
         self._has_encoder = bool(model.config.is_encoder_decoder)
 
-    def run(
-        self, prefill: PrefillRows, settings: GenerationSettings, *, fixed_shape: bool = False
-    ) -> list[list[list[int]] | None]:
-        """Return each row's sequences of tokens; None for a row with non-finite scores.
+    def run(self, prefill: PrefillRows, settings: GenerationSettings, *, fixed_shape: bool = False) -> list[RawOutput]:
+        """Return each row's sequences of tokens.
 
         Sequences of a causal model are the new tokens up to their ends. Those of an encoder-decoder include its start
         and padding tokens.
@@ -87,10 +100,8 @@ class Generator:
         lengths = tracker.lengths_at_stop(prompt_width) if tracker and settings.num_beams == 1 else [None] * len(ids)
         sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
         per_row = len(sequences) // rows
-        finite = hooks.finite_scores.finite_rows(rows)
-        end_ids = end_token_ids(settings.config)
-        texts = [sequences[row * per_row : (row + 1) * per_row] for row in range(len(prefill.rows))]
-        return [self._mark_cut(text, row, hooks, end_ids) if finite[row] else None for row, text in enumerate(texts)]
+        texts = [(row, sequences[row * per_row : (row + 1) * per_row]) for row in range(len(prefill.rows))]
+        return self._raw_outputs(texts, hooks, rows, end_token_ids(settings.config))
 
     def supports_continuous(self, settings: GenerationSettings) -> bool:
         """Whether rows can leave and join a run with these settings."""
@@ -98,7 +109,7 @@ class Generator:
 
     def generate_continuous(
         self, settings: GenerationSettings, intake: Intake, *, can_merge: bool
-    ) -> Iterator[list[tuple[Any, list[list[int]] | None]]]:
+    ) -> Iterator[list[tuple[Any, RawOutput]]]:
         """Yield rows with their output, as in `run`, when they end; others join in their place.
 
         For causal models without beam search.
@@ -114,14 +125,9 @@ class Generator:
             if finished := micro_batch.pop_finished():
                 for group, rows in finished:
                     prefill, hooks = prefills[group] if len(group) else prefills.pop(group)
-                    finite = hooks.finite_scores.finite_rows(len(prefill.rows))
-                    yield [
-                        (
-                            prefill.rows[row],
-                            self._mark_cut([ids[prefill.width :]], row, hooks, end_ids) if finite[row] else None,
-                        )
-                        for row, ids in rows
-                    ]
+                    texts = [(row, [ids[prefill.width :]]) for row, ids in rows]
+                    outputs = self._raw_outputs(texts, hooks, len(prefill.rows), end_ids)
+                    yield [(prefill.rows[row], output) for (row, _), output in zip(rows, outputs, strict=True)]
             elif (can_refill or not micro_batch) and (joining := intake.next_rows(*running)):
                 if not micro_batch:
                     self._restore_state()
@@ -147,6 +153,21 @@ class Generator:
         if self._state is not None:
             self._state.restore()
 
+    def _raw_outputs(
+        self,
+        texts: Sequence[tuple[int, list[list[int]]]],
+        hooks: GenerationHooks,
+        row_count: int,
+        end_ids: Sequence[int],
+    ) -> list[RawOutput]:
+        """Return the output of each row, given its index and its sequences."""
+        finite = hooks.finite_scores.finite_rows(row_count)
+        errors = hooks.controls.errors(row_count) if hooks.controls else [None] * row_count
+        return [
+            None if not finite[row] else errors[row] or self._mark_cut(sequences, row, hooks, end_ids)
+            for row, sequences in texts
+        ]
+
     def _mark_cut(
         self, sequences: list[list[int]], row: int, hooks: GenerationHooks, end_ids: Sequence[int]
     ) -> list[list[int]]:
@@ -165,13 +186,31 @@ class Generator:
             repeats = 1 if prefill.noise is None else len(prefill.noise) // len(prefill.tensors["input_ids"])
             per_row = settings.num_sequences if settings.samples_per_token else 1
             time_limit = RowTimeLimit(settings.max_seconds, repeats * len(prefill.rows), per_row)
+        controls = self._make_controls(prefill, settings)
         if settings.stop_criteria is None:
-            return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None, time_limit)
+            return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None, time_limit, controls)
         padding = prefill.width - prefill.tensors["attention_mask"].sum(dim=1)
         if self._has_encoder:  # the decoder's input has no padding, and sampled sequences are rows
             padding = torch.zeros_like(padding) if prefill.noise is None else padding.new_zeros(len(prefill.noise))
         tracker = StopStringTracker(settings.stop_criteria, padding)
-        return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker, time_limit)
+        return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker, time_limit, controls)
+
+    def _make_controls(self, prefill: PrefillRows, settings: GenerationSettings) -> RowControls | None:
+        if not self._processors:
+            return None
+        device = self._model.device
+        rows = [
+            ControlledRow(torch.tensor(list(row.features["input_ids"]), device=device), row.job.lease.parameters)
+            for row in prefill.rows
+        ]
+        run = ProcessorRun(
+            self._processors,
+            rows,
+            len(prefill.tensors["input_ids"]),
+            1 if self._has_encoder else prefill.width,  # a decoder's start token
+            end_token_ids(settings.config),
+        )
+        return RowControls(run, ends_rows=settings.num_beams == 1)
 
     def _generate(
         self,
@@ -180,7 +219,8 @@ class Generator:
         hooks: GenerationHooks,
         custom_generate: Callable[..., Any] | None,
     ) -> Any:
-        processors: list[LogitsProcessor] = [hooks.finite_scores]
+        controls = hooks.controls.processors if hooks.controls else ()
+        processors: list[LogitsProcessor] = [hooks.finite_scores, *controls]
         tensors, noise = prefill.tensors, prefill.noise
         if noise is not None:
             repeats = len(noise) // len(tensors["input_ids"])

@@ -174,6 +174,7 @@ def _is_selectable(name: str, value: Any) -> bool:
 def _select_value_rows(name: str, value: Any, row_indices: torch.Tensor) -> Any:
     if value is None:
         return None
-    if name == "encoder_outputs":
-        return type(value)(**{part: tensor.index_select(0, row_indices) for part, tensor in value.items()})
+    if name == "encoder_outputs":  # of a model that is spread over several GPUs, they may be on another one
+        parts = {part: tensor.index_select(0, row_indices.to(tensor.device)) for part, tensor in value.items()}
+        return type(value)(**parts)
     return value.index_select(0, row_indices) if name in PER_ROW_KWARGS else value

@@ -1,12 +1,13 @@
 """Checks that watch a generation without changing its tokens: finite scores, interruption and stop strings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
+from models.errors import JobError
 from worker.adapters.generation.row_state import RowAware
 from worker.adapters.generation.time_limit import RowTimeLimit
 from worker.adapters.interface import Interrupted
@@ -117,17 +118,29 @@ class StopStringTracker(StoppingCriteria, RowAware):
         return lengths
 
 
+class Controls(Protocol):
+    """What changes the scores of rows, and may end or fail a row; see `row_controls.py`."""
+
+    processors: Sequence[LogitsProcessor]
+    criteria: Sequence[StoppingCriteria]
+
+    def errors(self, row_count: int) -> list[JobError | None]:
+        """Return the error of each row, None = there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationHooks:
-    """The checks of one run; `stop_strings` and `time_limit` are None when the settings have none."""
+    """The checks of one run; those that may be None are so when the settings have none."""
 
     finite_scores: FiniteScoreCheck
     interrupt_criteria: InterruptCriteria
     stop_strings: StopStringTracker | None
     time_limit: RowTimeLimit | None
+    controls: Controls | None = None
 
     @property
     def stopping_criteria(self) -> StoppingCriteriaList:
         """The checks that may end a row or abort the run."""
         checks = (self.interrupt_criteria, self.stop_strings, self.time_limit)
-        return StoppingCriteriaList([check for check in checks if check is not None])
+        own = self.controls.criteria if self.controls else ()
+        return StoppingCriteriaList([*(check for check in checks if check is not None), *own])

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -28,23 +29,24 @@ class AdapterOptions:
 class ModelRow:
     """One row for the model; an input may become several.
 
-    features: lists of numbers, one for each token, as a tokenizer gives them for one text; `input_ids` among them.
+    features: lists of whole numbers, one for each token, as a tokenizer gives them for one text without padding;
+        `input_ids` among them. Batchmill pads them and makes the `attention_mask`.
     truncated: whether a text was cut.
     key: only rows with equal keys share a forward pass.
     data: whatever `decode` needs to know of this row.
     """
 
-    features: Mapping[str, Sequence[int]]
+    features: Mapping[str, Sequence[int]] = field(repr=False)
     truncated: bool = False
     key: Hashable = None
-    data: Any = None
+    data: Any = field(default=None, repr=False)
 
 
 class TaskAdapter(ABC):
     """Turns inputs into rows, rows into raw outputs, and the raw outputs of an input into its result.
 
     The three steps run in threads of their own, each in one thread at a time. An exception fails only the inputs that
-    cause it; a JobError fails its input with that code and message.
+    cause it; a JobError fails its input with that code and message. Parameters come with their defaults.
 
     model_class: the class that loads the model by `from_pretrained`: one of transformers' auto classes, or a
         PreTrainedModel of your own.
@@ -63,8 +65,10 @@ class TaskAdapter(ABC):
         """Return the rows of an input. Raises JobError for an input that can't be processed."""
 
     @abstractmethod
-    def forward(self, tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, Any]) -> Sequence[Any]:
+    def forward(self, tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, Any]) -> Any:
         """Run one forward pass; return one raw output for each row, in their order.
+
+        A tensor, a dictionary of tensors, or a model's output may hold all rows: each row then gets its part.
 
         tensors: int64 `(rows, width)` for each feature, and `attention_mask`, on the model's device.
         """
@@ -82,13 +86,30 @@ class TaskAdapter(ABC):
     def encode_many(
         self, inputs: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
     ) -> Sequence[ModelRow | Sequence[ModelRow] | JobError]:
-        """As `encode` for inputs with equal parameters, such as by one call of the tokenizer."""
-        return [self._encode_or_error(one, parameters) for one in inputs]
+        """As `encode` for inputs with equal parameters, such as by one call of the tokenizer; may be overridden.
 
-    def _encode_or_error(
-        self, one: Mapping[str, Any], parameters: Mapping[str, Any]
-    ) -> ModelRow | Sequence[ModelRow] | JobError:
-        try:
-            return self.encode(one, parameters)
-        except JobError as error:
-            return error
+        A JobError in the place of rows fails its input.
+        """
+        raise NotImplementedError
+
+    def decode_many(
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        parameters: Mapping[str, Any],
+        rows: Sequence[Sequence[ModelRow]],
+        outputs: Sequence[Sequence[Any]],
+    ) -> Sequence[Any]:
+        """As `decode` for inputs with equal parameters, in their order; may be overridden.
+
+        A JobError in the place of a result fails its input.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
+        """Read further files of the model's folder when it is loaded; may be overridden.
+
+        Return the tokens of the longest input where these files name it, else None. Raises batchmill.ModelError if the
+        files are unusable.
+        """
+        return None

@@ -109,6 +109,7 @@ SMALL_ENOUGH_WIDTH = 128  # models up to this width keep it
 MAX_WEIGHTS = 30_000_000  # of a copy
 
 ADDED_HEAD = "embedding_head"  # the part of a model that its own class does not make
+ADAPTER_MARK = ".lora_"  # in the paths of an adapter's parts, which compute each position for itself
 
 
 def small_copies(model: Any, *, exceeds_positions: bool = False) -> Iterator[Any]:
@@ -250,5 +251,9 @@ def _randomize_weights(model: Any) -> Any:
 
 def _layer_classes(model: Any) -> set[str]:
     """The classes of a model's modules, except linear layers and what replaces them to quantize or to be faster."""
-    names = {type(module).__name__ for path, module in model.named_modules() if not path.startswith(ADDED_HEAD)}
+    names = {
+        type(module).__name__
+        for path, module in model.named_modules()
+        if not path.startswith(ADDED_HEAD) and ADAPTER_MARK not in path
+    }
     return {name for name in names if not name.startswith(("Linear", "Conv1D", "Int8Linear", "OneDnn", "Dynamic"))}

@@ -22,6 +22,7 @@ from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, LongTextTokenizer
 from worker.adapters.tokenization.special_tokens import TemplatedRow
 from worker.adapters.tokenization.text_windows import WindowedTexts
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.leases import Job
 
 
@@ -39,7 +40,9 @@ class TextClassification(SequenceClassifier):
         reads_windows = limits.truncation == "stride"
         self._windowed_texts = WindowedTexts(tokenizer, limits) if reads_windows else None
         self._windowed_pairs = _windowed_pairs(tokenizer, limits) if reads_windows else None
-        self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
+        self._pipeline = TextClassificationPipeline(
+            model=model, tokenizer=tokenizer, device=pipeline_device(model), task=task
+        )
         self._postprocess_options = cache(self._resolve_postprocess_options)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:

@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
+from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.generation import cache_memory, sampling
 from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
 from worker.adapters.generation.causal_settings import CausalSettings
-from worker.adapters.generation.generator import Generator, PrefillRows
+from worker.adapters.generation.generator import Generator, PrefillRows, RawOutput
 from worker.adapters.generation.row_intake import RowIntake
 from worker.adapters.generation.settings import GenerationSettings
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
@@ -28,6 +29,7 @@ from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import PromptTokenizer
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.leases import Job
 
 # The tokens, in prompts and new ones of all beams, whose keys and values one run may cache where memory can't be
@@ -59,7 +61,9 @@ class TextGeneration:
         # A call changes the tokenizer's state, and one thread encodes while another decodes.
         self._tokenizer_lock = RLock()
         self._limits = limits
-        self._pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
+        self._pipeline = TextGenerationPipeline(
+            model=model, tokenizer=tokenizer, device=pipeline_device(model), task=task
+        )
         self._prompts = PromptTokenizer(tokenizer, self._pipeline._preprocess_params.get("prefix", ""))
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._cannot_pad = not set(inspect.signature(model.forward).parameters) >= PADDING_INPUTS
@@ -68,7 +72,8 @@ class TextGeneration:
         )
         state = self._sharing_policy.state_to_restore(model)
         self._settings = CausalSettings(self._pipeline, limits.generation)
-        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
+        processors = LogitsProcessors.load(limits.logits_processors, model, tokenizer)
+        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state, processors)
         check_can_generate(model)
         self._collators = {fixed: self._make_collator(model, deterministic=fixed) for fixed in (False, True)}
         self.max_rows = cache_memory.max_rows_on(model.device, self._collators[False].max_rows)
@@ -88,8 +93,8 @@ class TextGeneration:
             for job, prompt in zip(jobs, prompts, strict=True)
         ]
 
-    def forward(self, micro_batch: MicroBatch) -> list[list[list[int]] | None]:
-        """Each row's sequences of new token ids, None if its scores were not finite. Raises Interrupted."""
+    def forward(self, micro_batch: MicroBatch) -> list[RawOutput]:
+        """Each row's sequences of new token ids. Raises Interrupted."""
         indices = {id(row): index for index, row in enumerate(micro_batch.rows)}
         raw_outputs: list[Any] = [None] * len(micro_batch.rows)
         for finished in self.generate(micro_batch.rows, lambda _count: (), len(micro_batch.rows)):
@@ -211,7 +216,7 @@ class TextGeneration:
 
     def _generate_rows(
         self, rows: Sequence[Row], settings: GenerationSettings, *, can_evict_rows: bool
-    ) -> list[list[list[int]] | None]:
+    ) -> list[RawOutput]:
         """Generate in one run that no further row enters."""
         prefill = self._prefill_rows(rows, settings)
         if settings.do_sample and not settings.samples_per_token:

@@ -16,10 +16,11 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
+from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.generation import cache_memory, sampling
 from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
-from worker.adapters.generation.generator import Generator, PrefillRows
+from worker.adapters.generation.generator import Generator, PrefillRows, RawOutput
 from worker.adapters.generation.seq2seq_settings import Seq2SeqSettings
 from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
 from worker.adapters.generation.settings import GenerationSettings
@@ -78,7 +79,8 @@ class TextToText:
         }
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._settings = Seq2SeqSettings(model, tokenizer, defaults, languages, self._tokenizer_lock)
-        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
+        processors = LogitsProcessors.load(limits.logits_processors, model, tokenizer)
+        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state, processors)
         self.max_rows = cache_memory.max_rows_on(model.device, self._collators[False].max_rows)
         self._row_limit = RowLimit.for_model(model, MAX_CACHED_TOKENS)
         self._vocabulary_size = vocabulary.size(model)
@@ -106,8 +108,8 @@ class TextToText:
         return [encoded[index] for index in range(len(jobs))]
 
     @torch.inference_mode()
-    def forward(self, micro_batch: MicroBatch) -> list[list[list[int]] | None]:
-        """Each row's texts as token ids, with the decoder's start token; None if its scores were not finite.
+    def forward(self, micro_batch: MicroBatch) -> list[RawOutput]:
+        """Each row's texts as token ids, with the decoder's start token.
 
         Raises Interrupted.
         """
@@ -143,7 +145,7 @@ class TextToText:
         special = set(self._tokenizer.all_special_tokens)
         return [token_id for token_id, token in zip(ids, tokens, strict=True) if token not in special]
 
-    def _generate_rows(self, rows: Sequence[Row], settings: GenerationSettings) -> list[list[list[int]] | None]:
+    def _generate_rows(self, rows: Sequence[Row], settings: GenerationSettings) -> list[RawOutput]:
         tensors = self._collators[False].collate(MicroBatch(tuple(rows)))
         noise = None
         if settings.samples_per_token:

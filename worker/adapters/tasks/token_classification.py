@@ -23,6 +23,7 @@ from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.text_windows import WindowSize, check_stride
 from worker.adapters.tokenization.token_array import TokenArray
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job
 
@@ -67,7 +68,7 @@ class TokenClassification:
         self._special_tokens = SpecialTokens(tokenizer, limits.max_length)
         room = self._special_tokens.max_text_tokens
         self._max_window_tokens = math.inf if room is None else room
-        self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+        self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=pipeline_device(model))
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
         self.passes_in_flight = self._encoder.passes_in_flight

@@ -21,6 +21,7 @@ from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_group
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.adapters.tokenization.text_windows import TextWindow, WindowSize, check_stride, describe_room
 from worker.adapters.tokenization.token_array import TokenArray
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.leases import Job
 
 Integers = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ class ZeroShotClassification(SequenceClassifier):
     """
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
-        self._pipeline = ZeroShotClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+        self._pipeline = ZeroShotClassificationPipeline(model=model, tokenizer=tokenizer, device=pipeline_device(model))
         if not 0 <= self._pipeline.entailment_id < model.config.num_labels or model.config.num_labels < 2:
             raise ModelError(
                 "the model is not an inference (NLI) model: its config needs a label that begins with entail, "

@@ -109,7 +109,7 @@ def test_a_folder_is_found_from_the_file_that_names_it(tmp_path: Path) -> None:
 )
 def test_a_wrong_entry_is_named_with_its_field(entry: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        catalogue(mine=entry)
+        catalogue(mine=entry)["mine"]
 
 
 def test_a_pipelines_name_can_be_a_queues() -> None:

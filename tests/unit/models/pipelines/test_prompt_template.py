@@ -12,10 +12,10 @@ from models import tasks
 from models.errors import InvalidParameters, JobError, SettingsError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.prompt_template import EXPORTED_NAMES, find_batch_spec, split_parameters
+from models.pipelines.prompt_template import find_batch_spec, split_parameters
 from models.pipelines.redaction import redact_pipeline
 from models.settings import Settings
-from models.tasks.fields import MAX_TEXT_CHARACTERS
+from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS
 from producer.results import tabular
 from producer.schedules.runs import output_table
 from producer.submission.cache_key import output_cache_key

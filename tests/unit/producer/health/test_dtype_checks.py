@@ -67,3 +67,10 @@ def test_samples_and_entries_that_nobody_serves_or_names(folder: Path) -> None:
 
 def test_a_model_that_is_not_here(folder: Path) -> None:
     assert check(folder / "none", [], has_gpu=True) == []
+
+
+def test_a_quantization_that_a_cpu_can_t_run(folder: Path) -> None:
+    assert check(folder, [worker("cpu")], dtype="float32", quantization="int4") == [
+        "p: quantization int4 needs a CUDA device"
+    ]
+    assert check(folder, [worker("cpu")], dtype="float32", quantization="int8") == []

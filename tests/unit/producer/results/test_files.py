@@ -44,13 +44,15 @@ class TestResultRow:
             "original_input": None,
             "source_batch_id": None,
             "source_position": None,
+            "adapter": None,
+            "adapter_revision": None,
         }
 
     def test_guards_and_windows_come_before_the_origin(self) -> None:
         verdicts = [verdict("pii", "redact", label="EMAIL", spans=2)]
         row = result_row(windows=3, guards=verdicts, input={"text": "[EMAIL]"}, original_input={"text": "a@b.c"})
 
-        assert list(row.as_dict().items())[-5:-2] == [
+        assert list(row.as_dict().items())[-7:-4] == [
             ("windows", 3),
             ("guards", verdicts),
             ("original_input", {"text": "a@b.c"}),

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from models import operator_code
 from models.guards.definition import Guard
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
@@ -60,6 +61,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
+        {"logits_processors": ("tests.factories.logits_controls:no_digits",)},
     ],
 )
 def test_a_relevant_field_changes_the_key(changed: dict[str, Any]) -> None:
@@ -168,3 +170,20 @@ def test_a_guard_whose_model_may_change_leaves_no_key(checker: Pipeline | None, 
 
     assert output_cache_key(pipeline, {}) is None
     assert re.search(f"guard guard-0 may decide otherwise: .*{words}", not_cacheable_because(pipeline, {}) or "")
+
+
+def test_operator_code_is_part_of_the_key_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    processed = PINNED.model_copy(update={"logits_processors": ("tests.factories.logits_controls:no_digits",)})
+    key = output_cache_key(processed, {})
+
+    monkeypatch.setattr(operator_code, "code_version", lambda reference: f"{reference} 2.0")
+
+    assert key not in (None, output_cache_key(processed, {}))
+
+
+def test_outputs_of_code_that_is_not_installed_here_can_not_be_reused() -> None:
+    missing = PINNED.model_copy(update={"logits_processors": ("missing_package.module:no_digits",)})
+
+    assert not_cacheable_because(missing, {}) == (
+        "the code of missing_package.module:no_digits is not installed here, so its version is not known"
+    )

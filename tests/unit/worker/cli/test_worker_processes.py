@@ -106,3 +106,32 @@ def test_processes_without_a_pipeline_leave_their_cores_to_the_others() -> None:
     processes = plan("second", devices="cuda:0,cuda:1")
 
     assert [spec.arguments for spec in processes.specs] == [("second", "cuda:1@1", "16")]
+
+
+class TestDeviceMap:
+    """A pipeline that is spread over the GPUs of its process."""
+
+    @pytest.fixture(autouse=True)
+    def entry(self, machine: None, tmp_path: Path) -> None:
+        """A pipeline with a device map, beside a sample."""
+        entry = '\n[pipelines.large]\ntask = "ner"\nmodel = "bundled:ner"\ndevice_map = "auto"\n'
+        (tmp_path / "batchmill.toml").write_text(ENTRY + entry)
+
+    def test_auto_is_one_process_that_sees_all_gpus(self) -> None:
+        processes = plan("large", "sample-ner")
+
+        assert processes.devices == ("auto",)
+        assert processes.reason == "large is spread over all GPUs of one process"
+        [spec] = processes.specs
+        assert "CUDA_VISIBLE_DEVICES" not in spec.environment
+
+    def test_one_process_for_each_gpu_spreads_over_its_own(self) -> None:
+        assert plan("large", devices="cuda:0,cuda:1").devices == ("cuda:0", "cuda:1")
+
+    @pytest.mark.parametrize("devices", ["cuda:0*2", "auto*2", "cpu*2", "auto,cuda:1"])
+    def test_processes_that_would_share_a_device_are_refused(self, devices: str) -> None:
+        with pytest.raises(UsageError, match="large has a device_map, so a process needs its devices alone; start"):
+            plan("large", devices=devices)
+
+    def test_other_pipelines_share_devices_as_before(self) -> None:
+        assert len(plan("sample-ner", devices="cuda:0*2").devices) == 2

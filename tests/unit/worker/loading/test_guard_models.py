@@ -12,7 +12,7 @@ from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
 from tests.factories import tiny_encoders
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
-from worker.loading import guard_models, runtime, snapshots
+from worker.loading import guard_models, runtime, shared_weights, snapshots
 from worker.loading.runtime import Runtime
 
 Made = Callable[[str], Path]
@@ -160,11 +160,11 @@ class TestMemory:
         loaded = load(guarded(made("distilbert"), {"first": model_guard()}, checker))
         moves: list[tuple[str, str]] = []
 
-        def record(model: torch.nn.Module, target: Any) -> torch.nn.Module:
+        def record(model: torch.nn.Module, target: Any, *, keeps_shared: bool = False) -> None:
             moves.append((type(model).__name__, str(target)))
-            return model
+            assert not keeps_shared
 
-        monkeypatch.setattr(torch.nn.Module, "to", record)
+        monkeypatch.setattr(shared_weights, "move_model", record)
         for each in (loaded, *loaded.guards.values()):
             object.__setattr__(each, "device", torch.device("meta"))
 

@@ -18,9 +18,10 @@ class Parked:
     def __init__(self, weight_bytes: int, *, can_offload: bool = True) -> None:
         self.weight_bytes, self.can_offload, self.moves = weight_bytes, can_offload, []
         self.model: Any = None
+        self.shared_sizes: dict[int, int] = {}
 
-    def offload(self) -> None:
-        self.moves.append("off")
+    def offload(self, *, keeps_shared: bool = False) -> None:
+        self.moves.append("off but shared" if keeps_shared else "off")
 
     def restore(self) -> None:
         self.moves.append("on")

@@ -129,14 +129,14 @@ class TestOtherFiles:
     def test_of_an_adapter_s_model_are_refused(self, folder: Path, content: str) -> None:
         (folder / "adapter_config.json").write_text(content)
 
-        assert "merge it into its model" in refused(folder)
+        assert "set model to that one, and adapter to this" in refused(folder)
 
     def test_of_an_adapter_beside_a_transformer_apart_are_refused(self, folder: Path) -> None:
         (folder / "config.json").unlink(missing_ok=True)
         write_json(folder / "modules.json", module_list([("Transformer", "0_Transformer"), ("Pooling", "1_Pooling")]))
         write_json(folder / "0_Transformer" / "adapter_config.json", {})
 
-        assert "merge it into its model" in refused(folder)
+        assert "set model to that one, and adapter to this" in refused(folder)
 
     @pytest.mark.parametrize(
         ("config", "said"),
@@ -184,7 +184,9 @@ class TestOtherFiles:
 
 
 class TestValues:
-    @pytest.mark.parametrize("method", ["hqq", "gptq", "awq", "fp8", "quanto", "compressed-tensors", "x" * 1000, None])
+    @pytest.mark.parametrize(
+        "method", ["hqq", "torchao", "gptq", "awq", "fp8", "quanto", "compressed-tensors", "x" * 1000, None]
+    )
     def test_of_quantizations_that_others_load_are_refused(self, folder: Path, method: Any) -> None:
         write(folder / "config.json", {"text_config": {"quantization_config": {"quant_method": method, "bits": 4}}})
 

@@ -63,13 +63,27 @@ class TestQuantization:
     @pytest.mark.parametrize(
         ("entry", "sentence"),
         [
-            ({"quantization": "int4"}, "int4 needs a CUDA device; on a CPU there is int8"),
+            ({"quantization": "int4"}, "int4 needs a CUDA device; on a CPU there are int8, torchao-int8"),
             ({"quantization": "int8", "dtype": "bfloat16"}, "float32 only"),
         ],
     )
     def test_what_the_machine_cannot_do_is_a_sentence(self, tmp_path: Path, entry: Any, sentence: str) -> None:
         with pytest.raises(LoadFailed, match=sentence):
             load(tiny_models.distilbert(tmp_path / "model"), **entry)
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("name", ["torchao-int8", "torchao-int8-weights"])
+    def test_torchao_on_a_cpu_stays_near_and_is_recorded(self, tmp_path: Path, name: str, dtype: str) -> None:
+        folder = tiny_models.distilbert(tmp_path / "model")
+
+        plain, small = load(folder), load(folder, quantization=name, dtype=dtype)
+
+        assert (small.version.quantization, small.version.dtype) == (name, dtype)
+        assert "torchao" in small.version.libraries
+        assert small.weight_bytes < plain.weight_bytes
+        [one], [other] = scores(plain, "love it"), scores(small, "love it")
+        assert other["score"] == pytest.approx(one["score"], abs=0.1)
+        assert other["score"] != one["score"]
 
 
 class TestAttention:

@@ -1,0 +1,113 @@
+"""The parameter `output_schema`: the texts that a model may write, as a JSON schema or a regular expression.
+
+It is kept as text. One that begins with a brace is a JSON schema, which no regular expression does; as text, the order
+of its properties survives every database, and the model writes them in that order.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PACKAGE, EXTRA = "llguidance", "structured"
+
+MAX_SCHEMA_BYTES = 65_536
+MAX_SCHEMA_DEPTH = 64
+
+OPTIONS_KEY = "x-guidance"  # with it, a schema could ask the library to be lenient
+
+# Blanks as `json.dumps` writes them: with free ones, a model may write blanks until its tokens run out.
+GRAMMAR_OPTIONS = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "coerce_one_of": False,
+    "lenient": False,
+}
+
+UNSUPPORTED_KEYS = re.compile(r"Unimplemented keys: \[([\w\", $]*)\]")
+PATTERN_ERROR = re.compile(r"^error: ([\w ,-]+)$", re.MULTILINE)
+# What the library says, and how to say it without a word of the schema.
+EXPLANATIONS = {
+    "oneOf": "alternatives of a oneOf may hold together; tell them apart by a required const, or use anyOf",
+    "Unsatisfiable": "no text satisfies it",
+    "Pointer": "a $ref names nothing in it",
+    "Resource": "a $ref or $schema names another document, and none is fetched",
+    "Unknown format": "it has a format that is not supported",
+    "Invalid type": "it has a type that JSON does not know",
+    "lookarounds": "a pattern has a look-around, such as \\b, which is not supported",
+}
+
+
+def is_json_schema(schema: str) -> bool:
+    """Whether a schema is a JSON schema, and not a regular expression."""
+    return schema.startswith("{")
+
+
+def to_text(schema: str | Mapping[str, Any]) -> str:
+    """Return a schema as text. Raises ValueError that says what is wrong with it, without a word of it."""
+    if isinstance(schema, str) and is_json_schema(schema.lstrip()):
+        try:
+            schema = json.loads(schema)
+        except (ValueError, RecursionError):
+            raise ValueError("begins with a brace, as a JSON schema does, but is no JSON") from None
+    text = schema if isinstance(schema, str) else _encode(schema)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("has half a surrogate pair; mend its encoding") from None
+    if not size:
+        raise ValueError("must not be empty")
+    if size > MAX_SCHEMA_BYTES:
+        raise ValueError(f"has {size:,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken")
+    if "\0" in text or "\\u0000" in text:
+        raise ValueError("must not have a NUL character, which no database stores")
+    return text
+
+
+def find_problem(schema: str) -> str | None:
+    """Return why no text can be written to this schema; None if some can, or if the library is not installed here."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        return None
+    try:
+        has_error, messages = LLMatcher.validate_grammar_with_warnings(to_grammar(schema))
+    except ValueError as error:
+        return explain(str(error))
+    return explain(messages[0]) if has_error else None
+
+
+def to_grammar(schema: str) -> str:
+    """Return the library's own form of a schema. Raises ImportError without the library, and ValueError."""
+    from llguidance import LLMatcher
+
+    if is_json_schema(schema):
+        return str(LLMatcher.grammar_from_json_schema(schema, overrides=GRAMMAR_OPTIONS))
+    return str(LLMatcher.grammar_from_regex(schema))
+
+
+def explain(problem: str) -> str:
+    """Return what the library says, in words that repeat nothing of the schema but keywords."""
+    if keys := UNSUPPORTED_KEYS.search(problem):
+        return f"these keywords are not supported: {keys[1].replace(chr(34), '')}"
+    if reason := PATTERN_ERROR.search(problem):
+        return f"a regular expression can't be read: {reason[1]}"
+    matching = (words for start, words in EXPLANATIONS.items() if start in problem)
+    return next(matching, "it is no valid schema, or too large")
+
+
+def _encode(schema: Mapping[str, Any]) -> str:
+    if _is_deeper(schema, MAX_SCHEMA_DEPTH):
+        raise ValueError(f"must be nested at most {MAX_SCHEMA_DEPTH} deep")
+    if OPTIONS_KEY in schema:
+        raise ValueError(f"must not have the key {OPTIONS_KEY}; leave it out")
+    try:
+        return json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        raise ValueError("must be a JSON schema, so its values must be those of JSON") from None
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return depth == 0 or any(_is_deeper(child, depth - 1) for child in children)

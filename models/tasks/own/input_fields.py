@@ -1,0 +1,176 @@
+"""The input of a task of one's own: the fields of its pydantic class as input fields, and its errors as JobErrors."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core.core_schema import ErrorType
+
+from models.documents import to_json
+from models.errors import JobError
+from models.tasks.fields import MAX_TEXT_CHARACTERS, TextField, is_storable
+from models.tasks.own.task import TEXT_CHECK, TaskInput
+
+ERROR_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_MESSAGE_CHARACTERS = 500
+INVALID_FIELD = "invalid_field"
+# Messages that may quote the input: those of an author's own checks, and those that name a value as it was found.
+QUOTING_ERRORS = frozenset({"value_error", "assertion_error", "union_tag_invalid", "get_attribute_error"})
+PYDANTIC_ERRORS = frozenset(get_args(ErrorType)) - QUOTING_ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class OwnField:
+    """One field of the input; the class of the whole input checks its type."""
+
+    name: str
+    info: FieldInfo
+    bare_type: type | None = None
+
+    @property
+    def help(self) -> str:
+        """Its description."""
+        return self.info.description or ""
+
+    @property
+    def required(self) -> bool:
+        """Whether every input needs it."""
+        return self.info.is_required()
+
+    def check(self, value: object) -> Any:
+        """Return the value ready for JSON. Raises JobError, whose message never quotes the value."""
+        if _has_text_check(self.info):
+            return TextField(self.name, self.help).check(value)
+        try:
+            return to_jsonable_python(value)
+        except (PydanticSerializationError, ValueError, RecursionError):
+            raise JobError(INVALID_FIELD, f"{self.name} is a value that JSON can't hold; give it as text") from None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnInput:
+    """The whole input: checks its fields, and the fields together.
+
+    task: the task's name, for messages.
+    """
+
+    task: str
+    input_class: type[TaskInput]
+
+    def fields(self) -> tuple[OwnField, ...]:
+        """The fields; a bare text may stand for the input if it has one text field."""
+        texts = [name for name, info in self.input_class.model_fields.items() if _takes_text(info.annotation)]
+        return tuple(
+            OwnField(name, info, str if texts == [name] else None)
+            for name, info in self.input_class.model_fields.items()
+        )
+
+    def check(self, values: Mapping[str, Any], _parameters: Mapping[str, Any]) -> None:
+        """Raise the JobError of an input that the task does not take."""
+        self.complete(values)
+
+    def complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the input as it is stored and as the adapter gets it: checked, with defaults, and ready for JSON.
+
+        Raises JobError.
+        """
+        try:
+            document = self._validate(values).model_dump(mode="json")
+        except JobError as error:
+            raise checked_job_error(error, self.task) from None
+        except ValidationError as error:
+            raise JobError(INVALID_FIELD, _describe(error)) from None
+        except Exception as error:  # of the author's validators; its message may quote the input
+            raise JobError(INVALID_FIELD, f"{self.task} can't check it ({type(error).__name__}); correct it") from None
+        _check_storable(document)
+        return document
+
+    def _validate(self, values: Mapping[str, Any]) -> TaskInput:
+        try:
+            return self.input_class.model_validate(dict(values), by_alias=False, by_name=True)
+        except ValidationError as error:
+            # The cells of a CSV file are text, also those of lists and objects.
+            wrong = {str(problem["loc"][0]) for problem in error.errors(include_url=False) if problem["loc"]}
+            parsed = {name: _parse_cell(value) if name in wrong else value for name, value in values.items()}
+            if parsed == values:
+                raise
+        return self.input_class.model_validate(parsed, by_alias=False, by_name=True)
+
+
+def checked_job_error(error: JobError, task: str) -> JobError:
+    """Return the error that an author raised on purpose; another one if no database would store it."""
+    message = str(error)
+    if not ERROR_CODE.fullmatch(str(error.code)) or len(message) > MAX_MESSAGE_CHARACTERS or not is_storable(message):
+        problem = f"the code must have small letters, digits and '_', and a message {MAX_MESSAGE_CHARACTERS} characters"
+        return JobError("task_error", f"task {task} raised a JobError that can't be stored; {problem} at most")
+    return error
+
+
+def _has_text_check(info: FieldInfo) -> bool:
+    if TEXT_CHECK in info.metadata:
+        return True
+    others = [part for part in get_args(info.annotation) if part is not type(None)]
+    return len(others) == 1 and TEXT_CHECK in getattr(others[0], "__metadata__", ())
+
+
+def _takes_text(annotation: Any) -> bool:
+    """Whether this is the type of a text, or of a text or nothing."""
+    if hasattr(annotation, "__metadata__"):
+        annotation = annotation.__origin__
+    others = [part for part in get_args(annotation) if part is not type(None)]
+    return annotation is str or (len(others) == 1 and type(None) in get_args(annotation) and _takes_text(others[0]))
+
+
+def _parse_cell(value: Any) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _describe(error: ValidationError) -> str:
+    """Say what is wrong with each field, without its value."""
+    problems: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name, *path = problem["loc"] or ("",)
+        place = str(name) + "".join(f"[{part}]" for part in path if isinstance(part, int))
+        problems.setdefault(str(name), _describe_problem(place, problem["type"], problem["msg"]))
+    return "; ".join(problems.values())
+
+
+def _describe_problem(place: str, kind: str, message: str) -> str:
+    if kind not in PYDANTIC_ERRORS:
+        return f"{place or 'the input'} does not pass the task's own check; see `batchmill tasks`"
+    text = message.partition(", unable")[0].replace("Input should be ", "must be ").replace(" should ", " must ")
+    return f"{place} {text}" if text.startswith("must ") else f"{place}: {text[:1].lower()}{text[1:]}"
+
+
+def _check_storable(document: Mapping[str, Any]) -> None:
+    """Raise JobError for an input that is too long, or that a database would not store."""
+    try:
+        size = len(to_json(document))
+    except ValueError:
+        raise JobError(INVALID_FIELD, "it has a number that is not finite; give a number, or leave it out") from None
+    if size > MAX_TEXT_CHARACTERS:
+        raise JobError("text_too_long", f"it has {size:,} characters in all; at most {MAX_TEXT_CHARACTERS:,} are taken")
+    if not all(map(is_storable, _texts(document))):
+        raise JobError("invalid_text", "it has a NUL character or half a surrogate pair; mend its encoding")
+
+
+def _texts(document: Any) -> Iterator[str]:
+    values = [document]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value

@@ -1,0 +1,93 @@
+"""Logits processors that tests name, as `tests.factories.logits_controls:NAME`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import SuppressTokensLogitsProcessor
+
+from models.errors import JobError
+from worker.adapters.control.logits_control import LogitsControl, LogitsRow
+
+MODULE = __name__
+
+
+class NoDigits(LogitsControl):
+    """Forbids every token with a digit, all rows at once."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__(model, tokenizer)
+        self._ids = digit_ids(tokenizer)
+
+    def __call__(self, row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
+        scores[self._ids] = -torch.inf
+        return scores
+
+    def call_many(self, rows: Sequence[LogitsRow], scores: torch.Tensor) -> torch.Tensor:
+        scores[:, self._ids] = -torch.inf
+        return scores
+
+
+class Fragile(LogitsControl):
+    """Raises in various ways for rows whose prompts have a marker token, after a few tokens of others."""
+
+    def __call__(self, row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
+        assert self.tokenizer.eos_token_id not in row.new_ids.tolist(), "a row that has ended is called"
+        text = self.tokenizer.decode(row.prompt_ids)
+        if len(row.new_ids) < 2:
+            return scores
+        if "raise" in text:
+            raise ValueError(f"secret of {text}")
+        if "exit" in text:
+            raise SystemExit(3)
+        if "own" in text:
+            raise JobError("own_code", "the author's own words")
+        if "shape" in text:
+            return scores[:3]
+        if "none" in text:
+            return None  # type: ignore[return-value]
+        if "nan" in text:
+            return scores * torch.nan
+        return torch.full_like(scores, -torch.inf) if "empty" in text else scores
+
+
+class FragileMany(Fragile):
+    """The same, all rows at once."""
+
+    def call_many(self, rows: Sequence[LogitsRow], scores: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self(row, row_scores) for row, row_scores in zip(rows, scores, strict=True)])
+
+
+def no_digits(model: Any, tokenizer: Any) -> Callable[[LogitsRow, torch.Tensor], torch.Tensor]:
+    """As NoDigits, by a function."""
+    ids = digit_ids(tokenizer)
+    return lambda _row, scores: scores.index_fill(0, torch.tensor(ids), -torch.inf)
+
+
+def suppress_digits(model: Any, tokenizer: Any) -> SuppressTokensLogitsProcessor:
+    """As NoDigits, by a processor of transformers."""
+    return SuppressTokensLogitsProcessor(digit_ids(tokenizer))
+
+
+def count_up(model: Any, tokenizer: Any) -> Callable[[LogitsRow, torch.Tensor], torch.Tensor]:
+    """Writes tokens that depend on the prompt's length and on how many were written: 5 + tokens of both."""
+
+    def control(row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
+        chosen = 5 + len(row.prompt_ids) + len(row.new_ids)
+        return torch.where(torch.arange(len(scores)) == chosen, 0.0, -torch.inf)
+
+    return control
+
+
+def broken(model: Any, tokenizer: Any) -> None:
+    """Makes nothing that can be called."""
+
+
+def raising(model: Any, tokenizer: Any) -> None:
+    """Can't be made."""
+    raise ValueError("no file")
+
+
+def digit_ids(tokenizer: Any) -> list[int]:
+    """The tokens with a digit."""
+    return [index for token, index in tokenizer.get_vocab().items() if any(sign.isdigit() for sign in token)]

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from worker.cli import task_check
+
+BEGIN = "import json, os, sys, time; say = lambda **m: print(json.dumps(m), flush=True); "
+OK = "say(begin='loading'); say(check='loading', outcome='ok', message='loaded'); say(begin='company'); "
+
+
+def check(monkeypatch: pytest.MonkeyPatch, script: str, *options: str) -> Result:
+    """Run the command with a process that does what the script says."""
+    monkeypatch.setattr(task_check, "CHECK_PROCESS", ["-c", BEGIN + script])
+    return CliRunner().invoke(batchmill.cli, ["tasks", "check", "sample-ner", *options])
+
+
+def test_each_check_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(monkeypatch, OK + "say(check='company', outcome='ok', message='same \\x1b[31m')")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "ok       loading        loaded\nok       company        same  [31m\n"
+
+
+def test_a_failed_check_is_exit_code_1_and_json_has_a_stable_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(monkeypatch, OK + "say(check='company', outcome='failed', message='mend it')", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "object": "task_check",
+        "name": "sample-ner",
+        "ok": False,
+        "checks": [
+            {"check": "loading", "outcome": "ok", "message": "loaded"},
+            {"check": "company", "outcome": "failed", "message": "mend it"},
+        ],
+    }
+
+
+def test_a_check_that_hangs_is_ended_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = check(monkeypatch, OK + "time.sleep(600)", "--timeout", "1")
+
+    assert result.exit_code == 1
+    assert "failed   company        it took longer than 1 s and was ended" in result.stdout
+
+
+def test_progress_extends_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = OK + "[(time.sleep(0.3), say(progress=True)) for _ in range(5)]"
+
+    assert check(monkeypatch, script, "--timeout", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [("os.kill(os.getpid(), 11)", "by signal 11"), ("sys.exit(3)", "with status 3")]
+)
+def test_a_process_that_ends_early_fails_its_check(monkeypatch: pytest.MonkeyPatch, script: str, words: str) -> None:
+    result = check(monkeypatch, OK + script)
+
+    assert result.exit_code == 1
+    assert f"failed   company        its process ended {words}" in result.stdout
+
+
+def test_an_unknown_name_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_check, "run_checks", lambda *_: pytest.fail("nothing may start"))
+
+    result = CliRunner().invoke(batchmill.cli, ["tasks", "check", "sample-nerr"])
+
+    assert result.exit_code == 2
+    assert "there is no pipeline 'sample-nerr'" in result.stderr
+
+
+def test_the_task_named_check_leaves_the_other_command_alone() -> None:
+    assert CliRunner().invoke(batchmill.cli, ["tasks", "ner"]).exit_code == 0
+    assert (
+        "Usage: batchmill tasks check"
+        in CliRunner().invoke(batchmill.cli, ["tasks", "check", "--help"], prog_name="batchmill").stdout
+    )

@@ -1,0 +1,73 @@
+"""The folder for weights on disk: private, removed when released, and after its process was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from worker.loading.large_models import offload_folder
+from worker.loading.large_models.offload_folder import OffloadFolder
+
+ROOT = Path(__file__).parents[5]
+CHILD = """
+import sys, time
+from pathlib import Path
+from worker.loading.large_models.offload_folder import OffloadFolder
+folder = OffloadFolder.create(Path(sys.argv[1]))
+(folder.path / "weights").write_text("large")
+print(folder.path, flush=True)
+time.sleep(60)
+"""
+
+
+def folders(parent: Path) -> list[str]:
+    return [path.name for path in parent.glob("weights-*")]
+
+
+def test_is_for_this_user_only_and_removed_when_released(tmp_path: Path) -> None:
+    folder = OffloadFolder.create(tmp_path / "home" / "offload")
+    (folder.path / "weights").write_text("large")
+
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.release()
+    folder.release()
+
+    assert folders(tmp_path / "home" / "offload") == []
+
+
+def test_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    first = OffloadFolder.create(tmp_path)
+    second = OffloadFolder.create(tmp_path)
+
+    assert offload_folder.remove_abandoned(tmp_path) == 0
+    assert first.path.is_dir()
+    assert second.path.is_dir()
+    first.release()
+    assert second.path.is_dir()
+    second.release()
+
+
+def test_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert child.stdout is not None
+    left = Path(child.stdout.readline().strip())
+    assert (left / "weights").exists()
+    assert offload_folder.remove_abandoned(tmp_path) == 0
+
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    own = OffloadFolder.create(tmp_path)
+
+    assert not left.exists()
+    assert sorted(folders(tmp_path)) == [own.path.name, f"{own.path.name}.lock"]
+    own.release()
+
+
+def test_there_is_nothing_to_remove_where_none_was(tmp_path: Path) -> None:
+    assert offload_folder.remove_abandoned(tmp_path / "missing") == 0
+    assert not (tmp_path / "missing").exists()

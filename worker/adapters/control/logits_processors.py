@@ -1,0 +1,125 @@
+"""Loads the operator's logits processors and applies them row by row, so that one that raises fails only its row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from models import operator_code
+from models.errors import BatchmillError, JobError, LoadFailed, first_line
+from worker.adapters.control.logits_control import LogitsControl, LogitsRow
+from worker.failures import is_device_lost, is_out_of_memory
+
+PROCESSOR_ERROR = "processor_error"
+
+Control = Callable[[LogitsRow, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LogitsProcessors:
+    """The processors of a pipeline, in the order in which they run, each with the reference that names it."""
+
+    controls: Sequence[tuple[str, Control]]
+
+    @classmethod
+    def load(cls, references: Sequence[str], model: Any, tokenizer: Any) -> "LogitsProcessors":
+        """Import and make each processor. Raises LoadFailed: the code is this machine's, and says nothing of the model.
+
+        Raises SettingsError if there is no such code here.
+        """
+        return cls([(reference, _make(reference, model, tokenizer)) for reference in references])
+
+    def __bool__(self) -> bool:
+        return bool(self.controls)
+
+    def apply(self, rows: Sequence[LogitsRow], scores: torch.Tensor) -> list[JobError | None]:
+        """Change scores `(rows, vocabulary)` in place; return for each row the error of a processor, or None."""
+        errors: list[JobError | None] = [None] * len(rows)
+        for reference, control in self.controls:
+            indices = [index for index, error in enumerate(errors) if error is None]
+            if len(indices) > 1 and _has_call_many(control) and _apply_to_many(control, rows, scores, indices):
+                continue
+            for index in indices:
+                errors[index] = _apply_to_one(reference, control, rows[index], scores[index])
+        return errors
+
+
+def non_finite_error() -> JobError:
+    """The error of a row whose processors left scores that choose no token."""
+    return JobError(
+        PROCESSOR_ERROR, "the logits processors left no token, or scores that are not numbers; correct their code"
+    )
+
+
+def _make(reference: str, model: Any, tokenizer: Any) -> Control:
+    factory = operator_code.load_object(reference)
+    try:
+        control = factory(model, tokenizer)
+    except BatchmillError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise LoadFailed(
+            f"{reference} can't be made of a model and its tokenizer ({reason}); correct its code"
+        ) from error
+    if isinstance(control, LogitsProcessor):
+        return _TransformersProcessor(control)
+    if not callable(control):
+        raise LoadFailed(f"{reference} made a {type(control).__name__}, which can't be called; correct its code")
+    made: Control = control
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _TransformersProcessor:
+    """A processor of transformers, which sees one row at a time, without padding."""
+
+    processor: LogitsProcessor
+
+    def __call__(self, row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
+        ids = torch.cat([row.prompt_ids, row.new_ids])
+        changed: torch.Tensor = self.processor(ids[None], scores[None])[0]
+        return changed
+
+
+def _has_call_many(control: Control) -> bool:
+    return isinstance(control, LogitsControl) and type(control).call_many is not LogitsControl.call_many
+
+
+def _apply_to_many(control: Any, rows: Sequence[LogitsRow], scores: torch.Tensor, indices: Sequence[int]) -> bool:
+    """Whether the rows at these indices could be processed together; if not, their scores are as before."""
+    try:
+        given = scores[list(indices)]
+        changed = control.call_many([rows[index] for index in indices], given)
+        if changed.shape != given.shape:
+            return False
+        scores[list(indices)] = changed.to(scores.dtype)
+    except Exception as error:  # one row may be to blame, which a call for each shows
+        _raise_if_not_its_own(error)
+        return False
+    return True
+
+
+def _apply_to_one(reference: str, control: Control, row: LogitsRow, scores: torch.Tensor) -> JobError | None:
+    try:
+        changed = control(row, scores)
+        if not isinstance(changed, torch.Tensor) or changed.shape != scores.shape:
+            got = tuple(changed.shape) if isinstance(changed, torch.Tensor) else type(changed).__name__
+            problem = f"returned {got} instead of scores of shape {tuple(scores.shape)}"
+            return JobError(PROCESSOR_ERROR, f"{reference} {problem}; correct its code")
+        scores.copy_(changed)
+    except JobError as error:
+        return error
+    except (Exception, SystemExit) as error:
+        _raise_if_not_its_own(error)
+        # The message is left out: it may quote the input.
+        return JobError(PROCESSOR_ERROR, f"{reference} raised {type(error).__name__}; correct its code")
+    return None
+
+
+def _raise_if_not_its_own(error: BaseException) -> None:
+    """A lost device, or one without memory, is not the fault of the code that notices it."""
+    if is_device_lost(error) or is_out_of_memory(error):
+        raise error

@@ -1,0 +1,42 @@
+"""What fails a job when the code of a task's author raises, or returns what it must not."""
+
+import structlog
+
+from models.errors import JobError
+from models.tasks.own.input_fields import checked_job_error
+from worker.adapters.interface import Interrupted
+from worker.failures import is_machine_problem
+from worker.leasing.leases import Job
+
+log = structlog.get_logger(__name__)
+
+TASK_ERROR = "task_error"
+
+
+class TaskErrors:
+    """Makes the errors of one task. What an exception says is never shown or logged, because it may quote an input."""
+
+    def __init__(self, task: str, pipeline: str | None) -> None:
+        self._task, self._pipeline = task, pipeline
+
+    def wrong(self, method: str, problem: str) -> JobError:
+        """The error for what a method returned."""
+        return JobError(TASK_ERROR, f"{method} of task {self._task} {problem}; the task's author can mend it")
+
+    def raised(self, method: str, error: Exception, job: Job) -> Exception:
+        """The error of a job for what a method raised: a JobError, or a problem of the machine as it is."""
+        if isinstance(error, JobError):
+            return checked_job_error(error, self._task)
+        if isinstance(error, Interrupted) or is_machine_problem(error):
+            return error
+        kind = type(error).__name__
+        log.warning(
+            "task.failed",
+            pipeline=self._pipeline,
+            task=self._task,
+            method=method,
+            batch_id=job.lease.batch_id,
+            position=job.position,
+            error=kind,
+        )
+        return self.wrong(method, f"raised {kind}")

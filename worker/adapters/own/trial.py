@@ -1,0 +1,186 @@
+"""The trial of a task of one's own when its model is loaded: how rows may share passes without changing results.
+
+The task's example, and shorter and longer inputs like it, run alone, beside rows of equal length, and padded beside
+longer ones. If padding changes an output, only rows of equal length share a pass; if other rows do, each runs alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from models.errors import JobError, ModelError
+from models.tasks.own.own_spec import OwnTaskSpec
+from worker.adapters.own.comparison import are_same
+from worker.adapters.own.own_rows import OwnFeatures
+from worker.adapters.probes.probe_scores import reraise_machine_problem
+from worker.adapters.probes.sharing import Sharing
+from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tokenization.token_array import TokenArray
+from worker.leasing.leases import Job, Lease
+
+MAX_ROWS = 8  # of all example inputs together
+MAX_TEXT_CHARACTERS = 400  # of a lengthened text
+COMPANION_TOKENS = 8  # that a companion has more than the longest row
+
+
+class Steps(Protocol):
+    """The steps of the adapter on trial; each raises what the author's code raises."""
+
+    def encode_strictly(self, job: Job) -> list[Row]:
+        """The rows of an input."""
+
+    def forward_rows(self, micro_batch: MicroBatch) -> list[Any]:
+        """One raw output for each row."""
+
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
+        """The result of an input."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """How rows may share passes, and why not all together, None = they may."""
+
+    sharing: Sharing
+    reason: str | None = None
+    is_failure: bool = False  # whether the example itself could not be computed
+
+
+class TaskTrial:
+    """One trial.
+
+    can_pad: whether rows may be padded at all.
+    max_length: tokens of the longest row, None = no limit.
+    """
+
+    def __init__(
+        self, spec: OwnTaskSpec, steps: Steps, dtype: torch.dtype, *, can_pad: bool, max_length: int | None
+    ) -> None:
+        self._spec, self._steps, self._dtype = spec, steps, dtype
+        self._can_pad, self._max_length = can_pad, max_length
+
+    def run(self) -> TrialResult:
+        """Compute the example in all ways.
+
+        Raises ModelError if its outputs can't be repeated, and problems of the machine.
+        """
+        if self._spec.is_random(self._parameters):
+            return TrialResult(Sharing.ALONE, "it samples, so that its outputs can't be compared")
+        try:
+            return self._compare()
+        except ModelError:
+            raise
+        except Exception as error:
+            reraise_machine_problem(error)
+            code = f" ({error.code})" if isinstance(error, JobError) else f" ({type(error).__name__})"
+            return TrialResult(Sharing.ALONE, f"its example input fails{code}", is_failure=True)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self._spec.check_parameters(self._spec.task.example_parameters)
+
+    def _compare(self) -> TrialResult:
+        jobs = list(self._encode_examples())
+        alone = [[self._forward([row])[0] for row in rows] for rows in jobs]
+        results = [self._steps.decode(rows, outputs) for rows, outputs in zip(jobs, alone, strict=True)]
+        again = [self._forward([row])[0] for row in jobs[0]]
+        if not self._same(alone[0], again) or not self._same(results[0], self._steps.decode(jobs[0], again)):
+            raise ModelError(
+                f"task {self._spec.name} gave its example input two different outputs; let it draw no random numbers "
+                "and keep nothing between passes, or let is_random say so"
+            )
+        rows, outputs = [row for rows in jobs for row in rows], [output for raw in alone for output in raw]
+        if not self._matches_in_company(rows, outputs):
+            return TrialResult(Sharing.ALONE, "other rows change its outputs")
+        if not self._can_pad:
+            return TrialResult(Sharing.BY_LENGTH, "its rows can't be padded")
+        padded = self._forward_padded(rows)
+        if padded is None or not self._same(outputs, padded):
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its outputs")
+        remaining = iter(padded)
+        padded_results = [self._steps.decode(rows, [next(remaining) for _ in rows]) for rows in jobs]
+        if not self._same(results, padded_results):
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its results")
+        return TrialResult(Sharing.TOGETHER)
+
+    def _encode_examples(self) -> Iterator[list[Row]]:
+        """The rows of the example, and of those of its variants that the task takes."""
+        lease, count = Lease(0, "", 0, 1, 0, 0, parameters=self._parameters), 0
+        for position, example in enumerate(vary_texts(self._spec.example_input)):
+            try:
+                job_input = self._spec.normalise(example)
+                rows = self._steps.encode_strictly(Job(lease, position, job_input))
+            except Exception as error:
+                if not position:
+                    raise
+                reraise_machine_problem(error)
+                continue
+            count += len(rows)
+            if position and count > MAX_ROWS:
+                return
+            yield rows
+
+    def _matches_in_company(self, rows: Sequence[Row], outputs: Sequence[Any]) -> bool:
+        """Whether each row gets its output first, last, and beside another text of equal length."""
+        try:
+            for row, output in zip(rows[:MAX_ROWS], outputs, strict=False):
+                first, _, last = self._forward([row, _companion(row, 0), row])
+                if not (self._same(output, first) and self._same(output, last)):
+                    return False
+        except Exception as error:  # it can't read rows together
+            reraise_machine_problem(error)
+            return False
+        return True
+
+    def _forward_padded(self, rows: Sequence[Row]) -> list[Any] | None:
+        """The outputs of rows that are padded to a longer one; None if that fails."""
+        longest = max(rows, key=lambda row: row.length)
+        more = (
+            COMPANION_TOKENS if self._max_length is None else min(COMPANION_TOKENS, self._max_length - longest.length)
+        )
+        companion = _companion(longest, more)
+        try:
+            return [self._forward([row, companion])[0] for row in rows]
+        except Exception as error:  # it can't read padding
+            reraise_machine_problem(error)
+            return None
+
+    def _forward(self, rows: Sequence[Row]) -> list[Any]:
+        return self._steps.forward_rows(MicroBatch(tuple(replace(row, width=None, max_rows=None) for row in rows)))
+
+    def _same(self, left: Any, right: Any) -> bool:
+        return are_same(left, right, self._dtype)
+
+
+def vary_texts(example: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The example input, and the same with texts of half, twice and three times their words."""
+    variants = [dict(example)]
+    for halves in (1, 4, 6):
+        variant = {name: _scale(value, halves) for name, value in example.items()}
+        if variant not in variants:
+            variants.append(variant)
+    return variants
+
+
+def _scale(value: Any, halves: int) -> Any:
+    if isinstance(value, str):
+        words = value.split()
+        kept = words[: max(1, len(words) // 2)] if halves == 1 else words * (halves // 2)
+        return " ".join(kept)[:MAX_TEXT_CHARACTERS] or value
+    return value
+
+
+def _companion(row: Row, more: int) -> Row:
+    """Another row: the tokens between the first and the last in reverse, and `more` of them again."""
+    arrays = {name: _rearrange(values, more) for name, values in row.features.items()}
+    features = OwnFeatures(arrays, row.features.model_row, row.features.parameters)
+    return replace(row, features=features, length=row.length + more)
+
+
+def _rearrange(values: "TokenArray[int]", more: int) -> "TokenArray[int]":
+    if len(values) < 3:
+        return values[:1] * more + values
+    inner = values[-2:0:-1]
+    repeated = inner * (1 + more // len(inner))
+    return values[:1] + inner + repeated[:more] + values[-1:]

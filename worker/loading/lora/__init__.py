@@ -1,0 +1,1 @@
+"""LoRA adapters: their files, which are vetted before anything is loaded, and their layers in a model."""
