@@ -1,4 +1,4 @@
-"""A chain of three schedules, of which a tick is killed at each step: each has one run, and no row is lost or doubled."""
+"""A chain of three schedules and a tick that is killed at a step: each has one run, and no row is lost or doubled."""
 
 import signal
 from collections.abc import Iterator
