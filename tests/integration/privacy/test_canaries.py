@@ -126,6 +126,7 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("night", *CRON, *SENTIMENT, "--sql", "shop", "--bind", f"region={SECRET}", "--webhook", WEBHOOK),
         ("label", *CRON, *ZERO_SHOT, "--file", f"https://u:{SECRET}@h/{{time:%Y-%m-%d}}.jsonl?sig={SECRET}"),
         ("lost", *CRON, *SENTIMENT, "--sql", "away", "--webhook", WEBHOOK),
+        ("chained", "--after", "night", *SENTIMENT, "--label", SECRET, "--input", "text=input.text"),
         ("wrong", *CRON, *SENTIMENT, "--sql", "extra", "--webhook", WEBHOOK),
         ("night", *CRON, *SENTIMENT, "--sql", "shop", "--webhook", f"https://u:{SECRET}@h/x"),
         ("night", *CRON, *SENTIMENT, "--sql", "shop", "--webhook", f"http://example.org/{SECRET}"),
@@ -142,7 +143,9 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("night", "--time", "2026-01-01", "--json"),
     ],
     "schedule tick": [(), ("--now", "2031-01-01T03:00Z")],
-    "schedule show": [(name, *how) for name in ("night", "label", "lost", "from_config") for how in ((), ("--json",))],
+    "schedule show": [
+        (name, *how) for name in ("night", "label", "lost", "chained", "from_config") for how in ((), ("--json",))
+    ],
     "schedule ls": [(), ("--json",)],
     "schedule history": [("night",), ("lost", "--json"), ("wrong", "--json")],
     "schedule report": [("night",), ("lost", "--json")],
