@@ -40,11 +40,17 @@ class Steps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """How rows may share passes, and why not all together, None = they may."""
+    """How rows may share passes.
+
+    reason: why not all may share them, None = they may.
+    is_failure: whether the example itself could not be computed.
+    without_fault: how they would without a fault that its author can mend, None = there is none.
+    """
 
     sharing: Sharing
     reason: str | None = None
-    is_failure: bool = False  # whether the example itself could not be computed
+    is_failure: bool = False
+    without_fault: Sharing | None = None
 
 
 class TaskTrial:
@@ -91,17 +97,18 @@ class TaskTrial:
                 "and keep nothing between passes, or let is_random say so"
             )
         rows, outputs = [row for rows in jobs for row in rows], [output for raw in alone for output in raw]
+        best = Sharing.TOGETHER if self._can_pad else Sharing.BY_LENGTH
         if not self._matches_in_company(rows, outputs):
-            return TrialResult(Sharing.ALONE, "other rows change its outputs")
+            return TrialResult(Sharing.ALONE, "other rows change its outputs", without_fault=best)
         if not self._can_pad:
             return TrialResult(Sharing.BY_LENGTH, "its rows can't be padded")
         padded = self._forward_padded(rows)
         if padded is None or not self._same(outputs, padded):
-            return TrialResult(Sharing.BY_LENGTH, "padding changes its outputs")
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its outputs", without_fault=best)
         remaining = iter(padded)
         padded_results = [self._steps.decode(rows, [next(remaining) for _ in rows]) for rows in jobs]
         if not self._same(results, padded_results):
-            return TrialResult(Sharing.BY_LENGTH, "padding changes its results")
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its results", without_fault=best)
         return TrialResult(Sharing.TOGETHER)
 
     def _encode_examples(self) -> Iterator[list[Row]]:
