@@ -224,6 +224,23 @@ class TestParameters:
         with pytest.raises(InvalidParameters):
             spec().check_parameters(wrong)
 
+    def test_one_without_a_default_is_set_by_the_entry_or_by_each_batch(self, importable: Path) -> None:
+        (importable / "needing.py").write_text(
+            "from dataclasses import replace\nfrom batchmill import Parameters\n"
+            f"from {PACKAGE}.tasks import IRONY\n"
+            "class Needed(Parameters):\n    level: int\n    more: int = 1\n"
+            "NEEDING = replace(IRONY, parameters=Needed, example_parameters={'level': 1})\n"
+        )
+
+        pipeline = catalogue(mine={"task": "needing:NEEDING", "model": "a/b", "parameters": {"more": 2}})["mine"]
+
+        assert pipeline.check_parameters({"level": 3}) == {"level": 3}
+        with pytest.raises(InvalidParameters, match="parameter 'level' is missing"):
+            pipeline.check_parameters({})
+        with pytest.raises(SettingsError, match="parameter 'more' must be a whole number"):
+            catalogue(mine={"task": "needing:NEEDING", "model": "a/b", "parameters": {"more": "x"}})
+        sys.modules.pop("needing", None)
+
     def test_known_choices_may_be_shown(self, installed: Path) -> None:
         spec()
 
