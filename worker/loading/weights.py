@@ -177,7 +177,7 @@ def _detach_from_file(model: Any) -> None:
 def _check_architecture(files: Snapshot, model_class: Any) -> None:
     class_name = model_class.__name__
     if not class_name.startswith(HEAD_CLASS_PREFIX):
-        return  # a model for any task also gives the vectors of tokens, and a class of an own task has its own head
+        return  # a model for any task also gives the vectors of tokens, and other classes have heads of all kinds
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
         if suffix and ARCHITECTURE_SUFFIXES.get(class_name) != suffix[0]:

@@ -202,8 +202,9 @@ class TestInput:
 
         assert sentence == "tags must be a valid list; weight must be a valid number"
 
-    def test_a_bare_text_needs_a_task_with_one_text(self, installed: Path) -> None:
-        assert error_of("bare")[0] == "not_text"
+    def test_a_bare_text_is_the_only_field_that_is_needed(self, installed: Path) -> None:
+        assert spec().normalise("bare")["text"] == "bare"
+        assert error_of(["bare"])[0] == "not_text"
 
     def test_a_prompt_makes_the_text(self, installed: Path) -> None:
         pipeline = catalogue(mine={"task": "irony", "model": "a/b", "prompt": "{title}: {body}"})["mine"]

@@ -148,6 +148,20 @@ def test_what_an_author_raises_is_logged_by_its_type_and_job(adapter: Any) -> No
     )
 
 
+def test_a_busy_resource_is_left_to_the_engine_to_try_again(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_arguments: Any) -> Any:
+        raise ConnectionError("private")
+
+    for method, call in (
+        ("encode", lambda: adapter.encode([job("it")])),
+        ("decode", lambda: answer(adapter, job("it"))),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(adapter._author, method, busy)
+            with pytest.raises(ConnectionError):
+                call()
+
+
 def test_a_failure_of_many_rows_is_left_to_the_engine(adapter: Any) -> None:
     rows = [rows[0] for rows in adapter.encode([job("love"), job("it", 1)])]
 
