@@ -37,10 +37,14 @@ class OwnTaskSpec(TaskSpec):
         return OwnInput(self.name, self.task.input)
 
     @property
-    def code_version(self) -> str:
-        """The versions of the packages with the task and its adapter, or hashes of their files."""
-        versions = map(operator_code.code_version, (self.reference, self.task.adapter))
-        return ", ".join(dict.fromkeys(version or "not installed" for version in versions))
+    def code_version(self) -> str | None:
+        """The versions of the packages with the task and its adapter, or hashes of their files.
+
+        None = the adapter is not on this machine.
+        """
+        versions = {operator_code.code_version(reference): None for reference in (self.reference, self.task.adapter)}
+        known = [version for version in versions if version is not None]
+        return ", ".join(known) if len(known) == len(versions) else None
 
     def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
         """As `TaskSpec.check_parameters`; values are read as JSON has them, so that a list may become a tuple."""

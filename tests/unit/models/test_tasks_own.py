@@ -240,6 +240,18 @@ def test_the_version_of_the_code_is_part_of_the_settings_and_of_the_cache_key(tm
     assert len({settings for settings, _ in keys}) == len({key for _, key in keys}) == 2
 
 
+def test_without_the_adapters_package_nothing_is_reused(importable: Path) -> None:
+    (importable / "apart.py").write_text(
+        f"from dataclasses import replace\nfrom {PACKAGE}.tasks import IRONY\n"
+        "APART = replace(IRONY, adapter='only_on_workers:Adapter')\n"
+    )
+
+    pipeline = catalogue(mine={"task": "apart:APART", "model": "a/b", "revision": "c" * 40})["mine"]
+
+    assert output_cache_key(pipeline, {}) is None
+    sys.modules.pop("apart", None)
+
+
 def test_a_change_of_any_file_changes_the_version_of_a_package_that_is_not_installed(importable: Path) -> None:
     catalogue(mine={"task": REFERENCE, "model": "a/b"})
     before = spec().code_version

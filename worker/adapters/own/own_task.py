@@ -1,6 +1,7 @@
 """The adapter of a task of one's own: it runs what the task's author wrote as the engine runs its own adapters."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,7 +22,7 @@ from worker.adapters.own import results
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
 from worker.adapters.own.task_adapter import AdapterOptions, ModelRow, TaskAdapter
-from worker.adapters.own.task_errors import TaskErrors
+from worker.adapters.own.task_errors import TaskErrors, call_author
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
@@ -112,7 +113,7 @@ class OwnTask:
         """As `Steps`."""
         tensors = self._collator.collate(micro_batch)
         count = len(next(iter(tensors.values())))  # with filler rows
-        outputs = self._author.forward(tensors, micro_batch.rows[0].features.parameters.values)
+        outputs = call_author(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
         parts = split_rows(outputs, count)
         if parts is None:
             given = f"{len(outputs):,}" if isinstance(outputs, list | tuple) else f"a {type(outputs).__name__}"
@@ -124,7 +125,7 @@ class OwnTask:
         job = rows[0].job
         parameters, outputs = rows[0].features.parameters.values, [_value(raw) for raw in raw_outputs]
         try:
-            result = self._author.decode(job.input, parameters, model_rows(rows), outputs)
+            result = call_author(self._author.decode, job.input, parameters, model_rows(rows), outputs)
         except Exception as error:
             raise self._errors.raised("decode", error, job) from None
         return results.check_result(result, self._errors)
@@ -140,7 +141,7 @@ class OwnTask:
         """Encode jobs with equal parameters in one call, if the author wrote one; else, or if it fails, one by one."""
         if type(self._author).encode_many is not TaskAdapter.encode_many:
             try:
-                given = self._author.encode_many([job.input for job in jobs], parameters.values)
+                given = call_author(self._author.encode_many, [job.input for job in jobs], parameters.values)
                 if isinstance(given, list | tuple) and len(given) == len(jobs):
                     return [self._make_rows(job, rows, parameters) for job, rows in zip(jobs, given, strict=True)]
                 raise self._errors.wrong("encode_many", f"must give a list of {len(jobs):,}, one for each input")
@@ -152,7 +153,7 @@ class OwnTask:
 
     def _encode_one(self, job: Job, parameters: OwnParameters) -> list[Row] | JobError:
         try:
-            given = self._author.encode(job.input, parameters.values)
+            given = call_author(self._author.encode, job.input, parameters.values)
         except Exception as error:
             return self._as_job_error("encode", error, job)
         return self._make_rows(job, given, parameters)
@@ -189,7 +190,7 @@ class OwnTask:
         can_pad = self._author.can_pad and not vocabulary.lacks_padding(model, tokenizer)
         trial = TaskTrial(self.spec, self, model.dtype, can_pad=can_pad, max_length=limits.max_length)
         with int8_linear.float32_fallback(model):
-            return _run_within(limits.trial_seconds, trial.run, self.spec.name)
+            return _run_within(limits.trial_seconds, trial, self.spec.name)
 
 
 class BulkOwnTask(OwnTask):
@@ -206,7 +207,8 @@ class BulkOwnTask(OwnTask):
         return iter([decoded[index] for index in range(len(jobs))])
 
     def _decode_alike(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
-        given = self._author.decode_many(
+        given = call_author(
+            self._author.decode_many,
             [rows[0].job.input for rows, _ in jobs],
             jobs[0][0][0].features.parameters.values,
             [model_rows(rows) for rows, _ in jobs],
@@ -249,21 +251,24 @@ def _vocabulary_size(model: Any) -> int | None:
         return size.get("vocab_size") if isinstance(size.get("vocab_size"), int) else None
 
 
-def _run_within(seconds: float, work: Callable[[], TrialResult], task: str) -> TrialResult:
-    """Run the trial in a thread. Raises ModelError if it does not end in time, since such a thread can't be ended."""
+def _run_within(seconds: float, trial: TaskTrial, task: str) -> TrialResult:
+    """Run the trial in a thread. Raises ModelError if a pass does not end in time, since no thread can be ended."""
     outcome: list[TrialResult | BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append(work())
+            outcome.append(trial.run())
         except BaseException as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run, name="task-trial", daemon=True)
     thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise ModelError(f"task {task} did not answer its example input within {seconds:g} s; its author can mend it")
+    while thread.is_alive():
+        remaining = trial.last_progress + seconds - time.monotonic()
+        if remaining <= 0:
+            problem = f"did not answer its example input within {seconds:g} s; its author can mend it"
+            raise ModelError(f"task {task} {problem}, or the pipeline can set pass_seconds")
+        thread.join(remaining)
     [result] = outcome
     if isinstance(result, BaseException):
         raise result

@@ -1,5 +1,6 @@
 """The trial at load: a task whose outputs depend on padding, other rows or earlier passes gets no such company."""
 
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -233,6 +234,23 @@ def test_a_trial_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     Hanging.ended.set()
     while any(thread.name == "task-trial" for thread in threading.enumerate()):
         time.sleep(0.001)
+
+
+def test_a_slow_task_is_not_tried_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.TaskTrial.__init__, "__kwdefaults__", {"max_seconds": 0.0})
+
+    adapter = make(Base, monkeypatch)
+
+    assert adapter._rows.sharing is Sharing.ALONE
+
+
+def test_an_exit_in_an_authors_code_fails_only_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make(Base, monkeypatch)
+    monkeypatch.setattr(adapter._author, "encode", lambda *_: sys.exit(3))
+
+    [error] = encode(adapter, "ab")
+
+    assert "encode of task letters raised ExitCalled" in str(error)
 
 
 def test_a_model_that_runs_out_of_memory_is_not_the_tasks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
