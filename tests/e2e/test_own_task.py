@@ -81,7 +81,7 @@ def test_submitters_need_no_torch(python: Path, example: tuple[Path, str]) -> No
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'tokenizers', 'numpy']))\n"
         "from batchmill import Client\n"
-        "batch = Client().submit('triage', [{'body': 'late'}, 'a bare text is no ticket'], on_invalid='fail-row')\n"
+        "batch = Client().submit('triage', [{'body': 'late'}, {'body': ' '}], on_invalid='fail-row')\n"
         "print(batch.request_counts.total, batch.request_counts.failed)\n"
     )
     settings = {"BATCHMILL_HOME": str(example[0] / "home"), "BATCHMILL_CONFIG": str(example[0] / "batchmill.toml")}
