@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import structlog
 import torch
+from transformers import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from models import operator_code
 from models.documents import to_json
@@ -19,6 +21,7 @@ from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import DecodableJob, Limits, never_interrupted
 from worker.adapters.output_json import to_valid_json
 from worker.adapters.own import results
+from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
 from worker.adapters.own.task_adapter import AdapterOptions, ModelRow, TaskAdapter
@@ -38,18 +41,20 @@ class OwnTask:
 
     spec: the task.
     author_class: its author's adapter.
+    uses_tokenizer: whether the model's folder must have one.
     """
 
     spec: ClassVar[OwnTaskSpec]
     author_class: ClassVar[type[TaskAdapter]]
     auto_model_class: ClassVar[Any]
+    uses_tokenizer: ClassVar[bool]
     uses_packing = False
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, _task: str) -> None:
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
-        self._author = self.author_class(model, tokenizer, options)
+        self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
         padding_side: Any = getattr(tokenizer, "padding_side", "right")
         self._collator = Collator(tokenizer, model.device, limits, padding_side=padding_side)
         self.max_rows = self._collator.max_rows
@@ -76,7 +81,8 @@ class OwnTask:
     @classmethod
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
-        length = cls.author_class.complete(model, tokenizer, folder)
+        own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
+        length = cls.author_class.complete(model, own_tokenizer, folder)
         if length is not None and (not isinstance(length, int) or length < 1):
             raise ModelError(f"complete of task {cls.spec.name} must return a number of tokens or None")
         return length
@@ -232,10 +238,18 @@ def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:
     author_class = operator_code.load_object(spec.task.adapter)
     if not (isinstance(author_class, type) and issubclass(author_class, TaskAdapter)):
         raise SettingsError(f"{spec.task.adapter} must be a class derived from batchmill.TaskAdapter; correct it")
-    if not hasattr(getattr(author_class, "model_class", None), "from_pretrained"):
-        raise SettingsError(f"{spec.task.adapter} needs model_class, a class of transformers that loads its model")
+    model_class = getattr(author_class, "model_class", None)
+    if not (isinstance(model_class, type) and issubclass(model_class, (PreTrainedModel, _BaseAutoModelClass))):
+        raise SettingsError(
+            f"{spec.task.adapter} needs model_class: an auto class of transformers, or a PreTrainedModel of its author"
+        )
     decodes_many = author_class.decode_many is not TaskAdapter.decode_many
-    fields = {"spec": spec, "author_class": author_class, "auto_model_class": author_class.model_class}
+    fields = {
+        "spec": spec,
+        "author_class": author_class,
+        "auto_model_class": author_class.model_class,
+        "uses_tokenizer": author_class.uses_tokenizer,
+    }
     return type(author_class.__name__, (BulkOwnTask if decodes_many else OwnTask,), fields)
 
 

@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from models.errors import JobError, LoadFailed, ModelError
 from models.pipelines.pipeline import Pipeline
 from tests.factories.own_task.installed import PACKAGE, package_on_path, save_model
+from worker.adapters.own.task_adapter import ModelRow
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -205,6 +207,22 @@ def test_a_model_without_all_weights_is_refused(package: Path, tmp_path: Path) -
 
     with pytest.raises(ModelError, match="it has no weights for mood"):
         load(package, model=str(folder))
+
+
+def test_a_task_may_do_without_a_tokenizer(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "bare")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    author = importlib.import_module(f"{PACKAGE}.adapter").IronyAdapter
+    monkeypatch.setattr(author, "uses_tokenizer", False)
+    monkeypatch.setattr(author, "_row", lambda _self, text: ModelRow({"input_ids": [5 + len(text) % 7, 9]}, data=text))
+    monkeypatch.setattr(author, "forward", lambda self, tensors, _parameters: self.model(**tensors))
+
+    adapter: Any = load(package, model=str(folder)).adapter
+
+    assert adapter._author.tokenizer is None
+    assert adapter._rows.sharing is Sharing.TOGETHER
+    assert answer(adapter, job("it"))[0]["mood"] in ("angry", "calm", "glad")
 
 
 def test_an_adapter_that_is_none_can_be_mended_on_this_machine(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

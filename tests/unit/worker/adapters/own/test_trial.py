@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from batchmill import Task, TaskInput, Text
-from models.errors import ModelError
+from models.errors import ModelError, SettingsError
 from models.tasks.own.own_spec import make_spec
 from worker.adapters.interface import Limits
 from worker.adapters.own import own_task, trial
@@ -29,7 +30,7 @@ class Letters(TaskInput):
 class Base(TaskAdapter):
     """Adds up the codes of a text's letters."""
 
-    model_class = SimpleNamespace(from_pretrained=None)
+    model_class = AutoModel
 
     def encode(self, input: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:  # noqa: A002
         return ModelRow({"input_ids": [ord(letter) for letter in input["text"]]})
@@ -291,6 +292,18 @@ def test_what_fails_together_is_encoded_alone(monkeypatch: pytest.MonkeyPatch) -
     assert good[0].length == 2
     assert "encode_many of task letters raised ValueError" in str(broken)
     assert "encode_many of task letters must give a list of 1, one for each input" in str(lost)
+
+
+@pytest.mark.parametrize(
+    ("author", "words"),
+    [
+        (dict, "must be a class derived from batchmill.TaskAdapter"),
+        (type("A", (Base,), {"model_class": dict}), "model_class"),
+    ],
+)
+def test_a_wrong_class_is_named(author: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make(author, monkeypatch)
 
 
 def test_many_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
