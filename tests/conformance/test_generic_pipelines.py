@@ -99,6 +99,7 @@ TEXTS: list[Any] = [
     "love",
     "I love this product! It's amazing.",
     "世界 é",
+    "love",
     "hate " * 10,
     {"inputs": {"first": "love it", "second": "hate it. a"}},
     {"inputs": {"first": "a", "second": "the product"}},

@@ -55,6 +55,14 @@ class PassInputs:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class PassOutput:
+    """The output of a pass for one row, with its size, which bounds how many wait to be written."""
+
+    value: Any
+    nbytes: int
+
+
 @dataclass(slots=True)
 class GenericRow(Row):
     """A row with the memory of its model inputs, which may hold a table."""
@@ -107,13 +115,14 @@ class GenericPipeline:
 
     def forward(self, micro_batch: MicroBatch) -> list[Any]:
         """The pipeline's own outputs, those of each row apart."""
-        return self._run([row.features for row in micro_batch.rows])
+        outputs = self._run([row.features for row in micro_batch.rows])
+        return [PassOutput(output, passes.memory_bytes(output)) for output in outputs]
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
         """What `pipeline(...)` returns for the input, as JSON."""
         outputs: list[list[Any]] = [[] for _ in range(rows[-1].features.input_index + 1)]
         for row, output in zip(rows, raw_outputs, strict=True):
-            outputs[row.features.input_index].append(output)
+            outputs[row.features.input_index].append(output.value)
         job = rows[0].job
         with self._call_lock:
             return to_plain(self._calls.finish(*self._arguments(job.input, job.lease.parameters), outputs))
