@@ -1,4 +1,4 @@
-"""Specs of tasks that transformers' own pipelines answer: what is stored, what is refused, and which parameters pass."""
+"""Specs of tasks that transformers' own pipelines answer: what is stored or refused, and which parameters pass."""
 
 import json
 from typing import Any

@@ -14,7 +14,8 @@ import structlog
 import torch
 
 from models.documents import to_json
-from models.errors import JobError, ModelError
+from models.errors import JobError, ModelError, first_line
+from models.tasks import find_spec
 from models.tasks.generic.table_question_answering import TABLE_QUESTION_ANSWERING
 from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.adapters.encoding.collation import MAX_CUDA_ROWS, MAX_ROWS, Collator
@@ -99,6 +100,7 @@ class GenericPipeline:
         # Tokenizers have state, and the forward pass may need one while another text is read.
         host_pipe.tokenizer = copy.deepcopy(tokenizer)
         self._calls, self._call_lock = PipelineCalls(host_pipe), RLock()
+        self._check_example()
         self._passes = Passes(device_pipe)
         self._generates = bool(device_pipe._pipeline_calls_generate and model.can_generate())
         self.should_interrupt: Callable[[], bool] = never_interrupted
@@ -138,6 +140,17 @@ class GenericPipeline:
             reraise_machine_problem(error)
             problem = f"{type(error).__name__}: {str(error)[:200]}"
             raise ModelError(f"transformers' pipeline {self.registered.name} refuses the model ({problem})") from error
+
+    def _check_example(self) -> None:
+        """Raise ModelError if the pipeline can't read the task's example, such as a tokenizer that reads no tables."""
+        if self._task.startswith(PREFIX):
+            return  # its inputs are not known
+        try:
+            self._calls.begin(*self._arguments(find_spec(self._task).example_input, {}))
+        except Exception as error:
+            reraise_machine_problem(error)
+            problem = f"can't read the example of {self._task} ({type(error).__name__}: {first_line(error)})"
+            raise ModelError(f"the tokenizer of {type(self._model).__name__} {problem}; name another model") from error
 
     def _interrupt(self, *_module_and_inputs: Any) -> None:
         if self.should_interrupt():

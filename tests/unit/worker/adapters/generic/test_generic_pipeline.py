@@ -1,6 +1,5 @@
 """The generic adapter: which pipelines it takes, which rows share passes, and what fails one row alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ TASK = "transformers:pair-scores"
 
 
 @pytest.fixture(autouse=True)
-def _no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # restored afterwards; loading sets it
-    yield
 
 
 def load(folder: Path, pipeline_class: type[Pipeline] = PairPipeline, **fields: Any) -> Runtime:
@@ -254,6 +252,13 @@ def test_an_adapter_named_by_decision_json_is_refused(tmp_path: Path) -> None:
 def test_a_model_without_the_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         load(tiny_models.masked_bert(tmp_path / "model"))
+
+
+def test_a_model_whose_tokenizer_reads_no_tables_is_refused(tmp_path: Path) -> None:
+    folder = tiny_models.bert(tmp_path / "model")
+
+    with pytest.raises(ModelError, match="can't read the example of table-question-answering"):
+        load(folder, task="table-question-answering")
 
 
 def test_registered_by_is_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
