@@ -38,7 +38,7 @@ def _table_row(pipeline: Pipeline) -> list[object]:
         pipeline.name,
         pipeline.task,
         pipeline.spec.field_names,
-        pipeline.model,
+        pipeline.model if pipeline.adapter is None else f"{pipeline.model} + {pipeline.adapter}",
         (pipeline.revision or "resolved per batch")[:22],
         pipeline.device,
         pipeline.dtype,
