@@ -4,7 +4,7 @@ Only workers have transformers, so they find out whether it has a pipeline of th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
@@ -161,10 +161,16 @@ def check_name(task: str) -> None:
         raise UsageError("NAME stands for the name of a pipeline; write it, such as transformers:my-pipeline")
 
 
-def with_parameters(spec: TaskSpec, task: str, entry_parameters: Mapping[str, Any]) -> TaskSpec:
-    """The spec of one pipeline: a batch may set the parameters of the catalogue entry, to values of the same type."""
+def with_entry(
+    spec: TaskSpec, task: str, entry_parameters: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
+) -> TaskSpec:
+    """The spec of one pipeline, with its first example.
+
+    A batch may set the parameters of the catalogue entry, to values of the same type.
+    """
     kinds = tuple((name, _kind(value)) for name, value in sorted(entry_parameters.items()) if not is_denied(name))
-    return replace(spec, name=task, parameters=_parameters_class(kinds))
+    example = dict(examples[0]) if examples else spec.example_input
+    return replace(spec, name=task, parameters=_parameters_class(kinds), example_input=example)
 
 
 @lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ from models import tasks
 from models.errors import InvalidParameters, JobError, UsageError
 from models.pipelines.output_settings import output_settings
 from models.pipelines.pipeline import Pipeline
+from models.pipelines.redaction import redact_pipeline
 
 TABLES, DECISION = tasks.find_spec("table-question-answering"), tasks.find_spec("decision")
 GENERIC = tasks.find_spec("transformers:pair-scores")
@@ -217,6 +218,19 @@ def test_registered_by_counts_only_where_it_is_set() -> None:
         make_pipeline(registered_by="json")
     with pytest.raises(ValueError, match="registered_by has no effect"):
         make_pipeline(task="fill-mask", registered_by="json:loads")
+
+
+def test_examples_are_inputs_and_change_no_hash() -> None:
+    pipeline = make_pipeline(examples=[{"inputs": {"a": 1}}, {"text": "love"}])
+
+    assert pipeline.spec.example_input == {"inputs": {"a": 1}}
+    assert pipeline.settings_hash == make_pipeline().settings_hash
+    assert output_settings(pipeline) == output_settings(make_pipeline())
+    assert "love" not in str(redact_pipeline(pipeline))
+    with pytest.raises(ValueError, match=r"examples\[0\]: text is empty"):
+        make_pipeline(examples=[{"text": ""}])
+    with pytest.raises(ValueError, match="examples have no effect"):
+        make_pipeline(task="fill-mask", examples=[{"text": "love"}])
 
 
 def test_a_prompt_makes_the_text_of_any_pipeline() -> None:

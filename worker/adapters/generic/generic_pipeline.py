@@ -127,7 +127,12 @@ class GenericPipeline:
             outputs[row.features.input_index].append(output.value)
         job = rows[0].job
         with self._call_lock:
-            return to_plain(self._calls.finish(*self._arguments(job.input, job.lease.parameters), outputs))
+            return self._finish(self._arguments(job.input, job.lease.parameters), outputs)
+
+    def _finish(self, arguments: tuple[Any, dict[str, Any]], outputs: Sequence[Sequence[Any]]) -> Any:
+        if self._task == TABLE_QUESTION_ANSWERING.name:  # whose pipeline works on NumPy's arrays
+            outputs = [list(map(passes.without_bfloat16, each)) for each in outputs]
+        return to_plain(self._calls.finish(*arguments, outputs))
 
     def _make_pipe(self, model: Any, tokenizer: Any) -> Any:
         # A model that is spread over devices has hooks that move its inputs, and the pipeline takes no device.
@@ -261,13 +266,17 @@ class GenericPipeline:
             return Sharing.ALONE, "it generates text"
         if self._limits.deterministic:
             return Sharing.ALONE, "deterministic passes depend on one row alone"
-        if policy.sharing is not Sharing.TOGETHER:
-            return policy.sharing, "other rows or padding change the model's scores"
+        if policy.sharing is Sharing.ALONE:
+            return Sharing.ALONE, "other rows change the model's scores"
         if not self._passes.can_share:
             return Sharing.ALONE, "its tokenizer has no padding token"
         with int8_linear.float32_fallback(self._model):
-            samples = [sample for one in sample_inputs(self._task) for sample in self._make_samples(one)]
-            return find_sharing(samples, self._run_samples, self._model.dtype)
+            inputs = self._limits.examples or sample_inputs(self._task)
+            samples = [sample for one in inputs for sample in self._make_samples(one)]
+            sharing, reason = find_sharing(samples, self._run_samples, self._model.dtype)
+        if sharing is Sharing.TOGETHER and policy.sharing is Sharing.BY_LENGTH:
+            return Sharing.BY_LENGTH, "padding changes the model's scores"
+        return sharing, reason
 
     def _make_samples(self, sample_input: Mapping[str, Any]) -> list[Sample]:
         arguments = self._arguments(sample_input, {})
@@ -279,7 +288,7 @@ class GenericPipeline:
         if len(call.passes) != 1 or len(call.passes[0]) != 1:
             return []
         self._sample_parameters = call.forward_parameters
-        return [Sample(call.passes[0][0], lambda output: to_plain(self._calls.finish(*arguments, [[output]])))]
+        return [Sample(call.passes[0][0], lambda output: self._finish(arguments, [[output]]))]
 
     def _run_samples(self, inputs: Sequence[Any]) -> list[Any]:
         return self._run([PassInputs(one, self._sample_parameters, 0, 0) for one in inputs])

@@ -121,6 +121,30 @@ def test_rows_share_passes_where_the_trial_lets_them(tmp_path: Path) -> None:
     assert [row.max_rows for row in rows] == [1]
 
 
+class ObjectPipeline(PairPipeline):
+    """Reads objects only."""
+
+    def preprocess(self, inputs: Any, truncation: bool = False) -> Any:
+        """Tokenize both texts."""
+        return self.tokenizer(inputs["first"], inputs["second"], return_tensors="pt")
+
+
+def test_a_pipeline_of_objects_is_tried_with_the_examples(tmp_path: Path) -> None:
+    folder = tiny_models.bert(tmp_path / "model")
+    pairs = [("love it", "a"), ("a", "it love"), ("love", "hate it the product"), ("it", "a")]
+    examples = [{"inputs": {"first": first, "second": second}} for first, second in pairs]
+    with capture_logs() as without:
+        load(folder, ObjectPipeline)
+    with capture_logs() as tried:
+        load(folder, ObjectPipeline, examples=examples)
+    with capture_logs() as short:
+        load(folder, ObjectPipeline, examples=examples[:2])
+
+    assert sharing_of(without) == ("alone", "no inputs could be tried together")
+    assert sharing_of(tried) == ("together", None)
+    assert sharing_of(short) == ("by length", "no padding could be tried")
+
+
 def test_padding_changes_the_answers_of_a_random_tapas(tmp_path: Path) -> None:
     folder = tiny_tables.tapas(tmp_path / "model")
     with capture_logs() as events:
