@@ -42,6 +42,8 @@ class Fragile(LogitsControl):
             raise SystemExit(3)
         if "own" in text:
             raise JobError("own_code", "the author's own words")
+        if "code" in text:
+            raise JobError("no code\0", "a\ud800")
         if "shape" in text:
             return scores[:3]
         if "none" in text:
