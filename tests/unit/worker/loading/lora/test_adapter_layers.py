@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import is_peft_available
 
 from models.errors import ModelError
+from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests.factories import tiny_models
 from tests.factories.lora_adapters import adapter_for, edit_config, peft_model
@@ -254,6 +255,21 @@ class TestSharing:
         assert scores(adapted) != earlier
         assert all(map(torch.equal, before, plain.model.parameters()))
         assert scores(plain) == earlier
+
+    def test_a_guard_shares_the_weights_of_its_pipeline(self, made: Made, tmp_path: Path) -> None:
+        base = made("bert")
+        adapter = adapter_for(base, tmp_path / "adapter")
+        guard = {"on": "input", "action": "fail", "pipeline": "checker", "label": "LABEL_1"}
+        checker = pipeline_for(base, name="checker", adapter=str(adapter))
+        guarded = pipeline_for(base, guards={"tone": guard}).with_guard_pipelines({"checker": checker})
+
+        loaded = runtime.load(guarded, "cpu", threads=1)
+
+        of_guard = loaded.guards["checker"]
+        assert of_guard.model.get_input_embeddings().weight is loaded.model.get_input_embeddings().weight
+        alone = load(base, None).weight_bytes
+        assert loaded.weight_bytes == alone + of_guard.weight_bytes - sum(of_guard.shared_sizes.values())
+        assert of_guard.version.adapter_revision == content_hash(adapter)
 
     def test_peft_stays_hidden_from_transformers(self, made: Made, tmp_path: Path) -> None:
         load(made("bert"), adapter_for(made("bert"), tmp_path / "adapter"))
