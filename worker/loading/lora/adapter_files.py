@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from models.errors import ModelError
+from models.pipelines.pipeline import BUNDLED_PREFIX
 from worker.loading import vetting
 from worker.loading.snapshots import Snapshot
 
@@ -78,7 +79,8 @@ class AdapterFiles:
         """Whether it names another model than this one, by the last part of a Hub id or path."""
         if self.trained_on is None:
             return False
-        return PurePosixPath(self.trained_on).name.lower() != PurePosixPath(model).name.lower()
+        names = (PurePosixPath(place.removeprefix(BUNDLED_PREFIX)).name.lower() for place in (self.trained_on, model))
+        return next(names) != next(names)
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:
