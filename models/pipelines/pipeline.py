@@ -230,10 +230,10 @@ class Pipeline(BaseModel):
             return self
         if self.device_map is not None:
             raise ValueError("adapter does not go with device_map; merge it into the model, or leave device_map out")
-        if self.adapter_folder is not None:
-            return self
         if self.adapter.startswith(BUNDLED_PREFIX):
             raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
+        if self.adapter_folder is not None:
+            return self
         if not COMMIT.fullmatch(self.adapter_revision or ""):
             raise ValueError(
                 "adapter_revision must be a full commit of the Hub, 40 hexadecimal digits, because a batch has one "
