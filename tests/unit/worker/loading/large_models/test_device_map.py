@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from structlog.testing import capture_logs
+from transformers import AutoModelForSequenceClassification
 
 from models.errors import LoadFailed
 from tests.factories import tiny_models
@@ -79,6 +80,20 @@ class TestSpread:
         (folder / "model.safetensors").write_bytes(b"other")
 
         assert score(loaded) == before
+
+    def test_of_shards_in_half_precision_is_the_undivided_model(self, folder: Path, parent: Path) -> None:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float16)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="10KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 2
+        undivided = runtime.load(pipeline_for(folder), "cpu", threads=1)
+
+        spread = load(folder, parent)
+
+        assert spread.version.dtype == undivided.version.dtype == "float32"
+        assert score(spread) == pytest.approx(score(undivided), abs=1e-5)
+        copies = {path.name for path in parent.glob("weights-*/*.safetensors")}
+        assert copies < {path.name for path in folder.glob("*.safetensors")}, "only those that are read"
 
     def test_is_not_kept_in_memory_for_later(self, folder: Path, parent: Path) -> None:
         loaded, cache = load(folder, parent), ModelCache(1e9)
