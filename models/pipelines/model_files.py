@@ -197,7 +197,7 @@ def _find_labels(pipeline: Pipeline) -> Any:
     """Return the labels by number in the files here, an adapter's own before the model's; None if not known."""
     if pipeline.adapter is not None:
         folder = pipeline.adapter_folder or _cached_folder(pipeline.adapter, pipeline.adapter_revision)
-        # Without names of its own, it may still have another number of labels.
+        # Even if it names none, it may still have another number of labels.
         return None if folder is None else read_object(folder / "config.json").get("id2label")
     return None if (files := ModelFiles.find(pipeline)) is None else files.config.get("id2label")
 
