@@ -155,7 +155,7 @@ class TestMachine:
     def test_a_folder_that_can_t_be_made_is_a_sentence(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
 
-        with pytest.raises(LoadFailed, match="weights can't be kept in .*/file/offload: .*; set offload_folder"):
+        with pytest.raises(LoadFailed, match=r"weights can't be kept in .*/file/offload: .*; set offload_folder"):
             load(folder, tmp_path / "file" / "offload")
 
     def test_another_kind_of_device_is_a_sentence(self, folder: Path, parent: Path) -> None:
