@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-own-task test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ demo-nearest: $(VENV)/.runs ## Embed tickets in three nights and find the neares
 demo-own-task: $(VENV)/.runs ## Install a package with a task of one's own, and run it: examples/own_task/run.py.
 	@$(PIP) install --quiet --no-deps ./examples/own_task
 	@$(BIN)/python examples/own_task/run.py
+
+demo-chain: $(VENV)/.runs ## Translate notes in two nights, then label the translations: examples/translate_then_classify/run.py.
+	@$(BIN)/python examples/translate_then_classify/run.py
 
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,10 @@ class Deployment:
         content = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
         settings.write_text(content, "utf-8")
 
-    def run_until_done(self, schedule: str, scheduled_day: str) -> None:
+    def run_until_done(self, schedule: str, scheduled_day: str, pipelines: Sequence[str] = ("tickets",)) -> None:
         """Run `batchmill up` until the run of a day (in UTC) has ended; the schedule decides on the work."""
         # With this option, `batchmill up` exits when this program does, even after a crash.
-        command = self._batchmill_command("up", "--pipelines", "tickets", "--exit-with-parent")
+        command = self._batchmill_command("up", "--pipelines", ",".join(pipelines), "--exit-with-parent")
         with (
             self._log.open("ab") as log,
             subprocess.Popen(

@@ -28,6 +28,8 @@ FAILPOINTS = (
     "after_ingest_chunk",  # a submission's jobs are committed, and perhaps more follow
     "during_planning",  # a schedule's runs are planned, and not committed
     "after_planning",  # the runs are committed, and nothing is read yet
+    "during_opening",  # the batch of a run that follows another is inserted, and not committed
+    "after_opening",  # the batch is committed, and nothing is read yet
     "before_read_source",  # a run is held, and its source is about to be read
     "after_read_source",  # the batch is accepted, and the run does not record it yet
     "before_finish_run",  # a run's results are collected, and its end is not written

@@ -139,7 +139,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
             rows = append_stale_rows(limit_rows(source), run, settings, pipeline.spec, version, id_types)
             limits = replace(source.limits, max_source_rows=sys.maxsize)  # those of the table do not count
             source = replace(source, rows=stack.enter_context(closing(rows)), limits=limits)
-        if definition.into is not None and definition.sql is not None:
+        if definition.sql is not None:  # also for the tables of the schedules that follow this one
             source = replace(source, rows=_record_id_type(run, id_types, source.rows))
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)
     failpoint("after_read_source")

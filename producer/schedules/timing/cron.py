@@ -98,7 +98,7 @@ class Cron:
 
 @dataclass(frozen=True, slots=True)
 class NoTimes(Cron):
-    """The timetable of a schedule that follows another and has no times of its own; it only has a zone."""
+    """The timetable of a schedule that follows another; it has a zone, and no times."""
 
     expression: str = ""
 

@@ -113,13 +113,13 @@ class TestFollower:
         assert harness.query("SELECT count(*) AS n FROM batches")[0].n == 2
 
     def test_writes_ids_of_the_first_source_s_type_into_its_table(self, harness: ScheduleHarness) -> None:
-        harness.create_schedule(name="second", after="nightly", into="labels_of_labels")
+        harness.create_schedule("second", after="nightly", into="labels_of_labels")
 
         run_leader(harness)
         harness.answer_jobs()
         harness.tick(LATER)
 
-        assert [row.id for row in harness.query("SELECT id FROM labels_of_labels ORDER BY id")] == ["1", "2", "3"]
+        assert [row.id for row in harness.query("SELECT id FROM labels_of_labels ORDER BY id")] == [1, 2, 3]
 
     def test_has_a_deadline_that_counts_from_the_scheduled_time(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly", deadline="4h")

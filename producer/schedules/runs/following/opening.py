@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from models.db import Database
 from models.errors import SourceNotReady, UsageError
 from models.pipelines.catalogue import Catalogue
+from models.processes.failpoints import failpoint
 from models.states import RunTrigger
 from producer.readers.storable import make_storable
 from producer.schedules import registry
@@ -59,6 +60,8 @@ def open_batch(database: Database, catalogue: Catalogue, run: RunView, now: date
         statement = bind_datetimes(SET_BATCH, "deadline_at", "now")
         values = {"batch_id": batch_id, "deadline_at": deadline_at, "now": now}
         connection.execute(statement, {**run.key, **values})
+        failpoint("during_opening")
+    failpoint("after_opening")
 
 
 def _postpone(

@@ -186,8 +186,8 @@ def test_files_have_rules_of_their_own(fields: dict[str, Any], message: str) -> 
 
 
 def test_pipeline_and_cron_must_be_said() -> None:
-    for missing in ("pipeline", "cron"):
-        with pytest.raises(UsageError, match=f"schedule 'a': {missing} is missing"):
+    for missing, message in (("pipeline", "pipeline is missing"), ("cron", "say when it runs: cron, or after")):
+        with pytest.raises(UsageError, match=f"schedule 'a': {message}"):
             ScheduleDefinition.from_fields("a", {key: value for key, value in NIGHTLY.items() if key != missing})
 
 
