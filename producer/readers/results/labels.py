@@ -3,7 +3,7 @@
 - An object with `label` and `score` has that label. Of a list of such objects the first counts, which is the best.
 - Zero-shot classification has `labels` and `scores`, of which the first counts. If its labels were judged apart
   (`multi_label`), each of them counts.
-- Named entities all count, by `entity_group` or `entity`.
+- Named entities all count, by `entity_group` or `entity`; `B-PER` and `I-PER` are also `PER`.
 - Any other object with a `score`, such as an answer or a ranking's best passage, has a score and no label.
 - An object of such objects, as a task with several heads has it, has the labels of all of them.
 """
@@ -11,6 +11,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+TAG_PREFIXES = ("B-", "I-")  # of the first and of the other tokens of an entity
 LABEL_KEYS, ENTITY_KEYS = ("label",), ("entity_group", "entity")
 
 LabelScore = tuple[str | None, float | None]
@@ -30,7 +31,11 @@ def _labels_of(output: object, is_multi_label: bool) -> Iterator[LabelScore]:
         if _label_of(output[0], ENTITY_KEYS) is None:
             yield from _labels_of(output[0], is_multi_label)
         else:
-            yield from ((_label_of(entity, ENTITY_KEYS), _score_of(entity)) for entity in output)
+            for entity in output:
+                label, score = _label_of(entity, ENTITY_KEYS), _score_of(entity)
+                yield label, score
+                if label is not None and label.startswith(TAG_PREFIXES):
+                    yield label[len(TAG_PREFIXES[0]) :], score
     elif isinstance(output, dict):
         yield from _labels_of_object(output, is_multi_label)
 

@@ -25,7 +25,7 @@ ENTITIES = [
         ([NEGATIVE, POSITIVE], [("NEGATIVE", 0.75)]),
         (ZERO_SHOT, [("refund", 0.75)]),
         (ENTITIES, [("PER", 0.5), ("LOC", 0.75)]),
-        ([{"entity": "B-PER", "score": 0.5}], [("B-PER", 0.5)]),
+        ([{"entity": "B-PER", "score": 0.5}], [("B-PER", 0.5), ("PER", 0.5)]),
         ({"answer": "in Rome", "score": 0.5}, [(None, 0.5)]),
         ([{"index": 2, "score": 3}, {"index": 0, "score": 1}], [(None, 3.0)]),
         ([[{"token_str": "a", "score": 0.5}], [{"token_str": "b", "score": 0.25}]], [(None, 0.5)]),
