@@ -5,12 +5,14 @@
   (`multi_label`), each of them counts.
 - Named entities all count, by `entity_group` or `entity`; `B-PER` and `I-PER` are also `PER`.
 - Any other object with a `score`, such as an answer or a ranking's best passage, has a score and no label.
-- An object of such objects, as a task with several heads has it, has the labels of all of them.
+- A task with several heads has the labels of all of them: of an object of such objects, or of pairs of keys such as
+  `topic` and `topic_score`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+SCORE_SUFFIX = "_score"
 TAG_PREFIXES = ("B-", "I-")  # of the first and of the other tokens of an entity
 LABEL_KEYS, ENTITY_KEYS = ("label",), ("entity_group", "entity")
 
@@ -21,8 +23,10 @@ def find_labels(output: object, *, is_multi_label: bool = False) -> Iterator[Lab
     """Yield each label of an output that counts, with its score; None for what it lacks."""
     pairs = list(_labels_of(output, is_multi_label))
     if not pairs and isinstance(output, dict):
-        for head in output.values():
+        for key, head in output.items():
             pairs += _labels_of(head, is_multi_label)
+            if key.endswith(SCORE_SUFFIX) and (score := _number_or_none(head)) is not None:
+                pairs.append((_text_or_none(output.get(key.removesuffix(SCORE_SUFFIX))), score))
     yield from pairs
 
 

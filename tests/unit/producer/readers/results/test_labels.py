@@ -30,6 +30,8 @@ ENTITIES = [
         ([{"index": 2, "score": 3}, {"index": 0, "score": 1}], [(None, 3.0)]),
         ([[{"token_str": "a", "score": 0.5}], [{"token_str": "b", "score": 0.25}]], [(None, 0.5)]),
         ({"mood": NEGATIVE, "topic": [{"label": "price", "score": 0.5}]}, [("NEGATIVE", 0.75), ("price", 0.5)]),
+        ({"topic": "price", "topic_score": 0.5, "mood": "calm", "mood_score": 0.25}, [("price", 0.5), ("calm", 0.25)]),
+        ({"total_score": 0.5, "topic": "price"}, [(None, 0.5)]),
         ([{"summary_text": "short"}], []),
         ({"label": 1, "score": "high"}, [(None, None)]),
         ({"labels": [], "scores": []}, []),
