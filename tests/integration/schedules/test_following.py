@@ -247,6 +247,23 @@ class TestRepeatedRun:
         assert run.batch_id != first.batch_id
         harness.assert_consistent()
 
+    def test_replaces_a_follower_that_has_not_begun(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule("second", after="nightly")
+        harness.tick(NIGHT)
+        harness.answer_jobs()
+        catalogue, harness.catalogue = harness.catalogue, Catalogue({})
+        harness.tick(MORNING)
+        harness.catalogue = catalogue
+        harness.execute("UPDATE runs SET next_check_at = '2199-01-01' WHERE schedule = 'second'")
+
+        harness.backfill("03-02 02:00", now=LATER, include_completed=True)
+        leader = run_leader(harness, LATER)
+        harness.answer_jobs()
+        harness.tick(LATER + timedelta(minutes=10))
+
+        run = only_run(harness, "second")
+        assert (run.state, run.source_batch_id) == (RunState.COMPLETED, leader.batch_id)
+
     def test_of_the_follower_alone_reads_the_same_results_again(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly")
         leader = run_leader(harness)
