@@ -85,7 +85,7 @@ def test_the_notebook_runs_from_a_bare_environment_and_leaves_no_process(tmp_pat
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=230,
         check=False,
     )
 
