@@ -50,10 +50,10 @@ def print_results() -> None:
     with Client() as client:
         batch = client.submit("triage", TICKETS)
         batch.wait(timeout=120)
-        for row in batch.results():
+        for row in sorted(batch.results(), key=lambda row: row.position):
             body = TICKETS[row.position]["body"]
             if row.output is None:
-                print(f"{body:<50}  {row.error['code']}: {row.error['message']}")
+                print(f"{body:<50}  {row.error_code}: {row.error_message}")
             else:
                 print(f"{body:<50}  {row.output['topic']:<8}  {row.output['mood']}")
 

@@ -186,15 +186,25 @@ def check_guards(pipeline: Pipeline) -> None:
     """Raise SettingsError if a guard catches a label that its model can't give, as far as its files are here."""
     for name, guard in pipeline.guards.items():
         entry = pipeline.guard_pipelines.get(guard.pipeline or "")
-        labels = None if entry is None or (files := ModelFiles.find(entry)) is None else files.config.get("id2label")
+        labels = None if entry is None else _find_labels(entry)
         if entry is None or not isinstance(labels, dict):
             continue
         if problem := guard_checks.find_unknown_label(guard, entry, labels.values()):
             raise SettingsError(f"{settings_place()}[pipelines.{pipeline.name}.guards.{name}] label: {problem}")
 
 
+def _find_labels(pipeline: Pipeline) -> Any:
+    """Return the labels by number in the files here, an adapter's own before the model's; None if not known."""
+    if pipeline.adapter is not None:
+        folder = pipeline.adapter_folder or _cached_folder(pipeline.adapter, pipeline.adapter_revision)
+        # Even if it names none, it may still have another number of labels.
+        return None if folder is None else read_object(folder / "config.json").get("id2label")
+    return None if (files := ModelFiles.find(pipeline)) is None else files.config.get("id2label")
+
+
 def _check_own_folder(pipeline: Pipeline) -> None:
-    for field, folder in (("model", pipeline.folder), ("tokenizer", pipeline.tokenizer_folder)):
+    folders = {"model": pipeline.folder, "tokenizer": pipeline.tokenizer_folder, "adapter": pipeline.adapter_folder}
+    for field, folder in folders.items():
         if folder is not None and not folder.is_dir():
             raise SettingsError(
                 f"{settings_place()}[pipelines.{pipeline.name}] {field}: there is no folder {folder} on this machine; "

@@ -27,10 +27,11 @@ OUTPUT_RELEVANT_FIELDS = (
     "max_length",
     "logits_processors",
     "adapter",
+    "registered_by",
 )
 
 # They came after the first keys, and an entry without them keeps its key.
-LATER_FIELDS = frozenset({"window_aggregation", "logits_processors", "adapter"})
+LATER_FIELDS = frozenset({"window_aggregation", "logits_processors", "adapter", "registered_by"})
 
 
 def output_settings(pipeline: Pipeline) -> dict[str, Any]:

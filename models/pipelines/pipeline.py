@@ -33,7 +33,7 @@ MAX_LOGITS_PROCESSORS = 16
 # A batch records the templates, so workers take them from there.
 NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
 # They came after the first hashes, and an entry without them keeps its hash.
-HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision", "logits_processors")
+HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision", "logits_processors", "registered_by")
 BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device", "device_map")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION_SEPARATOR = "+"  # between the revisions of a model and of its adapter
@@ -120,6 +120,10 @@ class Pipeline(BaseModel):
         description="Tasks that generate text: your own code that changes the scores of each next token, as "
         "package.module:object, in the order in which it runs.",
     )
+    registered_by: str | None = Field(
+        default=None,
+        description="transformers:NAME: operator code whose import registers the pipeline, as package.module:object.",
+    )
     limits: GenerationLimits | None = Field(
         default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
     )
@@ -150,10 +154,10 @@ class Pipeline(BaseModel):
             TextTemplate.parse(value)
         return value
 
-    @field_validator("logits_processors")
+    @field_validator("logits_processors", "registered_by")
     @classmethod
-    def _check_references(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for reference in value:
+    def _check_references(cls, value: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        for reference in (value,) if isinstance(value, str) else value or ():
             if not operator_code.is_reference(reference):
                 raise ValueError(f"has {reference[:80]!r}, which names no object; write it as package.module:object")
         return value
@@ -229,6 +233,8 @@ class Pipeline(BaseModel):
             raise ValueError(f"{self.task} has no limits, which are for text-generation; leave them out")
         if self.logits_processors and not issubclass(tasks.find_spec(self.task).parameters, DecodingParameters):
             raise ValueError(f"{self.task} generates no text, so logits_processors have no effect; leave them out")
+        if self.registered_by is not None and tasks.find_spec(self.task) is not TRANSFORMERS_PIPELINE:
+            raise ValueError(f"{self.task} is no transformers:NAME, so registered_by has no effect; leave it out")
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
@@ -262,7 +268,8 @@ class Pipeline(BaseModel):
         """The versions of the operator's own code that computes its outputs; None = it is not installed here."""
         spec = tasks.find_spec(self.task)
         versions: dict[str, str | None] = {"task": spec.code_version} if isinstance(spec, OwnTaskSpec) else {}
-        return versions | {reference: operator_code.code_version(reference) for reference in self.logits_processors}
+        references = (*self.logits_processors, *filter(None, [self.registered_by]))
+        return versions | {reference: operator_code.code_version(reference) for reference in references}
 
     @property
     def guard_pipelines(self) -> Mapping[str, "Pipeline"]:

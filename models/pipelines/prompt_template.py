@@ -14,7 +14,7 @@ from uuid import UUID
 
 from models import tasks
 from models.documents import to_json
-from models.errors import JobError
+from models.errors import JobError, UsageError
 from models.pipelines.text_template import TextTemplate, check_characters
 from models.tasks.fields import EXPORTED_NAMES, TextField, describe_type
 from models.tasks.spec import TaskSpec
@@ -175,13 +175,15 @@ def find_batch_spec(task: str, parameters: Mapping[str, Any]) -> TaskSpec:
 
     Raises UsageError if this machine lacks the task, or can't use it.
     """
-    spec, (_, template) = tasks.find_spec(task), split_parameters(parameters)
-    return spec if template is None else template.spec_for(spec)
+    if (spec := find_batch_spec_if_known(task, parameters)) is None:
+        raise UsageError(f"this machine lacks the task {task}; install its package, or name it in batchmill.toml")
+    return spec
 
 
 def find_batch_spec_if_known(task: str, parameters: Mapping[str, Any]) -> TaskSpec | None:
     """As `find_batch_spec`; None if this machine lacks the task."""
-    return None if tasks.find_spec_if_known(task) is None else find_batch_spec(task, parameters)
+    spec, (_, template) = tasks.find_spec_if_known(task), split_parameters(parameters)
+    return spec if spec is None or template is None else template.spec_for(spec)
 
 
 def _to_text(name: str, value: object) -> str:

@@ -25,6 +25,7 @@ FAILPOINTS = (
     "after_commit",  # the results are committed, and this process does not know yet
     "in_maintenance",  # the task is claimed, and has not started
     "before_release",  # the slices are about to be released
+    "after_ingest_chunk",  # a submission's jobs are committed, and perhaps more follow
     "during_planning",  # a schedule's runs are planned, and not committed
     "after_planning",  # the runs are committed, and nothing is read yet
     "during_opening",  # the batch of a run that follows another is inserted, and not committed

@@ -25,17 +25,22 @@ GRAMMAR_OPTIONS = {
     "lenient": False,
 }
 
+# An escape, the beginning of a class with a bracket that stands for itself, or any other sign.
+PATTERN_PARTS = re.compile(r"\\.|\[\^?|.", re.DOTALL)
+ASCII_CLASSES = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": r" \t\n\r\f\v"}
+
 UNSUPPORTED_KEYS = re.compile(r"Unimplemented keys: \[([\w\", $]*)\]")
 PATTERN_ERROR = re.compile(r"^error: ([\w ,-]+)$", re.MULTILINE)
 # What the library says, and how to say it without a word of the schema.
 EXPLANATIONS = {
     "oneOf": "alternatives of a oneOf may hold together; tell them apart by a required const, or use anyOf",
     "Unsatisfiable": "no text satisfies it",
+    "Properties only supported": "minProperties and maxProperties take properties that are all required",
     "Pointer": "a $ref names nothing in it",
     "Resource": "a $ref or $schema names another document, and none is fetched",
     "Unknown format": "it has a format that is not supported",
     "Invalid type": "it has a type that JSON does not know",
-    "lookarounds": "a pattern has a look-around, such as \\b, which is not supported",
+    "lookarounds": "a pattern has a look-around, such as \\b, or an anchor in its middle, which is not supported",
 }
 
 
@@ -84,7 +89,27 @@ def to_grammar(schema: str) -> str:
 
     if is_json_schema(schema):
         return str(LLMatcher.grammar_from_json_schema(schema, overrides=GRAMMAR_OPTIONS))
-    return str(LLMatcher.grammar_from_regex(schema))
+    return str(LLMatcher.grammar_from_regex(with_ascii_classes(schema)))
+
+
+def with_ascii_classes(pattern: str) -> str:
+    r"""Return a regular expression whose \d, \w and \s are those of ASCII, as in a JSON schema.
+
+    Which signs are digits in Unicode depends on its version, so another library might not match the text. A negated
+    class stays as it is, and matches no more than it would there.
+    """
+    parts, depth, negated_depth = [], 0, 0
+    for part in PATTERN_PARTS.findall(pattern):
+        if part.startswith("["):
+            depth += 1
+            negated_depth = negated_depth or (depth if part == "[^" else 0)
+        elif part == "]" and depth:
+            negated_depth = 0 if negated_depth == depth else negated_depth
+            depth -= 1
+        elif part in ASCII_CLASSES and not negated_depth:
+            part = ASCII_CLASSES[part] if depth else f"[{ASCII_CLASSES[part]}]"
+        parts.append(part)
+    return "".join(parts)
 
 
 def explain(problem: str) -> str:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
 
 from models.errors import JobError
+from models.tasks import output_schema
 from models.tasks.decoding import DecodingParameters
 from models.tasks.fields import MessagesField, TextField
 from models.tasks.spec import TaskSpec
@@ -33,6 +36,30 @@ class GenerationParameters(DecodingParameters):
     skip_special_tokens: bool | None = Field(
         default=None, description="Leave special tokens out of the new text, which is the default."
     )
+    output_schema: str | dict[str, Any] | None = Field(
+        default=None,
+        description="What the new text must be: a JSON schema, or a regular expression for all of it; the new text "
+        "alone is given.",
+    )
+
+    @field_validator("output_schema")
+    @classmethod
+    def _check_output_schema(
+        cls, value: str | dict[str, Any] | None, info: ValidationInfo
+    ) -> str | dict[str, Any] | None:
+        if value is None:
+            return None
+        if (info.data.get("num_beams") or 1) > 1:
+            raise PydanticCustomError("schema", "takes no beams; set num_beams to 1, or leave one of both out")
+        if info.data.get("return_full_text"):
+            raise PydanticCustomError("schema", "is for the new text alone; leave return_full_text out")
+        try:
+            text = output_schema.to_text(value)
+        except ValueError as error:
+            raise PydanticCustomError("schema", str(error)) from None
+        if problem := output_schema.find_problem(text):
+            raise PydanticCustomError("schema", f"can't be used: {problem}")
+        return text
 
 
 def _check_one_prompt(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file, unknown_variables
+from models.tasks.own import registry
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
 from producer.health import database_stats, dtype_checks, findings
@@ -33,6 +34,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     """Check every part in turn; a part that does not respond is a finding, and the other checks go on."""
     yield Finding(OK, "version", f"Batchmill {version.full_version()}, for tables {schema.HEAD}")
     yield from _check_settings(settings)
+    yield from findings.check_own_tasks(registry.load_all())
     yield findings.check_limits(settings)
     yield from findings.check_disk(*_disk_space(settings))
     yield from findings.check_privacy(_exposed_paths(settings))

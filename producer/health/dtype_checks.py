@@ -17,17 +17,18 @@ def check_dtypes(
 ) -> Iterator[Finding]:
     """Warn about dtypes that are slow where the pipelines run, and about quantizations that can't run there.
 
-    pipelines: the catalogue's; those that no live worker serves count only if `named`, and samples never do.
+    pipelines: the catalogue's; those that no live worker serves count only if `named`, and the dtypes of samples never.
     named: the entries of batchmill.toml.
     has_gpu: whether this machine has a GPU.
     """
     alive = [worker for worker in workers if worker.alive]
     for pipeline in pipelines:
         serving = [worker for worker in alive if pipeline.name in worker.served_pipelines]
-        if pipeline.model.startswith(BUNDLED_PREFIX) or not (serving or pipeline.name in named):
+        if not (serving or pipeline.name in named):
             continue
         for kind in _device_kinds(pipeline, serving, has_gpu=has_gpu):
-            if warning := precision.slow_dtype_warning(pipeline, kind, _dtype(pipeline, kind)):
+            is_sample = pipeline.model.startswith(BUNDLED_PREFIX)
+            if not is_sample and (warning := precision.slow_dtype_warning(pipeline, kind, _dtype(pipeline, kind))):
                 message, _, advice = warning.partition("; ")
                 yield Finding(WARNING, "dtype", message, advice)
             if problem := device_problem(pipeline.quantization, kind):

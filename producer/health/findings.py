@@ -14,6 +14,8 @@ from models.postgresql.grants import Purpose, quote_identifier
 from models.postgresql.privileges import format_missing, grants_command
 from models.privacy.terminal import format_duration
 from models.settings import Settings
+from models.tasks.own.own_spec import OwnTaskSpec
+from models.tasks.own.registry import BrokenTask
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
@@ -61,6 +63,19 @@ def check_privacy(exposed_paths: Iterable[Path]) -> Iterator[Finding]:
     for path in exposed_paths:
         advice = f"to prevent it, run: chmod go-rwx {path}"
         yield Finding(WARNING, "privacy", f"others on this machine may read {path}", advice)
+
+
+def check_own_tasks(own_tasks: Iterable[OwnTaskSpec | BrokenTask]) -> Iterator[Finding]:
+    """Report the tasks of one's own with the versions of their code, and those that can't be used."""
+    usable = []
+    for task in own_tasks:
+        if isinstance(task, BrokenTask):
+            advice = "mend it: pipelines with this task can't be used"
+            yield Finding(PROBLEM, "tasks", f"{task.name} ({task.origin}): {task.problem}", advice)
+        else:
+            usable.append(f"{task.name} ({task.code_version})")
+    if usable:
+        yield Finding(OK, "tasks", ", ".join(usable))
 
 
 def check_limits(settings: Settings) -> Finding:

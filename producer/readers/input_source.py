@@ -1,7 +1,7 @@
 """The source that options of a command or arguments of a Python program name."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
@@ -58,10 +58,9 @@ def open_source(
 
 @contextmanager
 def _open_results(settings: Settings, selection: ResultSelection, columns: ResultColumns) -> Iterator[Source]:
-    with (
-        closing(schema.open_database(settings, max_connections=1)) as database,
-        open_results(database, selection, columns, Limits.from_settings(settings)) as source,
-    ):
+    database = schema.open_database(settings, max_connections=1)
+    database.close()  # the tables are checked, and results are read on a separate connection
+    with open_results(database, selection, columns, Limits.from_settings(settings)) as source:
         yield source
 
 

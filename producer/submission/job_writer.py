@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, insert_rows
+from models.processes.failpoints import failpoint
 from models.states import JobOutcome
 from producer.readers.rows import Problem
 from producer.submission import streaming
@@ -125,7 +126,9 @@ class JobWriter:
             return streaming.insert_slices(connection, self._submission, chunk, self._slice_size)
 
         # One transaction for each chunk: SQLite has one writer at a time, and others get their turn in between.
-        return self._database.transact(work)
+        slice_count = self._database.transact(work)
+        failpoint("after_ingest_chunk")
+        return slice_count
 
     def _record_chunk(self, connection: Connection, chunk: Chunk, rows_digest: str | None) -> int:
         """Lock the batch's row; returns the `seq` of the chunk's first failure."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tests.conformance.conftest import RunBatches
 from tests.factories import tiny_decoders, tiny_models, tiny_tables
@@ -42,7 +42,7 @@ def test_table_question_answering_equals_pipeline(aggregates: bool, tmp_path: Pa
     for given, rows in zip(parameters, ours, strict=True):
         for one, row in zip(TABLES, rows, strict=True):
             assert row.error_code is None, row.error_message
-            assert row.output == to_plain(reference(one, **given))
+            assert row.output == to_plain(reference(dict(one), **given))
             assert row.truncated == (one["query"] == "cut")
 
 
@@ -70,7 +70,9 @@ def test_decision_equals_pipeline(tmp_path: Path, run_batches: RunBatches) -> No
     [rows] = run_batches(loaded, REQUESTS, [{"questions": QUESTIONS}])
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
-    reference = pipeline("decision", model=str(folder), tokenizer=tokenizer, device="cpu", dtype=torch.float32)
+    # Given a folder, it would take any Qwen2 for a head with billions of weights that are not there.
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    reference = pipeline("decision", model=model, tokenizer=tokenizer, device="cpu")
     for request, row in zip(REQUESTS, rows, strict=True):
         assert row.error_code is None, row.error_message
         assert_close(row.output, to_plain(reference({"questions": QUESTIONS, **request})))
@@ -141,4 +143,4 @@ def assert_close(ours: Any, reference: Any) -> None:
         for one, other in zip(ours, reference, strict=True):
             assert_close(one, other)
     else:
-        assert ours == (pytest.approx(reference, abs=CLOSE) if isinstance(reference, float) else reference)
+        assert ours == (pytest.approx(reference, rel=CLOSE, abs=CLOSE) if isinstance(reference, float) else reference)

@@ -45,7 +45,7 @@ def test_the_example_answers_as_the_page_says(settings: Settings, run_batches: R
     loaded = runtime.load(Catalogue.load(settings)["reviews"], "cpu", threads=1)
     inputs = [
         {"body": "It looks lovely. The battery is terrible!", "product": "lamp"},
-        "I love it.",
+        {"body": "I love it."},
         {"body": "Bad. " * 80},
     ]
 

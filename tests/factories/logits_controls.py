@@ -58,6 +58,15 @@ class FragileMany(Fragile):
         return torch.stack([self(row, row_scores) for row, row_scores in zip(rows, scores, strict=True)])
 
 
+class FragileByLength(LogitsControl):
+    """Raises for rows whose prompts have an odd number of tokens, after a few tokens."""
+
+    def __call__(self, row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
+        if len(row.new_ids) == 3 and len(row.prompt_ids) % 2:
+            raise ValueError
+        return scores
+
+
 def no_digits(model: Any, tokenizer: Any) -> Callable[[LogitsRow, torch.Tensor], torch.Tensor]:
     """As NoDigits, by a function."""
     ids = digit_ids(tokenizer)

@@ -33,4 +33,4 @@ def adapter_for(task: str) -> Any:
         return import_module(f"{__name__}.own.own_task").adapter_class(spec)
     module, _, name = ADAPTERS[spec.name].rpartition(".")
     adapter = getattr(import_module(f"{__name__}.{module}"), name)
-    return adapter.for_task(task) if hasattr(adapter, "for_task") else adapter
+    return adapter.for_task(task) if spec in GENERIC_SPECS else adapter

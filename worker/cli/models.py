@@ -17,7 +17,7 @@ from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
-from worker.cli import guard_models, pipeline_names
+from worker.cli import adapter_models, guard_models, pipeline_names
 from worker.cli.guard_models import FETCH_ADVICE
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import InventoryItem
@@ -50,21 +50,25 @@ def ls(as_json: bool) -> None:
 @click.option("--convert", is_flag=True, help="If there are only pickled weights, write safetensors beside them.")
 @terminal.json_option
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
-    """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network.
+    """Fetch the model, adapter and tokenizer of PIPELINE, at its pinned revisions, so that workers need no network.
 
     The models of its guards are fetched as well, because it is not loaded without them.
     """
     entry = Catalogue.load(Settings.load())[pipeline]
     files, words = _fetch(entry, convert=convert)
+    adapter = adapter_models.fetch(entry)
     guards = {name: _fetch(guard, convert=False) for name, guard in entry.guard_pipelines.items()}
+    guard_adapters = {name: adapter_models.fetch(guard) for name, guard in entry.guard_pipelines.items()}
     if as_json:
-        document = {"object": "model", **_describe_files(files)}
-        guard_documents = [{"pipeline": name, **_describe_files(files)} for name, (files, _) in guards.items()]
+        document = {"object": "model", **_describe_files(files, adapter)}
+        guard_documents = [
+            {"pipeline": name, **_describe_files(files, guard_adapters[name])} for name, (files, _) in guards.items()
+        ]
         terminal.echo_json(document | ({"guards": guard_documents} if guards else {}))
         return
-    _print_files(files, words)
+    _print_files(files, words, adapter)
     for name, (guard_files, guard_words) in guards.items():
-        _print_files(guard_files, guard_words, f"{name}, its guard's pipeline: ")
+        _print_files(guard_files, guard_words, guard_adapters[name], f"{name}, its guard's pipeline: ")
 
 
 @models.command(short_help="Explain a pipeline's model.")
@@ -89,13 +93,13 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
-    guards = guard_models.describe_models(entry)
+    guards, adapter = guard_models.describe_models(entry), adapter_models.describe(entry)
     vectors, scores = embedding_checks.describe_vectors(entry), embedding_checks.describe_scores(entry)
     limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
     if as_json:
         definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
         redacted = {**redaction.redact_pipeline(entry), "guards": definitions}
-        document = {"object": "model", "pipeline": redacted, **properties}
+        document = {"object": "model", "pipeline": redacted, **properties, "adapter": adapter}
         effective = limits.as_dict() | dtypes.as_dict()
         if vectors is not None:
             effective["vectors"] = vectors
@@ -108,6 +112,7 @@ def show(pipeline: str, as_json: bool) -> None:
         "pipeline": f"{entry.name} (task {entry.task})",
         "input": _describe_input(entry),
         **properties,
+        "adapter": adapter_models.summary(entry, adapter),
         "dtype": dtypes.text,
         **_describe_options(entry),
         "max length": limits.max_length_text,
@@ -126,16 +131,21 @@ def show(pipeline: str, as_json: bool) -> None:
     click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(use.id for use in uses) or "none yet")]))
 
 
-def _describe_files(files: Snapshot) -> dict[str, Any]:
+def _describe_files(files: Snapshot, adapter: Snapshot | None = None) -> dict[str, Any]:
     size = inventory.folder_size_bytes(files.folder)
-    return {"model": files.name, "revision": files.revision, "size_bytes": size}
+    described = {"model": files.name, "revision": files.revision, "size_bytes": size}
+    if adapter is None:
+        return described
+    return {**described, "adapter": adapter.name, "adapter_revision": adapter.revision}
 
 
-def _print_files(files: Snapshot, words: Snapshot, prefix: str = "") -> None:
+def _print_files(files: Snapshot, words: Snapshot, adapter: Snapshot | None, prefix: str = "") -> None:
     size = _format_size(inventory.folder_size_bytes(files.folder))
     terminal.print_notice(f"{prefix}{files.name}@{files.revision} is here, {size}")
     if words != files:
         terminal.print_notice(f"its tokenizer {words.name}@{words.revision} is here, too")
+    if adapter is not None:
+        terminal.print_notice(f"its adapter {adapter.name}@{adapter.revision} is here, too")
 
 
 def _missing_folder(pipeline: Pipeline) -> str:

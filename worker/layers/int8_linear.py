@@ -38,6 +38,7 @@ class Int8Linear(torch.nn.Module):
         scales = _max_magnitude(weight).squeeze(-1).double() / WEIGHT_RANGE
         zero_points = torch.zeros(len(weight), dtype=torch.long)
         quantized = torch.quantize_per_channel(weight, scales, zero_points, 0, torch.qint8)
+        self.packed_bytes = weight.numel()  # which no parameter or buffer counts
         self._packed = torch.ops.quantized.linear_prepack(quantized, None)
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().clone()
         self.bias = torch.nn.Buffer(bias)
@@ -80,6 +81,11 @@ def quantize(model: Any) -> int:
         for module, name in children:
             setattr(module, name, _quantize_layer(getattr(module, name)))
     return len(children)
+
+
+def packed_bytes(model: Any) -> int:
+    """The bytes of the packed weights of a model's int8 layers."""
+    return sum(layer.packed_bytes for layer in model.modules() if isinstance(layer, Int8Linear))
 
 
 def is_quantized_across_rows(model: Any) -> bool:

@@ -7,26 +7,37 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from models.errors import BatchmillError
-from models.pipelines.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline, split_revision
 
 GIT_BLOB_HASH = re.compile(r"[0-9a-f]{40}")
 SHA256_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def describe_damage(pipeline: Pipeline, revision: str | None) -> str | None:
-    """Return a sentence if local files differ from the revision, so that the model is not at fault; else None."""
+    """Return a sentence if local files differ from the revision, so that the model is not at fault; else None.
+
+    revision: as a batch records it, with that of an adapter.
+    """
     if revision is None:
         return None
+    model_revision, adapter_revision = split_revision(revision)
+    damage = None
+    if pipeline.folder is None:  # a folder is checked by `Snapshot.has_changed` instead
+        damage = _describe_damage(pipeline.model, model_revision)
+    if damage is None and pipeline.adapter is not None and pipeline.adapter_folder is None and adapter_revision:
+        damage = _describe_damage(pipeline.adapter, adapter_revision)
+    return damage
+
+
+def _describe_damage(repo_id: str, revision: str) -> str | None:
     try:
-        if pipeline.folder is not None:  # checked by `Snapshot.has_changed` instead
-            return None
-        folder = Path(snapshot_download(pipeline.model, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(repo_id, revision=revision, local_files_only=True))
         broken = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_intact(path)]
     except (OSError, ValueError, BatchmillError) as error:
-        return f"the files of {pipeline.model} can't be read on this machine: {error}"
+        return f"the files of {repo_id} can't be read on this machine: {error}"
     if not broken:
         return None
-    return f"{broken[0].name} of {pipeline.model}@{revision} is damaged on this machine; delete {broken[0].resolve()}"
+    return f"{broken[0].name} of {repo_id}@{revision} is damaged on this machine; delete {broken[0].resolve()}"
 
 
 def _is_intact(path: Path) -> bool:

@@ -13,15 +13,17 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from models import operator_code
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
 from models.settings import Settings
 from models.version import full_version
 from worker import adapters
+from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
-from worker.layers import spread_weights, torchao_linear
+from worker.layers import int8_linear, spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
     integrity,
@@ -191,6 +193,7 @@ def _load_model(pipeline: Pipeline, options: LoadOptions, role: Role = "pipeline
         revision = _batch_revision(pipeline, used_snapshots)
         problem = load_errors.classify(error, pipeline.model, revision)
         if isinstance(problem, ModelError):
+            problem.revision = revision or problem.revision  # of a batch, which has an adapter's too
             problem = _changed_files_error(used_snapshots) or _damaged_files_error(pipeline, problem) or problem
         if problem is error:
             raise  # with its cause
@@ -230,6 +233,9 @@ def _assemble(
     tokenizer_probe.check(tokenizer_files.name, tokenizer_files.transformer_folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    if pipeline.registered_by is not None:
+        operator_code.load_object(pipeline.registered_by)  # its import registers the pipeline with transformers
+    output_schemas.check_package(pipeline.parameters)
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     tokenizer = _load_tokenizer(tokenizer_files)
@@ -259,7 +265,7 @@ def _assemble(
         model,
         device,
         torch.get_num_threads(),
-        sum(torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers())),
+        _weight_bytes(model),
         tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
         max_micro_batch_tokens=token_budgets.max_tokens(model.config, device.type),
         parameters=pipeline.parameters,
@@ -322,6 +328,11 @@ def _library_versions() -> dict[str, str]:
     """Return the versions that may change a result, Batchmill's with its commit."""
     libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
     return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
+
+
+def _weight_bytes(model: Any) -> int:
+    sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
+    return sum(sizes) + int8_linear.packed_bytes(model)
 
 
 def _code_versions(pipeline: Pipeline) -> dict[str, str]:

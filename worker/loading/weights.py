@@ -85,7 +85,7 @@ def load(
     model, missing = _load_base(pipeline, auto_model_class, files, device)
     replaced = add_adapter(model, adapter) if adapter is not None else frozenset()
     if adapter is not None and not replaced:
-        _check_architecture(files, auto_model_class)  # without a head of its own, it relies on that of the model
+        _check_architecture(files, auto_model_class)  # an adapter without a head needs that of the model
     _check_complete(files, [name for name in missing if name not in replaced], adapter)
     # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
     if device.type == "cpu" and not pipeline.deterministic and not pipeline.quantization:
@@ -177,7 +177,7 @@ def _detach_from_file(model: Any) -> None:
 def _check_architecture(files: Snapshot, model_class: Any) -> None:
     class_name = model_class.__name__
     if not class_name.startswith(HEAD_CLASS_PREFIX):
-        return  # a model for any task also gives the vectors of tokens, and a class of an own task has its own head
+        return  # a model for any task also gives the vectors of tokens, and other classes have heads of all kinds
     for name in files.config.get("architectures") or ():
         suffix = ARCHITECTURE_SUFFIX.search(str(name))
         if suffix and ARCHITECTURE_SUFFIXES.get(class_name) != suffix[0]:

@@ -193,6 +193,7 @@ def _on_hang(pipeline: str, role: str) -> None:
 
 def _exit_now(status: int) -> NoReturn:
     """Exit without teardown, because shutting down an interpreter with torch takes seconds."""
+    offload_folder.release_all()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

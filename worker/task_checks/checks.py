@@ -27,12 +27,14 @@ class Checks:
 
     tolerance: how far numbers of the same input may lie apart.
     deterministic: whether the pipeline asks for equal bits.
+    fault: why the engine keeps rows of the task apart, None = it does not. Here they share passes all the same.
     alone: the answer of each variant, computed without others.
     """
 
     trial: Trial
     tolerance: float
     deterministic: bool
+    fault: str | None = None
     variants: list[Numbered] = field(default_factory=list)
     alone: dict[int, Answer] = field(default_factory=dict)
 
@@ -106,7 +108,10 @@ def check_outputs(checks: Checks) -> str:
 
 def check_company(checks: Checks) -> str:
     """Other rows in the same micro-batch change no answer."""
-    checks.compare_together(checks.variants, "with other rows than alone", f"{PADDING_ADVICE}; {COMPANY_ADVICE}")
+    advice = f"{PADDING_ADVICE}; {COMPANY_ADVICE}"
+    checks.compare_together(checks.variants, "with other rows than alone", advice)
+    if checks.fault is not None:
+        raise CheckFailed(f"{checks.fault}, so that workers keep its rows apart, which is slow; {advice}")
     return f"{len(checks.variants)} inputs get the same answers together as alone"
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from worker import process_memory
 from worker.task_checks import inputs
-from worker.task_checks.checks import Checks
+from worker.task_checks.checks import STATE_ADVICE, Checks
 from worker.task_checks.report import CheckFailed, CheckSkipped
 
 CALL_INPUTS = 32
@@ -71,6 +71,7 @@ def check_memory(checks: Checks, max_inputs: int, max_seconds: float, on_progres
             f"memory grew by {growth:,.1f} MB{objects} in {sum(counts[1:]):,} inputs; keep nothing of them, such as "
             "tensors in a list (if a cache with a bound is still filling, give more --inputs)"
         )
+    checks.compare(checks.answer_alone(), f"after {sum(counts):,} others", STATE_ADVICE)
     return f"memory grew by {growth:,.1f} MB in {sum(counts[1:]):,} inputs, after {counts[0]:,}; {pace:,.0f} inputs/s"
 
 

@@ -72,7 +72,8 @@ def run_loaded(checks: Checks, memory_limits: tuple[int, float], emit: Emit) -> 
 
 def _load(settings: Settings, name: str, device: str) -> tuple[Checks, str]:
     """Return the checks of a pipeline that was loaded, and the words for it. Raises CheckFailed."""
-    from worker.loading import runtime  # loading torch takes seconds, and its lack is reported by the command
+    from worker.adapters.own.own_task import OwnTask  # loading torch takes seconds
+    from worker.loading import runtime
 
     pipeline = target.find_pipeline(Catalogue.load(settings), name)
     parameters = target.choose_parameters(pipeline.spec, pipeline.parameters)
@@ -83,10 +84,13 @@ def _load(settings: Settings, name: str, device: str) -> tuple[Checks, str]:
         raise CheckFailed(str(error)) from None
     except Exception as error:  # of the author's code
         raise CheckFailed(describe(error, "loading")) from None
-    version = loaded.version
-    trial = Trial(loaded.adapter, pipeline.spec, parameters, loaded.micro_batch_tokens)
+    version, adapter, fault = loaded.version, loaded.adapter, None
+    if isinstance(adapter, OwnTask) and adapter.trial_result.without_fault is not None:
+        fault = adapter.trial_result.reason
+        adapter.ignore_fault()
+    trial = Trial(adapter, pipeline.spec, parameters, loaded.micro_batch_tokens)
     checks = Checks(
-        trial, comparison.TOLERANCES.get(version.dtype, comparison.TOLERANCES["float16"]), pipeline.deterministic
+        trial, comparison.TOLERANCES.get(version.dtype, comparison.TOLERANCES["float16"]), pipeline.deterministic, fault
     )
     seconds = time.monotonic() - started
     return checks, f"{pipeline.name} (task {pipeline.task}) in {version.dtype} on {version.device}, {seconds:.1f} s"

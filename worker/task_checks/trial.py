@@ -1,30 +1,21 @@
 """A trial runs inputs through an adapter as the engine does, without a database, and keeps what goes wrong."""
 
 import json
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-from models import packages, vectors
+from models import vectors
 from models.documents import to_json
 from models.errors import JobError
 from models.tasks.spec import TaskSpec
 from worker.adapters.interface import Adapter, BulkDecodingAdapter, DecodableJob
 from worker.adapters.output_json import to_valid_json
+from worker.adapters.own.error_place import error_place
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import isolate_failures
 from worker.passes.planning import plan_micro_batches
-
-# Their frames say nothing about the place in the author's code; neither do those of Batchmill and of Python itself.
-LIBRARIES = frozenset(("torch", "transformers", "tokenizers", "pydantic"))
-OWN_FOLDERS = tuple(
-    packages.import_folder() / packages.import_name(room).replace(".", "/") for room in ("models", "worker")
-)
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 Item = TypeVar("Item")
 
@@ -160,17 +151,8 @@ def describe(error: BaseException, method: str) -> str:
         return f"{error.code}: {error}"
     if isinstance(error, WrongCount):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_library(Path(frame.filename))]
-    place = f" at {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
-    return f"{method} raised {type(error).__name__}{place}"
-
-
-def _is_library(file: Path) -> bool:
-    if "site-packages" in file.parts:
-        name = file.parts[file.parts.index("site-packages") + 1]
-        return name in LIBRARIES or any(map(file.is_relative_to, OWN_FOLDERS))
-    return any(map(file.is_relative_to, (*OWN_FOLDERS, STANDARD_LIBRARY)))
+    place = error_place(error)
+    return f"{method} raised {type(error).__name__}" + (f" at {place}" if place else "")
 
 
 def _as_json(document: str | bytes) -> str:

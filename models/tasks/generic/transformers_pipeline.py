@@ -86,6 +86,15 @@ Scalar = bool | Number | ShortText | None
 Value = Scalar | Annotated[list[Scalar], Field(max_length=MAX_LIST)]
 
 
+def check_names(values: Any) -> Any:
+    """Return the parameters; raises PydanticCustomError for one whose name is denied."""
+    for name in values if isinstance(values, Mapping) else ():
+        if is_denied(str(name)):
+            problem = "{name} can't be set; a parameter has small letters, and names no code, file or way to load"
+            raise PydanticCustomError("denied", problem, {"name": str(name)[:64]})
+    return values
+
+
 class PipelineParameters(Parameters):
     """The parameters of a pipeline that Batchmill does not know: values, and never a name of code or of a file."""
 
@@ -142,10 +151,7 @@ def _parameters_class(kinds: tuple[tuple[str, str], ...]) -> type[Parameters]:
 class _NamedParameters(Parameters):
     """As `PipelineParameters`, without names other than those of the fields."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_names(cls, values: Any) -> Any:
-        return PipelineParameters._check_names(values)
+    _check_names = model_validator(mode="before")(check_names)
 
 
 ANNOTATIONS: dict[str, Any] = {

@@ -63,12 +63,11 @@ class OwnInput:
     input_class: type[TaskInput]
 
     def fields(self) -> tuple[OwnField, ...]:
-        """The fields; a bare text may stand for the input if it has one text field."""
-        texts = [name for name, info in self.input_class.model_fields.items() if _takes_text(info.annotation)]
-        return tuple(
-            OwnField(name, info, str if texts == [name] else None)
-            for name, info in self.input_class.model_fields.items()
-        )
+        """The fields; a bare text may stand for the input if the only field that it needs is a text."""
+        infos = self.input_class.model_fields
+        needed = [name for name, info in infos.items() if info.is_required()] or list(infos)
+        bare = needed[0] if len(needed) == 1 and _takes_text(infos[needed[0]].annotation) else None
+        return tuple(OwnField(name, info, str if name == bare else None) for name, info in infos.items())
 
     def check(self, values: Mapping[str, Any], _parameters: Mapping[str, Any]) -> None:
         """Raise the JobError of an input that the task does not take."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from models import operator_code, validation
 from models.documents import from_json, to_json
@@ -105,12 +105,15 @@ def _check_example(spec: OwnTaskSpec) -> None:
         spec.normalise(spec.example_input)
         to_json(spec.example_output)
         spec.check_parameters(spec.task.example_parameters)
+        spec.parameters.model_json_schema()
     except JobError as error:
         raise SettingsError(f"{spec.reference}: its example_input is no input of it: {error}") from None
     except InvalidParameters as error:
         raise SettingsError(f"{spec.reference}: its example_parameters are wrong: {error}") from None
     except (TypeError, ValueError):
         raise SettingsError(f"{spec.reference}: its example_output is not ready for JSON; correct it") from None
+    except PydanticUserError:
+        raise SettingsError(f"{spec.reference}: its parameters have a type that JSON has not; correct it") from None
 
 
 def _find_problem(task: Task) -> str | None:

@@ -10,6 +10,7 @@ from models.db import Database
 from models.errors import BatchmillError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
+from models.processes import failpoints
 from models.settings import Settings
 from models.states import BatchStatus, JobOutcome
 from producer import readers
@@ -150,6 +151,7 @@ def submit(
     is a text, or an object with the fields that the pipeline reads. The first invalid rows are named, and then nothing
     is submitted.
     """
+    failpoints.arm()
     if timeout is not None and not waits:
         raise UsageError("--timeout limits how long --wait waits; give --wait too")
     if repaired_batch_id is not None:

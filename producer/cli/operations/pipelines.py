@@ -21,7 +21,10 @@ HEADER = ("PIPELINE", "TASK", "INPUT", "MODEL", "REVISION", "DEVICE", "DTYPE", "
 @common.json_option
 def pipelines(as_json: bool) -> None:
     """List the catalogue's pipelines, whose names `--pipeline` takes, and their guards."""
-    catalogue = Catalogue.load(Settings.load()).values()
+    loaded = Catalogue.load(Settings.load())
+    for problem in loaded.unusable.values():
+        terminal.print_notice(f"warning: {problem}")
+    catalogue = loaded.values()
     if as_json:
         terminal.echo_list([_as_dict(pipeline) for pipeline in catalogue])
     else:
@@ -35,7 +38,7 @@ def _table_row(pipeline: Pipeline) -> list[object]:
         pipeline.name,
         pipeline.task,
         pipeline.spec.field_names,
-        pipeline.model,
+        pipeline.model if pipeline.adapter is None else f"{pipeline.model} + {pipeline.adapter}",
         (pipeline.revision or "resolved per batch")[:22],
         pipeline.device,
         pipeline.dtype,

@@ -9,6 +9,9 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.generation_limits import GenerationLimits
 from models.privacy import terminal
 from models.settings import Settings
+from models.tasks.own import registry
+from models.tasks.own.own_spec import OwnTaskSpec
+from models.tasks.own.registry import BrokenTask
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
@@ -21,23 +24,35 @@ BOUND_WORDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": 
 @click.argument("name", required=False)
 @common.json_option
 def tasks(name: str | None, as_json: bool) -> None:
-    """List the tasks, or explain the task NAME: its inputs, its parameters and its output."""
-    specs = [all_tasks.find_spec(name)] if name else list(all_tasks.TASKS.values())
-    if as_json and name:
-        terminal.echo_json(_as_dict(specs[0]) | {"limits": _limits_in_force(specs[0])})
-    elif as_json:
+    """List the tasks, those of installed packages and of batchmill.toml among them, or explain the task NAME.
+
+    The explanation has its inputs, its parameters and its output.
+    """
+    if name:
+        spec = all_tasks.find_spec(all_tasks.canonical_name(name))
+        if as_json:
+            terminal.echo_json(_as_dict(spec) | {"limits": _limits_in_force(spec)})
+        else:
+            _print_explanation(spec)
+        return
+    specs = [*all_tasks.TASKS.values(), *registry.load_all()]
+    if as_json:
         terminal.echo_list([_as_dict(spec) for spec in specs])
-    elif name:
-        click.echo(_explain(specs[0]))
-        if limits := _limits_in_force(specs[0]):
-            rows = [(pipeline, *values.values()) for pipeline, values in limits.items()]
-            click.echo()
-            click.echo(terminal.format_table(("LIMITS IN FORCE", *GenerationLimits.model_fields), rows))
     else:
         click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in specs]))
 
 
-def _table_row(spec: TaskSpec) -> list[object]:
+def _print_explanation(spec: TaskSpec) -> None:
+    click.echo(_explain(spec))
+    if limits := _limits_in_force(spec):
+        rows = [(pipeline, *values.values()) for pipeline, values in limits.items()]
+        click.echo()
+        click.echo(terminal.format_table(("LIMITS IN FORCE", *GenerationLimits.model_fields), rows))
+
+
+def _table_row(spec: TaskSpec | BrokenTask) -> list[object]:
+    if isinstance(spec, BrokenTask):
+        return [spec.name, "", f"can't be used ({spec.origin}): {spec.problem}"]
     return [spec.name, ", ".join(spec.aliases), spec.summary]
 
 
@@ -61,6 +76,7 @@ def _explain(spec: TaskSpec) -> str:
                     ("output", spec.output_description),
                     ("example input", terminal.compact_json(spec.example_input)),
                     ("example output", terminal.compact_json(spec.example_output)),
+                    *([("code", spec.code_version)] if isinstance(spec, OwnTaskSpec) else []),
                 ]
             ),
         )
@@ -105,7 +121,9 @@ def _parameter_schemas(spec: TaskSpec) -> dict[str, Any]:
     return properties
 
 
-def _as_dict(spec: TaskSpec) -> dict[str, Any]:
+def _as_dict(spec: TaskSpec | BrokenTask) -> dict[str, Any]:
+    if isinstance(spec, BrokenTask):
+        return {"object": "task", "name": spec.name, "origin": spec.origin, "problem": spec.problem}
     return {
         "object": "task",
         "name": spec.name,
@@ -115,4 +133,5 @@ def _as_dict(spec: TaskSpec) -> dict[str, Any]:
         "parameters": _parameter_schemas(spec),
         "output": spec.output_description,
         "example": {"input": spec.example_input, "output": spec.example_output},
+        "code": spec.code_version if isinstance(spec, OwnTaskSpec) else None,
     }

@@ -1,7 +1,7 @@
 """The columns of results: a mapping by dotted names, such as text=output.summary_text."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import JobError, UnreadableSource
@@ -25,7 +25,17 @@ class ResultColumns(ColumnMapping):
 
     The custom_id is that of the result, unless another name is given. All passthrough columns (`*`) are those that were
     kept with the source's jobs.
+
+    names: all dotted names that it reads
     """
+
+    names: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Built once, because they are used for every row. Not `id`, which is no column of results: a kept column of
+        # that name need not be unique.
+        ids = ("custom_id",) if self.id_columns == DEFAULT_ID_COLUMNS else self.id_columns
+        object.__setattr__(self, "names", (*(name for _, name, _ in self.fields), *ids, *self.passthrough))
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a result, which knows where it comes from. Raises JobError."""
@@ -63,24 +73,16 @@ class ResultColumns(ColumnMapping):
 
     def _required_names(self) -> Iterator[tuple[str, str]]:
         """Each name that a result must have, with the advice to name another."""
-        for field, name, required in self.fields:
+        for field_name, name, required in self.fields:
             if required:
-                yield name, self.advice.field.format(field=field)
+                yield name, self.advice.field.format(field=field_name)
         if self.is_id_required:
             yield self.id_columns[0], self.advice.id
         for name in self.passthrough:
             yield name, self.advice.passthrough
 
-    def _all_names(self) -> Iterator[str]:
-        yield from (name for _, name, _ in self.fields)
-        # Not `id`, which is no column of results: a kept column of that name need not be unique.
-        yield from ("custom_id",) if self.id_columns == DEFAULT_ID_COLUMNS else self.id_columns
-        yield from self.passthrough
-
     def _select(self, record: ResultRecord) -> _NamedValues:
-        values = {
-            name: value for name in self._all_names() if (value := dotted_names.find_value(record, name)) is not MISSING
-        }
+        values = {name: value for name in self.names if (value := dotted_names.find_value(record, name)) is not MISSING}
         return _NamedValues(record, values)
 
     def _other_columns(self, record: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import Problem, Source
 
 # A page is in memory at once. The size of the next rows is unknown, so the first page is small.
-PAGE_ROWS, FIRST_PAGE_ROWS = 1000, 16
+PAGE_ROWS, FIRST_PAGE_ROWS = 1000, 4
 PAGE_BYTES = 8 * 2**20
 # The snapshot holds no locks, so it may be idle while a large chunk waits to be inserted.
 SNAPSHOT_IDLE_SECONDS = 600.0

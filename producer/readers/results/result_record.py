@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.documents import from_json
-from producer.readers.limits import size_bytes
 from producer.readers.results.dotted_names import COLUMNS, DOCUMENTS
 from producer.readers.rows import Origin
 from producer.readers.storable import UnreadableValue
 
 VECTOR = UnreadableValue("is a vector, and no text")
+TOO_DEEP = UnreadableValue("is nested too deeply to be read")
 
 
 class ResultRecord(Mapping[str, Any]):
@@ -21,7 +21,7 @@ class ResultRecord(Mapping[str, Any]):
         """Take the columns, of which documents are JSON text or None, and `has_vector`."""
         self._values = values
         self._unparsed = {name for name in DOCUMENTS if values[name] is not None}
-        self.size_bytes = sum(map(size_bytes, values.values()))
+        self.size_bytes = sum([len(values[name]) for name in self._unparsed])  # the other columns are short
         if values["has_vector"]:
             values["output"] = VECTOR
 
@@ -33,7 +33,10 @@ class ResultRecord(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._unparsed:
             self._unparsed.discard(name)
-            self._values[name] = from_json(self._values[name])
+            try:
+                self._values[name] = from_json(self._values[name])
+            except RecursionError:
+                self._values[name] = TOO_DEEP
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -9,6 +9,7 @@ from models.errors import UsageError
 from models.states import JobOutcome
 from producer.readers.mapping_advice import MappingAdvice
 from producer.readers.results import labels as output_labels
+from producer.readers.storable import is_storable
 
 MAX_LABELS = 100
 
@@ -39,7 +40,7 @@ class ResultSelection:
 
         status: one of succeeded, failed, cancelled and expired, or several; None or none = succeeded.
         """
-        if not isinstance(batch_id, str) or not batch_id:
+        if not isinstance(batch_id, str) or not batch_id or not is_storable(batch_id):
             raise UsageError("name the batch whose results are taken by its id; list the batches: batchmill ls")
         selection = cls(batch_id, _parse_statuses(status), _parse_labels(labels), _parse_score(min_score))
         if selection.reads_labels and selection.statuses != (JobOutcome.SUCCEEDED,):

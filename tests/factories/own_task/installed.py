@@ -29,7 +29,7 @@ def package_on_path(
     folder: Path, *, entry_points: dict[str, str] | None = None, version: str = "1.2.0"
 ) -> Iterator[Path]:
     """Let the package be importable from `folder`, installed if it has entry points; forget all of it afterwards."""
-    shutil.copytree(SOURCE, folder / PACKAGE)
+    shutil.copytree(SOURCE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     if entry_points is not None:
         write_metadata(folder, "irony-tasks", entry_points, version)
     sys.path.insert(0, str(folder))

@@ -66,6 +66,12 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "sample-zero-shot-classification", "--param", f"hypothesis_template={{{SECRET}}}"),
         ("IN", "--pipeline", "sample-text-generation", "--param", f"stop_strings={json.dumps([SECRET] * 17)}"),
         ("IN", "--pipeline", "sample-text-generation", "--param", f"temperature={SECRET}"),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f'output_schema={{"const": "{SECRET}"}}', "--json"),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f'output_schema={{"type": "{SECRET}"}}'),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f'output_schema={{"format": "{SECRET}"}}'),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f'output_schema={{"$ref": "#/{SECRET}"}}'),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f"output_schema=({SECRET}"),
+        ("IN", "--pipeline", "sample-text-generation", "--param", f"output_schema={SECRET}(?=a)"),
         ("IN", "--pipeline", "sample-ner", "--param", f"aggregation_strategy={SECRET}"),
         ("IN", "--pipeline", "sample-feature-extraction", "--json"),
         ("IN", "--pipeline", "sample-feature-extraction", "--dry-run"),
@@ -95,6 +101,14 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("--sql", "away", *SENTIMENT),
         ("--sql", "malformed", *SENTIMENT),
         ("--sql", "extra", *SENTIMENT),
+        ("--from", "BATCH", *ZERO_SHOT, "--input", "text=output.label"),
+        ("--from", "BATCH", *ZERO_SHOT, "--input", "text=input.text", "--label", SECRET),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=input.text", "--dry-run"),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=input.text", "--passthrough", "output", "--json"),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=input.text", "--label", SECRET, "--min-score", "0.5"),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output.label", "--status", "succeeded"),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output", "--on-invalid", "fail-row"),
+        ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output.text"),
     ],
     "ls": [(), ("--json",)],
     "show": [("BATCH",), ("BATCH", "--json")],
@@ -360,7 +374,7 @@ def test_no_command_writes_it(
     monkeypatch.setenv("BATCHMILL_LOG_FORMAT", "console" if len(name) % 2 else "json")
     monkeypatch.setenv("BATCHMILL_LOG_LEVEL", "debug")
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none"}
     stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
     codes, found = {}, []
     for command, cases in CASES.items():
@@ -371,13 +385,17 @@ def test_no_command_writes_it(
             if arguments == ("IN", *ZERO_SHOT) and result.exit_code == 0:
                 stands_for["BATCH"] = result.stdout.strip()
                 _land(stands_for["BATCH"])
+            elif arguments == ("IN", *ZERO_SHOT, "--json") and result.exit_code == 0:
+                stands_for["ENDED"] = json.loads(result.stdout)["id"]
+                _land(stands_for["ENDED"], has_ended=True)
     assert not found, "\n\n".join(found)
     if name in ("sqlite", "postgresql"):  # so that these have come to what they are for
         assert {command for (command, *_), code in codes.items() if code == 0} >= CASES.keys() - UNDONE
+        assert 0 in {code for words, code in codes.items() if words[1:3] == ("--from", "ENDED")}
     _check_files(folder, tmp_path)
 
 
-def _land(batch_id: str) -> None:
+def _land(batch_id: str, *, has_ended: bool = False) -> None:
     with closing(Database(Settings.load().resolved_database_url)) as database:
         vector = struct.pack("<2f", NUMBER, -NUMBER)
         fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "guard_blocked"), (2, vector)])
@@ -388,6 +406,8 @@ def _land(batch_id: str) -> None:
         original = to_json({"text": f"{TEXT} as submitted"})
         execute(database, f"UPDATE jobs SET redacted = true, original_input = {document}", document=original)
         execute(database, "UPDATE batch_guards SET redacted = 2, device_seconds = 1 WHERE guard = 'pattern'")
+        if has_ended:
+            fake_worker.end_batch(database, batch_id)
 
 
 def _check_files(folder: Path, tmp_path: Path) -> None:
@@ -416,7 +436,7 @@ def test_what_a_driver_or_a_parser_quotes_is_not_repeated(
     monkeypatch.setattr(schema, "open_database", raising)
     monkeypatch.setattr(schema, "upgrade", raising)
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none"}
     stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
     seen = 0
     for command, cases in CASES.items():

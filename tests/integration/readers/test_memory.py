@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+
+from batchmill import Client
+from tests import fake_worker
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 pq: Any = importlib.import_module("pyarrow.parquet")
@@ -76,10 +79,37 @@ finally:
 def test_the_peak_of_reading(tmp_path: Path, name: str) -> None:
     most, write = SOURCES[name]
     write(tmp_path / name)
+
+    assert dry_run(tmp_path, name).peak_bytes < most * MEGABYTE
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process its own peak")
+def test_the_peak_of_reading_results(tmp_path: Path) -> None:
+    with Client(home=tmp_path / "home") as client:
+        batch = client.submit("sample-sentiment-analysis", ["a"] * 100)
+        outputs = [(position, {"text": f"{position:06} " + "a" * (MEGABYTE - 100)}) for position in range(100)]
+        fake_worker.write_results(client.database, batch.id, outputs)
+        fake_worker.end_batch(client.database, batch.id)
+
+    done = dry_run(tmp_path, "--from", batch.id, "--input", "text=output.text")
+
+    assert json.loads(done.report)["rows"] == 100
+    assert done.peak_bytes < 120 * MEGABYTE
+
+
+class DryRun(NamedTuple):
+    """What a dry run over a source printed, and its peak."""
+
+    report: str
+    peak_bytes: int
+
+
+def dry_run(tmp_path: Path, *source: str) -> DryRun:
+    """Run it in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BATCHMILL_")}
 
     done = subprocess.run(
-        [sys.executable, "-P", "-c", COMMAND, *ARGUMENTS, name],
+        [sys.executable, "-P", "-c", COMMAND, *ARGUMENTS, *source],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -90,4 +120,4 @@ def test_the_peak_of_reading(tmp_path: Path, name: str) -> None:
 
     assert done.returncode in (0, 2), done.stderr
     assert "unexpected" not in done.stderr
-    assert int(done.stderr.split()[-1]) < most * 1000
+    return DryRun(done.stdout, int(done.stderr.split()[-1]) * 1000)

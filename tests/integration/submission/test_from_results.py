@@ -1,6 +1,8 @@
 """Results of a batch become the inputs of another, on both databases."""
 
 import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import batchmill
 from batchmill import Client
 from models import vectors
 from models.db import Database
-from models.errors import InvalidRows, NotFound, UnreadableSource, UsageError
+from models.errors import IdempotencyConflict, InvalidRows, NotFound, UnreadableSource, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
 from producer.batches import delete, views
@@ -22,14 +24,16 @@ from producer.readers.limits import Limits
 from producer.readers.results import reader
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.reader import open_results
+from producer.readers.results.result_record import ResultRecord
 from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import Origin, Row, Source
-from producer.submission import submit
+from producer.submission import chunks, submit
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
 from tests.factories.batch_rows import execute
 
 SENTIMENT = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis")
+ROOT = Path(__file__).parents[3]
 SUMMARY = {"text": "output.summary_text"}
 
 
@@ -176,8 +180,8 @@ class TestReader:
             read(database, ended(summaries(20)), {"text": "output.text"})
 
     def test_sources_have_their_limits(self, database: Database, ended: MakeBatch) -> None:
-        with pytest.raises(UsageError, match="position 2: the source has more than 400 bytes"):
-            read(database, ended(summaries(9)), SUMMARY, Limits(max_source_bytes=400))
+        with pytest.raises(UsageError, match="position 3: the source has more than 200 bytes"):
+            read(database, ended(summaries(9)), SUMMARY, Limits(max_source_bytes=200))
 
 
 class TestSubmit:
@@ -323,3 +327,112 @@ class TestSubmit:
 
         assert jobs(database, batch.id)[0][4:] == (batch_id, 0)
         assert all(found.is_sound for found in audit.audit_all(database, 60.0))
+
+
+class TestTheSameAgain:
+    @pytest.fixture(autouse=True)
+    def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
+
+    @staticmethod
+    def submit_again(batch_id: str, key: str = "k", **options: Any) -> str:
+        with Client() as client:
+            batch = client.submit(
+                SENTIMENT.name, from_batch=batch_id, input_columns=SUMMARY, idempotency_key=key, **options
+            )
+            return batch.id
+
+    def half_way(self, database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Submit under the key until four rows are read, as of a submitter that has disappeared."""
+
+        def break_off(record: ResultRecord) -> Origin:
+            if record["position"] == 4:
+                raise KeyboardInterrupt
+            return Origin(record["batch_id"], record["position"])
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ResultRecord, "origin", property(break_off))
+            with pytest.raises(KeyboardInterrupt):
+                self.submit_again(batch_id)
+        by = "elsewhere"
+        execute(database, "UPDATE batches SET holder_id = :by, holder_heartbeat_at = '2020-01-01'", by=by)
+
+    def test_goes_on_where_it_was_broken_off(
+        self, database: Database, ended: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch_id = ended(summaries(8))
+        self.half_way(database, batch_id, monkeypatch)
+
+        new_id = self.submit_again(batch_id)
+
+        assert [job[4:] for job in jobs(database, new_id)] == [(batch_id, position) for position in range(8)]
+        assert self.submit_again(batch_id) == new_id
+
+    def test_is_refused_after_the_results_have_changed(
+        self, database: Database, ended: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch_id = ended(summaries(8))
+        self.half_way(database, batch_id, monkeypatch)
+        execute(database, "UPDATE results SET status = 'failed', output = NULL WHERE position = 1")
+
+        with pytest.raises(IdempotencyConflict, match="this source differs from it"):
+            self.submit_again(batch_id)
+
+    def test_is_another_request_for_another_batch(self, ended: MakeBatch) -> None:
+        first, second = ended(summaries(2)), ended(summaries(2))
+        self.submit_again(first)
+
+        with pytest.raises(IdempotencyConflict, match="source batch; use another key"):
+            self.submit_again(second)
+
+
+def test_reused_results_have_links_too(database: Database, ended: MakeBatch) -> None:
+    batch_id = ended(summaries(3))
+    with Client() as client:
+        options: dict[str, Any] = {"from_batch": batch_id, "input_columns": SUMMARY, "reuse": True}
+
+        batch = client.submit(SENTIMENT.name, **options)
+
+    assert [job[4:] for job in jobs(database, batch.id)] == [(batch_id, position) for position in range(3)]
+
+
+def test_a_repaired_job_keeps_its_link(database: Database, ended: MakeBatch, tmp_path: Path) -> None:
+    batch_id = ended([*summaries(2), {"label": "A"}])
+    with Client() as client:
+        batch = client.submit(SENTIMENT.name, from_batch=batch_id, input_columns=SUMMARY, on_invalid="fail-row")
+        fake_worker.write_results(database, batch.id, [(0, {"label": "A"}), (1, {"label": "A"})])
+        fake_worker.end_batch(database, batch.id)
+
+        batch.repair([{"position": 2, "text": "mended"}])
+
+    assert [job[2:] for job in jobs(database, batch.id)][2] == ({"text": "mended"}, None, batch_id, 2)
+
+
+def test_the_query_and_the_join_of_the_page_work(
+    database: Database, database_url: str, ended: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "chaining.md").read_text("utf-8")
+    [settings] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    [join] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    sources = tomllib.loads(settings)["sources"]
+    sources["doubtful"]["url"] = database_url
+    monkeypatch.setenv("BATCHMILL_SOURCES", json.dumps(sources))
+    batch_id = ended([{"label": "A", "score": 0.9}, {"label": "B", "score": 0.5}])
+
+    bound = ["--sql", "doubtful", "--bind", f"batch={batch_id}", "--passthrough", "label", "--passthrough", "position"]
+    result = run("submit", *bound, "-p", SENTIMENT.name)
+
+    assert result.exit_code == 0, result.stderr
+    assert [job[:4] for job in jobs(database, result.stdout.strip())] == [
+        (0, "id 1", {"text": "text 1"}, {"label": "B", "position": 1})
+    ]
+    with Client() as client:
+        batch = client.submit(SENTIMENT.name, from_batch=batch_id, input_columns={"text": "input.text"})
+    fake_worker.write_results(database, batch.id, [(n, {"labels": [f"l{n}"]}) for n in (0, 1)])
+    statement = re.sub(r"batch_id = 'batch_\w+'", "batch_id = :id", join).rstrip().rstrip(";")
+    with database.read() as connection:
+        rows = [tuple(row) for row in connection.execute(text(statement), {"id": batch.id})]
+    assert [(custom_id, float(score), about) for custom_id, score, about in rows] == [
+        (None, 0.9, "l0"),
+        ("id 1", 0.5, "l1"),
+    ]

@@ -9,11 +9,13 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from models.errors import JobError
 from worker.adapters.control.logits_processors import LogitsProcessors
+from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.decode_mask import with_kept_masks, with_known_padding
 from worker.adapters.generation.row_controls import ControlledRow, ProcessorRun, RowControls
 from worker.adapters.generation.sampling import Noise
+from worker.adapters.generation.schema_run import SchemaRun
 from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
 from worker.adapters.generation.time_limit import RowTimeLimit
@@ -60,6 +62,7 @@ class Generator:
     should_interrupt: asked between two tokens.
     state: restored before each run, None = the model has no state that changes.
     processors: the operator's own.
+    schemas: those that texts may have to meet, None = the task has none.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class Generator:
         should_interrupt: Callable[[], bool],
         state: ModelState | None = None,
         processors: LogitsProcessors = NO_PROCESSORS,
+        schemas: OutputSchemas | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._state = state
         self._processors = processors
+        self._schemas = schemas
         self._interrupt_criteria = InterruptCriteria(should_interrupt)
         self._has_encoder = bool(model.config.is_encoder_decoder)
 
@@ -196,21 +201,28 @@ class Generator:
         return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker, time_limit, controls)
 
     def _make_controls(self, prefill: PrefillRows, settings: GenerationSettings) -> RowControls | None:
-        if not self._processors:
+        schema, schema_run = settings.schema, None
+        if schema is not None:
+            assert self._schemas is not None
+            schema_run = SchemaRun(self._schemas, schema, len(prefill.rows), len(prefill.tensors["input_ids"]))
+        elif not self._processors:
             return None
+        processors = self._make_processor_run(prefill, settings) if self._processors else None
+        return RowControls(processors, schema_run, ends_rows=settings.num_beams == 1)
+
+    def _make_processor_run(self, prefill: PrefillRows, settings: GenerationSettings) -> ProcessorRun:
         device = self._model.device
         rows = [
             ControlledRow(torch.tensor(list(row.features["input_ids"]), device=device), row.job.lease.parameters)
             for row in prefill.rows
         ]
-        run = ProcessorRun(
+        return ProcessorRun(
             self._processors,
             rows,
             len(prefill.tensors["input_ids"]),
             1 if self._has_encoder else prefill.width,  # a decoder's start token
             end_token_ids(settings.config),
         )
-        return RowControls(run, ends_rows=settings.num_beams == 1)
 
     def _generate(
         self,

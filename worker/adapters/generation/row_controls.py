@@ -1,4 +1,4 @@
-"""Row controls run the operator's logits processors for the rows of one run, wherever a row stands in it.
+"""Row controls steer the rows of one run, wherever a row stands in it: the operator's processors, and output schemas.
 
 They come after transformers' own processors and before the sampler.
 """
@@ -15,6 +15,7 @@ from worker.adapters.control import logits_processors
 from worker.adapters.control.logits_control import LogitsRow
 from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.generation.row_state import RowAware
+from worker.adapters.generation.schema_run import SchemaEndCriteria, SchemaRun
 from worker.adapters.generation.stopping import FiniteScoreCheck
 
 
@@ -89,7 +90,8 @@ class ProcessorRun(LogitsProcessor, RowAware):
     def _running(self, new_ids: torch.Tensor) -> list[int]:
         """The sequences to process: those of no filler row, and of none that has ended or failed."""
         assert self._row_indices is not None
-        ended = torch.isin(new_ids, new_ids.new_tensor(self._end_ids)).any(dim=1)
+        end_ids = torch.tensor(self._end_ids, dtype=new_ids.dtype, device=new_ids.device)
+        ended = torch.isin(new_ids, end_ids).any(dim=1)
         if self.ended_mask is not None:
             ended |= self.ended_mask
         return [
@@ -119,15 +121,22 @@ class RowControls:
     ends_rows: whether a sequence can end by itself; the beams of a row can't.
     """
 
-    def __init__(self, run: ProcessorRun, *, ends_rows: bool) -> None:
-        self._run, self._finite_scores = run, FiniteScoreCheck()
-        self.processors: Sequence[LogitsProcessor] = [run, self._finite_scores]
-        self.criteria: Sequence[StoppingCriteria] = [FailedRowCriteria(run)] if ends_rows else []
+    def __init__(self, processors: ProcessorRun | None, schema: SchemaRun | None, *, ends_rows: bool) -> None:
+        self._run, self._finite_scores = processors, FiniteScoreCheck()
+        self.processors: list[LogitsProcessor] = []
+        self.criteria: list[StoppingCriteria] = []
+        if processors is not None:
+            self.processors += [processors, self._finite_scores]
+            self.criteria += [FailedRowCriteria(processors)] if ends_rows else []
+        if schema is not None:  # last, so that nothing else changes what it allows
+            self.processors.append(schema)
+            self.criteria.append(SchemaEndCriteria(schema))
 
     def errors(self, row_count: int) -> list[JobError | None]:
         """Return the error of each row, None = there is none."""
         finite = self._finite_scores.finite_rows(row_count)
+        failures = self._run.errors if self._run is not None else [None] * row_count
         return [
             error or (None if is_finite else logits_processors.non_finite_error())
-            for error, is_finite in zip(self._run.errors, finite, strict=False)
+            for error, is_finite in zip(failures, finite, strict=False)
         ]

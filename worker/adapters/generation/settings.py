@@ -54,6 +54,7 @@ class GenerationSettings:
     limits: None = an encoder-decoder, whose config holds its limits.
     languages: source and target, None = the model takes none.
     max_seconds: of the device for one row, None = no limit.
+    schema: what each text must meet, None = nothing.
     """
 
     config: GenerationConfig
@@ -67,6 +68,7 @@ class GenerationSettings:
     limits: TokenLimits | None = None
     languages: LanguagePair | None = None
     max_seconds: float | None = None
+    schema: str | None = None
 
     @property
     def samples_per_token(self) -> bool:

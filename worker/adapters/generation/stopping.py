@@ -121,8 +121,13 @@ class StopStringTracker(StoppingCriteria, RowAware):
 class Controls(Protocol):
     """What changes the scores of rows, and may end or fail a row; see `row_controls.py`."""
 
-    processors: Sequence[LogitsProcessor]
-    criteria: Sequence[StoppingCriteria]
+    @property
+    def processors(self) -> Sequence[LogitsProcessor]:
+        """In the order in which they run."""
+
+    @property
+    def criteria(self) -> Sequence[StoppingCriteria]:
+        """What may end a row."""
 
     def errors(self, row_count: int) -> list[JobError | None]:
         """Return the error of each row, None = there is none."""

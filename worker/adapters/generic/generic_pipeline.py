@@ -31,7 +31,7 @@ from worker.adapters.probes import sameness
 from worker.adapters.probes.probe_scores import reraise_machine_problem
 from worker.adapters.probes.sameness_trials import ScoringTrial
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.rows import ROW_BYTES, TOKEN_BYTES, MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long
 from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
@@ -64,7 +64,7 @@ class GenericRow(Row):
     @property
     def memory_bytes(self) -> int:
         """As `Row.memory_bytes`."""
-        return Row.memory_bytes.fget(self) + self.input_bytes  # type: ignore[attr-defined, no-any-return]
+        return ROW_BYTES + TOKEN_BYTES * self.length + self.input_bytes
 
 
 class GenericPipeline:
@@ -78,7 +78,7 @@ class GenericPipeline:
     def for_task(cls, task: str) -> type[Self]:
         """The adapter of one pipeline. Raises ModelError if transformers has none of this name for text."""
         registered = registry.find(task)
-        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})  # type: ignore[return-value]
+        return type(cls.__name__, (cls,), {"registered": registered, "auto_model_class": ModelClasses(registered)})
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._model, self._limits, self._task = model, limits, task
@@ -97,6 +97,7 @@ class GenericPipeline:
         model.register_forward_pre_hook(self._interrupt)
         policy = self._decide_policy()
         self._state_to_restore = policy.state_to_restore(model)
+        self._sample_parameters: dict[str, Any] = {}  # of the forward passes in the trial
         self._sharing = self._find_sharing(policy)
         self.max_rows = 1 if self._sharing is Sharing.ALONE else MAX_CUDA_ROWS if _is_cuda(model) else MAX_ROWS
 
@@ -118,9 +119,11 @@ class GenericPipeline:
             return to_plain(self._calls.finish(*self._arguments(job.input, job.lease.parameters), outputs))
 
     def _make_pipe(self, model: Any, tokenizer: Any) -> Any:
+        # A model that is spread over devices has hooks that move its inputs, and the pipeline takes no device.
+        device = None if getattr(model, "hf_device_map", None) else model.device
         try:
             return self.registered.pipeline_class(
-                model=model, tokenizer=tokenizer, task=self.registered.name, device=model.device
+                model=model, tokenizer=tokenizer, task=self.registered.name, device=device
             )
         except Exception as error:
             reraise_machine_problem(error)
@@ -168,7 +171,9 @@ class GenericPipeline:
     def _make_row(self, job: Job, features: PassInputs, key: str, truncated: bool, part: tuple[int, int]) -> Row:
         widths = [ids.shape[-1] for ids in passes.find_ids(features.inputs)]
         form = passes.shared_form(features.inputs)
-        is_alone = form is None or self._sharing is Sharing.ALONE
+        # Such as TAPAS's `sequential`, which makes one conversation of the rows of a pass.
+        is_untried = repr(features.forward_parameters) != repr(self._sample_parameters)
+        is_alone = form is None or is_untried or self._sharing is Sharing.ALONE
         length = sum(ids.numel() for ids in passes.find_ids(features.inputs)) or 1
         by_length: Hashable = max(widths, default=0) if self._sharing is Sharing.BY_LENGTH else None
         return GenericRow(
@@ -176,7 +181,7 @@ class GenericPipeline:
             features,
             length,
             truncated,
-            None if is_alone else (key, repr(sorted(features.forward_parameters.items())), form, by_length),
+            None if is_alone else (key, form, by_length),
             *part,
             max_rows=1 if is_alone else None,
             input_bytes=passes.memory_bytes(features.inputs),
@@ -226,13 +231,7 @@ class GenericPipeline:
 
     def _find_sharing(self, policy: SharingPolicy) -> Sharing:
         sharing, reason = self._try_sharing(policy)
-        log.info(
-            "model.generic_pipeline",
-            pipeline=self._limits.pipeline,
-            transformers_pipeline=self.registered.name,
-            sharing=sharing.value,
-            reason=reason,
-        )
+        log.info("model.generic_pipeline", pipeline=self._limits.pipeline, sharing=sharing.value, reason=reason)
         return sharing
 
     def _try_sharing(self, policy: SharingPolicy) -> tuple[Sharing, str | None]:
@@ -257,10 +256,11 @@ class GenericPipeline:
             return []
         if len(call.passes) != 1 or len(call.passes[0]) != 1:
             return []
+        self._sample_parameters = call.forward_parameters
         return [Sample(call.passes[0][0], lambda output: to_plain(self._calls.finish(*arguments, [[output]])))]
 
     def _run_samples(self, inputs: Sequence[Any]) -> list[Any]:
-        return self._run([PassInputs(one, {}, 0, 0) for one in inputs])
+        return self._run([PassInputs(one, self._sample_parameters, 0, 0) for one in inputs])
 
 
 def _seed(job: Job) -> int:

@@ -28,7 +28,7 @@ class Passes:
     def run(self, inputs: Sequence[Any], forward_parameters: Mapping[str, Any]) -> list[Any]:
         """One output for each of the inputs, on the CPU, as if each had run alone.
 
-        Raises ValueError where the outputs of several rows can't be told apart.
+        Raises ValueError where the outputs of several rows can't be separated.
         """
         if len(inputs) == 1 or self._collate is None:
             return [self._pipe.forward(one, **forward_parameters) for one in inputs]
@@ -85,19 +85,18 @@ def _form(value: Any) -> str:
 def _select(outputs: Any, index: int, count: int) -> Any:
     """One row's part of the outputs of a pass, in which tensors keep an axis of one row."""
     if isinstance(outputs, torch.Tensor | np.ndarray):
-        if outputs.ndim == 0:
-            return outputs
-        if len(outputs) != count:
-            raise ValueError(f"a pass of {count} rows gave a tensor of {len(outputs)}")
-        return outputs[index : index + 1]
-    if isinstance(outputs, ModelOutput):
-        return type(outputs)(**{name: _select(value, index, count) for name, value in outputs.items()})
-    if isinstance(outputs, Mapping | UserDict):
-        return {name: _select(value, index, count) for name, value in outputs.items()}
+        return outputs if outputs.ndim == 0 else _checked(outputs, count)[index : index + 1]
+    if isinstance(outputs, list):
+        return _checked(outputs, count)[index]
     if isinstance(outputs, tuple):
         return tuple(_select(value, index, count) for value in outputs)
-    if isinstance(outputs, list):
-        if len(outputs) != count:
-            raise ValueError(f"a pass of {count} rows gave a list of {len(outputs)}")
-        return outputs[index]
+    if isinstance(outputs, Mapping | UserDict):
+        selected = {name: _select(value, index, count) for name, value in outputs.items()}
+        return type(outputs)(**selected) if isinstance(outputs, ModelOutput) else selected
+    return outputs
+
+
+def _checked(outputs: Any, count: int) -> Any:
+    if len(outputs) != count:
+        raise ValueError(f"a pass of {count} rows gave {len(outputs)} outputs")
     return outputs

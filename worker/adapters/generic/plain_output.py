@@ -20,20 +20,28 @@ def to_plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise non_finite_scores()
-        return value
+        return _finite(value)
     if depth >= MAX_DEPTH:
         raise JobError("invalid_output", f"the pipeline gave an answer that is nested over {MAX_DEPTH} deep")
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return to_plain(value.tolist(), depth + 1)
     if isinstance(value, Mapping | UserDict):
         return {_key(key): to_plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(inner, depth + 1) for inner in value]
+    return to_plain(_unwrap(value), depth + 1)
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
     if isinstance(value, Chat):
-        return to_plain(value.messages, depth + 1)
+        return value.messages
     raise _no_json(value)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise non_finite_scores()
+    return value
 
 
 def _key(key: Any) -> str:

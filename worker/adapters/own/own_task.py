@@ -56,7 +56,7 @@ class OwnTask:
         self._rows = RowMaker(self._collator, self._errors, limits.max_length, Sharing.ALONE)
         self._parameters = lru_cache(maxsize=256)(self._complete_parameters)
         result = self._try_example(model, tokenizer, limits)
-        self._rows.sharing = result.sharing
+        self._rows.sharing, self.trial_result = result.sharing, result
         if result.is_failure:
             log.warning("task.example_failed", pipeline=limits.pipeline, task=self.spec.name, reason=result.reason)
         else:
@@ -67,6 +67,10 @@ class OwnTask:
                 sharing=result.sharing.value,
                 reason=result.reason,
             )
+
+    def ignore_fault(self) -> None:
+        """Let rows share passes in spite of a fault that the trial found; `batchmill tasks check` then shows it."""
+        self._rows.sharing = self.trial_result.without_fault or self.trial_result.sharing
 
     @classmethod
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
@@ -225,9 +229,7 @@ def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:
     """Return the adapter of a task, whose author's class is imported. Raises SettingsError if that can't be used."""
     author_class = operator_code.load_object(spec.task.adapter)
     if not (isinstance(author_class, type) and issubclass(author_class, TaskAdapter)):
-        raise SettingsError(
-            f"{spec.task.adapter} is no class derived from batchmill.TaskAdapter; correct the reference"
-        )
+        raise SettingsError(f"{spec.task.adapter} must be a class derived from batchmill.TaskAdapter; correct it")
     if not hasattr(getattr(author_class, "model_class", None), "from_pretrained"):
         raise SettingsError(f"{spec.task.adapter} needs model_class, a class of transformers that loads its model")
     decodes_many = author_class.decode_many is not TaskAdapter.decode_many

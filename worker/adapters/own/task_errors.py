@@ -5,6 +5,7 @@ import structlog
 from models.errors import JobError
 from models.tasks.own.input_fields import checked_job_error
 from worker.adapters.interface import Interrupted
+from worker.adapters.own.error_place import error_place
 from worker.failures import is_machine_problem
 from worker.leasing.leases import Job
 
@@ -29,7 +30,7 @@ class TaskErrors:
             return checked_job_error(error, self._task)
         if isinstance(error, Interrupted) or is_machine_problem(error):
             return error
-        kind = type(error).__name__
+        kind, place = type(error).__name__, error_place(error)
         log.warning(
             "task.failed",
             pipeline=self._pipeline,
@@ -38,5 +39,6 @@ class TaskErrors:
             batch_id=job.lease.batch_id,
             position=job.position,
             error=kind,
+            place=place,
         )
-        return self.wrong(method, f"raised {kind}")
+        return self.wrong(method, f"raised {kind}" + (f" at {place}" if place else ""))

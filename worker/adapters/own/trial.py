@@ -4,7 +4,7 @@ The task's example, and shorter and longer inputs like it, run alone, beside row
 longer ones. If padding changes an output, only rows of equal length share a pass; if other rows do, each runs alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import torch
 from models.errors import JobError, ModelError
 from models.tasks.own.own_spec import OwnTaskSpec
 from worker.adapters.own.comparison import are_same
-from worker.adapters.own.own_rows import OwnFeatures
+from worker.adapters.own.own_rows import INPUT_IDS, OwnFeatures
 from worker.adapters.probes.probe_scores import reraise_machine_problem
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
@@ -40,11 +40,17 @@ class Steps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """How rows may share passes, and why not all together, None = they may."""
+    """How rows may share passes.
+
+    reason: why not all may share them, None = they may.
+    is_failure: whether the example itself could not be computed.
+    without_fault: how they would without a fault that its author can mend, None = there is none.
+    """
 
     sharing: Sharing
     reason: str | None = None
-    is_failure: bool = False  # whether the example itself could not be computed
+    is_failure: bool = False
+    without_fault: Sharing | None = None
 
 
 class TaskTrial:
@@ -91,17 +97,18 @@ class TaskTrial:
                 "and keep nothing between passes, or let is_random say so"
             )
         rows, outputs = [row for rows in jobs for row in rows], [output for raw in alone for output in raw]
+        best = Sharing.TOGETHER if self._can_pad else Sharing.BY_LENGTH
         if not self._matches_in_company(rows, outputs):
-            return TrialResult(Sharing.ALONE, "other rows change its outputs")
+            return TrialResult(Sharing.ALONE, "other rows change its outputs", without_fault=best)
         if not self._can_pad:
             return TrialResult(Sharing.BY_LENGTH, "its rows can't be padded")
         padded = self._forward_padded(rows)
         if padded is None or not self._same(outputs, padded):
-            return TrialResult(Sharing.BY_LENGTH, "padding changes its outputs")
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its outputs", without_fault=best)
         remaining = iter(padded)
         padded_results = [self._steps.decode(rows, [next(remaining) for _ in rows]) for rows in jobs]
         if not self._same(results, padded_results):
-            return TrialResult(Sharing.BY_LENGTH, "padding changes its results")
+            return TrialResult(Sharing.BY_LENGTH, "padding changes its results", without_fault=best)
         return TrialResult(Sharing.TOGETHER)
 
     def _encode_examples(self) -> Iterator[list[Row]]:
@@ -125,7 +132,7 @@ class TaskTrial:
         """Whether each row gets its output first, last, and beside another text of equal length."""
         try:
             for row, output in zip(rows[:MAX_ROWS], outputs, strict=False):
-                first, _, last = self._forward([row, _companion(row, 0), row])
+                first, *_, last = self._forward([row, *_companions(row), row])
                 if not (self._same(output, first) and self._same(output, last)):
                     return False
         except Exception as error:  # it can't read rows together
@@ -136,10 +143,8 @@ class TaskTrial:
     def _forward_padded(self, rows: Sequence[Row]) -> list[Any] | None:
         """The outputs of rows that are padded to a longer one; None if that fails."""
         longest = max(rows, key=lambda row: row.length)
-        more = (
-            COMPANION_TOKENS if self._max_length is None else min(COMPANION_TOKENS, self._max_length - longest.length)
-        )
-        companion = _companion(longest, more)
+        room = COMPANION_TOKENS if self._max_length is None else self._max_length - longest.length
+        companion = _lengthen(longest, max(0, min(COMPANION_TOKENS, room)))
         try:
             return [self._forward([row, companion])[0] for row in rows]
         except Exception as error:  # it can't read padding
@@ -171,16 +176,29 @@ def _scale(value: Any, halves: int) -> Any:
     return value
 
 
-def _companion(row: Row, more: int) -> Row:
-    """Another row: the tokens between the first and the last in reverse, and `more` of them again."""
-    arrays = {name: _rearrange(values, more) for name, values in row.features.items()}
+def _companions(row: Row) -> list[Row]:
+    """Other rows of the same length: the tokens between the first and the last in reverse, and all alike."""
+    return [_change_tokens(row, _reverse), _change_tokens(row, _repeat_first)]
+
+
+def _lengthen(row: Row, more: int) -> Row:
+    """A row with the first token inside `more` times again."""
+    return _change_tokens(row, lambda inner: inner + inner[:1] * more)
+
+
+def _change_tokens(row: Row, change: Callable[["TokenArray[int]"], "TokenArray[int]"]) -> Row:
+    """The row with other tokens between its first and its last; of a shorter row, all are others."""
+    arrays = {
+        name: values[:1] + change(values[1:-1]) + values[-1:] if len(values) > 2 else change(values)
+        for name, values in row.features.items()
+    }
     features = OwnFeatures(arrays, row.features.model_row, row.features.parameters)
-    return replace(row, features=features, length=row.length + more)
+    return replace(row, features=features, length=len(features[INPUT_IDS]))
 
 
-def _rearrange(values: "TokenArray[int]", more: int) -> "TokenArray[int]":
-    if len(values) < 3:
-        return values[:1] * more + values
-    inner = values[-2:0:-1]
-    repeated = inner * (1 + more // len(inner))
-    return values[:1] + inner + repeated[:more] + values[-1:]
+def _reverse(inner: "TokenArray[int]") -> "TokenArray[int]":
+    return inner[::-1]
+
+
+def _repeat_first(inner: "TokenArray[int]") -> "TokenArray[int]":
+    return inner[:1] * len(inner)

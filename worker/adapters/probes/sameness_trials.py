@@ -183,7 +183,8 @@ def _generate(model: Any, rows: Sequence[TokenIds], recorder: _ScoreRecorder, cu
 def _make_rows(model: Any, lengths: Sequence[int]) -> list[TokenIds]:
     """Two rows of each length, of ordinary tokens; an encoder-decoder's rows close with its end token."""
     config = model.config.get_text_config()
-    special = {value for name, value in config.to_dict().items() if name.endswith("_token_id")}
+    ids = (value for name, value in config.to_dict().items() if name.endswith("_token_id"))
+    special = {token for value in ids for token in (value if isinstance(value, list) else [value])}
     tokens = [token for token in range(vocabulary.size(model) or MAX_VOCABULARY_SIZE) if token not in special]
     end = getattr(config, "eos_token_id", None) if model.config.is_encoder_decoder else None
     rows = [

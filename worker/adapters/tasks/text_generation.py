@@ -14,13 +14,14 @@ from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
 from worker.adapters.control.logits_processors import LogitsProcessors
+from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.generation import cache_memory, sampling
 from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
 from worker.adapters.generation.causal_settings import CausalSettings
 from worker.adapters.generation.generator import Generator, PrefillRows, RawOutput
 from worker.adapters.generation.row_intake import RowIntake
-from worker.adapters.generation.settings import GenerationSettings
+from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
@@ -71,9 +72,10 @@ class TextGeneration:
             model, GenerationTrial(can_pad=not self._cannot_pad), limits.max_length
         )
         state = self._sharing_policy.state_to_restore(model)
-        self._settings = CausalSettings(self._pipeline, limits.generation)
+        self._schemas = OutputSchemas(tokenizer, end_token_ids(model.generation_config))
+        self._settings = CausalSettings(self._pipeline, self._schemas, limits.generation)
         processors = LogitsProcessors.load(limits.logits_processors, model, tokenizer)
-        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state, processors)
+        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state, processors, self._schemas)
         check_can_generate(model)
         self._collators = {fixed: self._make_collator(model, deterministic=fixed) for fixed in (False, True)}
         self.max_rows = cache_memory.max_rows_on(model.device, self._collators[False].max_rows)
@@ -127,16 +129,22 @@ class TextGeneration:
                 yield list(zip(part, self._generate_rows(part, settings, can_evict_rows=can_evict), strict=True))
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[list[list[int]] | None]) -> Any:
-        """`[{"generated_text"}]`, one for each sequence. Raises JobError if scores are not finite."""
+        """`[{"generated_text"}]`, one for each sequence.
+
+        Raises JobError if scores are not finite, and `schema_unmet` if a text does not meet its output schema.
+        """
         job, prompt = rows[0].job, rows[0].features["input_ids"]
         prompt_text = job.input["text"] if "text" in job.input else Chat(job.input["messages"])
         parameters = {name: value for name, value in job.lease.parameters.items() if name in POSTPROCESS_PARAMETERS}
         options = self._pipeline._sanitize_parameters(**parameters)[2]
-        records: list[Any] = []
+        schema, records = job.lease.parameters.get("output_schema"), []
         for sequences in raw_outputs:
             if sequences is None:
                 raise non_finite_scores()
             for ids in sequences:
+                if schema is not None:
+                    records.append({"generated_text": self._schemas.read_text(schema, ids)})
+                    continue
                 output = {
                     "generated_sequence": torch.tensor([[[*prompt, *ids]]]),
                     "input_ids": torch.tensor([list(prompt)]),

@@ -16,6 +16,8 @@ FOLDER_NAME = "offload"  # under home
 GUARD_NAME = ".lock"  # held while folders are made or removed, so that no new one looks abandoned
 LOCK_SUFFIX = ".lock"
 
+_unreleased: "dict[Path, OffloadFolder]" = {}  # of this process, because a worker ends without teardown
+
 
 @dataclass(frozen=True, slots=True)
 class OffloadFolder:
@@ -35,17 +37,24 @@ class OffloadFolder:
             descriptor = os.open(_lock_file(path), os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             path.mkdir(mode=0o700)
-        return cls(path, descriptor, os.getpid())
+            folder = _unreleased[path] = cls(path, descriptor, os.getpid())
+        return folder
 
     def release(self) -> None:
-        """Remove the folder; a process that was forked from this one leaves it alone."""
-        if os.getpid() != self.process_id:
+        """Remove the folder, once; a process that was forked from this one leaves it alone."""
+        if os.getpid() != self.process_id or _unreleased.pop(self.path, None) is None:
             return
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             _lock_file(self.path).unlink()
         with suppress(OSError):
             os.close(self.lock_descriptor)
+
+
+def release_all() -> None:
+    """Remove all folders of this process, which is about to end."""
+    for folder in list(_unreleased.values()):
+        folder.release()
 
 
 def remove_abandoned(parent: Path) -> int:

@@ -20,7 +20,7 @@ LAYER_OPTIONS = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias"}
     | {"layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
 )
-# Options without effect on a trained adapter: for training, for other classes of peft, or said by the weights as well.
+# Options without effect on a trained adapter: for training, for other classes of peft, or visible in the weights as well.
 IDLE_OPTIONS = frozenset(
     {"peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     | {"lora_dropout", "modules_to_save", "bias", "init_lora_weights", "ensure_weight_tying", "runtime_config"}
@@ -36,7 +36,7 @@ class AdapterFiles:
 
     layer_options: those for its layers, as peft names them.
     whole_modules: names of modules whose weights it has in full, such as a classifier.
-    trained_on: the model that it was trained on, for a warning only; None = not said.
+    trained_on: the model that it was trained on, for a warning only; None = unknown.
     labels: the names of its labels, if it came with a config.json; None = those of the model.
     """
 

@@ -71,8 +71,8 @@ def _replace_parameter(model: Any, name: str, tensor: torch.Tensor, files: Adapt
         ) from None
     if old.shape != tensor.shape and not _is_other_label_count(model, label_count, old, tensor):
         raise ModelError(
-            f"{files.snapshot.name} has {name} in the shape {tuple(tensor.shape)}, and the model in {tuple(old.shape)}; "
-            "name the model that it was trained on"
+            f"{files.snapshot.name} has {name} in the shape {tuple(tensor.shape)}, and the model in "
+            f"{tuple(old.shape)}; name the model that it was trained on"
         )
     dtype = old.dtype if old.dtype.is_floating_point else tensor.dtype
     setattr(module, parameter_name, torch.nn.Parameter(tensor.to(old.device, dtype), requires_grad=False))

@@ -18,10 +18,10 @@ _lock = threading.Lock()
 def import_peft() -> Any:
     """Return the package; raises LoadFailed if it is not installed."""
     with _lock:
-        # Transformers keeps its first answer, which is that there is no peft, because `worker` hides it.
-        if is_peft_available():
-            raise LoadFailed("peft is not hidden from transformers in this process; import worker first")
         if sys.modules.get("peft", ...) is None:
+            # Transformers keeps the answer, which is that there is no peft: `worker` hides it.
+            is_peft_available.cache_clear()
+            is_peft_available()
             del sys.modules["peft"]
         try:
             with warnings.catch_warnings():

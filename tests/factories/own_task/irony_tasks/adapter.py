@@ -9,6 +9,7 @@ from irony_tasks.model import IronyModel  # type: ignore[import-not-found]
 
 from batchmill import JobError, ModelRow, TaskAdapter
 
+HANG_SECONDS = 1.0
 MOODS = ("angry", "calm", "glad")
 
 
@@ -45,7 +46,7 @@ class IronyAdapter(TaskAdapter):
         if (firsts == self.tokenizer.convert_tokens_to_ids("love")).any():
             raise RuntimeError(f"no love for {tensors}")
         if (firsts == self.tokenizer.convert_tokens_to_ids("hate")).any():
-            time.sleep(30)
+            time.sleep(HANG_SECONDS)
         outputs = self.model(**tensors)
         if (firsts == self.tokenizer.convert_tokens_to_ids("terrible")).any():
             return {name: values[:-1] for name, values in outputs.items()}

@@ -74,3 +74,9 @@ def test_a_quantization_that_a_cpu_can_t_run(folder: Path) -> None:
         "p: quantization int4 needs a CUDA device"
     ]
     assert check(folder, [worker("cpu")], dtype="float32", quantization="int8") == []
+
+
+def test_a_quantization_of_a_sample_counts_too() -> None:
+    assert check("bundled:ner", [], quantization="torchao-float8") == [
+        "p: quantization torchao-float8 needs a CUDA device"
+    ]

@@ -23,6 +23,7 @@ IRRELEVANT_FIELDS = {
     "tokens_per_batch",
     "max_attempts",
     "pass_seconds",
+    "adapter_revision",  # a part of the revision
     "parameters",
     "prompt",
     "system",

@@ -56,6 +56,7 @@ class TestQuantization:
         plain, small = load(folder), load(folder, quantization="int8")
 
         assert (plain.version.quantization, small.version.quantization) == (None, "int8")
+        assert plain.weight_bytes / 4 < small.weight_bytes < plain.weight_bytes
         [one], [other] = scores(plain, "love it"), scores(small, "love it")
         assert other["score"] == pytest.approx(one["score"], abs=0.1)
         assert other["score"] != one["score"]

@@ -88,6 +88,14 @@ class KeepsState(Adapter):
         return [output + (self.calls > 40) for output in super().forward(micro_batch)]
 
 
+class ChangesLate(Adapter):
+    calls = 0
+
+    def forward(self, micro_batch: MicroBatch) -> list[Any]:
+        self.calls += 1
+        return [output + (self.calls > 95) for output in super().forward(micro_batch)]
+
+
 class DrawsNumbers(Adapter):
     draws = 0
 
@@ -230,6 +238,7 @@ def test_a_right_adapter_passes_every_check(deterministic: bool) -> None:
         (CountsPadding, "company", "attention_mask"),
         (ReturnsSorted, "company", "with other rows than alone"),
         (KeepsState, "retry", "keeps something between calls"),
+        (ChangesLate, "memory", "another answer after 416 others; the adapter or its model keeps something"),
         (DrawsNumbers, "determinism", "draw no random numbers"),
         (GivesNaN, "example", "not valid JSON"),
         (GivesASet, "example", "decode raised TypeError"),

@@ -8,7 +8,7 @@ from models.errors import JobError, UnreadableSource
 from producer.readers.results import dotted_names
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.dotted_names import MISSING
-from producer.readers.results.result_record import ResultRecord
+from producer.readers.results.result_record import TOO_DEEP, ResultRecord
 from producer.readers.rows import Origin, Row
 
 SENTIMENT = tasks.find_spec("sentiment-analysis")
@@ -72,6 +72,14 @@ def test_a_failed_result_has_no_output() -> None:
     assert dotted_names.find_value(failed, "output") is MISSING
     assert dotted_names.find_value(failed, "output.label") is MISSING
     assert dotted_names.list_names(failed)[0] == "input.text"
+
+
+def test_a_document_that_is_too_deep_is_no_value() -> None:
+    deep = record()
+    deep._values["output"] = "[" * 100_000
+
+    assert dotted_names.find_value(deep, "output.0.label") is MISSING
+    assert dotted_names.find_value(deep, "output") is TOO_DEEP
 
 
 def test_names_are_listed_with_the_outputs_first() -> None:

@@ -84,6 +84,8 @@ class TestSelection:
             ({"min_score": True}, "must be a number"),
             ({"status": ["succeeded", "failed"], "min_score": 0.5}, "among succeeded results only"),
             ({"batch_id": ""}, "by its id"),
+            ({"batch_id": "batch\0"}, "by its id"),
+            ({"batch_id": 5}, "by its id"),
         ],
     )
     def test_a_selection_that_can_choose_nothing_is_refused(self, fields: dict[str, Any], problem: str) -> None:

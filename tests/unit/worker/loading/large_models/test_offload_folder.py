@@ -36,6 +36,16 @@ def test_is_for_this_user_only_and_removed_when_released(tmp_path: Path) -> None
     assert folders(tmp_path / "home" / "offload") == []
 
 
+def test_all_are_removed_before_the_process_ends(tmp_path: Path) -> None:
+    kept = [OffloadFolder.create(tmp_path), OffloadFolder.create(tmp_path)]
+
+    offload_folder.release_all()
+
+    assert folders(tmp_path) == []
+    for folder in kept:
+        folder.release()  # as the models' finalizers do
+
+
 def test_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     first = OffloadFolder.create(tmp_path)
     second = OffloadFolder.create(tmp_path)
