@@ -83,6 +83,16 @@ class TestFollower:
 
         assert harness.runs("second") == []
 
+    def test_follows_a_run_that_was_started_by_hand_at_the_same_time(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule("second", after="nightly")
+
+        started = manual_runs.trigger(harness.database, harness.catalogue, "nightly", NIGHT - timedelta(hours=1))
+        run_leader(harness, NIGHT - timedelta(hours=1))
+
+        run = only_run(harness, "second")
+        assert (run.scheduled_at, run.source_batch_id) == (started.scheduled_at, started.batch_id)
+        assert run.trigger is RunTrigger.AFTER
+
     def test_may_be_followed_itself_and_one_run_may_have_several_followers(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly")
         harness.create_schedule("other", after="nightly")

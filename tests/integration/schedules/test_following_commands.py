@@ -52,6 +52,19 @@ def test_a_follower_is_created_listed_and_shown_with_the_schedule_that_it_runs_a
     assert "POSITIVE" not in run("show", "second").stdout, "labels may be texts of people"
 
 
+def test_sync_refuses_a_chain_that_can_t_be_and_its_check_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping = {"pipeline": "sample-sentiment-analysis", "input": {"text": "output.label"}}
+    circle = {"a": {"after": "b", **mapping}, "b": {"after": "a", **mapping}}
+    monkeypatch.setenv("BATCHMILL_SCHEDULES", json.dumps(circle))
+
+    checked, synced = run("sync", "--check"), run("sync")
+
+    assert (checked.exit_code, synced.exit_code) == (1, 2)
+    for result in (checked, synced):
+        assert "these run after one another in a circle: a → b → a; give one a cron" in result.stderr
+    assert "created" not in synced.stdout
+
+
 def test_report_and_history_name_what_a_run_has_read(run: Run, harness: ScheduleHarness) -> None:
     create(run)
     harness.run_schedule(utc("03-02 02:00"))
