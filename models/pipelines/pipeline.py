@@ -238,10 +238,16 @@ class Pipeline(BaseModel):
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
-            self.check_parameters(self.parameters)
+            self._check_own_parameters()
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_own_parameters(self) -> None:
+        if isinstance(self.spec, OwnTaskSpec):
+            self.spec.check_entry_parameters(self.parameters)
+        else:
+            self.check_parameters(self.parameters)
 
     @property
     def settings_hash(self) -> str:
