@@ -28,6 +28,8 @@ def main(folder: Path) -> None:
 
     make_model(folder / "model")
     shutil.copy(EXAMPLE / "batchmill.toml", folder)
+    for name in [name for name in os.environ if name.startswith("BATCHMILL_")]:
+        del os.environ[name]  # no setting of yours is used, such as a database
     os.environ |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
     # With this option, `batchmill up` ends when its standard input is closed.
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", "triage", "--exit-with-parent"]
