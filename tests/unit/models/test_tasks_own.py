@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.tasks.own import registry
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
+from producer.dry_run.input_lengths import LengthLimit
 from producer.submission.cache_key import output_cache_key
 from tests.factories.own_task.installed import PACKAGE, package_on_path, write_metadata
 
@@ -280,6 +281,12 @@ def test_the_version_of_the_code_is_part_of_the_settings_and_of_the_cache_key(tm
             keys.add((pipeline.settings_hash, output_cache_key(pipeline, {})))
 
     assert len({settings for settings, _ in keys}) == len({key for _, key in keys}) == 2
+
+
+def test_a_dry_run_does_not_say_what_becomes_of_a_long_text(importable: Path) -> None:
+    pipeline = catalogue(mine={"task": REFERENCE, "model": "a/b", "max_length": 8})["mine"]
+
+    assert LengthLimit.for_pipeline(pipeline, {}) is None
 
 
 def test_without_the_adapters_package_nothing_is_reused(importable: Path) -> None:

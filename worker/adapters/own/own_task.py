@@ -29,6 +29,7 @@ from worker.adapters.own.task_errors import TaskErrors, call_author
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization import vocabulary
 from worker.layers import int8_linear
 from worker.leasing.leases import Job
@@ -204,15 +205,9 @@ class BulkOwnTask(OwnTask):
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         """As `BulkDecodingAdapter`; whatever fails together is decoded alone."""
-        groups: dict[str, list[int]] = {}
-        for index, (rows, _) in enumerate(jobs):
-            groups.setdefault(rows[0].features.parameters.key, []).append(index)
-        decoded: dict[int, str | Exception] = {}
-        for indices in groups.values():
-            decoded.update(zip(indices, self._decode_alike([jobs[index] for index in indices]), strict=True))
-        return iter([decoded[index] for index in range(len(jobs))])
+        return decode_in_groups(jobs, self._decode_group)
 
-    def _decode_alike(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
+    def _decode_group(self, _stored: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         given = call_author(
             self._author.decode_many,
             [rows[0].job.input for rows, _ in jobs],
@@ -222,7 +217,7 @@ class BulkOwnTask(OwnTask):
         )
         if not isinstance(given, list | tuple) or len(given) != len(jobs):
             raise self._errors.wrong("decode_many", f"must give a list of {len(jobs):,}, one for each input")
-        return [self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True)]
+        return (self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True))
 
     def _to_json(self, job: Job, result: Any) -> str | Exception:
         if isinstance(result, JobError):
