@@ -13,6 +13,7 @@ from models import operator_code
 from models.errors import SettingsError
 from models.settings import Settings
 from models.tasks.builtin_specs import find_builtin
+from models.tasks.generic import transformers_pipeline
 from models.tasks.own.own_spec import OwnTaskSpec, make_spec
 
 ENTRY_POINT_GROUP = "batchmill.tasks"
@@ -103,7 +104,7 @@ def _load_references() -> list[BrokenTask]:
         return []
     for pipeline, entry in entries.items():
         reference = str(entry.get("task"))
-        if not operator_code.is_reference(reference):
+        if not operator_code.is_reference(reference) or reference.startswith(transformers_pipeline.PREFIX):
             continue
         try:
             load_reference(reference)
