@@ -256,7 +256,7 @@ class Pipeline(BaseModel):
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
-            self.check_parameters(self.parameters)
+            self._check_own_parameters()
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
@@ -269,6 +269,12 @@ class Pipeline(BaseModel):
                 TRANSFORMERS_PIPELINE.normalise(example)
             except JobError as error:
                 raise ValueError(f"examples[{place}]: {error}") from None
+
+    def _check_own_parameters(self) -> None:
+        if isinstance(self.spec, OwnTaskSpec):
+            self.spec.check_entry_parameters(self.parameters)
+        else:
+            self.check_parameters(self.parameters)
 
     @property
     def settings_hash(self) -> str:

@@ -14,6 +14,7 @@ from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PromptTemplate
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.generic.transformers_pipeline import PREFIX
+from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
@@ -41,7 +42,12 @@ class LengthLimit:
 
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline, parameters: Mapping[str, Any]) -> Self | None:
-        """Return the limit; None if there is none, or if it is not known here, as with the windows of a question."""
+        """Return the limit; None if there is none, or if it is not known here, as with the windows of a question.
+
+        Only the adapter of a task of one's own knows what becomes of a text.
+        """
+        if isinstance(pipeline.spec, OwnTaskSpec):
+            return None
         max_length, task = model_files.effective_max_length(pipeline), pipeline.spec.name
         if max_length is None or task in UNKNOWN_LENGTHS:
             return None

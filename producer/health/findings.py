@@ -73,7 +73,7 @@ def check_own_tasks(own_tasks: Iterable[OwnTaskSpec | BrokenTask]) -> Iterator[F
             advice = "mend it: pipelines with this task can't be used"
             yield Finding(PROBLEM, "tasks", f"{task.name} ({task.origin}): {task.problem}", advice)
         else:
-            usable.append(f"{task.name} ({task.code_version})")
+            usable.append(f"{task.name} ({task.code_version or 'its adapter is not on this machine'})")
     if usable:
         yield Finding(OK, "tasks", ", ".join(usable))
 

@@ -45,7 +45,7 @@ def test_the_example_answers_as_the_page_says(settings: Settings, run_batches: R
     loaded = runtime.load(Catalogue.load(settings)["reviews"], "cpu", threads=1)
     inputs = [
         {"body": "It looks lovely. The battery is terrible!", "product": "lamp"},
-        {"body": "I love it."},
+        "I love it.",
         {"body": "Bad. " * 80},
     ]
 
@@ -54,7 +54,7 @@ def test_the_example_answers_as_the_page_says(settings: Settings, run_batches: R
     )
 
     assert positive[0].output["product"] == "lamp"
-    assert positive[0].output["worst"] == "The battery is terrible!"
+    assert positive[0].output["top"] == "The battery is terrible!"
     assert positive[0].output["scores"][0] < 0.5 < positive[0].output["scores"][1]
     assert positive[1].output["product"] is None
     assert len(positive[2].output["scores"]) == 50

@@ -76,6 +76,21 @@ def test_results_name_the_package_s_version(python: Path, example: tuple[Path, s
     assert audit.stdout == "audited 1 batch, 4 jobs: nothing lost, nothing twice\n"
 
 
+def test_submitters_need_no_torch(python: Path, example: tuple[Path, str]) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'tokenizers', 'numpy']))\n"
+        "from batchmill import Client\n"
+        "batch = Client().submit('triage', [{'body': 'late'}, {'body': ' '}], on_invalid='fail-row')\n"
+        "print(batch.request_counts.total, batch.request_counts.failed)\n"
+    )
+    settings = {"BATCHMILL_HOME": str(example[0] / "home"), "BATCHMILL_CONFIG": str(example[0] / "batchmill.toml")}
+
+    result = run(python, "-c", script, cwd=example[0], **settings)
+
+    assert result.stdout == "2 1\n", result.stderr
+
+
 def test_the_example_passes_its_check(python: Path, example: tuple[Path, str]) -> None:
     options = ("--json", "--inputs", "64", "--seconds", "0.2", "--device", "cpu")
 

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -18,11 +18,12 @@ from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
 from worker.task_checks import target
-from worker.task_checks.report import CheckResult
+from worker.task_checks.report import STACKS_SIGNAL, CheckResult
 
 READ_BYTES = 65_536
 CHECK_PROCESS = ["-m", packages.import_name("worker.task_checks.process")]
 STARTING = "loading"
+STACKS_SECONDS = 0.5
 
 
 @click.command("tasks check", short_help="Try a task with its model, and say what to change.")
@@ -83,16 +84,21 @@ def run_checks(arguments: list[str], timeout: float) -> Iterator[CheckResult]:
                 elif "check" in message:
                     yield CheckResult(**message)
         except TimeoutError:
-            yield CheckResult(
-                current,
-                "failed",
-                f"it took longer than {timeout:g} s and was ended; mend what hangs, or raise --timeout",
-            )
+            _write_stacks(process)
+            advice = "mend what hangs (its stack is on standard error), or raise --timeout"
+            yield CheckResult(current, "failed", f"it took longer than {timeout:g} s and was ended; {advice}")
             return
         status = process.wait()
     if status != 0:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         yield CheckResult(current, "failed", f"its process ended {how}; what it wrote last is on standard error")
+
+
+def _write_stacks(process: "subprocess.Popen[bytes]") -> None:
+    """Have the process write where each of its threads is."""
+    process.send_signal(STACKS_SIGNAL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STACKS_SECONDS)
 
 
 def _read_messages(process: "subprocess.Popen[bytes]", timeout: float) -> Iterator[dict[str, Any]]:

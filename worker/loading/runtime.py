@@ -22,6 +22,7 @@ from models.version import full_version
 from worker import adapters
 from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
+from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.layers import int8_linear, spread_weights, torchao_linear
 from worker.loading import (
@@ -230,7 +231,6 @@ def _assemble(
     tokenizer_files = snapshots.fetch_tokenizer(pipeline, files)
     if tokenizer_files is not files:
         used_snapshots.append(tokenizer_files)
-    tokenizer_probe.check(tokenizer_files.name, tokenizer_files.transformer_folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     if pipeline.registered_by is not None:
@@ -238,7 +238,8 @@ def _assemble(
     output_schemas.check_package(pipeline.parameters)
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
-    tokenizer = _load_tokenizer(tokenizer_files)
+    has_tokenizer = getattr(adapter, "uses_tokenizer", True)
+    tokenizer = _load_tokenizer(tokenizer_files) if has_tokenizer else NoTokenizer(model.config)
     default_length = _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
     if role == "guard" and stride is None:
@@ -291,6 +292,7 @@ def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int 
 
 
 def _load_tokenizer(files: Snapshot) -> Any:
+    tokenizer_probe.check(files.name, files.transformer_folder)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian never calls it

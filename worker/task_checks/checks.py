@@ -55,14 +55,17 @@ class Checks:
                 else comparison.is_same(answer.output, expected.output, self.tolerance)
             )
             if not is_equal:
+                if self.tolerance > comparison.TOLERANCES["float32"]:
+                    advice = f"{advice} (if two scores are too close for this dtype, check it in float32)"
                 raise CheckFailed(f"input {number} of {len(self.alone)} gets another answer {how}; {advice}")
 
     def compare_together(self, order: Iterable[Numbered], how: str, advice: str, budget: int | None = None) -> None:
         """Answer these variants in one call and compare; failures that no row has alone count as well."""
         known = len(self.trial.incidents)
         answers = self.trial.answer(list(order), budget_tokens=budget)
-        incidents = self.trial.incidents[known:]
-        if incidents and all(answer.problem is None for answer in answers.values()):
+        own_codes = {answer.code for answer in self.alone.values()}
+        incidents = [each for each in self.trial.incidents[known:] if each.code not in own_codes - {None}]
+        if incidents and all(answers[number].problem is None or self.alone[number].problem for number in answers):
             raise CheckFailed(
                 f"{incidents[0].problem}, with {incidents[0].items} of them at once, but with none alone; mend it, "
                 "because each is computed by itself after such a failure"

@@ -4,6 +4,7 @@ It writes JSON lines to its standard output: `{"begin": CHECK}`, `{"progress": t
 author's code prints goes to standard error.
 """
 
+import faulthandler
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from models.settings import Settings
 from worker.task_checks import checks as all_checks
 from worker.task_checks import comparison, memory, target
 from worker.task_checks.checks import Checks
-from worker.task_checks.report import CheckFailed, CheckResult, CheckSkipped
+from worker.task_checks.report import STACKS_SIGNAL, CheckFailed, CheckResult, CheckSkipped
 from worker.task_checks.trial import Trial, describe
 
 LOADING = "loading"
@@ -30,6 +31,8 @@ Emit = Callable[[dict[str, Any]], None]
 
 def main(name: str, device: str, max_inputs: str, max_seconds: str) -> None:
     """Check the task of a pipeline, and write the results."""
+    faulthandler.enable()  # a crash in native code shows where it was called
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as results:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         settings = Settings.load()

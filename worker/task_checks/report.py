@@ -1,7 +1,11 @@
 """What a check found, as the child process of `batchmill tasks check` prints it."""
 
+import signal
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+# Has the process write where each of its threads is, without values, to standard error.
+STACKS_SIGNAL = signal.SIGUSR1
 
 Outcome = Literal["ok", "failed", "skipped"]
 

@@ -48,6 +48,7 @@ class Incident:
     """An exception of the adapter while it had several items at once; each was then tried alone, as the engine does."""
 
     items: int
+    code: str | None
     problem: str
 
 
@@ -133,7 +134,7 @@ class Trial:
                 problem = describe(error, method)
                 error.add_note(problem)
                 if len(items) > 1:
-                    self.incidents.append(Incident(len(items), problem))
+                    self.incidents.append(Incident(len(items), getattr(error, "code", None), problem))
                 raise
             return results
 

@@ -17,7 +17,7 @@ class TicketTriage(TaskAdapter):
 
     def encode(self, input: Mapping[str, Any], parameters: Mapping[str, Any]) -> ModelRow:  # noqa: A002
         """Return the row of a ticket. Raises JobError if nothing of it is text."""
-        text = clean(f"{input.get('subject') or ''}\n{input['body']}")
+        text = clean(f"{input['subject'] or ''}\n{input['body']}")
         if not text:
             raise JobError("empty_text", "the ticket has no text beside its HTML; leave it out or give it text")
         tokens = self.tokenizer(text)["input_ids"]
@@ -48,9 +48,9 @@ class TicketTriage(TaskAdapter):
         moods = dict(zip(self.model.config.moods, mood_scores.tolist(), strict=True))
         topic, mood = (max(scores, key=lambda label, scores=scores: scores[label]) for scores in (topics, moods))
         result = {
-            "topic": topic if topics[topic] >= parameters.get("min_score", 0.0) else None,
+            "topic": topic if topics[topic] >= parameters["min_score"] else None,
             "topic_score": topics[topic],
             "mood": mood,
             "mood_score": moods[mood],
         }
-        return {**result, "topics": topics, "moods": moods} if parameters.get("all_scores") else result
+        return {**result, "topics": topics, "moods": moods} if parameters["all_scores"] else result

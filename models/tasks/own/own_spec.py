@@ -37,22 +37,43 @@ class OwnTaskSpec(TaskSpec):
         return OwnInput(self.name, self.task.input)
 
     @property
-    def code_version(self) -> str:
-        """The versions of the packages with the task and its adapter, or hashes of their files."""
-        versions = map(operator_code.code_version, (self.reference, self.task.adapter))
-        return ", ".join(dict.fromkeys(version or "not installed" for version in versions))
+    def code_version(self) -> str | None:
+        """The versions of the packages with the task and its adapter, or hashes of their files.
+
+        None = the adapter is not on this machine.
+        """
+        versions = {operator_code.code_version(reference): None for reference in (self.reference, self.task.adapter)}
+        known = [version for version in versions if version is not None]
+        return ", ".join(known) if len(known) == len(versions) else None
 
     def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
         """As `TaskSpec.check_parameters`; values are read as JSON has them, so that a list may become a tuple."""
         try:
-            document = to_json({str(name): value for name, value in raw_parameters.items()})
-            return self.parameters.model_validate_json(document).model_dump(mode="json", exclude_unset=True)
+            return self._read_parameters(raw_parameters).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
-            unknown = f"{self.name} has no parameter"
-            problem = validation.describe_problems(error, self.parameters, unknown, "parameter")
-        except (TypeError, ValueError) as error:
-            problem = f"the parameters of {self.name} can't be read ({type(error).__name__}); give them as JSON"
+            problem = self._describe(error)
         raise InvalidParameters(problem)
+
+    def check_entry_parameters(self, raw_parameters: Mapping[str, Any]) -> None:
+        """As `check_parameters` for those of a catalogue entry; a batch may add those without a default."""
+        try:
+            self._read_parameters(raw_parameters)
+        except ValidationError as error:
+            problem = self._describe(error)
+            if all(each["type"] == "missing" for each in error.errors(include_input=False, include_context=False)):
+                return
+            raise InvalidParameters(problem) from None
+
+    def _read_parameters(self, raw_parameters: Mapping[str, Any]) -> Parameters:
+        try:
+            document = to_json({str(name): value for name, value in raw_parameters.items()})
+        except (TypeError, ValueError) as error:
+            kind = type(error).__name__
+            raise InvalidParameters(f"the parameters of {self.name} can't be read ({kind}); give JSON") from None
+        return self.parameters.model_validate_json(document)
+
+    def _describe(self, error: ValidationError) -> str:
+        return validation.describe_problems(error, self.parameters, f"{self.name} has no parameter", "parameter")
 
     def complete_stored_parameters(self, document: str) -> dict[str, Any]:
         """Return a batch's recorded parameters, JSON, as the adapter gets them: with the defaults of those not set.

@@ -42,7 +42,7 @@ def find(name: str) -> OwnTaskSpec | None:
     """
     if name in _specs:
         return _specs[name]
-    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP, name=name):
+    if (entry := _find_entry(name)) is not None:
         return _load_entry(entry)
     if (spec := _find_registered(name)) is None:
         _load_references()
@@ -53,12 +53,12 @@ def find(name: str) -> OwnTaskSpec | None:
 def load_reference(reference: str) -> OwnTaskSpec:
     """Return the task that a reference of the operator names, and register it. Raises SettingsError."""
     spec = make_spec(operator_code.load_object(reference), reference)
-    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP, name=spec.name):
-        if _load_entry(entry).task is not spec.task:
-            raise SettingsError(
-                f"{reference} has the name of the task {spec.name} that package {_package(entry)} installs; "
-                f"name one of them otherwise"
-            )
+    entry = _find_entry(spec.name)
+    if entry is not None and _load_entry(entry).task is not spec.task:
+        raise SettingsError(
+            f"{reference} has the name of the task {spec.name} that package {_package(entry)} installs; "
+            "name one of them otherwise"
+        )
     return _register(spec)
 
 
@@ -67,7 +67,7 @@ def load_all() -> list[OwnTaskSpec | BrokenTask]:
     broken = _load_references()
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
-            _load_entry(entry)
+            _load_entry(_find_entry(entry.name) or entry)
         except SettingsError as error:
             broken.append(BrokenTask(entry.name, f"package {_package(entry)}", str(error)))
     return sorted((*_specs.values(), *broken), key=lambda task: task.name)
@@ -76,6 +76,15 @@ def load_all() -> list[OwnTaskSpec | BrokenTask]:
 def registered() -> list[OwnTaskSpec]:
     """The tasks that this process has loaded."""
     return list(_specs.values())
+
+
+def _find_entry(name: str) -> metadata.EntryPoint | None:
+    """The entry point of exactly this name. Raises SettingsError if several packages have different ones."""
+    entries = tuple(metadata.entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if len({entry.value for entry in entries}) > 1:
+        packages = " and ".join(sorted({_package(entry) for entry in entries}))
+        raise SettingsError(f"several packages have a task {name}: {packages}; uninstall one of them")
+    return entries[0] if entries else None
 
 
 def _find_registered(name: str) -> OwnTaskSpec | None:
@@ -120,6 +129,9 @@ def _register(spec: OwnTaskSpec) -> OwnTaskSpec:
         other = find_builtin(name)
         if other is not None:
             raise SettingsError(f"{spec.reference}: {name} is Batchmill's own {other.name}; name it otherwise")
+        for own in registered():
+            if own.name != spec.name and name in (own.name, *own.aliases):
+                raise SettingsError(f"{spec.reference}: {name} is also a name of {own.reference}; name it otherwise")
     with _lock:
         _specs[spec.name] = spec
     return spec

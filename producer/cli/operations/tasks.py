@@ -85,11 +85,21 @@ def _explain(spec: TaskSpec) -> str:
                     ("output", spec.output_description),
                     ("example input", terminal.compact_json(spec.example_input)),
                     ("example output", terminal.compact_json(spec.example_output)),
-                    *([("code", spec.code_version)] if isinstance(spec, OwnTaskSpec) else []),
+                    *(
+                        [("code", spec.code_version or "its adapter is not on this machine")]
+                        if isinstance(spec, OwnTaskSpec)
+                        else []
+                    ),
                 ]
             ),
         )
     )
+
+
+def _code_pairs(spec: TaskSpec) -> list[tuple[str, str]]:
+    if not isinstance(spec, OwnTaskSpec):
+        return []
+    return [("code", spec.code_version or "its adapter is not on this machine")]
 
 
 def _describe_windows(spec: TaskSpec) -> str:

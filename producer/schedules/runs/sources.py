@@ -18,7 +18,7 @@ from models.errors import (
     UnreadableSource,
     UsageError,
 )
-from models.pipelines.catalogue import Catalogue
+from models.pipelines.catalogue import Catalogue, TaskUnavailable
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.settings import Settings
@@ -79,10 +79,10 @@ class IdTypes:
 
 
 def pipeline_for(schedule: ScheduleDefinition, catalogue: Catalogue) -> Pipeline:
-    """Return the schedule's pipeline; raises SourceNotReady if this machine's catalogue lacks it."""
+    """Return the schedule's pipeline; raises SourceNotReady if this machine's catalogue lacks it or its task."""
     try:
         return catalogue[schedule.pipeline]
-    except UnknownPipeline as error:
+    except (TaskUnavailable, UnknownPipeline) as error:
         raise SourceNotReady(f"on this machine {error}") from None
 
 

@@ -50,7 +50,8 @@ def write_metadata(folder: Path, package: str, entry_points: dict[str, str], ver
     info = folder / f"{package.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-    (info / "top_level.txt").write_text(f"{PACKAGE}\n")
+    modules = {value.partition(":")[0].partition(".")[0] for value in entry_points.values()}
+    (info / "top_level.txt").write_text("".join(f"{module}\n" for module in modules))
     lines = [f"{name} = {value}" for name, value in entry_points.items()]
     (info / "entry_points.txt").write_text("\n".join(["[batchmill.tasks]", *lines, ""]))
 

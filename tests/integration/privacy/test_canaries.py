@@ -26,6 +26,7 @@ from models.db import Database
 from models.documents import to_json
 from models.errors import Unreachable
 from models.settings import Settings
+from models.tasks.own import registry
 from producer.cli.demo import sandbox
 from tests import fake_worker
 from tests.factories.batch_rows import execute
@@ -83,6 +84,13 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "sample-text-ranking", "--input", "query=text"),
         ("IN", "--pipeline", "sample-text-ranking", "--input", "query=text", "--input", "texts=text"),
         ("IN", "--pipeline", "sample-text-ranking", "--param", f"function_to_apply={SECRET}"),
+        ("IN", "--pipeline", "own"),
+        ("IN", "--pipeline", "own", "--dry-run", "--input", "context=text"),
+        ("IN", "--pipeline", "own", "--input", "tags=text"),
+        ("IN", "--pipeline", "own", "--input", "weight=text", "--on-invalid", "fail-row"),
+        ("BAD", "--pipeline", "own", "--on-invalid", "fail-row"),
+        ("IN", "--pipeline", "own", "--param", f"style={SECRET}"),
+        ("IN", "--pipeline", "own", "--param", f"digits={SECRET}"),
         ("IN", "--pipeline", "prompted"),
         ("IN", "--pipeline", "prompted", "--json"),
         ("IN", "--pipeline", "prompted", "--dry-run"),
@@ -154,7 +162,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "schedule resume": [("night",)],
     "schedule delete": [("night",)],
     "pipelines": [(), ("--json",)],
-    "tasks": [(), ("ner", "--json")],
+    "tasks": [(), ("ner", "--json"), ("irony",)],
     "tasks check": [("sample-sentiment-analysis",), ("private", "--json")],
     "models ls": [(), ("--json",)],
     "models show": [
@@ -194,6 +202,7 @@ SETTINGS: dict[str, Any] = {
     "redis_url": None,
     "webhook_secret": KEY,  # the first two in ENVIRONMENTS
     "pipelines": {
+        "own": {"task": "tests.factories.own_task.irony_tasks.tasks:IRONY", "model": "nobody/nothing"},
         "private": {
             "task": "zero-shot-classification",
             "model": "nobody/nothing",
@@ -292,6 +301,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "folder"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(registry, "_specs", {})
     (tmp_path / "in.jsonl").write_text(
         "".join(json.dumps({"id": place, "text": f"{TEXT} {place}"}) + "\n" for place in range(3))
     )

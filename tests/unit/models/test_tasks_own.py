@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.tasks.own import registry
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
+from producer.dry_run.input_lengths import LengthLimit
 from producer.submission.cache_key import output_cache_key
 from tests.factories.own_task.installed import PACKAGE, package_on_path, write_metadata
 
@@ -137,6 +138,24 @@ class TestRegistry:
         with package_on_path(tmp_path, entry_points={"humour": REFERENCE}), pytest.raises(SettingsError, match=message):
             tasks.find_spec("humour")
 
+    def test_two_packages_with_a_task_of_one_name_are_named(self, installed: Path) -> None:
+        write_metadata(installed, "other-irony", {"irony": "other_irony:OTHER"}, "1.0")
+
+        with pytest.raises(SettingsError, match="several packages have a task irony: irony-tasks and other-irony"):
+            tasks.find_spec("irony")
+        assert all(isinstance(task, BrokenTask) for task in registry.load_all())
+
+    def test_two_tasks_do_not_share_an_alias(self, installed: Path) -> None:
+        (installed / "other_humour.py").write_text(
+            f"from dataclasses import replace\nfrom {PACKAGE}.tasks import IRONY\n"
+            "OTHER = replace(IRONY, name='humour')\n"
+        )
+        spec()
+
+        with pytest.raises(SettingsError, match=r"sarcasm is also a name of irony_tasks\.tasks:IRONY"):
+            registry.load_reference("other_humour:OTHER")
+        sys.modules.pop("other_humour", None)
+
     def test_a_reference_must_not_take_the_name_of_an_installed_task(self, installed: Path) -> None:
         (installed / "other_irony.py").write_text(
             f"from dataclasses import replace\nfrom {PACKAGE}.tasks import IRONY\nOTHER = replace(IRONY, summary='x')\n"
@@ -224,6 +243,23 @@ class TestParameters:
         with pytest.raises(InvalidParameters):
             spec().check_parameters(wrong)
 
+    def test_one_without_a_default_is_set_by_the_entry_or_by_each_batch(self, importable: Path) -> None:
+        (importable / "needing.py").write_text(
+            "from dataclasses import replace\nfrom batchmill import Parameters\n"
+            f"from {PACKAGE}.tasks import IRONY\n"
+            "class Needed(Parameters):\n    level: int\n    more: int = 1\n"
+            "NEEDING = replace(IRONY, parameters=Needed, example_parameters={'level': 1})\n"
+        )
+
+        pipeline = catalogue(mine={"task": "needing:NEEDING", "model": "a/b", "parameters": {"more": 2}})["mine"]
+
+        assert pipeline.check_parameters({"level": 3}) == {"level": 3}
+        with pytest.raises(InvalidParameters, match="parameter 'level' is missing"):
+            pipeline.check_parameters({})
+        with pytest.raises(SettingsError, match="parameter 'more' must be a whole number"):
+            catalogue(mine={"task": "needing:NEEDING", "model": "a/b", "parameters": {"more": "x"}})
+        sys.modules.pop("needing", None)
+
     def test_known_choices_may_be_shown(self, installed: Path) -> None:
         spec()
 
@@ -238,6 +274,24 @@ def test_the_version_of_the_code_is_part_of_the_settings_and_of_the_cache_key(tm
             keys.add((pipeline.settings_hash, output_cache_key(pipeline, {})))
 
     assert len({settings for settings, _ in keys}) == len({key for _, key in keys}) == 2
+
+
+def test_a_dry_run_does_not_say_what_becomes_of_a_long_text(importable: Path) -> None:
+    pipeline = catalogue(mine={"task": REFERENCE, "model": "a/b", "max_length": 8})["mine"]
+
+    assert LengthLimit.for_pipeline(pipeline, {}) is None
+
+
+def test_without_the_adapters_package_nothing_is_reused(importable: Path) -> None:
+    (importable / "apart.py").write_text(
+        f"from dataclasses import replace\nfrom {PACKAGE}.tasks import IRONY\n"
+        "APART = replace(IRONY, adapter='only_on_workers:Adapter')\n"
+    )
+
+    pipeline = catalogue(mine={"task": "apart:APART", "model": "a/b", "revision": "c" * 40})["mine"]
+
+    assert output_cache_key(pipeline, {}) is None
+    sys.modules.pop("apart", None)
 
 
 def test_a_change_of_any_file_changes_the_version_of_a_package_that_is_not_installed(importable: Path) -> None:

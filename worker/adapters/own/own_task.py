@@ -1,6 +1,7 @@
 """The adapter of a task of one's own: it runs what the task's author wrote as the engine runs its own adapters."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -9,6 +10,8 @@ from typing import Any, ClassVar
 
 import structlog
 import torch
+from transformers import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from models import operator_code
 from models.documents import to_json
@@ -18,13 +21,15 @@ from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import DecodableJob, Limits, never_interrupted
 from worker.adapters.output_json import to_valid_json
 from worker.adapters.own import results
+from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
 from worker.adapters.own.task_adapter import AdapterOptions, ModelRow, TaskAdapter
-from worker.adapters.own.task_errors import TaskErrors
+from worker.adapters.own.task_errors import TaskErrors, call_author
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization import vocabulary
 from worker.layers import int8_linear
 from worker.leasing.leases import Job
@@ -37,18 +42,20 @@ class OwnTask:
 
     spec: the task.
     author_class: its author's adapter.
+    uses_tokenizer: whether the model's folder must have one.
     """
 
     spec: ClassVar[OwnTaskSpec]
     author_class: ClassVar[type[TaskAdapter]]
     auto_model_class: ClassVar[Any]
+    uses_tokenizer: ClassVar[bool]
     uses_packing = False
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, _task: str) -> None:
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
-        self._author = self.author_class(model, tokenizer, options)
+        self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
         padding_side: Any = getattr(tokenizer, "padding_side", "right")
         self._collator = Collator(tokenizer, model.device, limits, padding_side=padding_side)
         self.max_rows = self._collator.max_rows
@@ -75,7 +82,8 @@ class OwnTask:
     @classmethod
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
-        length = cls.author_class.complete(model, tokenizer, folder)
+        own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
+        length = cls.author_class.complete(model, own_tokenizer, folder)
         if length is not None and (not isinstance(length, int) or length < 1):
             raise ModelError(f"complete of task {cls.spec.name} must return a number of tokens or None")
         return length
@@ -112,7 +120,7 @@ class OwnTask:
         """As `Steps`."""
         tensors = self._collator.collate(micro_batch)
         count = len(next(iter(tensors.values())))  # with filler rows
-        outputs = self._author.forward(tensors, micro_batch.rows[0].features.parameters.values)
+        outputs = call_author(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
         parts = split_rows(outputs, count)
         if parts is None:
             given = f"{len(outputs):,}" if isinstance(outputs, list | tuple) else f"a {type(outputs).__name__}"
@@ -124,7 +132,7 @@ class OwnTask:
         job = rows[0].job
         parameters, outputs = rows[0].features.parameters.values, [_value(raw) for raw in raw_outputs]
         try:
-            result = self._author.decode(job.input, parameters, model_rows(rows), outputs)
+            result = call_author(self._author.decode, job.input, parameters, model_rows(rows), outputs)
         except Exception as error:
             raise self._errors.raised("decode", error, job) from None
         return results.check_result(result, self._errors)
@@ -140,7 +148,7 @@ class OwnTask:
         """Encode jobs with equal parameters in one call, if the author wrote one; else, or if it fails, one by one."""
         if type(self._author).encode_many is not TaskAdapter.encode_many:
             try:
-                given = self._author.encode_many([job.input for job in jobs], parameters.values)
+                given = call_author(self._author.encode_many, [job.input for job in jobs], parameters.values)
                 if isinstance(given, list | tuple) and len(given) == len(jobs):
                     return [self._make_rows(job, rows, parameters) for job, rows in zip(jobs, given, strict=True)]
                 raise self._errors.wrong("encode_many", f"must give a list of {len(jobs):,}, one for each input")
@@ -152,7 +160,7 @@ class OwnTask:
 
     def _encode_one(self, job: Job, parameters: OwnParameters) -> list[Row] | JobError:
         try:
-            given = self._author.encode(job.input, parameters.values)
+            given = call_author(self._author.encode, job.input, parameters.values)
         except Exception as error:
             return self._as_job_error("encode", error, job)
         return self._make_rows(job, given, parameters)
@@ -189,7 +197,7 @@ class OwnTask:
         can_pad = self._author.can_pad and not vocabulary.lacks_padding(model, tokenizer)
         trial = TaskTrial(self.spec, self, model.dtype, can_pad=can_pad, max_length=limits.max_length)
         with int8_linear.float32_fallback(model):
-            return _run_within(limits.trial_seconds, trial.run, self.spec.name)
+            return _run_within(limits.trial_seconds, trial, self.spec.name)
 
 
 class BulkOwnTask(OwnTask):
@@ -197,16 +205,11 @@ class BulkOwnTask(OwnTask):
 
     def decode_many(self, jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
         """As `BulkDecodingAdapter`; whatever fails together is decoded alone."""
-        groups: dict[str, list[int]] = {}
-        for index, (rows, _) in enumerate(jobs):
-            groups.setdefault(rows[0].features.parameters.key, []).append(index)
-        decoded: dict[int, str | Exception] = {}
-        for indices in groups.values():
-            decoded.update(zip(indices, self._decode_alike([jobs[index] for index in indices]), strict=True))
-        return iter([decoded[index] for index in range(len(jobs))])
+        return decode_in_groups(jobs, self._decode_group)
 
-    def _decode_alike(self, jobs: Sequence[DecodableJob]) -> list[str | Exception]:
-        given = self._author.decode_many(
+    def _decode_group(self, _stored: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
+        given = call_author(
+            self._author.decode_many,
             [rows[0].job.input for rows, _ in jobs],
             jobs[0][0][0].features.parameters.values,
             [model_rows(rows) for rows, _ in jobs],
@@ -214,7 +217,7 @@ class BulkOwnTask(OwnTask):
         )
         if not isinstance(given, list | tuple) or len(given) != len(jobs):
             raise self._errors.wrong("decode_many", f"must give a list of {len(jobs):,}, one for each input")
-        return [self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True)]
+        return (self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True))
 
     def _to_json(self, job: Job, result: Any) -> str | Exception:
         if isinstance(result, JobError):
@@ -230,10 +233,18 @@ def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:
     author_class = operator_code.load_object(spec.task.adapter)
     if not (isinstance(author_class, type) and issubclass(author_class, TaskAdapter)):
         raise SettingsError(f"{spec.task.adapter} must be a class derived from batchmill.TaskAdapter; correct it")
-    if not hasattr(getattr(author_class, "model_class", None), "from_pretrained"):
-        raise SettingsError(f"{spec.task.adapter} needs model_class, a class of transformers that loads its model")
+    model_class = getattr(author_class, "model_class", None)
+    if not (isinstance(model_class, type) and issubclass(model_class, (PreTrainedModel, _BaseAutoModelClass))):
+        raise SettingsError(
+            f"{spec.task.adapter} needs model_class: an auto class of transformers, or a PreTrainedModel of its author"
+        )
     decodes_many = author_class.decode_many is not TaskAdapter.decode_many
-    fields = {"spec": spec, "author_class": author_class, "auto_model_class": author_class.model_class}
+    fields = {
+        "spec": spec,
+        "author_class": author_class,
+        "auto_model_class": author_class.model_class,
+        "uses_tokenizer": author_class.uses_tokenizer,
+    }
     return type(author_class.__name__, (BulkOwnTask if decodes_many else OwnTask,), fields)
 
 
@@ -249,21 +260,24 @@ def _vocabulary_size(model: Any) -> int | None:
         return size.get("vocab_size") if isinstance(size.get("vocab_size"), int) else None
 
 
-def _run_within(seconds: float, work: Callable[[], TrialResult], task: str) -> TrialResult:
-    """Run the trial in a thread. Raises ModelError if it does not end in time, since such a thread can't be ended."""
+def _run_within(seconds: float, trial: TaskTrial, task: str) -> TrialResult:
+    """Run the trial in a thread. Raises ModelError if a pass does not end in time, since no thread can be ended."""
     outcome: list[TrialResult | BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append(work())
+            outcome.append(trial.run())
         except BaseException as error:
             outcome.append(error)
 
     thread = threading.Thread(target=run, name="task-trial", daemon=True)
     thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise ModelError(f"task {task} did not answer its example input within {seconds:g} s; its author can mend it")
+    while thread.is_alive():
+        remaining = trial.last_progress + seconds - time.monotonic()
+        if remaining <= 0:
+            problem = f"did not answer its example input within {seconds:g} s; its author can mend it"
+            raise ModelError(f"task {task} {problem}, or the pipeline can set pass_seconds")
+        thread.join(remaining)
     [result] = outcome
     if isinstance(result, BaseException):
         raise result

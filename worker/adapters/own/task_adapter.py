@@ -52,10 +52,13 @@ class TaskAdapter(ABC):
         PreTrainedModel of your own.
     can_pad: whether rows of different lengths may share a pass, padded and masked. It is tried when the model is
         loaded; False spares the trial.
+    uses_tokenizer: whether `encode` needs the tokenizer of the model's folder; if False, `self.tokenizer` is None, and
+        the folder need not have one.
     """
 
     model_class: ClassVar[Any]
     can_pad: ClassVar[bool] = True
+    uses_tokenizer: ClassVar[bool] = True
 
     def __init__(self, model: Any, tokenizer: Any, options: AdapterOptions) -> None:
         self.model, self.tokenizer, self.options = model, tokenizer, options

@@ -1,5 +1,8 @@
 """What fails a job when the code of a task's author raises, or returns what it must not."""
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import structlog
 
 from models.errors import JobError
@@ -11,7 +14,22 @@ from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 TASK_ERROR = "task_error"
+
+
+class ExitCalled(Exception):
+    """An author's method called sys.exit, which would end a thread of the engine."""
+
+
+def call_author(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a method of an author, and return what it returns. Raises what it raises, and ExitCalled."""
+    try:
+        return method(*args, **kwargs)
+    except SystemExit:
+        raise ExitCalled from None
 
 
 class TaskErrors:

@@ -4,7 +4,8 @@ The task's example, and shorter and longer inputs like it, run alone, beside row
 longer ones. If padding changes an output, only rows of equal length share a pass; if other rows do, each runs alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from worker.adapters.tokenization.token_array import TokenArray
 from worker.leasing.leases import Job, Lease
 
 MAX_ROWS = 8  # of all example inputs together
+MAX_COMPANY_ROWS = 4  # of which each meets others in a pass
+MAX_SECONDS = 120.0  # of the whole trial; the load of a large model should not take much longer
 MAX_TEXT_CHARACTERS = 400  # of a lengthened text
 COMPANION_TOKENS = 8  # that a companion has more than the longest row
 
@@ -53,18 +56,33 @@ class TrialResult:
     without_fault: Sharing | None = None
 
 
+class _TooSlow(Exception):
+    """The trial has taken its time."""
+
+
 class TaskTrial:
     """One trial.
 
     can_pad: whether rows may be padded at all.
     max_length: tokens of the longest row, None = no limit.
+    max_seconds: after this time, rows run alone without further passes.
+    last_progress: when the last pass ended, by the monotonic clock.
     """
 
     def __init__(
-        self, spec: OwnTaskSpec, steps: Steps, dtype: torch.dtype, *, can_pad: bool, max_length: int | None
+        self,
+        spec: OwnTaskSpec,
+        steps: Steps,
+        dtype: torch.dtype,
+        *,
+        can_pad: bool,
+        max_length: int | None,
+        max_seconds: float = MAX_SECONDS,
     ) -> None:
+        self.last_progress = time.monotonic()
         self._spec, self._steps, self._dtype = spec, steps, dtype
         self._can_pad, self._max_length = can_pad, max_length
+        self._deadline = self.last_progress + max_seconds
 
     def run(self) -> TrialResult:
         """Compute the example in all ways.
@@ -77,6 +95,8 @@ class TaskTrial:
             return self._compare()
         except ModelError:
             raise
+        except _TooSlow:
+            return TrialResult(Sharing.ALONE, "its trial takes too long")
         except Exception as error:
             reraise_machine_problem(error)
             code = f" ({error.code})" if isinstance(error, JobError) else f" ({type(error).__name__})"
@@ -131,10 +151,12 @@ class TaskTrial:
     def _matches_in_company(self, rows: Sequence[Row], outputs: Sequence[Any]) -> bool:
         """Whether each row gets its output first, last, and beside another text of equal length."""
         try:
-            for row, output in zip(rows[:MAX_ROWS], outputs, strict=False):
+            for row, output in list(zip(rows, outputs, strict=True))[:MAX_COMPANY_ROWS]:
                 first, *_, last = self._forward([row, *_companions(row), row])
                 if not (self._same(output, first) and self._same(output, last)):
                     return False
+        except _TooSlow:
+            raise
         except Exception as error:  # it can't read rows together
             reraise_machine_problem(error)
             return False
@@ -142,17 +164,33 @@ class TaskTrial:
 
     def _forward_padded(self, rows: Sequence[Row]) -> list[Any] | None:
         """The outputs of rows that are padded to a longer one; None if that fails."""
-        longest = max(rows, key=lambda row: row.length)
-        room = COMPANION_TOKENS if self._max_length is None else self._max_length - longest.length
-        companion = _lengthen(longest, max(0, min(COMPANION_TOKENS, room)))
+        groups: dict[Hashable, list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(row.key, []).append(index)
+        outputs: dict[int, Any] = {}
         try:
-            return [self._forward([row, companion])[0] for row in rows]
+            for indices in groups.values():
+                group = [rows[index] for index in indices]
+                padded = self._forward([*group, self._longer_row(group)])
+                outputs.update(zip(indices, padded[:-1], strict=True))
+        except _TooSlow:
+            raise
         except Exception as error:  # it can't read padding
             reraise_machine_problem(error)
             return None
+        return [outputs[index] for index in range(len(rows))]
+
+    def _longer_row(self, rows: Sequence[Row]) -> Row:
+        longest = max(rows, key=lambda row: row.length)
+        room = COMPANION_TOKENS if self._max_length is None else self._max_length - longest.length
+        return _lengthen(longest, max(0, min(COMPANION_TOKENS, room)))
 
     def _forward(self, rows: Sequence[Row]) -> list[Any]:
-        return self._steps.forward_rows(MicroBatch(tuple(replace(row, width=None, max_rows=None) for row in rows)))
+        if time.monotonic() > self._deadline:
+            raise _TooSlow
+        outputs = self._steps.forward_rows(MicroBatch(tuple(replace(row, width=None, max_rows=None) for row in rows)))
+        self.last_progress = time.monotonic()
+        return outputs
 
     def _same(self, left: Any, right: Any) -> bool:
         return are_same(left, right, self._dtype)

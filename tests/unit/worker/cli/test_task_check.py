@@ -5,6 +5,7 @@ from click.testing import CliRunner, Result
 
 import batchmill
 from worker.cli import task_check
+from worker.task_checks.report import STACKS_SIGNAL
 
 BEGIN = "import json, os, sys, time; say = lambda **m: print(json.dumps(m), flush=True); "
 OK = "say(begin='loading'); say(check='loading', outcome='ok', message='loaded'); say(begin='company'); "
@@ -38,11 +39,16 @@ def test_a_failed_check_is_exit_code_1_and_json_has_a_stable_shape(monkeypatch: 
     }
 
 
-def test_a_check_that_hangs_is_ended_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = check(monkeypatch, OK + "time.sleep(600)", "--timeout", "1")
+def test_a_check_that_hangs_is_ended_and_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stacks = f"import faulthandler; faulthandler.register({STACKS_SIGNAL.value}); "
+
+    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "1")
 
     assert result.exit_code == 1
     assert "failed   company        it took longer than 1 s and was ended" in result.stdout
+    assert "most recent call first" in capfd.readouterr().err
 
 
 def test_progress_extends_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

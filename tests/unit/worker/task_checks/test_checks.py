@@ -124,6 +124,21 @@ class GivesTooFew(Adapter):
         return super().forward(micro_batch)[:1]
 
 
+class RefusesSomeInForward(Adapter):
+    """With a code, as an adapter may."""
+
+    def forward(self, micro_batch: MicroBatch) -> list[Any]:
+        if any(row.job.input["text"].isupper() for row in micro_batch.rows):
+            raise JobError("too_loud", "it is loud")
+        return super().forward(micro_batch)
+
+
+class GivesTooFewBesideARefusal(GivesTooFew):
+    def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
+        error = JobError("too_loud", "it is loud")
+        return [error if job.input["text"].isupper() else [self.row(job)] for job in jobs]
+
+
 class GivesNone(Adapter):
     def forward(self, micro_batch: MicroBatch) -> list[Any]:
         return []
@@ -244,6 +259,7 @@ def test_a_right_adapter_passes_every_check(deterministic: bool) -> None:
         (GivesASet, "example", "decode raised TypeError"),
         (GivesAnotherShape, "example", "the output lacks length and also has size"),
         (GivesTooFew, "company", "forward gave 1 results for"),
+        (GivesTooFewBesideARefusal, "company", "forward gave 1 results for"),
         (GivesNone, "example", "forward gave 0 results for 1"),
         (RaisesInEncode, "example", "encode raised KeyError at test_checks.py, line"),
         (RaisesOnSomeTexts, "outputs", "encode raised ValueError at test_checks.py, line"),
@@ -260,6 +276,10 @@ def test_a_fault_is_found_by_the_check_for_it(adapter: Callable[[], Any], check:
 
     assert words in found[check]
     assert SECRET not in str(found)
+
+
+def test_a_job_error_is_no_fault() -> None:
+    assert failures(RefusesSomeInForward()) == {}
 
 
 def test_equal_bits_are_checked_where_the_pipeline_asks_for_them() -> None:

@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from models.errors import JobError, LoadFailed, ModelError
 from models.pipelines.pipeline import Pipeline
 from tests.factories.own_task.installed import PACKAGE, package_on_path, save_model
+from worker.adapters.own.task_adapter import ModelRow
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -148,6 +150,20 @@ def test_what_an_author_raises_is_logged_by_its_type_and_job(adapter: Any) -> No
     )
 
 
+def test_a_busy_resource_is_left_to_the_engine_to_try_again(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_arguments: Any) -> Any:
+        raise ConnectionError("private")
+
+    for method, call in (
+        ("encode", lambda: adapter.encode([job("it")])),
+        ("decode", lambda: answer(adapter, job("it"))),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(adapter._author, method, busy)
+            with pytest.raises(ConnectionError):
+                call()
+
+
 def test_a_failure_of_many_rows_is_left_to_the_engine(adapter: Any) -> None:
     rows = [rows[0] for rows in adapter.encode([job("love"), job("it", 1)])]
 
@@ -191,6 +207,22 @@ def test_a_model_without_all_weights_is_refused(package: Path, tmp_path: Path) -
 
     with pytest.raises(ModelError, match="it has no weights for mood"):
         load(package, model=str(folder))
+
+
+def test_a_task_may_do_without_a_tokenizer(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path / "bare")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    author = importlib.import_module(f"{PACKAGE}.adapter").IronyAdapter
+    monkeypatch.setattr(author, "uses_tokenizer", False)
+    monkeypatch.setattr(author, "_row", lambda _self, text: ModelRow({"input_ids": [5 + len(text) % 7, 9]}, data=text))
+    monkeypatch.setattr(author, "forward", lambda self, tensors, _parameters: self.model(**tensors))
+
+    adapter: Any = load(package, model=str(folder)).adapter
+
+    assert adapter._author.tokenizer is None
+    assert adapter._rows.sharing is Sharing.TOGETHER
+    assert answer(adapter, job("it"))[0]["mood"] in ("angry", "calm", "glad")
 
 
 def test_an_adapter_that_is_none_can_be_mended_on_this_machine(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

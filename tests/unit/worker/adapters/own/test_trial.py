@@ -1,5 +1,6 @@
 """The trial at load: a task whose outputs depend on padding, other rows or earlier passes gets no such company."""
 
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from batchmill import Task, TaskInput, Text
-from models.errors import ModelError
+from models.errors import ModelError, SettingsError
 from models.tasks.own.own_spec import make_spec
 from worker.adapters.interface import Limits
 from worker.adapters.own import own_task, trial
@@ -28,7 +30,7 @@ class Letters(TaskInput):
 class Base(TaskAdapter):
     """Adds up the codes of a text's letters."""
 
-    model_class = SimpleNamespace(from_pretrained=None)
+    model_class = AutoModel
 
     def encode(self, input: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:  # noqa: A002
         return ModelRow({"input_ids": [ord(letter) for letter in input["text"]]})
@@ -235,6 +237,23 @@ def test_a_trial_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
         time.sleep(0.001)
 
 
+def test_a_slow_task_is_not_tried_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.TaskTrial.__init__, "__kwdefaults__", {"max_seconds": 0.0})
+
+    adapter = make(Base, monkeypatch)
+
+    assert adapter._rows.sharing is Sharing.ALONE
+
+
+def test_an_exit_in_an_authors_code_fails_only_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make(Base, monkeypatch)
+    monkeypatch.setattr(adapter._author, "encode", lambda *_: sys.exit(3))
+
+    [error] = encode(adapter, "ab")
+
+    assert "encode of task letters raised ExitCalled" in str(error)
+
+
 def test_a_model_that_runs_out_of_memory_is_not_the_tasks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(*_arguments: Any) -> Any:
         raise MemoryError
@@ -273,6 +292,18 @@ def test_what_fails_together_is_encoded_alone(monkeypatch: pytest.MonkeyPatch) -
     assert good[0].length == 2
     assert "encode_many of task letters raised ValueError" in str(broken)
     assert "encode_many of task letters must give a list of 1, one for each input" in str(lost)
+
+
+@pytest.mark.parametrize(
+    ("author", "words"),
+    [
+        (dict, "must be a class derived from batchmill.TaskAdapter"),
+        (type("A", (Base,), {"model_class": dict}), "model_class"),
+    ],
+)
+def test_a_wrong_class_is_named(author: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make(author, monkeypatch)
 
 
 def test_many_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
