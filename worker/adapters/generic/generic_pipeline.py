@@ -207,7 +207,7 @@ class GenericPipeline:
                 return any(tables.is_cut(tokenizer, one["table"], job.input, limit) for one in inputs)
             return len(tokenizer(text, truncation=False)["input_ids"]) > width
 
-    @torch.inference_mode()
+    # Without `inference_mode`, whose outputs a pipeline could not change in place; `Pipeline.forward` has `no_grad`.
     def _run(self, features: Sequence[PassInputs]) -> list[Any]:
         if self._state_to_restore is not None:
             self._state_to_restore.restore()
