@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -13,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models import operator_code
+from models import operator_code, tasks
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
@@ -158,8 +159,10 @@ def load(
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)
-    weight_bytes = runtime.weight_bytes + sum(guard.weight_bytes for guard in guards.values())
-    return replace(runtime, guards=guards, weight_bytes=weight_bytes)
+    models = [runtime, *guards.values()]
+    shared = [each.shared_sizes for each in models]
+    counted_twice = sum(sum(sizes.values()) for sizes in shared) - sum(ChainMap(*shared).values())
+    return replace(runtime, guards=guards, weight_bytes=sum(each.weight_bytes for each in models) - counted_twice)
 
 
 def _load_guard(pipeline: Pipeline, name: str, options: LoadOptions) -> Runtime:
@@ -254,6 +257,7 @@ def _assemble(
         window_aggregation=pipeline.effective_window_aggregation,
         trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
         logits_processors=pipeline.logits_processors,
+        examples=tuple(map(tasks.find_spec(pipeline.task).normalise, pipeline.examples)),
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
