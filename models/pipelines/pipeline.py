@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from models import operator_code, tasks
-from models.errors import InvalidParameters, UsageError
+from models.errors import InvalidParameters, JobError, UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
 from models.pipelines import placement, prompt_template
@@ -30,8 +30,19 @@ from models.tasks.text_generation import TEXT_GENERATION
 BUNDLED_PREFIX = "bundled:"
 HASH_DIGITS = 16
 MAX_LOGITS_PROCESSORS = 16
+MAX_EXAMPLES = 16
 # A batch records the templates, so workers take them from there.
-NOT_HASHED = {"name", "parameters", "prompt", "system", "max_attempts", "licence", "description", "offload_folder"}
+NOT_HASHED = {
+    "name",
+    "parameters",
+    "examples",
+    "prompt",
+    "system",
+    "max_attempts",
+    "licence",
+    "description",
+    "offload_folder",
+}
 # They came after the first hashes, and an entry without them keeps its hash.
 HASHED_IF_SET = ("device_map", "max_memory", "adapter", "adapter_revision", "logits_processors", "registered_by")
 BASE_FIELDS = ("task", "model", "revision", "dtype", "quantization", "attention", "device", "device_map")
@@ -123,6 +134,11 @@ class Pipeline(BaseModel):
     registered_by: str | None = Field(
         default=None,
         description="transformers:NAME: operator code whose import registers the pipeline, as package.module:object.",
+    )
+    examples: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        max_length=MAX_EXAMPLES,
+        description="transformers:NAME: inputs of several lengths, with which the pipeline is tried when it is loaded.",
     )
     limits: GenerationLimits | None = Field(
         default=None, description="What one row of text-generation may cost; see GenerationLimits for the defaults."
@@ -235,6 +251,8 @@ class Pipeline(BaseModel):
             raise ValueError(f"{self.task} generates no text, so logits_processors have no effect; leave them out")
         if self.registered_by is not None and tasks.find_spec(self.task) is not TRANSFORMERS_PIPELINE:
             raise ValueError(f"{self.task} is no transformers:NAME, so registered_by has no effect; leave it out")
+        if self.examples:
+            self._check_examples()
         if self.template is not None:
             self.template.check_task(tasks.find_spec(self.task))
         try:
@@ -248,6 +266,15 @@ class Pipeline(BaseModel):
             self.spec.check_entry_parameters(self.parameters)
         else:
             self.check_parameters(self.parameters)
+
+    def _check_examples(self) -> None:
+        if tasks.find_spec(self.task) is not TRANSFORMERS_PIPELINE:
+            raise ValueError(f"{self.task} is no transformers:NAME, so examples have no effect; leave them out")
+        for place, example in enumerate(self.examples):
+            try:
+                TRANSFORMERS_PIPELINE.normalise(example)
+            except JobError as error:
+                raise ValueError(f"examples[{place}]: {error}") from None
 
     @property
     def settings_hash(self) -> str:
@@ -307,7 +334,7 @@ class Pipeline(BaseModel):
         """Spec of the pipeline's task, with its limits, whose inputs have the fields that the templates name."""
         spec = tasks.find_spec(self.task)
         if spec is TRANSFORMERS_PIPELINE:
-            spec = transformers_pipeline.with_parameters(spec, self.task, self.parameters)
+            spec = transformers_pipeline.with_entry(spec, self.task, self.parameters, self.examples)
         if (limits := self.generation_limits) is not None:
             spec = replace(spec, check_input=limits.limit_input(spec.check_input))
         return spec if self.template is None else self.template.spec_for(spec)

@@ -34,6 +34,7 @@ def redact_pipeline(pipeline: Pipeline) -> dict[str, Any]:
     """Return a catalogue entry as a document with redacted parameters and templates, and the fields of its inputs."""
     redacted = {name: redact_value(getattr(pipeline, name)) for name in (PROMPT, SYSTEM)}
     inputs = [{"name": field.name, "required": field.required} for field in pipeline.spec.fields]
+    redacted["examples"] = [redact_value(example) for example in pipeline.examples]
     document = {**pipeline.model_dump(mode="json"), **redacted, "inputs": inputs}
     return {**document, "parameters": redact_parameters(pipeline.parameters)}
 

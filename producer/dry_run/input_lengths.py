@@ -13,6 +13,7 @@ from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.pipelines.prompt_template import PromptTemplate
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.generic.transformers_pipeline import PREFIX
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.text_ranking import TEXT_RANKING
 from models.tasks.zero_shot_classification import ZeroShotParameters
@@ -22,6 +23,9 @@ TOKENIZER_FILE = "tokenizer.json"
 PORTION_TEXTS, PORTION_BYTES = 1024, 2**18  # measured at once: a tokenizer takes some thirty bytes a character
 
 Input = Mapping[str, Any]
+
+# Tasks whose inputs have another length for the model than their texts together.
+UNKNOWN_LENGTHS = ("question-answering", "table-question-answering", "decision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,12 @@ class LengthLimit:
         if isinstance(pipeline.spec, OwnTaskSpec):
             return None
         max_length, task = model_files.effective_max_length(pipeline), pipeline.spec.name
-        if max_length is None or task == "question-answering":
+        if max_length is None or task in UNKNOWN_LENGTHS:
             return None
         if pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None):
             return cls(max_length, "windowed")
-        outcome = "failed" if pipeline.truncation == "error" else "truncated"
+        cuts = pipeline.truncation == "truncate" and not task.startswith(PREFIX)
+        outcome = "truncated" if cuts else "failed"
         if task != "text-generation":
             return cls(max_length, outcome)
         files = ModelFiles.find(pipeline)

@@ -78,6 +78,18 @@ def test_decision_equals_pipeline(tmp_path: Path, run_batches: RunBatches) -> No
         assert_close(row.output, to_plain(reference({"questions": QUESTIONS, **request})))
 
 
+def test_decision_model_equals_pipeline(tmp_path: Path, run_batches: RunBatches) -> None:
+    folder = tiny_decoders.jev(tmp_path / "model", max_position_embeddings=1_000)
+    loaded = runtime.load(pipeline_for(folder, "decision"), "cpu", threads=1, micro_batch_tokens=400)
+
+    [rows] = run_batches(loaded, REQUESTS, [{"questions": QUESTIONS}])
+
+    reference = pipeline("decision", model=str(folder), device="cpu", dtype=torch.float32)
+    for request, row in zip(REQUESTS, rows, strict=True):
+        assert row.error_code is None, row.error_message
+        assert_close(row.output, to_plain(reference({"questions": QUESTIONS, **request})))
+
+
 def long_tokenizer(folder: Path) -> Path:
     tiny_decoders.byte_level_tokenizer(max_length=1_000).save_pretrained(folder)
     return folder
@@ -87,6 +99,7 @@ TEXTS: list[Any] = [
     "love",
     "I love this product! It's amazing.",
     "世界 é",
+    "love",
     "hate " * 10,
     {"inputs": {"first": "love it", "second": "hate it. a"}},
     {"inputs": {"first": "a", "second": "the product"}},

@@ -12,6 +12,8 @@ from transformers import (
     GPT2Tokenizer,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    JevConfig,
+    JevForDecision,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -65,6 +67,13 @@ def qwen2(folder: Path, *, generation: dict[str, Any] | None = None, **config: A
     """Qwen2: rotary positions, biases, a tied head."""
     tied = _rotary_config({"tie_word_embeddings": True, **config})
     return _save_random(folder, Qwen2ForCausalLM, Qwen2Config(**tied), byte_level_tokenizer(), generation)
+
+
+def jev(folder: Path, **config: Any) -> Path:
+    """JEV: a head for decisions over Qwen2."""
+    text = Qwen2Config(**_rotary_config(config)).to_dict() | {"model_type": "qwen2"}
+    made = JevConfig(text_config=text, hidden_size=BERT_SIZES["hidden_size"], initializer_range=0.5)
+    return save(folder, _random_model(JevForDecision, made), byte_level_tokenizer(max_length=None))
 
 
 def mistral(folder: Path, *, generation: dict[str, Any] | None = None, **config: Any) -> Path:

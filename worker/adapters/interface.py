@@ -1,7 +1,7 @@
 """The adapter interface: everything that the engine knows about a task."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ class Limits:
     window_aggregation: how the scores of a text's windows become one.
     trial_seconds: how long the example of a task of one's own may take when its model is loaded.
     logits_processors: references of the operator's code that changes scores.
+    examples: inputs with which a pipeline of transformers is tried at load.
     """
 
     max_length: int | None
@@ -36,6 +37,7 @@ class Limits:
     window_aggregation: WindowAggregation = "mean"
     trial_seconds: float = 120.0
     logits_processors: Sequence[str] = ()
+    examples: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def should_truncate(self) -> bool:

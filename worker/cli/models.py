@@ -17,6 +17,7 @@ from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.decoding import DecodingParameters
+from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.cli import adapter_models, guard_models, pipeline_names
 from worker.cli.guard_models import FETCH_ADVICE
 from worker.loading import inventory, snapshots
@@ -190,6 +191,8 @@ def _describe_truncation(pipeline: Pipeline) -> str:
         effect = "longer contexts are read in overlapping windows"
     elif pipeline.spec.name == "text-generation" and pipeline.truncation == "truncate":
         effect = "longer prompts fail, unless handle_long_generation is hole"
+    elif pipeline.spec.name.startswith(PREFIX) and pipeline.truncation == "truncate":
+        effect = "longer inputs fail, unless the pipeline of transformers cuts them"
     return f"{pipeline.truncation}: {effect}"
 
 

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models import operator_code
+from models import operator_code, tasks
 from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
@@ -257,6 +257,7 @@ def _assemble(
         window_aggregation=pipeline.effective_window_aggregation,
         trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
         logits_processors=pipeline.logits_processors,
+        examples=tuple(map(tasks.find_spec(pipeline.task).normalise, pipeline.examples)),
     )
     loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)

@@ -54,6 +54,7 @@ CONFIG_FILE_NAME = re.compile(
     r"(config|generation_config|tokenizer_config|special_tokens_map|processor_config|preprocessor_config|"
     r"chat_template|params|tekken|config\..*|tokenizer_config\..*)\.json"
 )
+DECISION_FILE_NAME = "decision.json"
 MAX_CONFIG_BYTES = 64 << 20  # large, because tekken.json contains a vocabulary
 MAX_CONFIG_DEPTH = 100
 
@@ -75,6 +76,8 @@ def check_files(name: str, folder: Path) -> None:
             _check_config(name, path)
         elif path.name.endswith(".safetensors.index.json"):
             _check_index(name, path)
+        elif path.name == DECISION_FILE_NAME:
+            _check_decision(name, path)
 
 
 def read_json(name: str, path: Path) -> Any:
@@ -134,6 +137,15 @@ def _walk_entries(name: str, path: Path, value: Any, depth: int = 0) -> Iterator
     elif isinstance(value, list):
         for inner in value:
             yield from _walk_entries(name, path, inner, depth + 1)
+
+
+def _check_decision(name: str, path: Path) -> None:
+    """Reject a LoRA that the pipeline of transformers would add to the model; its weights may be of any format."""
+    content = read_json(name, path)
+    if not isinstance(content, dict):
+        raise ModelError(f"{name}: {path.name} is not an object")
+    if content.get("adapter"):
+        raise ModelError(f"{name} asks for an adapter (adapter in {path.name}); merge it into the model")
 
 
 def _code_problem(value: Any) -> str | None:

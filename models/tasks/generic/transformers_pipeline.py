@@ -4,7 +4,7 @@ Only workers have transformers, so they find out whether it has a pipeline of th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
@@ -35,6 +35,34 @@ OWN_TASKS = {
     "table-question-answering": "table-question-answering",
     "decision": "decision",
 }
+
+# Pipelines of transformers that read or give images, sound or video.
+OTHER_MEDIA = frozenset(
+    {
+        "any-to-any",
+        "audio-classification",
+        "automatic-speech-recognition",
+        "depth-estimation",
+        "document-question-answering",
+        "image-classification",
+        "image-feature-extraction",
+        "image-segmentation",
+        "image-text-to-text",
+        "image-to-image",
+        "image-to-text",
+        "keypoint-matching",
+        "mask-generation",
+        "object-detection",
+        "text-to-audio",
+        "text-to-speech",
+        "video-classification",
+        "visual-question-answering",
+        "vqa",
+        "zero-shot-audio-classification",
+        "zero-shot-image-classification",
+        "zero-shot-object-detection",
+    }
+)
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Arguments of a pipeline that name models, files or code, or that the worker decides.
@@ -120,21 +148,29 @@ def is_denied(name: str) -> bool:
 
 
 def check_name(task: str) -> None:
-    """Raise UsageError for `transformers:NAME` of a task with its own spec, and for the word NAME itself."""
+    """Raise UsageError for `transformers:NAME` of a task with its own spec, of other media, and of the word NAME."""
     if not task.startswith(PREFIX):
         return
     name = task.removeprefix(PREFIX)
     own = OWN_TASKS.get("translation" if name.startswith("translation_") else name)
     if own is not None:
         raise UsageError(f"{task[:80]!r} has its own task in Batchmill; write {own!r}")
+    if name in OTHER_MEDIA:
+        raise UsageError(f"{task} is for images, sound or video, and Batchmill takes text; name another pipeline")
     if task == TRANSFORMERS_PIPELINE.name:
         raise UsageError("NAME stands for the name of a pipeline; write it, such as transformers:my-pipeline")
 
 
-def with_parameters(spec: TaskSpec, task: str, entry_parameters: Mapping[str, Any]) -> TaskSpec:
-    """The spec of one pipeline: a batch may set the parameters of the catalogue entry, to values of the same type."""
+def with_entry(
+    spec: TaskSpec, task: str, entry_parameters: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
+) -> TaskSpec:
+    """The spec of one pipeline, with its first example.
+
+    A batch may set the parameters of the catalogue entry, to values of the same type.
+    """
     kinds = tuple((name, _kind(value)) for name, value in sorted(entry_parameters.items()) if not is_denied(name))
-    return replace(spec, name=task, parameters=_parameters_class(kinds))
+    example = dict(examples[0]) if examples else spec.example_input
+    return replace(spec, name=task, parameters=_parameters_class(kinds), example_input=example)
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from models import operator_code
 from models.errors import SettingsError
 from models.settings import Settings
 from models.tasks.builtin_specs import find_builtin
+from models.tasks.generic import transformers_pipeline
 from models.tasks.own.own_spec import OwnTaskSpec, make_spec
 
 ENTRY_POINT_GROUP = "batchmill.tasks"
@@ -51,7 +52,11 @@ def find(name: str) -> OwnTaskSpec | None:
 
 def load_reference(reference: str) -> OwnTaskSpec:
     """Return the task that a reference of the operator names, and register it. Raises SettingsError."""
-    spec = make_spec(operator_code.load_object(reference), reference)
+    task = operator_code.load_object(reference)
+    for known in registered():
+        if known.reference == reference and known.task is task:
+            return known
+    spec = make_spec(task, reference)
     entry = _find_entry(spec.name)
     if entry is not None and _load_entry(entry).task is not spec.task:
         raise SettingsError(
@@ -99,7 +104,7 @@ def _load_references() -> list[BrokenTask]:
         return []
     for pipeline, entry in entries.items():
         reference = str(entry.get("task"))
-        if not operator_code.is_reference(reference):
+        if not operator_code.is_reference(reference) or reference.startswith(transformers_pipeline.PREFIX):
             continue
         try:
             load_reference(reference)

@@ -9,6 +9,8 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.generation_limits import GenerationLimits
 from models.privacy import terminal
 from models.settings import Settings
+from models.tasks.generic import GENERIC_SPECS
+from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
 from models.tasks.own import registry
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
@@ -29,17 +31,24 @@ def tasks(name: str | None, as_json: bool) -> None:
     The explanation has its inputs, its parameters and its output.
     """
     if name:
-        spec = all_tasks.find_spec(all_tasks.canonical_name(name))
+        spec = _find(name)
         if as_json:
             terminal.echo_json(_as_dict(spec) | {"limits": _limits_in_force(spec)})
         else:
             _print_explanation(spec)
         return
-    specs = [*all_tasks.TASKS.values(), *registry.load_all()]
+    specs = [*all_tasks.TASKS.values(), *GENERIC_SPECS, *registry.load_all()]
     if as_json:
         terminal.echo_list([_as_dict(spec) for spec in specs])
     else:
         click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in specs]))
+
+
+def _find(name: str) -> TaskSpec:
+    """The spec of a task, also by the word that the list has for any pipeline of transformers."""
+    if name == TRANSFORMERS_PIPELINE.name:
+        return TRANSFORMERS_PIPELINE
+    return all_tasks.find_spec(all_tasks.canonical_name(name))
 
 
 def _print_explanation(spec: TaskSpec) -> None:

@@ -14,7 +14,8 @@ import structlog
 import torch
 
 from models.documents import to_json
-from models.errors import JobError, ModelError
+from models.errors import JobError, ModelError, first_line
+from models.tasks import find_spec
 from models.tasks.generic.table_question_answering import TABLE_QUESTION_ANSWERING
 from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.adapters.encoding.collation import MAX_CUDA_ROWS, MAX_ROWS, Collator
@@ -55,6 +56,14 @@ class PassInputs:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class PassOutput:
+    """The output of a pass for one row, with its size, which bounds how many wait to be written."""
+
+    value: Any
+    nbytes: int
+
+
 @dataclass(slots=True)
 class GenericRow(Row):
     """A row with the memory of its model inputs, which may hold a table."""
@@ -91,6 +100,7 @@ class GenericPipeline:
         # Tokenizers have state, and the forward pass may need one while another text is read.
         host_pipe.tokenizer = copy.deepcopy(tokenizer)
         self._calls, self._call_lock = PipelineCalls(host_pipe), RLock()
+        self._check_example()
         self._passes = Passes(device_pipe)
         self._generates = bool(device_pipe._pipeline_calls_generate and model.can_generate())
         self.should_interrupt: Callable[[], bool] = never_interrupted
@@ -107,16 +117,22 @@ class GenericPipeline:
 
     def forward(self, micro_batch: MicroBatch) -> list[Any]:
         """The pipeline's own outputs, those of each row apart."""
-        return self._run([row.features for row in micro_batch.rows])
+        outputs = self._run([row.features for row in micro_batch.rows])
+        return [PassOutput(output, passes.memory_bytes(output)) for output in outputs]
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
         """What `pipeline(...)` returns for the input, as JSON."""
         outputs: list[list[Any]] = [[] for _ in range(rows[-1].features.input_index + 1)]
         for row, output in zip(rows, raw_outputs, strict=True):
-            outputs[row.features.input_index].append(output)
+            outputs[row.features.input_index].append(output.value)
         job = rows[0].job
         with self._call_lock:
-            return to_plain(self._calls.finish(*self._arguments(job.input, job.lease.parameters), outputs))
+            return self._finish(self._arguments(job.input, job.lease.parameters), outputs)
+
+    def _finish(self, arguments: tuple[Any, dict[str, Any]], outputs: Sequence[Sequence[Any]]) -> Any:
+        if self._task == TABLE_QUESTION_ANSWERING.name:  # whose pipeline works on NumPy's arrays
+            outputs = [list(map(passes.without_bfloat16, each)) for each in outputs]
+        return to_plain(self._calls.finish(*arguments, outputs))
 
     def _make_pipe(self, model: Any, tokenizer: Any) -> Any:
         # A model that is spread over devices has hooks that move its inputs, and the pipeline takes no device.
@@ -129,6 +145,17 @@ class GenericPipeline:
             reraise_machine_problem(error)
             problem = f"{type(error).__name__}: {str(error)[:200]}"
             raise ModelError(f"transformers' pipeline {self.registered.name} refuses the model ({problem})") from error
+
+    def _check_example(self) -> None:
+        """Raise ModelError if the pipeline can't read the task's example, such as a tokenizer that reads no tables."""
+        if self._task.startswith(PREFIX):
+            return  # its inputs are not known
+        try:
+            self._calls.begin(*self._arguments(find_spec(self._task).example_input, {}))
+        except Exception as error:
+            reraise_machine_problem(error)
+            problem = f"can't read the example of {self._task} ({type(error).__name__}: {first_line(error)})"
+            raise ModelError(f"the tokenizer of {type(self._model).__name__} {problem}; name another model") from error
 
     def _interrupt(self, *_module_and_inputs: Any) -> None:
         if self.should_interrupt():
@@ -239,13 +266,17 @@ class GenericPipeline:
             return Sharing.ALONE, "it generates text"
         if self._limits.deterministic:
             return Sharing.ALONE, "deterministic passes depend on one row alone"
-        if policy.sharing is not Sharing.TOGETHER:
-            return policy.sharing, "other rows or padding change the model's scores"
+        if policy.sharing is Sharing.ALONE:
+            return Sharing.ALONE, "other rows change the model's scores"
         if not self._passes.can_share:
             return Sharing.ALONE, "its tokenizer has no padding token"
         with int8_linear.float32_fallback(self._model):
-            samples = [sample for one in sample_inputs(self._task) for sample in self._make_samples(one)]
-            return find_sharing(samples, self._run_samples, self._model.dtype)
+            inputs = self._limits.examples or sample_inputs(self._task)
+            samples = [sample for one in inputs for sample in self._make_samples(one)]
+            sharing, reason = find_sharing(samples, self._run_samples, self._model.dtype)
+        if sharing is Sharing.TOGETHER and policy.sharing is Sharing.BY_LENGTH:
+            return Sharing.BY_LENGTH, "padding changes the model's scores"
+        return sharing, reason
 
     def _make_samples(self, sample_input: Mapping[str, Any]) -> list[Sample]:
         arguments = self._arguments(sample_input, {})
@@ -257,7 +288,7 @@ class GenericPipeline:
         if len(call.passes) != 1 or len(call.passes[0]) != 1:
             return []
         self._sample_parameters = call.forward_parameters
-        return [Sample(call.passes[0][0], lambda output: to_plain(self._calls.finish(*arguments, [[output]])))]
+        return [Sample(call.passes[0][0], lambda output: self._finish(arguments, [[output]]))]
 
     def _run_samples(self, inputs: Sequence[Any]) -> list[Any]:
         return self._run([PassInputs(one, self._sample_parameters, 0, 0) for one in inputs])

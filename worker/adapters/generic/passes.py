@@ -76,6 +76,16 @@ def memory_bytes(value: Any) -> int:
     return int(usage(deep=False).sum()) if usage is not None else 32
 
 
+def without_bfloat16(value: Any) -> Any:
+    """Outputs whose numbers NumPy can hold, which has no bfloat16; float32 holds them exactly."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if isinstance(value, Mapping | UserDict):
+        converted = {name: without_bfloat16(inner) for name, inner in value.items()}
+        return type(value)(**converted) if isinstance(value, ModelOutput) else converted
+    return tuple(map(without_bfloat16, value)) if isinstance(value, tuple) else value
+
+
 def _form(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {value.ndim} {tuple(value.shape[2:])}"

@@ -47,13 +47,13 @@ def find_sharing(samples: Sequence[Sample], run: Run, dtype: torch.dtype) -> tup
     lengths = defaultdict(list)
     for sample in largest:
         lengths[sample.length].append(sample)
-    equal = next((group for group in lengths.values() if len(group) > 1), None)
-    if len(lengths) < 2 or equal is None:
-        return Sharing.ALONE, "no texts could be tried together"
-    if _matches(largest, run, dtype):
+    if len(lengths) > 1 and _matches(largest, run, dtype):
         return Sharing.TOGETHER, None
+    equal = max(lengths.values(), key=len, default=[])
+    if len(equal) < 2:
+        return Sharing.ALONE, "padding changes answers" if len(lengths) > 1 else "no inputs could be tried together"
     if _matches(equal, run, dtype):
-        return Sharing.BY_LENGTH, "padding changes answers"
+        return Sharing.BY_LENGTH, "padding changes answers" if len(lengths) > 1 else "no padding could be tried"
     return Sharing.ALONE, "other rows change answers"
 
 
