@@ -29,9 +29,6 @@ IRRELEVANT_FIELDS = {
     "max_attempts",
     "pass_seconds",
     "adapter_revision",  # a part of the revision
-    "device_map",
-    "max_memory",
-    "offload_folder",
     "parameters",
     "prompt",
     "system",
