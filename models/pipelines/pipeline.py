@@ -230,10 +230,10 @@ class Pipeline(BaseModel):
             return self
         if self.device_map is not None:
             raise ValueError("adapter does not go with device_map; merge it into the model, or leave device_map out")
-        if self.adapter_folder is not None:
-            return self
         if self.adapter.startswith(BUNDLED_PREFIX):
             raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
+        if self.adapter_folder is not None:
+            return self
         if not COMMIT.fullmatch(self.adapter_revision or ""):
             raise ValueError(
                 "adapter_revision must be a full commit of the Hub, 40 hexadecimal digits, because a batch has one "
@@ -261,6 +261,12 @@ class Pipeline(BaseModel):
             raise ValueError(str(error)) from None
         return self
 
+    def _check_own_parameters(self) -> None:
+        if isinstance(self.spec, OwnTaskSpec):
+            self.spec.check_entry_parameters(self.parameters)
+        else:
+            self.check_parameters(self.parameters)
+
     def _check_examples(self) -> None:
         if tasks.find_spec(self.task) is not TRANSFORMERS_PIPELINE:
             raise ValueError(f"{self.task} is no transformers:NAME, so examples have no effect; leave them out")
@@ -269,12 +275,6 @@ class Pipeline(BaseModel):
                 TRANSFORMERS_PIPELINE.normalise(example)
             except JobError as error:
                 raise ValueError(f"examples[{place}]: {error}") from None
-
-    def _check_own_parameters(self) -> None:
-        if isinstance(self.spec, OwnTaskSpec):
-            self.spec.check_entry_parameters(self.parameters)
-        else:
-            self.check_parameters(self.parameters)
 
     @property
     def settings_hash(self) -> str:

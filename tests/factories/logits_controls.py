@@ -12,6 +12,23 @@ from worker.adapters.control.logits_control import LogitsControl, LogitsRow
 MODULE = __name__
 
 
+def throw(error: BaseException) -> None:
+    """Raise an error."""
+    raise error
+
+
+FAILURES: dict[str, Callable[[str, torch.Tensor], Any]] = {
+    "raise": lambda text, _scores: throw(ValueError(f"secret of {text}")),
+    "exit": lambda _text, _scores: throw(SystemExit(3)),
+    "own": lambda _text, _scores: throw(JobError("own_code", "the author's own words")),
+    "code": lambda _text, _scores: throw(JobError("no code\0", "a\ud800")),
+    "shape": lambda _text, scores: scores[:3],
+    "none": lambda _text, _scores: None,
+    "nan": lambda _text, scores: scores * torch.nan,
+    "empty": lambda _text, scores: torch.full_like(scores, -torch.inf),
+}
+
+
 class NoDigits(LogitsControl):
     """Forbids every token with a digit, all rows at once."""
 
@@ -34,21 +51,8 @@ class Fragile(LogitsControl):
     def __call__(self, row: LogitsRow, scores: torch.Tensor) -> torch.Tensor:
         assert self.tokenizer.eos_token_id not in row.new_ids.tolist(), "a row that has ended is called"
         text = self.tokenizer.decode(row.prompt_ids)
-        if len(row.new_ids) < 2:
-            return scores
-        if "raise" in text:
-            raise ValueError(f"secret of {text}")
-        if "exit" in text:
-            raise SystemExit(3)
-        if "own" in text:
-            raise JobError("own_code", "the author's own words")
-        if "shape" in text:
-            return scores[:3]
-        if "none" in text:
-            return None  # type: ignore[return-value]
-        if "nan" in text:
-            return scores * torch.nan
-        return torch.full_like(scores, -torch.inf) if "empty" in text else scores
+        failures = (failure for word, failure in FAILURES.items() if word in text)
+        return next(failures, lambda _text, scores: scores)(text, scores) if len(row.new_ids) > 1 else scores
 
 
 class FragileMany(Fragile):

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -158,8 +159,10 @@ def load(
     # Guards first: they are small, and a missing one shows before a large model is read.
     guards = {name: _load_guard(pipeline, name, options) for name in guard_models.pipeline_names(pipeline)}
     runtime = _load_model(pipeline, options)
-    weight_bytes = runtime.weight_bytes + sum(guard.weight_bytes for guard in guards.values())
-    return replace(runtime, guards=guards, weight_bytes=weight_bytes)
+    models = [runtime, *guards.values()]
+    shared = [each.shared_sizes for each in models]
+    counted_twice = sum(sum(sizes.values()) for sizes in shared) - sum(ChainMap(*shared).values())
+    return replace(runtime, guards=guards, weight_bytes=sum(each.weight_bytes for each in models) - counted_twice)
 
 
 def _load_guard(pipeline: Pipeline, name: str, options: LoadOptions) -> Runtime:

@@ -29,6 +29,9 @@ COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # the Hub is busy or broken: no fault of the model
 
 
+_hashed_folders: "dict[tuple[str, Path], Snapshot]" = {}  # of this process, a few names at most
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The local files of one revision; `folder_state` is a folder's state when its content was hashed."""
@@ -112,8 +115,10 @@ def find_local_adapter(pipeline: Pipeline) -> Snapshot | None:
 def _fetch(name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned_revision)
-    state = FolderState.from_folder(folder)  # before the files are read, so that a change during the read is detected
-    snapshot = Snapshot(name, folder, content_hash(folder), state)
+    snapshot = _hashed_folders.get((name, folder))
+    if snapshot is None or snapshot.has_changed:  # the files of a base that pipelines share are not read again
+        state = FolderState.from_folder(folder)  # before the files are read, so that a change meanwhile is detected
+        snapshot = _hashed_folders[name, folder] = Snapshot(name, folder, content_hash(folder), state)
     if pinned_revision not in (None, snapshot.revision):
         raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned_revision}")
     return snapshot

@@ -114,7 +114,7 @@ def _load_base(
         return base.model, base.missing
     attention = repr(pipeline.attention or vetting.requested_attention(files.config))
     settings = (str(_dtype(pipeline, device)), attention, str(device), pipeline.quantization)
-    key = (files.name, str(files.folder), files.revision, auto_model_class.__name__, *settings)
+    key = (files.name, str(files.folder), files.revision, auto_model_class, *settings)
     return shared_weights.share(key, device, load)
 
 

@@ -106,6 +106,9 @@ def _check(
         colours = [CHECK_COLOURS.get(check.level) for check in checks.values()]
         click.echo(run_tables.colour_lines(terminal.format_table(CHECK_HEADER, rows), colours))
     common.print_warnings(database, definitions.values(), settings, now)
+    chain_problem = _find_chain_problem(database, definitions, prune=prune)
+    if chain_problem is not None:
+        terminal.print_notice(f"problem: {chain_problem}")
     plan = registry.plan_sync(database, definitions)
     undeclared = tuple(name for name in plan.undeclared if name not in settings.schedules)
     for verb, names in (
@@ -116,4 +119,14 @@ def _check(
     ):
         if names:
             terminal.print_notice(f"a sync would {verb} {', '.join(names)}")
-    return 1 if any(check.level == PROBLEM for check in checks.values()) else 0
+    return 1 if chain_problem or any(check.level == PROBLEM for check in checks.values()) else 0
+
+
+def _find_chain_problem(
+    database: Database, definitions: Mapping[str, ScheduleDefinition], *, prune: bool
+) -> UsageError | None:
+    try:
+        registry.check_chains(database, definitions, prune=prune)
+    except UsageError as error:
+        return error
+    return None

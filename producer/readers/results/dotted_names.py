@@ -8,6 +8,8 @@ one element needs no number, because tasks that write text answer with a list of
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from producer.readers.storable import UnreadableValue
+
 DOCUMENTS = ("output", "input", "passthrough")
 SCALARS = ("custom_id", "position", "status", "error_code", "error_message", "truncated", "batch_id")
 COLUMNS = (*DOCUMENTS, *SCALARS)
@@ -53,6 +55,8 @@ def _find(value: Any, parts: Sequence[str]) -> Any:
 
 
 def _append_names(names: list[str], name: str, value: Any, levels_left: int) -> None:
+    if isinstance(value, UnreadableValue):
+        return
     for part, item in _parts(value) if levels_left else ():
         if len(names) >= MAX_NAMES:
             return

@@ -3,14 +3,17 @@
 - An object with `label` and `score` has that label. Of a list of such objects the first counts, which is the best.
 - Zero-shot classification has `labels` and `scores`, of which the first counts. If its labels were judged apart
   (`multi_label`), each of them counts.
-- Named entities all count, by `entity_group` or `entity`.
+- Named entities all count, by `entity_group` or `entity`; `B-PER` and `I-PER` are also `PER`.
 - Any other object with a `score`, such as an answer or a ranking's best passage, has a score and no label.
-- An object of such objects, as a task with several heads has it, has the labels of all of them.
+- A task with several heads has the labels of all of them: of an object of such objects, or of pairs of keys such as
+  `topic` and `topic_score`.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+SCORE_SUFFIX = "_score"
+TAG_PREFIXES = ("B-", "I-")  # of the first and of the other tokens of an entity
 LABEL_KEYS, ENTITY_KEYS = ("label",), ("entity_group", "entity")
 
 LabelScore = tuple[str | None, float | None]
@@ -20,8 +23,10 @@ def find_labels(output: object, *, is_multi_label: bool = False) -> Iterator[Lab
     """Yield each label of an output that counts, with its score; None for what it lacks."""
     pairs = list(_labels_of(output, is_multi_label))
     if not pairs and isinstance(output, dict):
-        for head in output.values():
+        for key, head in output.items():
             pairs += _labels_of(head, is_multi_label)
+            if key.endswith(SCORE_SUFFIX) and (score := _number_or_none(head)) is not None:
+                pairs.append((_text_or_none(output.get(key.removesuffix(SCORE_SUFFIX))), score))
     yield from pairs
 
 
@@ -30,7 +35,11 @@ def _labels_of(output: object, is_multi_label: bool) -> Iterator[LabelScore]:
         if _label_of(output[0], ENTITY_KEYS) is None:
             yield from _labels_of(output[0], is_multi_label)
         else:
-            yield from ((_label_of(entity, ENTITY_KEYS), _score_of(entity)) for entity in output)
+            for entity in output:
+                label, score = _label_of(entity, ENTITY_KEYS), _score_of(entity)
+                yield label, score
+                if label is not None and label.startswith(TAG_PREFIXES):
+                    yield label[len(TAG_PREFIXES[0]) :], score
     elif isinstance(output, dict):
         yield from _labels_of_object(output, is_multi_label)
 

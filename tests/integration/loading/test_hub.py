@@ -26,6 +26,11 @@ from worker.loading import snapshots
 entry = Pipeline(name="made", task=sys.argv[3], model=sys.argv[1], revision=sys.argv[2] or None)
 try:
     found = snapshots.fetch_model(entry)
+    if len(sys.argv) > 4:
+        entry = entry.model_copy(update={"adapter": sys.argv[4], "adapter_revision": sys.argv[5]})
+        found = snapshots.fetch_adapter(entry)
+        print(json.dumps({"revision": found.revision, "files": sorted(path.name for path in found.folder.iterdir())}))
+        sys.exit()
     print(json.dumps({"revision": found.revision, "weights": (found.folder / "model.safetensors").stat().st_size}))
 except BatchmillError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
@@ -57,10 +62,17 @@ def environment(hub: FakeHub, home: Path, **other: str) -> dict[str, str]:
     return {"HF_ENDPOINT": hub.base_url, "HF_HOME": str(home), **quick, **other}
 
 
-def ask(hub: FakeHub, home: Path, revision: str = "", task: str = "sentiment-analysis", **other: str) -> dict[str, Any]:
+def ask(
+    hub: FakeHub,
+    home: Path,
+    revision: str = "",
+    task: str = "sentiment-analysis",
+    adapter: tuple[str, ...] = (),
+    **other: str,
+) -> dict[str, Any]:
     """What a process of its own makes of the repository."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, REPOSITORY, revision, task],
+        [sys.executable, "-c", ASK, REPOSITORY, revision, task, *adapter],
         capture_output=True,
         text=True,
         timeout=100,
@@ -186,3 +198,19 @@ def test_a_branch_that_moves_between_two_workers_leaves_each_batch_its_commit(
             return {row.revision for row in rows}
 
         assert (revisions(begun.id), revisions(waiting.id), revisions(fresh.id)) == ({old}, {old}, {new})
+
+
+def test_an_adapter_comes_at_its_commit_and_without_pickled_weights(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"):
+        (adapter / name).write_bytes(b"{}")
+    hub.add_commit(REPOSITORY, model)
+    first, second = (hub.add_commit("made/adapter", adapter) for _ in range(2))
+
+    found = ask(hub, tmp_path / "hf", adapter=("made/adapter", first))
+
+    assert found == {"revision": first, "files": ["adapter_config.json", "adapter_model.safetensors"]}
+    missing = ask(hub, tmp_path / "hf", adapter=("made/adapter", "0" * 40))
+    assert missing["error"] == "MissingModel"
+    assert second != first

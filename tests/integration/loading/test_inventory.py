@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 
 import batchmill
 from models.db import Database
+from models.pipelines.folder_hash import content_hash
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.schema import upgrade
 from tests.factories import cross_encoders, sentence_models, tiny_models
 from tests.factories.batch_rows import insert_batch
+from tests.factories.lora_adapters import adapter_for, edit_config
 from worker.loading import runtime, safetensors_conversion, snapshots
 from worker.loading.runtime import Runtime
 
@@ -330,3 +333,51 @@ def test_show_describes_the_scores_of_a_ranking_model(
     assert '"Find: "' in shown
     assert "24 tokens, the model's own" in shown
     assert effective["scores"] == {"function": "Tanh", "query_prompt": "Find: ", "refusal": None}
+
+
+class TestAdapters:
+    @pytest.fixture
+    def adapter(self, tmp_path: Path) -> Path:
+        """A LoRA adapter over a bundled model, which the pipeline `adapted` names."""
+        base = SAMPLES_FOLDER / "sentiment-analysis"
+        folder = adapter_for(base, tmp_path / "adapter", target_modules=["q_lin"])
+        with (tmp_path / "batchmill.toml").open("a") as file:
+            file.write(
+                '[pipelines.adapted]\ntask = "sentiment-analysis"\nmodel = "bundled:sentiment-analysis"\n'
+                'adapter = "./adapter"\n'
+            )
+        return folder
+
+    def test_pull_checks_it_and_says_where_it_is(self, snapshot: Path, adapter: Path) -> None:
+        assert f"its adapter {adapter}@{content_hash(adapter)} is here, too" in run("pull", "adapted").stderr
+        assert json.loads(run("pull", "adapted", "--json").stdout)["adapter_revision"] == content_hash(adapter)
+
+    def test_pull_refuses_one_that_no_worker_would_load(self, snapshot: Path, adapter: Path) -> None:
+        edit_config(adapter, peft_type="IA3")
+
+        result = run("pull", "adapted")
+
+        assert result.exit_code != 0
+        assert "an adapter of the kind 'IA3'" in result.stderr
+
+    def test_show_names_it_or_says_why_it_is_refused(self, snapshot: Path, adapter: Path) -> None:
+        shown = json.loads(run("show", "adapted", "--json").stdout)["adapter"]
+        assert (shown["revision"], shown["refusal"]) == (content_hash(adapter), None)
+        assert "adapter@sha256:" in run("show", "adapted").stdout
+
+        (adapter / "adapter_model.safetensors").unlink()
+
+        assert "it is refused: " in run("show", "adapted").stdout
+
+    def test_show_warns_of_one_for_another_model(self, snapshot: Path, adapter: Path) -> None:
+        edit_config(adapter, base_model_name_or_path="org/another")
+
+        assert "it says that it was trained on org/another, not on this model" in run("show", "adapted").stdout
+
+    def test_ls_lists_it_with_its_batches(self, snapshot: Path, adapter: Path, database: Database) -> None:
+        insert_batch(database, 1, pipeline="adapted", model="m", revision=f"sha256:1+{content_hash(adapter)}")
+
+        listed = [item for item in json.loads(run("ls", "--json").stdout)["data"] if item["kind"] == "adapter"]
+
+        assert [(item["model"], item["where"], item["batches"]) for item in listed] == [(str(adapter), "folder", 1)]
+        assert str(adapter) in run("ls").stdout

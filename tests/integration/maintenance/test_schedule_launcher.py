@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.lifecycle.due_runs import EXIT_NOTHING_DUE
+from models.pipelines.catalogue import Catalogue
 from producer.schedules import registry
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
 from worker.maintenance.schedule_launcher import MAX_PAUSE_SECONDS, ScheduleLauncher
@@ -97,6 +98,24 @@ def test_a_run_that_is_held_is_left_alone(harness: ScheduleHarness, office: Offi
     assert office.started_after() == 0
     harness.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
     assert office.started_after() == 1
+
+
+def test_a_follower_that_is_planned_and_has_no_batch_yet_starts_a_tick(
+    harness: ScheduleHarness, office: Office
+) -> None:
+    harness.create_schedule()
+    harness.create_schedule("second", after="nightly")
+    harness.tick(SCHEDULED_AT)
+    harness.answer_jobs()
+    catalogue, harness.catalogue = harness.catalogue, Catalogue({})
+    harness.tick(utc("03-02 11:58"))
+    harness.catalogue = catalogue
+    assert [run.batch_id for run in harness.runs("second")] == [None]
+
+    assert office.started_after() == 1
+    harness.tick(utc("03-02 12:00"))
+    office.started[0].status = 0
+    assert office.started_after() == 1, "it is read, and a worker is at it"
 
 
 def test_it_is_told_the_rehearsal_s_time_and_where_things_are(harness: ScheduleHarness, office: Office) -> None:

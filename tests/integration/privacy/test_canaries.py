@@ -160,7 +160,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "schedule metrics": [()],
     "schedule suspend": [("night",)],
     "schedule resume": [("night",)],
-    "schedule delete": [("night",)],
+    "schedule delete": [("night",), ("chained",), ("night",)],
     "pipelines": [(), ("--json",)],
     "tasks": [(), ("ner", "--json"), ("irony",)],
     "tasks check": [("sample-sentiment-analysis",), ("private", "--json")],

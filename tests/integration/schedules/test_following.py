@@ -83,6 +83,16 @@ class TestFollower:
 
         assert harness.runs("second") == []
 
+    def test_follows_a_run_that_was_started_by_hand_at_the_same_time(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule("second", after="nightly")
+
+        started = manual_runs.trigger(harness.database, harness.catalogue, "nightly", NIGHT - timedelta(hours=1))
+        run_leader(harness, NIGHT - timedelta(hours=1))
+
+        run = only_run(harness, "second")
+        assert (run.scheduled_at, run.source_batch_id) == (started.scheduled_at, started.batch_id)
+        assert run.trigger is RunTrigger.AFTER
+
     def test_may_be_followed_itself_and_one_run_may_have_several_followers(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly")
         harness.create_schedule("other", after="nightly")
@@ -246,6 +256,23 @@ class TestRepeatedRun:
         assert (run.state, run.source_batch_id) == (RunState.COMPLETED, leader.batch_id)
         assert run.batch_id != first.batch_id
         harness.assert_consistent()
+
+    def test_replaces_a_follower_that_has_not_begun(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule("second", after="nightly")
+        harness.tick(NIGHT)
+        harness.answer_jobs()
+        catalogue, harness.catalogue = harness.catalogue, Catalogue({})
+        harness.tick(MORNING)
+        harness.catalogue = catalogue
+        harness.execute("UPDATE runs SET next_check_at = '2199-01-01' WHERE schedule = 'second'")
+
+        harness.backfill("03-02 02:00", now=LATER, include_completed=True)
+        leader = run_leader(harness, LATER)
+        harness.answer_jobs()
+        harness.tick(LATER + timedelta(minutes=10))
+
+        run = only_run(harness, "second")
+        assert (run.state, run.source_batch_id) == (RunState.COMPLETED, leader.batch_id)
 
     def test_of_the_follower_alone_reads_the_same_results_again(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly")

@@ -80,11 +80,14 @@ def test_messages_name_no_option_of_the_command(client: Client) -> None:
         client.submit(PIPELINE, ["a"], passthrough=[""])
 
 
+WHAT_TO_SUBMIT = "say what to submit: inputs, files, sql or from_batch, and only one of them"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "say what to submit: inputs, files or sql, and only one of them"),
-        ({"inputs": ["a"], "files": "a.jsonl"}, "say what to submit: inputs, files or sql, and only one of them"),
+        ({}, WHAT_TO_SUBMIT),
+        ({"inputs": ["a"], "files": "a.jsonl"}, WHAT_TO_SUBMIT),
         ({"files": []}, "files names no file"),
         ({"files": "a.jsonl", "ids": ["a"]}, "ids go with inputs"),
         ({"files": "a.jsonl", "bind": {"day": "monday"}}, "bind sets parameters of a query"),

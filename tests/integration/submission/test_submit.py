@@ -680,7 +680,7 @@ class TestOnceItIsAccepted:
         assert result.exit_code == 0, result.stderr
         said = json.loads(result.stdout)["id"] if options else result.stdout.strip()
         assert said.startswith("batch_")
-        assert result.stdout.count("batch_") == 1
+        assert result.stdout.count(said) == 1
 
     def test_a_source_that_broke_off_is_said_by_the_exit_code(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl.gz"

@@ -9,8 +9,10 @@ from transformers import LogitsProcessor
 
 from models import operator_code
 from models.errors import BatchmillError, JobError, LoadFailed, first_line
+from models.tasks.own.input_fields import checked_job_error
 from worker.adapters.control.logits_control import LogitsControl, LogitsRow
-from worker.failures import is_device_lost, is_out_of_memory
+from worker.adapters.own.error_place import error_place
+from worker.failures import is_machine_problem
 
 PROCESSOR_ERROR = "processor_error"
 
@@ -97,7 +99,8 @@ def _apply_to_many(control: Any, rows: Sequence[LogitsRow], scores: torch.Tensor
             return False
         scores[list(indices)] = changed.to(scores.dtype)
     except Exception as error:  # one row may be to blame, which a call for each shows
-        _raise_if_not_its_own(error)
+        if is_machine_problem(error):
+            raise
         return False
     return True
 
@@ -111,15 +114,20 @@ def _apply_to_one(reference: str, control: Control, row: LogitsRow, scores: torc
             return JobError(PROCESSOR_ERROR, f"{reference} {problem}; correct its code")
         scores.copy_(changed)
     except JobError as error:
-        return error
+        return _storable(reference, error)
     except (Exception, SystemExit) as error:
-        _raise_if_not_its_own(error)
-        # The message is left out: it may quote the input.
-        return JobError(PROCESSOR_ERROR, f"{reference} raised {type(error).__name__}; correct its code")
+        if is_machine_problem(error):
+            raise
+        place = error_place(error)
+        # What it says is left out: it may quote the input.
+        problem = f"raised {type(error).__name__}" + (f" at {place}" if place else "")
+        return JobError(PROCESSOR_ERROR, f"{reference} {problem}; correct its code")
     return None
 
 
-def _raise_if_not_its_own(error: BaseException) -> None:
-    """A lost device, or one without memory, is not the fault of the code that notices it."""
-    if is_device_lost(error) or is_out_of_memory(error):
-        raise error
+def _storable(reference: str, error: JobError) -> JobError:
+    """The error that an author raised on purpose, without the tensors of its frames."""
+    if checked_job_error(error, reference) is error:
+        return error.with_traceback(None)
+    problem = "raised a JobError that can't be stored; its code must have small letters, digits and '_'"
+    return JobError(PROCESSOR_ERROR, f"{reference} {problem}")

@@ -21,9 +21,8 @@ from models.tasks import output_schema
 # Room for the schemas of several batches that run in turn. A large one takes megabytes.
 MAX_COMPILED = 32
 
-# The bounds of one step and of one text. The states of a lexer take up to 2 kB each; its fuel is about 14,000 a
-# millisecond, and real schemas use a few hundred of both.
-LIMITS = {"initial_lexer_fuel": 500_000, "step_lexer_fuel": 100_000, "max_lexer_states": 20_000}
+# Of one text, 2 kB each; real schemas use a few hundred. The library's own limits bound each step to about 20 ms.
+MAX_LEXER_STATES = 50_000
 
 MAX_THREADS = 8
 
@@ -114,11 +113,12 @@ class OutputSchemas:
             except Exception:  # whatever the library can't read of a tokenizer
                 problem = "the tokens of this model's tokenizer do not spell its texts, so no schema can be followed"
                 return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
-        limits = LLParserLimits(verbose_errors=False, **LIMITS)
+        limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         grammar = output_schema.to_grammar(schema)
         matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0, limits=limits)
-        can_begin = matcher.is_accepting() or any(matcher.deep_copy().compute_bitmask())
-        if matcher.is_error() or not can_begin:
+        first = matcher.deep_copy()
+        can_begin = any(first.compute_bitmask()) or matcher.is_accepting()
+        if first.is_error() or not can_begin:
             problem = "it is too large, or no token of this model can begin its text"
             return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
         return matcher

@@ -3,14 +3,14 @@
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
-from models.errors import LoadFailed
+from models.errors import LoadFailed, first_line
 from models.pipelines import placement
 from models.pipelines.pipeline import Pipeline
 from worker.layers import spread_weights
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 INSTALL_ADVICE = "pip install -c constraints.txt '.[offload]'"
 # Of the free memory of each device, if the entry says nothing: micro-batches and caches need the rest.
 DEFAULT_SHARE = 0.8
+TEMPORARY_FOLDER_NAME = f"batchmill-{FOLDER_NAME}"
 
 
 class SpreadLoad:
@@ -41,8 +42,12 @@ class SpreadLoad:
             raise LoadFailed(f"device_map needs CUDA devices or a CPU; this is {device.type}")
         self._pipeline = pipeline
         self._max_memory = _max_memory(pipeline, device)
-        parent = default_parent or Path(tempfile.gettempdir()) / f"batchmill-{FOLDER_NAME}"
-        self._folder = OffloadFolder.create(Path(pipeline.offload_folder or parent))
+        parent = Path(pipeline.offload_folder or default_parent or Path(tempfile.gettempdir(), TEMPORARY_FOLDER_NAME))
+        try:
+            self._folder = OffloadFolder.create(parent)
+        except OSError as error:
+            problem = error.strerror or first_line(error)
+            raise LoadFailed(f"weights can't be kept in {parent}: {problem}; set offload_folder") from error
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,11 +59,11 @@ class SpreadLoad:
         }
 
     def finish(self, files: Snapshot, model: Any) -> Any:
-        """Return the loaded model, whose weights on disk no change of its files can reach."""
+        """Return the loaded model, whose weights no change of its files can reach."""
         if model.device.type == "meta":
             raise LoadFailed(f"max_memory has no room for the first layers of {files.name}; raise it")
         if self._pipeline.folder is not None:
-            _copy_files_in_use(model, self._folder.path)
+            _detach_from_files(model, self._folder.path)
         sizes = spread_weights.bytes_by_place(model)
         log.info("model.spread", pipeline=self._pipeline.name, model=files.name, bytes_by_place=sizes)
         weakref.finalize(model, self._folder.release)  # also when the process ends
@@ -91,28 +96,40 @@ def _max_memory(pipeline: Pipeline, device: torch.device) -> dict[int | str, int
     return {**gpus, "cpu": cpu}
 
 
-def _copy_files_in_use(model: Any, folder: Path) -> None:
-    """Copy the files from which layers read weights in each pass, because somebody may change a model's folder."""
-    copies: dict[str, str] = {}
-    for entry in _index_entries(model):
-        source = entry["safetensors_file"]
-        if Path(source).parent != folder and source not in copies:
-            copies[source] = str(folder / Path(source).name)
-            shutil.copyfile(source, copies[source])
-        entry["safetensors_file"] = copies.get(source, source)
+def _detach_from_files(model: Any, folder: Path) -> None:
+    """Copy what layers read in each pass, because somebody may change a model's folder.
+
+    Weights on disk are read from the model's files, and those in memory may be mapped from them.
+    """
+    file_copies: dict[str, str] = {}
+    tensor_copies: dict[Hashable, torch.Tensor] = {}
+    for weights in _offloaded_weights(model):
+        for entry in weights.index.values():
+            source = entry.get("safetensors_file")
+            if source is not None and Path(source).parent != folder:
+                entry["safetensors_file"] = _copy_once(source, folder, file_copies)
+        for name, tensor in weights.state_dict.items():
+            # Tied weights stay one tensor, by whose address Accelerate knows them.
+            key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+            weights.state_dict[name] = tensor_copies.setdefault(key, tensor.clone())
 
 
-def _index_entries(model: Any) -> Iterator[dict[str, str]]:
-    """Yield Accelerate's records of where each weight on disk is, each once."""
-    indices: dict[int, dict[str, dict[str, str]]] = {}
+def _copy_once(source: str, folder: Path, copies: dict[str, str]) -> str:
+    if source not in copies:
+        copies[source] = str(folder / Path(source).name)
+        shutil.copyfile(source, copies[source])
+    return copies[source]
+
+
+def _offloaded_weights(model: Any) -> list[Any]:
+    """Accelerate's records of the weights that are brought to their layers, each once."""
+    found: dict[int, Any] = {}
     for module in model.modules():
         hook = getattr(module, "_hf_hook", None)
         for part in getattr(hook, "hooks", (hook,)):
             weights: Any = getattr(part, "weights_map", None)
             while hasattr(weights, "dataset"):  # names with a prefix
                 weights = weights.dataset
-            index = getattr(weights, "index", None)
-            if index:
-                indices[id(index)] = index
-    entries = {id(entry): entry for index in indices.values() for entry in index.values()}
-    yield from (entry for entry in entries.values() if entry.get("safetensors_file"))
+            if weights is not None:
+                found[id(weights)] = weights
+    return list(found.values())

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from models.errors import ModelError
+from models.pipelines.pipeline import BUNDLED_PREFIX
 from worker.loading import vetting
 from worker.loading.snapshots import Snapshot
 
@@ -19,8 +20,8 @@ SHOWN_CHARACTERS = 80
 LAYER_OPTIONS = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias"}
     | {"layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
-)
-# Options without effect on a trained adapter: for training, for other classes of peft, or visible in the weights as well.
+# Without effect on a trained adapter: options for training, for other classes of peft, or visible in the weights too.
+# Options without effect on a trained adapter: for training, for other classes of peft, or plain from the weights.
 IDLE_OPTIONS = frozenset(
     {"peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     | {"lora_dropout", "modules_to_save", "bias", "init_lora_weights", "ensure_weight_tying", "runtime_config"}
@@ -78,7 +79,8 @@ class AdapterFiles:
         """Whether it names another model than this one, by the last part of a Hub id or path."""
         if self.trained_on is None:
             return False
-        return PurePosixPath(self.trained_on).name.lower() != PurePosixPath(model).name.lower()
+        names = (PurePosixPath(place.removeprefix(BUNDLED_PREFIX)).name.lower() for place in (self.trained_on, model))
+        return next(names) != next(names)
 
 
 def check_config(name: str, config: dict[str, Any]) -> None:

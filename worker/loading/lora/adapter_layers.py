@@ -35,7 +35,7 @@ def add_adapter(model: Any, files: AdapterFiles) -> frozenset[str]:
     Raises ModelError if it does not fit the model, and LoadFailed if peft is missing.
     """
     own, full = _split(files, load_file(files.weights_path))
-    label_count = model.config.num_labels
+    label_count = getattr(model.config, "num_labels", 0)
     for name, tensor in full.items():
         _replace_parameter(model, name, tensor, files, label_count)
     _check_whole_modules(model, full, files)

@@ -41,7 +41,7 @@ def test_the_name_shows_the_format(tmp_path: Path, name: str, content: str) -> N
 
     (row,) = rows(path)
 
-    assert row[1:] == ("1", {"text": "good"}, None)
+    assert row[1:4] == ("1", {"text": "good"}, None)
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:

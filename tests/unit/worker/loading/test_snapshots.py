@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
+from models.pipelines import folder_hash
 from models.pipelines import pipeline as entries
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
@@ -248,3 +249,21 @@ class TestHubErrors:
 
         with pytest.raises(Unreachable, match=rf"can't give {REPOSITORY} now \({status}\); it will be tried again$"):
             snapshots.fetch_model(hub())
+
+
+class TestHashedFolders:
+    def test_are_not_read_again_until_a_file_changes(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # A change of the file's status a moment ago could hide another.
+        monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -1.0)
+        reads: list[Path] = []
+        monkeypatch.setattr(snapshots, "content_hash", lambda path: reads.append(path) or content_hash(path))
+        entry = pipeline_for(folder)
+
+        first = snapshots.fetch_model_unchecked(entry)
+        again = snapshots.fetch_model_unchecked(entry)
+        (folder / "config.json").write_text('{"a": 1}')
+        changed = snapshots.fetch_model_unchecked(entry)
+
+        assert len(reads) == 2
+        assert first == again
+        assert changed.revision == content_hash(folder) != first.revision

@@ -82,6 +82,10 @@ def test_a_document_that_is_too_deep_is_no_value() -> None:
     assert dotted_names.find_value(deep, "output") is TOO_DEEP
 
 
+def test_a_vector_has_no_name_to_offer() -> None:
+    assert dotted_names.list_names(record(output=None, has_vector=True))[0] == "input.text"
+
+
 def test_names_are_listed_with_the_outputs_first() -> None:
     names = dotted_names.list_names(record())
 

@@ -17,8 +17,19 @@ from worker.adapters.rows import Row
 from worker.loading import runtime
 
 GREEDY = {"do_sample": False, "max_new_tokens": 12}
-MARKED = ["Once", "raise it", "own words", "shape up", "none at all", "nan nan", "empty", "exit now", "Twice upon"]
-CODES = {1: "processor_error", 2: "own_code"} | dict.fromkeys(range(3, 8), "processor_error")
+MARKED = [
+    "Once",
+    "raise it",
+    "own words",
+    "shape up",
+    "none at all",
+    "nan nan",
+    "empty",
+    "exit now",
+    "Twice upon",
+    "code",
+]
+CODES = {1: "processor_error", 2: "own_code"} | dict.fromkeys((3, 4, 5, 6, 7, 9), "processor_error")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +91,7 @@ def test_one_that_fails_fails_its_row_alone(folder: Path, name: str, parameters:
     raw = generate(load(folder, name), MARKED, **parameters)
 
     assert {position: output.code for (position, _), output in raw.items() if isinstance(output, JobError)} == CODES
+    assert str(raw[1, 0]).startswith(f"{logits_controls.MODULE}:{name} raised ValueError at logits_controls.py, line ")
     assert not any("secret" in str(output) for output in raw.values())
     assert [raw[key] for key in ((0, 0), (8, 0))] == [free[key] for key in ((0, 0), (8, 0))]
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+from accelerate.utils import OffloadedWeightsLoader, PrefixedDataset
 from structlog.testing import capture_logs
+from transformers import AutoModelForSequenceClassification
 
 from models.errors import LoadFailed
 from tests.factories import tiny_models
@@ -16,6 +19,7 @@ from worker.adapters.rows import MicroBatch
 from worker.layers import spread_weights
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
+from worker.loading.large_models import device_map
 from worker.loading.large_models.device_map import SpreadLoad
 from worker.loading.model_cache import ModelCache
 from worker.loading.runtime import Runtime
@@ -47,10 +51,10 @@ def parent(tmp_path: Path) -> Path:
 
 
 class TestSpread:
-    @pytest.mark.parametrize("device_map", ["auto", "balanced", "sequential"])
-    def test_leaves_the_rest_on_disk(self, folder: Path, parent: Path, device_map: str) -> None:
+    @pytest.mark.parametrize("name", ["auto", "balanced", "sequential"])
+    def test_leaves_the_rest_on_disk(self, folder: Path, parent: Path, name: str) -> None:
         with capture_logs() as events:
-            loaded = load(folder, parent, device_map=device_map)
+            loaded = load(folder, parent, device_map=name)
 
         [event] = [event for event in events if event["event"] == "model.spread"]
         assert event["bytes_by_place"] == spread_weights.bytes_by_place(loaded.model)
@@ -79,6 +83,34 @@ class TestSpread:
         (folder / "model.safetensors").write_bytes(b"other")
 
         assert score(loaded) == before
+
+    def test_copies_weights_in_memory_and_keeps_tied_ones_tied(self, tmp_path: Path) -> None:
+        mapped, other = torch.ones(4, 4), torch.zeros(4, 4)
+        weights = OffloadedWeightsLoader(state_dict={"a.weight": mapped, "b.weight": mapped, "c.weight": other})
+        layer = add_hook_to_module(
+            torch.nn.Linear(4, 4, device="meta"), AlignDevicesHook(weights_map=PrefixedDataset(weights, "a."))
+        )
+
+        device_map._detach_from_files(layer, tmp_path)
+        mapped.fill_(9)
+
+        assert weights["a.weight"].tolist() == torch.ones(4, 4).tolist()
+        assert weights["a.weight"] is weights["b.weight"]
+        assert weights["c.weight"].tolist() == other.tolist()
+
+    def test_of_shards_in_half_precision_is_the_undivided_model(self, folder: Path, parent: Path) -> None:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float16)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="10KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 2
+        undivided = runtime.load(pipeline_for(folder), "cpu", threads=1)
+
+        spread = load(folder, parent)
+
+        assert spread.version.dtype == undivided.version.dtype == "float32"
+        assert score(spread) == pytest.approx(score(undivided), abs=1e-5)
+        copies = {path.name for path in parent.glob("weights-*/*.safetensors")}
+        assert copies < {path.name for path in folder.glob("*.safetensors")}, "only those that are read"
 
     def test_is_not_kept_in_memory_for_later(self, folder: Path, parent: Path) -> None:
         loaded, cache = load(folder, parent), ModelCache(1e9)
@@ -119,6 +151,12 @@ class TestMachine:
 
         with pytest.raises(LoadFailed, match=r"device_map needs accelerate; run: pip install .*\[offload\]"):
             load(folder, parent)
+
+    def test_a_folder_that_can_t_be_made_is_a_sentence(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+
+        with pytest.raises(LoadFailed, match=r"weights can't be kept in .*/file/offload: .*; set offload_folder"):
+            load(folder, tmp_path / "file" / "offload")
 
     def test_another_kind_of_device_is_a_sentence(self, folder: Path, parent: Path) -> None:
         with pytest.raises(LoadFailed, match="device_map needs CUDA devices or a CPU; this is mps"):

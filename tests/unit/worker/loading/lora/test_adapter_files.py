@@ -29,7 +29,8 @@ class TestRead:
         assert read(folder).layer_options == {"r": 4}
 
     @pytest.mark.parametrize(
-        ("model", "is_other"), [("org/base", False), ("/data/base", False), ("org/base-large", True)]
+        ("model", "is_other"),
+        [("org/base", False), ("/data/base", False), ("bundled:base", False), ("org/base-large", True)],
     )
     def test_another_model_is_noticed_by_its_name(self, folder: Path, model: str, is_other: bool) -> None:
         assert read(folder).is_for_other(model) is is_other

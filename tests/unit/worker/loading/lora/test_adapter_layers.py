@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from transformers.utils import is_peft_available
 
 from models.errors import ModelError
+from models.pipelines.folder_hash import content_hash
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests.factories import tiny_models
 from tests.factories.lora_adapters import adapter_for, edit_config, peft_model
 from tests.factories.tiny_models import pipeline_for
@@ -96,6 +106,39 @@ class TestOutputs:
         loaded = load(base, adapter_for(base, tmp_path / "adapter"), deterministic=True)
 
         assert scores(loaded) == [scores(loaded, (text,))[0] for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("task", "auto_class", "task_type", "targets"),
+    [
+        ("text-generation", AutoModelForCausalLM, "CAUSAL_LM", "all-linear"),
+        ("summarization", AutoModelForSeq2SeqLM, "SEQ_2_SEQ_LM", "all-linear"),
+        ("ner", AutoModelForTokenClassification, "TOKEN_CLS", ["q_lin", "lin1"]),
+        ("question-answering", AutoModelForQuestionAnswering, "QUESTION_ANS", ["query"]),
+        ("fill-mask", AutoModelForMaskedLM, None, ["q_lin"]),
+        ("feature-extraction", AutoModel, "FEATURE_EXTRACTION", ["query"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_every_kind_of_task_takes_one(
+    tmp_path: Path, task: str, auto_class: Any, task_type: str | None, targets: Any
+) -> None:
+    base = SAMPLES_FOLDER / task
+    adapter = adapter_for(
+        base, tmp_path / "adapter", auto_class=auto_class, task_type=task_type, target_modules=targets
+    )
+    inputs = dict(AutoTokenizer.from_pretrained(base)("I love it", return_tensors="pt"))
+    if task == "summarization":
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+
+    loaded, plain = (load(base, each, task=task) for each in (adapter, None))
+
+    with torch.inference_mode():
+        output, without = (each.model(**inputs)[0] for each in (loaded, plain))
+        expected_output = peft_model(base, adapter, auto_class).base_model.model(**inputs)[0]
+    assert torch.allclose(output, expected_output, atol=1e-4)
+    assert not torch.allclose(output, without, atol=1e-2)
 
 
 class TestHead:
@@ -212,6 +255,21 @@ class TestSharing:
         assert scores(adapted) != earlier
         assert all(map(torch.equal, before, plain.model.parameters()))
         assert scores(plain) == earlier
+
+    def test_a_guard_shares_the_weights_of_its_pipeline(self, made: Made, tmp_path: Path) -> None:
+        base = made("bert")
+        adapter = adapter_for(base, tmp_path / "adapter")
+        guard = {"on": "input", "action": "fail", "pipeline": "checker", "label": "LABEL_1"}
+        checker = pipeline_for(base, name="checker", adapter=str(adapter))
+        guarded = pipeline_for(base, guards={"tone": guard}).with_guard_pipelines({"checker": checker})
+
+        loaded = runtime.load(guarded, "cpu", threads=1)
+
+        of_guard = loaded.guards["checker"]
+        assert of_guard.model.get_input_embeddings().weight is loaded.model.get_input_embeddings().weight
+        alone = load(base, None).weight_bytes
+        assert loaded.weight_bytes == alone + of_guard.weight_bytes - sum(of_guard.shared_sizes.values())
+        assert of_guard.version.adapter_revision == content_hash(adapter)
 
     def test_peft_stays_hidden_from_transformers(self, made: Made, tmp_path: Path) -> None:
         load(made("bert"), adapter_for(made("bert"), tmp_path / "adapter"))
