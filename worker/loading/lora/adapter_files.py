@@ -20,7 +20,7 @@ SHOWN_CHARACTERS = 80
 LAYER_OPTIONS = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias"}
     | {"layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
-# Without effect on a trained adapter: options for training, for other classes of peft, or visible in the weights too.
+)
 # Options without effect on a trained adapter: for training, for other classes of peft, or plain from the weights.
 IDLE_OPTIONS = frozenset(
     {"peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
