@@ -6,7 +6,7 @@ python examples/own_task/run.py [FOLDER]
 
 import argparse
 import os
-import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,9 +27,9 @@ def main(folder: Path) -> None:
     from make_model import make_model
 
     make_model(folder / "model")
-    settings = (EXAMPLE / "batchmill.toml").read_text("utf-8")
-    model = f'model = "{folder / "model"}"'
-    (folder / "batchmill.toml").write_text(re.sub("^model = .*$", model, settings, flags=re.MULTILINE), "utf-8")
+    shutil.copy(EXAMPLE / "batchmill.toml", folder)
+    for name in [name for name in os.environ if name.startswith("BATCHMILL_")]:
+        del os.environ[name]  # no setting of yours is used, such as a database
     os.environ |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
     # With this option, `batchmill up` ends when its standard input is closed.
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", "triage", "--exit-with-parent"]

@@ -42,4 +42,11 @@ def canonical_name(name: str) -> str:
     """
     if operator_code.is_reference(name) and not name.startswith(transformers_pipeline.PREFIX):
         return registry.load_reference(name).name
-    return find_spec(name).canonical_name(name) or name
+    try:
+        spec = find_spec(name)
+    except SettingsError:
+        raise
+    except UsageError:
+        registry.load_all()  # the alias of a package's task is known once that is imported
+        spec = find_spec(name)
+    return spec.canonical_name(name) or name

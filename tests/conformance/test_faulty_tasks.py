@@ -17,14 +17,18 @@ SECRET = "canary-4e8d"
 RIGHT = """
 import torch
 from transformers import AutoModel
-from batchmill import JobError, ModelRow, Task, TaskAdapter, TaskInput, Text
+from batchmill import JobError, ModelRow, Parameters, Task, TaskAdapter, TaskInput, Text
 
 
 class Input(TaskInput):
     text: Text
 
 
-TASK = Task(name="faulty", summary="s", adapter="faulty_task:Adapter", input=Input, output="o",
+class Loudness(Parameters):
+    loud: bool = False
+
+
+TASK = Task(name="faulty", summary="s", adapter="faulty_task:Adapter", input=Input, output="o", parameters=Loudness,
             example_input={"text": "a great product"}, example_output={"mean": 0.5})
 
 
@@ -95,13 +99,19 @@ FAULTS = {
         + SECRET
         + "')\n",
         "example",
-        "decode of task faulty raised ValueError at faulty_task.py, line 33",
+        "decode of task faulty raised ValueError at faulty_task.py, line 37",
     ),
     "raises on some texts": (
         "    def encode(self, input, parameters):\n"
         "        return super().encode({'text': input['text'][input['text'].index('a'):]}, parameters)\n",
         "outputs",
-        "encode of task faulty raised ValueError at faulty_task.py, line 33",
+        "encode of task faulty raised ValueError at faulty_task.py, line 37",
+    ),
+    "raises with a parameter": (
+        "    def decode(self, input, parameters, rows, outputs):\n"
+        "        return {'mean': float(outputs[0]) / (1 - parameters['loud'])}\n",
+        "parameters",
+        "with another value of loud, task_error: decode of task faulty raised ZeroDivisionError at faulty_task.py",
     ),
     "no limit": (
         "    def encode(self, input, parameters):\n"

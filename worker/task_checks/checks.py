@@ -97,7 +97,7 @@ def check_outputs(checks: Checks) -> str:
     checks.alone = checks.answer_alone()
     problems = [answer for answer in checks.alone.values() if answer.problem is not None]
     for answer in problems:
-        if answer.code in (None, "invalid_output", "task_error"):
+        if answer.is_fault:
             raise CheckFailed(
                 f"{answer.problem}; raise JobError for an input that can't be answered, else mend the adapter"
             )
@@ -143,10 +143,9 @@ def check_duplicates(checks: Checks) -> str:
     """Equal inputs in one micro-batch get equal answers."""
     number, stored = checks.variants[0]
     lease = Lease(1, "check", 0, 1, 1, 1, parameters=checks.trial.parameters)
-    copies = [Job(lease, number, dict(stored)) for _ in range(3)]
-    for copy in copies:  # one by one in the same call, each beside the others
-        answers = checks.trial.answer_jobs([copy, *(each for each in copies if each is not copy)])
-        checks.compare(answers, "beside a copy of itself", COMPANY_ADVICE)
+    copies = [Job(lease, number + place * len(checks.variants), dict(stored)) for place in range(3)]
+    for answer in checks.trial.answer_jobs(copies).values():
+        checks.compare({number: answer}, "beside a copy of itself", COMPANY_ADVICE)
     return "equal inputs get equal answers"
 
 
@@ -190,10 +189,9 @@ def _check_mixed(checks: Checks, sets: Sequence[Mapping[str, Any]]) -> None:
         lease = Lease(place, f"check-{place}", 0, 1, 1, 1, parameters=dict(parameters))
         job = Job(lease, place, dict(stored))
         alone[place] = checks.trial.answer_jobs([job])[place]
-        problem = alone[place]
-        if problem.problem is not None and problem.code is None and checks.alone[number].problem is None:
+        if alone[place].is_fault and not checks.alone[number].is_fault:
             changed = ", ".join(sorted(name for name in parameters if parameters[name] != sets[0].get(name)))
-            raise CheckFailed(f"with another value of {changed}, {problem.problem}")
+            raise CheckFailed(f"with another value of {changed}, {alone[place].problem}")
         jobs.append(job)
     together = checks.trial.answer_jobs(jobs)
     for place, answer in together.items():
@@ -220,7 +218,7 @@ def check_bad_inputs(checks: Checks) -> str:
     answers = trial.answer([*checks.variants, *numbered])
     for number, _ in numbered:
         answer = answers.pop(number)
-        if answer.problem is not None and answer.code in (None, "task_error"):
+        if answer.is_fault:
             raise CheckFailed(
                 f"an odd text, such as blank, symbols or very long: {answer.problem}; raise JobError instead"
             )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from models.errors import InvalidParameters
+from models.errors import InvalidParameters, JobError
 from models.tasks.spec import TaskSpec
 
 MAX_SETS = 4
@@ -25,7 +25,7 @@ def _is_taken(spec: TaskSpec, parameters: Mapping[str, Any]) -> bool:
     try:
         checked = spec.check_parameters(parameters)
         spec.normalise(spec.example_input, checked)
-    except (InvalidParameters, Exception):
+    except (InvalidParameters, JobError):
         return False
     return True
 

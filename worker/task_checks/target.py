@@ -22,10 +22,10 @@ def find_pipeline(catalogue: Catalogue, name: str) -> Pipeline:
 
     Raises UsageError that says how a task gets a pipeline, and UnknownPipeline if it is no task either.
     """
-    if name in catalogue:
+    if name in catalogue or name in catalogue.unusable:
         return _bare(catalogue[name])
     try:
-        spec = tasks.find_spec(name)
+        spec = tasks.find_spec(tasks.canonical_name(name))
     except SettingsError:  # its package is broken
         raise
     except UsageError:

@@ -17,6 +17,9 @@ from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import isolate_failures
 from worker.passes.planning import plan_micro_batches
 
+# Of the JobErrors that Batchmill makes of what an author's code raised or returned; None = any other exception.
+FAULT_CODES = frozenset((None, "task_error", "invalid_output"))
+
 Item = TypeVar("Item")
 
 
@@ -36,6 +39,11 @@ class Answer:
     document: str | None = None
     code: str | None = None
     problem: str | None = None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the adapter is to blame: it raised something else than a JobError, or returned what it must not."""
+        return self.problem is not None and self.code in FAULT_CODES
 
     @property
     def output(self) -> Any:
@@ -108,7 +116,7 @@ class Trial:
             bulk = self._watched("decode_many", lambda jobs: list(self.adapter.decode_many(jobs)))  # type: ignore[attr-defined]
             documents = [document for _, document in isolate_failures(bulk, [each for _, each in computed])]
         else:
-            documents = [document for _, each in computed for document in (self._decode_alone(each),)]
+            documents = [self._decode_alone(each) for _, each in computed]
         return {
             job.position: self._failure(document) if isinstance(document, Exception) else Answer(_as_json(document))
             for (job, _), document in zip(computed, documents, strict=True)

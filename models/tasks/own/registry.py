@@ -52,7 +52,11 @@ def find(name: str) -> OwnTaskSpec | None:
 
 def load_reference(reference: str) -> OwnTaskSpec:
     """Return the task that a reference of the operator names, and register it. Raises SettingsError."""
-    spec = make_spec(operator_code.load_object(reference), reference)
+    task = operator_code.load_object(reference)
+    for known in registered():
+        if known.reference == reference and known.task is task:
+            return known
+    spec = make_spec(task, reference)
     entry = _find_entry(spec.name)
     if entry is not None and _load_entry(entry).task is not spec.task:
         raise SettingsError(

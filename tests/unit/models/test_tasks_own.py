@@ -58,6 +58,13 @@ def error_of(raw: object) -> tuple[str, str]:
 
 
 class TestRegistry:
+    def test_an_alias_that_the_operator_writes_is_found_before_its_package_was_loaded(self, installed: Path) -> None:
+        assert registry.registered() == []
+
+        found = catalogue(mine={"task": "sarcasm", "model": "bundled:sentiment-analysis"})["mine"]
+
+        assert found.task == "irony"
+
     def test_a_package_is_imported_when_its_task_is_asked_for(self, installed: Path) -> None:
         tasks.find_spec("ner")
         assert f"{PACKAGE}.tasks" not in sys.modules

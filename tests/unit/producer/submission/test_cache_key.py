@@ -20,6 +20,10 @@ IRRELEVANT_FIELDS = {
     "name",
     "revision",
     "device",
+    "device_map",
+    "max_memory",
+    "offload_folder",
+    "examples",  # of its trial
     "tokens_per_batch",
     "max_attempts",
     "pass_seconds",

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from models import tasks
-from models.errors import UnknownPipeline, UsageError
+from models.errors import SettingsError, UnknownPipeline, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from tests.unit.worker.task_checks.test_checks import make_spec
@@ -33,6 +33,13 @@ def test_a_task_s_name_finds_a_pipeline_that_has_it(catalogue: Catalogue) -> Non
 def test_an_unknown_name_lists_the_pipelines(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownPipeline, match="there is no pipeline 'minee'"):
         target.find_pipeline(catalogue, "minee")
+
+
+def test_an_entry_whose_task_is_broken_says_why() -> None:
+    broken = Catalogue.load(Settings(pipelines={"broken": {"task": "no_such_module:TASK", "model": "bundled:ner"}}))
+
+    with pytest.raises(SettingsError, match="there is no module 'no_such_module' here"):
+        target.find_pipeline(broken, "broken")
 
 
 def test_a_task_without_a_pipeline_says_how_to_add_one() -> None:
