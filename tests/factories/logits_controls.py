@@ -62,6 +62,13 @@ class FragileMany(Fragile):
         return torch.stack([self(row, row_scores) for row, row_scores in zip(rows, scores, strict=True)])
 
 
+class Mixing(NoDigits):
+    """Lets the rows of a call share a score, which makes a text depend on others."""
+
+    def call_many(self, rows: Sequence[LogitsRow], scores: torch.Tensor) -> torch.Tensor:
+        return scores + scores.mean()
+
+
 class FragileByLength(LogitsControl):
     """Raises for rows whose prompts have an odd number of tokens, after a few tokens."""
 

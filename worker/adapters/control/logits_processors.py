@@ -12,9 +12,12 @@ from models.errors import BatchmillError, JobError, LoadFailed, first_line
 from models.tasks.own.input_fields import checked_job_error
 from worker.adapters.control.logits_control import LogitsControl, LogitsRow
 from worker.adapters.own.error_place import error_place
+from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
 
 PROCESSOR_ERROR = "processor_error"
+
+TRIAL_TOKENS = 8
 
 Control = Callable[[LogitsRow, torch.Tensor], torch.Tensor]
 
@@ -71,7 +74,28 @@ def _make(reference: str, model: Any, tokenizer: Any) -> Control:
     if not callable(control):
         raise LoadFailed(f"{reference} made a {type(control).__name__}, which can't be called; correct its code")
     made: Control = control
+    if _has_call_many(made):
+        _check_call_many(reference, made, model)
     return made
+
+
+@torch.inference_mode()
+def _check_call_many(reference: str, control: Any, model: Any) -> None:
+    """Raise LoadFailed if rows together get other scores than each alone, in a trial with rows of a few tokens."""
+    size = vocabulary.size(model)
+    if size is None:
+        return
+    tokens = torch.arange(TRIAL_TOKENS, device=model.device) % size
+    rows = [LogitsRow(tokens[: count + 3], tokens[:count], {}) for count in range(TRIAL_TOKENS - 3)]
+    scores = torch.cos(torch.arange(len(rows) * size, device=model.device)).view(len(rows), size)
+    try:
+        alone = torch.stack([control(row, one.clone()) for row, one in zip(rows, scores, strict=True)])
+        together = control.call_many(rows, scores.clone())
+        is_same = alone.shape == together.shape and torch.allclose(alone, together, equal_nan=True)
+    except Exception:  # rows of a trial may be none that it can process; those of jobs fail by themselves
+        return
+    if not is_same:
+        raise LoadFailed(f"{reference} gives rows other scores by call_many than by a call for each; correct its code")
 
 
 @dataclass(frozen=True, slots=True)

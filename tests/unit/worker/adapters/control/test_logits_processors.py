@@ -117,7 +117,12 @@ def test_several_run_in_their_order(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("missing", "has no missing"), ("broken", "can't be called"), ("raising", r"can't be made .*ValueError: no file")],
+    [
+        ("missing", "has no missing"),
+        ("broken", "can't be called"),
+        ("Mixing", "other scores by call_many"),
+        ("raising", r"can't be made .*ValueError: no file"),
+    ],
 )
 def test_one_that_cannot_be_loaded_is_a_problem_of_this_machine(folder: Path, name: str, problem: str) -> None:
     with pytest.raises(LoadFailed, match=problem):
