@@ -21,7 +21,7 @@ LAYER_OPTIONS = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias"}
     | {"layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern"}
 )
-# Without effect on a trained adapter: options for training, for other classes of peft, or visible in the weights too.
+# Options without effect on a trained adapter: for training, for other classes of peft, or plain from the weights.
 IDLE_OPTIONS = frozenset(
     {"peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     | {"lora_dropout", "modules_to_save", "bias", "init_lora_weights", "ensure_weight_tying", "runtime_config"}
