@@ -261,12 +261,6 @@ class Pipeline(BaseModel):
             raise ValueError(str(error)) from None
         return self
 
-    def _check_own_parameters(self) -> None:
-        if isinstance(self.spec, OwnTaskSpec):
-            self.spec.check_entry_parameters(self.parameters)
-        else:
-            self.check_parameters(self.parameters)
-
     def _check_examples(self) -> None:
         if tasks.find_spec(self.task) is not TRANSFORMERS_PIPELINE:
             raise ValueError(f"{self.task} is no transformers:NAME, so examples have no effect; leave them out")
@@ -275,6 +269,12 @@ class Pipeline(BaseModel):
                 TRANSFORMERS_PIPELINE.normalise(example)
             except JobError as error:
                 raise ValueError(f"examples[{place}]: {error}") from None
+
+    def _check_own_parameters(self) -> None:
+        if isinstance(self.spec, OwnTaskSpec):
+            self.spec.check_entry_parameters(self.parameters)
+        else:
+            self.check_parameters(self.parameters)
 
     @property
     def settings_hash(self) -> str:

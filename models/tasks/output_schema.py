@@ -14,6 +14,8 @@ PACKAGE, EXTRA = "llguidance", "structured"
 MAX_SCHEMA_BYTES = 65_536
 MAX_SCHEMA_DEPTH = 64
 
+VALUE_KEYS = frozenset({"const", "enum", "default", "examples"})  # no schemas below them
+
 OPTIONS_KEY = "x-guidance"  # with it, a schema could ask the library to be lenient
 
 # Blanks as `json.dumps` writes them: with free ones, a model may write blanks until its tokens run out.
@@ -26,8 +28,25 @@ GRAMMAR_OPTIONS = {
 }
 
 # An escape, the beginning of a class with a bracket that stands for itself, or any other sign.
-PATTERN_PARTS = re.compile(r"\\.|\[\^?|.", re.DOTALL)
-ASCII_CLASSES = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": r" \t\n\r\f\v"}
+PATTERN_PARTS = re.compile(r"\\.|\[\^?\]?|.", re.DOTALL)
+# Libraries differ on Unicode's classes, and so do its versions. These hold no sign that another library leaves out;
+# those of a negated class hold every sign that another one has.
+CLASSES = {
+    r"\d": "0-9",
+    r"\w": "0-9A-Za-z_",
+    r"\s": r" \t\n\r\f\v",
+    r"\D": r"[^\p{Nd}]",
+    r"\W": r"[^\p{L}\p{M}\p{N}_]",
+    r"\S": r"[^\s\x1c-\x1f]",
+}
+NEGATED_CLASSES = {
+    r"\d": r"\p{Nd}",
+    r"\w": r"\p{L}\p{M}\p{N}_",
+    r"\s": r"\s\x1c-\x1f",
+    r"\D": "[^0-9]",
+    r"\W": "[^0-9A-Za-z_]",
+    r"\S": r"[^ \t\n\r\f\v]",
+}
 
 UNSUPPORTED_KEYS = re.compile(r"Unimplemented keys: \[([\w\", $]*)\]")
 PATTERN_ERROR = re.compile(r"^error: ([\w ,-]+)$", re.MULTILINE)
@@ -88,26 +107,24 @@ def to_grammar(schema: str) -> str:
     from llguidance import LLMatcher
 
     if is_json_schema(schema):
-        return str(LLMatcher.grammar_from_json_schema(schema, overrides=GRAMMAR_OPTIONS))
-    return str(LLMatcher.grammar_from_regex(with_ascii_classes(schema)))
+        document = _encode(_with_common_patterns(json.loads(schema)))
+        return str(LLMatcher.grammar_from_json_schema(document, overrides=GRAMMAR_OPTIONS))
+    return str(LLMatcher.grammar_from_regex(with_common_classes(schema)))
 
 
-def with_ascii_classes(pattern: str) -> str:
-    r"""Return a regular expression whose \d, \w and \s are those of ASCII, as in a JSON schema.
-
-    Which signs are digits in Unicode depends on its version, so another library might not match the text. A negated
-    class stays as it is, and matches no more than it would there.
-    """
+def with_common_classes(pattern: str) -> str:
+    r"""Return a regular expression with ASCII's \d, \w and \s, all of whose texts other libraries match too."""
     parts, depth, negated_depth = [], 0, 0
     for part in PATTERN_PARTS.findall(pattern):
         if part.startswith("["):
             depth += 1
-            negated_depth = negated_depth or (depth if part == "[^" else 0)
+            negated_depth = negated_depth or (depth if part.startswith("[^") else 0)
         elif part == "]" and depth:
             negated_depth = 0 if negated_depth == depth else negated_depth
             depth -= 1
-        elif part in ASCII_CLASSES and not negated_depth:
-            part = ASCII_CLASSES[part] if depth else f"[{ASCII_CLASSES[part]}]"
+        elif part in CLASSES:
+            signs = (NEGATED_CLASSES if negated_depth else CLASSES)[part]
+            part = signs if depth else f"[{signs}]"
         parts.append(part)
     return "".join(parts)
 
@@ -131,6 +148,20 @@ def _encode(schema: Mapping[str, Any]) -> str:
         return json.dumps(schema, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError):
         raise ValueError("must be a JSON schema, so its values must be those of JSON") from None
+
+
+def _with_common_patterns(schema: Any) -> Any:
+    """A part of a JSON schema whose patterns have the classes of `with_common_classes`."""
+    if isinstance(schema, list):
+        return [_with_common_patterns(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: part if key in VALUE_KEYS else _with_common_patterns(part) for key, part in schema.items()}
+    if isinstance(pattern := changed.get("pattern"), str):
+        changed["pattern"] = with_common_classes(pattern)
+    if isinstance(properties := changed.get("patternProperties"), dict):
+        changed["patternProperties"] = {with_common_classes(key): part for key, part in properties.items()}
+    return changed
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

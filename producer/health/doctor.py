@@ -19,7 +19,7 @@ from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
-from producer.health import database_stats, dtype_checks, findings
+from producer.health import code_checks, database_stats, dtype_checks, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -107,6 +107,7 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
             model_checks.check_model(catalogue[name], worker_views)
         except SettingsError as error:
             yield Finding(WARNING, "pipelines", str(error))
+    yield from code_checks.check_logits_processors(catalogue.values())
     for pipeline in catalogue.values():
         if message := model_checks.other_settings_warning(pipeline, worker_views):
             yield Finding(WARNING, "pipelines", message)

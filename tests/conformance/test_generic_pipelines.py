@@ -26,7 +26,7 @@ TABLES: list[dict[str, Any]] = [
     {"table": {"a": ["b"]}, "query": "."},
     {"table": {"a": ["love hate"] * 60}, "query": "cut"},
     {"table": TABLE, "query": ["the product", "hate"]},
-    *({"table": {"a": [str(number)], "b": ["love"] * 1}, "query": "great " * (number % 7 + 1)} for number in range(20)),
+    *({"table": {"a": [str(number)], "b": ["love"] * 1}, "query": "great " * (number % 7 + 1)} for number in range(8)),
 ]
 
 

@@ -126,6 +126,22 @@ def test_the_settings_on_the_page_on_guards_are_accepted(monkeypatch: pytest.Mon
     assert list(others) == ["injection", "private"]
 
 
+def test_the_settings_on_the_page_on_pipelines_of_transformers_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = "\n".join(blocks("toml", (DOCS / "transformers-pipelines.md").read_text("utf-8")))
+
+    catalogue = Catalogue.load(Settings(**tomllib.loads(page)))
+
+    assert [catalogue[name].task for name in ("tables", "triage", "pairs")] == [
+        "table-question-answering",
+        "decision",
+        "transformers:pair-scores",
+    ]
+    assert len(catalogue["pairs"].examples) == 3
+
+
 def test_the_page_on_output_has_every_error_code() -> None:
     sources = [path for room in ("models", "producer", "worker") for path in (ROOT / room).rglob("*.py")]
     codes = {code for path in sources for code in JOB_ERROR.findall(path.read_text("utf-8"))}

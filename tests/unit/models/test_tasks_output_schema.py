@@ -87,16 +87,17 @@ def test_parameters_that_contradict_it_are_refused(parameters: dict[str, Any], p
 
 
 @pytest.mark.parametrize(
-    ("pattern", "ascii_pattern"),
+    ("pattern", "expected"),
     [
         (r"\d+[\d.]", "[0-9]+[0-9.]"),
-        (r"[^\d]\W\D", r"[^\d]\W\D"),
+        (r"[^\d]\W\D", r"[^\p{Nd}][[^\p{L}\p{M}\p{N}_]][[^\p{Nd}]]"),
         (r"\\d[\]\w]", r"\\d[\]0-9A-Za-z_]"),
-        (r"[a[^\d]\d]\d", r"[a[^\d]0-9][0-9]"),
+        (r"[]\d][^]\s]", r"[]0-9][^]\s\x1c-\x1f]"),
+        (r"[a[^\d]\d]\d", r"[a[^\p{Nd}]0-9][0-9]"),
     ],
 )
-def test_classes_of_regular_expressions_are_those_of_ascii(pattern: str, ascii_pattern: str) -> None:
-    assert output_schema.with_ascii_classes(pattern) == ascii_pattern
+def test_classes_of_regular_expressions_hold_what_all_libraries_have_in_them(pattern: str, expected: str) -> None:
+    assert output_schema.with_common_classes(pattern) == expected
 
 
 def test_a_schema_of_the_greatest_size_is_taken() -> None:

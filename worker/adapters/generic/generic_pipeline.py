@@ -6,7 +6,6 @@ It is slower than another adapter: tokenizer calls are one by one, and passes ar
 import copy
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any, ClassVar, Self
 
@@ -21,6 +20,7 @@ from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.adapters.encoding.collation import MAX_CUDA_ROWS, MAX_ROWS, Collator
 from worker.adapters.generic import passes, registry, tables
 from worker.adapters.generic.calls import Call, PipelineCalls
+from worker.adapters.generic.generic_rows import GenericRow, PassInputs, PassOutput
 from worker.adapters.generic.model_classes import ModelClasses
 from worker.adapters.generic.passes import Passes
 from worker.adapters.generic.plain_output import to_plain
@@ -32,7 +32,7 @@ from worker.adapters.probes import sameness
 from worker.adapters.probes.probe_scores import reraise_machine_problem
 from worker.adapters.probes.sameness_trials import ScoringTrial
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
-from worker.adapters.rows import ROW_BYTES, TOKEN_BYTES, MicroBatch, Row
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long
 from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
@@ -40,40 +40,6 @@ from worker.layers import int8_linear
 from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PassInputs:
-    """The features of a row: the model inputs of one pass.
-
-    input_index: which input of the pipeline's call they belong to; nearly always the only one.
-    seed: of the random numbers that the pass may draw.
-    """
-
-    inputs: Any
-    forward_parameters: dict[str, Any]
-    input_index: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class PassOutput:
-    """The output of a pass for one row, with its size, which bounds how many wait to be written."""
-
-    value: Any
-    nbytes: int
-
-
-@dataclass(slots=True)
-class GenericRow(Row):
-    """A row with the memory of its model inputs, which may hold a table."""
-
-    input_bytes: int = 0
-
-    @property
-    def memory_bytes(self) -> int:
-        """As `Row.memory_bytes`."""
-        return ROW_BYTES + TOKEN_BYTES * self.length + self.input_bytes
 
 
 class GenericPipeline:
@@ -241,7 +207,7 @@ class GenericPipeline:
                 return any(tables.is_cut(tokenizer, one["table"], job.input, limit) for one in inputs)
             return len(tokenizer(text, truncation=False)["input_ids"]) > width
 
-    @torch.inference_mode()
+    # Without `inference_mode`, whose outputs a pipeline could not change in place; `Pipeline.forward` has `no_grad`.
     def _run(self, features: Sequence[PassInputs]) -> list[Any]:
         if self._state_to_restore is not None:
             self._state_to_restore.restore()

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
         {"window_aggregation": "max"},
         {"deterministic": True},
         {"max_length": 8},
+        {"adapter": "/data/adapter"},
         {"logits_processors": ("tests.factories.logits_controls:no_digits",)},
     ],
 )
@@ -132,6 +134,16 @@ def test_the_revision_is_the_pinned_one_or_the_folder_s_content_hash() -> None:
     assert resolve_revision(FOLDER.model_copy(update={"revision": "pinned"})) == "pinned"
     assert resolve_revision(PINNED.model_copy(update={"revision": None})) is None
     assert resolve_revision(FOLDER.model_copy(update={"model": "/nowhere"})) is None
+
+
+def test_the_revision_of_an_adapter_is_a_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    adapted = PINNED.model_copy(update={"adapter": str(tmp_path)})
+
+    assert resolve_revision(adapted) == f"{PINNED.revision}+{content_hash(tmp_path)}"
+    assert resolve_revision(adapted.model_copy(update={"adapter": "/nowhere"})) is None
+    hub = {"adapter": "org/adapter", "adapter_revision": "b" * 40}
+    assert resolve_revision(PINNED.model_copy(update=hub)) == f"{PINNED.revision}+{'b' * 40}"
 
 
 def test_guards_change_the_key() -> None:

@@ -47,6 +47,8 @@ SCHEMAS = [
     TREE,
     {"const": {"größe": "Ω≈ç√", "n": [1, None]}},
     {"type": "string", "pattern": "^[a-c]{2,5}$"},
+    {"type": "string", "pattern": r"^\S\W[^\w]$"},
+    {"const": {"pattern": r"\S"}},
     {"type": "string", "format": "date"},
     {"type": "number", "exclusiveMinimum": -3, "maximum": 12.5},
     {"type": "integer", "multipleOf": 7, "minimum": 1, "maximum": 99},

@@ -121,6 +121,24 @@ def test_rows_share_passes_where_the_trial_lets_them(tmp_path: Path) -> None:
     assert [row.max_rows for row in rows] == [1]
 
 
+class InPlacePipeline(PairPipeline):
+    """Changes an output in place."""
+
+    def postprocess(self, model_outputs: Any, digits: int = 12) -> Any:
+        """The scores, of logits that are one larger."""
+        model_outputs.logits.add_(1)
+        return super().postprocess(model_outputs, digits)
+
+
+def test_a_pipeline_may_change_its_outputs_in_place(tmp_path: Path) -> None:
+    folder = tiny_models.bert(tmp_path / "model")
+    with capture_logs() as events:
+        loaded = load(folder, InPlacePipeline)
+
+    assert sharing_of(events) == ("together", None)
+    assert answer(loaded, {"text": "love"}, digits=4) == answer(load(folder), {"text": "love"}, digits=4)
+
+
 class ObjectPipeline(PairPipeline):
     """Reads objects only."""
 
