@@ -84,7 +84,7 @@ def make_bad_inputs(spec: TaskSpec, example: Mapping[str, Any]) -> Iterator[BadI
         if field.required and field.name in example:
             yield BadInput(f"no {field.name}", {name: example[name] for name in example if name != field.name})
     for name, value in example.items():
-        wrong = 7 if isinstance(value, list | dict) else {"a": []}
+        wrong: object = 7 if isinstance(value, list | dict) else {"a": []}
         yield BadInput(f"{name} of another type", {**example, name: wrong}, may_be_taken=True)
     for name in text_fields(example):
         yield BadInput(f"a NUL character in {name}", {**example, name: f"{example[name]}\0"})
