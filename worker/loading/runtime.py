@@ -1,17 +1,14 @@
 """The runtime is one pipeline loaded in this process, with the exact version of each part."""
 
 import time
-import warnings
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 import torch
-from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models import operator_code, tasks
@@ -19,7 +16,6 @@ from models.errors import LoadFailed, ModelError
 from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
 from models.settings import Settings
-from models.version import full_version
 from worker import adapters
 from worker.adapters.control import output_schemas
 from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
@@ -30,14 +26,14 @@ from worker.loading import (
     guard_models,
     integrity,
     load_errors,
+    loaded_version,
     memory_share,
     shared_weights,
     snapshots,
     token_budgets,
-    tokenizer_probe,
+    tokenizer_loading,
     weights,
 )
-from worker.loading.large_models import quantization
 from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
@@ -47,7 +43,6 @@ log = structlog.get_logger(__name__)
 Role = Literal["pipeline", "guard"]
 
 DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
-RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +237,7 @@ def _assemble(
     adapter = adapters.adapter_for(pipeline.task)
     model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
     has_tokenizer = getattr(adapter, "uses_tokenizer", True)
-    tokenizer = _load_tokenizer(tokenizer_files) if has_tokenizer else NoTokenizer(model.config)
+    tokenizer = tokenizer_loading.load(tokenizer_files) if has_tokenizer else NoTokenizer(model.config)
     default_length = _complete(adapter, model, tokenizer, files)
     max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
     if role == "guard" and stride is None:
@@ -263,7 +258,7 @@ def _assemble(
     is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
     runtime = Runtime(
         loaded_adapter,
-        _runtime_version(pipeline, files, tokenizer_files, model, lora_files),
+        loaded_version.describe(pipeline, files, tokenizer_files, model, lora_files),
         micro_batch_tokens
         or pipeline.tokens_per_batch
         or token_budgets.initial_tokens(model.config, device.type, is_generator=is_generator),
@@ -294,66 +289,9 @@ def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int 
         raise ModelError(f"{files.name}: {error}") from error
 
 
-def _load_tokenizer(files: Snapshot) -> Any:
-    tokenizer_probe.check(files.name, files.transformer_folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian never calls it
-            tokenizer = AutoTokenizer.from_pretrained(
-                files.transformer_folder, trust_remote_code=False, local_files_only=True
-            )
-    except Exception as error:
-        raise load_errors.classify(error, f"the tokenizer of {files.name}", files.revision) from error
-    # Without these files, transformers silently creates a tokenizer that knows no words.
-    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
-        raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
-    return tokenizer
-
-
-def _runtime_version(
-    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any, lora_files: AdapterFiles | None
-) -> RuntimeVersion:
-    device = model.device
-    return RuntimeVersion(
-        task=pipeline.task,
-        model=model_files.name,
-        revision=model_files.revision,
-        tokenizer=tokenizer_files.name,
-        tokenizer_revision=tokenizer_files.revision,
-        dtype=str(model.dtype).removeprefix("torch."),
-        quantization=pipeline.quantization,
-        attention=model.config._attn_implementation or "eager",
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries=_library_versions() | _extra_versions(pipeline, device) | _code_versions(pipeline),
-        adapter=lora_files.snapshot.name if lora_files else None,
-        adapter_revision=lora_files.snapshot.revision if lora_files else None,
-    )
-
-
-def _library_versions() -> dict[str, str]:
-    """Return the versions that may change a result, Batchmill's with its commit."""
-    libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
-    return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
-
-
 def _weight_bytes(model: Any) -> int:
     sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
     return sum(sizes) + int8_linear.packed_bytes(model)
-
-
-def _code_versions(pipeline: Pipeline) -> dict[str, str]:
-    """The versions of the operator's own code, all of it loaded."""
-    return {name: version for name, version in pipeline.operator_code.items() if version is not None}
-
-
-def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
-    """The versions of the packages that only some pipelines need."""
-    packages = (
-        quantization.package(pipeline.quantization, device),
-        pipeline.device_map and "accelerate",
-        pipeline.adapter and "peft",
-    )
-    return {package: metadata.version(package) for package in packages if package}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:

@@ -16,7 +16,7 @@ from worker.adapters.tasks.token_classification import Window
 from worker.adapters.tokenization import prompts, special_tokens
 from worker.adapters.tokenization.qa_windows import Window as PassageWindow
 from worker.leasing.leases import Job, Lease
-from worker.loading import runtime
+from worker.loading import runtime, tokenizer_loading
 
 MODULES = (special_tokens, prompts, question_answering, text_classification, text_to_text, token_classification)
 RANDOM = random.Random(2)
@@ -140,8 +140,8 @@ def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch
 
 @pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "summarization"])
 def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = runtime._load_tokenizer
-    monkeypatch.setattr(runtime, "_load_tokenizer", lambda files: _left(tokenizer(files)))
+    tokenizer = tokenizer_loading.load
+    monkeypatch.setattr(tokenizer_loading, "load", lambda files: _left(tokenizer(files)))
     pipeline = next(item for item in BUILTIN_PIPELINES if item.name == f"sample-{task}")
     adapter = runtime.load(pipeline, "cpu", threads=1).adapter
     asked = jobs(task, [TEXT + (" [MASK]" if task == "fill-mask" else " end")], {})

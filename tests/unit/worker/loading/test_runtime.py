@@ -21,7 +21,7 @@ from models.version import full_version
 from tests.factories import tiny_models
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
-from worker.loading import runtime, snapshots, weights
+from worker.loading import loaded_version, runtime, snapshots, tokenizer_loading, weights
 from worker.loading.runtime import Runtime
 from worker.loading.token_budgets import CPU_TOKENS_BY_WIDTH
 
@@ -386,13 +386,13 @@ class TestFolderThatChanges:
     def test_is_noticed_where_it_is_the_tokenizer_s(
         self, made: Made, distilbert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = runtime._load_tokenizer
+        original = tokenizer_loading.load
 
         def changing(files: Any) -> Any:
             edit(distilbert / "tokenizer_config.json", do_lower_case=False)
             return original(files)
 
-        monkeypatch.setattr(runtime, "_load_tokenizer", changing)
+        monkeypatch.setattr(tokenizer_loading, "load", changing)
 
         with pytest.raises(LoadFailed, match=f"{distilbert} changed while it was loaded"):
             load(made("distilbert"), tokenizer=str(distilbert))
@@ -427,7 +427,7 @@ class TestFolderThatChanges:
 
 
 def test_results_name_the_commit_of_batchmill() -> None:
-    libraries = runtime._library_versions()
+    libraries = loaded_version.library_versions()
 
     assert libraries["batchmill"] == full_version()
     assert libraries.keys() == {"batchmill", "torch", "transformers", "tokenizers"}
