@@ -352,6 +352,7 @@ def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
         quantization.package(pipeline.quantization, device),
         pipeline.device_map and "accelerate",
         pipeline.adapter and "peft",
+        output_schemas.installed_package() if "output_schema" in pipeline.spec.parameters.model_fields else None,
     )
     return {package: metadata.version(package) for package in packages if package}
 
