@@ -7,6 +7,7 @@ from typing import Any
 from models.errors import InvalidParameters, JobError
 from worker.leasing.leases import Job, Lease
 from worker.task_checks import comparison, inputs, parameter_sets
+from worker.task_checks.inputs import BadInput
 from worker.task_checks.report import CheckFailed
 from worker.task_checks.trial import Answer, Trial
 
@@ -202,28 +203,36 @@ def _check_mixed(checks: Checks, sets: Sequence[Mapping[str, Any]]) -> None:
 def check_bad_inputs(checks: Checks) -> str:
     """Inputs that no model can answer are refused by the spec with a code, and odd ones leave others alone."""
     trial, refused = checks.trial, 0
+    odd = [
+        ("a blank, symbolic or very long text", stored)
+        for stored in inputs.make_odd_inputs(trial.spec, trial.parameters)
+    ]
     for bad in inputs.make_bad_inputs(trial.spec, checks.variants[0][1]):
-        try:
-            trial.spec.normalise(bad.raw, trial.parameters)
-        except JobError:
+        stored = _normalise_bad(checks, bad)
+        if stored is None:
             refused += 1
-        except Exception as error:
-            raise CheckFailed(
-                f"{bad.name}: the spec raises {type(error).__name__}, not JobError or ValueError"
-            ) from None
+        elif bad.may_be_taken:
+            odd.append((bad.name, stored))
         else:
             raise CheckFailed(f"{bad.name} is taken; declare texts as Text, and give each field its type")
-    odd = inputs.make_odd_inputs(trial.spec, trial.parameters)
-    numbered = list(enumerate(odd, len(checks.variants) + 1))
-    answers = trial.answer([*checks.variants, *numbered])
-    for number, _ in numbered:
-        answer = answers.pop(number)
+    first = len(checks.variants) + 1
+    answers = trial.answer([*checks.variants, *((first + place, stored) for place, (_, stored) in enumerate(odd))])
+    for place, (name, _) in enumerate(odd):
+        answer = answers.pop(first + place)
         if answer.is_fault:
-            raise CheckFailed(
-                f"an odd text, such as blank, symbols or very long: {answer.problem}; raise JobError instead"
-            )
+            raise CheckFailed(f"{name}: {answer.problem}; raise JobError instead, or have the spec refuse it")
     checks.compare(answers, "beside a bad input", COMPANY_ADVICE)
     return f"{refused} bad inputs are refused with a code; {len(odd)} odd ones leave the others' answers alone"
+
+
+def _normalise_bad(checks: Checks, bad: BadInput) -> dict[str, Any] | None:
+    """Return the stored form of a bad input; None if it is refused, as it should be."""
+    try:
+        return checks.trial.spec.normalise(bad.raw, checks.trial.parameters)
+    except JobError:
+        return None
+    except Exception as error:
+        raise CheckFailed(f"{bad.name}: the spec raises {type(error).__name__}, not JobError or ValueError") from None
 
 
 CHECKS: dict[str, Check] = {

@@ -6,7 +6,6 @@ from typing import Any
 
 from models.errors import JobError
 from models.tasks.fields import MAX_TEXT_CHARACTERS
-from models.tasks.generic.json_values import JsonField
 from models.tasks.spec import TaskSpec
 
 MAX_VARIANTS = 16
@@ -37,13 +36,15 @@ ODD_CHANGES: tuple[Change, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class BadInput:
-    """An input as a submitter might give it, which must be refused.
+    """An input as a submitter might give it, with one fault.
 
     name: what is wrong with it, for the report.
+    may_be_taken: whether a task may take it, and then answers it or refuses it by a JobError.
     """
 
     name: str
     raw: Any
+    may_be_taken: bool = False
 
 
 def make_variants(spec: TaskSpec, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def make_numbered(spec: TaskSpec, example: Mapping[str, Any], number: int, param
 
 
 def make_bad_inputs(spec: TaskSpec, example: Mapping[str, Any]) -> Iterator[BadInput]:
-    """Yield inputs that must be refused, each with one fault."""
+    """Yield inputs with one fault each."""
     yield BadInput("null", None)
     yield BadInput("a number", 12.5)
     if any(field.required for field in spec.fields):
@@ -82,11 +83,9 @@ def make_bad_inputs(spec: TaskSpec, example: Mapping[str, Any]) -> Iterator[BadI
     for field in spec.fields:
         if field.required and field.name in example:
             yield BadInput(f"no {field.name}", {name: example[name] for name in example if name != field.name})
-    of_any_type = {field.name for field in spec.fields if isinstance(field, JsonField)}
     for name, value in example.items():
-        if name in of_any_type:
-            continue
-        yield BadInput(f"{name} of a wrong type", {**example, name: 7 if isinstance(value, list | dict) else {"a": []}})
+        wrong: object = 7 if isinstance(value, list | dict) else {"a": []}
+        yield BadInput(f"{name} of another type", {**example, name: wrong}, may_be_taken=True)
     for name in text_fields(example):
         yield BadInput(f"a NUL character in {name}", {**example, name: f"{example[name]}\0"})
         yield BadInput(f"half a surrogate pair in {name}", {**example, name: f"{example[name]}\ud800"})

@@ -301,6 +301,19 @@ class RaisingField(TextField):
         return value.strip()  # type: ignore[attr-defined,no-any-return]
 
 
+class AnythingField(TextField):
+    """A field that takes other types, too."""
+
+    def check(self, value: object) -> Any:
+        return TextField.check(self, value) if isinstance(value, str) else value
+
+
+def test_another_type_that_the_spec_takes_is_the_adapter_s_to_answer() -> None:
+    spec = make_spec(fields=(AnythingField("text", ""),), example_input={"text": "one two three"})
+
+    assert "text of another type: encode raised TypeError at test_checks.py" in failures(Adapter(), spec)["bad inputs"]
+
+
 class OpenParameters(Parameters, extra="ignore"):
     """Parameters that take everything."""
 

@@ -10,6 +10,7 @@ import batchmill
 from models import tasks
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.generation_limits import GenerationLimits
+from models.tasks.generic import GENERIC_SPECS
 
 
 def stdout(*arguments: str) -> str:
@@ -31,18 +32,27 @@ def test_pipelines_lists_the_catalogue() -> None:
 
 
 def test_tasks_lists_all_tasks() -> None:
-    assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.TASKS]
-    assert [task["name"] for task in json.loads(stdout("tasks", "--json"))["data"]] == list(tasks.TASKS)
+    assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.ALL_NAMES]
+    assert [task["name"] for task in json.loads(stdout("tasks", "--json"))["data"]] == tasks.ALL_NAMES
 
 
 def test_a_task_is_explained() -> None:
-    for name in tasks.TASKS:
-        spec, explained = tasks.find_spec(name), stdout("tasks", name)
+    for spec in (*tasks.SPECS, *GENERIC_SPECS):
+        name, explained = spec.name, stdout("tasks", spec.name)
         for word in (*spec.parameters.model_fields, *(field.name for field in spec.fields), spec.output_description):
             assert word in explained
         assert json.loads(stdout("tasks", name, "--json"))["example"]["input"] == spec.example_input
         assert ("overlapping windows" in explained) is spec.supports_stride
         assert ("mean, max, first, weighted" in explained) is spec.aggregates_windows
+
+
+def test_pipelines_of_transformers_are_no_broken_own_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = '[pipelines.pairs]\ntask = "transformers:pairs"\nmodel = "made/pairs"\n'
+    (tmp_path / "batchmill.toml").write_text(entry, "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.ALL_NAMES]
+    assert "transformers:pairs" in stdout("pipelines")
 
 
 def test_bounds_are_shown() -> None:
