@@ -7,6 +7,7 @@ import torch
 
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
+from worker.adapters.control import output_schemas
 from worker.loading.large_models import quantization
 from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.snapshots import Snapshot
@@ -53,5 +54,6 @@ def _extra_versions(pipeline: Pipeline, device: torch.device) -> dict[str, str]:
         quantization.package(pipeline.quantization, device),
         pipeline.device_map and "accelerate",
         pipeline.adapter and "peft",
+        output_schemas.installed_package() if "output_schema" in pipeline.spec.parameters.model_fields else None,
     )
     return {package: metadata.version(package) for package in packages if package}

@@ -160,9 +160,14 @@ def _check_readable(text: str) -> None:
         ) from None
 
 
+def installed_package() -> str | None:
+    """The library that batches of this machine may use; None if it is not installed."""
+    return output_schema.PACKAGE if find_spec(output_schema.PACKAGE) is not None else None
+
+
 def check_package(parameters: Mapping[str, Any]) -> None:
     """Raise LoadFailed if a pipeline's own parameters have a schema, and the library is not installed here."""
-    if parameters.get("output_schema") is not None and find_spec(output_schema.PACKAGE) is None:
+    if parameters.get("output_schema") is not None and installed_package() is None:
         raise LoadFailed(missing_package())
 
 

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -197,3 +198,9 @@ def test_few_compiled_schemas_are_kept(adapter: Any, monkeypatch: pytest.MonkeyP
         schemas.check(f"a{{{index + 1}}}")
 
     assert len(schemas._compiled) == 3
+
+
+def test_the_library_is_part_of_the_model_version(folder: Path) -> None:
+    entry = Pipeline(name="a", task="text-generation", model=str(folder))
+
+    assert runtime.load(entry, "cpu", threads=1).version.libraries["llguidance"] == metadata.version("llguidance")
