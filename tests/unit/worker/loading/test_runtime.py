@@ -368,7 +368,7 @@ class TestFolderThatChanges:
         """Between hashing and loading, or between the weights and the tokenizer."""
         if settled:
             monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -60.0)
-        place, name = (snapshots, "check") if moment == "check" else (runtime, "_load_tokenizer")
+        place, name = (snapshots, "check") if moment == "check" else (tokenizer_loading, "load")
         original = getattr(place, name)
 
         def changing(*arguments: Any) -> Any:
