@@ -18,13 +18,16 @@ class SwitchPolicy:
     """Switches pipelines as rarely as possible, because each switch costs a load.
 
     A process switches when its pipeline has no work left and another has some, or when another has waited longer than
-    `switch_after_seconds`. Among several, the one that has waited longest is chosen.
+    `switch_after_seconds`. Among several, the one that has waited longest is chosen. The loaded pipeline works for as
+    long at least: with many pipelines, each has waited longer by the time it is loaded, and none would do any work.
     """
 
     def __init__(self, pipelines: Sequence[str], switch_after_seconds: float) -> None:
         self._pipelines = list(pipelines)
         self._switch_after_seconds = switch_after_seconds
         self._waiting_since: dict[LoadTarget, float] = {}
+        self._active: LoadTarget | None = None
+        self._active_since = 0.0
 
     def choose(
         self, active: LoadTarget | None, claimable: Collection[LoadTarget], now: float, *, is_busy: bool
@@ -37,11 +40,13 @@ class SwitchPolicy:
         is_busy: whether the process still holds leases on slices.
         """
         self._update_waiting_since(active, claimable, now)
+        if active != self._active:  # this is the first look since it was loaded
+            self._active, self._active_since = active, now
         if not self._waiting_since:
             return None
         longest = min(self._waiting_since, key=self._waiting_order)
         dry = active is None or not (is_busy or active in claimable)
-        if dry or now - self._waiting_since[longest] >= self._switch_after_seconds:
+        if dry or now - max(self._waiting_since[longest], self._active_since) >= self._switch_after_seconds:
             return longest
         return None
 
