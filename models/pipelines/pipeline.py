@@ -16,6 +16,7 @@ from models.pipelines import prompt_template
 from models.pipelines.entry import CatalogueEntry
 from models.pipelines.generation_limits import GenerationLimits
 from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.quantization import ENLARGE_FLOAT_DIFFERENCES
 from models.tasks.decoding import DecodingParameters
 from models.tasks.generic import transformers_pipeline
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
@@ -82,6 +83,11 @@ class Pipeline(CatalogueEntry):
             return self
         if self.device_map is not None:
             raise ValueError("adapter does not go with device_map; merge it into the model, or leave device_map out")
+        if self.quantization in ENLARGE_FLOAT_DIFFERENCES and not self.deterministic:
+            raise ValueError(
+                f"adapter goes with quantization {self.quantization} only if deterministic = true, because answers "
+                "would depend on the other rows; set it, or leave quantization out"
+            )
         if self.adapter.startswith(BUNDLED_PREFIX):
             raise ValueError("adapter is a Hub id or a folder; no adapter is bundled")
         if self.adapter_folder is not None:

@@ -8,6 +8,9 @@ from models.hardware import processor
 Quantization = Literal["int8", "int4", "torchao-int8", "torchao-int8-weights", "torchao-int4-weights", "torchao-float8"]
 ON_CPU = ("int8", "torchao-int8", "torchao-int8-weights")
 NEED_VNNI = ("torchao-int8",)
+# They round the inputs of layers in steps. Layers in float before them, such as those of an adapter, differ in their
+# last bits between passes of other sizes, and a step makes that a visible difference.
+ENLARGE_FLOAT_DIFFERENCES = ("torchao-int8", "torchao-float8")
 
 
 def device_problem(name: str | None, kind: str) -> str | None:

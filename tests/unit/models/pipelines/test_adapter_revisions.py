@@ -32,11 +32,19 @@ class TestEntry:
             ({"adapter_revision": ADAPTER}, "has no effect without adapter"),
             ({"adapter": "bundled:made"}, "no adapter is bundled"),
             ({"adapter": "/data/adapter", "device_map": "auto"}, "does not go with device_map"),
+            ({"adapter": "/data/adapter", "quantization": "torchao-int8"}, "only if deterministic = true"),
+            ({"adapter": "/data/adapter", "quantization": "torchao-float8"}, "only if deterministic = true"),
         ],
     )
     def test_what_makes_no_sense_is_refused(self, fields: dict[str, Any], problem: str) -> None:
         with pytest.raises(ValidationError, match=problem):
             entry(**fields)
+
+    @pytest.mark.parametrize(
+        "fields", [{"quantization": "int8"}, {"quantization": "torchao-int8", "deterministic": True}]
+    )
+    def test_it_goes_with_quantization_that_keeps_rows_apart(self, fields: dict[str, Any]) -> None:
+        assert entry(adapter="/data/adapter", **fields).adapter == "/data/adapter"
 
     def test_a_folder_is_relative_to_the_settings_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "batchmill.toml").write_text(
