@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from models.errors import ModelError
+from safetensors import SafetensorError, safe_open
+
+from models.errors import ModelError, first_line
 from models.pipelines.pipeline import BUNDLED_PREFIX
 from worker.loading import vetting
 from worker.loading.snapshots import Snapshot
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+SHARDS = "adapter_model-*.safetensors"
 SHOWN_CHARACTERS = 80
 
 # Options that peft gets.
@@ -56,11 +59,7 @@ class AdapterFiles:
         if config is None:
             raise ModelError(f"{name} has no {CONFIG_NAME}, so it is no adapter; set model instead, or name another")
         check_config(name, config)
-        if not (folder / WEIGHTS_NAME).is_file():
-            raise ModelError(
-                f"{name} has no {WEIGHTS_NAME}, and other formats can run code; save the adapter again with "
-                "save_pretrained(folder, safe_serialization=True)"
-            )
+        _check_weights(name, folder)
         trained_on = config.get("base_model_name_or_path")
         return cls(
             snapshot,
@@ -100,6 +99,23 @@ def check_config(name: str, config: dict[str, Any]) -> None:
     modules = config.get("modules_to_save")
     if modules and not (isinstance(modules, list) and all(isinstance(module, str) for module in modules)):
         raise ModelError(f"{name}: modules_to_save in {CONFIG_NAME} is no list of names")
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    """Raise ModelError if the weights are missing, of another format, or incomplete; only their header is read."""
+    path = folder / WEIGHTS_NAME
+    if not path.is_file() and any(folder.glob(SHARDS)):
+        raise ModelError(f"{name} has its weights in several files, and only one is read; save them as {WEIGHTS_NAME}")
+    if not path.is_file():
+        raise ModelError(
+            f"{name} has no {WEIGHTS_NAME}, and other formats can run code; save the adapter again with "
+            "save_pretrained(folder, safe_serialization=True)"
+        )
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise ModelError(f"{name}: {WEIGHTS_NAME} is damaged ({first_line(error)}); fetch or save it again") from error
 
 
 def _read_object(name: str, path: Path) -> dict[str, Any] | None:

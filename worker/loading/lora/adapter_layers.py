@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from models.errors import ModelError
+from models.errors import BatchmillError, ModelError
 from worker.layers import int8_linear
 from worker.layers.int8_linear import Int8Linear
+from worker.loading import load_errors
 from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.lora.peft_package import import_peft
 
@@ -25,6 +26,7 @@ WRAPPERS = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")  # in the names o
 UNTRAINED = ".original_module."  # in the names of weights that others replace
 LABEL_HEADS = ("ForSequenceClassification", "ForTokenClassification")
 SHOWN_NAMES = 3
+MAX_REASON_CHARACTERS = 200
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -34,14 +36,37 @@ def add_adapter(model: Any, files: AdapterFiles) -> frozenset[str]:
 
     Raises ModelError if it does not fit the model, and LoadFailed if peft is missing.
     """
-    own, full = _split(files, load_file(files.weights_path))
-    label_count = getattr(model.config, "num_labels", 0)
-    for name, tensor in full.items():
-        _replace_parameter(model, name, tensor, files, label_count)
-    _check_whole_modules(model, full, files)
-    _set_labels(model, files)
-    _add_layers(model, own, files)
+    with _attribute_errors(files):
+        own, full = _split(files, load_file(files.weights_path))
+        label_count = getattr(model.config, "num_labels", 0)
+        for name, tensor in full.items():
+            _replace_parameter(model, name, tensor, files, label_count)
+        _check_whole_modules(model, full, files)
+        _check_rows(model, full, files)
+        _set_labels(model, files)
+        _add_layers(model, own, files)
     return frozenset(full)
+
+
+@contextmanager
+def _attribute_errors(files: AdapterFiles) -> Iterator[None]:
+    """Errors inside this context name the adapter, not its model; those of the machine stay such."""
+    try:
+        yield
+    except BatchmillError:
+        raise
+    except Exception as error:  # its files can make peft raise anything
+        problem = load_errors.classify(error, files.snapshot.name, files.snapshot.revision)
+        if isinstance(problem, ModelError):
+            problem = ModelError(f"{files.snapshot.name} does not fit its model: {_describe(error)}")
+        raise problem from error
+
+
+def _describe(error: Exception) -> str:
+    """The first line of an error that says something: torch's own first line is a heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next((line for line in lines if not line.endswith(":")), type(error).__name__)
+    return reason[:MAX_REASON_CHARACTERS]
 
 
 def _split(files: AdapterFiles, tensors: Weights) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -123,6 +148,18 @@ def _check_whole_modules(model: Any, full: Collection[str], files: AdapterFiles)
             raise ModelError(f"{files.snapshot.name} lacks weights for {lacking[0]}, which its configuration names")
 
 
+def _check_rows(model: Any, full: Collection[str], files: AdapterFiles) -> None:
+    """Raise ModelError if a layer in full has no rows, or another number of them than its bias."""
+    for module_name in {name.rpartition(".")[0] for name in full}:
+        layer = model.get_submodule(module_name)
+        if not isinstance(layer, torch.nn.Linear):
+            continue
+        rows, biases = len(layer.weight), None if layer.bias is None else len(layer.bias)
+        if not rows or biases not in (None, rows):
+            numbers = f"{rows} rows" if biases is None else f"{rows} rows and {biases} biases"
+            raise ModelError(f"{files.snapshot.name} gives {module_name} {numbers}; save the adapter again")
+
+
 def _set_labels(model: Any, files: AdapterFiles) -> None:
     labels = files.labels
     if labels and type(model).__name__.endswith(LABEL_HEADS) and len(labels) == model.config.num_labels:
@@ -137,14 +174,10 @@ def _add_layers(model: Any, own: Weights, files: AdapterFiles) -> None:
     config = peft.LoraConfig(**files.layer_options, inference_mode=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # everything that would do harm is checked below
-        try:
-            # On no device at first, so that nothing is initialized, and nothing depends on random numbers.
-            with _int8_layers_as_linear(model):
-                peft.inject_adapter_in_model(config, model, low_cpu_mem_usage=True)
-            result = peft.set_peft_model_state_dict(model, dict(own), low_cpu_mem_usage=True)
-        except (ValueError, RuntimeError, TypeError, KeyError) as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise ModelError(f"{files.snapshot.name} does not fit its model: {reason}") from error
+        # On no device at first, so that nothing is initialized, and nothing depends on random numbers.
+        with _int8_layers_as_linear(model):
+            peft.inject_adapter_in_model(config, model, low_cpu_mem_usage=True)
+        result = peft.set_peft_model_state_dict(model, dict(own), low_cpu_mem_usage=True)
     unused = [key for key in result.unexpected_keys if LAYER_MARK in key]
     unfilled = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if problem := (unused or unfilled)[:SHOWN_NAMES]:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from models.errors import ModelError
 from models.pipelines.folder_hash import content_hash
-from worker.loading.lora.adapter_files import AdapterFiles, check_config
+from worker.loading.lora.adapter_files import WEIGHTS_NAME, AdapterFiles, check_config
 from worker.loading.snapshots import Snapshot
 
 
@@ -20,7 +22,7 @@ def read(folder: Path) -> AdapterFiles:
 def folder(tmp_path: Path) -> Path:
     config = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": "org/Base", "lora_dropout": 0.1}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    save_file({"a.lora_A.weight": torch.ones(4, 4)}, tmp_path / WEIGHTS_NAME)
     return tmp_path
 
 
@@ -50,6 +52,20 @@ class TestRead:
         (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
 
         with pytest.raises(ModelError, match=r"has no adapter_model.safetensors, and other formats can run code"):
+            read(folder)
+
+    @pytest.mark.parametrize("kept_bytes", [0, 4, 100, -1])
+    def test_damaged_weights_are_refused(self, folder: Path, kept_bytes: int) -> None:
+        path = folder / WEIGHTS_NAME
+        path.write_bytes(path.read_bytes()[:kept_bytes])
+
+        with pytest.raises(ModelError, match=r"org/adapter: adapter_model.safetensors is damaged .*; fetch or save it"):
+            read(folder)
+
+    def test_weights_in_several_files_are_refused(self, folder: Path) -> None:
+        (folder / WEIGHTS_NAME).rename(folder / "adapter_model-00001-of-00002.safetensors")
+
+        with pytest.raises(ModelError, match="has its weights in several files"):
             read(folder)
 
     def test_a_model_is_no_adapter(self, folder: Path) -> None:

@@ -213,6 +213,38 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"lacks weights for classifier\.bias"):
             load(made("bert"), adapter)
 
+    @pytest.mark.parametrize("rows", [{"weight": 0, "bias": 0}, {"weight": 5, "bias": 2}])
+    def test_a_head_without_a_bias_for_each_row(self, made: Made, tmp_path: Path, rows: dict[str, int]) -> None:
+        adapter = adapter_for(made("bert"), tmp_path / "adapter", load_options={"num_labels": 5})
+        tensors = load_file(adapter / WEIGHTS)
+        for part, count in rows.items():
+            name = f"base_model.model.classifier.{part}"
+            tensors[name] = tensors[name][:count].clone()
+        save_file(tensors, adapter / WEIGHTS)
+
+        with pytest.raises(ModelError, match=r"adapter gives classifier . rows and . biases; save the adapter again"):
+            load(made("bert"), adapter)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"rank_pattern": ["a"]},
+            {"rank_pattern": {"(": 2}},
+            {"target_modules": "("},
+            {"target_modules": ".*query", "layers_to_transform": [1]},
+            {"r": "four"},
+            {"r": 2},
+        ],
+        ids=str,
+    )
+    def test_options_that_peft_can_t_use_are_the_adapter_s_fault(
+        self, made: Made, tmp_path: Path, options: dict[str, Any]
+    ) -> None:
+        adapter = edit_config(adapter_for(made("bert"), tmp_path / "adapter"), **options)
+
+        with pytest.raises(ModelError, match=r"/adapter does not fit its model: .*[^:]$"):
+            load(made("bert"), adapter)
+
     def test_dora_in_int8(self, made: Made, tmp_path: Path) -> None:
         adapter = adapter_for(made("bert"), tmp_path / "adapter", use_dora=True)
 
