@@ -23,15 +23,17 @@ MAX_CACHED_FOLDERS = 1000
 FileSignature = tuple[str, int, int, int, int, int]
 
 
-def content_hash(folder: Path) -> str:
+def content_hash(folder: Path, key: str = "model") -> str:
     """Return `sha256:` over the names and bytes of every file in the folder except hidden ones.
+
+    key: the key of the catalogue entry that names the folder, for messages.
 
     Raises MissingModel if the folder is missing or empty.
     """
     if not folder.is_dir():
-        raise MissingModel(f"there is no model folder {folder}; check the catalogue entry's model")
+        raise MissingModel(f"there is no {key} folder {folder}; check the catalogue entry's {key}")
     if not any(folder.iterdir()):
-        raise MissingModel(f"the model folder {folder} is empty; put the model there, or mount its disk")
+        raise MissingModel(f"the {key} folder {folder} is empty; put the {key} there, or mount its disk")
     digest = hashlib.sha256()
     for path, name in _hashed_files(folder):
         with path.open("rb") as file:

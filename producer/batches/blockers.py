@@ -16,6 +16,7 @@ from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from models.lifecycle.claim_order import IS_AVAILABLE
 from models.lifecycle.seats import worker_name_for
+from models.pipelines.pipeline import split_revision
 from models.processes import home_lock
 from models.processes.holders import HolderId
 from models.states import BatchStatus, WorkerState
@@ -236,11 +237,18 @@ def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) ->
         )
     other_revisions = workers.other_revisions(capable_workers, batch)
     if other_revisions and len(loaded) == len(capable_workers):
+        advice = restore_advice(batch.revision)
         yield Blocker(
             "other_revision",
             f"it waits for a worker with revision {batch.revision}, with which it began; running workers have "
-            f"{', '.join(sorted(other_revisions))}: restore that model, or submit the remaining jobs again",
+            f"{', '.join(sorted(other_revisions))}: {advice}, or submit the remaining jobs again",
         )
+
+
+def restore_advice(revision: str | None) -> str:
+    """Return what to do if no worker has the revision of a batch: workers see a restored folder when they start."""
+    _, adapter_revision = split_revision(revision or "")
+    return f"restore that {'model' if adapter_revision is None else 'model or adapter'} and restart the workers"
 
 
 def _worker_count_phrase(count: int) -> str:

@@ -29,6 +29,8 @@ TIMESTAMP_FIELDS = (
     "cancelled_at",
 )
 
+COLUMNS_OF_VERSION = (ModelVersion.dtype, ModelVersion.device, ModelVersion.adapter, ModelVersion.adapter_revision)
+
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
@@ -85,6 +87,8 @@ class BatchView:
     guards: tuple[GuardCounts, ...] = ()  # those of inputs first
     output_cache_key: str | None = None  # hash of all that determines an output, except the revision
     source_batch_id: str | None = None  # the batch whose results are its inputs; it may be deleted
+    adapter: str | None = None  # the LoRA adapter on top of the model; None until there is a result
+    adapter_revision: str | None = None
 
     @property
     def padding_share(self) -> float | None:
@@ -122,6 +126,8 @@ class BatchView:
             "revision": self.revision,
             "dtype": self.dtype,
             "device": self.device,
+            "adapter": self.adapter,
+            "adapter_revision": self.adapter_revision,
             "parameters": redaction.redact_parameters(self.parameters),
             "priority": self.priority,
             "tokens": self.tokens,
@@ -184,7 +190,7 @@ def _batch_query(dialect: str) -> Select[Any]:
     version: ColumnElement[int] = case((Batch.succeeded > 0, first_version.scalar_subquery()))
     claimed_failures: ColumnElement[int] = literal_column(pace.count_claimed_failures(dialect), Integer)
     return (
-        select(*Batch.__table__.c, ModelVersion.dtype, ModelVersion.device, claimed_failures.label("claimed_failures"))
+        select(*Batch.__table__.c, *COLUMNS_OF_VERSION, claimed_failures.label("claimed_failures"))
         .select_from(Batch)
         .outerjoin(ModelVersion, ModelVersion.id == version)
     )
@@ -224,6 +230,8 @@ def _view_from_row(
         guards=guards.get(row.id, ()),
         output_cache_key=row.output_cache_key,
         source_batch_id=row.source_batch_id,
+        adapter=row.adapter,
+        adapter_revision=row.adapter_revision,
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -16,6 +16,7 @@ from models.privacy.terminal import format_duration
 from models.settings import Settings
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
+from producer.batches import blockers
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
@@ -186,7 +187,8 @@ def check_backlogs(
         elif backlog.lease_expired:
             yield Finding(WARNING, "work", message, "no process reclaims expired leases: see the workers' logs")
         elif backlog.revision is not None and revisions and backlog.revision not in revisions:
-            advice = f"it began with revision {backlog.revision}, which no worker has now: restore that model"
+            advice = f"it began with revision {backlog.revision}, which no worker has now: "
+            advice += blockers.restore_advice(backlog.revision)
             yield Finding(WARNING, "work", message, advice)
         elif missing := _guards_of_none(serving, pipeline, needed_guards.get(pipeline, ())):
             advice = f"batches need guards that no worker has now: {', '.join(missing)}; put them back"

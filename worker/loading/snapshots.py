@@ -69,7 +69,7 @@ def fetch_model(pipeline: Pipeline) -> Snapshot:
 
 def fetch_model_unchecked(pipeline: Pipeline) -> Snapshot:
     """Return the model's files without checking that they are safe and complete."""
-    return _fetch(pipeline.model, pipeline.folder, pipeline.revision)
+    return _fetch("model", pipeline.model, pipeline.folder, pipeline.revision)
 
 
 def find_local_model(pipeline: Pipeline) -> Snapshot | None:
@@ -87,7 +87,7 @@ def fetch_tokenizer(pipeline: Pipeline, model_files: Snapshot) -> Snapshot:
     """Return the tokenizer's files, by default the model's own. Raises ModelError if they are unsafe."""
     if pipeline.tokenizer is None:
         return model_files
-    snapshot = _fetch(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
+    snapshot = _fetch("tokenizer", pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
     vetting.check(snapshot.name, snapshot.folder)
     return snapshot
 
@@ -96,7 +96,7 @@ def fetch_adapter(pipeline: Pipeline) -> Snapshot | None:
     """Return the files of the pipeline's adapter, fetched from the Hub if necessary, unchecked; None without one."""
     if pipeline.adapter is None:
         return None
-    return _fetch(pipeline.adapter, pipeline.adapter_folder, pipeline.adapter_revision)
+    return _fetch("adapter", pipeline.adapter, pipeline.adapter_folder, pipeline.adapter_revision)
 
 
 def find_local_adapter(pipeline: Pipeline) -> Snapshot | None:
@@ -112,13 +112,13 @@ def find_local_adapter(pipeline: Pipeline) -> Snapshot | None:
     return Snapshot(pipeline.adapter, Path(folder), Path(folder).name)
 
 
-def _fetch(name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
+def _fetch(key: str, name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned_revision)
     snapshot = _hashed_folders.get((name, folder))
     if snapshot is None or snapshot.has_changed:  # the files of a base that pipelines share are not read again
         state = FolderState.from_folder(folder)  # before the files are read, so that a change meanwhile is detected
-        snapshot = _hashed_folders[name, folder] = Snapshot(name, folder, content_hash(folder), state)
+        snapshot = _hashed_folders[name, folder] = Snapshot(name, folder, content_hash(folder, key), state)
     if pinned_revision not in (None, snapshot.revision):
         raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned_revision}")
     return snapshot

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from models.pipelines import redaction
+from models.pipelines.pipeline import split_revision
 from models.privacy import terminal
 from producer.batches.views import BatchView
 from producer.cli.display import guard_text, output_text
@@ -46,7 +47,8 @@ def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
         ("inputs", batch.source_batch_id and f"results of {batch.source_batch_id}"),
         *zip(itertools.chain(["followed by"], itertools.repeat("")), follower_ids, strict=False),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
-        ("model", f"{batch.model}@{batch.revision or 'resolved by the first worker'}"),
+        ("model", f"{batch.model}@{_model_revision(batch) or 'resolved by the first worker'}"),
+        ("adapter", batch.adapter and f"{batch.adapter}@{batch.adapter_revision}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),
         ("parameters", batch.parameters and terminal.compact_json(redaction.redact_parameters(batch.parameters))),
         ("priority", batch.priority or None),
@@ -59,6 +61,11 @@ def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
         *zip(itertools.chain(["guards"], itertools.repeat("")), guard_text.guard_lines(batch.guards), strict=False),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
+
+
+def _model_revision(batch: BatchView) -> str | None:
+    """The revision of the model alone if the adapter has another line."""
+    return batch.revision if batch.adapter is None else split_revision(batch.revision or "")[0]
 
 
 def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:

@@ -12,6 +12,7 @@ from models.db import Database
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import SAMPLES_FOLDER, Pipeline
 from models.tables import ModelVersion
+from producer.batches import views
 from producer.results.pages import iter_by_position
 from tests.factories.batch_rows import assert_consistent, get_batch, insert_batch
 from tests.factories.engines import make_context
@@ -130,6 +131,8 @@ def test_a_result_and_its_batch_name_both_revisions(
     [row, *_] = iter_by_position(database, batch_id)
     assert (row.revision, row.adapter, row.adapter_revision) == (revision, entry.adapter, adapter_revision)
     assert row.as_dict()["adapter_revision"] == adapter_revision
+    view = views.get_batch(database, batch_id)
+    assert (view.as_dict()["adapter"], view.adapter_revision) == (entry.adapter, adapter_revision)
     assert get_batch(database, batch_id).revision == row.content_revision == f"{revision}+{adapter_revision}"
     with database.read() as connection:
         [libraries] = connection.scalars(select(ModelVersion.libraries).where(ModelVersion.adapter == entry.adapter))

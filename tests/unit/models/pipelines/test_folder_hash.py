@@ -85,6 +85,8 @@ def test_does_not_mind_a_hidden_folder_above(tmp_path: Path) -> None:
 
 
 def test_of_no_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"there is no adapter folder .*/nowhere; check the catalogue entry's adapter"):
+        content_hash(tmp_path / "nowhere", "adapter")
     with pytest.raises(ModelError, match=r"there is no model folder .*/nowhere"):
         content_hash(tmp_path / "nowhere")
 

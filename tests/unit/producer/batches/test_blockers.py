@@ -49,3 +49,14 @@ def test_a_batch_without_guards_needs_none() -> None:
     [blocker] = decide_blockers(batch("r"), QUEUED, [guarded()], [])
 
     assert blocker.code == "queued"
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"),
+    [("old", "restore that model and restart"), ("old+older", "restore that model or adapter and restart the workers")],
+)
+def test_a_batch_of_another_revision_waits_for_what_it_began_with(revision: str, advice: str) -> None:
+    [blocker] = decide_blockers(batch(revision), QUEUED, [worker("new")], [])
+
+    assert blocker.code == "other_revision"
+    assert advice in blocker.message

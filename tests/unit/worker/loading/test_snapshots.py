@@ -256,7 +256,7 @@ class TestHashedFolders:
         # A change of the file's status a moment ago could hide another.
         monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -1.0)
         reads: list[Path] = []
-        monkeypatch.setattr(snapshots, "content_hash", lambda path: reads.append(path) or content_hash(path))
+        monkeypatch.setattr(snapshots, "content_hash", lambda path, _key: reads.append(path) or content_hash(path))
         entry = pipeline_for(folder)
 
         first = snapshots.fetch_model_unchecked(entry)

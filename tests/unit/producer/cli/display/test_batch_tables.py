@@ -1,10 +1,13 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from models.privacy import terminal
+from producer.cli.display import batch_tables
 from producer.cli.display.progress import LINE_INTERVAL_SECONDS, LineReporter
 from producer.live_view.words import format_rate
+from tests.unit.producer.batches.test_workers import batch
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 
@@ -66,3 +69,12 @@ def test_lines_elsewhere_repeat_an_equal_one_once_a_minute(capsys: pytest.Captur
 
     waiting = "running: 0 of 4 jobs, waiting"
     assert capsys.readouterr().err.splitlines() == [waiting, waiting, "running: 1 of 4 jobs, waiting"]
+
+
+def test_a_batch_s_adapter_has_a_line_of_its_own() -> None:
+    adapted = replace(batch("base+own"), adapter="org/adapter", adapter_revision="own")
+
+    lines = [line.split() for line in batch_tables.batch_details(adapted).splitlines()]
+
+    assert ["model", "m@base"] in lines
+    assert ["adapter", "org/adapter@own"] in lines
