@@ -15,6 +15,7 @@ SCALARS = ("custom_id", "position", "status", "error_code", "error_message", "tr
 COLUMNS = (*DOCUMENTS, *SCALARS)
 
 MISSING: Final[Any] = object()
+KEPT_IN_PART = UnreadableValue("was kept only in part; submit it from its file")  # stands for all that an input had
 MAX_NAMES, MAX_DEPTH = 40, 4  # that a message lists
 MAX_DIGITS = 9  # of the number of an element
 
@@ -25,6 +26,8 @@ def find_value(record: Mapping[str, Any], name: str) -> Any:
     if first not in COLUMNS:
         return _find(record["passthrough"], name.split("."))
     value = record[first]
+    if value is KEPT_IN_PART:
+        return value
     if rest:
         return _find(value, rest.split("."))
     return MISSING if value is None and first in DOCUMENTS else value

@@ -40,6 +40,7 @@ PAGE_COLUMNS = {
     "error_message": "r.error_message",
     "truncated": "r.truncated",
     "has_vector": "r.vector IS NOT NULL",
+    "invalid": "j.invalid",
 }
 SELECT_PAGE = f"""
 SELECT {", ".join(PAGE_COLUMNS.values())}
@@ -150,5 +151,5 @@ def _read_results(connection: Connection, selection: ResultSelection) -> Iterato
 def _page_query(statuses: tuple[JobOutcome, ...]) -> TextualSelect:
     # Constants, so that PostgreSQL recognises the index of failures.
     query = SELECT_PAGE.format(statuses=", ".join(f"'{status.value}'" for status in statuses))
-    types: dict[str, Any] = {"truncated": Boolean, "has_vector": Boolean}
+    types: dict[str, Any] = {"truncated": Boolean, "has_vector": Boolean, "invalid": Boolean}
     return text(query).columns(*(column(name, types.get(name)) for name in PAGE_COLUMNS))

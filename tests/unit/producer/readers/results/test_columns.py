@@ -27,6 +27,7 @@ def record(position: int = 7, has_vector: bool = False, **columns: Any) -> Resul
         "error_message": None,
         "truncated": False,
         "has_vector": has_vector,
+        "invalid": False,
     }
     values |= columns
     for name in dotted_names.DOCUMENTS:
