@@ -165,15 +165,19 @@ class TestSelection:
         harness.tick(LATER)
         assert harness.run_states("positive") == ["completed"], "of no rows, as any run without new ones"
 
-    def test_fails_where_no_result_has_what_the_mapping_names(self, harness: ScheduleHarness) -> None:
+    def test_a_night_without_what_the_mapping_names_has_invalid_rows(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly", input={"text": "output.summary_text"})
+        harness.create_schedule("strict", after="nightly", input={"text": "output.summary_text"}, on_invalid="reject")
 
         run_leader(harness)
         harness.tick(LATER)
 
-        run = only_run(harness, "second")
-        assert (run.state, run.error_code) == (RunState.FAILED, "unreadable_source")
-        assert "output.label" in str(run.error_message)
+        run, strict = only_run(harness, "second"), only_run(harness, "strict")
+        assert run.state is RunState.COMPLETED
+        assert run.summary is not None
+        assert (run.summary["total"], run.summary["failed"]) == (3, 3)
+        assert (strict.state, strict.error_code) == (RunState.FAILED, "unreadable_source")
+        assert "output.label" in str(strict.error_message)
 
 
 class TestUnsuccessfulRun:
