@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from models.errors import JobError, UnreadableSource
 from producer.readers.results import dotted_names
@@ -24,12 +24,14 @@ class ResultColumns(ColumnMapping):
     """The dotted names in a result that hold the task's fields, the custom_id and the passthrough values.
 
     The custom_id is that of the result, unless another name is given. All passthrough columns (`*`) are those that were
-    kept with the source's jobs.
+    kept with the source's jobs; other names may be given beside them.
 
     names: all dotted names that it reads
     """
 
     names: tuple[str, ...] = field(init=False, repr=False)
+
+    all_includes_named: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         # Built once, because they are used for every row. Not `id`, which is no column of results: a kept column of

@@ -70,7 +70,8 @@ def open_results(
     keep_invalid: results without a required name are invalid rows, even if they are all that there are.
 
     Raises NotFound if there is no such batch, UsageError if it has not ended, and UnreadableSource if none of the
-    results has what a name of the columns stands for, unless `keep_invalid` is set. Reading raises SourceTooLarge beyond the limits, and Unreachable.
+    results has what a name of the columns stands for, unless `keep_invalid` is set. Reading raises SourceTooLarge
+    beyond the limits, and Unreachable.
     """
     own_database = database.with_separate_connection(SNAPSHOT_IDLE_SECONDS)
     reader = _ResultReader(own_database, selection, columns, Meter(limits or DEFAULT_LIMITS), keep_invalid)

@@ -108,6 +108,29 @@ class TestResultColumns:
         assert columns.map_row(7, record()).passthrough == {"lang": "de", "output.label": "kept", "id": 5}
         assert columns.map_row(7, record(passthrough=None)).passthrough is None
 
+    def test_names_may_be_kept_beside_all_kept_columns(self) -> None:
+        columns = ResultColumns.for_task(SENTIMENT, {"text": "output.text"}, passthrough=["input.text", "*"])
+        found, lacking = record(output={"text": "short"}), record(passthrough=None)
+        with pytest.raises(JobError) as caught:
+            columns.map_row(7, lacking)
+
+        assert columns.map_row(7, found).passthrough == {
+            "lang": "de",
+            "output.label": "kept",
+            "id": 5,
+            "input.text": "long",
+        }
+        assert columns.explain_rejection(7, lacking, caught.value).passthrough == {"input.text": "long"}
+
+    def test_an_invalid_result_without_any_name_keeps_its_columns(self) -> None:
+        columns = ResultColumns.for_task(SENTIMENT, {"text": "output.text"}, use_ids=False, passthrough=["*"])
+        with pytest.raises(JobError) as caught:
+            columns.map_row(7, record())
+
+        problem = columns.explain_rejection(7, record(), caught.value)
+
+        assert problem.passthrough == {"lang": "de", "output.label": "kept", "id": 5}
+
     @pytest.mark.parametrize(
         ("options", "expected"), [({}, None), ({"id_column": "id"}, "5"), ({"use_ids": False}, None)]
     )
