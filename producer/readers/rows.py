@@ -268,11 +268,9 @@ class ColumnMapping:
         return errors
 
     def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
-        return [
-            JobError("missing_passthrough", f"has no {column!r} to keep; it has: {_join_columns(record)}")
-            for column in self.passthrough
-            if column not in record
-        ]
+        missing = [column for column in self.passthrough if column not in record]
+        names = _join_columns(self.names_of(record)) if missing else ""
+        return [JobError("missing_passthrough", f"has no {column!r} to keep; it has: {names}") for column in missing]
 
     def _missing_field_errors(self, record: dict[str, Any]) -> list[JobError]:
         return [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from models.errors import JobError, UnreadableSource
+from producer.readers.mapping_advice import WRITE_NULL
 from producer.readers.results import dotted_names
 from producer.readers.results.dotted_names import MISSING
 from producer.readers.results.result_record import ResultRecord
@@ -51,6 +52,7 @@ class ResultColumns(ColumnMapping):
         """All problems of a result that can't be mapped, with all that can be kept of it."""
         assert isinstance(record, ResultRecord)
         values = self._select(record)
+        hints = {code: hint.removesuffix(WRITE_NULL) for code, hint in hints.items()}
         problem = ColumnMapping.explain_rejection(self, location, values, rejection, hints)
         return problem._replace(origin=record.origin)
 

@@ -94,6 +94,19 @@ def test_names_are_listed_with_the_outputs_first() -> None:
     assert len(dotted_names.list_names(record(output={str(n): n for n in range(500)}))) == dotted_names.MAX_NAMES
 
 
+def test_keys_of_data_are_not_listed() -> None:
+    names = dotted_names.list_names(
+        record(
+            output=[{"topic": {"label": "A", "more": {"ada@example.org": 1}}}, {"label": "B"}],
+            input={"text": {"ada@example.org": 1}},
+            passthrough={"meta": {"ada@example.org": 1}, "tags": [{"ada@example.org": 1}]},
+        )
+    )
+
+    assert names[:4] == ["output.0.topic.label", "output.0.topic.more", "output.1.label", "input.text"]
+    assert names[4:6] == ["passthrough.meta", "passthrough.tags"]
+
+
 class TestResultColumns:
     def test_a_result_becomes_a_row_with_its_id_and_origin(self) -> None:
         columns = ResultColumns.for_task(SENTIMENT, {"text": "output.summary_text"}, passthrough=["lang"])
@@ -144,11 +157,13 @@ class TestResultColumns:
         with pytest.raises(JobError) as caught:
             columns.map_row(7, record())
 
-        problem = columns.explain_rejection(7, record(), caught.value)
+        problem = columns.explain_rejection(7, record(), caught.value, columns.advice.hints)
 
         assert problem.code == "missing_field"
         assert problem.message.startswith("has no 'output.text'; it has: output.summary_text, input.text, passthrough")
-        assert "also missing_passthrough: has no 'region' to keep" in problem.message
+        assert "also missing_passthrough: has no 'region' to keep; it has: output.summary_text" in problem.message
+        assert "leave that --passthrough out" in problem.message
+        assert "write null" not in problem.message
         assert problem.origin == Origin("batch_1", 7)
         assert problem.custom_id == "r7"
         assert problem.passthrough == {"lang": "de", "region": None}
