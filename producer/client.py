@@ -151,7 +151,7 @@ class Client:
             passthrough=passthrough_columns,
             advice=PYTHON_ADVICE,
         )
-        with python_source.open(self.settings, columns) as source:
+        with python_source.open(self.settings, columns, keep_invalid=request.keep_invalid) as source:
             result = submit.submit(
                 self.database,
                 self.settings.slice_size,

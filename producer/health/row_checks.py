@@ -183,7 +183,8 @@ COMPUTED_SUCCESS = f"{OF_BATCHES} AND r.status = 'succeeded' AND r.reused_from I
 SELECT_INVALID_ORIGINS = """
 SELECT batch_id, fault, place FROM (
     SELECT j.batch_id, j.position AS place, CASE
-        WHEN j.source_batch_id <> b.source_batch_id OR j.source_batch_id IS NULL THEN 'wrong_origin'
+        WHEN j.source_batch_id <> b.source_batch_id OR j.source_batch_id IS NULL OR b.source_batch_id IS NULL
+            THEN 'wrong_origin'
         WHEN row_number() OVER (PARTITION BY j.batch_id, j.source_position ORDER BY j.position) > 1
             THEN 'duplicate_origin'
         END AS fault

@@ -29,10 +29,12 @@ def open_source(
     source_name: str | None,
     query_params: dict[str, Any],
     selection: ResultSelection | None = None,
+    keep_invalid: bool = False,
 ) -> AbstractContextManager[Source]:
     """Return the source that the options name, not opened yet; raises UsageError unless they name exactly one.
 
     selection: results of another batch, for which `columns` are ResultColumns.
+    keep_invalid: such results need not have the names of the columns.
     """
     if bool(paths) + (source_name is not None) + (selection is not None) != 1:
         raise UsageError("say what to submit: files, - for standard input, --sql NAME or --from BATCH_ID")
@@ -40,7 +42,7 @@ def open_source(
         if file_format is not None or query_params:
             raise UsageError("--format and --bind do not apply to the results of a batch; leave them out")
         assert isinstance(columns, ResultColumns)
-        return _open_results(settings, selection, columns)
+        return _open_results(settings, selection, columns, keep_invalid=keep_invalid)
     if source_name is None:
         if query_params:
             raise UsageError("--bind sets a parameter of a query; name the query with --sql")
@@ -57,10 +59,13 @@ def open_source(
 
 
 @contextmanager
-def _open_results(settings: Settings, selection: ResultSelection, columns: ResultColumns) -> Iterator[Source]:
+def _open_results(
+    settings: Settings, selection: ResultSelection, columns: ResultColumns, *, keep_invalid: bool
+) -> Iterator[Source]:
     database = schema.open_database(settings, max_connections=1)
     database.close()  # the tables are checked, and results are read on a separate connection
-    with open_results(database, selection, columns, Limits.from_settings(settings)) as source:
+    limits = Limits.from_settings(settings)
+    with open_results(database, selection, columns, limits, keep_invalid=keep_invalid) as source:
         yield source
 
 
@@ -92,8 +97,13 @@ class PythonSource:
         if self.sql is not None and not isinstance(self.sql, str):
             raise UsageError("sql must be text: the NAME of a query [sources.NAME] in batchmill.toml")
 
-    def open(self, settings: Settings, columns: ColumnMapping) -> AbstractContextManager[Source]:
-        """Return the source, not opened yet; raises UsageError if there is none."""
+    def open(
+        self, settings: Settings, columns: ColumnMapping, *, keep_invalid: bool = False
+    ) -> AbstractContextManager[Source]:
+        """Return the source, not opened yet; raises UsageError if there is none.
+
+        keep_invalid: results of a batch need not have the names of the columns.
+        """
         if self.inputs is not None:
             return nullcontext(open_items(self.inputs, self.ids, columns, Limits.from_settings(settings)))
         return open_source(
@@ -104,6 +114,7 @@ class PythonSource:
             source_name=self.sql,
             query_params=dict(self.bind or {}),
             selection=self.selection,
+            keep_invalid=keep_invalid,
         )
 
 

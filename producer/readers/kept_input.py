@@ -6,11 +6,12 @@ from datetime import date, datetime, time
 from typing import Any
 
 from producer.readers.rows import WHOLE_ROW
-from producer.readers.storable import UnreadableValue, make_text_storable
+from producer.readers.storable import MAX_MESSAGE_CHARACTERS, UnreadableValue, make_text_storable
 
 MAX_CHARACTERS = 16_384  # of one row's input, keys included
 MAX_DEPTH = 16
 MAX_INTEGER_BITS = 256  # more digits are no number to repair, and not every reader of JSON takes them
+CUT_MARK = " (its input is kept in part)"  # ends the message of a row whose input was cut
 
 
 def keep_input(raw_input: object, text_field: str) -> tuple[dict[str, Any], bool]:
@@ -24,6 +25,11 @@ def keep_input(raw_input: object, text_field: str) -> tuple[dict[str, Any], bool
         raw_input = {text_field if isinstance(raw_input, str) else WHOLE_ROW: raw_input}
     copier = _BoundedCopier(MAX_CHARACTERS)
     return copier.copy(dict(raw_input), MAX_DEPTH), copier.is_cut
+
+
+def says_cut(message: str) -> bool:
+    """Whether an invalid row's message says that its input was cut; a message that was cut may have had the mark."""
+    return message.endswith(CUT_MARK) or len(message) >= MAX_MESSAGE_CHARACTERS
 
 
 class _BoundedCopier:

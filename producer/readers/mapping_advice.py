@@ -19,6 +19,8 @@ class MappingAdvice(NamedTuple):
     selection: tuple[str, str] = ("", "")
 
 
+WRITE_NULL = ", or write null there"  # nobody can into the results of a batch
+
 COMMAND_ADVICE = MappingAdvice(
     "say which to use: --input {field}=COLUMN",
     "say which to use: --id COLUMN",
@@ -27,7 +29,7 @@ COMMAND_ADVICE = MappingAdvice(
         "missing_field": "; say which to use: --input FIELD=COLUMN",
         "missing_id": "; leave --id out, or fill it in",
         "invalid_id": "; use another with --id, or none with --no-id",
-        "missing_passthrough": "; leave that --passthrough out, or write null there",
+        "missing_passthrough": "; leave that --passthrough out" + WRITE_NULL,
     },
     ("--status, --label and --min-score", "--from BATCH_ID"),
 )
@@ -39,7 +41,7 @@ PYTHON_ADVICE = MappingAdvice(
         "missing_field": "; say which to use: input_columns={'FIELD': COLUMN}",
         "missing_id": "; leave id_column out, or fill it in",
         "invalid_id": "; use another id_column",
-        "missing_passthrough": "; leave it out of passthrough, or write null there",
+        "missing_passthrough": "; leave it out of passthrough" + WRITE_NULL,
     },
     ("status, labels and min_score", "from_batch=BATCH_ID"),
 )

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 from uuid import UUID
 
 from models.errors import JobError, UnreadableSource, UsageError
@@ -118,6 +118,8 @@ class ColumnMapping:
     keeps_all: bool = False  # all other columns are kept, too
     advice: MappingAdvice = COMMAND_ADVICE
 
+    all_includes_named: ClassVar[bool] = True  # a named passthrough column is nothing more than all other columns
+
     @classmethod
     def for_task(
         cls,
@@ -153,7 +155,7 @@ class ColumnMapping:
             raise UsageError(f"a column to keep has no name; {advice.passthrough}")
         keeps_all = ALL_OTHER_COLUMNS in passthrough
         if keeps_all:
-            passthrough = ()
+            passthrough = () if cls.all_includes_named else tuple(n for n in passthrough if n != ALL_OTHER_COLUMNS)
         # Not by its truth: a frame of pandas may have a column 0.
         named_ids = DEFAULT_ID_COLUMNS if id_column is None or id_column == "" else (id_column,)
         is_id_required = use_ids and named_ids != DEFAULT_ID_COLUMNS
@@ -206,11 +208,9 @@ class ColumnMapping:
     def keep_passthrough(self, record: object) -> dict[str, Any] | None:
         """The passthrough columns of an invalid row; null where a record has none, or none that can be kept."""
         values = record if isinstance(record, dict) else {}
-        if self.keeps_all:
-            return kept_columns.keep_valid(self._other_columns(values)) if values else None
-        if not self.passthrough:
-            return None
-        return kept_columns.keep_valid({column: values.get(column) for column in self.passthrough})
+        kept = self._other_columns(record) if self.keeps_all and isinstance(record, dict) else {}
+        kept |= {column: values.get(column) for column in self.passthrough}
+        return kept_columns.keep_valid(kept) if kept else None
 
     def column_names(self, header: Iterable[str]) -> Iterator[str]:
         """All columns that a row may be made of, in a table with this header."""
@@ -251,29 +251,26 @@ class ColumnMapping:
         return {column: value for column, value in record.items() if column not in used}
 
     def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        if self.keeps_all:
-            values = self._other_columns(record)
-            return kept_columns.validate_passthrough(values) if values else None
         if errors := self._missing_passthrough_errors(record):
             raise errors[0]
-        return kept_columns.validate_passthrough({column: record[column] for column in self.passthrough})
+        values = self._other_columns(record) if self.keeps_all else {}
+        values |= {column: record[column] for column in self.passthrough}
+        return kept_columns.validate_passthrough(values) if values else None
 
     def _passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
         errors = self._missing_passthrough_errors(record)
-        kept = self._other_columns(record) if self.keeps_all else record
-        names = kept if self.keeps_all else self.passthrough
+        kept = self._other_columns(record) if self.keeps_all else {}
+        kept |= {name: record[name] for name in self.passthrough if name in record}
         try:
-            kept_columns.validate_passthrough({name: kept[name] for name in names if name in kept})
+            kept_columns.validate_passthrough(kept)
         except JobError as error:
             errors.append(error)
         return errors
 
     def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
-        return [
-            JobError("missing_passthrough", f"has no {column!r} to keep; it has: {_join_columns(record)}")
-            for column in self.passthrough
-            if column not in record
-        ]
+        missing = [column for column in self.passthrough if column not in record]
+        names = _join_columns(self.names_of(record)) if missing else ""
+        return [JobError("missing_passthrough", f"has no {column!r} to keep; it has: {names}") for column in missing]
 
     def _missing_field_errors(self, record: dict[str, Any]) -> list[JobError]:
         return [

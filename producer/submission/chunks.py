@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
-from producer.readers.kept_input import keep_input
+from producer.readers.kept_input import CUT_MARK, keep_input
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
 from producer.readers.rows import Origin, Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
@@ -68,7 +68,7 @@ class Chunk:
         text_field: the field that a bare text stands for
         """
         kept_input, is_cut = keep_input(problem.raw_input, text_field)
-        message = f"{problem.message} (its input is kept in part)" if is_cut else problem.message
+        message = problem.message + CUT_MARK if is_cut else problem.message
         self.failures[self.end_position] = Problem(problem.location, message, problem.code)
         row = Row(problem.location, problem.custom_id, None, problem.passthrough, problem.origin)
         self.add(row, to_json(kept_input))

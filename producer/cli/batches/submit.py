@@ -167,7 +167,14 @@ def submit(
     mapping = ColumnMapping if selection is None else ResultColumns
     columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)
     source = input_source.open_source(
-        settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound, selection=selection
+        settings,
+        columns,
+        paths=paths,
+        file_format=kind,
+        source_name=sql,
+        query_params=bound,
+        selection=selection,
+        keep_invalid=request.keep_invalid,
     )
     if dry_run:
         with source as rows:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from models.errors import JobError, UnreadableSource
+from producer.readers.mapping_advice import WRITE_NULL
 from producer.readers.results import dotted_names
 from producer.readers.results.dotted_names import MISSING
 from producer.readers.results.result_record import ResultRecord
@@ -24,12 +25,14 @@ class ResultColumns(ColumnMapping):
     """The dotted names in a result that hold the task's fields, the custom_id and the passthrough values.
 
     The custom_id is that of the result, unless another name is given. All passthrough columns (`*`) are those that were
-    kept with the source's jobs.
+    kept with the source's jobs; other names may be given beside them.
 
     names: all dotted names that it reads
     """
 
     names: tuple[str, ...] = field(init=False, repr=False)
+
+    all_includes_named: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         # Built once, because they are used for every row. Not `id`, which is no column of results: a kept column of
@@ -49,6 +52,7 @@ class ResultColumns(ColumnMapping):
         """All problems of a result that can't be mapped, with all that can be kept of it."""
         assert isinstance(record, ResultRecord)
         values = self._select(record)
+        hints = {code: hint.removesuffix(WRITE_NULL) for code, hint in hints.items()}
         problem = ColumnMapping.explain_rejection(self, location, values, rejection, hints)
         return problem._replace(origin=record.origin)
 

@@ -15,7 +15,10 @@ SCALARS = ("custom_id", "position", "status", "error_code", "error_message", "tr
 COLUMNS = (*DOCUMENTS, *SCALARS)
 
 MISSING: Final[Any] = object()
+KEPT_IN_PART = UnreadableValue("was kept only in part; submit it from its file")  # stands for all that an input had
 MAX_NAMES, MAX_DEPTH = 40, 4  # that a message lists
+# Keys below these are data, such as those of a kept JSON column or of a free-form answer, and messages show no data.
+LISTED_KEYS = {"output": 2, "input": 1, "passthrough": 1}
 MAX_DIGITS = 9  # of the number of an element
 
 
@@ -25,17 +28,19 @@ def find_value(record: Mapping[str, Any], name: str) -> Any:
     if first not in COLUMNS:
         return _find(record["passthrough"], name.split("."))
     value = record[first]
+    if value is KEPT_IN_PART:
+        return value
     if rest:
         return _find(value, rest.split("."))
     return MISSING if value is None and first in DOCUMENTS else value
 
 
 def list_names(record: Mapping[str, Any]) -> list[str]:
-    """The names that a result has, at most MAX_NAMES: outputs first, then inputs."""
+    """The names that a result has, at most MAX_NAMES and without keys of data: outputs first, then inputs."""
     names: list[str] = []
     for column in DOCUMENTS:
         if record[column] is not None:
-            _append_names(names, column, record[column], MAX_DEPTH)
+            _append_names(names, column, record[column], MAX_DEPTH, LISTED_KEYS[column])
     return [*names, *SCALARS][:MAX_NAMES]
 
 
@@ -54,15 +59,17 @@ def _find(value: Any, parts: Sequence[str]) -> Any:
     return MISSING
 
 
-def _append_names(names: list[str], name: str, value: Any, levels_left: int) -> None:
+def _append_names(names: list[str], name: str, value: Any, levels_left: int, keys_left: int) -> None:
     if isinstance(value, UnreadableValue):
         return
-    for part, item in _parts(value) if levels_left else ():
+    if not levels_left or not keys_left or not isinstance(value, dict | list):
+        names.append(name)
+        return
+    for part, item in _parts(value):
         if len(names) >= MAX_NAMES:
             return
-        _append_names(names, f"{name}.{part}" if part else name, item, levels_left - 1)
-    if not levels_left or not isinstance(value, dict | list):
-        names.append(name)
+        keys = keys_left - isinstance(value, dict)
+        _append_names(names, f"{name}.{part}" if part else name, item, levels_left - 1, keys)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

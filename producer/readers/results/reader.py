@@ -40,6 +40,7 @@ PAGE_COLUMNS = {
     "error_message": "r.error_message",
     "truncated": "r.truncated",
     "has_vector": "r.vector IS NOT NULL",
+    "invalid": "j.invalid",
 }
 SELECT_PAGE = f"""
 SELECT {", ".join(PAGE_COLUMNS.values())}
@@ -55,18 +56,25 @@ Item = tuple[int, object] | Problem
 
 @contextmanager
 def open_results(
-    database: Database, selection: ResultSelection, columns: ResultColumns, limits: Limits | None = None
+    database: Database,
+    selection: ResultSelection,
+    columns: ResultColumns,
+    limits: Limits | None = None,
+    *,
+    keep_invalid: bool = False,
 ) -> Iterator[Source]:
     """The selected results of an ended batch as rows; the snapshot is released when the block ends.
 
     database: another connection to it is opened, because the caller's may be in use.
     limits: None = the default limits.
+    keep_invalid: results without a required name are invalid rows, even if they are all that there are.
 
     Raises NotFound if there is no such batch, UsageError if it has not ended, and UnreadableSource if none of the
-    results has what a name of the columns stands for. Reading raises SourceTooLarge beyond the limits, and Unreachable.
+    results has what a name of the columns stands for, unless `keep_invalid` is set. Reading raises SourceTooLarge
+    beyond the limits, and Unreachable.
     """
     own_database = database.with_separate_connection(SNAPSHOT_IDLE_SECONDS)
-    reader = _ResultReader(own_database, selection, columns, Meter(limits or DEFAULT_LIMITS))
+    reader = _ResultReader(own_database, selection, columns, Meter(limits or DEFAULT_LIMITS), keep_invalid)
     try:
         with closing(reader.rows()) as rows:
             next(rows)
@@ -81,6 +89,7 @@ class _ResultReader:
     selection: ResultSelection
     columns: ResultColumns
     meter: Meter
+    keep_invalid: bool
 
     @property
     def name(self) -> str:
@@ -95,8 +104,9 @@ class _ResultReader:
         with self.database.snapshot() as connection:
             is_multi_label = self._check_batch(connection)
             select = partial(self._selected, connection, is_multi_label=is_multi_label)
-            with closing(select()) as results:
-                self.columns.check_names(self.name, results)
+            if not self.keep_invalid:
+                with closing(select()) as results:
+                    self.columns.check_names(self.name, results)
             yield None
             yield from rows_from_records(self._metered(select()), self.columns)
 
@@ -150,5 +160,5 @@ def _read_results(connection: Connection, selection: ResultSelection) -> Iterato
 def _page_query(statuses: tuple[JobOutcome, ...]) -> TextualSelect:
     # Constants, so that PostgreSQL recognises the index of failures.
     query = SELECT_PAGE.format(statuses=", ".join(f"'{status.value}'" for status in statuses))
-    types: dict[str, Any] = {"truncated": Boolean, "has_vector": Boolean}
+    types: dict[str, Any] = {"truncated": Boolean, "has_vector": Boolean, "invalid": Boolean}
     return text(query).columns(*(column(name, types.get(name)) for name in PAGE_COLUMNS))

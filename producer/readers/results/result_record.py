@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.documents import from_json
-from producer.readers.results.dotted_names import COLUMNS, DOCUMENTS
+from producer.readers.kept_input import says_cut
+from producer.readers.results.dotted_names import COLUMNS, DOCUMENTS, KEPT_IN_PART
 from producer.readers.rows import Origin
 from producer.readers.storable import UnreadableValue
 
@@ -13,17 +14,20 @@ TOO_DEEP = UnreadableValue("is nested too deeply to be read")
 
 
 class ResultRecord(Mapping[str, Any]):
-    """The columns of one result by name; an output that is a vector can't be read as a text."""
+    """The columns of one result by name; an output that is a vector can't be read as a text, nor a cut input."""
 
     __slots__ = ("_unparsed", "_values", "size_bytes")
 
     def __init__(self, values: dict[str, Any]) -> None:
-        """Take the columns, of which documents are JSON text or None, and `has_vector`."""
+        """Take the columns, of which documents are JSON text or None, `has_vector` and `invalid`."""
         self._values = values
         self._unparsed = {name for name in DOCUMENTS if values[name] is not None}
         self.size_bytes = sum([len(values[name]) for name in self._unparsed])  # the other columns are short
         if values["has_vector"]:
             values["output"] = VECTOR
+        if values["invalid"] and says_cut(values["error_message"] or ""):
+            self._unparsed.discard("input")
+            values["input"] = KEPT_IN_PART
 
     @property
     def origin(self) -> Origin:

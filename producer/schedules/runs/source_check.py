@@ -21,7 +21,7 @@ from producer.results.column_types import read_column_types
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import output_table, sources
 from producer.schedules.runs.following import followers
-from producer.schedules.runs.following.followed_results import open_followed_results
+from producer.schedules.runs.following.followed_results import SourceBatchDeleted, open_followed_results
 from producer.schedules.runs.sources import SourceTimes
 from producer.schedules.timing import file_templates
 
@@ -51,6 +51,8 @@ def check_source(
         check = _check_rows(catalogue, definition, source)
         if definition.into is not None and check.level != PROBLEM:
             _check_output_table(database, settings, definition, definition.into)
+    except SourceBatchDeleted:
+        return SourceCheck(WARNING, f"the last results of {definition.after} were deleted, so nothing was read")
     except BatchmillError as error:
         is_late = definition.sql is None and isinstance(error, SourceNotReady)
         return SourceCheck(WARNING if is_late else PROBLEM, str(error))

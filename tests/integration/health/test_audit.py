@@ -338,9 +338,10 @@ def test_what_is_wrong_with_vectors_is_named(
 
 
 BAD_ORIGINS = [
-    ("source_position = 1 WHERE position = 3", "duplicate_origin", ": 1", (3,)),
-    ("source_batch_id = 'batch_other' WHERE position = 2", "wrong_origin", ": 1", (2,)),
-    ("source_batch_id = NULL WHERE position > 1", "wrong_origin", ": 2", (2, 3)),
+    ("jobs SET source_position = 1 WHERE position = 3", "duplicate_origin", ": 1", (3,)),
+    ("jobs SET source_batch_id = 'batch_other' WHERE position = 2", "wrong_origin", ": 1", (2,)),
+    ("jobs SET source_batch_id = NULL WHERE position > 1", "wrong_origin", ": 2", (2, 3)),
+    ("batches SET source_batch_id = NULL", "wrong_origin", ": 4", (0, 1, 2, 3)),
 ]
 
 
@@ -356,7 +357,7 @@ def test_what_is_wrong_with_origins_is_named(
     )
     assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
 
-    corrupt(database_url, f"UPDATE jobs SET {change}")
+    corrupt(database_url, f"UPDATE {change}")
 
     [problem] = audit.audit_batch(database, batch_id, LEASE_SECONDS).problems
     assert (problem.code, problem.places, problem.is_warning) == (code, places, False)

@@ -48,6 +48,7 @@ KEY = "whsec_" + base64.b64encode(f"{SECRET} is the key of all".encode()).decode
 CRON = ("--cron", "0 2 * * *")
 SENTIMENT = ("--pipeline", "sample-sentiment-analysis")
 ZERO_SHOT = ("--pipeline", "sample-zero-shot-classification", "--param", f"candidate_labels={LABELS}")
+KEPT_KEYS = ("IN", *ZERO_SHOT, "--json", "--passthrough", "meta")
 RESULTS_OPTIONS = ((), ("--json",), ("-o", "out.csv"), ("-o", "out.npy"), ("--to-sql", "mine"))
 
 # What each command is called with; BATCH and IN stand for a batch's id and a file of inputs.
@@ -59,7 +60,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "demo": [()],
     "submit": [
         ("IN", *ZERO_SHOT),
-        ("IN", *ZERO_SHOT, "--json"),
+        KEPT_KEYS,
         ("IN", *ZERO_SHOT, "--dry-run"),
         ("IN", *ZERO_SHOT, "--param", SECRET),
         ("IN", *ZERO_SHOT, "--param", f"multi_label={SECRET}"),
@@ -117,6 +118,17 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output.label", "--status", "succeeded"),
         ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output", "--on-invalid", "fail-row"),
         ("--from", "ENDED", *ZERO_SHOT, "--input", "text=output.text"),
+        (
+            "--from",
+            "ENDED",
+            *ZERO_SHOT,
+            "--input",
+            "text=input.text",
+            "--passthrough",
+            "shop",
+            "--on-invalid",
+            "fail-row",
+        ),
     ],
     "ls": [(), ("--json",)],
     "show": [("BATCH",), ("BATCH", "--json")],
@@ -303,7 +315,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(registry, "_specs", {})
     (tmp_path / "in.jsonl").write_text(
-        "".join(json.dumps({"id": place, "text": f"{TEXT} {place}"}) + "\n" for place in range(3))
+        "".join(json.dumps({"id": place, "text": f"{TEXT} {place}", "meta": {SECRET: 1}}) + "\n" for place in range(3))
     )
     (tmp_path / "bad.jsonl").write_text(f'{{"text": "{SECRET}"\n{{"text": ["{SECRET}"]}}\n{{"text": "good"}}\n')
     pairs = [{"query": f"{TEXT} {SECRET}", "texts": [f"{SECRET} {TEXT}"]}, {"query": SECRET, "texts": [SECRET, 1]}]
@@ -395,7 +407,7 @@ def test_no_command_writes_it(
             if arguments == ("IN", *ZERO_SHOT) and result.exit_code == 0:
                 stands_for["BATCH"] = result.stdout.strip()
                 _land(stands_for["BATCH"])
-            elif arguments == ("IN", *ZERO_SHOT, "--json") and result.exit_code == 0:
+            elif arguments == KEPT_KEYS and result.exit_code == 0:
                 stands_for["ENDED"] = json.loads(result.stdout)["id"]
                 _land(stands_for["ENDED"], has_ended=True)
     assert not found, "\n\n".join(found)

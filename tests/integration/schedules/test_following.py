@@ -15,6 +15,7 @@ from producer.batches import delete, retry
 from producer.batches.retry import RetrySelection
 from producer.schedules import registry, validation
 from producer.schedules.runs import manual_runs, source_check
+from producer.schedules.runs.following import opening
 from producer.schedules.runs.run_views import RunView
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
 from tests.fake_worker import end_batch
@@ -165,15 +166,19 @@ class TestSelection:
         harness.tick(LATER)
         assert harness.run_states("positive") == ["completed"], "of no rows, as any run without new ones"
 
-    def test_fails_where_no_result_has_what_the_mapping_names(self, harness: ScheduleHarness) -> None:
+    def test_a_night_without_what_the_mapping_names_has_invalid_rows(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly", input={"text": "output.summary_text"})
+        harness.create_schedule("strict", after="nightly", input={"text": "output.summary_text"}, on_invalid="reject")
 
         run_leader(harness)
         harness.tick(LATER)
 
-        run = only_run(harness, "second")
-        assert (run.state, run.error_code) == (RunState.FAILED, "unreadable_source")
-        assert "output.label" in str(run.error_message)
+        run, strict = only_run(harness, "second"), only_run(harness, "strict")
+        assert run.state is RunState.COMPLETED
+        assert run.summary is not None
+        assert (run.summary["total"], run.summary["failed"]) == (3, 3)
+        assert (strict.state, strict.error_code) == (RunState.FAILED, "unreadable_source")
+        assert "output.label" in str(strict.error_message)
 
 
 class TestUnsuccessfulRun:
@@ -273,6 +278,25 @@ class TestRepeatedRun:
 
         run = only_run(harness, "second")
         assert (run.state, run.source_batch_id) == (RunState.COMPLETED, leader.batch_id)
+
+    def test_that_replaces_a_follower_while_it_is_opened_leaves_it_to_the_next_check(
+        self, harness: ScheduleHarness
+    ) -> None:
+        harness.create_schedule("second", after="nightly")
+        harness.tick(NIGHT)
+        harness.answer_jobs()
+        catalogue, harness.catalogue = harness.catalogue, Catalogue({})
+        harness.tick(MORNING)
+        harness.catalogue = catalogue
+        planned = only_run(harness, "second")
+        harness.execute("UPDATE runs SET source_batch_id = 'batch_new' WHERE schedule = 'second'")
+
+        opening.open_batch(harness.database, catalogue, planned, LATER)
+        assert only_run(harness, "second").batch_id is None
+        opening.open_batch(harness.database, catalogue, only_run(harness, "second"), LATER)
+
+        [batch] = harness.query("SELECT source_batch_id FROM batches WHERE id <> :id", id=planned.source_batch_id)
+        assert batch.source_batch_id == "batch_new"
 
     def test_of_the_follower_alone_reads_the_same_results_again(self, harness: ScheduleHarness) -> None:
         harness.create_schedule("second", after="nightly")
@@ -445,3 +469,13 @@ class TestRegistry:
         assert (before.level, before.message) == ("warning", "nightly has no completed run yet, so nothing was read")
         assert source_check.check_source(*arguments, good, LATER).level == "ok"
         assert source_check.check_source(*arguments, bad, LATER).level == "problem"
+
+    def test_the_check_warns_after_the_last_results_were_deleted(self, harness: ScheduleHarness) -> None:
+        good = harness.create_schedule("second", after="nightly")
+        leader = run_leader(harness)
+        delete.delete(harness.database, leader.batch_id or "")
+
+        check = source_check.check_source(harness.database, harness.settings, harness.catalogue, good, LATER)
+
+        assert check.level == "warning"
+        assert check.message == "the last results of nightly were deleted, so nothing was read"

@@ -262,6 +262,35 @@ class TestSubmit:
         assert (failed.error_code, failed.custom_id) == ("missing_field", "id 1")
         assert (failed.source_batch_id, failed.source_position) == (batch_id, 1)
 
+    def test_a_name_that_no_row_has_is_accepted_where_invalid_rows_are_kept(
+        self, database: Database, ended: MakeBatch
+    ) -> None:
+        batch_id = ended([[], []])
+        options = ["--input", "text=output.0.word", "--passthrough", "region", "--on-invalid", "fail-row"]
+
+        result = run("submit", "--from", batch_id, "-p", SENTIMENT.name, *options)
+
+        assert result.exit_code == 0, result.stderr
+        with Client() as client:
+            failed = list(client.batch(result.stdout.strip()).errors())
+        assert [(row.error_code, row.passthrough) for row in failed] == [("missing_field", {"region": None})] * 2
+
+    def test_an_input_that_was_cut_is_invalid_again(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_MAX_INPUT_CHARACTERS", "18000")
+        inputs = [{"text": "a" * 20_000}, {"text": 5}]
+        with Client() as client:
+            batch = client.submit(SENTIMENT.name, inputs, on_invalid="fail-row")
+            fake_worker.end_batch(database, batch.id)
+            again: dict[str, Any] = {"from_batch": batch, "status": "failed", "on_invalid": "fail-row"}
+
+            for name in ("input.text", "input"):
+                followed = client.submit(SENTIMENT.name, **again, input_columns={"text": name})
+                cut, whole = followed.errors()
+
+                assert cut.error_message is not None
+                assert "text was kept only in part; submit it from its file" in cut.error_message
+                assert "in part" not in str(whole.error_message)
+
     def test_a_vector_is_no_text(self, database: Database, ended: MakeBatch) -> None:
         batch_id = ended([vectors.from_numbers([0.5, 0.25])])
 

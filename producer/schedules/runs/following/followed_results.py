@@ -16,6 +16,7 @@ from producer.readers.results.reader import open_results
 from producer.readers.rows import Source
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import sources
+from producer.submission.request import FAIL_ROW
 
 
 class SourceBatchDeleted(UsageError):
@@ -31,13 +32,14 @@ def open_followed_results(
     """Open the selected results of a batch; there may be none.
 
     Raises SourceNotReady while the batch runs again, such as after `batchmill retry`, SourceBatchDeleted, and
-    UsageError if no result has what the columns name.
+    UsageError if no result has what the columns name, unless the schedule keeps invalid rows.
     """
     check_ended(database, batch_id)
     columns = schedule.columns_for(spec)
     assert isinstance(columns, ResultColumns)
     selection, limits = schedule.selection_from(batch_id), Limits.from_settings(settings)
-    with open_results(database, selection, columns, limits) as source:
+    keep_invalid = schedule.on_invalid == FAIL_ROW
+    with open_results(database, selection, columns, limits, keep_invalid=keep_invalid) as source:
         rows = sources.translate_row_errors(source.rows)
         yield replace(source, rows=rows if schedule.into is None else sources.require_ids(rows, schedule.into))
 

@@ -19,10 +19,11 @@ STEP = "its batch was opened"
 
 RETRY_DELAY = timedelta(seconds=30)  # while no machine that ticks has the pipeline
 
-# Lock order, as in planning: the schedule's row, then its run, then the batch.
+# Lock order, as in planning: the schedule's row, then its run, then the batch. A repetition of the run that it follows
+# may have replaced it by one with another source, which the next check opens.
 LOCK_UNOPENED_RUN = """
 SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND batch_id IS NULL
-   AND next_check_at IS NOT NULL {for_update}
+   AND source_batch_id = :source_batch_id AND next_check_at IS NOT NULL {for_update}
 """
 
 SET_BATCH = """
@@ -53,8 +54,8 @@ def open_batch(database: Database, catalogue: Catalogue, run: RunView, now: date
     with database.write() as connection:
         registry.lock_if_exists(connection, database.sql, run.schedule)
         lock = bind_datetimes(LOCK_UNOPENED_RUN.format(for_update=database.sql.for_update))
-        if connection.scalar(lock, run.key) is None:
-            return  # another process was faster, or it was deleted
+        if connection.scalar(lock, {**run.key, "source_batch_id": run.source_batch_id}) is None:
+            return  # another process was faster, or it was deleted or replaced
         schedule = LockedSchedule(connection, database, catalogue, definition, now)
         batch_id = planning.insert_run_batch(schedule, run.scheduled_at, deadline_at, run.source_batch_id)
         statement = bind_datetimes(SET_BATCH, "deadline_at", "now")

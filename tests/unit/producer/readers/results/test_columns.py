@@ -27,6 +27,7 @@ def record(position: int = 7, has_vector: bool = False, **columns: Any) -> Resul
         "error_message": None,
         "truncated": False,
         "has_vector": has_vector,
+        "invalid": False,
     }
     values |= columns
     for name in dotted_names.DOCUMENTS:
@@ -93,6 +94,19 @@ def test_names_are_listed_with_the_outputs_first() -> None:
     assert len(dotted_names.list_names(record(output={str(n): n for n in range(500)}))) == dotted_names.MAX_NAMES
 
 
+def test_keys_of_data_are_not_listed() -> None:
+    names = dotted_names.list_names(
+        record(
+            output=[{"topic": {"label": "A", "more": {"ada@example.org": 1}}}, {"label": "B"}],
+            input={"text": {"ada@example.org": 1}},
+            passthrough={"meta": {"ada@example.org": 1}, "tags": [{"ada@example.org": 1}]},
+        )
+    )
+
+    assert names[:4] == ["output.0.topic.label", "output.0.topic.more", "output.1.label", "input.text"]
+    assert names[4:6] == ["passthrough.meta", "passthrough.tags"]
+
+
 class TestResultColumns:
     def test_a_result_becomes_a_row_with_its_id_and_origin(self) -> None:
         columns = ResultColumns.for_task(SENTIMENT, {"text": "output.summary_text"}, passthrough=["lang"])
@@ -107,6 +121,29 @@ class TestResultColumns:
         assert columns.map_row(7, record()).passthrough == {"lang": "de", "output.label": "kept", "id": 5}
         assert columns.map_row(7, record(passthrough=None)).passthrough is None
 
+    def test_names_may_be_kept_beside_all_kept_columns(self) -> None:
+        columns = ResultColumns.for_task(SENTIMENT, {"text": "output.text"}, passthrough=["input.text", "*"])
+        found, lacking = record(output={"text": "short"}), record(passthrough=None)
+        with pytest.raises(JobError) as caught:
+            columns.map_row(7, lacking)
+
+        assert columns.map_row(7, found).passthrough == {
+            "lang": "de",
+            "output.label": "kept",
+            "id": 5,
+            "input.text": "long",
+        }
+        assert columns.explain_rejection(7, lacking, caught.value).passthrough == {"input.text": "long"}
+
+    def test_an_invalid_result_without_any_name_keeps_its_columns(self) -> None:
+        columns = ResultColumns.for_task(SENTIMENT, {"text": "output.text"}, use_ids=False, passthrough=["*"])
+        with pytest.raises(JobError) as caught:
+            columns.map_row(7, record())
+
+        problem = columns.explain_rejection(7, record(), caught.value)
+
+        assert problem.passthrough == {"lang": "de", "output.label": "kept", "id": 5}
+
     @pytest.mark.parametrize(
         ("options", "expected"), [({}, None), ({"id_column": "id"}, "5"), ({"use_ids": False}, None)]
     )
@@ -120,11 +157,13 @@ class TestResultColumns:
         with pytest.raises(JobError) as caught:
             columns.map_row(7, record())
 
-        problem = columns.explain_rejection(7, record(), caught.value)
+        problem = columns.explain_rejection(7, record(), caught.value, columns.advice.hints)
 
         assert problem.code == "missing_field"
         assert problem.message.startswith("has no 'output.text'; it has: output.summary_text, input.text, passthrough")
-        assert "also missing_passthrough: has no 'region' to keep" in problem.message
+        assert "also missing_passthrough: has no 'region' to keep; it has: output.summary_text" in problem.message
+        assert "leave that --passthrough out" in problem.message
+        assert "write null" not in problem.message
         assert problem.origin == Origin("batch_1", 7)
         assert problem.custom_id == "r7"
         assert problem.passthrough == {"lang": "de", "region": None}
