@@ -21,11 +21,12 @@ from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import DecodableJob, Limits, never_interrupted
 from worker.adapters.output_json import to_valid_json
 from worker.adapters.own import results
+from worker.adapters.own.author_calls import AuthorCalls
 from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
 from worker.adapters.own.task_adapter import AdapterOptions, ModelRow, TaskAdapter
-from worker.adapters.own.task_errors import TaskErrors, call_author
+from worker.adapters.own.task_errors import TaskErrors
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
@@ -53,6 +54,7 @@ class OwnTask:
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, _task: str) -> None:
         self.should_interrupt: Callable[[], bool] = never_interrupted
+        self.calls = AuthorCalls()
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
         self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
@@ -120,7 +122,7 @@ class OwnTask:
         """As `Steps`."""
         tensors = self._collator.collate(micro_batch)
         count = len(next(iter(tensors.values())))  # with filler rows
-        outputs = call_author(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
+        outputs = self.calls.call_forward(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
         parts = split_rows(outputs, count)
         if parts is None:
             given = f"{len(outputs):,}" if isinstance(outputs, list | tuple) else f"a {type(outputs).__name__}"
@@ -132,7 +134,7 @@ class OwnTask:
         job = rows[0].job
         parameters, outputs = rows[0].features.parameters.values, [_value(raw) for raw in raw_outputs]
         try:
-            result = call_author(self._author.decode, job.input, parameters, model_rows(rows), outputs)
+            result = self.calls.call(self._author.decode, job.input, parameters, model_rows(rows), outputs)
         except Exception as error:
             raise self._errors.raised("decode", error, job) from None
         return results.check_result(result, self._errors)
@@ -148,7 +150,7 @@ class OwnTask:
         """Encode jobs with equal parameters in one call, if the author wrote one; else, or if it fails, one by one."""
         if type(self._author).encode_many is not TaskAdapter.encode_many:
             try:
-                given = call_author(self._author.encode_many, [job.input for job in jobs], parameters.values)
+                given = self.calls.call(self._author.encode_many, [job.input for job in jobs], parameters.values)
                 if isinstance(given, list | tuple) and len(given) == len(jobs):
                     return [self._make_rows(job, rows, parameters) for job, rows in zip(jobs, given, strict=True)]
                 raise self._errors.wrong("encode_many", f"must give a list of {len(jobs):,}, one for each input")
@@ -160,7 +162,7 @@ class OwnTask:
 
     def _encode_one(self, job: Job, parameters: OwnParameters) -> list[Row] | JobError:
         try:
-            given = call_author(self._author.encode, job.input, parameters.values)
+            given = self.calls.call(self._author.encode, job.input, parameters.values)
         except Exception as error:
             return self._as_job_error("encode", error, job)
         return self._make_rows(job, given, parameters)
@@ -208,7 +210,7 @@ class BulkOwnTask(OwnTask):
         return decode_in_groups(jobs, self._decode_group)
 
     def _decode_group(self, _stored: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
-        given = call_author(
+        given = self.calls.call(
             self._author.decode_many,
             [rows[0].job.input for rows, _ in jobs],
             jobs[0][0][0].features.parameters.values,
