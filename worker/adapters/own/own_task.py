@@ -26,7 +26,7 @@ from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
 from worker.adapters.own.task_adapter import AdapterOptions, ModelRow, TaskAdapter
-from worker.adapters.own.task_errors import TaskErrors
+from worker.adapters.own.task_errors import TaskErrors, call_author
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
@@ -57,7 +57,8 @@ class OwnTask:
         self.calls = AuthorCalls()
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
-        self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
+        own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
+        self._author = call_author(self.author_class, model, own_tokenizer, options)
         padding_side: Any = getattr(tokenizer, "padding_side", "right")
         self._collator = Collator(tokenizer, model.device, limits, padding_side=padding_side)
         self.max_rows = self._collator.max_rows
@@ -85,7 +86,7 @@ class OwnTask:
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
         own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
-        length = cls.author_class.complete(model, own_tokenizer, folder)
+        length = call_author(cls.author_class.complete, model, own_tokenizer, folder)
         if length is not None and (not isinstance(length, int) or length < 1):
             raise ModelError(f"complete of task {cls.spec.name} must return a number of tokens or None")
         return length
@@ -137,7 +138,7 @@ class OwnTask:
             result = self.calls.call(self._author.decode, job.input, parameters, model_rows(rows), outputs)
         except Exception as error:
             raise self._errors.raised("decode", error, job) from None
-        return results.check_result(result, self._errors)
+        return self._check_result("decode", result, job)
 
     def encode_strictly(self, job: Job) -> list[Row]:
         """As `Steps`."""
@@ -182,6 +183,14 @@ class OwnTask:
             raise problem
         return problem.with_traceback(None)
 
+    def _check_result(self, method: str, result: Any, job: Job) -> Any:
+        """Return the result. Raises the JobError that stands in its place, or that of one that can't be stored."""
+        if isinstance(result, JobError):
+            raise self._errors.raised(method, result, job)
+        if result is None and self.spec.example_output is not None:
+            raise self._errors.wrong(method, "returned None where it must return a result")
+        return results.check_result(result, self._errors)
+
     def _complete_input(self, job: Job) -> Job:
         """The job with the input that the author's code gets. A prompt makes one without the task's defaults."""
         return job if job.lease.prompt is None else replace(job, input=self.spec.own_input.complete(job.input))
@@ -222,12 +231,10 @@ class BulkOwnTask(OwnTask):
         return (self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True))
 
     def _to_json(self, job: Job, result: Any) -> str | Exception:
-        if isinstance(result, JobError):
-            return self._errors.raised("decode_many", result, job)
         try:
-            return to_valid_json(results.check_result(result, self._errors))
+            return to_valid_json(self._check_result("decode_many", result, job))
         except JobError as error:
-            return error
+            return error.with_traceback(None)
 
 
 def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:
