@@ -18,15 +18,24 @@ from models.validation import MAX_NAME_CHARACTERS
 
 
 class TaskUnavailable(SettingsError):
-    """An entry's task can't be found or imported on this machine."""
+    """An entry's task can't be found or imported on this machine.
+
+    is_missing: whether its code is not here, which is no fault of a machine that has no use for it.
+    """
+
+    def __init__(self, message: str, *, is_missing: bool) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
 
 
 class Catalogue(Mapping[str, Pipeline]):
     """Built-in pipelines by name, extended and overridden by `[pipelines.NAME]` in batchmill.toml."""
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], unusable: Mapping[str, SettingsError] | None = None) -> None:
+    def __init__(
+        self, pipelines: Mapping[str, Pipeline], unusable: Mapping[str, TaskUnavailable] | None = None
+    ) -> None:
         self._pipelines = dict(pipelines)
-        self.unusable: Mapping[str, SettingsError] = unusable or {}  # entries whose task is not to be had here
+        self.unusable: Mapping[str, TaskUnavailable] = unusable or {}  # entries whose task is not to be had here
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -99,7 +108,9 @@ def _resolve_task(name: str, task: str) -> str:
     try:
         return tasks.canonical_name(task)
     except UsageError as error:
-        raise TaskUnavailable(f"{settings_place()}[pipelines.{name}] task: {error}") from None
+        is_missing = not isinstance(error, SettingsError) or isinstance(error.__cause__, ModuleNotFoundError)
+        problem = f"{settings_place()}[pipelines.{name}] task: {error}"
+        raise TaskUnavailable(problem, is_missing=is_missing) from None
 
 
 def _check_own_tasks(entries: Mapping[str, Mapping[str, Any]], pipelines: Mapping[str, Pipeline]) -> None:

@@ -22,7 +22,8 @@ def find_spec(name: str) -> TaskSpec:
     if spec is not None:
         return spec
     names = [*ALL_NAMES, *(own.name for own in registry.registered())]
-    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, names, 'Batchmill knows', ALIASES)}")
+    advice = f"{suggest(name, names, 'Batchmill knows', ALIASES)}; if it is a package's, install that package here"
+    raise UsageError(f"there is no task {name[:80]!r}; {advice}")
 
 
 def find_spec_if_known(name: str) -> TaskSpec | None:

@@ -100,8 +100,12 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
         yield Finding(PROBLEM, "pipelines", str(error), "correct it: no batch can be submitted, and no worker starts")
         return
     for problem in catalogue.unusable.values():
-        advice = "correct it: nothing can be submitted to it, and no worker loads it"
-        yield Finding(PROBLEM, "pipelines", str(problem), advice)
+        if problem.is_missing:
+            advice = "nothing can be submitted to it from here, and no worker here loads it; its results can be read"
+            yield Finding(WARNING, "pipelines", str(problem), advice)
+        else:
+            advice = "correct it: nothing can be submitted to it, and no worker loads it"
+            yield Finding(PROBLEM, "pipelines", str(problem), advice)
     for name in [name for name in settings.pipelines if name not in catalogue.unusable]:
         try:
             model_checks.check_model(catalogue[name], worker_views)

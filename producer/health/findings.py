@@ -67,10 +67,15 @@ def check_privacy(exposed_paths: Iterable[Path]) -> Iterator[Finding]:
 
 
 def check_own_tasks(own_tasks: Iterable[OwnTaskSpec | BrokenTask]) -> Iterator[Finding]:
-    """Report the tasks of one's own with the versions of their code, and those that can't be used."""
+    """Report the tasks of one's own with the versions of their code, and those of packages that can't be used.
+
+    Those of batchmill.toml are reported with their pipelines.
+    """
     usable = []
     for task in own_tasks:
         if isinstance(task, BrokenTask):
+            if task.pipeline is not None:
+                continue
             advice = "mend it: pipelines with this task can't be used"
             yield Finding(PROBLEM, "tasks", f"{task.name} ({task.origin}): {task.problem}", advice)
         else:

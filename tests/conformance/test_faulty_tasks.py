@@ -113,6 +113,20 @@ FAULTS = {
         "parameters",
         "with another value of loud, task_error: decode of task faulty raised ZeroDivisionError at faulty_task.py",
     ),
+    "changes its parameters": (
+        "    def encode(self, input, parameters):\n"
+        "        parameters['loud'] = True\n"
+        "        return super().encode(input, parameters)\n",
+        "arguments",
+        "encode changes its parameters",
+    ),
+    "changes its input": (
+        "    def decode(self, input, parameters, rows, outputs):\n"
+        "        input.clear()\n"
+        "        return super().decode(input, parameters, rows, outputs)\n",
+        "arguments",
+        "decode changes its input",
+    ),
     "no limit": (
         "    def encode(self, input, parameters):\n"
         "        return ModelRow({'input_ids': self.tokenizer(input['text'])['input_ids']})\n",

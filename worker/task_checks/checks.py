@@ -30,6 +30,7 @@ class Checks:
     deterministic: whether the pipeline asks for equal bits.
     fault: why the engine keeps rows of the task apart, None = it does not. Here they share passes all the same.
     alone: the answer of each variant, computed without others.
+    changes: the methods that changed an argument, each with its name.
     """
 
     trial: Trial
@@ -38,6 +39,7 @@ class Checks:
     fault: str | None = None
     variants: list[Numbered] = field(default_factory=list)
     alone: dict[int, Answer] = field(default_factory=dict)
+    changes: Mapping[str, str] = field(default_factory=dict)
 
     def answer_alone(self) -> dict[int, Answer]:
         """Answer each variant by itself."""
@@ -235,6 +237,14 @@ def _normalise_bad(checks: Checks, bad: BadInput) -> dict[str, Any] | None:
         raise CheckFailed(f"{bad.name}: the spec raises {type(error).__name__}, not JobError or ValueError") from None
 
 
+def check_arguments(checks: Checks) -> str:
+    """No method has changed an argument in the checks before."""
+    if checks.changes:
+        changes = " and ".join(f"{method} changes {argument}" for method, argument in checks.changes.items())
+        raise CheckFailed(f"{changes}; change a copy, since workers give each call its own")
+    return "no method changes its input or its parameters"
+
+
 CHECKS: dict[str, Check] = {
     "example": check_example,
     "outputs": check_outputs,
@@ -246,6 +256,7 @@ CHECKS: dict[str, Check] = {
     "determinism": check_determinism,
     "parameters": check_parameters,
     "bad inputs": check_bad_inputs,
+    "arguments": check_arguments,
 }
 # Without these there is nothing to compare.
 REQUIRED = frozenset(("example", "outputs"))

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TextIO
 
@@ -88,13 +88,16 @@ def _load(settings: Settings, name: str, device: str) -> tuple[Checks, str]:
     except Exception as error:  # of the author's code
         raise CheckFailed(describe(error, "loading")) from None
     version, adapter, fault = loaded.version, loaded.adapter, None
-    if isinstance(adapter, OwnTask) and adapter.trial_result.without_fault is not None:
-        fault = adapter.trial_result.reason
-        adapter.ignore_fault()
+    changes: Mapping[str, str] = {}
+    if isinstance(adapter, OwnTask):
+        adapter.calls.observe()
+        changes = adapter.calls.changes
+        if adapter.trial_result.without_fault is not None:
+            fault = adapter.trial_result.reason
+            adapter.ignore_fault()
     trial = Trial(adapter, pipeline.spec, parameters, loaded.micro_batch_tokens)
-    checks = Checks(
-        trial, comparison.TOLERANCES.get(version.dtype, comparison.TOLERANCES["float16"]), pipeline.deterministic, fault
-    )
+    tolerance = comparison.TOLERANCES.get(version.dtype, comparison.TOLERANCES["float16"])
+    checks = Checks(trial, tolerance, pipeline.deterministic, fault, changes=changes)
     seconds = time.monotonic() - started
     return checks, f"{pipeline.name} (task {pipeline.task}) in {version.dtype} on {version.device}, {seconds:.1f} s"
 

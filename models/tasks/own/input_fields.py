@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from pydantic_core.core_schema import ErrorType
@@ -22,6 +23,8 @@ INVALID_FIELD = "invalid_field"
 # Messages that may quote the input: those of an author's own checks, and those that name a value as it was found.
 QUOTING_ERRORS = frozenset({"value_error", "assertion_error", "union_tag_invalid", "get_attribute_error"})
 PYDANTIC_ERRORS = frozenset(get_args(ErrorType)) - QUOTING_ERRORS
+# Their messages name a class of Python.
+OBJECT_ERRORS = frozenset({"model_type", "model_attributes_type", "dataclass_type", "dict_type", "mapping_type"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class OwnInput:
         except JobError as error:
             raise checked_job_error(error, self.task) from None
         except ValidationError as error:
-            raise JobError(INVALID_FIELD, _describe(error)) from None
+            raise JobError(INVALID_FIELD, _describe(error, self.input_class, values)) from None
         except Exception as error:  # of the author's validators; its message may quote the input
             raise JobError(INVALID_FIELD, f"{self.task} can't check it ({type(error).__name__}); correct it") from None
         _check_storable(document)
@@ -126,7 +129,7 @@ def _takes_text(annotation: Any) -> bool:
 
 
 def _parse_cell(value: Any) -> Any:
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+    if not _looks_like_json(value):
         return value
     try:
         return json.loads(value)
@@ -134,19 +137,59 @@ def _parse_cell(value: Any) -> Any:
         return value
 
 
-def _describe(error: ValidationError) -> str:
+def _looks_like_json(value: object) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+
+
+def _describe(error: ValidationError, input_class: type[BaseModel], values: Mapping[str, Any]) -> str:
     """Say what is wrong with each field, without its value."""
     problems: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        name, *path = problem["loc"] or ("",)
-        place = str(name) + "".join(f"[{part}]" for part in path if isinstance(part, int))
-        problems.setdefault(str(name), _describe_problem(place, problem["type"], problem["msg"]))
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        value = values.get(name) if len(problem["loc"]) == 1 else None
+        if isinstance(value, str) and not value.strip() and problem["type"] in PYDANTIC_ERRORS:
+            problems.setdefault(name, f"{name} is missing, because its text is blank")
+            continue
+        sentence = _describe_problem(_place(problem["loc"], input_class), problem["type"], problem["msg"])
+        problems.setdefault(name, sentence + (", and its text is no valid JSON" if _looks_like_json(value) else ""))
     return "; ".join(problems.values())
+
+
+def _place(location: Sequence[str | int], input_class: type[BaseModel]) -> str:
+    """Return the path of a value, such as `author.langs[0]`: declared names and numbers, no key of a submitter's."""
+    place, annotation = "", cast("Any", input_class)
+    for part in location:
+        annotation = _without_none(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and part in annotation.model_fields:
+            place += f".{part}" if place else str(part)
+            annotation = annotation.model_fields[str(part)].annotation
+        elif isinstance(part, int):
+            place += f"[{part}]"
+            annotation = next(iter(get_args(annotation)), None)
+        else:  # a key of a mapping, or a branch of a union, whose further path is left out
+            annotation = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return place
+
+
+def _without_none(annotation: Any) -> Any:
+    """The type itself of one with metadata, or that may be None."""
+    while True:
+        others = [part for part in get_args(annotation) if part is not type(None)]
+        if hasattr(annotation, "__metadata__"):
+            annotation = annotation.__origin__
+        elif get_origin(annotation) in (Union, UnionType) and len(others) == 1:
+            annotation = others[0]
+        else:
+            return annotation
 
 
 def _describe_problem(place: str, kind: str, message: str) -> str:
     if kind not in PYDANTIC_ERRORS:
         return f"{place or 'the input'} does not pass the task's own check; see `batchmill tasks`"
+    if kind == "missing":
+        return f"{place} is missing"
+    if kind in OBJECT_ERRORS:
+        return f"{place} must be an object"
     text = message.partition(", unable")[0].replace("Input should be ", "must be ").replace(" should ", " must ")
     return f"{place} {text}" if text.startswith("must ") else f"{place}: {text[:1].lower()}{text[1:]}"
 

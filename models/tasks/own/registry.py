@@ -28,11 +28,13 @@ class BrokenTask:
 
     name: that of its entry point, or its reference.
     origin: the package, or the pipeline in batchmill.toml.
+    pipeline: the name of that pipeline, None = it is a package's.
     """
 
     name: str
     origin: str
     problem: str
+    pipeline: str | None = None
 
 
 def find(name: str) -> OwnTaskSpec | None:
@@ -109,7 +111,7 @@ def _load_references() -> list[BrokenTask]:
         try:
             load_reference(reference)
         except SettingsError as error:
-            broken.append(BrokenTask(reference, f"[pipelines.{pipeline}]", str(error)))
+            broken.append(BrokenTask(reference, f"[pipelines.{pipeline}]", str(error), pipeline))
     return broken
 
 

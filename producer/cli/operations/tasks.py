@@ -10,6 +10,7 @@ from models.pipelines.generation_limits import GenerationLimits
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.generic import GENERIC_SPECS
+from models.tasks.generic.transformers_pipeline import PREFIX as TRANSFORMERS_PREFIX
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
 from models.tasks.own import registry
 from models.tasks.own.own_spec import OwnTaskSpec
@@ -20,6 +21,8 @@ from models.tasks.text_generation import TEXT_GENERATION
 from producer.cli import common
 
 BOUND_WORDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "over", "exclusiveMaximum": "under"}
+
+ENTRY_PARAMETERS_HELP = "Each one that the operator's catalogue entry lists under parameters, and no other."
 
 
 @click.command(short_help="List the tasks, or explain one.")
@@ -71,6 +74,8 @@ def _explain(spec: TaskSpec) -> str:
         (name, _describe_schema(schema), _describe_default(schema.get("default")), schema.get("description", ""))
         for name, schema in _parameter_schemas(spec).items()
     ]
+    if not parameters and spec.name.startswith(TRANSFORMERS_PREFIX):
+        parameters = [("NAME", "as in the entry", "unset", ENTRY_PARAMETERS_HELP)]
     kind = "KIND (LESS: LIMITS IN FORCE, BELOW)" if spec is TEXT_GENERATION else "KIND"
     return "\n".join(
         (
@@ -94,12 +99,6 @@ def _explain(spec: TaskSpec) -> str:
             ),
         )
     )
-
-
-def _code_pairs(spec: TaskSpec) -> list[tuple[str, str]]:
-    if not isinstance(spec, OwnTaskSpec):
-        return []
-    return [("code", spec.code_version or "its adapter is not on this machine")]
 
 
 def _describe_windows(spec: TaskSpec) -> str:

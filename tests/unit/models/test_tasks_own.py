@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from models import tasks
 from models.errors import InvalidParameters, JobError, SettingsError, UnknownPipeline, UsageError
@@ -14,8 +15,10 @@ from models.pipelines.prompt_template import find_batch_spec, find_batch_spec_if
 from models.pipelines.redaction import redact_parameters
 from models.settings import Settings
 from models.tasks.own import registry
+from models.tasks.own.input_fields import OwnInput
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
+from models.tasks.own.task import TaskInput
 from producer.dry_run.input_lengths import LengthLimit
 from producer.submission.cache_key import output_cache_key
 from tests.factories.own_task.installed import PACKAGE, package_on_path, write_metadata
@@ -227,6 +230,33 @@ class TestInput:
         _, sentence = error_of({"text": "x", "tags": 3, "weight": "much"})
 
         assert sentence == "tags must be a valid list; weight must be a valid number"
+
+    @pytest.mark.parametrize(
+        ("raw", "message"),
+        [
+            ({"author": {"name": "x", "langs": [3]}}, "author.langs[0] must be a valid string"),
+            ({"author": {"langs": []}}, "author.name is missing"),
+            ({"author": "private"}, "author must be an object"),
+            ({"author": '{"name": "private"'}, "author must be an object, and its text is no valid JSON"),
+            ({"author": " "}, "author is missing, because its text is blank"),
+            ({"author": {"name": "x", "scores": {"private": "y"}}}, "author.scores must be a valid number"),
+            ({"author": {"name": "x", "friends": [{}]}}, "author.friends[0].name is missing"),
+        ],
+    )
+    def test_a_wrong_part_of_a_field_is_named_by_its_path(self, raw: dict[str, Any], message: str) -> None:
+        class Author(BaseModel):
+            name: str
+            langs: list[str] = []
+            scores: dict[str, float] = {}
+            friends: "list[Author] | None" = None
+
+        class Written(TaskInput):
+            author: Author
+
+        with pytest.raises(JobError) as raised:
+            OwnInput("written", Written).complete(raw)
+
+        assert (raised.value.code, str(raised.value)) == ("invalid_field", message)
 
     def test_a_bare_text_is_the_only_field_that_is_needed(self, installed: Path) -> None:
         assert spec().normalise("bare")["text"] == "bare"

@@ -21,6 +21,7 @@ from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import DecodableJob, Limits, never_interrupted
 from worker.adapters.output_json import to_valid_json
 from worker.adapters.own import results
+from worker.adapters.own.author_calls import AuthorCalls
 from worker.adapters.own.no_tokenizer import NoTokenizer
 from worker.adapters.own.own_rows import OwnParameters, RowMaker, model_rows
 from worker.adapters.own.raw_outputs import RawOutput, split_rows
@@ -53,9 +54,11 @@ class OwnTask:
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, _task: str) -> None:
         self.should_interrupt: Callable[[], bool] = never_interrupted
+        self.calls = AuthorCalls()
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
-        self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
+        own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
+        self._author = call_author(self.author_class, model, own_tokenizer, options)
         padding_side: Any = getattr(tokenizer, "padding_side", "right")
         self._collator = Collator(tokenizer, model.device, limits, padding_side=padding_side)
         self.max_rows = self._collator.max_rows
@@ -83,7 +86,7 @@ class OwnTask:
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
         own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
-        length = cls.author_class.complete(model, own_tokenizer, folder)
+        length = call_author(cls.author_class.complete, model, own_tokenizer, folder)
         if length is not None and (not isinstance(length, int) or length < 1):
             raise ModelError(f"complete of task {cls.spec.name} must return a number of tokens or None")
         return length
@@ -120,7 +123,7 @@ class OwnTask:
         """As `Steps`."""
         tensors = self._collator.collate(micro_batch)
         count = len(next(iter(tensors.values())))  # with filler rows
-        outputs = call_author(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
+        outputs = self.calls.call_forward(self._author.forward, tensors, micro_batch.rows[0].features.parameters.values)
         parts = split_rows(outputs, count)
         if parts is None:
             given = f"{len(outputs):,}" if isinstance(outputs, list | tuple) else f"a {type(outputs).__name__}"
@@ -132,10 +135,10 @@ class OwnTask:
         job = rows[0].job
         parameters, outputs = rows[0].features.parameters.values, [_value(raw) for raw in raw_outputs]
         try:
-            result = call_author(self._author.decode, job.input, parameters, model_rows(rows), outputs)
+            result = self.calls.call(self._author.decode, job.input, parameters, model_rows(rows), outputs)
         except Exception as error:
             raise self._errors.raised("decode", error, job) from None
-        return results.check_result(result, self._errors)
+        return self._check_result("decode", result, job)
 
     def encode_strictly(self, job: Job) -> list[Row]:
         """As `Steps`."""
@@ -148,7 +151,7 @@ class OwnTask:
         """Encode jobs with equal parameters in one call, if the author wrote one; else, or if it fails, one by one."""
         if type(self._author).encode_many is not TaskAdapter.encode_many:
             try:
-                given = call_author(self._author.encode_many, [job.input for job in jobs], parameters.values)
+                given = self.calls.call(self._author.encode_many, [job.input for job in jobs], parameters.values)
                 if isinstance(given, list | tuple) and len(given) == len(jobs):
                     return [self._make_rows(job, rows, parameters) for job, rows in zip(jobs, given, strict=True)]
                 raise self._errors.wrong("encode_many", f"must give a list of {len(jobs):,}, one for each input")
@@ -160,7 +163,7 @@ class OwnTask:
 
     def _encode_one(self, job: Job, parameters: OwnParameters) -> list[Row] | JobError:
         try:
-            given = call_author(self._author.encode, job.input, parameters.values)
+            given = self.calls.call(self._author.encode, job.input, parameters.values)
         except Exception as error:
             return self._as_job_error("encode", error, job)
         return self._make_rows(job, given, parameters)
@@ -179,6 +182,14 @@ class OwnTask:
         if not isinstance(problem, JobError):
             raise problem
         return problem.with_traceback(None)
+
+    def _check_result(self, method: str, result: Any, job: Job) -> Any:
+        """Return the result. Raises the JobError that stands in its place, or that of one that can't be stored."""
+        if isinstance(result, JobError):
+            raise self._errors.raised(method, result, job)
+        if result is None and self.spec.example_output is not None:
+            raise self._errors.wrong(method, "returned None where it must return a result")
+        return results.check_result(result, self._errors)
 
     def _complete_input(self, job: Job) -> Job:
         """The job with the input that the author's code gets. A prompt makes one without the task's defaults."""
@@ -208,7 +219,7 @@ class BulkOwnTask(OwnTask):
         return decode_in_groups(jobs, self._decode_group)
 
     def _decode_group(self, _stored: Mapping[str, Any], jobs: Sequence[DecodableJob]) -> Iterator[str | Exception]:
-        given = call_author(
+        given = self.calls.call(
             self._author.decode_many,
             [rows[0].job.input for rows, _ in jobs],
             jobs[0][0][0].features.parameters.values,
@@ -220,12 +231,10 @@ class BulkOwnTask(OwnTask):
         return (self._to_json(rows[0].job, result) for (rows, _), result in zip(jobs, given, strict=True))
 
     def _to_json(self, job: Job, result: Any) -> str | Exception:
-        if isinstance(result, JobError):
-            return self._errors.raised("decode_many", result, job)
         try:
-            return to_valid_json(results.check_result(result, self._errors))
+            return to_valid_json(self._check_result("decode_many", result, job))
         except JobError as error:
-            return error
+            return error.with_traceback(None)
 
 
 def adapter_class(spec: OwnTaskSpec) -> type[OwnTask]:

@@ -10,6 +10,7 @@ from worker.adapters.own.task_errors import TaskErrors
 MAX_RESULT_VALUES = 1_000_000
 MAX_RESULT_CHARACTERS = 10_000_000
 MAX_DEPTH = 100
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**64 - 1  # of 64 bits, with a sign or without; others may have millions of digits
 
 
 def check_result(result: Any, errors: TaskErrors) -> Any:
@@ -46,6 +47,8 @@ def _check_plain(value: Any, errors: TaskErrors) -> int:
         return len(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise JobError("invalid_output", "the model gave numbers that are not finite; try dtype float32")
+    if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise errors.wrong("decode", "gave a whole number of more than 64 bits; let it give that as text")
     if value is not None and not isinstance(value, bool | int | float):
         raise errors.wrong("decode", f"gave a {type(value).__name__}, which JSON can't hold")
     return 0

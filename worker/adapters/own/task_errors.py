@@ -1,5 +1,6 @@
 """What fails a job when the code of a task's author raises, or returns what it must not."""
 
+import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -20,16 +21,25 @@ T = TypeVar("T")
 TASK_ERROR = "task_error"
 
 
-class ExitCalled(Exception):
-    """An author's method called sys.exit, which would end a thread of the engine."""
+class EndingRaised(Exception):
+    """An author's method raised what would end a thread of the engine, such as SystemExit or a panic of Rust code.
+
+    Each is raised as a subclass with the name of what was raised.
+    """
 
 
 def call_author(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a method of an author, and return what it returns. Raises what it raises, and ExitCalled."""
+    """Call a method of an author, and return what it returns. Raises what it raises, and EndingRaised."""
     try:
         return method(*args, **kwargs)
-    except SystemExit:
-        raise ExitCalled from None
+    except Exception:
+        raise
+    except BaseException as error:
+        # Ctrl-C reaches the main thread only, which runs no adapter in a worker, but does in a check.
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        ending = type(type(error).__name__, (EndingRaised,), {})
+        raise ending().with_traceback(error.__traceback__) from None
 
 
 class TaskErrors:

@@ -92,4 +92,7 @@ WRONG_RESULTS: dict[str, Any] = {
     "huge": "x" * 20_000_000,
     "nul": "a\0b",
     "bytes": b"abc",
+    "nothing": None,
+    "digits": [10**4000],
+    "words": JobError("too_ironic", "it is too ironic; say it plainly"),
 }

@@ -10,7 +10,7 @@ import batchmill
 from models.settings import Settings
 from models.tasks.own import registry
 from producer.health import doctor, findings
-from producer.health.findings import OK, PROBLEM
+from producer.health.findings import OK, PROBLEM, WARNING
 from tests.factories.own_task.installed import PACKAGE, package_on_path, write_metadata
 
 
@@ -39,6 +39,26 @@ def test_a_pipeline_without_its_task_is_a_problem_and_others_are_checked() -> No
 
     assert any("[pipelines.lost] task: there is no module" in message for message in found)
     assert any("[pipelines.here] model: there is no folder /nowhere" in message for message in found)
+
+
+def test_a_task_that_is_not_installed_here_is_a_warning_once(installed: Path) -> None:
+    entries = {
+        "gone": {"task": "gone.tasks:X", "model": "a/b"},
+        "absent": {"task": "two-heads", "model": "a/b"},
+        "wrong": {"task": f"{PACKAGE}.tasks:NOTHING", "model": "a/b"},
+    }
+    Path("batchmill.toml").write_text(
+        "".join(f'[pipelines.{name}]\ntask = "{entry["task"]}"\n' for name, entry in entries.items())
+    )
+
+    tasks = list(findings.check_own_tasks(registry.load_all()))
+    pipelines = list(doctor._check_pipelines(Settings.load(pipelines=entries), []))
+
+    levels = {
+        name: [each.level for each in (*tasks, *pipelines) if f"[pipelines.{name}]" in each.message] for name in entries
+    }
+    assert levels == {"gone": [WARNING], "absent": [WARNING], "wrong": [PROBLEM]}
+    assert any("if it is a package's, install that package here" in each.message for each in pipelines)
 
 
 def test_commands_list_them() -> None:

@@ -242,6 +242,7 @@ def test_a_right_adapter_passes_every_check(deterministic: bool) -> None:
         "determinism",
         "parameters",
         "bad inputs",
+        "arguments",
         "memory",
     ]
 

@@ -53,6 +53,7 @@ def test_pipelines_of_transformers_are_no_broken_own_tasks(tmp_path: Path, monke
 
     assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.ALL_NAMES]
     assert "transformers:pairs" in stdout("pipelines")
+    assert "that the operator's catalogue entry lists under parameters" in stdout("tasks", "transformers:pairs")
 
 
 def test_bounds_are_shown() -> None:

@@ -95,6 +95,47 @@ def test_parameters_come_with_defaults_and_keep_rows_apart(adapter: Any) -> None
     assert len({rows[0].key for rows in adapter.encode(jobs)}) == 3
 
 
+def test_what_a_method_changes_stays_with_its_call(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    author = adapter._author
+    encode, run, decode = author.encode, author.forward, author.decode
+
+    def greedy(method: Any) -> Any:
+        def call(first: Any, parameters: Any, *others: Any) -> Any:
+            result = method(first, parameters, *others)
+            parameters.update(digits=0, style="verbose")
+            first.clear()
+            return result
+
+        return call
+
+    expected = answer(adapter, job("a great one", tags=["a"]), job("it", 1))
+    for name, method in (("encode", encode), ("forward", run), ("decode", decode)):
+        monkeypatch.setattr(author, name, greedy(method))
+    jobs = [job("a great one", tags=["a"]), job("it", 1)]
+
+    assert answer(adapter, *jobs) == expected
+    assert answer(adapter, *jobs) == expected
+    assert jobs[0].input == _stored("a great one", tags=["a"])
+
+
+def test_inputs_encoded_one_by_one_are_as_they_were_before_all_together(
+    adapter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode_many(inputs: Any, _parameters: Any) -> Any:
+        if len(inputs) > 1:
+            for each in inputs:
+                each["tags"].append("changed")
+            raise ValueError
+        assert inputs[0]["tags"] == ["a"]
+        return [adapter._author.encode(inputs[0], {})]
+
+    monkeypatch.setattr(type(adapter._author), "encode_many", staticmethod(encode_many))
+
+    encoded = adapter.encode([job("it", tags=["a"]), job("a great one", 1, tags=["a"])])
+
+    assert all(isinstance(rows, list) for rows in encoded)
+
+
 def test_equal_parameters_share_a_pass(adapter: Any) -> None:
     first, second = adapter.encode([job("a great one"), job("it", 1, {"digits": 4})])
 
@@ -124,6 +165,9 @@ def test_equal_parameters_share_a_pass(adapter: Any) -> None:
         ("nan", "invalid_output", "numbers that are not finite"),
         ("tensor", TASK_ERROR, "decode of task irony gave a Tensor, which JSON can't hold"),
         ("bytes", TASK_ERROR, "decode of task irony gave a bytes, which JSON can't hold"),
+        ("nothing", TASK_ERROR, "decode of task irony returned None where it must return a result"),
+        ("digits", TASK_ERROR, "decode of task irony gave a whole number of more than 64 bits"),
+        ("words", "too_ironic", "it is too ironic; say it plainly"),
         ("numbers", TASK_ERROR, "an object with a key that is no text"),
         ("huge", "output_too_large", "more than 1,000,000 values or 10,000,000 characters"),
     ],

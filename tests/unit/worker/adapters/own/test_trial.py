@@ -1,6 +1,5 @@
 """The trial at load: a task whose outputs depend on padding, other rows or earlier passes gets no such company."""
 
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -245,13 +244,37 @@ def test_a_slow_task_is_not_tried_to_the_end(monkeypatch: pytest.MonkeyPatch) ->
     assert adapter._rows.sharing is Sharing.ALONE
 
 
-def test_an_exit_in_an_authors_code_fails_only_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt, GeneratorExit, Panic])
+def test_an_ending_in_an_authors_code_fails_only_its_job(
+    ending: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = make(Base, monkeypatch)
-    monkeypatch.setattr(adapter._author, "encode", lambda *_: sys.exit(3))
 
-    [error] = encode(adapter, "ab")
+    def end(*_arguments: Any) -> Any:
+        raise ending
 
-    assert "encode of task letters raised ExitCalled" in str(error)
+    monkeypatch.setattr(adapter._author, "encode", end)
+    errors: list[Any] = []
+    thread = threading.Thread(target=lambda: errors.extend(encode(adapter, "ab")))
+    thread.start()
+    thread.join()
+
+    assert f"encode of task letters raised {ending.__name__} at test_trial.py, line" in str(errors[0])
+
+
+def test_ctrl_c_ends_what_runs_an_adapter_in_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make(Base, monkeypatch)
+
+    def interrupt(*_arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapter._author, "encode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        encode(adapter, "ab")
 
 
 def test_a_model_that_runs_out_of_memory_is_not_the_tasks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
