@@ -6,6 +6,7 @@ Only the operator's configuration names such objects; nothing that a submitter s
 import hashlib
 import importlib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -21,10 +22,23 @@ from models.settings import config_file
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 HASH_DIGITS = 12
 
+_imported_versions: dict[str, str | None] = {}  # by top-level module, from just before its import
+_keeps_versions = False
+
 
 def is_reference(name: str) -> bool:
     """Whether a name has the form of a reference: `package.module:object`."""
     return REFERENCE.fullmatch(name) is not None
+
+
+def keep_versions() -> None:
+    """Let `code_version` give the version of imported code as it was when this process imported it.
+
+    A worker needs this, because it records what computed its results, and files may change while it runs. A submitter
+    asks which results are those of the code that is here now.
+    """
+    global _keeps_versions
+    _keeps_versions = True
 
 
 def load_object(reference: str) -> Any:
@@ -35,6 +49,7 @@ def load_object(reference: str) -> Any:
     if not is_reference(reference):
         raise SettingsError(f"{reference[:80]!r} names no object; write it as package.module:object")
     module_name, _, path = reference.partition(":")
+    _keep_version(module_name)
     try:
         with _modules_beside_config():
             value: Any = importlib.import_module(module_name)
@@ -57,9 +72,34 @@ def code_version(reference: str) -> str | None:
     """The version of the code behind a reference: `my-package 1.2.0`, or a hash of its files. None = it is not here.
 
     Imports nothing. A package that is installed in editable mode, or a module or package beside batchmill.toml, has the
-    hash of its Python files.
+    hash of its Python files. In a process that keeps versions, imported code has that of its import.
     """
-    top_name = reference.partition(":")[0].partition(".")[0]
+    top_name = _top_name(reference)
+    if top_name in sys.modules and top_name in _imported_versions:
+        return _imported_versions[top_name]
+    return _read_version(top_name)
+
+
+def _keep_version(module_name: str) -> None:
+    """Note the version of code that is about to be imported.
+
+    Raises SettingsError if other modules of its package were imported before it changed.
+    """
+    top_name = _top_name(module_name)
+    if not _keeps_versions or module_name in sys.modules:
+        return
+    version = _read_version(top_name)
+    if top_name not in sys.modules:
+        _imported_versions[top_name] = version
+    elif _imported_versions.setdefault(top_name, version) != version:
+        raise SettingsError(f"the code of {top_name} changed after this process had imported a part; restart it")
+
+
+def _top_name(reference: str) -> str:
+    return reference.partition(":")[0].partition(".")[0]
+
+
+def _read_version(top_name: str) -> str | None:
     for distribution in _distributions(top_name, tuple(sys.path)):
         if not _is_editable(distribution):
             return f"{distribution} {metadata.version(distribution)}"
@@ -98,8 +138,12 @@ def _source_files(top_name: str) -> list[tuple[str, Path]] | None:
 
 
 def _is_editable(distribution: str) -> bool:
-    direct_url = metadata.distribution(distribution).read_text("direct_url.json")
-    return direct_url is not None and '"editable": true' in direct_url
+    """Whether it runs from its source folder, by the file of PEP 610, whose spaces differ between installers."""
+    try:
+        document = json.loads(metadata.distribution(distribution).read_text("direct_url.json") or "null")
+        return bool(document["dir_info"]["editable"])
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 @contextmanager

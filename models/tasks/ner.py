@@ -56,4 +56,5 @@ NER = TaskSpec(
         {"entity": "B-LOC", "score": 0.9994, "index": 4, "word": "London", "start": 15, "end": 21},
     ],
     supports_stride=True,
+    label_fields=frozenset({"entity", "entity_group"}),
 )

@@ -33,4 +33,5 @@ SENTIMENT_ANALYSIS = TaskSpec(
     example_output={"label": "POSITIVE", "score": 0.9998},
     supports_stride=True,
     aggregates_windows=True,
+    label_fields=frozenset({"label"}),
 )

@@ -30,6 +30,7 @@ class TaskSpec:
     supports_stride: whether a long text can be read in overlapping windows.
     aggregates_windows: whether a text's scores are those of its windows together, see `window_aggregation`.
     default_window_aggregation: how, unless the pipeline says so.
+    label_fields: fields of the output whose texts are labels of the model's configuration; guards do not read them.
     is_random: whether, given these parameters, equal inputs may get different outputs because tokens are sampled.
     """
 
@@ -47,6 +48,7 @@ class TaskSpec:
     supports_stride: bool = False
     aggregates_windows: bool = False
     default_window_aggregation: WindowAggregation = "mean"
+    label_fields: frozenset[str] = frozenset()
     is_random: Callable[[Mapping[str, Any]], bool] = lambda _parameters: False
 
     def canonical_name(self, name: str) -> str | None:

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
+from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, select, text
 
 from models.db import Database, SqlFragments
 from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters
+from models.tables import ModelVersion
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
@@ -111,6 +112,7 @@ def find_reusable(
             is_timed = pipeline.generation_limits is not None or parameters.get("max_time") is not None
             guards = to_json(cache_key.expected_verdicts(pipeline))
             lookup = {**params, "batch_id": submission.batch_id, "is_timed": is_timed, "guards": guards}
+            lookup["version"] = _last_version(connection, candidates, pipeline.operator_code)
             count = _fill_reusable_table(connection, database.sql, lookup, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count, guards=pipeline.guards)
         with _temp_table_transaction(connection):
@@ -144,19 +146,19 @@ def _fill_reusable_table(
 ) -> int:
     """Fill the temporary table; returns the number of matched jobs.
 
-    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guards`: the verdicts to have.
+    lookup: the batch's id; `is_timed`: whether truncated results are left out; `guards`: the verdicts to have;
+    `version`: the model version to have, None if there is none.
     """
-    version = _last_version(connection, candidates)
-    if version is None:
+    if lookup["version"] is None:
         return 0
     _apply_settings(connection, PLANNER_SETTINGS)
     total, searched = 0, [""]
     for group in _group_candidates(candidates, jobs):
-        total += _match_group(connection, sql, {**lookup, "group": group, "version": version})
+        total += _match_group(connection, sql, {**lookup, "group": group})
         if total == jobs:
             return total
         searched += group
-    return total + _match_older(connection, {**lookup, "version": version, "excluded": searched}, jobs - total)
+    return total + _match_older(connection, {**lookup, "excluded": searched}, jobs - total)
 
 
 def _match_older(connection: Connection, lookup: dict[str, Any], jobs: int) -> int:
@@ -177,16 +179,26 @@ def _match_older(connection: Connection, lookup: dict[str, Any], jobs: int) -> i
     return count
 
 
-def _last_version(connection: Connection, candidates: Sequence[Row[Any]]) -> int | None:
-    """The model version that computed last; if all such results are deleted, the one of the newest batch."""
+def _last_version(connection: Connection, candidates: Sequence[Row[Any]], code: Mapping[str, str | None]) -> int | None:
+    """The model version that computed last; if all such results are deleted, the one of the newest batch.
+
+    code: versions of the operator's code that it must have; a worker that was not restarted may have had others.
+    """
     lookups = [(batch.id, False) for batch in candidates if batch.succeeded > batch.reused]
     lookups += [(batch.id, True) for batch in candidates[:1]]
     for batch_id, include_reused in lookups:
         params = {"batch_id": batch_id, "include_reused": include_reused}
         version: int | None = connection.scalar(text(SELECT_LAST_VERSION), params)
-        if version is not None:
+        if version is not None and _has_code(connection, version, code):
             return version
     return None
+
+
+def _has_code(connection: Connection, version: int, code: Mapping[str, str | None]) -> bool:
+    if not code:
+        return True
+    libraries = connection.scalar(select(ModelVersion.libraries).where(ModelVersion.id == version)) or {}
+    return code.items() <= libraries.items()
 
 
 def _group_candidates(candidates: Sequence[Row[Any]], jobs: int) -> Iterator[list[str]]:

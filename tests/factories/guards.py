@@ -1,7 +1,7 @@
 """Guards for tests: a made-up guard model that looks for words, and screeners with it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +83,7 @@ def make_screener(
     *,
     tokens: int = 1_000,
     should_stop: Callable[[], bool] = lambda: False,
+    label_fields: Collection[str] = (),
 ) -> Screener:
     """A screener with these guards."""
-    return load_guards(guards, adapter, tokens).screener(stage, should_stop)
+    return load_guards(guards, adapter, tokens).screener(stage, should_stop, label_fields)

@@ -73,10 +73,11 @@ class Engine:
             self._guards,
         )
         max_chunk_bytes = self._guards.max_chunk_bytes(pipeline.token_budget.tokens)
+        spec = tasks.find_spec(pipeline.claimant.task)
         input_screener = self._guards.screener("input", self._stopping.is_set)
         input_guards = InputGuards(input_screener, max_chunk_bytes, context.held_leases.is_held)
         output_guards = OutputGuards(
-            self._guards.screener("output", self._device_loop.must_abort),
+            self._guards.screener("output", self._device_loop.must_abort, spec.label_fields),
             len(pipeline.claimant.guards),
             context.settings.max_attempts,
             max_chunk_bytes,
@@ -87,8 +88,7 @@ class Engine:
         self._prefetch_queue: queue.Queue[PrefetchedRows | None] = queue.Queue()
         self._looked_at: list[PrefetchedRows | None] = []  # taken from the queue, but not begun; at most one
         self._output_queue = OutputQueue(self._prefetch_bytes)
-        uses_sampling = tasks.find_spec(pipeline.claimant.task).is_random
-        self._preparer = RowPreparer(self._adapter, uses_sampling, self._watchdog, self._prefetch_bytes, input_guards)
+        self._preparer = RowPreparer(self._adapter, spec.is_random, self._watchdog, self._prefetch_bytes, input_guards)
         self._threads = [
             threading.Thread(target=self._run_guarded, args=(loop,), name=name)
             for name, loop in (("claim", self._claim_loop), ("device", self._forward_loop), ("write", self._write_loop))

@@ -1,6 +1,6 @@
 """The loaded guards of a pipeline: their models, what watches them, and their turns on the device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,11 @@ class LoadedGuards:
         tokens = max([micro_batch_tokens, *(model.runtime.micro_batch_tokens for model in self._models.values())])
         return min(MAX_CHUNK_BYTES, MICRO_BATCHES_PER_CHUNK * BYTES_PER_TOKEN * tokens)
 
-    def screener(self, stage: Stage, should_stop: Callable[[], bool]) -> Screener:
-        """Return a screener for one thread; its guards stop before the next pass once `should_stop` says so."""
+    def screener(self, stage: Stage, should_stop: Callable[[], bool], label_fields: Collection[str] = ()) -> Screener:
+        """Return a screener for one thread; its guards stop before the next pass once `should_stop` says so.
+
+        label_fields: fields of the documents whose texts are labels, which are not read.
+        """
         models = {}
         used = {guard.pipeline for guard in self._guards.values() if guard.on == stage}
         for name, model in self._models.items():
@@ -69,7 +72,7 @@ class LoadedGuards:
                 passes = GuardPasses(model.runtime, self._watchdogs[name], self.turns, should_stop, self._log)
                 self._passes.append(passes)
                 models[name] = LoadedGuardModel(model, passes, self._watchdogs[name])
-        return Screener(stage, self._guards, models, self._definitions)
+        return Screener(stage, self._guards, models, self._definitions, label_fields)
 
     def start(self) -> None:
         """Watch the guards' calls from now on."""

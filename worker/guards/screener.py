@@ -1,6 +1,6 @@
 """A screener lets all guards of one stage read documents: rules first, then models, each in their order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -64,6 +64,7 @@ class Screener:
 
     models: by guard pipeline, of all guards that have one.
     definitions: hash of each guard's definition, for its verdicts.
+    label_fields: fields of the documents whose texts are labels, which are not read.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Screener:
         guards: Mapping[str, Guard],
         models: Mapping[str, LoadedGuardModel],
         definitions: Mapping[str, str],
+        label_fields: Collection[str] = (),
     ) -> None:
         self._stage = stage
+        self._label_fields = label_fields
         self._guards = {name: guard for name, guard in guards.items() if guard.on == stage}
         self._rules = GuardRules(guards, stage)
         self._model_guards = [(name, guard, guard.pipeline) for name, guard in self._guards.items() if guard.pipeline]
@@ -110,7 +113,7 @@ class Screener:
         return [self._close(item) for item in opened]
 
     def _screen_by_rules(self, document: Any) -> Screening:
-        texts = collect_texts(document, self._stage)
+        texts = collect_texts(document, self._label_fields)
         readings, error = self._rules.read(texts)
         decision = decide(self._guards, readings, texts, definitions=self._definitions)
         if error is not None:
@@ -123,7 +126,7 @@ class Screener:
         return screening
 
     def _open(self, document: Any) -> _Document:
-        texts = collect_texts(document, self._stage)
+        texts = collect_texts(document, self._label_fields)
         readings, error = self._rules.read(texts)
         if error is not None:
             return _Document(document, texts, dict(readings), error=self._rule_error(error), is_open=False)
@@ -160,7 +163,7 @@ class Screener:
     ) -> Screening:
         if error is None and decision.blocked_by is not None:
             error = JobError("guard_blocked", blocked_message(decision.blocked_by))
-        redacted = None if decision.texts is None else replace_texts(document, decision.texts, self._stage)
+        redacted = None if decision.texts is None else replace_texts(document, decision.texts, self._label_fields)
         return Screening(decision.verdicts, device_seconds, redacted, decision.keep_original, error)
 
     def _rule_error(self, error: Exception) -> Exception:

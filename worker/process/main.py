@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from models import log, schema
+from models import log, operator_code, schema
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
@@ -57,6 +57,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     """
     signal.signal(signal.SIGTERM, _exit_before_start)
     background.exit_with_parent()
+    operator_code.keep_versions()
     settings = Settings.load()
     own_device = ProcessDevice.parse(device)
     torch_name = _resolve_device(own_device.torch_name)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text as sql_text
 
-from models import vectors
+from models import operator_code, vectors
 from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict
@@ -57,6 +57,7 @@ def compute(
     database: Database,
     pipeline: Pipeline = PINNED,
     libraries: str = "1",
+    code: str = "colorsys unknown",
     failing: Sequence[str] = (),
     *,
     truncated: bool = True,
@@ -69,7 +70,11 @@ def compute(
         pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision, guards=pipeline.guards
     )
     version = replace(
-        MODEL_VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries}
+        MODEL_VERSION,
+        task=pipeline.task,
+        model=pipeline.model,
+        revision=revision,
+        libraries={"t": libraries, "colorsys:rgb_to_hsv": code},
     )
     version_id, texts = versions.register_version(database, version), []
     while leases := claims.claim(database, who, 1000, SLICE):
@@ -326,6 +331,19 @@ class TestAnythingElse:
         assert again.reused == 1
         assert sorted(compute(database, libraries="2")) == ["a", "b"]
         assert accept(database, ["a", "b", "c"]).reused == 3
+
+    def test_another_version_of_the_operators_code(self, database: Database) -> None:
+        """A worker that was not restarted has the code of before, whatever the submitter's files are."""
+        reference = "colorsys:rgb_to_hsv"
+        pipeline = WRITER.model_copy(update={"logits_processors": (reference,)})
+        parameters = {"seed": 7}
+        accept(database, ["a"], pipeline, parameters=parameters)
+        compute(database, pipeline, code="colorsys sha256:0", truncated=False)
+
+        assert accept(database, ["a"], pipeline, parameters=parameters).reused == 0
+        compute(database, pipeline, code=str(operator_code.code_version(reference)), truncated=False)
+
+        assert accept(database, ["a"], pipeline, parameters=parameters).reused == 1
 
     def test_what_is_drawn_without_a_seed(self, database: Database) -> None:
         accept(database, ["a"], WRITER)

@@ -66,7 +66,6 @@ class GenericPipeline:
         # Tokenizers have state, and the forward pass may need one while another text is read.
         host_pipe.tokenizer = copy.deepcopy(tokenizer)
         self._calls, self._call_lock = PipelineCalls(host_pipe), RLock()
-        self._check_example()
         self._passes = Passes(device_pipe)
         self._generates = bool(device_pipe._pipeline_calls_generate and model.can_generate())
         self.should_interrupt: Callable[[], bool] = never_interrupted
@@ -74,6 +73,9 @@ class GenericPipeline:
         policy = self._decide_policy()
         self._state_to_restore = policy.state_to_restore(model)
         self._sample_parameters: dict[str, Any] = {}  # of the forward passes in the trial
+        if not task.startswith(PREFIX):  # those inputs are not known
+            for example in (find_spec(task).example_input, *sample_inputs(task)):
+                self._check_example(example)
         self._sharing = self._find_sharing(policy)
         self.max_rows = 1 if self._sharing is Sharing.ALONE else MAX_CUDA_ROWS if _is_cuda(model) else MAX_ROWS
 
@@ -112,16 +114,21 @@ class GenericPipeline:
             problem = f"{type(error).__name__}: {str(error)[:200]}"
             raise ModelError(f"transformers' pipeline {self.registered.name} refuses the model ({problem})") from error
 
-    def _check_example(self) -> None:
-        """Raise ModelError if the pipeline can't read the task's example, such as a tokenizer that reads no tables."""
-        if self._task.startswith(PREFIX):
-            return  # its inputs are not known
+    def _check_example(self, example: Mapping[str, Any]) -> None:
+        """Raise ModelError if the pipeline can't answer an example of the task, because its jobs would fail as well.
+
+        Its tokenizer may read no tables, for instance, or lack a token for an answer.
+        """
+        arguments, model_class = self._arguments(example, {}), type(self._model).__name__
+        failure = f"the tokenizer of {model_class} can't read"
         try:
-            self._calls.begin(*self._arguments(find_spec(self._task).example_input, {}))
+            call = self._calls.begin(*arguments)
+            failure = f"{model_class} can't answer"
+            self._finish(arguments, self._run_alone(call))
         except Exception as error:
             reraise_machine_problem(error)
-            problem = f"can't read the example of {self._task} ({type(error).__name__}: {first_line(error)})"
-            raise ModelError(f"the tokenizer of {type(self._model).__name__} {problem}; name another model") from error
+            problem = f"{failure} the example of {self._task} ({type(error).__name__}: {first_line(error)})"
+            raise ModelError(f"{problem}; name another model") from error
 
     def _interrupt(self, *_module_and_inputs: Any) -> None:
         if self.should_interrupt():
@@ -185,7 +192,9 @@ class GenericPipeline:
         limit, tensors = self._limits.max_length, [ids for one in inputs for ids in passes.find_ids(one)]
         width = max((ids.shape[-1] for ids in tensors), default=0)
         if limit is not None and width > limit:
-            advice = "shorten it, or let the entry's parameters set truncation = true if the pipeline has it"
+            advice = "shorten it"
+            if self._task.startswith(PREFIX):  # other tasks have no such parameter
+                advice += ", or let the entry's parameters set truncation = true if the pipeline has it"
             raise input_too_long(f"{width:,} tokens", limit, advice)
         for ids in tensors:
             vocabulary.check_token_ids([int(ids.max())] if ids.numel() else [], self._vocabulary_size)
@@ -255,6 +264,14 @@ class GenericPipeline:
             return []
         self._sample_parameters = call.forward_parameters
         return [Sample(call.passes[0][0], lambda output: self._finish(arguments, [[output]]))]
+
+    def _run_alone(self, call: Call) -> list[list[Any]]:
+        """The outputs of a call's passes, by its inputs."""
+        with int8_linear.float32_fallback(self._model):
+            return [
+                [self._run([PassInputs(one, call.forward_parameters, index, 0)])[0] for one in inputs]
+                for index, inputs in enumerate(call.passes)
+            ]
 
     def _run_samples(self, inputs: Sequence[Any]) -> list[Any]:
         return self._run([PassInputs(one, self._sample_parameters, 0, 0) for one in inputs])

@@ -1,6 +1,7 @@
 """A screener reads every text of a document with every guard, and lets nothing pass that a guard could not read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from models.errors import JobError
 from models.guards.definition import Guard
 from models.guards.rules import MaxCharactersRule
 from models.guards.screening import Screening
+from models.tasks import find_spec
+from models.tasks.ner import NER
 from tests.factories.guards import GUARD_PIPELINE, GUARD_REVISION, MODEL_GUARD, FakeGuardAdapter, make_screener
+from tests.factories.own_task.installed import PACKAGE, package_on_path
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch
 from worker.failures import DeviceLost, is_transient
@@ -234,8 +238,19 @@ def test_verdicts_do_not_depend_on_the_other_documents(adapter: FakeGuardAdapter
 
 def test_an_output_keeps_its_labels() -> None:
     names = Guard(on="output", action="redact", pattern="PER|Ann")
-    screener = make_screener({"names": names}, stage="output")
+    screener = make_screener({"names": names}, stage="output", label_fields=NER.label_fields)
 
     [screening] = screener.screen([[{"entity_group": "PER", "word": "Ann"}]])
 
     assert screening.redacted == [{"entity_group": "PER", "word": "[REDACTED]"}]
+
+
+@pytest.mark.parametrize("task", ["irony", "transformers:my-pipeline", "text-generation"])
+def test_a_label_that_code_may_make_of_the_input_is_read(task: str, tmp_path: Path) -> None:
+    guard = Guard(on="output", action="redact", pattern="Ann")
+    with package_on_path(tmp_path, entry_points={"irony": f"{PACKAGE}.tasks:IRONY"}):
+        screener = make_screener({"names": guard}, stage="output", label_fields=find_spec(task).label_fields)
+
+    [screening] = screener.screen([{"label": "Ann", "entity": "Ann", "entity_group": "Ann"}])
+
+    assert set(screening.redacted.values()) == {"[REDACTED]"}

@@ -303,6 +303,28 @@ def test_a_model_whose_tokenizer_reads_no_tables_is_refused(tmp_path: Path) -> N
         load(folder, task="table-question-answering")
 
 
+def test_a_model_that_can_answer_no_job_is_refused(tmp_path: Path) -> None:
+    folder = tiny_tables.tapas(tmp_path / "model", select_one_column=False)
+
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM can't answer the example of decision .*'Yes', 'No'"):
+        runtime.load(pipeline_for("bundled:text-generation", "decision"), "cpu", threads=1)
+    with pytest.raises(ModelError, match="can't answer the example of table-question-answering"):
+        load(folder, task="table-question-answering")
+
+
+@pytest.mark.parametrize("task", ["table-question-answering", TASK])
+def test_a_long_input_gets_advice_that_its_task_can_follow(tmp_path: Path, task: str) -> None:
+    is_table = task != TASK
+    folder = (tiny_tables.tapas if is_table else tiny_models.bert)(tmp_path / "model")
+    text = "love " * 200
+
+    error = encode(load(folder, task=task), {"table": {"a": ["it"]}, "query": text} if is_table else {"text": text})
+
+    assert isinstance(error, JobError)
+    assert error.code == "input_too_long"
+    assert ("truncation" in str(error)) == (not is_table)
+
+
 def test_registered_by_is_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_models.bert(tmp_path / "model")
     code = (
