@@ -89,19 +89,6 @@ def to_text(schema: str | Mapping[str, Any]) -> str:
     return text
 
 
-def find_problem(schema: str) -> str | None:
-    """Return why no text can be written to this schema; None if some can, or if the library is not installed here."""
-    try:
-        from llguidance import LLMatcher
-    except ImportError:
-        return None
-    try:
-        has_error, messages = LLMatcher.validate_grammar_with_warnings(to_grammar(schema))
-    except ValueError as error:
-        return explain(str(error))
-    return explain(messages[0]) if has_error else None
-
-
 def to_grammar(schema: str) -> str:
     """Return the library's own form of a schema. Raises ImportError without the library, and ValueError."""
     from llguidance import LLMatcher

@@ -16,13 +16,10 @@ import torch
 from tokenizers import Tokenizer
 
 from models.errors import JobError, LoadFailed
-from models.tasks import output_schema
+from models.tasks import output_schema, schema_probe
 
 # Room for the schemas of several batches that run in turn. A large one takes megabytes.
 MAX_COMPILED = 32
-
-# Of one text, 2 kB each; real schemas use a few hundred. The library's own limits bound each step to about 20 ms.
-MAX_LEXER_STATES = 50_000
 
 MAX_THREADS = 8
 
@@ -59,7 +56,7 @@ class OutputSchemas:
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
             if isinstance(compiled, JobError):
-                raise compiled
+                raise compiled.with_traceback(None)  # else it grows with each row
             return compiled.deep_copy()
 
     def allowed_tokens(self, matchers: Sequence[Any]) -> torch.Tensor:
@@ -105,7 +102,7 @@ class OutputSchemas:
             from llguidance import LLMatcher, LLParserLimits
         except ImportError:
             return JobError("missing_package", missing_package())
-        if problem := output_schema.find_problem(schema):
+        if problem := schema_probe.find_problem(schema):
             return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
         if self._grammar_tokenizer is None:
             try:
@@ -113,7 +110,8 @@ class OutputSchemas:
             except Exception:  # whatever the library can't read of a tokenizer
                 problem = "the tokens of this model's tokenizer do not spell its texts, so no schema can be followed"
                 return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
-        limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+        # The library's own limits bound each step to about 20 ms.
+        limits = LLParserLimits(max_lexer_states=schema_probe.MAX_LEXER_STATES, verbose_errors=False)
         grammar = output_schema.to_grammar(schema)
         matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0, limits=limits)
         first = matcher.deep_copy()
