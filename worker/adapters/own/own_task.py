@@ -55,7 +55,8 @@ class OwnTask:
         self.should_interrupt: Callable[[], bool] = never_interrupted
         self._errors = TaskErrors(self.spec.name, limits.pipeline)
         options = AdapterOptions(limits.pipeline or self.spec.name, limits.max_length, limits.truncation)
-        self._author = self.author_class(model, None if isinstance(tokenizer, NoTokenizer) else tokenizer, options)
+        own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
+        self._author = call_author(self.author_class, model, own_tokenizer, options)
         padding_side: Any = getattr(tokenizer, "padding_side", "right")
         self._collator = Collator(tokenizer, model.device, limits, padding_side=padding_side)
         self.max_rows = self._collator.max_rows
@@ -83,7 +84,7 @@ class OwnTask:
     def complete(cls, model: Any, tokenizer: Any, folder: Path) -> int | None:
         """As `CompletingAdapter`."""
         own_tokenizer = None if isinstance(tokenizer, NoTokenizer) else tokenizer
-        length = cls.author_class.complete(model, own_tokenizer, folder)
+        length = call_author(cls.author_class.complete, model, own_tokenizer, folder)
         if length is not None and (not isinstance(length, int) or length < 1):
             raise ModelError(f"complete of task {cls.spec.name} must return a number of tokens or None")
         return length

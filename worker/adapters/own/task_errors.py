@@ -29,7 +29,7 @@ def call_author(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return method(*args, **kwargs)
     except SystemExit:
-        raise ExitCalled from None
+        raise ExitCalled("the code called sys.exit; correct it") from None
 
 
 class TaskErrors:

@@ -18,6 +18,7 @@ from models.tasks.own.own_spec import make_spec
 from worker.adapters.interface import Limits
 from worker.adapters.own import own_task, trial
 from worker.adapters.own.task_adapter import ModelRow, TaskAdapter
+from worker.adapters.own.task_errors import ExitCalled
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
@@ -252,6 +253,13 @@ def test_an_exit_in_an_authors_code_fails_only_its_job(monkeypatch: pytest.Monke
     [error] = encode(adapter, "ab")
 
     assert "encode of task letters raised ExitCalled" in str(error)
+
+
+def test_an_exit_in_an_authors_constructor_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Base, "__init__", lambda *_: sys.exit(3))
+
+    with pytest.raises(ExitCalled, match=r"the code called sys.exit"):
+        make(Base, monkeypatch)
 
 
 def test_a_model_that_runs_out_of_memory_is_not_the_tasks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
