@@ -55,6 +55,8 @@ EXPLANATIONS = {
     "oneOf": "alternatives of a oneOf may hold together; tell them apart by a required const, or use anyOf",
     "Unsatisfiable": "no text satisfies it",
     "Properties only supported": "minProperties and maxProperties take properties that are all required",
+    "Failed to generate regex for": "a bound of a number is too large or too small, or its bounds leave no number",
+    "maximum number of nested": "a bound of a number or a pattern is too long",
     "Pointer": "a $ref names nothing in it",
     "Resource": "a $ref or $schema names another document, and none is fetched",
     "Unknown format": "it has a format that is not supported",

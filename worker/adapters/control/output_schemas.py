@@ -6,6 +6,7 @@ llguidance follows the bytes of a text through a grammar, and knows for each sta
 import json
 import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -28,6 +29,9 @@ VIRTUAL_END = "<|batchmill:end|>"
 
 # Its tokens must spell the text, or what a schema allows would not be what a user reads.
 TRIAL_TEXT = '{"key": [1.5, "Größe 😀", null]}'
+
+# A string of a JSON text, in its quotes, and the colon that makes it a key.
+JSON_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?')
 
 
 class OutputSchemas:
@@ -152,10 +156,19 @@ def _check_readable(text: str) -> None:
 
     try:
         json.loads(text, object_pairs_hook=check_keys, parse_float=check_number, parse_int=check_number)
+        has_other_spelling = any(_has_needless_escape(key) for key, colon in JSON_STRINGS.findall(text) if colon)
     except (ValueError, RecursionError):
         raise JobError(
             "schema_unmet", "a number is too large, or the text nested too deep; bound them in the schema"
         ) from None
+    if has_other_spelling:
+        problem = "a key is spelled with escapes, so that no property of the schema applied to it"
+        raise JobError("schema_unmet", f"{problem}; set additionalProperties to false")
+
+
+def _has_needless_escape(key: str) -> bool:
+    r"""Whether a key of a JSON text, with its quotes, has another spelling than a schema's, such as "\u0061" for "a"."""
+    return "\\" in key and json.dumps(json.loads(key), ensure_ascii=False).lower() != key.lower()
 
 
 def installed_package() -> str | None:
