@@ -55,6 +55,8 @@ EXPLANATIONS = {
     "oneOf": "alternatives of a oneOf may hold together; tell them apart by a required const, or use anyOf",
     "Unsatisfiable": "no text satisfies it",
     "Properties only supported": "minProperties and maxProperties take properties that are all required",
+    "Failed to generate regex for": "a bound of a number is too large or too small, or its bounds leave no number",
+    "maximum number of nested": "a bound of a number or a pattern is too long",
     "Pointer": "a $ref names nothing in it",
     "Resource": "a $ref or $schema names another document, and none is fetched",
     "Unknown format": "it has a format that is not supported",
@@ -87,19 +89,6 @@ def to_text(schema: str | Mapping[str, Any]) -> str:
     if "\0" in text or "\\u0000" in text:
         raise ValueError("must not have a NUL character, which no database stores")
     return text
-
-
-def find_problem(schema: str) -> str | None:
-    """Return why no text can be written to this schema; None if some can, or if the library is not installed here."""
-    try:
-        from llguidance import LLMatcher
-    except ImportError:
-        return None
-    try:
-        has_error, messages = LLMatcher.validate_grammar_with_warnings(to_grammar(schema))
-    except ValueError as error:
-        return explain(str(error))
-    return explain(messages[0]) if has_error else None
 
 
 def to_grammar(schema: str) -> str:

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from models.errors import JobError
-from models.tasks import output_schema
+from models.tasks import output_schema, schema_probe
 from models.tasks.decoding import DecodingParameters
 from models.tasks.fields import MessagesField, TextField
 from models.tasks.spec import TaskSpec
@@ -57,9 +57,17 @@ class GenerationParameters(DecodingParameters):
             text = output_schema.to_text(value)
         except ValueError as error:
             raise PydanticCustomError("schema", str(error)) from None
-        if problem := output_schema.find_problem(text):
+        if problem := _find_schema_problem(text):
             raise PydanticCustomError("schema", f"can't be used: {problem}")
         return text
+
+
+def _find_schema_problem(schema: str) -> str | None:
+    """The problem of a schema; None where it can't be tried now, and workers try it again."""
+    try:
+        return schema_probe.find_problem(schema)
+    except OSError:
+        return None
 
 
 def _check_one_prompt(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ def throw(error: BaseException) -> None:
 FAILURES: dict[str, Callable[[str, torch.Tensor], Any]] = {
     "raise": lambda text, _scores: throw(ValueError(f"secret of {text}")),
     "exit": lambda _text, _scores: throw(SystemExit(3)),
+    "keyboard": lambda _text, _scores: throw(KeyboardInterrupt()),
+    "generator": lambda _text, _scores: throw(GeneratorExit()),
     "own": lambda _text, _scores: throw(JobError("own_code", "the author's own words")),
     "code": lambda _text, _scores: throw(JobError("no code\0", "a\ud800")),
     "shape": lambda _text, scores: scores[:3],
@@ -106,6 +108,11 @@ def broken(model: Any, tokenizer: Any) -> None:
 def raising(model: Any, tokenizer: Any) -> None:
     """Can't be made."""
     raise ValueError("no file")
+
+
+def exiting(model: Any, tokenizer: Any) -> None:
+    """Can't be made, and ends Python."""
+    raise SystemExit(3)
 
 
 def digit_ids(tokenizer: Any) -> list[int]:

@@ -31,7 +31,7 @@ SELECT_BATCHES = "SELECT DISTINCT batch_id FROM slices WHERE {which} ORDER BY ba
 DEAD_LETTER_ERRORS = {
     AttemptOutcome.HUNG: (
         "forward_timeout",
-        "the model, or the model of a guard, repeatedly exceeded its time limit on this input",
+        "the model, a logits processor, or the model of a guard, repeatedly exceeded its time limit on this input",
     ),
     AttemptOutcome.CRASHED: ("worker_crashed", "workers crashed while they ran this input"),
 }

@@ -86,8 +86,10 @@ class PipelineLoader:
             if target.revision not in (None, runtime.version.batch_revision):
                 raise LoadFailed(f"{pipeline.model} came as {runtime.version.batch_revision}, not as {target.revision}")
             return runtime
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             raise
+        except SystemExit as error:  # it would end this thread, and leave the worker as loading
+            raise LoadFailed(f"{pipeline.name} can't be loaded: code of it called sys.exit; correct it") from error
         except BaseException as error:  # a panic in a library written in Rust is no Exception
             problem = load_errors.classify(error, pipeline.model)
             if problem is error:

@@ -230,6 +230,7 @@ def test_the_versions_of_guards_are_recorded(start_process: Callable[..., Switch
 
 
 TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too many open files"), Panic("of a library")]
+TROUBLES.append(SystemExit(3))
 TROUBLES.append(LoadFailed("guard injection (checker): made/checker has no config.json"))
 
 

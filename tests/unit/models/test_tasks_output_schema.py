@@ -56,6 +56,8 @@ def test_it_becomes_a_text(schema: Any, text: str | None) -> None:
         ({"x-guidance": {"lenient": True}, "uniqueItems": True}, "must not have the key x-guidance"),
         ({"type": "array", "uniqueItems": True}, "these keywords are not supported: uniqueItems"),
         ({"not": {}, "if": {}}, "these keywords are not supported: "),
+        ({"type": "number", "maximum": 1e308}, "a bound of a number is too large or too small"),
+        ({"type": "number", "minimum": 1e-320}, "a bound of a number or a pattern is too long"),
         ({"type": "secret"}, "a type that JSON does not know"),
         ({"format": "secret"}, "a format that is not supported"),
         ({"$ref": "#/$defs/secret"}, "a $ref names nothing in it"),

@@ -11,6 +11,7 @@ from models import operator_code
 from models.errors import BatchmillError, JobError, LoadFailed, first_line
 from models.tasks.own.input_fields import checked_job_error
 from worker.adapters.control.logits_control import LogitsControl, LogitsRow
+from worker.adapters.interface import Interrupted
 from worker.adapters.own.error_place import error_place
 from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
@@ -64,7 +65,7 @@ def _make(reference: str, model: Any, tokenizer: Any) -> Control:
         control = factory(model, tokenizer)
     except BatchmillError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise LoadFailed(
             f"{reference} can't be made of a model and its tokenizer ({reason}); correct its code"
@@ -92,7 +93,7 @@ def _check_call_many(reference: str, control: Any, model: Any) -> None:
         alone = torch.stack([control(row, one.clone()) for row, one in zip(rows, scores, strict=True)])
         together = control.call_many(rows, scores.clone())
         is_same = alone.shape == together.shape and torch.allclose(alone, together, equal_nan=True)
-    except Exception:  # rows of a trial may be none that it can process; those of jobs fail by themselves
+    except (Exception, SystemExit):  # rows of a trial may be none that it can process; those of jobs fail by themselves
         return
     if not is_same:
         raise LoadFailed(f"{reference} gives rows other scores by call_many than by a call for each; correct its code")
@@ -122,8 +123,8 @@ def _apply_to_many(control: Any, rows: Sequence[LogitsRow], scores: torch.Tensor
         if changed.shape != given.shape:
             return False
         scores[list(indices)] = changed.to(scores.dtype)
-    except Exception as error:  # one row may be to blame, which a call for each shows
-        if is_machine_problem(error):
+    except BaseException as error:  # one row may be to blame, which a call for each shows
+        if _ends_pass(error):
             raise
         return False
     return True
@@ -139,14 +140,19 @@ def _apply_to_one(reference: str, control: Control, row: LogitsRow, scores: torc
         scores.copy_(changed)
     except JobError as error:
         return _storable(reference, error)
-    except (Exception, SystemExit) as error:
-        if is_machine_problem(error):
+    except BaseException as error:  # a SystemExit or KeyboardInterrupt of its code would end the worker
+        if _ends_pass(error):
             raise
         place = error_place(error)
         # What it says is left out: it may quote the input.
         problem = f"raised {type(error).__name__}" + (f" at {place}" if place else "")
         return JobError(PROCESSOR_ERROR, f"{reference} {problem}; correct its code")
     return None
+
+
+def _ends_pass(error: BaseException) -> bool:
+    """Whether an error says nothing about the processor that it came through."""
+    return isinstance(error, Interrupted) or is_machine_problem(error)
 
 
 def _storable(reference: str, error: JobError) -> JobError:

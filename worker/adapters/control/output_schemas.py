@@ -6,6 +6,7 @@ llguidance follows the bytes of a text through a grammar, and knows for each sta
 import json
 import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -16,13 +17,10 @@ import torch
 from tokenizers import Tokenizer
 
 from models.errors import JobError, LoadFailed
-from models.tasks import output_schema
+from models.tasks import output_schema, schema_probe
 
 # Room for the schemas of several batches that run in turn. A large one takes megabytes.
 MAX_COMPILED = 32
-
-# Of one text, 2 kB each; real schemas use a few hundred. The library's own limits bound each step to about 20 ms.
-MAX_LEXER_STATES = 50_000
 
 MAX_THREADS = 8
 
@@ -31,6 +29,9 @@ VIRTUAL_END = "<|batchmill:end|>"
 
 # Its tokens must spell the text, or what a schema allows would not be what a user reads.
 TRIAL_TEXT = '{"key": [1.5, "Größe 😀", null]}'
+
+# A string of a JSON text, in its quotes, and the colon that makes it a key.
+JSON_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?')
 
 
 class OutputSchemas:
@@ -59,7 +60,7 @@ class OutputSchemas:
             if len(self._compiled) > MAX_COMPILED:
                 self._compiled.popitem(last=False)
             if isinstance(compiled, JobError):
-                raise compiled
+                raise compiled.with_traceback(None)  # else it grows with each row
             return compiled.deep_copy()
 
     def allowed_tokens(self, matchers: Sequence[Any]) -> torch.Tensor:
@@ -105,7 +106,7 @@ class OutputSchemas:
             from llguidance import LLMatcher, LLParserLimits
         except ImportError:
             return JobError("missing_package", missing_package())
-        if problem := output_schema.find_problem(schema):
+        if problem := schema_probe.find_problem(schema):
             return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
         if self._grammar_tokenizer is None:
             try:
@@ -113,7 +114,8 @@ class OutputSchemas:
             except Exception:  # whatever the library can't read of a tokenizer
                 problem = "the tokens of this model's tokenizer do not spell its texts, so no schema can be followed"
                 return JobError("invalid_parameters", f"output_schema can't be used: {problem}")
-        limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+        # The library's own limits bound each step to about 20 ms.
+        limits = LLParserLimits(max_lexer_states=schema_probe.MAX_LEXER_STATES, verbose_errors=False)
         grammar = output_schema.to_grammar(schema)
         matcher = LLMatcher(self._grammar_tokenizer, grammar, log_level=0, limits=limits)
         first = matcher.deep_copy()
@@ -154,10 +156,19 @@ def _check_readable(text: str) -> None:
 
     try:
         json.loads(text, object_pairs_hook=check_keys, parse_float=check_number, parse_int=check_number)
+        has_other_spelling = any(_has_needless_escape(key) for key, colon in JSON_STRINGS.findall(text) if colon)
     except (ValueError, RecursionError):
         raise JobError(
             "schema_unmet", "a number is too large, or the text nested too deep; bound them in the schema"
         ) from None
+    if has_other_spelling:
+        problem = "a key is spelled with escapes, so that no property of the schema applied to it"
+        raise JobError("schema_unmet", f"{problem}; set additionalProperties to false")
+
+
+def _has_needless_escape(key: str) -> bool:
+    r"""Whether a key of a JSON text, with its quotes, has another spelling than a schema's, such as "\u0061" for "a"."""
+    return "\\" in key and json.dumps(json.loads(key), ensure_ascii=False).lower() != key.lower()
 
 
 def installed_package() -> str | None:

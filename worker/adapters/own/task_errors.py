@@ -38,8 +38,9 @@ def call_author(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # Ctrl-C reaches the main thread only, which runs no adapter in a worker, but does in a check.
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
-        ending = type(type(error).__name__, (EndingRaised,), {})
-        raise ending().with_traceback(error.__traceback__) from None
+        name = type(error).__name__
+        ending = type(name, (EndingRaised,), {})
+        raise ending(f"the code raised {name}; correct it").with_traceback(error.__traceback__) from None
 
 
 class TaskErrors:

@@ -28,8 +28,10 @@ MARKED = [
     "exit now",
     "Twice upon",
     "code",
+    "keyboard",
+    "generator",
 ]
-CODES = {1: "processor_error", 2: "own_code"} | dict.fromkeys((3, 4, 5, 6, 7, 9), "processor_error")
+CODES = {1: "processor_error", 2: "own_code"} | dict.fromkeys((3, 4, 5, 6, 7, 9, 10, 11), "processor_error")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,7 @@ def test_several_run_in_their_order(folder: Path) -> None:
         ("missing", "has no missing"),
         ("broken", "can't be called"),
         ("Mixing", "other scores by call_many"),
+        ("exiting", r"can't be made .*SystemExit: 3"),
         ("raising", r"can't be made .*ValueError: no file"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jsonschema
@@ -11,6 +12,7 @@ import pytest
 from models.errors import JobError
 from tests.factories import tiny_decoders
 from tests.factories.forward_passes import TEXTS, encode_texts, load_adapter
+from worker.adapters.control import output_schemas
 from worker.adapters.rows import Row
 from worker.passes import planning
 
@@ -150,3 +152,23 @@ def test_properties_are_written_in_the_order_of_the_schema(adapter: Any) -> None
     [text] = answers(adapter, encode_texts(adapter, ["x"], output_schema=schema, **GREEDY))
 
     assert text == '{"z": 1, "a": 1, "y": 1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "is_met"),
+    [
+        ('{"a": 1}', True),
+        (r'{"b": "\u0061\": \n", "c": ": "}', True),
+        (r'{"\n\u001F\\": 1, "ü": {"\"": 2}}', True),
+        (r'{"\u0061": "x"}', False),
+        (r'{"b": ["x", {":\u0061": 1}]}', False),
+        (r'{"\ud83d\ude00": 1}', False),
+        ('{"a": 1, "a": 2}', False),
+        ('{"a": 1e999}', False),
+    ],
+)
+def test_a_key_in_another_spelling_than_that_of_the_schema_fails_its_row(text: str, is_met: bool) -> None:
+    with nullcontext() if is_met else pytest.raises(JobError, match="; (set|name|bound) ") as error:
+        output_schemas._check_readable(text)
+
+    assert is_met or error.value.code == "schema_unmet"

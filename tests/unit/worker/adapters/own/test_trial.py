@@ -17,6 +17,7 @@ from models.tasks.own.own_spec import make_spec
 from worker.adapters.interface import Limits
 from worker.adapters.own import own_task, trial
 from worker.adapters.own.task_adapter import ModelRow, TaskAdapter
+from worker.adapters.own.task_errors import EndingRaised
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
@@ -275,6 +276,13 @@ def test_ctrl_c_ends_what_runs_an_adapter_in_the_main_thread(monkeypatch: pytest
     monkeypatch.setattr(adapter._author, "encode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         encode(adapter, "ab")
+
+
+def test_an_exit_in_an_authors_constructor_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Base, "__init__", lambda *_: sys.exit(3))
+
+    with pytest.raises(EndingRaised, match="the code raised SystemExit"):
+        make(Base, monkeypatch)
 
 
 def test_a_model_that_runs_out_of_memory_is_not_the_tasks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
