@@ -1,5 +1,6 @@
 """The trial at load: a task whose outputs depend on padding, other rows or earlier passes gets no such company."""
 
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
