@@ -30,15 +30,20 @@ def content_hash(folder: Path, key: str = "model") -> str:
 
     Raises MissingModel if the folder is missing or empty.
     """
-    if not folder.is_dir():
-        raise MissingModel(f"there is no {key} folder {folder}; check the catalogue entry's {key}")
-    if not any(folder.iterdir()):
-        raise MissingModel(f"the {key} folder {folder} is empty; put the {key} there, or mount its disk")
+    check_folder(folder, key)
     digest = hashlib.sha256()
     for path, name in _hashed_files(folder):
         with path.open("rb") as file:
             digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Raise MissingModel if the folder is missing or empty; `key` as for `content_hash`."""
+    if not folder.is_dir():
+        raise MissingModel(f"there is no {key} folder {folder}; check the catalogue entry's {key}")
+    if not any(folder.iterdir()):
+        raise MissingModel(f"the {key} folder {folder} is empty; put the {key} there, or mount its disk")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,9 +83,9 @@ def quantize(model: Any) -> int:
     return len(children)
 
 
-def packed_bytes(model: Any) -> int:
-    """The bytes of the packed weights of a model's int8 layers."""
-    return sum(layer.packed_bytes for layer in model.modules() if isinstance(layer, Int8Linear))
+def packed_sizes(model: Any) -> dict[int, int]:
+    """The bytes of the packed weights of each int8 layer of a model, by the identity of the weights."""
+    return {id(layer._packed): layer.packed_bytes for layer in model.modules() if isinstance(layer, Int8Linear)}
 
 
 def is_quantized_across_rows(model: Any) -> bool:

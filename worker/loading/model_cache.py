@@ -68,6 +68,9 @@ class ModelCache:
             return False
         return True
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._offloaded
+
     def __len__(self) -> int:
         return len(self._offloaded)
 

@@ -291,7 +291,7 @@ def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int 
 
 def _weight_bytes(model: Any) -> int:
     sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
-    return sum(sizes) + int8_linear.packed_bytes(model)
+    return sum(sizes) + sum(int8_linear.packed_sizes(model).values())
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 
+from worker.layers import int8_linear
 from worker.layers.model_state import MAX_BUFFER_ELEMENTS
 
 
@@ -68,14 +69,13 @@ def share(key: Hashable, device: torch.device, load: Callable[[], BaseModel]) ->
 
 
 def shared_sizes(model: Any) -> dict[int, int]:
-    """Return the bytes of each tensor that the model may share, by the tensor's identity."""
+    """Return the bytes of each tensor that the model may share, packed int8 weights included, by its identity."""
     base = _base_by_model.get(model)
     if base is None:
         return {}
-    shared = {id(tensor): tensor.nbytes for tensor in base.tensors}
-    return {
-        id(tensor): shared[id(tensor)] for tensor in (*model.parameters(), *model.buffers()) if id(tensor) in shared
-    }
+    shared = {id(tensor): tensor.nbytes for tensor in base.tensors} | int8_linear.packed_sizes(base.model)
+    own = (*map(id, (*model.parameters(), *model.buffers())), *int8_linear.packed_sizes(model))
+    return {identity: shared[identity] for identity in own if identity in shared}
 
 
 def move_model(model: Any, device: torch.device | str, *, keeps_shared: bool = False) -> None:

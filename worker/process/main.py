@@ -30,7 +30,7 @@ from worker.loading.large_models import offload_folder
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
-from worker.process import wakeup_listener
+from worker.process import load_checks, wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.pipeline_switcher import PipelineSwitcher
@@ -107,6 +107,9 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
             offload_parent=offload_parent,
         )
 
+    def check(pipeline: Pipeline) -> BatchmillError | None:
+        return load_checks.find_problem(pipeline, own_device)
+
     maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     maintenance = MaintenanceLoop(
         maintenance_database,
@@ -115,7 +118,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
         reclaim_grace_seconds=settings.heartbeat_seconds,
         on_schema_mismatch=on_refusal,
     )
-    switcher = PipelineSwitcher(context, pipelines, PipelineLoader(context, heartbeat, load))
+    switcher = PipelineSwitcher(context, pipelines, PipelineLoader(context, heartbeat, load, check))
     _serve(context, list(pipelines), switcher, (heartbeat, maintenance))
     heartbeat.close()
     logger.info("worker.stopped")

@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 BYTES_PER_GIGABYTE = 1e9
 
 RuntimeLoader = Callable[[Pipeline], "Runtime"]
+LoadCheck = Callable[[Pipeline], BatchmillError | None]
 
 
 class PipelineLoader:
@@ -43,13 +44,20 @@ class PipelineLoader:
     is_loading: whether `load` is running; it may take minutes.
     """
 
-    def __init__(self, context: WorkerContext, heartbeat: Heartbeat, load_runtime: RuntimeLoader) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        heartbeat: Heartbeat,
+        load_runtime: RuntimeLoader,
+        check: LoadCheck = lambda _pipeline: None,
+    ) -> None:
         self.backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
         self.is_loading = False
         self._loading_name = ""
         self._context = context
         self._heartbeat = heartbeat
         self._load_runtime = load_runtime
+        self._check = check
         self._model_cache = ModelCache(context.settings.model_cache_gb * BYTES_PER_GIGABYTE)
         self._watchdog = Watchdog(context.settings.load_timeout_seconds, self._report_hang)
         self._kept_model: Any = None  # whose shared weights the next pipeline takes
@@ -72,6 +80,10 @@ class PipelineLoader:
         )
         for name, (attempts, seconds) in failures.items():
             self.backoff.restore(LoadTarget(name), attempts, now + seconds)
+
+    def find_problem(self, target: LoadTarget, pipeline: Pipeline) -> BatchmillError | None:
+        """Return an error that is known before anything is loaded; None = load it to find out."""
+        return None if target in self._model_cache else self._check(pipeline)
 
     def load(self, target: LoadTarget, pipeline: Pipeline) -> "Runtime":
         """Return the runtime from memory or from its files. Raises only BatchmillErrors."""
@@ -164,9 +176,18 @@ class PipelineLoader:
                 log.warning("token_budget.save_failed", pipeline=name, micro_batch_tokens=tokens, error=str(error))
 
     def handle_failure(
-        self, target: LoadTarget, pipeline: Pipeline, error: BatchmillError, load_seconds: float
+        self,
+        target: LoadTarget,
+        pipeline: Pipeline,
+        error: BatchmillError,
+        load_seconds: float,
+        *,
+        is_other_loaded: bool = False,
     ) -> None:
-        """Record the failure, delay the next try, and fail the batches that no worker can serve."""
+        """Record the failure, delay the next try, and fail the batches that no worker can serve.
+
+        is_other_loaded: whether another pipeline is on the device, which works on.
+        """
         attempts, pause, is_new = self.backoff.record_failure(target, str(error), time.monotonic(), load_seconds)
         cause = error.__cause__
         log.error(
@@ -178,7 +199,8 @@ class PipelineLoader:
             retry_seconds=round(pause, 1),
             exc_info=cause if is_new and not isinstance(cause, BatchmillError) else None,
         )
-        self._record_state(WorkerState.IDLE, pipeline)
+        if not is_other_loaded:
+            self._record_state(WorkerState.IDLE, pipeline)
         try:
             self._record_failure(pipeline, error, pause)
         except (DatabaseRefused, Unreachable) as refused:

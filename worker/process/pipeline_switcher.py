@@ -85,6 +85,9 @@ class PipelineSwitcher:
             target = self._next_due_target(now)
         if target is None or self._stopping.is_set():
             return False
+        if (problem := self._loader.find_problem(target, self._pipelines[target.pipeline])) is not None:
+            self._handle_load_failure(target, problem, 0.0)
+            return True
         started = time.monotonic()
         self._deactivate(target)
         try:
@@ -209,6 +212,8 @@ class PipelineSwitcher:
 
     def _handle_load_failure(self, target: LoadTarget, error: BatchmillError, load_seconds: float) -> None:
         self._switch_policy.move_to_back(target)
-        self._loader.handle_failure(target, self._pipelines[target.pipeline], error, load_seconds)
+        is_other_loaded = self._active is not None
+        pipeline = self._pipelines[target.pipeline]
+        self._loader.handle_failure(target, pipeline, error, load_seconds, is_other_loaded=is_other_loaded)
         if is_device_lost(error):  # only a new process can use the device again
             self._context.on_fatal_error()

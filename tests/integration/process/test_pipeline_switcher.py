@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from models.db import Database
-from models.errors import LoadFailed, ModelError, Unreachable
+from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.factories.batch_rows import (
@@ -54,6 +54,7 @@ class SwitchingProcess:
         self.database = database
         self.adapters = {name: FakeAdapter() for name in NAMES}
         self.broken: dict[str, BaseException] = {}
+        self.problems: dict[str, BatchmillError] = {}  # known before a load
         self.slow: threading.Event | None = None  # loads take until it is set
         self.loads: list[str] = []
         self.guards: dict[str, Runtime] = {}  # of every pipeline
@@ -75,7 +76,10 @@ class SwitchingProcess:
         )
         models = {name: f"/made/{name}" if folders else f"made/{name}" for name in NAMES}
         entries = {name: Pipeline(name=name, task="sentiment-analysis", model=models[name]) for name in NAMES}
-        self.switcher = PipelineSwitcher(context, entries, PipelineLoader(context, heartbeat, self.load))
+        self.switcher = PipelineSwitcher(context, entries, PipelineLoader(context, heartbeat, self.load, self.check))
+
+    def check(self, pipeline: Pipeline) -> BatchmillError | None:
+        return self.problems.get(pipeline.name)
 
     def load(self, pipeline: Pipeline) -> Runtime:
         self.loads.append(pipeline.name)
@@ -254,6 +258,27 @@ def test_one_that_cannot_be_loaded_waits_and_the_others_are_served(
     del process.broken["second"]
     until_ended(process, bad)
     assert_consistent(process.database, bad)
+    assert load_failures(process) == []
+
+
+def test_the_loaded_one_stays_if_a_check_shows_that_the_next_can_not_be_loaded(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process(model_cache_gb=0)
+    process.problems["second"] = LoadFailed("it needs a CUDA device")
+    process.switcher.start()
+    until_ended(process, submit(process, "first"))
+
+    bad = submit(process, "second")
+    wait_until(lambda: bool(load_failures(process)), "the failure")
+    until_ended(process, submit(process, "first"))
+
+    assert process.loads == ["first"]
+    with process.database.read() as connection:
+        assert connection.execute(select(Worker.state, Worker.pipeline)).all() == [("ready", "first")]
+    del process.problems["second"]
+    until_ended(process, bad)
+    assert process.loads == ["first", "second"]
     assert load_failures(process) == []
 
 

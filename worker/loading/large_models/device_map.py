@@ -1,5 +1,6 @@
 """The device map: a model larger than one device, spread by Accelerate over GPUs, the machine's memory and disk."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 INSTALL_ADVICE = "pip install -c constraints.txt '.[offload]'"
 # Of the free memory of each device, if the entry says nothing: micro-batches and caches need the rest.
 DEFAULT_SHARE = 0.8
-TEMPORARY_FOLDER_NAME = f"batchmill-{FOLDER_NAME}"
+TEMPORARY_FOLDER_NAME = f"batchmill-{FOLDER_NAME}-{os.geteuid()}"  # of this user, in a folder of all
 
 
 class SpreadLoad:

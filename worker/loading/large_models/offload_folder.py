@@ -1,6 +1,7 @@
 """The folder for weights on disk: private to one loaded model, and removed with it or, after a crash, by a later start.
 
 A lock file beside each folder is locked while its process lives. The kernel releases it however a process ends.
+Several users may have folders in one place, which leave those of the others alone.
 """
 
 import fcntl
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER_NAME = "offload"  # under home
-GUARD_NAME = ".lock"  # held while folders are made or removed, so that no new one looks abandoned
+GUARD_NAME = ".lock-{user_id}"  # held while folders are made or removed, so that no new one looks abandoned
 LOCK_SUFFIX = ".lock"
 
 _unreleased: "dict[Path, OffloadFolder]" = {}  # of this process, because a worker ends without teardown
@@ -68,7 +69,12 @@ def remove_abandoned(parent: Path) -> int:
 def _remove_abandoned(parent: Path) -> int:
     removed = 0
     for lock_file in parent.glob(f"weights-*{LOCK_SUFFIX}"):
-        descriptor = os.open(lock_file, os.O_RDWR)
+        try:
+            if lock_file.lstat().st_uid != os.geteuid():
+                continue  # of another user, who holds another guard
+            descriptor = os.open(lock_file, os.O_RDWR)
+        except FileNotFoundError:
+            continue  # it was released meanwhile
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -84,7 +90,7 @@ def _remove_abandoned(parent: Path) -> int:
 
 @contextmanager
 def _exclusive(parent: Path) -> Iterator[None]:
-    descriptor = os.open(parent / GUARD_NAME, os.O_CREAT | os.O_RDWR, 0o600)
+    descriptor = os.open(parent / GUARD_NAME.format(user_id=os.geteuid()), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -100,12 +100,34 @@ def _replace_parameter(model: Any, name: str, tensor: torch.Tensor, files: Adapt
             f"{tuple(old.shape)}; name the model that it was trained on"
         )
     dtype = old.dtype if old.dtype.is_floating_point else tensor.dtype
-    setattr(module, parameter_name, torch.nn.Parameter(tensor.to(old.device, dtype), requires_grad=False))
+    new = torch.nn.Parameter(tensor.to(old.device, dtype), requires_grad=False)
+    setattr(module, parameter_name, new)
+    if not module_name.endswith(files.whole_modules or ("\0",)):
+        _replace_tied(model, module, old, new)
     if old.shape != tensor.shape:
         module.out_features = len(tensor)
         if model.config.num_labels != len(tensor):
             model.config.num_labels = len(tensor)  # names them LABEL_0 and so on
         model.num_labels = len(tensor)
+
+
+def _replace_tied(model: Any, module: Any, old: torch.nn.Parameter, new: torch.nn.Parameter) -> None:
+    """Replace a parameter in all other modules that have it, such as the output layer that is tied to embeddings.
+
+    peft does so by copying numbers, except for modules in full, which it unties.
+    """
+    for other in list(model.modules()):
+        for name, parameter in list(other._parameters.items()):
+            if parameter is old:
+                setattr(other, name, new)
+    has_ties = getattr(model.config, "tie_word_embeddings", False) and module is model.get_input_embeddings()
+    output = model.get_output_embeddings() if has_ties else None
+    if isinstance(output, Int8Linear):  # its numbers are those of the old embeddings
+        linear = output.to_linear()
+        linear.weight = new
+        names = [name for name, layer in model.named_modules() if layer is output]
+        for name in names:
+            model.set_submodule(name, linear)
 
 
 @contextmanager

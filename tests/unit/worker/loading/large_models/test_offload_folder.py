@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from worker.loading.large_models import offload_folder
 from worker.loading.large_models.offload_folder import OffloadFolder
 
@@ -56,6 +58,21 @@ def test_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     first.release()
     assert second.path.is_dir()
     second.release()
+
+
+def test_of_another_user_is_left_alone_and_shuts_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights-1").mkdir()
+    lock_file = tmp_path / "weights-1.lock"
+    lock_file.touch()
+    own_id, opened, real_open = os.geteuid(), [], os.open
+    monkeypatch.setattr(os, "geteuid", lambda: own_id + 1)  # so that the folder above is another user's
+    monkeypatch.setattr(os, "open", lambda path, *options: opened.append(Path(path)) or real_open(path, *options))
+
+    OffloadFolder.create(tmp_path).release()
+
+    assert (tmp_path / "weights-1").is_dir()
+    assert lock_file not in opened
+    assert [path.name for path in opened if path.name.startswith(".lock")] == [f".lock-{own_id + 1}"]
 
 
 def test_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -141,6 +141,43 @@ def test_every_kind_of_task_takes_one(
     assert not torch.allclose(output, without, atol=1e-2)
 
 
+@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize("options", [{}, {"modules_to_save": ["embed_tokens"]}], ids=["beneath a layer", "in full"])
+@pytest.mark.filterwarnings("ignore")
+def test_saved_embeddings_reach_a_tied_output_layer_as_in_peft(
+    tmp_path: Path, options: dict[str, Any], quantization: str | None
+) -> None:
+    base = SAMPLES_FOLDER / "text-generation"
+    targets = ["q_proj"] if options else ["embed_tokens"]
+    adapter = adapter_for(
+        base,
+        tmp_path / "adapter",
+        auto_class=AutoModelForCausalLM,
+        task_type="CAUSAL_LM",
+        target_modules=targets,
+        **options,
+    )
+    tensors = load_file(adapter / WEIGHTS)
+    assert any(name.endswith(("base_layer.weight", "embed_tokens.weight")) for name in tensors)
+    torch.manual_seed(1)
+    save_file(
+        {name: tensor if "lora_" in name else torch.randn_like(tensor) for name, tensor in tensors.items()},
+        adapter / WEIGHTS,
+    )
+    inputs = AutoTokenizer.from_pretrained(base)("I love it", return_tensors="pt")["input_ids"]
+    entry = {"task": "text-generation", "quantization": quantization}
+    plain = load(base, None, **entry)
+    with torch.inference_mode():
+        before = plain.model(input_ids=inputs).logits
+
+        output = load(base, adapter, **entry).model(input_ids=inputs).logits
+        of_peft = peft_model(base, adapter, AutoModelForCausalLM).base_model.model(input_ids=inputs).logits
+
+        assert torch.equal(plain.model(input_ids=inputs).logits, before)
+    difference = (output - of_peft).abs().max() / of_peft.abs().max()
+    assert difference < (1e-5 if quantization is None else 0.1)
+
+
 class TestHead:
     def test_other_labels_than_those_of_the_model_are_the_adapter_s(self, made: Made, tmp_path: Path) -> None:
         base = made("bert")
@@ -266,6 +303,9 @@ class TestSharing:
         embeddings = [each.model.get_input_embeddings().weight for each in loaded]
         assert embeddings[0] is embeddings[1] is embeddings[2]
         assert loaded[1].shared_sizes.keys() <= loaded[0].shared_sizes.keys()
+        of_all = [sum(each.shared_sizes.values()) for each in loaded]
+        assert of_all[0] > 0.9 * loaded[0].weight_bytes
+        assert of_all[1] == of_all[2] > 0.8 * of_all[0]  # the rest is a head, which each adapter has
         assert run_at_once(loaded) == alone
         assert alone[0] != alone[1] != alone[2]
 
