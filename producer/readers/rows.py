@@ -1,7 +1,7 @@
 """Rows are what a source yields; a column mapping says which columns become a job's input and custom_id."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple, Self
@@ -150,6 +150,9 @@ class ColumnMapping:
             (field.name, input_columns.get(field.name, field.name), field.required or field.name in input_columns)
             for field in spec.fields
         )
+        passthrough = tuple(passthrough)
+        if not all(isinstance(name, Hashable) for name in (*input_columns.values(), id_column, *passthrough)):
+            raise UsageError("a column is named by text, or by a number as in a table of pandas")
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
             raise UsageError(f"a column to keep has no name; {advice.passthrough}")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from models.errors import JobError, UnreadableSource
+from models.errors import JobError, UnreadableSource, UsageError
 from producer.readers.mapping_advice import WRITE_NULL
 from producer.readers.results import dotted_names
 from producer.readers.results.dotted_names import MISSING
@@ -38,7 +38,10 @@ class ResultColumns(ColumnMapping):
         # Built once, because they are used for every row. Not `id`, which is no column of results: a kept column of
         # that name need not be unique.
         ids = ("custom_id",) if self.id_columns == DEFAULT_ID_COLUMNS else self.id_columns
-        object.__setattr__(self, "names", (*(name for _, name, _ in self.fields), *ids, *self.passthrough))
+        names = (*(name for _, name, _ in self.fields), *ids, *self.passthrough)
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError("the names of what a result has must be text, such as 'output.label'")
+        object.__setattr__(self, "names", names)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a result, which knows where it comes from. Raises JobError."""

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from models import tasks
-from models.errors import JobError, UnreadableSource
+from models.errors import JobError, UnreadableSource, UsageError
 from producer.readers.results import dotted_names
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.dotted_names import MISSING
@@ -167,6 +167,20 @@ class TestResultColumns:
         assert problem.origin == Origin("batch_1", 7)
         assert problem.custom_id == "r7"
         assert problem.passthrough == {"lang": "de", "region": None}
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"input_columns": {"text": 5}},
+            {"input_columns": {"text": ["a"]}},
+            {"id_column": 3},
+            {"passthrough": [3]},
+            {"passthrough": [["a"]]},
+        ],
+    )
+    def test_a_name_is_text(self, options: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match="text"):
+            ResultColumns.for_task(SENTIMENT, **options)
 
     def test_a_name_that_no_result_has_is_refused(self) -> None:
         columns = ResultColumns.for_task(SENTIMENT, {"text": "output.summary"}, passthrough=["lang"])
