@@ -208,6 +208,10 @@ class ColumnMapping:
         problem = Problem.from_errors(location, errors or [rejection], hints)
         return problem._replace(custom_id=custom_id, raw_input=raw_input, passthrough=kept)
 
+    def identify(self, problem: Problem, record: object) -> Problem:
+        """The problem of a record that could not be mapped at all, with what names the record."""
+        return problem
+
     def keep_passthrough(self, record: object) -> dict[str, Any] | None:
         """The passthrough columns of an invalid row; null where a record has none, or none that can be kept."""
         values = record if isinstance(record, dict) else {}

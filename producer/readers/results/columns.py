@@ -59,6 +59,12 @@ class ResultColumns(ColumnMapping):
         problem = ColumnMapping.explain_rejection(self, location, values, rejection, hints)
         return problem._replace(origin=record.origin)
 
+    def identify(self, problem: Problem, record: object) -> Problem:
+        """The problem with the result's origin and custom_id; one of another name is in a document, and not read."""
+        assert isinstance(record, ResultRecord)
+        custom_id = record["custom_id"] or None if "custom_id" in self.id_columns else None
+        return problem._replace(origin=record.origin, custom_id=custom_id)
+
     def names_of(self, record: Mapping[str, Any]) -> Iterable[str]:
         """The dotted names that a result has."""
         return dotted_names.list_names(record.record if isinstance(record, _NamedValues) else record)
