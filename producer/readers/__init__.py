@@ -60,7 +60,8 @@ def _row_from_record(columns: ColumnMapping, record: tuple[int, object] | Proble
     except JobError as error:
         return columns.explain_rejection(*record, error, columns.advice.hints)
     except Exception as error:
-        return unexpected_problem(record[0], error)
+        location, values = record
+        return columns.identify(unexpected_problem(location, error), values)
 
 
 def _read_files(

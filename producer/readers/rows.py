@@ -1,7 +1,7 @@
 """Rows are what a source yields; a column mapping says which columns become a job's input and custom_id."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple, Self
@@ -150,6 +150,9 @@ class ColumnMapping:
             (field.name, input_columns.get(field.name, field.name), field.required or field.name in input_columns)
             for field in spec.fields
         )
+        passthrough = tuple(passthrough)
+        if not all(isinstance(name, Hashable) for name in (*input_columns.values(), id_column, *passthrough)):
+            raise UsageError("a column is named by text, or by a number as in a table of pandas")
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
             raise UsageError(f"a column to keep has no name; {advice.passthrough}")
@@ -204,6 +207,10 @@ class ColumnMapping:
         kept = self.keep_passthrough(record)
         problem = Problem.from_errors(location, errors or [rejection], hints)
         return problem._replace(custom_id=custom_id, raw_input=raw_input, passthrough=kept)
+
+    def identify(self, problem: Problem, record: object) -> Problem:
+        """The problem of a record that could not be mapped at all, with what names the record."""
+        return problem
 
     def keep_passthrough(self, record: object) -> dict[str, Any] | None:
         """The passthrough columns of an invalid row; null where a record has none, or none that can be kept."""

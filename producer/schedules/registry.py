@@ -206,7 +206,11 @@ def check_chains(database: Database, definitions: Mapping[str, ScheduleDefinitio
     """
     with database.read() as connection:
         active = _select_after(connection)
-    for name in plan_sync(database, definitions).undeclared if prune else ():
+    undeclared = plan_sync(database, definitions).undeclared if prune else ()
+    for name, after in active.items():
+        if after in undeclared and name not in undeclared and name not in definitions:  # made by hand
+            raise UsageError(f"{name} runs after {after}, which --prune would delete; delete {name} first")
+    for name in undeclared:
         del active[name]
     after_by_name = {**active, **{name: definition.after for name, definition in definitions.items()}}
     for name in after_by_name:

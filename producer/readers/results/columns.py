@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from models.errors import JobError, UnreadableSource
+from models.errors import JobError, UnreadableSource, UsageError
 from producer.readers.mapping_advice import WRITE_NULL
 from producer.readers.results import dotted_names
 from producer.readers.results.dotted_names import MISSING
@@ -38,7 +38,10 @@ class ResultColumns(ColumnMapping):
         # Built once, because they are used for every row. Not `id`, which is no column of results: a kept column of
         # that name need not be unique.
         ids = ("custom_id",) if self.id_columns == DEFAULT_ID_COLUMNS else self.id_columns
-        object.__setattr__(self, "names", (*(name for _, name, _ in self.fields), *ids, *self.passthrough))
+        names = (*(name for _, name, _ in self.fields), *ids, *self.passthrough)
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError("the names of what a result has must be text, such as 'output.label'")
+        object.__setattr__(self, "names", names)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a result, which knows where it comes from. Raises JobError."""
@@ -55,6 +58,12 @@ class ResultColumns(ColumnMapping):
         hints = {code: hint.removesuffix(WRITE_NULL) for code, hint in hints.items()}
         problem = ColumnMapping.explain_rejection(self, location, values, rejection, hints)
         return problem._replace(origin=record.origin)
+
+    def identify(self, problem: Problem, record: object) -> Problem:
+        """The problem with the result's origin and custom_id; one of another name is in a document, and not read."""
+        assert isinstance(record, ResultRecord)
+        custom_id = record["custom_id"] or None if "custom_id" in self.id_columns else None
+        return problem._replace(origin=record.origin, custom_id=custom_id)
 
     def names_of(self, record: Mapping[str, Any]) -> Iterable[str]:
         """The dotted names that a result has."""

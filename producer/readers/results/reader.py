@@ -138,7 +138,7 @@ class _ResultReader:
             position = record["position"]
             self.meter.add(record.size_bytes, f"{self.name}, position {position}")
             if record.size_bytes > MAX_ROW_BYTES:
-                yield Problem(position, ROW_TOO_LONG_MESSAGE, ROW_TOO_LARGE, origin=record.origin)
+                yield self.columns.identify(Problem(position, ROW_TOO_LONG_MESSAGE, ROW_TOO_LARGE), record)
             else:
                 yield position, record
 

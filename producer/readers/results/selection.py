@@ -95,9 +95,10 @@ def _parse_labels(labels: str | Iterable[str] | None) -> tuple[str, ...]:
     names = [labels] if isinstance(labels, str) else [] if labels is None else labels
     if not isinstance(names, Iterable):
         raise UsageError("labels must be a text, or a list of texts")
-    unique = tuple(dict.fromkeys(names))
-    if any(not isinstance(name, str) or not name for name in unique):
+    names = list(names)
+    if any(not isinstance(name, str) or not name for name in names):
         raise UsageError("a label must be text that is not empty")
+    unique = tuple(dict.fromkeys(names))
     if len(unique) > MAX_LABELS:
         raise UsageError(f"{len(unique)} labels are too many to choose by; at most {MAX_LABELS} are taken")
     return unique

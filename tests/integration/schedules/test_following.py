@@ -455,6 +455,10 @@ class TestRegistry:
         assert registry.sync(harness.database, definitions, CREATED_AT).created == ("c", "b", "a")
         with pytest.raises(UsageError, match="no schedule 'a' to run after"):
             registry.sync(harness.database, {"b": definitions["b"]}, CREATED_AT, prune=True)
+        by_hand = harness.create_schedule("d", after="c")
+        with pytest.raises(UsageError, match="d runs after c, which --prune would delete; delete d first"):
+            registry.sync(harness.database, {}, CREATED_AT, prune=True)
+        registry.delete(harness.database, by_hand.name, CREATED_AT)
         assert registry.sync(harness.database, {}, CREATED_AT, prune=True).undeclared == ("a", "b", "c")
         assert [view.name for view in registry.list_schedules(harness.database)] == ["nightly"]
 

@@ -87,6 +87,7 @@ def test_a_skipped_follower_names_the_way_to_repeat_it(run: Run, harness: Schedu
     report = run("report", "second")
 
     assert "the run of nightly was skipped, so there are no results to read" in report.stdout
+    assert "the run of nightly was skipped, so there are no results to read" in run("history", "second").stdout
     assert run("ls").stdout.count("skipped") >= 2
 
 

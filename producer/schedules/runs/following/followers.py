@@ -68,9 +68,9 @@ def skip_followers(
         key = {"schedule": follower.name, "scheduled_at": scheduled_at}
         if connection.execute(bind_datetimes(SELECT_RUN), key).one_or_none() is not None:
             continue
-        ended = {"state": RunState.SKIPPED.value, "trigger": RunTrigger.AFTER.value, "finished_at": now}
-        _insert_run(connection, key, follower.definition, now, ended)
         message = f"the run of {schedule} {REASONS[state]}, so there are no results to read"
+        ended = {"state": RunState.SKIPPED.value, "trigger": RunTrigger.AFTER.value, "finished_at": now}
+        _insert_run(connection, key, follower.definition, now, {**ended, "error_message": message})
         url = follower.definition.get("webhook")
         events.record_event(connection, follower.name, scheduled_at, "skipped", message, occurred_at=now, url=url)
         skip_followers(connection, sql, follower.name, scheduled_at, RunState.SKIPPED, now)

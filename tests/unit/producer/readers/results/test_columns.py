@@ -1,15 +1,17 @@
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from models import tasks
-from models.errors import JobError, UnreadableSource
+from models.errors import JobError, UnreadableSource, UsageError
+from producer.readers import rows_from_records
 from producer.readers.results import dotted_names
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.dotted_names import MISSING
 from producer.readers.results.result_record import TOO_DEEP, ResultRecord
-from producer.readers.rows import Origin, Row
+from producer.readers.rows import Origin, Problem, Row
 
 SENTIMENT = tasks.find_spec("sentiment-analysis")
 
@@ -167,6 +169,31 @@ class TestResultColumns:
         assert problem.origin == Origin("batch_1", 7)
         assert problem.custom_id == "r7"
         assert problem.passthrough == {"lang": "de", "region": None}
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"input_columns": {"text": 5}},
+            {"input_columns": {"text": ["a"]}},
+            {"id_column": 3},
+            {"passthrough": [3]},
+            {"passthrough": [["a"]]},
+        ],
+    )
+    def test_a_name_is_text(self, options: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match="text"):
+            ResultColumns.for_task(SENTIMENT, **options)
+
+    @pytest.mark.parametrize(("use_ids", "custom_id"), [(True, "r7"), (False, None)])
+    def test_a_result_that_can_t_be_read_keeps_what_names_it(
+        self, monkeypatch: pytest.MonkeyPatch, use_ids: bool, custom_id: str | None
+    ) -> None:
+        columns = ResultColumns.for_task(SENTIMENT, {"text": "output.text"}, use_ids=use_ids)
+        monkeypatch.setattr(dotted_names, "find_value", Mock(side_effect=ValueError))
+
+        [problem] = rows_from_records([(7, record())], columns)
+
+        assert problem == Problem(7, "can't be read (ValueError)", custom_id=custom_id, origin=Origin("batch_1", 7))
 
     def test_a_name_that_no_result_has_is_refused(self) -> None:
         columns = ResultColumns.for_task(SENTIMENT, {"text": "output.summary"}, passthrough=["lang"])

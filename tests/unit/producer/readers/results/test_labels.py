@@ -79,6 +79,7 @@ class TestSelection:
         [
             ({"status": "good"}, "one of succeeded, failed, cancelled, expired"),
             ({"labels": [""]}, "a label must be text"),
+            ({"labels": [["x"]]}, "a label must be text"),
             ({"labels": 3}, "labels must be a text"),
             ({"labels": [str(number) for number in range(101)]}, "at most 100"),
             ({"min_score": math.nan}, "must be a number"),
