@@ -20,7 +20,7 @@ def test_a_sample_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = list(process.run(Settings.load(), name, "cpu", (64, 0.2), lambda _message: None))
 
     assert [(result.check, result.message) for result in results if result.outcome == "failed"] == []
-    assert len(results) == 12
+    assert len(results) == 13
 
 
 def test_pipelines_that_transformers_runs_pass_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +43,4 @@ def test_pipelines_that_transformers_runs_pass_too(tmp_path: Path, monkeypatch: 
     ]
 
     assert [(result.check, result.message) for result in results if result.outcome == "failed"] == []
-    assert len(results) == 24
+    assert len(results) == 26

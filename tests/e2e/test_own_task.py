@@ -102,4 +102,4 @@ def test_the_example_passes_its_check(python: Path, example: tuple[Path, str]) -
     )
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert [check["outcome"] for check in json.loads(result.stdout)["checks"]] == ["ok"] * 12
+    assert [check["outcome"] for check in json.loads(result.stdout)["checks"]] == ["ok"] * 13

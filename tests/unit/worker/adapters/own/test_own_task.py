@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,13 @@ def test_an_adapter_that_is_none_can_be_mended_on_this_machine(package: Path, mo
 
     with pytest.raises(LoadFailed, match=r"must be a class derived from batchmill.TaskAdapter"):
         load(package)
+
+
+def test_packages_of_other_devices_say_nothing_when_an_adapter_is_imported() -> None:
+    program = (
+        "import worker.adapters.own.own_task, importlib.util\nif importlib.util.find_spec('torchao'): import torchao"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+
+    assert done.stderr == ""
