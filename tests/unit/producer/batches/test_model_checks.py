@@ -1,7 +1,5 @@
 """The warning about workers that have other settings, or other code, than a submitter."""
 
-from dataclasses import replace
-
 import pytest
 
 from models import operator_code
