@@ -56,7 +56,13 @@ def other_settings_warning(pipeline: Pipeline, worker_views: Iterable[WorkerView
     if not others:
         return None
     places = ", ".join(sorted({f"{worker.host} (process {worker.pid})" for worker in others})[:3])
+    if not pipeline.operator_code:
+        return (
+            f"workers run {pipeline.name} with other settings than batchmill.toml has here: {places}; they read it "
+            "when they start, so restart them, or make the files equal"
+        )
+    code = ", ".join(dict.fromkeys(version or "not installed" for version in pipeline.operator_code.values()))
     return (
-        f"workers run {pipeline.name} with other settings than batchmill.toml has here: {places}; they read it when "
-        "they start, so restart them, or make the files equal"
+        f"workers run {pipeline.name} with other settings or code than there are here: {places}; its code here is "
+        f"{code}; they read both when they start, so restart them, or install the same version and make the files equal"
     )

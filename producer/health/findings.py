@@ -1,5 +1,6 @@
 """Findings of the doctor, decided from what it has read. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,7 @@ def check_backlogs(
     needed_guards: by pipeline, the guards of batches in progress
     """
     failing_workers = {(failure.worker_name, failure.pipeline) for failure in load_failures}
+    revisions_waiting = Counter(backlog.pipeline for backlog in backlogs)
     if not backlogs:
         yield Finding(OK, "work", "nothing waits")
     for backlog in backlogs:
@@ -184,7 +186,9 @@ def check_backlogs(
         serving = [worker for worker in workers if worker.alive and pipeline in worker.served_pipelines]
         can_load = any((worker_name_for(worker.id), pipeline) not in failing_workers for worker in serving)
         revisions = {worker.revision for worker in serving if worker.pipeline == pipeline and worker.revision}
-        message = _describe_backlog(backlog, queue_depths.get(pipeline), len(serving))
+        message = _describe_backlog(
+            backlog, queue_depths.get(pipeline), len(serving), names_revision=revisions_waiting[pipeline] > 1
+        )
         if not serving:
             yield Finding(PROBLEM, "work", message, f"start a worker: batchmill up --pipelines {pipeline}")
         elif not can_load:
@@ -282,7 +286,9 @@ def _describe_failure(task: MaintenanceTaskView) -> str:
     return f"; its last {runs} failed, {age} ago {reason}"
 
 
-def _describe_backlog(backlog: Backlog, queue_depth: int | None, serving_workers: int) -> str:
+def _describe_backlog(
+    backlog: Backlog, queue_depth: int | None, serving_workers: int, *, names_revision: bool = False
+) -> str:
     counts = [
         (backlog.queued, "queued"),
         (backlog.leased, "leased"),
@@ -291,7 +297,10 @@ def _describe_backlog(backlog: Backlog, queue_depth: int | None, serving_workers
     ]
     slices = ", ".join(f"{count:,} {state}" for count, state in counts if count)
     wakeups = "" if queue_depth is None else f"; wakeups: {queue_depth:,}"
-    return f"{backlog.pipeline}: slices: {slices}{wakeups}; workers: {serving_workers:,}"
+    revision = ""
+    if names_revision:  # the pipeline has batches of several
+        revision = " of no revision yet" if backlog.revision is None else f" of revision {backlog.revision}"
+    return f"{backlog.pipeline}: slices{revision}: {slices}{wakeups}; workers: {serving_workers:,}"
 
 
 def _format_bytes(byte_count: int) -> str:

@@ -122,15 +122,22 @@ class MaintenanceLoop(PeriodicThread):
             raise
 
     def _loop(self) -> None:
-        while not self._stopping.wait(self._sleep_seconds):
-            try:
-                self.run_once(time.monotonic())
-            except Unreachable as error:
-                log.warning("database.unreachable", operation="maintenance", error=str(error))
-            except DatabaseRefused as error:
-                self._handle_refusal(error)
-            except Exception as error:  # one task's unexpected error must not keep the others from running
-                self._unexpected_errors.record(error)
+        # The first round comes at once: a worker whose task crashes each process may end before a second one. Holders
+        # of leases get a moment, because the database may have been unreachable until now.
+        self._next_checks[RECLAIM_TASK] = time.monotonic() + self._sleep_seconds
+        while not self._stopping.is_set():
+            self._run_round()
+            self._stopping.wait(self._sleep_seconds)
+
+    def _run_round(self) -> None:
+        try:
+            self.run_once(time.monotonic())
+        except Unreachable as error:
+            log.warning("database.unreachable", operation="maintenance", error=str(error))
+        except DatabaseRefused as error:
+            self._handle_refusal(error)
+        except Exception as error:  # one task's unexpected error must not keep the others from running
+            self._unexpected_errors.record(error)
 
     def _handle_refusal(self, error: DatabaseRefused) -> None:
         log.error("database.refused", operation="maintenance", error_code=error.code, error=str(error))

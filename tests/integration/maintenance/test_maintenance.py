@@ -1,5 +1,6 @@
 """Maintenance on both databases: one process of many runs each task, and another after it crashed."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -71,6 +72,22 @@ class TestTurns:
         make_loop(database, lambda: done.append(1) or "", "worker-2").run_once(0.0)
 
         assert done == [1]
+
+    def test_begin_at_once_in_a_process_that_may_not_last(self, database: Database) -> None:
+        done: list[str] = []
+        begun = threading.Event()
+        every = [
+            MaintenanceTask(name, HOUR, lambda name=name: done.append(name) or begun.set() or "", "sweep.done")
+            for name in ("sweep", tasks.RECLAIM_TASK)
+        ]
+        loop = MaintenanceLoop(database, every, "worker-1", reclaim_grace_seconds=5.0)
+
+        loop.start()
+        is_begun = begun.wait(30)
+        loop.stop()
+
+        assert is_begun
+        assert done == ["sweep"], "holders of leases get a moment"
 
     def test_tell_what_they_did(self, database: Database) -> None:
         make_loop(database, lambda: "queued three slices").run_once(0.0)

@@ -95,6 +95,17 @@ class TestBacklogs:
         )
         assert (second.level, second.message) == ("ok", "q: slices: 1 queued; workers: 1")
 
+    def test_backlogs_of_one_pipeline_are_told_apart_by_their_revisions(self) -> None:
+        backlogs = [Backlog("p", None, 2, 0, 0, 0), Backlog("p", "new", 1, 0, 0, 0), Backlog("q", "new", 1, 0, 0, 0)]
+
+        found = findings.check_backlogs(backlogs, [worker(served_pipelines=["p", "q"])], {})
+
+        assert [finding.message for finding in found] == [
+            "p: slices of no revision yet: 2 queued; workers: 1",
+            "p: slices of revision new: 1 queued; workers: 1",
+            "q: slices: 1 queued; workers: 1",
+        ]
+
     @pytest.mark.parametrize("workers", [[], [worker("another")], [worker(alive=False)]])
     def test_a_backlog_without_workers_is_a_problem(self, workers: list[WorkerView]) -> None:
         [finding] = findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {"p": 3})
