@@ -6,6 +6,7 @@ all takes less than a minute.
 """
 
 import argparse
+import logging
 import sqlite3
 import sys
 import tempfile
@@ -15,6 +16,9 @@ from pathlib import Path
 
 EXAMPLE_FOLDER = Path(__file__).resolve().parent
 sys.path.append(str(EXAMPLE_FOLDER.parent / "nightly"))
+
+for _name in ("torchao", "torch.utils._pytree"):  # transformers imports them, and they warn of other devices
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 from deployment import CLOCK_SPEED, Deployment  # noqa: E402  # all examples are deployed alike
 from german_notes import make_classifier  # noqa: E402
