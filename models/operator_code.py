@@ -3,8 +3,10 @@
 Only the operator's configuration names such objects; nothing that a submitter sends is ever imported.
 """
 
+import ast
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import re
@@ -21,6 +23,9 @@ from models.settings import config_file
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 HASH_DIGITS = 12
+
+# A module that has or calls one of these may have names that its text does not show.
+DYNAMIC_NAMES = frozenset({"*", "__getattr__", "globals", "vars", "setattr", "exec"})
 
 _imported_versions: dict[str, str | None] = {}  # by top-level module, from just before its import
 _keeps_versions = False
@@ -113,6 +118,61 @@ def _read_version(top_name: str) -> str | None:
         content = file.read_bytes()
         digest.update(f"{name} {len(content)} ".encode() + content)
     return f"{top_name} sha256:{digest.hexdigest()[:HASH_DIGITS]}"
+
+
+def find_problem(reference: str) -> str | None:
+    """Why the object that a reference names can't be imported, as far as its file shows; None = nothing shows.
+
+    Imports nothing, so it does not find what only happens when the module runs.
+    """
+    module_name, _, path = reference.partition(":")
+    try:
+        file = _module_file(module_name)
+    except (ImportError, ValueError):
+        return None  # only its package's import hook finds it
+    if file is None:
+        return f"there is no module {module_name}"
+    if file.suffix != ".py":
+        return None
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        return f"{file.name}{place} can't be read as Python"
+    names, name = _top_names(tree), path.partition(".")[0]
+    return None if name in names or names & DYNAMIC_NAMES else f"{module_name} has no {name}"
+
+
+def _module_file(module_name: str) -> Path | None:
+    """The file of a module that is here; a module of another kind, such as a compiled one, has one too."""
+    top_name, *rest = module_name.split(".")
+    with _modules_beside_config():
+        spec = importlib.util.find_spec(top_name)
+        for depth, _ in enumerate(rest, 2):
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            name = ".".join((top_name, *rest)[:depth])
+            spec = importlib.machinery.PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def _top_names(tree: ast.Module) -> set[str]:
+    """The names that a module's own statements may bind, also within `if`, `try`, `with` and loops."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+            continue  # names within are its own
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []  # its import binds a submodule
+            bound = [alias.asname or alias.name for alias in node.names]
+            names.update(part for name in modules + bound for part in name.split("."))
+        elif isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or node.id in DYNAMIC_NAMES):
+            names.add(node.id)
+        waiting.extend(ast.iter_child_nodes(node))
+    return names
 
 
 @lru_cache(maxsize=64)

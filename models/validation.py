@@ -59,6 +59,8 @@ def _describe_field(name: str, problems: Sequence[Any], model: type["BaseModel"]
     field = model.model_fields.get(name)
     path = _path(name, problems[0]["loc"], is_table=field is not None and get_origin(field.annotation) is dict)
     clause = _merge(dict.fromkeys(_describe_value(problem, field and field.examples) for problem in problems))
+    if noun == "parameter":  # of a batch, whose parameters are JSON; tables are those of batchmill.toml
+        clause = clause.replace("a table", "a JSON object")
     label = f"{noun} {path!r}" if noun else path
     if not path or clause.startswith(f"{name} "):
         return clause

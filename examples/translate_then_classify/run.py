@@ -20,6 +20,9 @@ sys.path.append(str(EXAMPLE_FOLDER.parent / "nightly"))
 for name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
+for _name in ("torchao", "torch.utils._pytree"):  # transformers imports them, and they warn of other devices
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
 from deployment import CLOCK_SPEED, Deployment  # noqa: E402  # all examples are deployed alike
 from german_notes import make_classifier  # noqa: E402
 

@@ -43,8 +43,8 @@ def test_it_becomes_a_text(schema: Any, text: str | None) -> None:
     ("schema", "problem"),
     [
         ("", "must not be empty"),
-        (5, "must be text or a table"),
-        ([{}], "must be text or a table"),
+        (5, "must be text or a JSON object"),
+        ([{}], "must be text or a JSON object"),
         ("{secret", "begins with a brace, as a JSON schema does, but is no JSON"),
         ("x" * 65_537, "has 65,537 bytes; at most 65,536 are taken"),
         ({"const": "\ud800"}, "half a surrogate pair"),

@@ -167,7 +167,7 @@ def _check_readable(text: str) -> None:
 
 
 def _has_needless_escape(key: str) -> bool:
-    r"""Whether a key of a JSON text, with its quotes, has another spelling than a schema's, such as "\u0061" for "a"."""
+    r"""Whether a key of a JSON text, with its quotes, is spelled as no schema is, such as "\u0061" for "a"."""
     return "\\" in key and json.dumps(json.loads(key), ensure_ascii=False).lower() != key.lower()
 
 

@@ -168,7 +168,7 @@ def test_properties_are_written_in_the_order_of_the_schema(adapter: Any) -> None
     ],
 )
 def test_a_key_in_another_spelling_than_that_of_the_schema_fails_its_row(text: str, is_met: bool) -> None:
-    with nullcontext() if is_met else pytest.raises(JobError, match="; (set|name|bound) ") as error:
+    with nullcontext() if is_met else pytest.raises(JobError, match=r"; (set|name|bound) ") as error:
         output_schemas._check_readable(text)
 
     assert is_met or error.value.code == "schema_unmet"
