@@ -293,7 +293,9 @@ class Settings(BaseSettings):
         if len(os.fsencode(plain)) <= MAX_SOCKET_PATH_BYTES:
             return plain
         digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
+        short = Path(f"batchmill-{os.getuid()}-{digest}") / "valkey.sock"
+        temporary = Path(tempfile.gettempdir()) / short
+        return temporary if len(os.fsencode(temporary)) <= MAX_SOCKET_PATH_BYTES else Path("/tmp") / short  # noqa: S108
 
     @property
     def untrusted_socket_reason(self) -> str | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -51,6 +52,14 @@ def shared_models_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let all processes of this run unpack large models once."""
     base = tmp_path_factory.getbasetemp()
     minilm.shared_folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(autouse=True)
+def weights_of_one_test() -> Iterator[None]:
+    """Let no test have the weights of another one's model, which it may have changed in place."""
+    yield
+    if (module := sys.modules.get("worker.loading.shared_weights")) is not None:
+        module._bases.clear()
 
 
 @pytest.fixture(autouse=True)

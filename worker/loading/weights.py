@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from models.errors import LoadFailed, ModelError
 from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
+from models.tasks.own.own_spec import OwnTaskSpec
 from worker.layers import fused_gelu, onednn_linear
 from worker.loading import load_errors, shared_weights, vetting
 from worker.loading.large_models import device_map, quantization
@@ -99,7 +100,7 @@ def _load_base(
 ) -> tuple[Any, Sequence[str]]:
     """Return the model on its device, quantized if the pipeline asks for it, and the weights that its files lack.
 
-    Weights in memory are shared, except on GPUs those that are quantized.
+    Weights in memory are shared, except those of own tasks, and on GPUs those that are quantized.
     """
 
     def load() -> BaseModel:
@@ -109,7 +110,11 @@ def _load_base(
             return BaseModel(quantization.apply(pipeline, files, model, device), missing)
         return BaseModel(model.to(device), missing)
 
-    if pipeline.quantization not in (None, "int8") or (pipeline.quantization and device.type != "cpu"):
+    is_quantized_elsewhere = pipeline.quantization is not None and (
+        pipeline.quantization != "int8" or device.type != "cpu"
+    )
+    # The code of an own task may change numbers in place, which would change them for others.
+    if is_quantized_elsewhere or isinstance(pipeline.spec, OwnTaskSpec):
         base = load()
         return base.model, base.missing
     attention = repr(pipeline.attention or vetting.requested_attention(files.config))

@@ -275,4 +275,4 @@ class TestSchedules:
 
         [(level, message)] = about("schedules", run_doctor(1))
         assert level == "problem"
-        assert message.startswith("schedule 'old': pipeline is missing; cron is missing; this version can't read it")
+        assert message.startswith("schedule 'old': pipeline is missing; this version can't read it")

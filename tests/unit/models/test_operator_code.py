@@ -66,7 +66,7 @@ def test_a_module_that_can_be_imported_once_it_is_mended_has_the_new_version(pac
     with pytest.raises(SettingsError, match="can't be imported"):
         operator_code.load_object(f"{PACKAGE}.first:VALUE")
 
-    (package / "__init__.py").write_text("# It is mended.\n")
+    (package / "__init__.py").write_text("# It is mended, and of another size.\n")
 
     assert operator_code.load_object(f"{PACKAGE}.first:VALUE") == 1
     assert operator_code._imported_versions[PACKAGE] == version() == operator_code._read_version(PACKAGE)

@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,12 @@ class TestUrls:
         assert len(str(socket)) <= MAX_SOCKET_PATH_BYTES
         assert socket == Settings.load(home=deep).embedded_socket_path
         assert socket != Settings.load(home=tmp_path / ("y" * 150)).embedded_socket_path
+
+    def test_nor_is_it_where_the_temporary_folder_is_deep_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 150)))
+
+        socket = Settings.load(home=tmp_path / ("y" * 150)).embedded_socket_path
+
+        assert len(str(socket)) <= MAX_SOCKET_PATH_BYTES

@@ -44,6 +44,17 @@ def load(package: Path, **fields: Any) -> runtime.Runtime:
     return runtime.load(Pipeline(**entry), "cpu", threads=1)
 
 
+def test_numbers_that_an_authors_code_changes_in_place_are_no_other_models(package: Path) -> None:
+    first, second = load(package), load(package)
+
+    with torch.no_grad():
+        before = [parameter.clone() for parameter in second.model.parameters()]
+        for parameter in first.model.parameters():
+            parameter.zero_()
+
+    assert all(map(torch.equal, before, second.model.parameters()))
+
+
 def job(text: str, position: int = 0, parameters: dict[str, Any] | None = None, **fields: Any) -> Job:
     lease = Lease(0, "batch_1", 0, 1, 0, 0, parameters=parameters or {})
     return Job(lease, position, _stored(text, **fields))
