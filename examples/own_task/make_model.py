@@ -9,6 +9,7 @@ from ticket_triage.model import TicketConfig, TicketModel
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 PHRASES = {
     "delivery": ["my parcel", "the delivery", "the package", "my order", "the courier", "the tracking number"],
@@ -67,6 +68,7 @@ def make_model(folder: Path) -> None:
         optimizer.zero_grad()
         sum(losses).backward()
         optimizer.step()
+    disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     print(f"the model is in {folder}; its last loss was {sum(losses).item():.3f}")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 EXAMPLE = Path(__file__).resolve().parent
@@ -38,6 +39,10 @@ def main(folder: Path) -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,
     ):
         try:
+            while "model.loaded" not in (folder / "up.log").read_text("utf-8"):
+                if process.poll() is not None:
+                    sys.exit(f"`batchmill up` has ended; {folder / 'up.log'} says why")
+                time.sleep(0.1)
             print_results()
         finally:
             process.communicate()
