@@ -1,10 +1,9 @@
-"""Memory of this process: return it to the machine, limit it, and count the kernel's out-of-memory kills.
+"""Memory of this process: return it to the machine, and count the kernel's out-of-memory kills.
 
 A SIGKILL alone does not show who sent it.
 """
 
 import ctypes
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -28,14 +27,3 @@ def trim_heap() -> None:
     if sys.platform == "linux":
         with suppress(AttributeError):  # a C library of another kind
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def limit_address_space(extra_bytes: int) -> None:
-    """Let this process allocate at most `extra_bytes` more, on Linux, and write no core dump.
-
-    For processes that run untrusted input: beyond the limit they raise MemoryError, or end.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + extra_bytes, used + extra_bytes))

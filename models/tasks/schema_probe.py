@@ -9,11 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
 
+from models.processes.memory_limit import limit_address_space
 from models.tasks import output_schema
 
 # Usual schemas take milliseconds and a few megabytes; one of 1,200 properties takes 0.1 s and 20 MB.
@@ -67,7 +66,7 @@ def main(cpu_seconds: float, memory_bytes: int) -> int:
     from llguidance import LLTokenizer
 
     schema, tokenizer = sys.stdin.buffer.read().decode(), LLTokenizer("byte")
-    _limit_memory(memory_bytes)
+    limit_address_space(memory_bytes)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # has no handler, so it ends the process
     try:
         problem = try_schema(schema, tokenizer)
@@ -93,15 +92,6 @@ def try_schema(schema: str, tokenizer: object) -> str | None:
     except ValueError as error:
         return output_schema.explain(str(error))
     return None
-
-
-def _limit_memory(extra_bytes: int) -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + extra_bytes, used + extra_bytes))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from models.errors import LoadFailed, ModelError
-from worker import process_memory
+from models.processes import memory_limit
 
 # Parts of a tokenizer that can do so; most tokenizers have none and are not probed.
 SUSPICIOUS_PARTS = (b'"Replace"', b'"Regex"', b'"Prepend"')
@@ -68,7 +68,7 @@ def main(path: str, cpu_seconds: float) -> int:
     """Encode the probe text under limits and return the exit status; the load itself reports all other errors."""
     from tokenizers import Tokenizer
 
-    process_memory.limit_address_space(BASE_MEMORY_BYTES + MEMORY_BYTES_PER_FILE_BYTE * Path(path).stat().st_size)
+    memory_limit.limit_address_space(BASE_MEMORY_BYTES + MEMORY_BYTES_PER_FILE_BYTE * Path(path).stat().st_size)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # has no handler, so it ends the process
     try:
         tokens = len(Tokenizer.from_file(path).encode(PROBE_TEXT).ids)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from models.errors import first_line
-from worker import process_memory
+from models.processes import memory_limit
 
 CPU_SECONDS = 2.0  # per conversation; a real template takes less than a thousandth of it
 MAX_MEMORY_BYTES = 512 << 20
@@ -24,7 +24,7 @@ def serve(requests: Iterable[str], responses: TextIO, cpu_seconds: float) -> Non
     """Answer requests line by line; the first line holds the template and its special tokens, and gets no answer."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    process_memory.limit_address_space(MAX_MEMORY_BYTES)
+    memory_limit.limit_address_space(MAX_MEMORY_BYTES)
     template: dict[str, Any] = {}
     for line in requests:
         request = json.loads(line)
