@@ -8,31 +8,16 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import click
 import numpy
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import NullPool, create_engine, text
 
-import batchmill
-from models import schema
-from models.db import Database
-from models.pipelines.catalogue import Catalogue
-from models.pipelines.pipeline import Pipeline
-from models.settings import Settings
-from producer.batches import views
-from producer.schedules.runs import tick
-from tests.factories.batch_rows import claimant_for
-from tests.factories.engines import make_context, make_loaded_pipeline
-from tests.servers import wait_until
-from worker.engine.engine import Engine
-from worker.loading import runtime
+from tests.single_process import SingleProcess
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nearest_tickets"
 
@@ -47,51 +32,10 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The example's program, without the processes of `batchmill up`."""
     monkeypatch.syspath_prepend(EXAMPLE)
     program = importlib.import_module("run")
-    monkeypatch.setattr(program, "Deployment", partial(SingleProcess, monkeypatch))
+    monkeypatch.setattr(program, "Deployment", partial(SingleProcess, monkeypatch, "03:00+01:00"))
     yield program
     for name in ("run", "shop", "deployment"):
         sys.modules.pop(name, None)
-
-
-class SingleProcess:
-    """A deployment of the example whose commands, schedules and engine run in the test's own process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self._monkeypatch = monkeypatch
-        monkeypatch.setenv("BATCHMILL_HOME", str(folder / "home"))
-        monkeypatch.setenv("BATCHMILL_CONFIG", str(folder / "batchmill.toml"))
-
-    def set_clock(self, now: str, speed: int = 1) -> datetime:
-        self._monkeypatch.setenv("BATCHMILL_SIMULATED_CLOCK", f"{now}@{datetime.now(UTC).isoformat()}*{speed}")
-        return datetime.fromisoformat(now)
-
-    def print_command(self, *command: str) -> None:
-        result = CliRunner().invoke(batchmill.cli, command, catch_exceptions=False)
-        assert result.exit_code == 0, result.stderr
-        click.echo(result.stdout)
-
-    def run_until_done(self, schedule: str, scheduled_day: str) -> None:
-        settings = Settings.load()
-        catalogue = Catalogue.load(settings)
-        due = datetime.fromisoformat(f"{scheduled_day}T03:00+01:00")
-        with closing(schema.open_database(settings)) as database:
-            tick.run_once(database, settings, catalogue, due)
-            answer_jobs(database, catalogue["tickets"])
-            tick.run_once(database, settings, catalogue, due + timedelta(minutes=1))
-
-
-def answer_jobs(database: Database, pipeline: Pipeline) -> None:
-    """Run the engine with the pipeline's model until all batches have ended."""
-    loaded = runtime.load(pipeline, "cpu", threads=1)
-    version = loaded.version
-    claimant = claimant_for(pipeline=pipeline.name, task=version.task, model=version.model, revision=version.revision)
-    engine = Engine(make_context(database), make_loaded_pipeline(database, loaded, claimant))
-    engine.start()
-    try:
-        wait_until(lambda: all(batch.status.has_ended for batch in views.list_batches(database, 10)), "the batches")
-    finally:
-        engine.stop()
-        engine.join()
 
 
 def test_the_example_ends_as_its_page_says(

@@ -37,6 +37,7 @@ from worker.adapters.tasks.job_errors import input_too_long
 from worker.adapters.tokenization import vocabulary
 from worker.failures import is_machine_problem
 from worker.layers import int8_linear
+from worker.layers.spread_weights import pipeline_device
 from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
@@ -103,8 +104,7 @@ class GenericPipeline:
         return to_plain(self._calls.finish(*arguments, outputs))
 
     def _make_pipe(self, model: Any, tokenizer: Any) -> Any:
-        # A model that is spread over devices has hooks that move its inputs, and the pipeline takes no device.
-        device = None if getattr(model, "hf_device_map", None) else model.device
+        device = pipeline_device(model)
         try:
             return self.registered.pipeline_class(
                 model=model, tokenizer=tokenizer, task=self.registered.name, device=device
