@@ -57,18 +57,18 @@ FAULTS = {
         "    def forward(self, tensors, parameters):\n"
         "        states = self.model(**tensors).last_hidden_state[:, 0, 0]\n"
         "        return list(states - states.mean())\n",
-        "company",
+        "other rows",
         "gets another answer with other rows than alone",
     ),
     "padding": (
         "    def forward(self, tensors, parameters):\n"
         "        return list(self.model(**tensors).last_hidden_state.mean(1)[:, 0])\n",
-        "company",
+        "other rows",
         "pool only a row's own tokens",
     ),
     "too few rows": (
         "    def forward(self, tensors, parameters):\n        return super().forward(tensors, parameters)[:1]\n",
-        "company",
+        "other rows",
         "where it must give one output for each of",
     ),
     "state": (

@@ -112,7 +112,7 @@ def check_outputs(checks: Checks) -> str:
     )
 
 
-def check_company(checks: Checks) -> str:
+def check_other_rows(checks: Checks) -> str:
     """Other rows in the same micro-batch change no answer."""
     advice = f"{PADDING_ADVICE}; {COMPANY_ADVICE}"
     checks.compare_together(checks.variants, "with other rows than alone", advice)
@@ -248,7 +248,7 @@ def check_arguments(checks: Checks) -> str:
 CHECKS: dict[str, Check] = {
     "example": check_example,
     "outputs": check_outputs,
-    "company": check_company,
+    "other rows": check_other_rows,
     "order": check_order,
     "micro-batches": check_micro_batches,
     "retry": check_retry,

@@ -1,1 +1,1 @@
-"""A package of another author with a task of its own, as it would be installed, and a tiny model for it."""
+"""A package of another author with its own task, as it would be installed, and a tiny model for it."""

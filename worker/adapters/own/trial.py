@@ -118,7 +118,7 @@ class TaskTrial:
             )
         rows, outputs = [row for rows in jobs for row in rows], [output for raw in alone for output in raw]
         best = Sharing.TOGETHER if self._can_pad else Sharing.BY_LENGTH
-        if not self._matches_in_company(rows, outputs):
+        if not self._matches_in_pass(rows, outputs):
             return TrialResult(Sharing.ALONE, "other rows change its outputs", without_fault=best)
         if not self._can_pad:
             return TrialResult(Sharing.BY_LENGTH, "its rows can't be padded")
@@ -148,7 +148,7 @@ class TaskTrial:
                 return
             yield rows
 
-    def _matches_in_company(self, rows: Sequence[Row], outputs: Sequence[Any]) -> bool:
+    def _matches_in_pass(self, rows: Sequence[Row], outputs: Sequence[Any]) -> bool:
         """Whether each row gets its output first, last, and beside another text of equal length."""
         try:
             for row, output in list(zip(rows, outputs, strict=True))[:MAX_COMPANY_ROWS]:

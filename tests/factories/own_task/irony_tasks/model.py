@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel, PreTrainedModel
 
 
 class IronyConfig(BertConfig):
-    """BERT's configuration under a name of its own."""
+    """BERT's configuration under its own name."""
 
     model_type = "irony-bert"
 

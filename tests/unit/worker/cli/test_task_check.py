@@ -8,7 +8,7 @@ from worker.cli import task_check
 from worker.task_checks.report import STACKS_SIGNAL
 
 BEGIN = "import json, os, sys, time; say = lambda **m: print(json.dumps(m), flush=True); "
-OK = "say(begin='loading'); say(check='loading', outcome='ok', message='loaded'); say(begin='company'); "
+OK = "say(begin='loading'); say(check='loading', outcome='ok', message='loaded'); say(begin='other rows'); "
 
 
 def check(monkeypatch: pytest.MonkeyPatch, script: str, *options: str) -> Result:
@@ -18,14 +18,14 @@ def check(monkeypatch: pytest.MonkeyPatch, script: str, *options: str) -> Result
 
 
 def test_each_check_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = check(monkeypatch, OK + "say(check='company', outcome='ok', message='same \\x1b[31m')")
+    result = check(monkeypatch, OK + "say(check='other rows', outcome='ok', message='same \\x1b[31m')")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == "ok       loading        loaded\nok       company        same  [31m\n"
+    assert result.stdout == "ok       loading        loaded\nok       other rows     same  [31m\n"
 
 
 def test_a_failed_check_is_exit_code_1_and_json_has_a_stable_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = check(monkeypatch, OK + "say(check='company', outcome='failed', message='mend it')", "--json")
+    result = check(monkeypatch, OK + "say(check='other rows', outcome='failed', message='mend it')", "--json")
 
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {
@@ -34,7 +34,7 @@ def test_a_failed_check_is_exit_code_1_and_json_has_a_stable_shape(monkeypatch: 
         "ok": False,
         "checks": [
             {"check": "loading", "outcome": "ok", "message": "loaded"},
-            {"check": "company", "outcome": "failed", "message": "mend it"},
+            {"check": "other rows", "outcome": "failed", "message": "mend it"},
         ],
     }
 
@@ -47,7 +47,7 @@ def test_a_check_that_hangs_is_ended_and_named(
     result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "1")
 
     assert result.exit_code == 1
-    assert "failed   company        it took longer than 1 s and was ended" in result.stdout
+    assert "failed   other rows     it took longer than 1 s and was ended" in result.stdout
     assert "most recent call first" in capfd.readouterr().err
 
 
@@ -64,7 +64,7 @@ def test_a_process_that_ends_early_fails_its_check(monkeypatch: pytest.MonkeyPat
     result = check(monkeypatch, OK + script)
 
     assert result.exit_code == 1
-    assert f"failed   company        its process ended {words}" in result.stdout
+    assert f"failed   other rows     its process ended {words}" in result.stdout
 
 
 def test_an_unknown_name_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

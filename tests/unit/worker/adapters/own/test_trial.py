@@ -1,4 +1,4 @@
-"""The trial at load: a task whose outputs depend on padding, other rows or earlier passes gets no such company."""
+"""The trial at load: a task whose outputs depend on padding, other rows or earlier passes shares no such passes."""
 
 import sys
 import threading
@@ -79,7 +79,7 @@ class Normalized(Base):
 
 
 class Ranked(Base):
-    """Gives the same tensors in company, whose sum is the position of the row."""
+    """Gives the same tensors in any pass, whose sum is the position of the row."""
 
     def forward(self, tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, Any]) -> Any:
         return [{"sum": value, "row": row} for row, value in enumerate(super().forward(tensors, parameters))]
