@@ -12,6 +12,10 @@
     │   ├── NothingToRetry                   no job of the batch can be tried again
     │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
+    ├── Unauthorized                exit 1   a server wants a key, or does not know this one
+    ├── Forbidden                   exit 1   the key lacks a scope
+    ├── TooManyRequests             exit 1   a limit that time lifts; says after how many seconds to come again
+    │   └── TooManyJobs                      the tenant has as many unanswered jobs as it may have
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   ├── SchemaMismatch          exit 6   the tables have another version
     │   ├── TransactionConflict     exit 1   others kept changing the same rows at the same time
@@ -133,6 +137,38 @@ class NotFound(BatchmillError):
 
     code = "not_found"
     exit_code = 4
+
+
+class Unauthorized(BatchmillError):
+    """A server wants an API key, or the key is unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(BatchmillError):
+    """The API key lacks the scope that a request needs."""
+
+    code = "insufficient_scope"
+
+
+class TooManyRequests(BatchmillError):
+    """A limit was reached that time lifts.
+
+    retry_after_seconds: when to come again
+    """
+
+    code = "rate_limit_exceeded"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyJobs(TooManyRequests):
+    """The tenant has as many unanswered jobs as it may have."""
+
+    code = "too_many_unanswered_jobs"
 
 
 class Unreachable(BatchmillError):

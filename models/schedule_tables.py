@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId
 from models.tables import Base
 
-METADATA = Base.metadata  # contains the tables of `models/tables.py` too
+METADATA = Base.metadata
 
 
 class Schedule(Base):
@@ -19,6 +19,7 @@ class Schedule(Base):
 
     name: Mapped[str] = mapped_column(Key, primary_key=True)
     definition: Mapped[dict[str, Any]]
+    tenant: Mapped[str] = mapped_column(Key, server_default="default")  # to whom it and its batches belong
     from_config: Mapped[bool]  # from batchmill.toml, which `schedule sync` follows
     suspended_at: Mapped[datetime | None]
     evaluated_until: Mapped[datetime]  # every scheduled time until then has a run, or was skipped or missed

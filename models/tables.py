@@ -50,7 +50,7 @@ class Batch(Base):
     terminating_as: Mapped[str | None]  # the reason, while the batch is `cancelling`
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
-    idempotency_key: Mapped[str | None] = mapped_column(Key)  # chosen by the user; unique
+    idempotency_key: Mapped[str | None] = mapped_column(Key)  # chosen by the user; unique among its tenant's
     request_fingerprint: Mapped[str | None]  # hash of the request, if the batch has a key
     rows_read: Mapped[int] = mapped_column(server_default="0")  # rows ingested, if the batch has a key
     rows_digest: Mapped[str | None]  # hash of the rows ingested so far
@@ -59,6 +59,13 @@ class Batch(Base):
     guarded_seq: Mapped[int] = mapped_column(server_default="0")  # the last seq by a process that knows guards
     output_cache_key: Mapped[str | None] = mapped_column(Key)  # hash of all that determines an output
     source_batch_id: Mapped[str | None] = mapped_column(Key)  # the batch whose results are its inputs; may be deleted
+    tenant: Mapped[str] = mapped_column(Key, server_default="default")  # to whom it belongs
+    endpoint: Mapped[str | None]  # which the lines of its file name, such as /v1/embeddings; NULL: native rows
+    completion_window: Mapped[str | None]  # as an OpenAI client asked for it
+    input_file_id: Mapped[str | None] = mapped_column(Key)  # the uploaded file that it is read from
+    read_request: Mapped[dict[str, Any] | None] = mapped_column(Document)  # how to read that; NULL once it was read
+    input_errors: Mapped[list[Any] | None] = mapped_column(Document)  # lines that can't be jobs, if they rejected it
+    webhook_url: Mapped[str | None]  # called when it ends
     holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
     holder_heartbeat_at: Mapped[datetime | None]  # the submitter's, while the batch is `validating`
@@ -81,7 +88,16 @@ class Batch(Base):
             sqlite_where=text("status = 'in_progress'"),
         ),
         Index("batches_newest", "created_at", "id"),
-        Index("batches_idempotency_key", "idempotency_key", unique=True),
+        Index("batches_newest_of_tenant", "tenant", "created_at", "id"),
+        Index("batches_idempotency_key", "tenant", "idempotency_key", unique=True),
+        *(
+            Index(name, column, postgresql_where=text(condition), sqlite_where=text(condition))
+            for name, column, condition in (
+                ("batches_of_file", "input_file_id", "input_file_id IS NOT NULL"),
+                ("batches_to_read", "id", "read_request IS NOT NULL"),
+                ("batches_open_of_tenant", "tenant", "status IN ('validating', 'in_progress', 'cancelling')"),
+            )
+        ),
         Index(
             "batches_source",
             "source_batch_id",
@@ -178,6 +194,7 @@ class Slice(Base):
     done_at: Mapped[datetime | None]
     # The key of the claim order, see `lifecycle/claim_order.py`; triggers set it, so writers of slices need not.
     pipeline: Mapped[str | None]
+    tenant: Mapped[str] = mapped_column(Key, server_default="default")
     priority_rank: Mapped[int | None] = mapped_column(Integer)
     deadline_ms: Mapped[int | None]
     jobs_ahead: Mapped[int | None]
@@ -201,6 +218,7 @@ class Slice(Base):
         Index(
             "slices_ordinary",
             "pipeline",
+            "tenant",
             *CLAIM_ORDER_COLUMNS,
             postgresql_where=text(QUEUED_ORDINARY),
             sqlite_where=text(QUEUED_ORDINARY),
@@ -208,6 +226,7 @@ class Slice(Base):
         Index(
             "slices_quarantined",
             "pipeline",
+            "tenant",
             *CLAIM_ORDER_COLUMNS,
             postgresql_where=text(QUEUED_QUARANTINED),
             sqlite_where=text(QUEUED_QUARANTINED),

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
-from models.schedule_tables import METADATA
+from models.service_tables import METADATA
 from tests.factories import minilm
 from tests.reusable_databases import ReusableDatabases, unique_database_name
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey

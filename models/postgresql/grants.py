@@ -10,10 +10,10 @@ from enum import Enum
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from models.schedule_tables import METADATA
+from models.service_tables import METADATA
 
 VERSION_TABLE = "alembic_version"
-VIEWS = ("job_results", "job_attempts", "batch_status")
+VIEWS = ("job_results", "job_attempts", "batch_status", "pipeline_backlog")
 
 TablePrivileges = Mapping[str, tuple[str, ...]]  # by table
 

@@ -23,6 +23,7 @@ class BatchFilter:
     until: only batches that were created before
     after: the id of a batch; only those after it in the list, which are older
     older_than: the same by a batch's time and id, so that the batch may be deleted meanwhile
+    tenant: to whom they belong
     """
 
     status: str | None = None
@@ -32,9 +33,12 @@ class BatchFilter:
     until: datetime | None = None
     after: str | None = None
     older_than: tuple[datetime, str] | None = None
+    tenant: str | None = None
 
-    def apply(self, query: Select[Any], dialect: str) -> Select[Any]:
+    def apply(self, query: Select[Any], dialect: str) -> Select[Any]:  # noqa: C901
         """Return the query with these conditions."""
+        if self.tenant is not None:
+            query = query.where(Batch.tenant == self.tenant)
         if self.status is not None:
             query = query.where(Batch.status == self.status)
         if self.pipeline is not None:

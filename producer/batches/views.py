@@ -17,6 +17,7 @@ from producer.batches import guard_counts, pace
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
+from producer.tenants.principal import DEFAULT_TENANT
 
 TIMESTAMP_FIELDS = (
     "created_at",
@@ -89,6 +90,12 @@ class BatchView:
     source_batch_id: str | None = None  # the batch whose results are its inputs; it may be deleted
     adapter: str | None = None  # the LoRA adapter on top of the model; None until there is a result
     adapter_revision: str | None = None
+    tenant: str = DEFAULT_TENANT
+    endpoint: str | None = None  # which the lines of its file name; None: native rows
+    completion_window: str | None = None  # as an OpenAI client asked for it
+    input_file_id: str | None = None  # the uploaded file that it is read from
+    input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
+    webhook_url: str | None = None
 
     @property
     def padding_share(self) -> float | None:
@@ -139,14 +146,20 @@ class BatchView:
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
             "guards": [guard.as_dict() for guard in self.guards],
             "source_batch_id": self.source_batch_id,
+            "tenant": self.tenant,
+            "input_file_id": self.input_file_id,
+            "input_errors": list(self.input_errors),
         }
 
 
-def get_batch(database: Database, batch_id: str) -> BatchView:
-    """Return one batch; raises NotFound."""
+def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> BatchView:
+    """Return one batch; raises NotFound.
+
+    tenant: to whom it must belong; None = to anybody
+    """
     with database.read() as connection:
         row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
-        if row is None:
+        if row is None or (tenant is not None and row.tenant != tenant):
             raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
         working_times = pace.working_times(connection, [batch_id])
         guards = guard_counts.count_by_batch(connection, _guarded_ids([row]))
@@ -166,7 +179,7 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     if batch_filter is not None:
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
-            get_batch(database, batch_filter.after)
+            get_batch(database, batch_filter.after, batch_filter.tenant)
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])
@@ -230,6 +243,12 @@ def _view_from_row(
         guards=guards.get(row.id, ()),
         output_cache_key=row.output_cache_key,
         source_batch_id=row.source_batch_id,
+        tenant=row.tenant,
+        endpoint=row.endpoint,
+        completion_window=row.completion_window,
+        input_file_id=row.input_file_id,
+        input_errors=tuple(row.input_errors or ()),
+        webhook_url=row.webhook_url,
         adapter=row.adapter,
         adapter_revision=row.adapter_revision,
         error_code=row.error_code,

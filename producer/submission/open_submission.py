@@ -45,7 +45,7 @@ SELECT id, status, pipeline, parameters, name, metadata, priority, request_finge
        CASE WHEN status = 'validating' OR ingesting
             THEN (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL)
             ELSE 0 END AS failed
-FROM batches b WHERE idempotency_key = :key
+FROM batches b WHERE tenant = :tenant AND idempotency_key = :key
 """
 
 IS_OPEN = "(status = 'validating' OR (status = 'in_progress' AND ingesting))"
@@ -119,7 +119,7 @@ def open_or_resume(
     ingests it, and UsageError if the deadline of a new batch has passed.
     """
     while True:
-        row = None if request.idempotency_key is None else _find_by_key(database, request.idempotency_key)
+        row = None if request.idempotency_key is None else _find_by_key(database, request)
         submission = _try_create(database, request) if row is None else _try_resume(database, request, row, sleep)
         if submission is not None:
             return submission
@@ -148,6 +148,8 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "request_fingerprint": None if submission.idempotency_key is None else request_fingerprint(request),
         "output_cache_key": output_cache_key(pipeline, request.parameters),
         "source_batch_id": request.source_batch_id,
+        "tenant": request.tenant,
+        "webhook_url": request.webhook_url,
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
@@ -219,12 +221,13 @@ def _comparable_values(pipeline_name: str, fields: SubmitRequest | Row[Any]) -> 
     }
 
 
-def _find_by_key(database: Database, idempotency_key: str) -> Row[Any] | None:
+def _find_by_key(database: Database, request: SubmitRequest) -> Row[Any] | None:
     query = text(SELECT_BATCH_BY_KEY.format(later=database.sql.now_plus_seconds)).columns(
         parameters=Document, metadata=Document
     )
+    params = {"tenant": request.tenant, "key": request.idempotency_key, "seconds": -HOLDER_TIMEOUT_SECONDS}
     with database.read() as connection:
-        return connection.execute(query, {"key": idempotency_key, "seconds": -HOLDER_TIMEOUT_SECONDS}).one_or_none()
+        return connection.execute(query, params).one_or_none()
 
 
 def _try_create(database: Database, request: SubmitRequest) -> OpenSubmission | None:
@@ -267,7 +270,7 @@ def _try_resume(
     if not submission.is_open:
         return submission
     is_gone = row.silent or holders.is_holder_gone(row.holder_id)
-    if not is_gone and not _holder_stays_silent(database, row, request.idempotency_key or "", sleep):
+    if not is_gone and not _holder_stays_silent(database, row, request, sleep):
         return None
     params = {**submission.params, "previous_holder_id": row.holder_id, "rows_read": row.rows_read}
     with database.write() as connection:
@@ -288,14 +291,14 @@ def _check_fields(request: SubmitRequest, row: Row[Any]) -> None:
 
 
 def _holder_stays_silent(
-    database: Database, row: Row[Any], idempotency_key: str, sleep: Callable[[float], None]
+    database: Database, row: Row[Any], request: SubmitRequest, sleep: Callable[[float], None]
 ) -> bool:
     """Wait for the holder's timeout; returns False if the batch changed, and raises IdempotencyKeyInUse on a heartbeat.
 
     The wait is by our own clock, because the database's may have stepped back.
     """
     sleep(HOLDER_TIMEOUT_SECONDS)
-    current = _find_by_key(database, idempotency_key)
+    current = _find_by_key(database, request)
     if current is None or not (current.status == BatchStatus.VALIDATING or current.ingesting):
         return False
     if current.holder_heartbeat_at != row.holder_heartbeat_at:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.readers.storable import is_storable
+from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import Deadline
 
 MAX_NAME_CHARACTERS = 200
@@ -48,6 +49,8 @@ class SubmitRequest:
 
     parameters: those of the task, with the pipeline's templates as `prompt` and `system`.
     source_batch_id: the batch whose results are the rows; None = they come from elsewhere.
+    tenant: to whom the batch belongs.
+    webhook_url: called when the batch ends; None = nothing is called.
     """
 
     pipeline: Pipeline
@@ -61,6 +64,8 @@ class SubmitRequest:
     idempotency_key: str | None = None
     reuse: bool = False  # copy results that earlier batches have for the same inputs
     source_batch_id: str | None = None
+    tenant: str = DEFAULT_TENANT
+    webhook_url: str | None = None
 
     @classmethod
     def create(
@@ -77,6 +82,8 @@ class SubmitRequest:
         idempotency_key: str | None = None,
         reuse: bool = False,
         source_batch_id: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+        webhook_url: str | None = None,
     ) -> Self:
         """Validate a request; raises UsageError, naming the field that is wrong."""
         if name is not None:
@@ -104,6 +111,8 @@ class SubmitRequest:
             idempotency_key=idempotency_key,
             reuse=reuse,
             source_batch_id=source_batch_id,
+            tenant=tenant,
+            webhook_url=webhook_url,
         )
 
     def with_recorded(self, parameters: Mapping[str, Any]) -> Self:

@@ -1,0 +1,1 @@
+"""The Python API over HTTP, for machines without the database."""

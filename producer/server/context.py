@@ -1,0 +1,34 @@
+"""What every request needs: the settings, the database and the catalogue."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from models.db import Database
+from models.pipelines.catalogue import Catalogue
+from models.settings import Settings
+from producer.batches import views
+from producer.batches.views import BatchView
+from producer.tenants.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """The parts of the application that requests share."""
+
+    settings: Settings
+    database: Database
+    catalogue: Catalogue
+
+    def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
+        """Return a batch that the principal may see; raises NotFound, also for those of others."""
+        return views.get_batch(self.database, batch_id, principal.tenant)
+
+
+def _get_context(request: Request) -> ServerContext:
+    context: ServerContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ServerContext, Depends(_get_context)]

@@ -1,0 +1,105 @@
+"""Every error of the server has the shape that OpenAI's clients read: `{"error": {message, type, param, code}}`."""
+
+import math
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from models.errors import (
+    BatchmillError,
+    Forbidden,
+    IdempotencyConflict,
+    IdempotencyKeyInUse,
+    NotFound,
+    SourceTooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unreachable,
+    UsageError,
+    WaitTimeout,
+)
+
+log = structlog.get_logger(__name__)
+
+# The first class that an error belongs to decides.
+STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (NotFound, 404),
+    (WaitTimeout, 408),
+    (IdempotencyConflict, 409),
+    (IdempotencyKeyInUse, 409),
+    (SourceTooLarge, 413),
+    (UsageError, 400),
+    (TooManyRequests, 429),
+    (Unreachable, 503),
+)
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+}
+
+UNREACHABLE_RETRY_SECONDS = 1
+
+
+def error_body(status: int, message: str, code: str | None, param: str | None = None, **more: Any) -> dict[str, Any]:
+    """The body of an error."""
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
+
+
+def error_response(error: BatchmillError) -> JSONResponse:
+    """The response to an error of ours."""
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    headers = {} if error.retryable else {"x-should-retry": "false"}
+    if isinstance(error, TooManyRequests):
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    elif status == 503:
+        headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
+    elif status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(status, str(error), error.code), status, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let every failure of a request end in one of these responses."""
+    app.add_exception_handler(BatchmillError, _handle_our_error)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_defect)
+
+
+def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BatchmillError)
+    return error_response(error)
+
+
+def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
+
+
+def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    body = error_body(error.status_code, str(error.detail), "http_error")
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+def _handle_defect(_request: Request, error: Exception) -> JSONResponse:
+    # The message is left out: drivers and parsers may quote an input in it.
+    log.error("request.failed", error_type=type(error).__name__)
+    return JSONResponse(error_body(500, f"a defect in Batchmill ({type(error).__name__})", "internal_error"), 500)

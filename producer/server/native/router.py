@@ -1,0 +1,5 @@
+"""The routes under `/api`."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

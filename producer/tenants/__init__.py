@@ -1,0 +1,1 @@
+"""Tenants own batches, files, schedules and API keys."""

@@ -1,0 +1,1 @@
+"""Uploaded files: where their bytes are, and how they become batches."""

@@ -1,0 +1,1 @@
+"""Webhooks: signed messages that are sent at least once."""
