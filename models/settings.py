@@ -26,7 +26,7 @@ from models.hardware import device_names
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
-OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT"), "TEST_"
+OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("API_KEY", "COMMIT", "CONFIG", "FAILPOINT", "URL"), "TEST_"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
