@@ -69,12 +69,12 @@ class Client:
     @property
     def catalogue(self) -> "Catalogue":
         """The pipelines that can be named; raises UsageError over HTTP."""
-        return self._local("a catalogue").catalogue
+        return self._local("catalogue").catalogue
 
     @property
     def database(self) -> "Database":
         """The database, which is created or upgraded if needed; raises Unreachable, and UsageError over HTTP."""
-        return self._local("a database").database
+        return self._local("database").database
 
     @cached_property
     def _server(self) -> "ServerAddress | None":
@@ -206,7 +206,7 @@ class Client:
 
     def _local(self, what: str) -> "LocalConnection":
         if self._server is not None:
-            raise UsageError(f"{self._server.url} is a server, which has {what} of its own; give a database's URL")
+            raise UsageError(f"{self._server.url} is a server, which keeps its {what}; give a database's URL")
         connection: LocalConnection = self._connection  # type: ignore[assignment]
         return connection
 
