@@ -1,6 +1,7 @@
 """What every request needs: the settings, the database and the catalogue."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -15,11 +16,15 @@ from producer.tenants.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The parts of the application that requests share."""
+    """The parts of the application that requests share.
+
+    stopping: set when the server stops, so that followers end and their clients come again
+    """
 
     settings: Settings
     database: Database
     catalogue: Catalogue
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""
