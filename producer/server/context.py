@@ -1,6 +1,6 @@
 """What every request needs: the settings, the database and the catalogue."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +10,7 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 
 
@@ -20,6 +21,7 @@ class ServerContext:
     settings: Settings
     database: Database
     catalogue: Catalogue
+    authenticator: Authenticator = field(default_factory=Authenticator)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""
