@@ -21,6 +21,7 @@ from models.dialects.columns import Document, UtcDateTime
 from models.documents import format_timestamp
 from models.errors import NotFound, Unauthorized, UsageError
 from producer.tenants.principal import ALL_TENANTS, Principal, Scope, check_tenant
+from producer.times import Deadline
 
 KEY_PATTERN = re.compile(r"bm_(?P<id>[0-9a-f]{16})_(?P<secret>[A-Za-z0-9_-]{43})")
 ID_PATTERN = re.compile(r"[0-9a-f]{16}")
@@ -102,14 +103,13 @@ class KeyRequest:
     """A key to create.
 
     tenant: None = all tenants
-    expires_in_seconds, expires_at: when it ends, by at most one of both; None = never
+    expires: when it ends; None = never
     """
 
     tenant: str | None
     scopes: tuple[Scope, ...]
     name: str | None = None
-    expires_in_seconds: float | None = None
-    expires_at: datetime | None = None
+    expires: Deadline | None = None
 
     def __post_init__(self) -> None:
         if self.tenant is not None:
@@ -128,11 +128,19 @@ def parse_scopes(names: Iterable[str]) -> tuple[Scope, ...]:
     return tuple(scope for scope in Scope if scope in found)
 
 
+def parse_expiry(value: str) -> Deadline:
+    """Parse when a key ends: a duration such as 90d, or a date or time in the future; raises UsageError."""
+    try:
+        return Deadline.parse_future(value)
+    except UsageError:
+        raise UsageError(
+            f"{value[:80]!r} is not when a key can end; use a duration such as 90d, or a date in the future"
+        ) from None
+
+
 def create_key(database: Database, request: KeyRequest) -> NewKey:
     """Create a key. Only its hash is stored, so the text that is returned can't be shown again."""
     key_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
-    expires_at = database.sql.now_plus_seconds if request.expires_in_seconds is not None else ":expires_at"
-    statement = text(INSERT_KEY.format(expires_at=expires_at)).bindparams(bindparam("scopes", type_=Document))
     params: dict[str, Any] = {
         "id": key_id,
         "tenant": request.tenant or ALL_TENANTS,
@@ -140,13 +148,12 @@ def create_key(database: Database, request: KeyRequest) -> NewKey:
         "scopes": [scope.value for scope in request.scopes],
         "secret_hash": _hash(secret),
     }
-    if request.expires_in_seconds is not None:
-        params["seconds"] = request.expires_in_seconds
+    if request.expires is None:
+        statement = text(INSERT_KEY.format(expires_at="NULL"))
     else:
-        statement = statement.bindparams(bindparam("expires_at", type_=UtcDateTime()))
-        params["expires_at"] = request.expires_at
+        statement, params = request.expires.bind(INSERT_KEY, database.sql.now_plus_seconds, **params)
     with database.write() as connection:
-        connection.execute(statement, params)
+        connection.execute(statement.bindparams(bindparam("scopes", type_=Document)), params)
     return NewKey(_get_key(database, key_id), f"bm_{key_id}_{secret}")
 
 

@@ -11,6 +11,7 @@ from producer.tenants import keys
 from producer.tenants.authentication import REMEMBER_SECONDS, Authenticator
 from producer.tenants.keys import KeyRequest, NewKey
 from producer.tenants.principal import OPERATOR, Principal, Scope
+from producer.times import Deadline
 from tests.factories.batch_rows import execute
 
 READ = (Scope.READ,)
@@ -79,26 +80,24 @@ class TestVerify:
             keys.verify_key(database, new.text)
 
     @pytest.mark.parametrize(
-        "options", [{"expires_in_seconds": -1.0}, {"expires_at": datetime.now(UTC) - timedelta(seconds=9)}]
+        "expires", [Deadline(seconds=-1.0), Deadline(expires_at=datetime.now(UTC) - timedelta(seconds=9))]
     )
-    def test_expired(self, database: Database, options: dict[str, object]) -> None:
-        new = create(database, **options)
+    def test_expired(self, database: Database, expires: Deadline) -> None:
+        new = create(database, expires=expires)
 
         assert new.view.state == "expired"
         with pytest.raises(Unauthorized, match="expired"):
             keys.verify_key(database, new.text)
 
-    @pytest.mark.parametrize(
-        "options", [{"expires_in_seconds": 60.0}, {"expires_at": datetime(2199, 1, 1, tzinfo=UTC)}]
-    )
-    def test_not_yet_expired(self, database: Database, options: dict[str, object]) -> None:
-        new = create(database, **options)
+    @pytest.mark.parametrize("expires", [keys.parse_expiry("90d"), keys.parse_expiry("2199-01-01")])
+    def test_not_yet_expired(self, database: Database, expires: Deadline) -> None:
+        new = create(database, expires=expires)
 
         assert new.view.state == "active"
         assert keys.verify_key(database, new.text).tenant == "acme"
 
     def test_an_expired_key_that_is_not_whole_is_unknown(self, database: Database) -> None:
-        new = create(database, expires_in_seconds=-1.0)
+        new = create(database, expires=Deadline(seconds=-1.0))
 
         with pytest.raises(Unauthorized, match="not known"):
             keys.verify_key(database, f"bm_{new.view.id}_{'A' * 43}")
@@ -129,6 +128,11 @@ class TestRequest:
             keys.parse_scopes(["write"])
         with pytest.raises(UsageError, match="name what the key may do"):
             KeyRequest("acme", ())
+
+    @pytest.mark.parametrize("value", ["", "soon", "0d", "2020-01-01", "99999d"])
+    def test_no_end_of_a_key(self, value: str) -> None:
+        with pytest.raises(UsageError, match="not when a key can end"):
+            keys.parse_expiry(value)
 
 
 class TestLastUse:
