@@ -11,6 +11,7 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 
 
@@ -25,6 +26,7 @@ class ServerContext:
     database: Database
     catalogue: Catalogue
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    authenticator: Authenticator = field(default_factory=Authenticator)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

@@ -20,6 +20,7 @@ from models.postgresql.grants import Purpose
 from models.privacy import terminal, urls
 from models.processes import background, failpoints
 from models.settings import Settings
+from producer.tenants import keys
 
 logger = structlog.get_logger(__name__)
 
@@ -111,9 +112,7 @@ def _open_database(settings: Settings) -> Iterator[Database]:
 def _check_exposure(settings: Settings, database: Database, *, has_tls: bool, is_behind_proxy: bool) -> None:
     from producer.server.process import exposure
 
-    exposure.check_exposure(
-        exposure.Exposure(settings.serve_host, exposure.keys_exist(database), has_tls, is_behind_proxy)
-    )
+    exposure.check_exposure(exposure.Exposure(settings.serve_host, keys.any_exist(database), has_tls, is_behind_proxy))
 
 
 def _serve(settings: Settings, database: Database, listeners: Sequence[socket.socket], *, has_tls: bool) -> int:

@@ -1,11 +1,8 @@
-"""Exposure: which addresses a server may listen on, given keys and TLS."""
+"""Exposure: which addresses a server may listen on, given keys and TLS. Pure."""
 
 import ipaddress
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
-from models.db import Database
 from models.errors import UsageError
 
 
@@ -51,9 +48,3 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
-
-
-def keys_exist(database: Database) -> bool:
-    """Whether there is any API key, so that requests need one; a revoked one counts, so that it opens nothing."""
-    with database.statement() as connection:
-        return connection.scalar(text("SELECT 1 FROM api_keys LIMIT 1")) is not None
