@@ -117,6 +117,7 @@ class Client:
         status: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
+        webhook_url: str | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
 
@@ -141,6 +142,7 @@ class Client:
         from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
+        webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
@@ -162,6 +164,7 @@ class Client:
             id_column,
             passthrough,
             reuse,
+            webhook_url,
         )
         access, warning, already_submitted = self._connection.submit(pipeline, source, options)
         return BatchHandle(access, warning=warning, already_submitted=already_submitted)

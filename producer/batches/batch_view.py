@@ -7,6 +7,7 @@ from typing import Any
 from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
+from models.privacy import urls
 from models.states import BatchStatus
 from producer.tenants.principal import DEFAULT_TENANT
 
@@ -121,7 +122,7 @@ class BatchView:
     completion_window: str | None = None  # as an OpenAI client asked for it
     input_file_id: str | None = None  # the uploaded file that it is read from
     input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
-    webhook_url: str | None = None
+    webhook_url: str | None = None  # only its host is shown
 
     @property
     def padding_share(self) -> float | None:
@@ -175,6 +176,7 @@ class BatchView:
             "tenant": self.tenant,
             "input_file_id": self.input_file_id,
             "input_errors": list(self.input_errors),
+            "webhook": self.webhook_url and urls.redact_webhook_url(self.webhook_url),
         }
 
 

@@ -22,6 +22,7 @@ from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules.status import ScheduleStatus
+from producer.webhooks.batch_deliveries import UndeliveredEvents
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -232,6 +233,18 @@ def check_schedules(statuses: Sequence[ScheduleStatus], undelivered_events: Mapp
         message = f"{name}: {count:,} events of the last week never reached its webhook"
         advice = f"check that the webhook responds; for details: batchmill schedule show {name}"
         yield Finding(WARNING, "schedules", message, advice)
+
+
+def check_webhooks(undelivered: UndeliveredEvents) -> Iterator[Finding]:
+    """Check that the events of batches reach their webhooks."""
+    if undelivered.abandoned:
+        message = f"{undelivered.abandoned:,} events of batches of the last week never reached their webhook"
+        advice = "check that the webhook responds; the log has them as webhook.delivery_abandoned"
+        yield Finding(WARNING, "webhooks", message, advice)
+    if undelivered.retried:
+        message = f"{undelivered.retried:,} events of batches did not reach their webhook yet"
+        advice = "they are sent again; the log has the reasons as webhook.delivery_failed"
+        yield Finding(WARNING, "webhooks", message, advice)
 
 
 def check_maintenance(

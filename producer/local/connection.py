@@ -69,6 +69,7 @@ class LocalConnection:
             max_failures=options.max_failures,
             idempotency_key=options.idempotency_key,
             reuse=options.reuse,
+            webhook_url=options.webhook_url,
             source_batch_id=None if selection is None else selection.batch_id,
         )
         mapping = ColumnMapping if selection is None else ResultColumns

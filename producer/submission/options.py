@@ -21,6 +21,7 @@ class SubmitOptions:
     id_column: str | None = None
     passthrough: str | Iterable[str] = ()
     reuse: bool = False
+    webhook_url: str | None = None
 
     def passthrough_columns(self) -> Iterable[str]:
         """The columns to keep; a single one need not be in a list."""
