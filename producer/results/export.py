@@ -13,6 +13,7 @@ from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
 from producer.results import arrow, files, matrix, pages, tabular, target_file, user_table
+from producer.results.arguments import parse_statuses as parse_statuses
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 
