@@ -70,6 +70,12 @@ class Deadline:
         """The values that are equal for equal requests, whenever they are made."""
         return [self.seconds, str(self.time_of_day or self.expires_at)]
 
+    def as_text(self) -> str:
+        """The deadline in words that mean the same everywhere, whatever the zone and clock there."""
+        if self.expires_at is not None:
+            return self.expires_at.isoformat(timespec="microseconds")
+        return f"{self.seconds:.6f}s"
+
     def bind(self, statement: str, now_plus_seconds: str, **params: Any) -> "tuple[TextClause, dict[str, Any]]":
         """A statement with the deadline in place of `{expires_at}`, and all its parameters.
 
