@@ -1,8 +1,9 @@
 """What every request needs: the settings, the database and the catalogue."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from models.db import Database
@@ -10,6 +11,8 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.server import downloads
+from producer.server.following.watch import BatchWatch
 from producer.tenants.principal import Principal
 
 
@@ -20,6 +23,11 @@ class ServerContext:
     settings: Settings
     database: Database
     catalogue: Catalogue
+    watch: BatchWatch = field(init=False)
+    download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watch", BatchWatch(self.database))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""
