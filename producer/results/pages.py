@@ -115,12 +115,12 @@ def fetch_page(
     after_seq: int,
     limit: int,
     statuses: Sequence[JobOutcome] = (),
-    max_characters: int = PAGE_CHARACTERS,
+    max_characters: int | None = None,
 ) -> tuple[list[ResultRow], bool]:
     """Return the first of the same results, and whether there are more.
 
     limit: maximum number of rows
-    max_characters: of documents; the page ends with the 32 rows that reach it
+    max_characters: of documents; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
     """
     query = _results_query(database.engine.dialect.name, AFTER_SEQ + _status_filter(statuses), ORDER_BY_SEQ)
     params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_seq}
@@ -254,7 +254,7 @@ def _iter_pages(
 
 
 def _fetch_page(
-    database: Database, query: TextualSelect, *, limit: int, max_characters: int = PAGE_CHARACTERS, **params: Any
+    database: Database, query: TextualSelect, *, limit: int, max_characters: int | None = None, **params: Any
 ) -> _Page:
     rows: list[ResultRow] = []
     length = 0
@@ -264,7 +264,7 @@ def _fetch_page(
         while raw_rows := result.fetchmany(FETCH_ROWS):
             rows += map(to_row, raw_rows)
             length += sum(row.documents_length for row in rows[-len(raw_rows) :])
-            if length > max_characters:
+            if length > (max_characters or PAGE_CHARACTERS):
                 return _Page(rows, is_last=False)
     return _Page(rows, is_last=len(rows) < limit)
 
