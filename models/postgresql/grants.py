@@ -32,6 +32,7 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "schedules": (INSERT, UPDATE, DELETE),
     "runs": (INSERT, UPDATE, DELETE),
     "events": (INSERT, UPDATE, DELETE),
+    "files": (INSERT, UPDATE, DELETE),
 }
 
 WORKER_PRIVILEGES: TablePrivileges = {
