@@ -110,12 +110,17 @@ class SourceTooLarge(UnreadableSource):
 
 
 class InvalidRows(UsageError):
-    """Some rows can't become jobs, so the whole batch is refused and nothing is stored."""
+    """Some rows can't become jobs, so the whole batch is refused and nothing is stored.
+
+    problems: a sentence for each row
+    rows: the same as (location, code, message)
+    """
 
     code = "invalid_rows"
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
+    def __init__(self, source: str, problems: Sequence[str], rows: Sequence[tuple[int, str, str]] = ()) -> None:
         self.problems = tuple(problems)
+        self.rows = tuple(rows)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
 

@@ -1,0 +1,50 @@
+"""The rows of a batch that is read later: those of an uploaded file, of a query, or of another batch's results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.errors import UsageError
+from models.pipelines.pipeline import Pipeline
+from models.settings import Settings
+from producer import readers
+from producer.readers import input_source
+from producer.readers.limits import Limits
+from producer.readers.rows import Source
+from producer.uploads.read_request import ReadRequest
+from producer.uploads.store import FileStore
+
+
+@contextmanager
+def open_file(
+    settings: Settings, store: FileStore, location: str, file_id: str, pipeline: Pipeline, read_request: ReadRequest
+) -> Iterator[Source]:
+    """The rows of an uploaded file.
+
+    Raises UnreadableSource, SourceNotReady if another machine has the file, and FileStoreUnavailable.
+    """
+    if read_request.endpoint is not None:
+        raise UsageError(f"files of lines for {read_request.endpoint} can't be read by this version")
+    limits = Limits.from_settings(settings)
+    with (
+        store.open(location) as stream,
+        readers.open_stream(
+            stream, file_id, read_request.file_format, read_request.columns(pipeline), limits
+        ) as source,
+    ):
+        yield source
+
+
+@contextmanager
+def open_other(settings: Settings, pipeline: Pipeline, read_request: ReadRequest) -> Iterator[Source]:
+    """The rows of a query, or of the results of another batch."""
+    with input_source.open_source(
+        settings,
+        read_request.columns(pipeline),
+        paths=(),
+        file_format=None,
+        source_name=read_request.sql,
+        query_params=dict(read_request.bind or {}),
+        selection=read_request.selection,
+        keep_invalid=read_request.keep_invalid,
+    ) as source:
+        yield source
