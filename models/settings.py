@@ -92,6 +92,17 @@ class Settings(BaseSettings):
     )
     max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
 
+    file_store: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where servers keep uploaded files: a folder, or a URL such as s3://bucket/files; unset: files "
+        "under home.",
+    )
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Most bytes of one uploaded file.")
+    keep_uploads_days: float = Field(
+        default=30.0, gt=0, le=3650, description="After how many days uploaded files are deleted, at the latest."
+    )
+
     slice_size: int = Field(
         default=1024, ge=1, le=65_536, description="Jobs in one slice, the unit of claim and wakeup."
     )

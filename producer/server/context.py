@@ -33,7 +33,7 @@ class ServerContext:
         return views.get_batch(self.database, batch_id, principal.tenant)
 
 
-def _get_context(request: Request) -> ServerContext:
+async def _get_context(request: Request) -> ServerContext:  # not in a thread, which takes longer than all of it
     context: ServerContext = request.app.state.context
     return context
 
