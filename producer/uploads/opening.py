@@ -72,6 +72,7 @@ def open_batch(
             "completion_window": read_request.completion_window,
             "input_file_id": None if file is None else file.id,
             "read_request": read_request.as_document(),
+            "response_options": read_request.response_options,
             "request_fingerprint": None if request.idempotency_key is None else fingerprint,
         }
         if _try_insert(database, request, submission, values):

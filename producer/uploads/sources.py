@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer import readers
-from producer.readers import input_source
+from producer.endpoints import find_endpoint
+from producer.readers import input_source, openai_lines
+from producer.readers.compression import decompress
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.uploads.read_request import ReadRequest
@@ -22,16 +25,14 @@ def open_file(
 
     Raises UnreadableSource, SourceNotReady if another machine has the file, and FileStoreUnavailable.
     """
-    if read_request.endpoint is not None:
-        raise UsageError(f"files of lines for {read_request.endpoint} can't be read by this version")
     limits = Limits.from_settings(settings)
-    with (
-        store.open(location) as stream,
-        readers.open_stream(
-            stream, file_id, read_request.file_format, read_request.columns(pipeline), limits
-        ) as source,
-    ):
-        yield source
+    with store.open(location) as stream:
+        if read_request.endpoint is not None:
+            yield _open_lines(stream, file_id, read_request.endpoint, pipeline, limits)
+            return
+        columns = read_request.columns(pipeline)
+        with readers.open_stream(stream, file_id, read_request.file_format, columns, limits) as source:
+            yield source
 
 
 @contextmanager
@@ -48,3 +49,10 @@ def open_other(settings: Settings, pipeline: Pipeline, read_request: ReadRequest
         keep_invalid=read_request.keep_invalid,
     ) as source:
         yield source
+
+
+def _open_lines(stream: BinaryIO, name: str, path: str, pipeline: Pipeline, limits: Limits) -> Source:
+    endpoint = find_endpoint(path)
+    if endpoint is None:
+        raise UsageError(f"there is no endpoint {path[:80]!r} in this version of Batchmill; submit the file again")
+    return openai_lines.open_lines(decompress(stream, name), name, endpoint, pipeline.spec.field_names, limits)
