@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from models.db import Database, SqlFragments
 from models.dialects.columns import Document
 from models.documents import to_json
-from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
+from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, NotFound
 from models.lifecycle import guard_counters
 from models.pipelines.prompt_template import split_parameters
 from models.processes import holders
@@ -64,6 +64,8 @@ WHERE id = :batch_id AND status = 'validating'
 RECORD_HEARTBEAT = f"""
 UPDATE batches SET holder_heartbeat_at = {{now}} WHERE id = :batch_id AND {IS_OPEN} AND holder_id = :holder_id
 """  # noqa: S608
+
+SELECT_TENANT = "SELECT tenant FROM batches WHERE id = :batch_id"
 
 LOCK_BATCH_IF_HOLDER = (
     "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id {for_update}"
@@ -128,8 +130,10 @@ def open_or_resume(
 def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitRequest, submission: OpenSubmission) -> None:
     """Insert a batch's row, and the guards that its jobs must pass: those that its pipeline has at this moment.
 
-    With an empty holder id, the process that takes the batch over sets its own.
+    With an empty holder id, the process that takes the batch over sets its own. Raises NotFound if its inputs are
+    results of another tenant.
     """
+    _check_source(connection, request)
     pipeline = request.pipeline
     row = {
         "id": submission.batch_id,
@@ -156,6 +160,14 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
     if request.deadline is not None:
         statement = request.deadline.bind(SET_DEADLINE, sql.now_plus_seconds, batch_id=submission.batch_id)
         connection.execute(*statement)
+
+
+def _check_source(connection: Connection, request: SubmitRequest) -> None:
+    if request.source_batch_id is None:
+        return
+    tenant = connection.scalar(text(SELECT_TENANT), {"batch_id": request.source_batch_id})
+    if tenant not in (None, request.tenant):  # None: it was deleted while its results were read
+        raise NotFound(f"there is no batch {request.source_batch_id[:80]!r}; list the batches: batchmill ls")
 
 
 def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: str) -> OpenSubmission | None:
