@@ -109,6 +109,7 @@ COMMANDS = {
         "Show failed and retried attempts of a batch, or all attempts of one job.",
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
+    "serve": Command("producer.cli.operations.serve", "serve", "Serve the HTTP API until Ctrl-C."),
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
     "keys": Command("producer.cli.operations.keys", "keys", "Manage the API keys of the server."),
     "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),

@@ -5,6 +5,8 @@
     │   ├── SettingsError                    an environment variable or batchmill.toml
     │   ├── UnknownPipeline                  lists the existing ones
     │   ├── InvalidParameters                lists the allowed ones
+    │   ├── InvalidUpload                    the body of a request is no form with one file, or was cut off
+    │   ├── UnsupportedEncoding              the body of a request is compressed
     │   ├── UnreadableSource                 the file does not have the claimed format
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
@@ -77,6 +79,18 @@ class InvalidParameters(UsageError):
     code = "invalid_parameters"
 
 
+class InvalidUpload(UsageError):
+    """The body of a request is no well-formed upload, or was cut off."""
+
+    code = "invalid_upload"
+
+
+class UnsupportedEncoding(UsageError):
+    """The body of a request is compressed as a whole; a compressed file in it is fine."""
+
+    code = "unsupported_encoding"
+
+
 class UnreadableSource(UsageError):
     """The source of a batch can't be read in its claimed format."""
 
@@ -123,6 +137,13 @@ class SourceNotReady(BatchmillError):
     """A run's source can't be read now, but may be readable later or on another machine."""
 
     code = "source_not_ready"
+    retryable = True
+
+
+class FileStoreUnavailable(BatchmillError):
+    """The store of uploaded files is full, broken or out of reach."""
+
+    code = "file_store_unavailable"
     retryable = True
 
 

@@ -37,6 +37,8 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "runs": (INSERT, UPDATE, DELETE),
     "events": (INSERT, UPDATE, DELETE),
     "api_keys": (SELECT, INSERT, UPDATE),
+    "files": (INSERT, UPDATE, DELETE),
+    "batch_events": (INSERT, UPDATE, DELETE),
 }
 
 WORKER_PRIVILEGES: TablePrivileges = {

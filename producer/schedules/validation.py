@@ -14,10 +14,10 @@ from producer.batches import model_checks
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
-from producer.schedules.alerts import webhook_address
-from producer.schedules.alerts.webhook_address import AddressPolicy
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import deadlines, file_templates
+from producer.webhooks import webhook_address
+from producer.webhooks.webhook_address import AddressPolicy
 
 SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any time will do
 

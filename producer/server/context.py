@@ -1,5 +1,6 @@
 """What every request needs: the settings, the database and the catalogue."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -16,11 +17,15 @@ from producer.tenants.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The parts of the application that requests share."""
+    """The parts of the application that requests share.
+
+    stopping: set when the server stops, so that followers end and their clients come again
+    """
 
     settings: Settings
     database: Database
     catalogue: Catalogue
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     authenticator: Authenticator = field(default_factory=Authenticator)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
@@ -28,7 +33,7 @@ class ServerContext:
         return views.get_batch(self.database, batch_id, principal.tenant)
 
 
-def _get_context(request: Request) -> ServerContext:
+async def _get_context(request: Request) -> ServerContext:  # not in a thread, which takes longer than all of it
     context: ServerContext = request.app.state.context
     return context
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from models.errors import (
     BatchmillError,
+    FileStoreUnavailable,
     Forbidden,
     IdempotencyConflict,
     IdempotencyKeyInUse,
@@ -19,6 +20,7 @@ from models.errors import (
     TooManyRequests,
     Unauthorized,
     Unreachable,
+    UnsupportedEncoding,
     UsageError,
     WaitTimeout,
 )
@@ -34,9 +36,11 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (IdempotencyConflict, 409),
     (IdempotencyKeyInUse, 409),
     (SourceTooLarge, 413),
+    (UnsupportedEncoding, 415),
     (UsageError, 400),
     (TooManyRequests, 429),
     (Unreachable, 503),
+    (FileStoreUnavailable, 503),
 )
 
 TYPES = {
@@ -46,6 +50,7 @@ TYPES = {
     404: "not_found_error",
     409: "conflict_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
     503: "service_unavailable_error",

@@ -22,9 +22,9 @@ from models.postgresql import grants
 from models.settings import Settings
 from producer.cli.schedules.schedule import schedule
 from producer.schedules.alerts.events import EventKind
-from producer.schedules.alerts.signing import SigningSecret
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing.file_templates import NUMERIC_DIRECTIVES
+from producer.webhooks.signing import SigningSecret
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

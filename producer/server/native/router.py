@@ -2,4 +2,7 @@
 
 from fastapi import APIRouter
 
+from producer.server.native.batches import router as batches
+
 router = APIRouter()
+router.include_router(batches.router)

@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 
 from models.errors import UsageError
-from producer.schedules.alerts import webhook_address
-from producer.schedules.alerts.webhook_address import AddressPolicy
+from producer.webhooks import webhook_address
+from producer.webhooks.webhook_address import AddressPolicy
 
 
 @pytest.mark.parametrize(

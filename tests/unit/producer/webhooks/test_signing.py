@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from models.errors import SettingsError
-from producer.schedules.alerts.signing import SigningSecret
+from producer.webhooks.signing import SigningSecret
 
 
 @pytest.mark.parametrize(

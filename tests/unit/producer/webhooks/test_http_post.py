@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from producer.schedules.alerts import http_post
-from producer.schedules.alerts.http_post import DeliveryFailed
-from producer.schedules.alerts.webhook_address import AddressPolicy
+from producer.webhooks import http_post
+from producer.webhooks.http_post import DeliveryFailed
+from producer.webhooks.webhook_address import AddressPolicy
 from tests.webhook_server import run_webhook_server
 
 HERE = AddressPolicy.from_setting(["127.0.0.1"])

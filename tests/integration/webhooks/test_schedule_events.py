@@ -17,10 +17,12 @@ from structlog.testing import capture_logs
 from models.db import Database
 from models.schedule_tables import Run, Schedule
 from models.settings import Settings
-from producer.schedules.alerts import events, webhook
+from producer.schedules.alerts import events
+from producer.schedules.alerts.event_outbox import SCHEDULE_EVENTS
 from producer.schedules.alerts.events import EventKind
-from producer.schedules.alerts.http_post import DeliveryFailed, post
-from producer.schedules.alerts.signing import SigningSecret
+from producer.webhooks import delivery
+from producer.webhooks.http_post import DeliveryFailed, post
+from producer.webhooks.signing import SigningSecret
 from tests.factories.batch_rows import execute
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.webhook_server import WebhookServer, run_webhook_server
@@ -78,8 +80,8 @@ def settings(secret: str | None = STORED) -> Settings:
     return Settings(webhook_secret=secret and SecretStr(secret), webhook_allowed_hosts=("127.0.0.1",))
 
 
-def send(database: Database, post: webhook.PostFunction = post) -> int:
-    return webhook.send_due(database, settings(), send=post, clock=lambda: SENT_AT)
+def send(database: Database, post: delivery.PostFunction = post) -> int:
+    return delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=post, clock=lambda: SENT_AT)
 
 
 def is_due_again(database: Database) -> None:
@@ -171,12 +173,12 @@ def test_given_up_in_the_end(database: Database) -> None:
 
     note(database, "https://example.org/hook", EventKind.FAILED)
     with capture_logs() as logs:
-        for _ in range(webhook.MAX_ATTEMPTS + 2):
+        for _ in range(delivery.MAX_ATTEMPTS + 2):
             send(database, refuse)
             is_due_again(database)
 
     assert (event(database).delivery_attempts, event(database).next_delivery_at, event(database).delivered_at) == (
-        webhook.MAX_ATTEMPTS,
+        delivery.MAX_ATTEMPTS,
         None,
         None,
     )
@@ -185,10 +187,10 @@ def test_given_up_in_the_end(database: Database) -> None:
 
 
 def test_backoff_doubles_to_its_end() -> None:
-    result = [webhook.retry_seconds(number) for number in range(1, webhook.MAX_ATTEMPTS + 1)]
+    result = [delivery.retry_seconds(number) for number in range(1, delivery.MAX_ATTEMPTS + 1)]
 
     assert result[:3] == [60.0, 120.0, 240.0]
-    assert result[-1] == webhook.MAX_RETRY_SECONDS
+    assert result[-1] == delivery.MAX_RETRY_SECONDS
     assert 8 < sum(result[:-1]) / 3600 < 9
 
 
@@ -227,9 +229,10 @@ def test_a_sender_that_dies_over_it_leaves_it_to_others(database: Database, here
 def test_one_that_hangs_holds_nobody_up_for_long(database: Database, here: WebhookServer) -> None:
     note(database, here.url, EventKind.FAILED, EventKind.OVERDUE)
     here.before_response = lambda _handler: here.is_closing.wait(WAIT_TIMEOUT_SECONDS)
-    clock = iter([0.0, 0.0, 1.0, webhook.MAX_ROUND_SECONDS])
+    clock = iter([0.0, 0.0, 1.0, delivery.MAX_ROUND_SECONDS])
 
-    sent = webhook.send_due(database, settings(), send=partial(post, timeout_seconds=0.1), clock=lambda: next(clock))
+    impatient = partial(post, timeout_seconds=0.1)
+    sent = delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=impatient, clock=lambda: next(clock))
     here.is_closing.set()
 
     assert (sent, len(here.requests)) == (0, 1)
@@ -243,7 +246,7 @@ def test_without_a_secret_it_is_left_to_whoever_has_one(
 ) -> None:
     note(database, here.url, EventKind.FAILED)
     with capture_logs() as logs:
-        assert webhook.send_due(database, settings(secret)) == 0
+        assert delivery.send_due(database, settings(secret), (SCHEDULE_EVENTS,)) == 0
 
     assert logs[0]["error"].startswith(problem)
     assert "hunter2" not in str(logs)
