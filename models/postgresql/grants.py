@@ -47,6 +47,7 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "maintenance_tasks": (INSERT, UPDATE),
     "token_budgets": (INSERT, UPDATE),
     "model_versions": (INSERT,),
+    "usage": (INSERT, UPDATE),
     "jobs": (UPDATE,),  # inputs that a guard redacted
 }
 
