@@ -51,9 +51,6 @@ def add_usage(connection: Connection, works: Iterable[ComputedWork], worker_id: 
         for name in COUNTERS:
             counters[name] += getattr(work, name)
     shard = zlib.crc32(worker_id.encode()) % SHARDS
-    rows = [
-        {"tenant": tenant, "pipeline": pipeline, "shard": shard, **counters}
-        for (tenant, pipeline), counters in sorted(sums.items())
-    ]
-    if rows:
-        connection.execute(text(ADD_USAGE.format(today=TODAY[connection.dialect.name])), rows)
+    statement = text(ADD_USAGE.format(today=TODAY[connection.dialect.name]))
+    for (tenant, pipeline), counters in sorted(sums.items()):
+        connection.execute(statement, {"tenant": tenant, "pipeline": pipeline, "shard": shard, **counters})
