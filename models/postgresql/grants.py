@@ -39,6 +39,7 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "load_failures": (INSERT, UPDATE, DELETE),
     "maintenance_tasks": (INSERT, UPDATE),
     "token_budgets": (INSERT, UPDATE),
+    "tenant_turns": (INSERT, UPDATE),
     "model_versions": (INSERT,),
     "jobs": (UPDATE,),  # inputs that a guard redacted
 }
