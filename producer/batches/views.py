@@ -96,6 +96,7 @@ class BatchView:
     input_file_id: str | None = None  # the uploaded file that it is read from
     input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
     webhook_url: str | None = None
+    response_options: Mapping[str, Any] = field(default_factory=dict)  # how its endpoint writes responses
 
     @property
     def padding_share(self) -> float | None:
@@ -249,6 +250,7 @@ def _view_from_row(
         input_file_id=row.input_file_id,
         input_errors=tuple(row.input_errors or ()),
         webhook_url=row.webhook_url,
+        response_options=row.response_options or {},
         adapter=row.adapter,
         adapter_revision=row.adapter_revision,
         error_code=row.error_code,

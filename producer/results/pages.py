@@ -137,6 +137,20 @@ def iter_by_position(
     views.check_not_deleting(views.get_batch(database, batch_id))
 
 
+def pages_by_position(
+    database: Database, batch_id: str, after_position: int, statuses: Sequence[JobOutcome]
+) -> Iterator[list[ResultRow]]:
+    """Yield the results after a position in the order of the source, in pages that are never empty.
+
+    statuses: only results with one of these; empty = all
+    """
+    query = _by_position_query(database.engine.dialect.name, statuses, has_code=False)
+    params = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": None}
+    for page in _iter_pages(database, query, params, "position", None):
+        if page.rows:
+            yield page.rows
+
+
 def iter_failed(
     database: Database, batch_id: str, error_code: str | None = None, limit: int | None = None
 ) -> Iterator[ResultRow]:

@@ -127,8 +127,16 @@ def open_or_resume(
             return submission
 
 
-def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitRequest, submission: OpenSubmission) -> None:
+def insert_batch(
+    connection: Connection,
+    sql: SqlFragments,
+    request: SubmitRequest,
+    submission: OpenSubmission,
+    more_values: Mapping[str, Any] | None = None,
+) -> None:
     """Insert a batch's row, and the guards that its jobs must pass: those that its pipeline has at this moment.
+
+    more_values: of further columns
 
     With an empty holder id, the process that takes the batch over sets its own. Raises NotFound if its inputs are
     results of another tenant.
@@ -154,6 +162,7 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "source_batch_id": request.source_batch_id,
         "tenant": request.tenant,
         "webhook_url": request.webhook_url,
+        **(more_values or {}),
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
