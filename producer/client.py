@@ -97,6 +97,7 @@ class Client:
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
         tenant: str = DEFAULT_TENANT,
+        webhook_url: str | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
 
@@ -122,6 +123,7 @@ class Client:
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
         tenant: to whom the batch belongs; `reuse` and `from_batch` see only batches of the same tenant.
+        webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
@@ -141,6 +143,7 @@ class Client:
             reuse=reuse,
             source_batch_id=source_batch_id,
             tenant=tenant,
+            webhook_url=webhook_url,
         )
         is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)
         passthrough_columns = (str(passthrough),) if is_single else passthrough

@@ -228,6 +228,8 @@ def request_fingerprint(request: SubmitRequest) -> str:
         values.append("reuse")
     if request.source_batch_id is not None:
         values.append(["from", request.source_batch_id])
+    if request.webhook_url is not None:
+        values.append(["webhook", request.webhook_url])
     return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
@@ -336,7 +338,7 @@ def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
     old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
     differing = [name for name, value in new.items() if old[name] != value]
-    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse or source batch"
+    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse, source batch or webhook"
     other = "other" if difference.startswith(("parameters", "metadata")) else "another"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "

@@ -10,6 +10,7 @@ from models.pipelines.pipeline import Pipeline
 from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT, check_tenant
 from producer.times import Deadline
+from producer.webhooks.webhook_address import check_webhook_url
 
 MAX_NAME_CHARACTERS = 200
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 255  # as Stripe has it
@@ -113,7 +114,7 @@ class SubmitRequest:
             reuse=reuse,
             source_batch_id=source_batch_id,
             tenant=tenant,
-            webhook_url=webhook_url,
+            webhook_url=None if webhook_url is None else check_webhook_url(webhook_url),
         )
 
     def with_recorded(self, parameters: Mapping[str, Any]) -> Self:

@@ -98,6 +98,8 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "prompted", "--param", f"prompt={SECRET}"),
         ("IN", *SENTIMENT, "--idempotency-key", "again"),
         ("IN", *ZERO_SHOT, "--idempotency-key", "again"),
+        ("IN", *SENTIMENT, "--webhook", WEBHOOK, "--json"),
+        ("IN", *SENTIMENT, "--webhook", f"http://{SECRET}@h/"),
         ("BAD", *SENTIMENT),
         ("BAD", *SENTIMENT, "--on-invalid", "fail-row"),
         ("BAD", "--repair", "BATCH"),
