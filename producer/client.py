@@ -117,6 +117,7 @@ class Client:
         status: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
+        tenant: str | None = None,
         webhook_url: str | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
@@ -142,12 +143,14 @@ class Client:
         from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
+        tenant: to whom the batch belongs; `reuse` and `from_batch` see only batches of the same tenant. None = "default",
+            or the tenant of the API key.
         webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
         source_batch_id = from_batch.id if isinstance(from_batch, BatchHandle) else from_batch
-        selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE)
+        selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE, tenant)
         source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
@@ -165,6 +168,7 @@ class Client:
             passthrough,
             reuse,
             webhook_url,
+            tenant,
         )
         access, warning, already_submitted = self._connection.submit(pipeline, source, options)
         return BatchHandle(access, warning=warning, already_submitted=already_submitted)
@@ -183,6 +187,7 @@ class Client:
         name: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        tenant: str | None = None,
     ) -> list[BatchHandle]:
         """Return the newest batches, the newest first.
 
@@ -192,13 +197,14 @@ class Client:
         name: only batches of this name, in which `*` stands for any text.
         since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
             text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
+        tenant: only batches of this tenant.
 
         Raises UsageError if there is no such status, or no such time.
         """
         if status is not None and status not in list(BatchStatus):
             raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
         span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
-        query = BatchQuery(status, pipeline, name, *span, after)
+        query = BatchQuery(status, pipeline, name, *span, after, tenant)
         connection: Connection = self._connection
         return [BatchHandle(access, view=view) for access, view in connection.list_batches(limit, query)]
 

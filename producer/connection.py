@@ -33,6 +33,7 @@ class BatchQuery:
     since: datetime | None = None
     until: datetime | None = None
     after: str | None = None
+    tenant: str | None = None
 
 
 class Connection(Protocol):

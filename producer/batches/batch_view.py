@@ -1,5 +1,6 @@
 """A batch as it was at one moment: the public object, modelled on OpenAI's Batch. Nothing here reads SQL."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -123,6 +124,7 @@ class BatchView:
     input_file_id: str | None = None  # the uploaded file that it is read from
     input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
     webhook_url: str | None = None  # only its host is shown
+    response_options: Mapping[str, Any] = field(default_factory=dict)  # how its endpoint writes responses
 
     @property
     def padding_share(self) -> float | None:
@@ -183,7 +185,12 @@ class BatchView:
 def check_not_deleting(batch: BatchView) -> None:
     """Raise NotFound if a batch is being deleted: it has only a part of its rows, which must not look complete."""
     if batch.status is BatchStatus.DELETING:
-        raise NotFound(f"{batch.id} is being deleted; list the batches: batchmill ls")
+        raise being_deleted(batch.id)
+
+
+def being_deleted(batch_id: str) -> NotFound:
+    """The error for a batch that is being deleted."""
+    return NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")
 
 
 def _round_or_none(number: float | None, digits: int) -> float | None:

@@ -10,7 +10,7 @@ from models.errors import NotFound
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
 from producer.batches import guard_counts, pace
-from producer.batches.batch_view import TIMESTAMP_FIELDS, GuardCounts
+from producer.batches.batch_view import TIMESTAMP_FIELDS, GuardCounts, being_deleted
 from producer.batches.batch_view import BatchView as BatchView
 from producer.batches.batch_view import JobCounts as JobCounts
 from producer.batches.batch_view import check_not_deleting as check_not_deleting
@@ -28,10 +28,25 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     with database.read() as connection:
         row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
         if row is None or (tenant is not None and row.tenant != tenant):
-            raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+            raise _not_found(batch_id)
         working_times = pace.working_times(connection, [batch_id])
         guards = guard_counts.count_by_batch(connection, _guarded_ids([row]))
     return _view_from_row(row, working_times, guards)
+
+
+def check_visible(database: Database, batch_id: str, tenant: str | None) -> None:
+    """Raise NotFound as `get_batch` does, or if the batch is being deleted; this reads only the batch's row."""
+    query = select(Batch.tenant, Batch.status).where(Batch.id == batch_id)
+    with database.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None or (tenant is not None and row.tenant != tenant):
+        raise _not_found(batch_id)
+    if row.status == BatchStatus.DELETING:
+        raise being_deleted(batch_id)
+
+
+def _not_found(batch_id: str) -> NotFound:
+    return NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
 
 
 def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
@@ -111,6 +126,7 @@ def _view_from_row(
         input_file_id=row.input_file_id,
         input_errors=tuple(row.input_errors or ()),
         webhook_url=row.webhook_url,
+        response_options=row.response_options or {},
         adapter=row.adapter,
         adapter_revision=row.adapter_revision,
         error_code=row.error_code,

@@ -51,6 +51,12 @@ class Finding:
         return {"level": self.level, "what": self.subject, "message": self.message, "advice": self.advice}
 
 
+def report_as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the JSON object that `batchmill doctor --json` prints."""
+    is_healthy = not any(finding.unreachable or finding.level == PROBLEM for finding in findings)
+    return {"object": "doctor", "healthy": is_healthy, "findings": [finding.as_dict() for finding in findings]}
+
+
 def check_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
     """Check the free space of the disk to which the embedded database and Valkey write."""
     message = f"{_format_bytes(free_bytes)} free at {folder}"

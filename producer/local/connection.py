@@ -26,6 +26,7 @@ from producer.submission import submit
 from producer.submission.options import SubmitOptions
 from producer.submission.request import SubmitRequest
 from producer.submission.submit import SubmitResult
+from producer.tenants.principal import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class LocalConnection:
             max_failures=options.max_failures,
             idempotency_key=options.idempotency_key,
             reuse=options.reuse,
+            tenant=options.tenant or DEFAULT_TENANT,
             webhook_url=options.webhook_url,
             source_batch_id=None if selection is None else selection.batch_id,
         )
@@ -97,7 +99,9 @@ class LocalConnection:
 
     def list_batches(self, limit: int | None, query: BatchQuery) -> list[tuple[LocalBatch, BatchView]]:
         """Return the newest batches, the newest first."""
-        batch_filter = BatchFilter(query.status, query.pipeline, query.name, query.since, query.until, query.after)
+        batch_filter = BatchFilter(
+            query.status, query.pipeline, query.name, query.since, query.until, query.after, tenant=query.tenant
+        )
         found: list[tuple[LocalBatch, BatchView]] = []
         while limit is None or len(found) < limit:
             page_size = PAGE_BATCHES if limit is None else min(limit - len(found), PAGE_BATCHES)

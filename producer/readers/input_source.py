@@ -97,6 +97,10 @@ class PythonSource:
         if self.sql is not None and not isinstance(self.sql, str):
             raise UsageError("sql must be text: the NAME of a query [sources.NAME] in batchmill.toml")
 
+    def list_paths(self) -> list[str]:
+        """The paths of the files, which may be patterns and URLs; none for another source. Raises UsageError."""
+        return [] if self.files is None else _list_paths(self.files)
+
     def open(
         self, settings: Settings, columns: ColumnMapping, *, keep_invalid: bool = False
     ) -> AbstractContextManager[Source]:
@@ -109,7 +113,7 @@ class PythonSource:
         return open_source(
             settings,
             columns,
-            paths=[] if self.files is None else _list_paths(self.files),
+            paths=self.list_paths(),
             file_format=self.file_format,
             source_name=self.sql,
             query_params=dict(self.bind or {}),

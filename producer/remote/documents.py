@@ -61,7 +61,6 @@ ROW_FIELDS = (
     "adapter",
     "adapter_revision",
 )
-DOCUMENT_FIELDS = ("passthrough", "guards", "original_input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,9 @@ def result_row(document: Mapping[str, Any], task: str) -> ResultRow:
     is_vector = task == FEATURE_EXTRACTION.name and _is_vector(output)
     return ResultRow(
         **{name: document[name] for name in ROW_FIELDS},
-        **{f"{name}_json": _json_or_none(document[name]) for name in DOCUMENT_FIELDS},
+        passthrough_json=_json_or_none(document["passthrough"]),
+        guards_json=_json_or_none(document["guards"]),
+        original_input_json=_json_or_none(document["original_input"]),
         input_json=to_json(document["input"]),
         status=status,
         output_json=None if is_vector or status is not JobOutcome.SUCCEEDED else to_json(output),

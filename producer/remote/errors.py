@@ -50,17 +50,25 @@ def error_from_response(url: str, response: httpx2.Response) -> BatchmillError:
     if document is None:
         return foreign_response(url, response)
     message = str(document["message"])[:MAX_MESSAGE_CHARACTERS]
-    code = document.get("code")
-    kind = _classes_by_code().get(str(code)) or CLASS_BY_STATUS.get(response.status_code, BatchmillError)
-    error = kind.__new__(kind, message)  # the constructors put messages together that are complete here
-    error.args = (message,)
-    if isinstance(code, str):
-        error.code = code
+    error = make_error(document.get("code"), message, CLASS_BY_STATUS.get(response.status_code, BatchmillError))
     if isinstance(error, TooManyRequests):
         error.retry_after_seconds = retry_after_seconds(response)
     if isinstance(error, InvalidRows):
         problems = document.get("problems")
         error.problems = tuple(map(str, problems)) if isinstance(problems, list) else tuple(_listed_problems(message))
+    return error
+
+
+def make_error(code: object, message: str, default: type[BatchmillError]) -> BatchmillError:
+    """Return the error with a code and a complete message.
+
+    default: its class, if no class has this code
+    """
+    kind = _classes_by_code().get(str(code), default)
+    error = kind.__new__(kind, message)  # not by the constructors, which put messages together
+    error.args = (message,)
+    if isinstance(code, str):
+        error.code = code
     return error
 
 

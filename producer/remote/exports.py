@@ -1,12 +1,12 @@
 """Exports that the server makes, received into files and tables of this machine."""
 
-import io
 import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from models.vectors import NUMBER_BYTES
 from producer.batch_access import Outcomes
 from producer.remote.http import ServerHttp
 from producer.results import target_file
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 NPY_HEADER = struct.Struct("<8sH")
+READ_NUMBERS = 2**20 // 4
 SERVER_FORMATS = {"jsonl": "ndjson"}
 BATCH_ROWS = 1_000
 
@@ -31,7 +32,6 @@ class Download:
 
     def write(self, file: IO[bytes], file_format: str) -> int:
         """Write the whole export, and return its number of lines; a lost connection starts again."""
-
         params = {
             "format": SERVER_FORMATS.get(file_format, file_format),
             "after": self.after or None,
@@ -57,10 +57,10 @@ def export_file(download: Download, file_format: str, path: Path) -> int:
     target_file.check_target(path, file_format)
     with target_file.open_target(path) as file:
         lines = download.write(file, file_format)
-        if file_format == "npy":
-            return count_vectors(file)
-        if file_format == "parquet":
-            return _count_parquet_rows(file)
+    if file_format == "npy":
+        return count_vectors(path)
+    if file_format == "parquet":
+        return _count_parquet_rows(path)
     return lines - 1 if file_format == "csv" else lines
 
 
@@ -87,11 +87,10 @@ def read_matrix(download: Download) -> "numpy.ndarray[Any, Any]":
         return matrix
 
 
-def _count_parquet_rows(file: IO[bytes]) -> int:
-    from pyarrow.parquet import ParquetFile
+def _count_parquet_rows(path: Path) -> int:
+    from pyarrow.parquet import read_metadata
 
-    file.seek(0)
-    count: int = ParquetFile(file).metadata.num_rows
+    count: int = read_metadata(path).num_rows
     return count
 
 
@@ -116,16 +115,16 @@ class LineCounter:
         self._is_quoted ^= len(parts) % 2 == 0
 
 
-def count_vectors(file: IO[bytes]) -> int:
+def count_vectors(path: Path) -> int:
     """Return how many rows of a .npy file are vectors; the others are NaN."""
-    file.seek(0)
-    _, header_length = NPY_HEADER.unpack(file.read(NPY_HEADER.size))
-    shape = file.read(header_length).decode("latin-1").partition("'shape': (")[2].partition(")")[0]
-    rows, dimensions = (int(number) for number in shape.split(",") if number.strip())
-    count, row_bytes = 0, dimensions * 4
-    rows_at_once = max(1, io.DEFAULT_BUFFER_SIZE * 128 // row_bytes)
-    while rows > 0:
-        numbers = memoryview(file.read(min(rows, rows_at_once) * row_bytes)).cast("f")
-        count += sum(number == number for number in numbers[::dimensions])  # NaN is not equal to itself
-        rows -= rows_at_once
+    count = 0
+    with path.open("rb") as file:
+        _, header_length = NPY_HEADER.unpack(file.read(NPY_HEADER.size))
+        shape = file.read(header_length).decode("latin-1").partition("'shape': (")[2].partition(")")[0]
+        rows, dimensions = (int(number) for number in shape.split(",") if number.strip())
+        rows_at_once = max(1, READ_NUMBERS // dimensions)
+        for start in range(0, rows, rows_at_once):
+            content = file.read(min(rows_at_once, rows - start) * dimensions * NUMBER_BYTES)
+            firsts = memoryview(content).cast("f")[::dimensions]
+            count += sum(number == number for number in firsts)  # NaN is not equal to itself
     return count

@@ -30,14 +30,19 @@ class Upload:
         self._file = file
         self.media_type = media_type
 
-    @property
-    def size_bytes(self) -> int:
-        """The length of the body."""
-        return self._file.seek(0, 2)
+    def arguments(self, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What the HTTP client is given to send the body once more.
 
-    def chunks(self) -> Iterator[bytes]:
-        """The body from its start."""
+        form: fields that go before the file in a form; None = the file is the body
+        """
+        size_bytes = self._file.seek(0, 2)
         self._file.seek(0)
+        if form is not None:
+            return {"data": dict(form), "files": {"file": ("rows", self._file, self.media_type)}}
+        headers = {"content-type": self.media_type, "content-length": str(size_bytes)}
+        return {"content": self._chunks(), "headers": headers}
+
+    def _chunks(self) -> Iterator[bytes]:
         while chunk := self._file.read(UPLOAD_CHUNK_BYTES):
             yield chunk
 
@@ -76,26 +81,27 @@ class ServerHttp:
         *,
         json: Any = None,
         upload: Upload | None = None,
+        form: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         policy: RetryPolicy = REPEAT,
     ) -> tuple[int, Any]:
-        """Return the status and the JSON of a response; raises the error that the server answers, and Unreachable."""
+        """Return the status and the JSON of a response; raises the error that the server answers, and Unreachable.
+
+        json, upload: the body, one of them; `form` has fields beside an upload
+        """
 
         def send() -> tuple[int, Any]:
-            content, more = None, dict(headers or {})
-            if upload is not None:
-                content = upload.chunks()
-                more |= {"content-type": upload.media_type, "content-length": str(upload.size_bytes)}
-            response = self._client.request(
-                method, self.url + path, params=_without_none(params), json=json, content=content, headers=more
-            )
+            body = {"json": json} if upload is None else upload.arguments(form)
+            body["headers"] = {**body.get("headers", {}), **(headers or {})}
+            response = self._client.request(method, self.url + path, params=_without_none(params), **body)
             self._check(response)
             try:
                 return response.status_code, response.json()
             except (ValueError, RecursionError):
                 raise foreign_response(self.url, response) from None
 
-        return self.repeat(send, policy)
+        answer: tuple[int, Any] = self.repeat(send, policy)
+        return answer
 
     @contextmanager
     def stream(self, path: str, params: Params | None = None, accept: str = "*/*") -> Iterator[httpx2.Response]:

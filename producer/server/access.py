@@ -17,6 +17,9 @@ def authenticate(request: Request, context: Context, background: BackgroundTasks
     """Return the principal of a request; raises Unauthorized."""
     headers = request.headers.getlist("authorization")
     principal, is_fresh = context.authenticator.authenticate(context.database, headers)
+    if principal.key_id is not None:
+        request.state.key_id = principal.key_id
+        request.app.state.rate_limit.take(principal.key_id)
     if is_fresh and principal.key_id is not None:
         background.add_task(_note_use, context.database, principal.key_id)  # after the response
     return principal

@@ -113,7 +113,7 @@ def check_tls(settings: Settings) -> bool:
 def _configure(context: ServerContext) -> uvicorn.Config:
     settings = context.settings
     return uvicorn.Config(
-        create_app(context),
+        create_app(context, checks_origins=True),
         http="h11",
         ws="none",
         loop="asyncio",

@@ -22,6 +22,7 @@ class SubmitOptions:
     passthrough: str | Iterable[str] = ()
     reuse: bool = False
     webhook_url: str | None = None
+    tenant: str | None = None
 
     def passthrough_columns(self) -> Iterable[str]:
         """The columns to keep; a single one need not be in a list."""

@@ -8,7 +8,7 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.readers.storable import is_storable
-from producer.tenants.principal import DEFAULT_TENANT
+from producer.tenants.principal import DEFAULT_TENANT, check_tenant
 from producer.times import Deadline
 from producer.webhooks.webhook_address import check_webhook_url
 
@@ -99,6 +99,7 @@ class SubmitRequest:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
         # A submission repeated under its idempotency key may come after its deadline; `open_or_resume` checks new ones.
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
+        check_tenant(tenant)
         return cls(
             pipeline,
             parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})})

@@ -38,7 +38,7 @@ class Authenticator:
 
         Raises Unauthorized. As long as no keys exist, everybody is the operator, whatever is in the header.
         """
-        if not self._needs_key(database):
+        if not self.needs_key(database):
             return OPERATOR, False
         key_text = _bearer_token(headers)
         digest = sha256(key_text.encode()).digest()
@@ -49,7 +49,8 @@ class Authenticator:
         self._remember(digest, principal)
         return principal, True
 
-    def _needs_key(self, database: Database) -> bool:
+    def needs_key(self, database: Database) -> bool:
+        """Whether there are keys, so that every request needs one."""
         if not self._is_closed and self._clock() >= self._open_until:
             self._is_closed = keys.any_exist(database)
             self._open_until = self._clock() + REMEMBER_SECONDS

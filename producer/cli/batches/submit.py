@@ -27,6 +27,7 @@ from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit as submitting
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
+from producer.tenants.principal import DEFAULT_TENANT
 from producer.webhooks import webhook_address
 
 
@@ -83,6 +84,7 @@ from producer.webhooks import webhook_address
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )
 @click.option("--name", help="A name for people; it need not be unique.")
+@click.option("--tenant", metavar="NAME", default=DEFAULT_TENANT, show_default=True, help="To whom it belongs.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher priority run first.")
 @click.option(
     "--metadata",
@@ -169,7 +171,7 @@ def submit(
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
-    selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE)
+    selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE, fields["tenant"])
     request = SubmitRequest.create(catalogue_entry, **fields, source_batch_id=from_batch)
     _print_webhook_warnings(settings, request)
     mapping = ColumnMapping if selection is None else ResultColumns

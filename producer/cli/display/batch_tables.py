@@ -10,6 +10,7 @@ from producer.batches.views import BatchView
 from producer.cli.display import guard_text, output_text
 from producer.live_view import words
 from producer.results.result_row import ResultRow
+from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import format_local
 from producer.webhooks.batch_deliveries import Delivery
 
@@ -40,6 +41,7 @@ def batch_details(batch: BatchView, follower_ids: Sequence[str] = (), deliveries
     pairs: list[tuple[str, object]] = [
         ("batch", batch.id),
         ("name", batch.name),
+        ("tenant", batch.tenant != DEFAULT_TENANT and batch.tenant),
         ("status", batch.status.value),
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),

@@ -192,6 +192,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "models pull": [("private",)],
     "workers": [(), ("--json",)],
     "doctor": [(), ("--json",)],
+    "usage": [(), ("--csv",), ("--json",)],
     "keys create": [("--tenant", "acme", "--json"), ("--all-tenants",), ("--tenant", "acme", "--scope", "admin")],
     "keys ls": [(), ("--json",)],
     "keys revoke": [("KEY",), (f"bm_0123456789abcdef_{SECRET}",)],
