@@ -143,7 +143,7 @@ class Client:
         from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
-        tenant: to whom the batch belongs; `reuse` and `from_batch` see only batches of the same tenant. None = "default",
+        tenant: to whom the batch belongs; `reuse` and `from_batch` see only its batches. None = "default",
             or the tenant of the API key.
         webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
