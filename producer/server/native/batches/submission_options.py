@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.errors import UsageError
 from producer.readers import jsonl
 from producer.readers.files import FILE_FORMATS
-from producer.submission.request import FAIL_ROW, REJECT
 from producer.uploads.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {
@@ -44,7 +43,7 @@ class SubmissionOptions(BaseModel):
     name: str | None = Field(None, description="For people; it need not be unique.")
     metadata: dict[str, str] | None = Field(None, description="Kept with the batch; up to 16 texts.")
     priority: int = Field(0, ge=-1000, le=1000, description="Batches with a higher priority run first.")
-    on_invalid: Literal["reject", "fail-row"] = Field(REJECT, description="What becomes of rows that can't be jobs.")
+    on_invalid: Literal["reject", "fail-row"] = Field("reject", description="What becomes of rows that can't be jobs.")
     deadline: str | None = Field(None, description="`6h`, or a time; remaining jobs expire then.")
     max_failures: int | str | None = Field(None, description="`20` or `2.5%`; more failed jobs end the batch.")
     input_columns: dict[str, str] | None = Field(None, description="Keys of the objects by field of the task.")
@@ -74,11 +73,6 @@ class SubmissionOptions(BaseModel):
             max_failures=None if self.max_failures is None else str(self.max_failures),
             reuse=self.reuse,
         )
-
-    @property
-    def keep_invalid(self) -> bool:
-        """Whether a row that can't be a job becomes a failed one."""
-        return self.on_invalid == FAIL_ROW
 
 
 def parse_document(document: object) -> SubmissionOptions:

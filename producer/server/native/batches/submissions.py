@@ -1,14 +1,13 @@
 """`POST /api/batches` and `POST /api/dry-run`: rows as JSON, as a file in the body or in a form, or by name."""
 
 import io
-from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 
-from models.errors import SourceTooLarge, UsageError
+from models.errors import UsageError
 from producer import readers
 from producer.batches import views
 from producer.dry_run import dry_run as dry_runs
@@ -19,29 +18,18 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
 from producer.server.native import responses
-from producer.server.native.batches import objects, submission_options
+from producer.server.native.batches import bodies, objects, submission_options
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission, Submitted
 from producer.server.requests.bodies import StreamedBody
 from producer.tenants.principal import Principal
-from producer.uploads import multipart
-from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
+from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
 
 router = APIRouter(tags=["batches"])
 
-MAX_JSON_BYTES = 8 * 2**20  # parsed at once; more rows go as lines, which are streamed
 MAX_WAIT_SECONDS = 60.0
-FORM = "multipart/form-data"
-FORMAT_BY_TYPE = {
-    "application/x-ndjson": "jsonl",
-    "application/jsonl": "jsonl",
-    "text/csv": "csv",
-    "text/tab-separated-values": "tsv",
-    "application/vnd.apache.parquet": "parquet",
-    "application/octet-stream": None,  # file_format says it
-}
 QUERY_ONLY = ("wait",)
 
 
@@ -66,9 +54,9 @@ async def submit_batch(
     and the results of a batch are read afterwards: 202 is the answer if that takes longer than `wait`, and the batch
     turns `failed` with `input_errors` if rows can't be jobs.
     """
-    kind = _content_type(request)
+    kind = bodies.content_type(request)
     if kind == responses.JSON:
-        body = await _read_body(request)
+        body = await bodies.read_body(request)
 
         def submit() -> Submitted:
             options = _parse_document(request, body)
@@ -87,7 +75,7 @@ async def check_submission(request: Request, context: Context, principal: Submit
     The answer has the number of rows, the problems of the first invalid ones, the lengths of the inputs, and, where
     batches of the same pipeline have run, how long it may take.
     """
-    kind, body = _content_type(request), await _read_body(request)
+    kind, body = bodies.content_type(request), await bodies.read_body(request)
 
     def check() -> Response:
         if kind == responses.JSON:
@@ -95,11 +83,11 @@ async def check_submission(request: Request, context: Context, principal: Submit
             if submission.options.inputs is None:
                 raise UsageError("a dry run checks a sample: give inputs, or rows as the body")
             return _dry_run(submission, submission.open_inputs())
-        options = _complete_format(_parse_query(request), FORMAT_BY_TYPE[kind], None)
+        options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
         submission = Submission(context, principal, options)
         return _dry_run(submission, _open_bytes(submission, body))
 
-    if kind == FORM:
+    if kind == bodies.FORM:
         raise HTTPException(415, "a dry run takes the rows as the body, not a form")
     return await to_thread.run_sync(check)
 
@@ -108,26 +96,20 @@ async def _submit_upload(
     request: Request, context: ServerContext, principal: Principal, kind: str, idempotency_key: str | None
 ) -> Submitted:
     """Take the body into the file store, and submit it."""
-    store, max_bytes = open_store(context.settings), context.settings.max_upload_bytes
     body_options: SubmissionOptions | None = None
-    if kind != FORM:
-        body_options = _complete_format(_parse_query(request), FORMAT_BY_TYPE[kind], None)
+    if kind != bodies.FORM:
+        body_options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
         # Before anything is received.
         await to_thread.run_sync(Submission, context, principal, body_options, idempotency_key)
 
-    def open_receiver() -> BodyReceiver | MultipartReceiver:
-        if kind == FORM:
-            return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
-        return BodyReceiver(store, max_bytes)
-
-    upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+    upload = await bodies.receive(request, context)
 
     def submit() -> Submitted:
         try:
             options = body_options or _form_options(request, upload)
             submission = Submission(context, principal, options, idempotency_key)
         except Exception:
-            store.delete(upload.stored.location)
+            open_store(context.settings).delete(upload.stored.location)
             raise
         return submission.submit_upload(upload)
 
@@ -158,30 +140,6 @@ def _open_bytes(submission: Submission, body: bytes) -> AbstractContextManager[S
     columns = read_request.columns(submission.request.pipeline)
     limits = Limits.from_settings(submission.context.settings)
     return readers.open_stream(io.BytesIO(body), "the body", read_request.file_format, columns, limits)
-
-
-def _content_type(request: Request) -> str:
-    """The type of the body without its parameters; raises HTTPException for one that no route takes."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in (responses.JSON, FORM) or kind in FORMAT_BY_TYPE:
-        return kind
-    kinds = ", ".join((responses.JSON, *FORMAT_BY_TYPE, FORM))
-    raise HTTPException(415, f"the Content-Type is none that is taken; send {kinds}")
-
-
-async def _read_body(request: Request) -> bytes:
-    """The body, which is parsed at once; raises SourceTooLarge."""
-    parts, length = [], 0
-    stream: AsyncIterator[bytes] = request.stream()
-    async for part in stream:
-        length += len(part)
-        if length > MAX_JSON_BYTES:
-            raise SourceTooLarge(
-                f"the body has more than {MAX_JSON_BYTES:,} bytes; send the rows as application/x-ndjson, which is "
-                "read as a stream"
-            )
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _parse_document(request: Request, body: bytes) -> SubmissionOptions:
