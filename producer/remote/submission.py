@@ -128,11 +128,8 @@ def _wait_until_read(http: ServerHttp, document: Document) -> Document:
             break
         http.pause(pause)
         document = http.get(f"{PATH}/{batch_id}")
-    if (
-        document["status"] == BatchStatus.FAILED
-        and document["input_errors"]
-        and not document["request_counts"]["total"]
-    ):
+    has_jobs = document["request_counts"]["total"] > 0
+    if document["status"] == BatchStatus.FAILED and document["input_errors"] and not has_jobs:
         http.request("DELETE", f"{PATH}/{batch_id}")
         raise _refusal(document)
     return {**document, "warning": first.get("warning"), "already_submitted": first.get("already_submitted")}
