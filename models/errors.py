@@ -51,7 +51,12 @@ class BatchmillError(Exception):
 
 
 class UsageError(BatchmillError):
-    """The request is wrong, and nothing was written."""
+    """The request is wrong, and nothing was written.
+
+    param: the field of an HTTP request that is wrong, if one is named
+    """
+
+    param: str | None = None
 
     code = "invalid_request"
     exit_code = 2
@@ -113,12 +118,14 @@ class InvalidRows(UsageError):
     """Some rows can't become jobs, so the whole batch is refused and nothing is stored.
 
     problems: a sentence for each row
-    rows: the same as (location, code, message)
+    rows: the same as (location, code, message, param)
     """
 
     code = "invalid_rows"
 
-    def __init__(self, source: str, problems: Sequence[str], rows: Sequence[tuple[int, str, str]] = ()) -> None:
+    def __init__(
+        self, source: str, problems: Sequence[str], rows: Sequence[tuple[int, str, str, str | None]] = ()
+    ) -> None:
         self.problems = tuple(problems)
         self.rows = tuple(rows)
         lines = "".join(f"\n  {problem}" for problem in problems)

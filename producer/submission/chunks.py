@@ -177,7 +177,7 @@ class JobChunker:
         sentences = [self.describe_problem(problem) for problem in shown]
         if len(problems) >= self.max_problems:
             sentences.append("(and perhaps more)")
-        rows = [(problem.location, problem.code, make_storable(problem.message)) for problem in shown]
+        rows = [(problem.location, problem.code, make_storable(problem.message), problem.param) for problem in shown]
         return InvalidRows(self._source.name, sentences, rows)
 
     def _add_row(self, chunk: Chunk, row: Row | Problem) -> None:

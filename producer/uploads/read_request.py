@@ -25,6 +25,7 @@ class ReadRequest:
 
     endpoint: which the lines of an OpenAI file name, such as /v1/embeddings; None = native rows
     completion_window: as an OpenAI client asked for it
+    response_options: how the endpoint writes responses; None = as it does by default
     file_format: one of FILE_FORMATS
     sql, bind: the name of a query and its parameters, in place of a file
     from_batch, status, labels, min_score: results of a batch, in place of a file
@@ -32,6 +33,7 @@ class ReadRequest:
 
     endpoint: str | None = None
     completion_window: str | None = None
+    response_options: Mapping[str, Any] | None = None
     file_format: str = "jsonl"
     sql: str | None = None
     bind: Mapping[str, Any] | None = None

@@ -7,7 +7,9 @@ from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer import readers
-from producer.readers import input_source
+from producer.endpoints import find_endpoint
+from producer.readers import input_source, openai_lines
+from producer.readers.compression import decompress
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.uploads.read_request import ReadRequest
@@ -22,9 +24,15 @@ def open_file(
 
     Raises UnreadableSource, SourceNotReady if another machine has the file, and FileStoreUnavailable.
     """
-    if read_request.endpoint is not None:
-        raise UsageError(f"files of lines for {read_request.endpoint} can't be read by this version")
     limits = Limits.from_settings(settings)
+    if read_request.endpoint is not None:
+        endpoint = find_endpoint(read_request.endpoint)
+        if endpoint is None:
+            raise UsageError(f"files of lines for {read_request.endpoint} can't be read by this version")
+        fields = [field.name for field in pipeline.spec.fields]
+        with store.open(location) as stream:
+            yield openai_lines.open_lines(decompress(stream, file_id), file_id, endpoint, fields, limits)
+        return
     with (
         store.open(location) as stream,
         readers.open_stream(
