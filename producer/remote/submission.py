@@ -109,7 +109,7 @@ def _send(http: ServerHttp, fields: Document, headers: Mapping[str, str], upload
     except (TypeError, ValueError, RecursionError):
         raise UsageError("an option has a value that JSON has not; give texts, numbers, lists and objects") from None
     if len(urlencode(texts)) <= MAX_QUERY_CHARACTERS:
-        params = {**texts, "wait": WAIT_SECONDS}
+        params: dict[str, Any] = {**texts, "wait": WAIT_SECONDS}
         _, document = http.request("POST", PATH, params, upload=upload, headers=headers)
     else:
         _, document = http.request("POST", PATH, {"wait": WAIT_SECONDS}, upload=upload, form=texts, headers=headers)
