@@ -114,7 +114,7 @@ class RemoteBatch:
         return self._http.request("POST", f"{self._path}/{act}", policy=REPEAT_UNSENT, **content)
 
     def _requeue(self, send: Callable[[], tuple[int, Any]]) -> str | None:
-        """Return the advice that an act on failed jobs answers with."""
+        """Return what the user should know after an act on failed jobs."""
         try:
             _, document = send()
         except AnswerLost:
@@ -122,8 +122,7 @@ class RemoteBatch:
             if self.get().status.has_ended:
                 raise
             return None
-        advice: str | None = document.get("advice")
-        return advice
+        return "; ".join(filter(None, (document.get("advice"), document.get("warning")))) or None
 
     def _finish(self, method: str, path: str, params: dict[str, Any] | None = None) -> Any:
         """Repeat a request that may be repeated until the server has done all of it."""

@@ -66,13 +66,13 @@ def export_file(download: Download, file_format: str, path: Path) -> int:
 
 def open_arrow_reader(download: Download) -> "pyarrow.RecordBatchReader":
     """Return a RecordBatchReader of the results; the file behind it ends with it."""
-    from pyarrow import RecordBatchReader
+    from pyarrow import OSFile, RecordBatchReader
     from pyarrow.parquet import ParquetFile
 
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (the reader keeps it open)
-    download.write(file, "parquet")
-    file.seek(0)
-    parquet = ParquetFile(file)
+    with tempfile.NamedTemporaryFile() as file:
+        download.write(file, "parquet")
+        file.flush()
+        parquet = ParquetFile(OSFile(file.name))  # it stays open when the name is gone
     return RecordBatchReader.from_batches(parquet.schema_arrow, parquet.iter_batches(BATCH_ROWS))
 
 

@@ -166,6 +166,7 @@ class Requeued(BaseModel):
     object: Literal["batch.requeued"]
     requeued_jobs: int
     advice: str | None = Field(description="Which jobs a retry can't help.")
+    warning: str | None = Field(description="Why workers may start late.")
     batch: Batch
 
 
