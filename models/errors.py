@@ -109,13 +109,21 @@ class SourceTooLarge(UnreadableSource):
     code = "source_too_large"
 
 
+InvalidRow = tuple[int, str, str, str | None]
+
+
 class InvalidRows(UsageError):
-    """Some rows can't become jobs, so the whole batch is refused and nothing is stored."""
+    """Some rows can't become jobs, so the whole batch is refused and nothing is stored.
+
+    problems: a sentence for each row
+    rows: the same as (location, code, message, param)
+    """
 
     code = "invalid_rows"
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
+    def __init__(self, source: str, problems: Sequence[str], rows: Sequence[InvalidRow] = ()) -> None:
         self.problems = tuple(problems)
+        self.rows = tuple(rows)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
 

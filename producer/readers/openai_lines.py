@@ -4,15 +4,14 @@ A batch has one pipeline and one set of parameters, so all lines must name the s
 first one that can be read. Only their input may differ.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple
 
-from models.errors import JobError, UnreadableSource
+from models.errors import JobError
 from models.tasks.fields import describe_type
-from producer.endpoints import BodyError, Endpoint, find_endpoint
+from producer.endpoints import BodyError, Endpoint
 from producer.endpoints.endpoint import MODEL, Settings
 from producer.readers import jsonl
 from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
@@ -58,26 +57,6 @@ class LineRules:
     first_line: int = 1
     fields: frozenset[str] = frozenset()
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """The rules that `as_document` recorded; raises UnreadableSource for those of another version."""
-        endpoint = find_endpoint(str(document.get("endpoint")))
-        if endpoint is None:
-            raise UnreadableSource("the batch was made by another version of Batchmill; create it again")
-        return cls(
-            endpoint, document["model"], document["settings"], document["first_line"], frozenset(document["fields"])
-        )
-
-    def as_document(self) -> dict[str, Any]:
-        """The rules as JSON."""
-        return {
-            "endpoint": self.endpoint.path,
-            "model": self.model,
-            "settings": dict(self.raw_settings),
-            "first_line": self.first_line,
-            "fields": sorted(self.fields),
-        }
-
 
 def read_first_request(stream: BinaryIO, name: str, endpoint: Endpoint) -> FirstRequest | list[Problem]:
     """Return the request of the first line that can be read, or the problems of all that were tried.
@@ -96,18 +75,35 @@ def read_first_request(stream: BinaryIO, name: str, endpoint: Endpoint) -> First
     return problems
 
 
-def open_lines(stream: BinaryIO, name: str, rules: LineRules, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """The rows of a stream, which the caller closes; reading them raises UnreadableSource and SourceTooLarge."""
-    return Source(name, UNIT, read_rows(stream, name, rules, Meter(limits)), ((name, UNIT),), limits)
+def open_lines(
+    stream: BinaryIO, name: str, endpoint: Endpoint, fields: Iterable[str] = (), limits: Limits = DEFAULT_LIMITS
+) -> Source:
+    """The rows of a stream, which the caller closes; reading them raises UnreadableSource and SourceTooLarge.
+
+    fields: the names of the inputs of the pipeline's task
+    """
+    rows = read_rows(stream, name, endpoint, fields, Meter(limits))
+    return Source(name, UNIT, rows, ((name, UNIT),), limits)
 
 
-def read_rows(stream: BinaryIO, name: str, rules: LineRules, meter: Meter | None = None) -> Iterator[Row | Problem]:
-    """The row of each line, or the reason why it can't be a job."""
-    records = jsonl.read_records(stream, name, meter)
-    with closing(records):  # type: ignore[type-var]
-        for record in records:
-            yield _unreadable_line(record) if isinstance(record, Problem) else read_row(*record, rules)
-            del record
+def read_rows(
+    stream: BinaryIO, name: str, endpoint: Endpoint, fields: Iterable[str] = (), meter: Meter | None = None
+) -> Iterator[Row | Problem]:
+    """The row of each line, or the reason why it can't be a job; the first readable line decides for all others."""
+    rules, known_fields = None, frozenset(fields)
+    for record in jsonl.read_records(stream, name, meter):
+        if isinstance(record, Problem):
+            yield _unreadable_line(record)
+            continue
+        try:
+            if rules is None:
+                first = _read_request(*record, endpoint)
+                rules = LineRules(endpoint, first.model, first.raw_settings, first.line, known_fields)
+        except JobError as error:
+            yield _problem(*record, error)
+        else:
+            yield read_row(*record, rules)
+        del record
 
 
 def read_row(line: int, value: object, rules: LineRules) -> Row | Problem:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from models.db import Database
@@ -11,6 +12,8 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.server import downloads
+from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 
@@ -27,6 +30,11 @@ class ServerContext:
     catalogue: Catalogue
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     authenticator: Authenticator = field(default_factory=Authenticator)
+    watch: BatchWatch = field(init=False)
+    download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

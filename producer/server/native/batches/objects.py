@@ -21,6 +21,18 @@ EXAMPLE_BATCH: dict[str, Any] = {
     "task": "sentiment-analysis",
     "tenant": "default",
 }
+EXAMPLE_RESULT: dict[str, Any] = {
+    "batch_id": EXAMPLE_ID,
+    "position": 0,
+    "custom_id": "review-7",
+    "input": {"text": "a fine day"},
+    "status": "succeeded",
+    "output": {"label": "POSITIVE", "score": 0.9998},
+    "truncated": False,
+    "attempts": 1,
+    "seq": 1,
+    "finished_at": "2026-11-25T06:00:02.310Z",
+}
 
 JobStatus = Literal["succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -148,3 +160,67 @@ class Requeued(BaseModel):
     requeued_jobs: int
     advice: str | None = Field(description="Which jobs a retry can't help.")
     batch: Batch
+
+
+class Result(BaseModel):
+    """The result of one job, with the model that computed it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_RESULT})
+
+    batch_id: str
+    position: int
+    custom_id: str | None
+    input: Any
+    passthrough: Any
+    status: JobStatus
+    output: Any = Field(description="As the task's pipeline returns it; null unless the job succeeded.")
+    error_code: str | None
+    error_message: str | None
+    truncated: bool
+    model: str | None
+    revision: str | None
+    dtype: str | None
+    device: str | None
+    attempts: int
+    seq: int = Field(description="The order in which results landed; a cursor.")
+    finished_at: datetime
+    reused_from: str | None
+    windows: int | None
+    guards: Any
+    original_input: Any
+    source_batch_id: str | None
+    source_position: int | None
+    adapter: str | None
+    adapter_revision: str | None
+
+
+class ResultPage(BaseModel):
+    """A page of results in the order in which they landed."""
+
+    object: Literal["list"]
+    data: list[Result]
+    has_more: bool = Field(description="Whether there are more already.")
+    next_after: int = Field(description="Give it as `after` to read on, also for later results.")
+
+
+class ErrorPage(BaseModel):
+    """A page of failed jobs in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Result]
+    has_more: bool
+    next_after: int = Field(description="The last position; give it as `after` to read on.")
+
+
+class FailureCount(BaseModel):
+    """How many jobs failed with a code."""
+
+    code: str
+    jobs: int
+
+
+class FailureCounts(BaseModel):
+    """The failed jobs by code, the most frequent first."""
+
+    object: Literal["list"]
+    data: list[FailureCount]

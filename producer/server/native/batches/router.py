@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from producer.server.native.batches import actions, reading
+from producer.server.native.batches import actions, following, reading, results
 
 router = APIRouter()
-for part in (reading, actions):
+for part in (reading, results, following, actions):
     router.include_router(part.router)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.errors import UnreadableSource
 from producer.endpoints import Endpoint, find_endpoint
-from producer.readers.openai_lines import FirstRequest, LineRules, read_first_request, read_rows
+from producer.readers.openai_lines import FirstRequest, read_first_request, read_rows
 from producer.readers.rows import Problem, Row
 
 EMBEDDINGS = "/v1/embeddings"
@@ -31,11 +30,7 @@ def stream_of(*lines: object) -> io.BytesIO:
 
 
 def read(*lines: object, url: str = EMBEDDINGS, fields: frozenset[str] = frozenset()) -> list[Row | Problem]:
-    first = read_first_request(stream_of(*lines), "the file", endpoint_of(url))
-    assert isinstance(first, FirstRequest)
-    rules = LineRules(endpoint_of(url), first.model, first.raw_settings, first.line, fields)
-    assert LineRules.from_document(json.loads(json.dumps(rules.as_document()))) == rules
-    return list(read_rows(stream_of(*lines), "the file", rules))
+    return list(read_rows(stream_of(*lines), "the file", endpoint_of(url), fields))
 
 
 def test_lines_become_rows_with_their_numbers() -> None:
@@ -86,6 +81,8 @@ def test_the_first_readable_line_decides() -> None:
 
     assert isinstance(found, FirstRequest)
     assert (found.line, found.model) == (3, "embed")
+    rows = read(b"{", line("a", method="PUT"), line("b"), line("c", model="other"))
+    assert [type(row) for row in rows] == [Problem, Problem, Row, Problem]
 
 
 def test_a_file_without_a_readable_line_has_problems() -> None:
@@ -108,8 +105,3 @@ def test_a_pipelines_own_endpoint_takes_the_inputs_of_its_task() -> None:
     assert isinstance(unknown, Problem)
     assert isinstance(mismatched, Problem)
     assert (unknown.code, mismatched.code) == ("unknown_parameter", "mismatched_model")
-
-
-def test_rules_of_an_unknown_endpoint_are_refused() -> None:
-    with pytest.raises(UnreadableSource):
-        LineRules.from_document({"endpoint": "/v1/none", "model": "m", "settings": {}, "first_line": 1, "fields": []})
