@@ -68,7 +68,7 @@ RELEASE = (
     "UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND status = 'validating'"
 )
 
-# Whatever happens to the batch later, its file need not be read again.
+# A batch that has all its rows, or has ended, needs its file no more.
 FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
 
 

@@ -4,16 +4,19 @@ One process reads any file, the small ones first. A second one reads small files
 large one is read.
 """
 
+import time
 from typing import Self
 
 from models.errors import DatabaseRefused, FileStoreUnavailable, Unreachable
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.processes.background import PeriodicThread, UnexpectedErrorLog
 from models.processes.command_launcher import CommandLauncher
+from producer.uploads import sweeping
 from producer.uploads.intake import Intake, WaitingBatch, log
 
 CHECK_SECONDS = 0.25
 BASE_PAUSE_SECONDS = 0.5
+SWEEP_SECONDS, ORPHAN_SWEEP_SECONDS = 60.0, 6 * 3_600.0
 EXIT_SECONDS = 5.0
 
 
@@ -25,6 +28,7 @@ class IntakeWatch(PeriodicThread):
         self._intake = intake
         self._any_files = CommandLauncher(intake.settings, ("intake",), BASE_PAUSE_SECONDS)
         self._small_files = CommandLauncher(intake.settings, ("intake", "--small"), BASE_PAUSE_SECONDS)
+        self._next_sweep_at = self._next_orphan_sweep_at = 0.0
         self._unexpected_errors = UnexpectedErrorLog(log, "intake.watch_crashed")
 
     def __enter__(self) -> Self:
@@ -59,10 +63,28 @@ class IntakeWatch(PeriodicThread):
         if has_small and is_small_ready:
             self._start(self._small_files)
 
+    def sweep(self, now: float) -> None:
+        """Delete the bytes of deleted files, and from time to time what has no row.
+
+        now: a time of the monotonic clock
+
+        Raises Unreachable and FileStoreUnavailable.
+        """
+        database, store = self._intake.database, self._intake.store
+        if now >= self._next_sweep_at:
+            self._next_sweep_at = now + SWEEP_SECONDS
+            if count := sweeping.sweep_files(database, store).files:
+                log.info("files.deleted", count=count)
+        if now >= self._next_orphan_sweep_at:
+            self._next_orphan_sweep_at = now + ORPHAN_SWEEP_SECONDS
+            if count := sweeping.sweep_orphans(database, store).orphans:
+                log.info("files.orphans_deleted", count=count)
+
     def _loop(self) -> None:
         while not self._stopping.wait(CHECK_SECONDS):
             try:
                 self.run_once()
+                self.sweep(time.monotonic())
             except (Unreachable, DatabaseRefused, FileStoreUnavailable):
                 continue  # requests report it
             except Exception as error:
