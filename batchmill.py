@@ -111,6 +111,7 @@ COMMANDS = {
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "serve": Command("producer.cli.operations.serve", "serve", "Serve the HTTP API until Ctrl-C."),
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
+    "usage": Command("producer.cli.operations.usage", "usage", "Report what each tenant has computed."),
     "keys": Command("producer.cli.operations.keys", "keys", "Manage the API keys of the server."),
     "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),
     "demo": Command(

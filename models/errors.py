@@ -114,6 +114,9 @@ class SourceTooLarge(UnreadableSource):
     code = "source_too_large"
 
 
+InvalidRow = tuple[int, str, str, str | None]
+
+
 class InvalidRows(UsageError):
     """Some rows can't become jobs, so the whole batch is refused and nothing is stored.
 
@@ -123,9 +126,7 @@ class InvalidRows(UsageError):
 
     code = "invalid_rows"
 
-    def __init__(
-        self, source: str, problems: Sequence[str], rows: Sequence[tuple[int, str, str, str | None]] = ()
-    ) -> None:
+    def __init__(self, source: str, problems: Sequence[str], rows: Sequence[InvalidRow] = ()) -> None:
         self.problems = tuple(problems)
         self.rows = tuple(rows)
         lines = "".join(f"\n  {problem}" for problem in problems)

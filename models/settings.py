@@ -67,9 +67,7 @@ class Settings(BaseSettings):
     schedules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="What `schedule sync` makes schedules of."
     )
-    webhook_secret: SecretStr | None = Field(
-        default=None, description="Signs what is sent to the webhooks of schedules; never shown."
-    )
+    webhook_secret: SecretStr | None = Field(default=None, description="Signs what is sent to webhooks; never shown.")
 
     webhook_allowed_hosts: WordList = Field(
         default=(),

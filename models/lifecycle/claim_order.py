@@ -3,6 +3,7 @@
 One index holds the order, so a claim reads only the rows that it takes. Database triggers copy the key of the order
 from the batch to each of its slices:
 
+tenant: the batch's tenant. Tenants take turns (`worker/leasing/tenant_turns.py`); the rest orders the slices of one
 priority_rank: the batch's priority, the highest first
 deadline_ms: the batch's deadline, in milliseconds; the largest number that fits, if it has none
 jobs_ahead: the number of the batch's jobs that are served before this slice
@@ -19,7 +20,8 @@ from sqlalchemy import Text, TextClause, bindparam
 QUARANTINE_AFTER_CRASHES = 2
 QUARANTINE_AFTER_LOST_LEASES = 5
 
-CLAIM_ORDER_COLUMNS = ("priority_rank", "deadline_ms", "jobs_ahead", "batch_created_ms", "id")  # after the pipeline
+# After the pipeline and the tenant.
+CLAIM_ORDER_COLUMNS = ("priority_rank", "deadline_ms", "jobs_ahead", "batch_created_ms", "id")
 
 # Literals, exactly as in the predicates of the partial indexes: no planner matches parameters to those.
 QUEUED_ORDINARY = (
@@ -28,7 +30,8 @@ QUEUED_ORDINARY = (
 QUEUED_QUARANTINED = (
     f"state = 'queued' AND (crashes >= {QUARANTINE_AFTER_CRASHES} OR lost_leases >= {QUARANTINE_AFTER_LOST_LEASES})"
 )
-
+# The indexes that have these predicates.
+INDEXES = {QUEUED_ORDINARY: "slices_ordinary", QUEUED_QUARANTINED: "slices_quarantined"}
 
 IS_AVAILABLE = "(available_at IS NULL OR available_at <= {now})"  # not waiting for a backoff
 

@@ -23,7 +23,7 @@ TOO_MANY_FAILURES = "too_many_failures"  # error code of such a batch, and of it
 
 # Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
 LOCK_BATCH = """
-SELECT pipeline, status, terminating_as, last_seq, total, max_attempts, error_code, error_message, ingesting,
+SELECT pipeline, tenant, status, terminating_as, last_seq, total, max_attempts, error_code, error_message, ingesting,
        succeeded + failed + cancelled + expired AS ended
 FROM batches WHERE id = :batch_id {for_update}
 """

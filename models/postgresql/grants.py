@@ -46,7 +46,9 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "load_failures": (INSERT, UPDATE, DELETE),
     "maintenance_tasks": (INSERT, UPDATE),
     "token_budgets": (INSERT, UPDATE),
+    "tenant_turns": (INSERT, UPDATE),
     "model_versions": (INSERT,),
+    "usage": (INSERT, UPDATE),
     "jobs": (UPDATE,),  # inputs that a guard redacted
 }
 

@@ -11,6 +11,7 @@ from models.db import Database
 from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
+from models.privacy import urls
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
 from producer.batches import guard_counts, pace
@@ -95,7 +96,7 @@ class BatchView:
     completion_window: str | None = None  # as an OpenAI client asked for it
     input_file_id: str | None = None  # the uploaded file that it is read from
     input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
-    webhook_url: str | None = None
+    webhook_url: str | None = None  # only its host is shown
     response_options: Mapping[str, Any] = field(default_factory=dict)  # how its endpoint writes responses
 
     @property
@@ -150,6 +151,7 @@ class BatchView:
             "tenant": self.tenant,
             "input_file_id": self.input_file_id,
             "input_errors": list(self.input_errors),
+            "webhook": self.webhook_url and urls.redact_webhook_url(self.webhook_url),
         }
 
 

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from models import version
+from producer.server import openapi_document
 from producer.server.context import ServerContext
 from producer.server.errors import add_error_handlers
 from producer.server.health import router as health
@@ -22,13 +23,15 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
 
     checks_origins: whether requests without a key must name this machine and come from no foreign web page
     """
-    app = FastAPI(title="Batchmill", version=version.full_version(), docs_url=None, redoc_url=None)
+    app = FastAPI(title="Batchmill", version=version.full_version(), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
     add_error_handlers(app)
     _add_rules(app, context, checks_origins=checks_origins)
     app.include_router(openai_api.router, prefix="/v1")
     app.include_router(native.router, prefix="/api")
     app.include_router(health.router)
+    app.include_router(openapi_document.router)
+    openapi_document.describe(app)
     return app
 
 

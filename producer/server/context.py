@@ -34,7 +34,7 @@ class ServerContext:
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "watch", BatchWatch(self.database))
+        object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

@@ -309,4 +309,4 @@ def _describe(error: UsageError) -> tuple[str, list[dict[str, Any]]]:
         f"{len(error.rows)} rows{more} can't be jobs, and nothing was submitted; mend them, the first: "
         f"{error.problems[0]}"
     )
-    return message, [failing.input_error(code, text, line, param) for line, code, text, param in error.rows]
+    return message, [failing.input_error(code, text, location, param) for location, code, text, param in error.rows]

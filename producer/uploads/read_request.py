@@ -25,7 +25,7 @@ class ReadRequest:
 
     endpoint: which the lines of an OpenAI file name, such as /v1/embeddings; None = native rows
     completion_window: as an OpenAI client asked for it
-    response_options: how the endpoint writes responses; None = as it does by default
+    response_options: how the endpoint writes its responses
     file_format: one of FILE_FORMATS
     sql, bind: the name of a query and its parameters, in place of a file
     from_batch, status, labels, min_score: results of a batch, in place of a file

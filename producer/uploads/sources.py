@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
@@ -25,21 +26,13 @@ def open_file(
     Raises UnreadableSource, SourceNotReady if another machine has the file, and FileStoreUnavailable.
     """
     limits = Limits.from_settings(settings)
-    if read_request.endpoint is not None:
-        endpoint = find_endpoint(read_request.endpoint)
-        if endpoint is None:
-            raise UsageError(f"files of lines for {read_request.endpoint} can't be read by this version")
-        fields = [field.name for field in pipeline.spec.fields]
-        with store.open(location) as stream:
-            yield openai_lines.open_lines(decompress(stream, file_id), file_id, endpoint, fields, limits)
-        return
-    with (
-        store.open(location) as stream,
-        readers.open_stream(
-            stream, file_id, read_request.file_format, read_request.columns(pipeline), limits
-        ) as source,
-    ):
-        yield source
+    with store.open(location) as stream:
+        if read_request.endpoint is not None:
+            yield _open_lines(stream, file_id, read_request.endpoint, pipeline, limits)
+            return
+        columns = read_request.columns(pipeline)
+        with readers.open_stream(stream, file_id, read_request.file_format, columns, limits) as source:
+            yield source
 
 
 @contextmanager
@@ -56,3 +49,11 @@ def open_other(settings: Settings, pipeline: Pipeline, read_request: ReadRequest
         keep_invalid=read_request.keep_invalid,
     ) as source:
         yield source
+
+
+def _open_lines(stream: BinaryIO, name: str, path: str, pipeline: Pipeline, limits: Limits) -> Source:
+    endpoint = find_endpoint(path)
+    if endpoint is None:
+        raise UsageError(f"there is no endpoint {path[:80]!r} in this version of Batchmill; submit the file again")
+    fields = [field.name for field in pipeline.spec.fields]
+    return openai_lines.open_lines(decompress(stream, name), name, endpoint, fields, limits)

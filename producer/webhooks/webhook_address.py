@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from models.errors import UsageError
+from models.settings import Settings
 
 MAX_URL_LENGTH = 2000
 
@@ -71,6 +72,31 @@ def check_webhook_url(url: str) -> str:
     if parts.scheme == "http" and parts.hostname and _is_localhost(parts.hostname):
         return url
     raise UsageError("webhook is not https; write https://host/path, or http:// to localhost alone")
+
+
+def find_warnings(url: str, settings: Settings) -> list[str]:
+    """Return a sentence for each thing that this machine lacks to call a webhook; those that send may have it."""
+    warnings = []
+    if settings.webhook_secret is None:
+        warnings.append("webhook_secret is not set here; the machines that send webhooks need it, or nothing is sent")
+    if is_refused(url, AddressPolicy.from_setting(settings.webhook_allowed_hosts)):
+        warnings.append(
+            "the webhook's address is not public; the machines that send webhooks need it in webhook_allowed_hosts"
+        )
+    return warnings
+
+
+def check_allowed(url: str, settings: Settings) -> str:
+    """Return the URL unchanged; raises UsageError if it can't be called from here, as a server's clients must know.
+
+    A name is resolved and checked only on delivery.
+    """
+    check_webhook_url(url)
+    if is_refused(url, AddressPolicy.from_setting(settings.webhook_allowed_hosts)):
+        raise UsageError(
+            "webhook's address is not public; use a public one, or the operator allows it in webhook_allowed_hosts"
+        )
+    return url
 
 
 def is_refused(url: str, address_policy: AddressPolicy) -> bool:

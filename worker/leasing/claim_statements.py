@@ -1,16 +1,21 @@
 """The SQL of one claim. One index holds the claim order; slices are selected from it and leased in one statement.
 
-Lock order: batches by id, to set their revision, before any slice. No claim ever waits for a slice.
+Lock order: batches by id, to set their revision, before any slice; tenants' turns last. No claim ever waits for a
+slice.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, TextClause, bindparam, column, text
 
-from models.db import Database, SqlFragments
+from models.db import SQL_FRAGMENTS, Database
 from models.dialects.columns import Document, UtcDateTime
+from models.documents import to_json
 from models.lifecycle import claim_order
+from worker.leasing import tenant_turns
+from worker.leasing.tenant_turns import Turn
 
 if TYPE_CHECKING:
     from worker.leasing.leases import Claimant
@@ -25,15 +30,38 @@ IS_CLAIMABLE = f"""
               AND {claim_order.HAS_KNOWN_GUARDS}
        FROM batches b WHERE b.id = slices.batch_id)
 """  # noqa: S608
-IN_PIPELINE, IN_BATCH = "pipeline = :pipeline", "batch_id = :batch_id"
 
 # Highest priority, nearest deadline, batch served least, oldest batch.
 CLAIM_ORDER = ", ".join(claim_order.CLAIM_ORDER_COLUMNS)
 
+SLICE_COLUMNS = ", ".join(
+    f"slices.{name}" for name in ("id", "batch_id", "tenant", "size", "priority_rank", "deadline_ms", "leased_at")
+)
+
+# One tenant after the other, in claim order within each. Both databases go through the tenants in the given order, and
+# stop at the limit, so that only what is taken is read. SQLite has no LATERAL; the index gives the order.
+SLICES_OF_BATCH = f"SELECT {SLICE_COLUMNS} FROM slices WHERE {{claimable}} ORDER BY id LIMIT :most {{skip_locked}}"  # noqa: S608
+SLICES_OF_TENANTS = {
+    "postgresql": f"""
+SELECT {SLICE_COLUMNS} FROM jsonb_array_elements_text(CAST(:tenants AS jsonb)) AS turns(tenant) CROSS JOIN LATERAL (
+    SELECT * FROM slices WHERE {{claimable}} ORDER BY {CLAIM_ORDER} LIMIT :most {{skip_locked}}) AS slices
+LIMIT :most
+""",  # noqa: S608
+    "sqlite": f"""
+SELECT {SLICE_COLUMNS} FROM json_each(:tenants) AS turns CROSS JOIN slices INDEXED BY {{index}}
+WHERE {{claimable}} LIMIT :most
+""",  # noqa: S608
+}
+IN_BATCH = "batch_id = :batch_id"
+OF_TENANT = {
+    "postgresql": "pipeline = :pipeline AND slices.tenant = turns.tenant",
+    "sqlite": "pipeline = :pipeline AND slices.tenant = turns.value",
+}
+
 SELECT_CLAIMABLE_SLICES = """
-SELECT id, batch_id, size, priority_rank, deadline_ms, leased_at, {now} AS now,
-       (SELECT b.revision IS NULL FROM batches b WHERE b.id = slices.batch_id) AS unsettled
-FROM slices WHERE {claimable} ORDER BY {order} LIMIT :most
+SELECT picked.*, {now} AS now,
+       (SELECT b.revision IS NULL FROM batches b WHERE b.id = picked.batch_id) AS unsettled
+FROM ({slices}) AS picked
 """
 
 # Two workers may set the revision of the same batches. The second one waits, then sees the first's revision, and leaves
@@ -45,8 +73,7 @@ SET_REVISION = "UPDATE batches SET model = :model, revision = :revision WHERE id
 # beyond the room are locked, but not leased.
 LEASE_SLICES = """
 WITH picked AS MATERIALIZED (
-    SELECT id, size, row_number() OVER () AS place FROM (
-        SELECT id, size FROM slices WHERE {claimable} ORDER BY {order} LIMIT :most {skip_locked}) AS locked
+    SELECT id, size, row_number() OVER () AS place FROM ({slices}) AS locked
 ), kept AS MATERIALIZED (
     SELECT id FROM (SELECT id, sum(size) OVER (ORDER BY place) - size AS before FROM picked) AS filled
     WHERE before < :room
@@ -54,8 +81,8 @@ WITH picked AS MATERIALIZED (
 UPDATE slices SET state = 'leased', worker_id = :worker_id, fencing_token = fencing_token + 1, attempts = attempts + 1,
        first_claimed_at = coalesce(first_claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
 WHERE {kept}
-RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries, priority_rank,
-          deadline_ms, jobs_ahead, batch_created_ms
+RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries, tenant,
+          priority_rank, deadline_ms, jobs_ahead, batch_created_ms
 """
 
 # With an array each id is looked up; for a join PostgreSQL may walk through all earlier slices.
@@ -64,50 +91,64 @@ IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "i
 SELECT_BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :batch_ids"
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimableSlices:
+    """The next slices, in the order in which a claim takes them, and the turns of all tenants that have any queued."""
+
+    rows: Sequence[Row[Any]]
+    turns: Sequence[Turn]
+
+
 def select_claimable_slices(
     database: Database, claimant: "Claimant", kind_condition: str, max_jobs: int = 1, slice_size: int = 1
-) -> Sequence[Row[Any]]:
+) -> ClaimableSlices:
     """Select the next slices in claim order, without locks.
 
+    kind_condition: SQL for ordinary or for quarantined slices.
     max_jobs: select about as many slices as have this many jobs.
     slice_size: jobs of a usual slice.
     """
-    query = _format_statement(SELECT_CLAIMABLE_SLICES, database.sql, IN_PIPELINE, kind_condition, CLAIM_ORDER).columns(
-        column("id"),
-        column("batch_id"),
-        column("size"),
-        column("priority_rank"),
-        column("deadline_ms"),
-        column("leased_at", UtcDateTime),
-        column("now", UtcDateTime),
-        column("unsettled"),
-    )
-    params: dict[str, Any] = {
-        "pipeline": claimant.pipeline,
-        "task": claimant.task,
-        "revision": claimant.revision,
-        "unsettled": claimant.can_begin_batches,
-        "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
-    }
-    expected_count = min(MAX_SLICES, -(-max_jobs // slice_size))
     with database.read() as connection:
+        turns = tenant_turns.select_turns(connection, claimant.pipeline, kind_condition)
+        if not turns:
+            return ClaimableSlices((), ())
+        query = _format_statement(
+            connection, SELECT_CLAIMABLE_SLICES, _slices_of_tenants(connection, kind_condition), skip_locked=""
+        ).columns(
+            column("id"),
+            column("batch_id"),
+            column("tenant"),
+            column("size"),
+            column("priority_rank"),
+            column("deadline_ms"),
+            column("leased_at", UtcDateTime),
+            column("now", UtcDateTime),
+            column("unsettled"),
+        )
+        expected_count = min(MAX_SLICES, -(-max_jobs // slice_size))
+        params = {**_claimant_parameters(claimant), **_tenant_parameters(claimant, turns)}
+        params["unsettled"] = claimant.can_begin_batches
         rows = connection.execute(query, {**params, "most": expected_count}).all()
         if len(rows) == expected_count < MAX_SLICES and sum(row.size for row in rows) < max_jobs:  # small slices
             rows = connection.execute(query, {**params, "most": MAX_SLICES}).all()
-    return rows
+    return ClaimableSlices(rows, turns)
 
 
 class ClaimTransaction:
     """The statements of one claim inside its transaction.
 
     kind_condition: SQL for ordinary or for quarantined slices.
+    turns: the tenants with such slices, the next one first.
     """
 
-    def __init__(self, connection: Connection, sql: SqlFragments, claimant: "Claimant", kind_condition: str) -> None:
+    def __init__(
+        self, connection: Connection, claimant: "Claimant", kind_condition: str, turns: Sequence[Turn]
+    ) -> None:
         self._connection = connection
-        self._sql = sql
+        self._sql = SQL_FRAGMENTS[connection.dialect.name]
         self._claimant = claimant
         self._kind_condition = kind_condition
+        self._turns = turns
 
     def set_revision(self, batch_ids: Collection[str]) -> None:
         """Set the claimant's revision on the batches that have none yet; call it before any slice is locked."""
@@ -119,12 +160,13 @@ class ClaimTransaction:
 
     def lease_from_batch(self, batch_id: str, max_slices: int, max_jobs: int) -> list[Row[Any]]:
         """Lease up to `max_slices` slices of this batch, until they have `max_jobs`."""
-        return self._lease_slices(IN_BATCH, "id", {"batch_id": batch_id, "most": max_slices, "room": max_jobs})
+        slices = SLICES_OF_BATCH.replace("{claimable}", _claimable(IN_BATCH, self._kind_condition))
+        return self._lease_slices(slices, {"batch_id": batch_id, "most": max_slices, "room": max_jobs})
 
     def lease_from_any_batch(self, max_slices: int, max_jobs: int) -> list[Row[Any]]:
-        """Lease up to `max_slices` slices in claim order, until they have `max_jobs`."""
-        params = {"pipeline": self._claimant.pipeline, "most": max_slices, "room": max_jobs}
-        return self._lease_slices(IN_PIPELINE, CLAIM_ORDER, params)
+        """Lease up to `max_slices` slices, tenant by tenant in claim order, until they have `max_jobs`."""
+        params = {**_tenant_parameters(self._claimant, self._turns), "most": max_slices, "room": max_jobs}
+        return self._lease_slices(_slices_of_tenants(self._connection, self._kind_condition), params)
 
     def select_batches(self, rows: Sequence[Row[Any]]) -> Mapping[str, Row[Any]]:
         """Return the parameters and attempt limits of these rows' batches, by id."""
@@ -135,30 +177,56 @@ class ClaimTransaction:
         params = {"batch_ids": sorted({row.batch_id for row in rows})}
         return {batch.id: batch for batch in self._connection.execute(typed, params)}
 
-    def _lease_slices(self, scope_condition: str, order: str, params: Mapping[str, Any]) -> list[Row[Any]]:
-        claimant = self._claimant
+    def record_turns(self, rows: Sequence[Row[Any]]) -> None:
+        """Count the jobs of these rows as served to their tenants; the last statement, see `tenant_turns`."""
+        leased = ((row.tenant, row.size) for row in rows)
+        tenant_turns.record_turns(self._connection, self._claimant.pipeline, self._turns, leased)
+
+    def _lease_slices(self, slices: str, params: Mapping[str, Any]) -> list[Row[Any]]:
         statement = LEASE_SLICES.replace("{kept}", IS_PICKED[self._connection.dialect.name])
-        query = _format_statement(statement, self._sql, scope_condition, self._kind_condition, order)
+        query = _format_statement(self._connection, statement, slices, self._sql.skip_locked)
         values = {
-            "task": claimant.task,
-            "revision": claimant.revision,
+            **_claimant_parameters(self._claimant),
             "unsettled": False,
-            "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
-            "worker_id": claimant.worker_id,
-            "seconds": claimant.lease_seconds,
+            "worker_id": self._claimant.worker_id,
+            "seconds": self._claimant.lease_seconds,
             **params,
         }
-        leased = self._connection.execute(query, values)
-        return sorted(
-            leased, key=lambda row: (row.priority_rank, row.deadline_ms, row.jobs_ahead, row.batch_created_ms, row.id)
-        )
+        places = {turn.tenant: place for place, turn in enumerate(self._turns)}
+        return sorted(self._connection.execute(query, values), key=lambda row: _place_in_order(places, row))
 
 
-def _format_statement(
-    query: str, sql: SqlFragments, scope_condition: str, kind_condition: str, order: str
-) -> TextClause:
-    claimable = IS_CLAIMABLE.format(whose=scope_condition, which=kind_condition, now=sql.now)
-    statement = query.format(
-        claimable=claimable, order=order, now=sql.now, later=sql.now_plus_seconds, skip_locked=sql.skip_locked
+def _place_in_order(places: Mapping[str, int], row: Row[Any]) -> tuple[int, ...]:
+    place = places.get(row.tenant, -1)  # a tenant that came after the turns were read has the batch that is next
+    return place, row.priority_rank, row.deadline_ms, row.jobs_ahead, row.batch_created_ms, row.id
+
+
+def _claimant_parameters(claimant: "Claimant") -> dict[str, Any]:
+    return {
+        "task": claimant.task,
+        "revision": claimant.revision,
+        "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
+    }
+
+
+def _tenant_parameters(claimant: "Claimant", turns: Iterable[Turn]) -> dict[str, Any]:
+    return {"pipeline": claimant.pipeline, "tenants": to_json([turn.tenant for turn in turns])}
+
+
+def _claimable(scope_condition: str, kind_condition: str) -> str:
+    return IS_CLAIMABLE.replace("{whose}", scope_condition).replace("{which}", kind_condition)
+
+
+def _slices_of_tenants(connection: Connection, kind_condition: str) -> str:
+    dialect = connection.dialect.name
+    claimable = _claimable(OF_TENANT[dialect], kind_condition)
+    slices = SLICES_OF_TENANTS[dialect].replace("{claimable}", claimable)
+    return slices.replace("{index}", claim_order.INDEXES[kind_condition])
+
+
+def _format_statement(connection: Connection, query: str, slices: str, skip_locked: str) -> TextClause:
+    sql = SQL_FRAGMENTS[connection.dialect.name]
+    statement = query.replace("{slices}", slices)
+    return claim_order.bind_guards(
+        text(statement.format(now=sql.now, later=sql.now_plus_seconds, skip_locked=skip_locked))
     )
-    return claim_order.bind_guards(text(statement))

@@ -1,7 +1,7 @@
 """Claims let a worker take, renew and release slices. SQL decides, by the database's clock.
 
 Lock order, here and in `commit.py`: the batch's row first, then its slices. A claim locks a batch only to set its
-revision, before it touches a slice.
+revision, before it touches a slice, and tenants' turns last.
 """
 
 import math
@@ -16,7 +16,7 @@ from models.documents import to_json
 from models.lifecycle import claim_order, slices
 from models.pipelines.prompt_template import PromptTemplate, split_parameters
 from worker.leasing.chunking import split_into_chunks
-from worker.leasing.claim_statements import MAX_SLICES, ClaimTransaction, select_claimable_slices
+from worker.leasing.claim_statements import MAX_SLICES, ClaimableSlices, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantinedSlice
 from worker.leasing.redacted_inputs import INPUT_TO_READ
@@ -74,6 +74,8 @@ def claim(
 ) -> list[Lease]:
     """Lease slices: first of the batch that is next, then in claim order; empty when there are none.
 
+    Where several tenants have work, the one that was served least is next, and the others get the room that it leaves.
+
     max_jobs: about as many jobs are leased, but at least one slice.
     slice_size: jobs of a usual slice.
     from_quarantine: lease one quarantined slice, and nothing else.
@@ -84,20 +86,21 @@ def claim(
     if max_jobs <= 0:
         return []
     candidates = select_claimable_slices(database, claimant, kind_condition, max_jobs, slice_size)
-    if not candidates:
+    if not candidates.rows:
         return []
-    max_slices = min(MAX_SLICES, max(len(candidates), -(-max_jobs // slice_size)))
+    max_slices = min(MAX_SLICES, max(len(candidates.rows), -(-max_jobs // slice_size)))
     with database.write() as connection:
-        transaction = ClaimTransaction(connection, database.sql, claimant, kind_condition)
-        transaction.set_revision({row.batch_id for row in candidates if row.unsettled})
+        transaction = ClaimTransaction(connection, claimant, kind_condition, candidates.turns)
+        transaction.set_revision({row.batch_id for row in candidates.rows if row.unsettled})
         if from_quarantine:
             rows = transaction.lease_from_any_batch(1, max_jobs)
         else:
-            rows = transaction.lease_from_batch(candidates[0].batch_id, max_slices, max_jobs)
+            rows = transaction.lease_from_batch(candidates.rows[0].batch_id, max_slices, max_jobs)
             jobs_left = max_jobs - sum(row.size for row in rows)
             if jobs_left > 0 and len(rows) < max_slices:
                 rows += transaction.lease_from_any_batch(max_slices - len(rows), jobs_left)
         batches = transaction.select_batches(rows)
+        transaction.record_turns(rows)
     recipes = {batch_id: split_parameters(batch.parameters) for batch_id, batch in batches.items()}
     return [_to_lease(row, batches[row.batch_id], *recipes[row.batch_id]) for row in rows]
 
@@ -105,15 +108,21 @@ def claim(
 def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice | None:
     """Return the next quarantined slice, compared with ordinary work; None without any."""
     quarantined = select_claimable_slices(database, claimant, claim_order.QUEUED_QUARANTINED)
-    if not quarantined:
+    if not quarantined.rows:
         return None
     ordinary = select_claimable_slices(database, claimant, claim_order.QUEUED_ORDINARY)
-    first = quarantined[0]
+    first = quarantined.rows[0]
     return QuarantinedSlice(
-        goes_first=not ordinary
-        or (first.priority_rank, first.deadline_ms) < (ordinary[0].priority_rank, ordinary[0].deadline_ms),
+        goes_first=not ordinary.rows or _precedes(first, ordinary),
         waiting_seconds=math.inf if first.leased_at is None else (first.now - first.leased_at).total_seconds(),
     )
+
+
+def _precedes(quarantined: Row[Any], ordinary: ClaimableSlices) -> bool:
+    """Whether priority or deadline put a quarantined slice first, which they never do over other tenants' work."""
+    first = ordinary.rows[0]
+    is_alone = all(turn.tenant == quarantined.tenant for turn in ordinary.turns)
+    return is_alone and (quarantined.priority_rank, quarantined.deadline_ms) < (first.priority_rank, first.deadline_ms)
 
 
 def unanswered_job_sizes(database: Database, leases: Iterable[Lease]) -> list[JobSize]:

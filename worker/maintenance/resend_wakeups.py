@@ -30,7 +30,7 @@ COUNT_CLAIMABLE_SLICES = f"""
 SELECT count(*) FROM (
     SELECT 1 FROM slices WHERE {{which}} AND pipeline = :pipeline AND {claim_order.IS_AVAILABLE}
       AND (SELECT b.status = 'in_progress' FROM batches b WHERE b.id = slices.batch_id)
-    ORDER BY {", ".join(claim_order.CLAIM_ORDER_COLUMNS)} LIMIT :max_slices) AS claimable
+    ORDER BY tenant, {", ".join(claim_order.CLAIM_ORDER_COLUMNS)} LIMIT :max_slices) AS claimable
 """  # noqa: S608
 
 

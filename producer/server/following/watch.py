@@ -92,17 +92,20 @@ class ListFollower:
 
 
 class BatchWatch:
-    """Reads the state of all followed batches again and again, while there are followers."""
+    """Reads the state of all followed batches again and again, while there are followers.
 
-    def __init__(self, database: Database) -> None:
+    stopping: set when the server stops; every stream then ends, and its client comes again elsewhere
+    """
+
+    def __init__(self, database: Database, stopping: asyncio.Event) -> None:
         self.page_threads = CapacityLimiter(MAX_THREADS)
         self._database = database
         self._poll_threads = CapacityLimiter(1)
         self._followers: dict[str, set[BatchFollower]] = {}
         self._list_followers: set[ListFollower] = set()
         self._listed: dict[str, BatchState] = {}
+        self._stopping = stopping
         self._task: asyncio.Task[None] | None = None
-        self._is_closing = False
 
     @asynccontextmanager
     async def follow(self, batch_id: str) -> AsyncIterator[BatchFollower]:
@@ -136,9 +139,7 @@ class BatchWatch:
         finally:
             self._list_followers.discard(follower)
 
-    def close(self) -> None:
-        """End every stream, because the server stops; their clients come again elsewhere."""
-        self._is_closing = True
+    def _close(self) -> None:
         for followers in self._followers.values():
             for follower in followers:
                 follower.close()
@@ -146,14 +147,14 @@ class BatchWatch:
             list_follower.close()
 
     def _begin(self, follower: BatchFollower | ListFollower) -> None:
-        if self._is_closing:
+        if self._stopping.is_set():
             follower.close()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         was_reachable = True
-        while self._followers or self._list_followers:
+        while not self._stopping.is_set() and (self._followers or self._list_followers):
             pause = IDLE_SECONDS
             try:
                 if await self.poll():
@@ -164,7 +165,8 @@ class BatchWatch:
                     code = error.code if isinstance(error, BatchmillError) else type(error).__name__
                     log.warning("following.poll_failed", error_type=code)
                 was_reachable = False
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause)  # a second is soon enough to see that the server stops
+        self._close()
 
     async def poll(self) -> bool:
         """Read all states once, and wake those whose batch has changed; returns whether any has."""
