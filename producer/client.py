@@ -143,6 +143,7 @@ class Client:
             reuse=reuse,
             source_batch_id=source_batch_id,
             tenant=tenant,
+            max_unanswered_jobs=self.settings.unanswered_jobs_cap(tenant),
             webhook_url=webhook_url,
         )
         is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)

@@ -58,7 +58,9 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     """
     endpoint = find_endpoint(order.endpoint)
     if endpoint is None:
-        raise invalid("endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}")
+        raise invalid(
+            "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
+        )
     _check_window(order.completion_window)
     file = files.get_file(database, order.input_file_id, order.tenant)
     if file.purpose != PURPOSE_BATCH or file.location is None:
@@ -102,7 +104,9 @@ class _Creation:
             reuse=bool(options.get("reuse")),
         )
         is_small = (self.file.size_bytes or 0) <= SMALL_FILE_BYTES
-        opened = opening.open_batch(self.database, self.settings, request, read_request, self.file, is_read_here=is_small)
+        opened = opening.open_batch(
+            self.database, self.settings, request, read_request, self.file, is_read_here=is_small
+        )
         if opened.submission is not None:
             intake.take_in(opened.id, opened.submission)
         return opened

@@ -127,6 +127,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     recorded = views.get_batch(run.database, batch.submission.batch_id)
     pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded.parameters)
     request = definition.request_for(pipeline, run.view.scheduled_at)
+    request = replace(request, max_unanswered_jobs=settings.unanswered_jobs_cap(request.tenant))
     _record_guards(run.database, batch.submission, pipeline)
     id_types = IdTypes(definition)
     key = embedding_key(pipeline, recorded.parameters)

@@ -264,6 +264,7 @@ WITHOUT = {
     "log_format",
     "log_level",
     "source_roots",
+    "tenants",
     "webhook_allowed_hosts",
 }
 
