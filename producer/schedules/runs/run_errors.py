@@ -11,7 +11,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from models.backoff import max_backoff_seconds
 from models.db import Database
-from models.errors import BatchmillError, TooManyJobs, Unreachable
+from models.errors import BatchmillError, Unreachable
 from models.lifecycle import termination
 from models.states import BatchStatus, RunState, Termination
 from producer.readers.storable import make_storable
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 MAX_STEP_STARTS = 5  # starts of one step that no process finished
 MAX_UNEXPECTED_ERRORS = 3  # transient ones, before the run fails
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 30.0, 120.0  # doubles with each error
-TRANSIENT_ERRORS = (TooManyJobs, MemoryError, OSError, OperationalError, InterfaceError)
+TRANSIENT_ERRORS = (MemoryError, OSError, OperationalError, InterfaceError)
 PROCESS_EXIT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 COUNT_STEP_START = """

@@ -1,7 +1,6 @@
 """The cap on a tenant's unanswered jobs: exact, for every way to submit, and nothing is lost where it refuses."""
 
 import ast
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
