@@ -58,7 +58,9 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     """
     endpoint = find_endpoint(order.endpoint)
     if endpoint is None:
-        raise invalid("endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}")
+        raise invalid(
+            "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
+        )
     _check_window(order.completion_window)
     file = files.get_file(database, order.input_file_id, order.tenant)
     if file.purpose != PURPOSE_BATCH or file.location is None:
@@ -102,7 +104,9 @@ class _Creation:
             reuse=bool(options.get("reuse")),
         )
         is_small = (self.file.size_bytes or 0) <= SMALL_FILE_BYTES
-        opened = opening.open_batch(self.database, self.settings, request, read_request, self.file, is_read_here=is_small)
+        opened = opening.open_batch(
+            self.database, self.settings, request, read_request, self.file, is_read_here=is_small
+        )
         if opened.submission is not None:
             intake.take_in(opened.id, opened.submission)
         return opened
@@ -171,7 +175,7 @@ def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     if not problems:
         return [input_error(EMPTY_FILE, "the file has no lines; write a request on each")]
     return [
-        input_error(problem.code, f"line {problem.location}: {problem.message}", problem.location, problem.param)
+        input_error(problem.code, problem.message, problem.location, problem.param)
         for problem in problems[:MAX_INPUT_ERRORS]
     ]
 
