@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.failures import FailureGroup
 
 from models import schema
 from models.db import Database
@@ -49,7 +50,7 @@ def find_problems(app: FastAPI, examples: int) -> list[str]:
         for mode in GenerationMode:
             try:
                 _try_operation(operation, mode, examples)
-            except Exception as error:
+            except (Exception, FailureGroup) as error:
                 problems.append(f"{operation.method.upper()} {operation.path} ({mode.value}): {error}")
     return problems
 
