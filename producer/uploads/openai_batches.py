@@ -175,7 +175,7 @@ def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     if not problems:
         return [input_error(EMPTY_FILE, "the file has no lines; write a request on each")]
     return [
-        input_error(problem.code, f"line {problem.location}: {problem.message}", problem.location, problem.param)
+        input_error(problem.code, problem.message, problem.location, problem.param)
         for problem in problems[:MAX_INPUT_ERRORS]
     ]
 
