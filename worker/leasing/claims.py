@@ -15,6 +15,7 @@ from models.dialects.columns import Document
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
 from models.pipelines.prompt_template import PromptTemplate, split_parameters
+from worker.leasing import tenant_turns
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import MAX_SLICES, ClaimableSlices, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
@@ -107,6 +108,9 @@ def claim(
 
 def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice | None:
     """Return the next quarantined slice, compared with ordinary work; None without any."""
+    with database.read() as connection:
+        if not tenant_turns.is_any_queued(connection, claimant.pipeline, claim_order.QUEUED_QUARANTINED):
+            return None
     quarantined = select_claimable_slices(database, claimant, claim_order.QUEUED_QUARANTINED)
     if not quarantined.rows:
         return None
