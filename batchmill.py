@@ -109,7 +109,10 @@ COMMANDS = {
         "Show failed and retried attempts of a batch, or all attempts of one job.",
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
+    "serve": Command("producer.cli.operations.serve", "serve", "Serve the HTTP API until Ctrl-C."),
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
+    "usage": Command("producer.cli.operations.usage", "usage", "Report what each tenant has computed."),
+    "keys": Command("producer.cli.operations.keys", "keys", "Manage the API keys of the server."),
     "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),
     "demo": Command(
         "producer.cli.demo.demo", "demo", "See all ten tasks and four guards at work in a minute, on bundled inputs."

@@ -5,6 +5,8 @@
     │   ├── SettingsError                    an environment variable or batchmill.toml
     │   ├── UnknownPipeline                  lists the existing ones
     │   ├── InvalidParameters                lists the allowed ones
+    │   ├── InvalidUpload                    the body of a request is no form with one file, or was cut off
+    │   ├── UnsupportedEncoding              the body of a request is compressed
     │   ├── UnreadableSource                 the file does not have the claimed format
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
@@ -77,6 +79,18 @@ class InvalidParameters(UsageError):
     code = "invalid_parameters"
 
 
+class InvalidUpload(UsageError):
+    """The body of a request is no well-formed upload, or was cut off."""
+
+    code = "invalid_upload"
+
+
+class UnsupportedEncoding(UsageError):
+    """The body of a request is compressed as a whole; a compressed file in it is fine."""
+
+    code = "unsupported_encoding"
+
+
 class UnreadableSource(UsageError):
     """The source of a batch can't be read in its claimed format."""
 
@@ -95,13 +109,21 @@ class SourceTooLarge(UnreadableSource):
     code = "source_too_large"
 
 
+InvalidRow = tuple[int, str, str, str | None]
+
+
 class InvalidRows(UsageError):
-    """Some rows can't become jobs, so the whole batch is refused and nothing is stored."""
+    """Some rows can't become jobs, so the whole batch is refused and nothing is stored.
+
+    problems: a sentence for each row
+    rows: the same as (location, code, message, param)
+    """
 
     code = "invalid_rows"
 
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
+    def __init__(self, source: str, problems: Sequence[str], rows: Sequence[InvalidRow] = ()) -> None:
         self.problems = tuple(problems)
+        self.rows = tuple(rows)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
 
@@ -123,6 +145,13 @@ class SourceNotReady(BatchmillError):
     """A run's source can't be read now, but may be readable later or on another machine."""
 
     code = "source_not_ready"
+    retryable = True
+
+
+class FileStoreUnavailable(BatchmillError):
+    """The store of uploaded files is full, broken or out of reach."""
+
+    code = "file_store_unavailable"
     retryable = True
 
 

@@ -67,9 +67,7 @@ class Settings(BaseSettings):
     schedules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="What `schedule sync` makes schedules of."
     )
-    webhook_secret: SecretStr | None = Field(
-        default=None, description="Signs what is sent to the webhooks of schedules; never shown."
-    )
+    webhook_secret: SecretStr | None = Field(default=None, description="Signs what is sent to webhooks; never shown.")
 
     webhook_allowed_hosts: WordList = Field(
         default=(),
@@ -91,6 +89,17 @@ class Settings(BaseSettings):
         default=16 * 2**30, ge=1, description="Most bytes of one submission's source, over all its files, unpacked."
     )
     max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
+
+    file_store: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where servers keep uploaded files: a folder, or a URL such as s3://bucket/files; unset: files "
+        "under home.",
+    )
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Most bytes of one uploaded file.")
+    keep_uploads_days: float = Field(
+        default=30.0, gt=0, le=3650, description="After how many days uploaded files are deleted, at the latest."
+    )
 
     slice_size: int = Field(
         default=1024, ge=1, le=65_536, description="Jobs in one slice, the unit of claim and wakeup."
@@ -183,9 +192,45 @@ class Settings(BaseSettings):
         default=False, description="Whether a pooler, such as PgBouncer, gives each transaction another session."
     )
 
+    serve_host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
+    serve_port: int = Field(
+        default=8000,
+        ge=0,
+        le=65_535,
+        description="Port of `serve`, and the first that `up` tries; 0: any free port for `serve`, no server for `up`.",
+    )
+    serve_tls_cert: Path | None = Field(
+        default=None, description="Certificate chain of `serve` as a PEM file; unset: plain HTTP."
+    )
+    serve_tls_key: Path | None = Field(default=None, description="Private key of the certificate, as a PEM file.")
+    uploads: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where `serve` keeps uploaded files: a folder of this machine, or the URL of storage that several "
+        "servers share, such as file:///mnt/shared or s3://bucket/folder; unset: `uploads` under home.",
+    )
+    cors_origins: WordList = Field(
+        default=(), description="Origins of web pages that may call the server, such as https://app.example.com."
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Most requests of one API key in a minute; unset: any number."
+    )
+    max_client_connections: int = Field(
+        default=2048, ge=8, le=100_000, description="Most connections of clients that one server keeps open."
+    )
+    max_concurrent_uploads: int = Field(
+        default=16, ge=1, le=1024, description="Most uploads that one server receives at a time."
+    )
+    slow_client_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a client of the server may take for a request's headers, for the next kilobyte of a "
+        "body, or to read what it asked for, until it is disconnected.",
+    )
+
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
     log_file: Path | None = Field(
-        default=None, description="Where `up`, `worker` and `maintain` append their log; unset: standard error."
+        default=None, description="Where `up`, `worker`, `maintain` and `serve` append the log; unset: standard error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
@@ -271,6 +316,18 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The URL of the database, including its driver."""
         return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
+
+    @property
+    def uploads_location(self) -> str:
+        """The folder or URL where uploaded files are kept; a folder is absolute."""
+        if self.uploads is None:
+            return str(self.home_path / "uploads")
+        return self.uploads if self.uploads_are_shared else str(Path(self.uploads).expanduser().absolute())
+
+    @property
+    def uploads_are_shared(self) -> bool:
+        """Whether several servers may keep files there: a URL says so, and a plain path does not."""
+        return self.uploads is not None and "://" in self.uploads
 
     @property
     def database_is_embedded(self) -> bool:

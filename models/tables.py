@@ -65,6 +65,7 @@ class Batch(Base):
     input_file_id: Mapped[str | None] = mapped_column(Key)  # the uploaded file that it is read from
     read_request: Mapped[dict[str, Any] | None] = mapped_column(Document)  # how to read that; NULL once it was read
     input_errors: Mapped[list[Any] | None] = mapped_column(Document)  # lines that can't be jobs, if they rejected it
+    response_options: Mapped[dict[str, Any] | None] = mapped_column(Document)  # of the endpoint; NULL: none
     webhook_url: Mapped[str | None]  # called when it ends
     holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

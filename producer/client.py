@@ -29,6 +29,7 @@ from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
+from producer.tenants.principal import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Client:
         status: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
+        tenant: str = DEFAULT_TENANT,
+        webhook_url: str | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
 
@@ -119,11 +122,13 @@ class Client:
         from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
+        tenant: to whom the batch belongs; `reuse` and `from_batch` see only batches of the same tenant.
+        webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
         source_batch_id = from_batch.id if isinstance(from_batch, BatchHandle) else from_batch
-        selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE)
+        selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE, tenant)
         python_source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
         request = SubmitRequest.create(
             self.catalogue[pipeline],
@@ -137,6 +142,8 @@ class Client:
             idempotency_key=idempotency_key,
             reuse=reuse,
             source_batch_id=source_batch_id,
+            tenant=tenant,
+            webhook_url=webhook_url,
         )
         is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)
         passthrough_columns = (str(passthrough),) if is_single else passthrough
@@ -175,6 +182,7 @@ class Client:
         name: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        tenant: str | None = None,
     ) -> list[BatchHandle]:
         """Return the newest batches, the newest first.
 
@@ -184,13 +192,14 @@ class Client:
         name: only batches of this name, in which `*` stands for any text.
         since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
             text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
+        tenant: only batches of this tenant.
 
         Raises UsageError if there is no such status, or no such time.
         """
         if status is not None and status not in list(BatchStatus):
             raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
         span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
-        batch_filter = BatchFilter(status, pipeline, name, *span, after)
+        batch_filter = BatchFilter(status, pipeline, name, *span, after, tenant=tenant)
         batches: list[BatchHandle] = []
         while limit is None or len(batches) < limit:
             page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)

@@ -127,6 +127,7 @@ def downgrade() -> None:
         "input_file_id",
         "read_request",
         "input_errors",
+        "response_options",
         "webhook_url",
     ):
         op.drop_column("batches", column)
@@ -225,7 +226,7 @@ def _batches() -> None:
     for name in ("endpoint", "completion_window", "webhook_url"):
         op.add_column("batches", sa.Column(name, sa.Text))
     op.add_column("batches", sa.Column("input_file_id", KEY))
-    for name in ("read_request", "input_errors"):
+    for name in ("read_request", "input_errors", "response_options"):
         op.add_column("batches", sa.Column(name, DOCUMENT))
     op.drop_index("batches_idempotency_key", "batches")
     op.create_index("batches_idempotency_key", "batches", ["tenant", "idempotency_key"], unique=True)

@@ -31,3 +31,4 @@ RUN_IS_NOT_HELD = "AND (r.held_until IS NULL OR r.held_until < {now})"
 
 # Webhooks follow the database's clock even when schedules follow a simulated one.
 DUE_EVENTS = "FROM events WHERE next_delivery_at <= {now}"
+DUE_BATCH_EVENTS = "FROM batch_events WHERE next_delivery_at <= {now}"

@@ -83,6 +83,8 @@ DELETE FROM events WHERE next_delivery_at IS NULL AND occurred_at <= {later}
       SELECT 1 FROM runs r WHERE r.schedule = events.schedule AND r.scheduled_at = events.scheduled_at)
 """
 
+DELETE_OLD_BATCH_EVENTS = "DELETE FROM batch_events WHERE next_delivery_at IS NULL AND occurred_at <= {later}"
+
 
 @dataclass(frozen=True, slots=True)
 class OldBatch:
@@ -189,12 +191,10 @@ def delete_old_runs(database: Database, min_age_seconds: float) -> int:
     params = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
     with database.write() as connection:
         runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), params).rowcount
-        connection.execute(
-            text(DELETE_OLD_EVENTS.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
-        )
-        connection.execute(
-            text(PURGE_DELETED_SCHEDULES.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
-        )
+        for statement in (DELETE_OLD_EVENTS, DELETE_OLD_BATCH_EVENTS, PURGE_DELETED_SCHEDULES):
+            connection.execute(
+                text(statement.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
+            )
     return runs
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from models.db import Database, SqlFragments
-from models.lifecycle import slices
+from models.lifecycle import batch_events, slices
 from models.states import BatchStatus, Termination
 
 CHUNK_JOBS = 20_000
@@ -23,7 +23,7 @@ TOO_MANY_FAILURES = "too_many_failures"  # error code of such a batch, and of it
 
 # Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
 LOCK_BATCH = """
-SELECT pipeline, status, terminating_as, last_seq, total, max_attempts, error_code, error_message, ingesting,
+SELECT pipeline, tenant, status, terminating_as, last_seq, total, max_attempts, error_code, error_message, ingesting,
        succeeded + failed + cancelled + expired AS ended
 FROM batches WHERE id = :batch_id {for_update}
 """
@@ -221,6 +221,7 @@ def _end_batch(
 ) -> None:
     query = text(END_BATCH.format(status=status.value, now=sql.now))
     connection.execute(query, {"batch_id": batch_id, "status": status.value, "code": code, "message": message})
+    batch_events.record_end(connection, sql, batch_id, status)
 
 
 def _error_for(reason: Termination, batch: Row[Any]) -> tuple[str, str]:

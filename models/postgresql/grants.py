@@ -19,7 +19,11 @@ TablePrivileges = Mapping[str, tuple[str, ...]]  # by table
 
 INSERT, UPDATE, DELETE, SELECT = "INSERT", "UPDATE", "DELETE", "SELECT"
 
-READER_PRIVILEGES: TablePrivileges = dict.fromkeys((*sorted(METADATA.tables), *VIEWS, VERSION_TABLE), (SELECT,))
+SECRET_TABLES = {"api_keys"}  # readers have no use for hashes of keys
+
+READER_PRIVILEGES: TablePrivileges = dict.fromkeys(
+    (*sorted(METADATA.tables.keys() - SECRET_TABLES), *VIEWS, VERSION_TABLE), (SELECT,)
+)
 
 SUBMITTER_PRIVILEGES: TablePrivileges = {
     "batches": (INSERT, UPDATE, DELETE),
@@ -32,6 +36,9 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "schedules": (INSERT, UPDATE, DELETE),
     "runs": (INSERT, UPDATE, DELETE),
     "events": (INSERT, UPDATE, DELETE),
+    "api_keys": (SELECT, INSERT, UPDATE),
+    "files": (INSERT, UPDATE, DELETE),
+    "batch_events": (INSERT, UPDATE, DELETE),
 }
 
 WORKER_PRIVILEGES: TablePrivileges = {
@@ -41,6 +48,7 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "token_budgets": (INSERT, UPDATE),
     "tenant_turns": (INSERT, UPDATE),
     "model_versions": (INSERT,),
+    "usage": (INSERT, UPDATE),
     "jobs": (UPDATE,),  # inputs that a guard redacted
 }
 

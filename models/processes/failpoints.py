@@ -26,6 +26,10 @@ FAILPOINTS = (
     "in_maintenance",  # the task is claimed, and has not started
     "before_release",  # the slices are about to be released
     "after_ingest_chunk",  # a submission's jobs are committed, and perhaps more follow
+    "after_upload",  # the bytes of a file are stored, and it has no row
+    "after_open_batch",  # a batch that will be read later is committed
+    "before_intake",  # such a batch is held, and its rows are about to be read
+    "after_intake",  # its rows are accepted, and it does not record that they were read
     "during_planning",  # a schedule's runs are planned, and not committed
     "after_planning",  # the runs are committed, and nothing is read yet
     "during_opening",  # the batch of a run that follows another is inserted, and not committed

@@ -11,6 +11,7 @@ from models.db import Database
 from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
+from models.privacy import urls
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
 from producer.batches import guard_counts, pace
@@ -95,7 +96,8 @@ class BatchView:
     completion_window: str | None = None  # as an OpenAI client asked for it
     input_file_id: str | None = None  # the uploaded file that it is read from
     input_errors: tuple[dict[str, Any], ...] = ()  # lines that can't be jobs, if they rejected it
-    webhook_url: str | None = None
+    webhook_url: str | None = None  # only its host is shown
+    response_options: Mapping[str, Any] = field(default_factory=dict)  # how its endpoint writes responses
 
     @property
     def padding_share(self) -> float | None:
@@ -149,6 +151,7 @@ class BatchView:
             "tenant": self.tenant,
             "input_file_id": self.input_file_id,
             "input_errors": list(self.input_errors),
+            "webhook": self.webhook_url and urls.redact_webhook_url(self.webhook_url),
         }
 
 
@@ -160,16 +163,35 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     with database.read() as connection:
         row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
         if row is None or (tenant is not None and row.tenant != tenant):
-            raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+            raise _not_found(batch_id)
         working_times = pace.working_times(connection, [batch_id])
         guards = guard_counts.count_by_batch(connection, _guarded_ids([row]))
     return _view_from_row(row, working_times, guards)
 
 
+def check_visible(database: Database, batch_id: str, tenant: str | None) -> None:
+    """Raise NotFound as `get_batch` does, or if the batch is being deleted; this reads only the batch's row."""
+    query = select(Batch.tenant, Batch.status).where(Batch.id == batch_id)
+    with database.read() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None or (tenant is not None and row.tenant != tenant):
+        raise _not_found(batch_id)
+    if row.status == BatchStatus.DELETING:
+        raise _being_deleted(batch_id)
+
+
 def check_not_deleting(batch: BatchView) -> None:
     """Raise NotFound if a batch is being deleted: it has only a part of its rows, which must not look complete."""
     if batch.status is BatchStatus.DELETING:
-        raise NotFound(f"{batch.id} is being deleted; list the batches: batchmill ls")
+        raise _being_deleted(batch.id)
+
+
+def _not_found(batch_id: str) -> NotFound:
+    return NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+
+
+def _being_deleted(batch_id: str) -> NotFound:
+    return NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")
 
 
 def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
@@ -249,6 +271,7 @@ def _view_from_row(
         input_file_id=row.input_file_id,
         input_errors=tuple(row.input_errors or ()),
         webhook_url=row.webhook_url,
+        response_options=row.response_options or {},
         adapter=row.adapter,
         adapter_revision=row.adapter_revision,
         error_code=row.error_code,

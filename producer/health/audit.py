@@ -70,6 +70,29 @@ class BatchAudit:
         return all(problem.is_warning for problem in self.problems)
 
 
+class AuditSummary:
+    """The number of batches and jobs, and the problems of unsound batches."""
+
+    def __init__(self, audits: Iterable[BatchAudit]) -> None:
+        self.batches = self.jobs = 0
+        self.problems: list[AuditProblem] = []
+        for batch_audit in audits:
+            self.batches += 1
+            self.jobs += batch_audit.jobs
+            self.problems += batch_audit.problems
+        self.unsound = sum(not problem.is_warning for problem in self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `batchmill audit --json` prints."""
+        return {
+            "object": "audit",
+            "batches": self.batches,
+            "jobs": self.jobs,
+            "sound": not self.unsound,
+            "problems": [problem.as_dict() for problem in self.problems],
+        }
+
+
 def audit_batch(database: Database, batch_id: str, lease_seconds: float) -> BatchAudit:
     """Audit one batch; raises NotFound."""
     audits = _audit(database, [batch_id], lease_seconds)

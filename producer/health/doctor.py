@@ -25,6 +25,7 @@ from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
 from producer.schedules import status
 from producer.schedules.alerts import events
+from producer.webhooks import batch_deliveries
 
 WEEK = timedelta(days=7)
 URL_SETTINGS = ("database_url", "redis_url")  # settings that may contain a password
@@ -89,6 +90,7 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     yield from findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures, needed_guards)
     yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
     yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
+    yield from findings.check_webhooks(batch_deliveries.count_undelivered(database, WEEK.total_seconds()))
     yield from _check_schedules(database, settings)
 
 

@@ -22,6 +22,7 @@ from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules.status import ScheduleStatus
+from producer.webhooks.batch_deliveries import UndeliveredEvents
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -48,6 +49,12 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `batchmill doctor --json` prints."""
         return {"level": self.level, "what": self.subject, "message": self.message, "advice": self.advice}
+
+
+def report_as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the JSON object that `batchmill doctor --json` prints."""
+    is_healthy = not any(finding.unreachable or finding.level == PROBLEM for finding in findings)
+    return {"object": "doctor", "healthy": is_healthy, "findings": [finding.as_dict() for finding in findings]}
 
 
 def check_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
@@ -232,6 +239,18 @@ def check_schedules(statuses: Sequence[ScheduleStatus], undelivered_events: Mapp
         message = f"{name}: {count:,} events of the last week never reached its webhook"
         advice = f"check that the webhook responds; for details: batchmill schedule show {name}"
         yield Finding(WARNING, "schedules", message, advice)
+
+
+def check_webhooks(undelivered: UndeliveredEvents) -> Iterator[Finding]:
+    """Check that the events of batches reach their webhooks."""
+    if undelivered.abandoned:
+        message = f"{undelivered.abandoned:,} events of batches of the last week never reached their webhook"
+        advice = "check that the webhook responds; the log has them as webhook.delivery_abandoned"
+        yield Finding(WARNING, "webhooks", message, advice)
+    if undelivered.retried:
+        message = f"{undelivered.retried:,} events of batches did not reach their webhook yet"
+        advice = "they are sent again; the log has the reasons as webhook.delivery_failed"
+        yield Finding(WARNING, "webhooks", message, advice)
 
 
 def check_maintenance(

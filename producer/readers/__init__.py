@@ -9,12 +9,12 @@ from models.errors import BatchmillError, JobError, Unreachable, UnreadableSourc
 from producer.readers import files, jsonl
 from producer.readers.access import UNRESTRICTED, Access
 from producer.readers.delimited import DelimitedReader
-from producer.readers.files import FILE_FORMATS, STDIN, SourceFile
+from producer.readers.files import FILE_FORMATS, STDIN, SourceFile, StreamFile
 from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
 from producer.readers.parquet import reader
 from producer.readers.rows import FILE_OFFSET, ColumnMapping, Problem, Row, Source, unexpected_problem
 
-__all__ = ["FILE_FORMATS", "STDIN", "Access", "open_source", "rows_from_records"]
+__all__ = ["FILE_FORMATS", "STDIN", "Access", "open_source", "open_stream", "rows_from_records"]
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -46,6 +46,20 @@ def open_source(
         yield Source(name, first.unit, rows, tuple((file.name, file.unit) for file in source_files), limits)
 
 
+@contextmanager
+def open_stream(
+    stream: BinaryIO, name: str, file_format: str, columns: ColumnMapping, limits: Limits
+) -> Iterator[Source]:
+    """The rows of a stream, which may be compressed, as `open_source` has them; the caller closes the stream.
+
+    name: for messages.
+    file_format: one of FILE_FORMATS.
+    """
+    file = StreamFile(stream, name, file_format)
+    with closing(_read_file(file, columns, Meter(limits))) as rows:
+        yield Source(name, file.unit, rows, limits=limits)
+
+
 def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row | Problem]:
     """The rows that records are mapped to."""
     # Unlike a generator's variable, `map` does not keep a large record in memory beside the next one.
@@ -72,7 +86,9 @@ def _read_files(
             yield row._replace(location=row.location + number * FILE_OFFSET) if number else row
 
 
-def _read_file(file: SourceFile, columns: ColumnMapping, meter: Meter) -> Iterator[Row | Problem]:
+def _read_file(
+    file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter
+) -> Generator[Row | Problem, None, None]:
     try:
         with file.open_stream() as stream:
             yield from rows_from_records(_read_records(stream, file, columns, meter), columns)
@@ -84,7 +100,7 @@ def _read_file(file: SourceFile, columns: ColumnMapping, meter: Meter) -> Iterat
         raise UnreadableSource(f"{file.name} can't be read any further ({type(error).__name__})") from error
 
 
-def _read_records(stream: BinaryIO, file: SourceFile, columns: ColumnMapping, meter: Meter) -> Records:
+def _read_records(stream: BinaryIO, file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter) -> Records:
     if file.file_format == "parquet":
         return reader.read_records(stream, file.name, columns, meter)
     if file.file_format not in DELIMITERS:

@@ -51,7 +51,7 @@ class SourceFile:
     @property
     def unit(self) -> str:
         """The unit of its locations."""
-        return "row" if self.file_format == "parquet" else "line"
+        return _unit(self.file_format)
 
     @contextmanager
     def open_stream(self) -> Iterator[BinaryIO]:
@@ -64,6 +64,29 @@ class SourceFile:
             remote.open_url(self.path, self.access.timeout_seconds) if is_remote else self.access.open_file(self.path)
         ) as stream:
             yield decompress(stream, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFile:
+    """A stream as a file of a source.
+
+    name: for messages.
+    file_format: one of FILE_FORMATS.
+    """
+
+    stream: BinaryIO
+    name: str
+    file_format: str
+
+    @property
+    def unit(self) -> str:
+        """The unit of its locations."""
+        return _unit(self.file_format)
+
+    @contextmanager
+    def open_stream(self) -> Iterator[BinaryIO]:
+        """Its decompressed content; raises UnreadableSource."""
+        yield decompress(self.stream, self.name)
 
 
 def find_files(paths: Iterable[str], file_format: str | None = None, access: Access = UNRESTRICTED) -> list[SourceFile]:
@@ -96,6 +119,10 @@ def format_from_name(path: str) -> str:
     if suffixes and suffixes[-1] in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffixes[-1]]
     raise UnreadableSource(f"{name} does not say by its name what it is; name its format: {' or '.join(FILE_FORMATS)}")
+
+
+def _unit(file_format: str) -> str:
+    return "row" if file_format == "parquet" else "line"
 
 
 def _expand_pattern(path_or_url: str, access: Access) -> list[str]:

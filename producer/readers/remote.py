@@ -22,7 +22,7 @@ def find_urls(url: str, timeout_seconds: float) -> list[str]:
     if not any(character in url for character in "*["):  # a question mark starts a query
         return [url]
     with _translate_errors(url):
-        system, path = call_within(timeout_seconds, lambda: _file_system_for(url), THREAD_NAME)
+        system, path = call_within(timeout_seconds, lambda: file_system_for(url), THREAD_NAME)
         names = call_within(timeout_seconds, lambda: sorted(system.glob(path)), THREAD_NAME)
         return [system.unstrip_protocol(name) for name in names]
 
@@ -34,18 +34,18 @@ def open_url(url: str, timeout_seconds: float) -> BinaryIO:
     """
 
     def open_() -> BinaryIO:
-        system, path = _file_system_for(url)
+        system, path = file_system_for(url)
         if hub_files.is_hub_url(url):
             return hub_files.open_file(system, path)
         return cast("BinaryIO", system.open(path, "rb"))
 
     with _translate_errors(url):
         return io.BufferedReader(
-            _RemoteStream(call_within(timeout_seconds, open_, THREAD_NAME), timeout_seconds), BUFFER_BYTES
+            RemoteStream(call_within(timeout_seconds, open_, THREAD_NAME), timeout_seconds), BUFFER_BYTES
         )
 
 
-class _RemoteStream(io.RawIOBase):
+class RemoteStream(io.RawIOBase):
     """An fsspec stream whose calls have a timeout."""
 
     def __init__(self, stream: BinaryIO, timeout_seconds: float) -> None:
@@ -77,7 +77,8 @@ class _RemoteStream(io.RawIOBase):
         super().close()
 
 
-def _file_system_for(url: str) -> tuple[Any, str]:
+def file_system_for(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and its path there; raises MissingSource."""
     try:
         from fsspec.core import url_to_fs
     except ImportError:

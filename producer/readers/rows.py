@@ -51,6 +51,7 @@ class Problem(NamedTuple):
     """The reason why the row at a location can't be a job; the message continues a sentence after "line 3: ".
 
     raw_input: as much of the input as could be read; None = nothing.
+    param: the part of a request that is wrong, such as `body.input`; None = not named.
     """
 
     location: int
@@ -60,6 +61,7 @@ class Problem(NamedTuple):
     raw_input: object = None
     passthrough: dict[str, Any] | None = None
     origin: Origin | None = None
+    param: str | None = None
 
     @classmethod
     def from_errors(cls, location: int, errors: Sequence[JobError], hints: Mapping[str, str] = NO_HINTS) -> Self:

@@ -1,7 +1,7 @@
 """Exports of a batch's results to a file or to a table of the user's own, whole or not at all."""
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
-from producer.results import arrow, files, matrix, pages, tabular, user_table
+from producer.results import arrow, files, matrix, npy, pages, parquet, tabular, user_table
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 
@@ -44,6 +44,25 @@ def export_file(
     if file_format == "npy":
         return files.write_npy(path, rows, batch.counts.total, _find_dimensions(database, batch, "a .npy file"))
     return files.write_file(file_format, path, rows, partial(_find_layout, database, batch))
+
+
+def open_export(database: Database, batch: BatchView, rows: Iterable[ResultRow], file_format: str) -> Iterator[bytes]:
+    """Return the content of the file that `export_file` writes, in blocks that are made while they are read.
+
+    file_format: jsonl, csv, parquet or npy
+
+    Raises UsageError before the first block if there can't be such a file, and while it is read for a row that does not
+    fit: then what was read is not a whole file.
+    """
+    if file_format == "jsonl":
+        return files.join_lines(row.json_line() for row in rows)
+    if file_format == "npy":
+        dimensions = _find_dimensions(database, batch, "a .npy file")
+        return files.join_parts(npy.iter_parts(rows, batch.counts.total, dimensions))
+    if file_format == "parquet":
+        parquet.require_pyarrow()
+        return parquet.iter_parts(rows, _find_layout(database, batch))
+    return files.join_lines(files.iter_csv(rows, _find_layout(database, batch)))
 
 
 def export_table(

@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, TextIO, TypeVar
 from unicodedata import category
 
 from models.documents import format_timestamp
@@ -26,6 +26,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF00
 PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # without +, which a spreadsheet would drop
 SAFE_STARTS = frozenset(string.ascii_letters + string.digits)
 INVISIBLE_CATEGORIES = ("Z", "C")  # Unicode categories of spaces, controls and zero-width characters
+
+BLOCK_LENGTH = 128 * 1024  # characters or bytes of a stream that are sent at once
+Part = TypeVar("Part", str, bytes)
 
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".npy": "npy"}
 
@@ -64,15 +67,50 @@ def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
 
 def write_csv(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) -> int:
     """Write CSV with a header and return the number of rows after it."""
-    count = 0
+    count = -1  # for the header
     with _atomic_writer(path) as file, _text_writer(file) as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow([escape_formula(name) for name in layout.column_names])
-        to_cells = make_csv_formatter(layout)
-        for row in rows:
-            writer.writerow(to_cells(row))
+        for line in iter_csv(rows, layout):
+            lines.write(line)
             count += 1
     return count
+
+
+class _Echo:
+    """A file that only returns what is written, so that a CSV writer returns its line."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def iter_csv(rows: Iterable[ResultRow], layout: TabularLayout) -> Iterator[str]:
+    """Yield the header and the rows as lines of CSV."""
+    writer: Any = csv.writer(_Echo(), lineterminator="\n")
+    yield writer.writerow([escape_formula(name) for name in layout.column_names])
+    yield from map(writer.writerow, map(make_csv_formatter(layout), rows))
+
+
+def join_lines(lines: Iterable[str]) -> Iterator[bytes]:
+    """Yield the lines as larger blocks, which are quicker to send."""
+    for block in _blocks(lines):
+        yield "".join(block).encode()
+
+
+def join_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield small parts as larger blocks."""
+    return map(b"".join, _blocks(parts))
+
+
+def _blocks(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    block: list[Part] = []
+    length = 0
+    for part in parts:
+        block.append(part)
+        length += len(part)
+        if length >= BLOCK_LENGTH:
+            yield block
+            block, length = [], 0
+    if block:
+        yield block
 
 
 def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) -> int:

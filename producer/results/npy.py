@@ -6,7 +6,7 @@ https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from models import vectors
@@ -19,7 +19,22 @@ ALIGNMENT = 64  # of the numbers, so that the file can be mapped into memory
 
 
 def write(file: IO[bytes], rows: Iterable[ResultRow], row_count: int, dimensions: int) -> int:
-    """Write the matrix, and return how many rows have a vector; the others are NaN.
+    """Write the matrix as `iter_parts` has it, and return how many rows have a vector."""
+    vector_count = 0
+
+    def counted() -> Iterator[ResultRow]:
+        nonlocal vector_count
+        for row in rows:
+            vector_count += row.vector is not None and row.position < row_count
+            yield row
+
+    for part in iter_parts(counted(), row_count, dimensions):
+        file.write(part)
+    return vector_count
+
+
+def iter_parts(rows: Iterable[ResultRow], row_count: int, dimensions: int) -> Iterator[bytes]:
+    """Yield the header, and the matrix row by row; rows without a vector are NaN.
 
     rows: results in the order of their positions; those from `row_count` on are left out
     row_count: the number of jobs
@@ -27,25 +42,23 @@ def write(file: IO[bytes], rows: Iterable[ResultRow], row_count: int, dimensions
 
     Raises UsageError for an output that is no vector of this length.
     """
-    file.write(header(row_count, dimensions))
+    yield header(row_count, dimensions)
     missing = struct.pack("<f", math.nan) * dimensions
-    vector_count = next_position = 0
+    next_position = 0
     for row in rows:
         if row.position >= row_count:  # added while its batch was read
             break
         for _ in range(next_position, row.position):
-            file.write(missing)
+            yield missing
         if row.vector is not None and len(row.vector) != len(missing):
             raise UsageError(
                 f"the vector at position {row.position} has {vectors.dimensions(row.vector):,} numbers, the first has "
                 f"{dimensions:,}; write .jsonl"
             )
-        file.write(row.vector or missing)
-        vector_count += row.vector is not None
+        yield row.vector or missing
         next_position = row.position + 1
     for _ in range(next_position, row_count):
-        file.write(missing)
-    return vector_count
+        yield missing
 
 
 def header(row_count: int, dimensions: int) -> bytes:

@@ -88,6 +88,11 @@ SELECT_FIRST_PASSTHROUGH = (
 # All jobs of a batch have origins, or none; except rows that a schedule adds at the end.
 SELECT_FIRST_ORIGIN = "SELECT source_batch_id FROM jobs WHERE batch_id = :batch_id ORDER BY position LIMIT 1"
 
+COUNT_FAILURES = """
+SELECT r.error_code, count(*) FROM results r{hint} WHERE r.batch_id = :batch_id AND r.status = 'failed'
+GROUP BY r.error_code ORDER BY count(*) DESC, r.error_code
+"""
+
 
 def iter_results(
     database: Database, batch_id: str, after_seq: int = 0, limit: int | None = None, statuses: Sequence[JobOutcome] = ()
@@ -102,6 +107,46 @@ def iter_results(
     views.get_batch(database, batch_id)
     for page in iter_pages(database, batch_id, after_seq, limit, statuses):
         yield from page
+
+
+def fetch_page(
+    database: Database,
+    batch_id: str,
+    after_seq: int,
+    limit: int,
+    statuses: Sequence[JobOutcome] = (),
+    max_characters: int | None = None,
+) -> tuple[list[ResultRow], bool]:
+    """Return the first of the same results, and whether there are more.
+
+    limit: maximum number of rows
+    max_characters: of documents; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
+    """
+    query = _results_query(database.engine.dialect.name, AFTER_SEQ + _status_filter(statuses), ORDER_BY_SEQ)
+    params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_seq}
+    page = _fetch_page(database, query, limit=limit + 1, max_characters=max_characters, **params)
+    return page.rows[:limit], not page.is_last or len(page.rows) > limit
+
+
+def fetch_failed_page(
+    database: Database, batch_id: str, after_position: int, limit: int, error_code: str | None = None
+) -> tuple[list[ResultRow], bool]:
+    """Return failed jobs after a position in the order of the source, and whether there are more.
+
+    error_code: only failures with this code; None = all
+    """
+    query = _by_position_query(database.engine.dialect.name, (JobOutcome.FAILED,), has_code=error_code is not None)
+    params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": error_code}
+    page = _fetch_page(database, query, **params, limit=limit + 1)
+    return page.rows[:limit], not page.is_last or len(page.rows) > limit
+
+
+def count_failures(database: Database, batch_id: str) -> dict[str, int]:
+    """Return how many jobs failed with which code, the most frequent first."""
+    hint = SQLITE_FAILED_HINT if database.engine.dialect.name == "sqlite" else ""
+    with database.read() as connection:
+        rows = connection.execute(text(COUNT_FAILURES.format(hint=hint)), {"batch_id": batch_id})
+        return {code or "unknown": count for code, count in rows}
 
 
 def iter_pages(
@@ -135,6 +180,20 @@ def iter_by_position(
     for page in _iter_pages(database, query, params, "position", limit):
         yield from page.rows
     views.check_not_deleting(views.get_batch(database, batch_id))
+
+
+def pages_by_position(
+    database: Database, batch_id: str, after_position: int, statuses: Sequence[JobOutcome]
+) -> Iterator[list[ResultRow]]:
+    """Yield the results after a position in the order of the source, in pages that are never empty.
+
+    statuses: only results with one of these; empty = all
+    """
+    query = _by_position_query(database.engine.dialect.name, statuses, has_code=False)
+    params = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": None}
+    for page in _iter_pages(database, query, params, "position", None):
+        if page.rows:
+            yield page.rows
 
 
 def iter_failed(
@@ -208,7 +267,9 @@ def _iter_pages(
         rows_left = None if rows_left is None else rows_left - len(page.rows)
 
 
-def _fetch_page(database: Database, query: TextualSelect, *, limit: int, **params: Any) -> _Page:
+def _fetch_page(
+    database: Database, query: TextualSelect, *, limit: int, max_characters: int | None = None, **params: Any
+) -> _Page:
     rows: list[ResultRow] = []
     length = 0
     to_row = _to_result_row if database.engine.dialect.name == "sqlite" else _to_result_row_with_wire
@@ -217,7 +278,7 @@ def _fetch_page(database: Database, query: TextualSelect, *, limit: int, **param
         while raw_rows := result.fetchmany(FETCH_ROWS):
             rows += map(to_row, raw_rows)
             length += sum(row.documents_length for row in rows[-len(raw_rows) :])
-            if length > PAGE_CHARACTERS:
+            if length > (max_characters or PAGE_CHARACTERS):
                 return _Page(rows, is_last=False)
     return _Page(rows, is_last=len(rows) < limit)
 

@@ -20,11 +20,11 @@ from producer.readers.rows import ColumnMapping
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS, ParameterValue
 from producer.readers.storable import is_storable
 from producer.results import user_table
-from producer.schedules.alerts import webhook_address
 from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
 from producer.schedules.timing.cron import Cron, NoTimes
 from producer.schedules.timing.due_times import CatchupPolicy
 from producer.submission.request import FAIL_ROW, ON_INVALID, FailureLimit, SubmitRequest
+from producer.webhooks import webhook_address
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_DEFINITION_LENGTH = 65_536  # characters of a definition as JSON

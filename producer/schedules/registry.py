@@ -20,6 +20,7 @@ from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition
+from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import format_local
 
 LOCK_SCHEDULE = "SELECT name, deleted_at FROM schedules WHERE name = :name {for_update}"
@@ -51,6 +52,7 @@ class ScheduleView:
     watermark: datetime | None
     created_at: datetime
     deleted_at: datetime | None = None
+    tenant: str = DEFAULT_TENANT
 
     @property
     def name(self) -> str:
@@ -98,18 +100,28 @@ def create(
         return _view_from_row(connection.execute(_select_row(name)).one())
 
 
-def get(database: Database, name: str) -> ScheduleView:
-    """Return one schedule; raises NotFound."""
+def get(database: Database, name: str, tenant: str | None = None) -> ScheduleView:
+    """Return one schedule; raises NotFound.
+
+    tenant: to whom it must belong; None = to anybody
+    """
     with database.read() as connection:
         row = _find_row(connection, name)
+    if row is not None and tenant is not None and row.tenant != tenant:
+        raise _not_found(name)
     if row is None or row.deleted_at is not None:
         raise _not_found(name, None if row is None else row.deleted_at)
     return _view_from_row(row)
 
 
-def list_schedules(database: Database) -> list[ScheduleView]:
-    """Return all schedules except deleted ones, by name."""
+def list_schedules(database: Database, tenant: str | None = None) -> list[ScheduleView]:
+    """Return all schedules except deleted ones, by name.
+
+    tenant: to whom they belong; None = to anybody
+    """
     query = select(ScheduleRow.__table__).where(ScheduleRow.deleted_at.is_(None)).order_by(ScheduleRow.name)
+    if tenant is not None:
+        query = query.where(ScheduleRow.tenant == tenant)
     with database.read() as connection:
         return [_view_from_row(row) for row in connection.execute(query)]
 
@@ -314,6 +326,7 @@ def _view_from_row(row: Row[Any]) -> ScheduleView:
         row.watermark,
         row.created_at,
         row.deleted_at,
+        row.tenant,
     )
 
 

@@ -39,6 +39,7 @@ class ScheduleStatus:
             "object": "schedule",
             "name": view.name,
             "state": self.state,
+            "tenant": view.tenant,
             "from_config": view.from_config,
             "definition": view.definition.dump_redacted(),
             **times,
@@ -51,10 +52,13 @@ def status_for(view: ScheduleView, last_run: RunView | None, now: datetime) -> S
     return ScheduleStatus(view, last_run, _state(view, last_run, now))
 
 
-def list_statuses(database: Database, now: datetime) -> list[ScheduleStatus]:
-    """Return the status of every schedule, by name; raises Unreachable, and UsageError for an unreadable one."""
+def list_statuses(database: Database, now: datetime, tenant: str | None = None) -> list[ScheduleStatus]:
+    """Return the status of every schedule, by name; raises Unreachable, and UsageError for an unreadable one.
+
+    tenant: to whom they belong; None = to anybody
+    """
     last_runs = run_views.last_run_by_schedule(database)
-    return [status_for(view, last_runs.get(view.name), now) for view in registry.list_schedules(database)]
+    return [status_for(view, last_runs.get(view.name), now) for view in registry.list_schedules(database, tenant)]
 
 
 def _state(view: ScheduleView, last_run: RunView | None, now: datetime) -> str:

@@ -14,10 +14,9 @@ from producer.batches import model_checks
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
-from producer.schedules.alerts import webhook_address
-from producer.schedules.alerts.webhook_address import AddressPolicy
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import deadlines, file_templates
+from producer.webhooks import webhook_address
 
 SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any time will do
 
@@ -62,14 +61,8 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings, now: datetim
         f"there is no [sources.{name}] here; the machines that run schedules need it"
         for name in sorted(map(str, names))
     ]
-    if schedule.webhook is not None and settings.webhook_secret is None:
-        warnings.append("webhook_secret is not set here; the machines that run schedules need it, or nothing is sent")
-    if schedule.webhook is not None and webhook_address.is_refused(
-        schedule.webhook, AddressPolicy.from_setting(settings.webhook_allowed_hosts)
-    ):
-        warnings.append(
-            "the webhook's address is not public; the machines that run schedules need it in webhook_allowed_hosts"
-        )
+    if schedule.webhook is not None:
+        warnings += webhook_address.find_warnings(schedule.webhook, settings)
     warnings += _find_past_deadline(schedule, now)
     if schedule.file is not None:
         try:

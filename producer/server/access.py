@@ -1,19 +1,33 @@
 """The principal of a request, by its API key."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import BackgroundTasks, Depends, Request
 
-from models.errors import Forbidden
+from models.db import Database
+from models.errors import BatchmillError, Forbidden
 from producer.server.context import Context
-from producer.tenants.principal import OPERATOR, Principal, Scope
+from producer.tenants import keys
+from producer.tenants.principal import Principal, Scope
 
 
-def authenticate(request: Request, context: Context) -> Principal:
+def authenticate(request: Request, context: Context, background: BackgroundTasks) -> Principal:
     """Return the principal of a request; raises Unauthorized."""
-    del request, context
-    return OPERATOR
+    headers = request.headers.getlist("authorization")
+    principal, is_fresh = context.authenticator.authenticate(context.database, headers)
+    if principal.key_id is not None:
+        request.state.key_id = principal.key_id
+        request.app.state.rate_limit.take(principal.key_id)
+    if is_fresh and principal.key_id is not None:
+        background.add_task(_note_use, context.database, principal.key_id)  # after the response
+    return principal
+
+
+def _note_use(database: Database, key_id: str) -> None:
+    with suppress(BatchmillError):  # only `keys ls` shows it
+        keys.touch_key(database, key_id)
 
 
 def _require(scope: Scope) -> Callable[[Principal], Principal]:

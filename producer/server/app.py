@@ -1,21 +1,58 @@
 """The application: its routes and what they share."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from models import version
+from producer.server import openapi_document
 from producer.server.context import ServerContext
 from producer.server.errors import add_error_handlers
 from producer.server.health import router as health
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
+from producer.server.requests.bodies import BodyLimit, UploadSlots
+from producer.server.requests.origins import OriginCheck
+from producer.server.requests.rates import RateLimit
+from producer.server.requests.request_log import RequestLog
+
+EXPOSED_HEADERS = ("x-request-id", "retry-after", "content-disposition", "etag")
 
 
-def create_app(context: ServerContext) -> FastAPI:
-    """Build the application over an open database."""
-    app = FastAPI(title="Batchmill", version=version.full_version(), docs_url=None, redoc_url=None)
+def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastAPI:
+    """Build the application over an open database.
+
+    checks_origins: whether requests without a key must name this machine and come from no foreign web page
+    """
+    app = FastAPI(title="Batchmill", version=version.full_version(), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
     add_error_handlers(app)
+    _add_rules(app, context, checks_origins=checks_origins)
     app.include_router(openai_api.router, prefix="/v1")
     app.include_router(native.router, prefix="/api")
     app.include_router(health.router)
+    app.include_router(openapi_document.router)
+    openapi_document.describe(app)
     return app
+
+
+def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) -> None:
+    """Add what holds for every request; the last layer that is added is the outermost."""
+    settings = context.settings
+    app.state.upload_slots = UploadSlots(settings.max_concurrent_uploads)
+    app.state.rate_limit = RateLimit(settings.requests_per_minute)
+    app.add_middleware(BodyLimit)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("authorization", "content-type", "idempotency-key", "last-event-id"),
+            expose_headers=EXPOSED_HEADERS,
+        )
+    if checks_origins:
+        app.add_middleware(
+            OriginCheck,
+            needs_key=lambda: context.authenticator.needs_key(context.database),
+            allowed=frozenset(settings.cors_origins),
+        )
+    app.add_middleware(RequestLog)

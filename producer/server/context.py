@@ -1,8 +1,10 @@
 """What every request needs: the settings, the database and the catalogue."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from models.db import Database
@@ -10,23 +12,36 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.server import downloads
+from producer.server.following.watch import BatchWatch
+from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The parts of the application that requests share."""
+    """The parts of the application that requests share.
+
+    stopping: set when the server stops, so that followers end and their clients come again
+    """
 
     settings: Settings
     database: Database
     catalogue: Catalogue
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    authenticator: Authenticator = field(default_factory=Authenticator)
+    watch: BatchWatch = field(init=False)
+    download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""
         return views.get_batch(self.database, batch_id, principal.tenant)
 
 
-def _get_context(request: Request) -> ServerContext:
+async def _get_context(request: Request) -> ServerContext:  # not in a thread, which takes longer than all of it
     context: ServerContext = request.app.state.context
     return context
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from models.errors import (
     BatchmillError,
+    FileStoreUnavailable,
     Forbidden,
     IdempotencyConflict,
     IdempotencyKeyInUse,
@@ -19,11 +19,10 @@ from models.errors import (
     TooManyRequests,
     Unauthorized,
     Unreachable,
+    UnsupportedEncoding,
     UsageError,
     WaitTimeout,
 )
-
-log = structlog.get_logger(__name__)
 
 # The first class that an error belongs to decides.
 STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
@@ -34,9 +33,11 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (IdempotencyConflict, 409),
     (IdempotencyKeyInUse, 409),
     (SourceTooLarge, 413),
+    (UnsupportedEncoding, 415),
     (UsageError, 400),
     (TooManyRequests, 429),
     (Unreachable, 503),
+    (FileStoreUnavailable, 503),
 )
 
 TYPES = {
@@ -46,6 +47,7 @@ TYPES = {
     404: "not_found_error",
     409: "conflict_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
     503: "service_unavailable_error",
@@ -78,7 +80,6 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BatchmillError, _handle_our_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(HTTPException, _handle_http_error)
-    app.add_exception_handler(Exception, _handle_defect)
 
 
 def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
@@ -95,11 +96,7 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
 
 def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
+        return error_response(error.__cause__)
     body = error_body(error.status_code, str(error.detail), "http_error")
     return JSONResponse(body, error.status_code, error.headers)
-
-
-def _handle_defect(_request: Request, error: Exception) -> JSONResponse:
-    # The message is left out: drivers and parsers may quote an input in it.
-    log.error("request.failed", error_type=type(error).__name__)
-    return JSONResponse(error_body(500, f"a defect in Batchmill ({type(error).__name__})", "internal_error"), 500)

@@ -100,6 +100,7 @@ class ChunkOptions:
     boundary_position: a position at which a chunk ends, whatever its size; None = no such position.
     max_chunk_seconds: cut the chunk of a slow source after this time.
     tolerated_errors: errors of the source after which the rows before them are kept.
+    max_problems: named in a rejection.
     """
 
     keep_invalid: bool = False
@@ -107,6 +108,7 @@ class ChunkOptions:
     boundary_position: int | None = None
     max_chunk_seconds: float = math.inf
     tolerated_errors: tuple[type[BatchmillError], ...] = ()
+    max_problems: int = MAX_PROBLEMS
 
 
 class _ValidRow(NamedTuple):
@@ -140,6 +142,11 @@ class JobChunker:
         """Whether a row that can't be a job becomes a failed one."""
         return self._options.keep_invalid
 
+    @property
+    def max_problems(self) -> int:
+        """How many rows a rejection names."""
+        return self._options.max_problems
+
     def chunks(self) -> Iterator[Chunk]:
         """The jobs, chunk by chunk; raises InvalidRows after a problem, naming those of the next rows too."""
         chunk, cut_at = Chunk(start_position=0), self._clock() + self._options.max_chunk_seconds
@@ -166,10 +173,12 @@ class JobChunker:
 
     def rejection_error(self, problems: list[Problem]) -> InvalidRows:
         """The error that names these rows."""
-        sentences = [self.describe_problem(problem) for problem in problems]
-        if len(problems) >= MAX_PROBLEMS:
-            sentences[MAX_PROBLEMS:] = ["(and perhaps more)"]
-        return InvalidRows(self._source.name, sentences)
+        shown = problems[: self.max_problems]
+        sentences = [self.describe_problem(problem) for problem in shown]
+        if len(problems) >= self.max_problems:
+            sentences.append("(and perhaps more)")
+        rows = [(problem.location, problem.code, make_storable(problem.message), problem.param) for problem in shown]
+        return InvalidRows(self._source.name, sentences, rows)
 
     def _add_row(self, chunk: Chunk, row: Row | Problem) -> None:
         job = self._validate(row, chunk.location_by_id)
@@ -259,7 +268,7 @@ class JobChunker:
             problem = job if isinstance(job, Problem) else job.duplicate
             if problem is not None:
                 problems.append(problem._replace(raw_input=None))
-                if len(problems) + 1 == MAX_PROBLEMS:
+                if len(problems) + 1 == self.max_problems:
                     break
         return problems
 

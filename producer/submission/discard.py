@@ -1,5 +1,6 @@
 """An open submission that can't be accepted ends here: it is deleted, failed, or emptied to be read again."""
 
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, text
@@ -18,6 +19,11 @@ DELETE_CHUNK_JOBS = 50_000  # deleted in one transaction, so that other writers 
 # small write mostly succeeds even on a full disk.
 MARK_DELETING = """
 UPDATE batches SET status = 'deleting', idempotency_key = NULL
+WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
+"""
+
+FORGET_ROWS_READ = """
+UPDATE batches SET rows_read = 0, rows_digest = NULL
 WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 """
 
@@ -88,6 +94,20 @@ def fail_submission(database: Database, submission: OpenSubmission, code: str, m
             termination.close_chunk(connection, database.sql, submission.batch_id)
 
     database.transact(work)
+
+
+def restart(database: Database, submission: OpenSubmission) -> OpenSubmission:
+    """Forget how many rows a batch has, before they are deleted to be read again from the first.
+
+    A process that takes over in the middle of the deletion would otherwise count on rows that are gone.
+    """
+
+    def work(connection: Connection) -> None:
+        if connection.execute(text(FORGET_ROWS_READ), submission.params).rowcount == 0:
+            raise lost_ownership_error(connection, submission)
+
+    database.transact(work)
+    return replace(submission, rows_read=0, rows_digest=None, failed=0)
 
 
 def delete_ingested_rows(database: Database, submission: OpenSubmission) -> None:

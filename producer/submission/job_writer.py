@@ -15,7 +15,7 @@ from models.processes.failpoints import failpoint
 from models.states import JobOutcome
 from producer.readers.rows import Problem
 from producer.submission import streaming
-from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
+from producer.submission.chunks import Chunk, JobChunker
 from producer.submission.open_submission import OpenSubmission, gone_error, lost_ownership_error
 
 JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "passthrough")
@@ -96,7 +96,7 @@ class JobWriter:
         self._locations.add(chunk.start_position, chunk.locations)
 
     def _insert_without_duplicates(self, chunk: Chunk, rows_digest: str | None, error: IntegrityError) -> int:
-        problems = self._find_duplicates(chunk, None if self._chunker.keep_invalid else MAX_PROBLEMS)
+        problems = self._find_duplicates(chunk, None if self._chunker.keep_invalid else self._chunker.max_problems)
         if not problems:  # then the jobs' reference to their batch is broken
             raise gone_error(self._batch_id) from error
         if not self._chunker.keep_invalid:

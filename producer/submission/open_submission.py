@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from models.db import Database, SqlFragments
 from models.dialects.columns import Document
 from models.documents import to_json
-from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
+from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, NotFound
 from models.lifecycle import guard_counters
 from models.pipelines.prompt_template import split_parameters
 from models.processes import holders
@@ -64,6 +64,8 @@ WHERE id = :batch_id AND status = 'validating'
 RECORD_HEARTBEAT = f"""
 UPDATE batches SET holder_heartbeat_at = {{now}} WHERE id = :batch_id AND {IS_OPEN} AND holder_id = :holder_id
 """  # noqa: S608
+
+SELECT_TENANT = "SELECT tenant FROM batches WHERE id = :batch_id"
 
 LOCK_BATCH_IF_HOLDER = (
     "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id {for_update}"
@@ -125,11 +127,21 @@ def open_or_resume(
             return submission
 
 
-def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitRequest, submission: OpenSubmission) -> None:
+def insert_batch(
+    connection: Connection,
+    sql: SqlFragments,
+    request: SubmitRequest,
+    submission: OpenSubmission,
+    more_values: Mapping[str, Any] | None = None,
+) -> None:
     """Insert a batch's row, and the guards that its jobs must pass: those that its pipeline has at this moment.
 
-    With an empty holder id, the process that takes the batch over sets its own.
+    more_values: of further columns
+
+    With an empty holder id, the process that takes the batch over sets its own. Raises NotFound if its inputs are
+    results of another tenant.
     """
+    _check_source(connection, request)
     pipeline = request.pipeline
     row = {
         "id": submission.batch_id,
@@ -150,12 +162,21 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "source_batch_id": request.source_batch_id,
         "tenant": request.tenant,
         "webhook_url": request.webhook_url,
+        **(more_values or {}),
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     guard_counters.insert_guards(connection, submission.batch_id, pipeline.guards)
     if request.deadline is not None:
         statement = request.deadline.bind(SET_DEADLINE, sql.now_plus_seconds, batch_id=submission.batch_id)
         connection.execute(*statement)
+
+
+def _check_source(connection: Connection, request: SubmitRequest) -> None:
+    if request.source_batch_id is None:
+        return
+    tenant = connection.scalar(text(SELECT_TENANT), {"batch_id": request.source_batch_id})
+    if tenant not in (None, request.tenant):  # None: it was deleted while its results were read
+        raise NotFound(f"there is no batch {request.source_batch_id[:80]!r}; list the batches: batchmill ls")
 
 
 def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: str) -> OpenSubmission | None:
@@ -207,6 +228,8 @@ def request_fingerprint(request: SubmitRequest) -> str:
         values.append("reuse")
     if request.source_batch_id is not None:
         values.append(["from", request.source_batch_id])
+    if request.webhook_url is not None:
+        values.append(["webhook", request.webhook_url])
     return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
@@ -315,7 +338,7 @@ def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
     old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
     differing = [name for name, value in new.items() if old[name] != value]
-    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse or source batch"
+    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse, source batch or webhook"
     other = "other" if difference.startswith(("parameters", "metadata")) else "another"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "

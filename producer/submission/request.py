@@ -8,8 +8,9 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.readers.storable import is_storable
-from producer.tenants.principal import DEFAULT_TENANT
+from producer.tenants.principal import DEFAULT_TENANT, check_tenant
 from producer.times import Deadline
+from producer.webhooks.webhook_address import check_webhook_url
 
 MAX_NAME_CHARACTERS = 200
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 255  # as Stripe has it
@@ -98,6 +99,7 @@ class SubmitRequest:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
         # A submission repeated under its idempotency key may come after its deadline; `open_or_resume` checks new ones.
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
+        check_tenant(tenant)
         return cls(
             pipeline,
             parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})})
@@ -112,7 +114,7 @@ class SubmitRequest:
             reuse=reuse,
             source_batch_id=source_batch_id,
             tenant=tenant,
-            webhook_url=webhook_url,
+            webhook_url=None if webhook_url is None else check_webhook_url(webhook_url),
         )
 
     def with_recorded(self, parameters: Mapping[str, Any]) -> Self:

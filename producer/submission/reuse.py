@@ -103,6 +103,7 @@ def find_reusable(
             connection.execute(_drop_statement(connection))
             connection.execute(text(CREATE_REUSABLE.format(on_commit=ON_COMMIT[connection.dialect.name])))
             params = {
+                "tenant": request.tenant,  # others must not learn that an input was seen before
                 "output_cache_key": cache_key.output_cache_key(pipeline, parameters),
                 "revision": revision,
                 "limit": MAX_CANDIDATES,

@@ -7,7 +7,8 @@ from models.lifecycle import slices
 
 SELECT_CANDIDATES = """
 SELECT id, succeeded, reused FROM batches
-WHERE output_cache_key = :output_cache_key AND revision = :revision AND status NOT IN ('validating', 'deleting')
+WHERE tenant = :tenant AND output_cache_key = :output_cache_key AND revision = :revision
+  AND status NOT IN ('validating', 'deleting')
   AND succeeded > 0
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
@@ -90,7 +91,8 @@ CROSS JOIN jobs j ON j.batch_id = k.batch_id AND j.position = k.position AND j.i
 # The batches with the most results, for a look-up by id: the first load of a table is usually the largest.
 SELECT_LARGEST = """
 SELECT id FROM batches
-WHERE output_cache_key = :output_cache_key AND revision = :revision AND status NOT IN ('validating', 'deleting')
+WHERE tenant = :tenant AND output_cache_key = :output_cache_key AND revision = :revision
+  AND status NOT IN ('validating', 'deleting')
   AND succeeded > 0 AND id NOT IN :excluded
 ORDER BY succeeded DESC, created_at DESC, id DESC LIMIT :limit
 """

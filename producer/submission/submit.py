@@ -213,6 +213,45 @@ def submit_into(
     return _Ingestion(database, slice_size, request, submission, chunker, ResumeCheck(submission, chunker)).run()
 
 
+def resume_into(
+    database: Database,
+    slice_size: int,
+    request: SubmitRequest,
+    submission: OpenSubmission,
+    source: Source,
+    *,
+    streams: bool,
+    max_problems: int,
+    on_slices_queued: OnSlicesQueued = lambda _: None,
+) -> SubmitResult:
+    """Submit a source, which never changes, as a batch that was taken over; rows that are there are passed over.
+
+    streams: jobs may run while the batch is ingesting, if no row can reject it.
+    max_problems: named in a rejection.
+    on_slices_queued: called with slices to send wakeups for while ingesting.
+
+    After an error the batch is still there, as far as it was read. Raises what `submit` raises.
+    """
+    streams = streams and _can_stream(request, submission)
+    options = replace(
+        _chunk_options(request, submission),
+        tolerated_errors=(UnreadableSource,) if request.keep_invalid else (),
+        max_chunk_seconds=STREAM_CHUNK_SECONDS if streams else math.inf,
+        max_problems=max_problems,
+    )
+    chunker = JobChunker(request.pipeline.spec, source, request.parameters, options)
+    resume_check = ResumeCheck(submission, chunker)
+    return _Ingestion(
+        database,
+        slice_size,
+        request,
+        submission,
+        chunker,
+        resume_check,
+        on_slices_queued=on_slices_queued if streams else None,
+    ).run()
+
+
 def notify_workers(settings: Settings, pipeline: str, slices: int) -> str | None:
     """Send wakeups for slices of an accepted batch; returns a sentence if they can't be sent, which costs only time."""
     from models.lifecycle import wakeups  # importing Celery takes a third of a second: not before the batch is safe

@@ -1,7 +1,12 @@
 """The principal is on whose behalf a request is made: a tenant, and what its key may do."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+from models.errors import UsageError
+
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 DEFAULT_TENANT = "default"  # to whom everything belongs that no key was used for
 ALL_TENANTS = "*"  # in place of a tenant's name, in a key of the operator's
@@ -38,3 +43,12 @@ class Principal:
 
 
 OPERATOR = Principal(None, frozenset(Scope))  # where no keys exist, and on the command line
+
+
+def check_tenant(name: str) -> str:
+    """Return a tenant's name; raises UsageError if it can't be one."""
+    if TENANT.fullmatch(name):
+        return name
+    raise UsageError(
+        f"{name[:80]!r} is no tenant's name; use 1 to 64 letters, digits, and - _ . after the first character"
+    )

@@ -1,1 +1,4 @@
-"""Uploaded files: where their bytes are, and how they become batches."""
+"""Uploads keep the files that a server takes, and read them into batches.
+
+`store` has their bytes, `files` their rows in SQL, `multipart` takes them in, and `intake` makes jobs of them.
+"""

@@ -1,1 +1,1 @@
-"""Webhooks: signed messages that are sent at least once."""
+"""Webhooks: the rules for their addresses, signatures, and the sender that delivers events at least once."""

@@ -162,6 +162,25 @@ def set_claim_times(database: Database, batch_id: str, start: float, end: float,
         )
 
 
+SELECT_COUNTERS = """
+SELECT b.succeeded - b.reused, b.failed, b.tokens, b.padded_tokens,
+       b.device_seconds + (SELECT coalesce(sum(g.device_seconds), 0) FROM batch_guards g WHERE g.batch_id = b.id)
+FROM batches b
+"""
+SELECT_USAGE = "SELECT succeeded, failed, tokens, padded_tokens, device_seconds FROM usage"
+
+
+def assert_usage_equals_counters(database: Database) -> None:
+    """Assert that the usage of all tenants is what workers have added to the counters of batches."""
+    with database.snapshot() as connection:
+        counters, usage = (
+            [sum(column) for column in zip((0,) * 5, *connection.execute(text(query)), strict=True)]
+            for query in (SELECT_COUNTERS, SELECT_USAGE)
+        )
+    assert usage[:4] == counters[:4]
+    assert abs(usage[4] - counters[4]) < 1e-6
+
+
 def assert_consistent(database: Database, batch_id: str) -> None:
     """Assert the invariants: counters equal rows, `seq` has no gaps, no job is lost or answered twice."""
     audited = auditor.audit_batch(database, batch_id, LEASE_SECONDS)

@@ -22,9 +22,9 @@ from models.postgresql import grants
 from models.settings import Settings
 from producer.cli.schedules.schedule import schedule
 from producer.schedules.alerts.events import EventKind
-from producer.schedules.alerts.signing import SigningSecret
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing.file_templates import NUMERIC_DIRECTIVES
+from producer.webhooks.signing import SigningSecret
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -173,7 +173,8 @@ def test_the_page_on_schedules_has_every_event_command_and_time_code() -> None:
 
 def test_the_webhook_receiver_accepts_our_signature_and_no_other() -> None:
     scope: dict[str, Any] = {}
-    exec(compile(blocks("python")[0], "docs/schedules.md", "exec"), scope)
+    receiver = blocks("python", (DOCS / "webhooks.md").read_text("utf-8"))[0]
+    exec(compile(receiver, "docs/webhooks.md", "exec"), scope)
     secret, body, now = "whsec_" + base64.b64encode(b"k" * 32).decode(), b'{"type": "schedule.drift"}', int(time.time())
     headers = SigningSecret.parse(secret).signature_headers("msg_1", now, body)
 

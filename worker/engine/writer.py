@@ -23,7 +23,7 @@ from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.output_guards import OutputGuards
 from worker.engine.portions import RawOutputs
-from worker.leasing import commit
+from worker.leasing import commit, usage
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
 from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
@@ -63,6 +63,7 @@ class ResultWriter:
         self._held_leases = context.held_leases
         self._adapter = pipeline.runtime.adapter
         self._version_id = pipeline.version_id
+        self._worker_id = pipeline.claimant.worker_id
         self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
         self._output_guards = output_guards
@@ -183,6 +184,7 @@ class ResultWriter:
                 if len(commits) > 1:
                     _lock_rows(connection, self._database.sql, batches)
                 commit_results = [commit.commit_results(connection, planned, is_retry=is_retry) for planned in commits]
+                usage.add_usage(connection, (result.work for result in commit_results if result.work), self._worker_id)
                 failpoint("before_commit")
                 return commit_results
 

@@ -5,7 +5,7 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome
 from worker.leasing import redacted_inputs
 from worker.leasing.leases import Lease
+from worker.leasing.usage import ComputedWork
 
 
 @dataclass(slots=True)  # not frozen, which would triple the time to make one
@@ -93,11 +94,15 @@ class BatchCommit:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """The effect of a commit: rows written, slices lost to other processes, and the batch's final status, if any."""
+    """The effect of a commit: rows written, slices lost to other processes, and the batch's final status, if any.
+
+    work: what was computed, for `usage.add_usage` at the end of the transaction; None = nothing.
+    """
 
     results_written: int
     lost_slice_ids: frozenset[int]
     final_status: BatchStatus | None
+    work: ComputedWork | None = field(default=None, compare=False)
 
 
 INSERT_RETRIED_ATTEMPTS = """
@@ -167,11 +172,12 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
                 (result.verdicts for result in accepted),
                 (result.guard_seconds for result in accepted),
             )
-    progress = _update_counters(connection, batch_id, accepted, is_guarded=bool(accepted and planned.guards))
+    work = _sum_work(batch, accepted)
+    progress = _update_counters(connection, batch_id, work, is_guarded=bool(accepted and planned.guards))
     final_status = termination.end_if_done(connection, sql, batch_id, progress)
     is_terminated = final_status is not None and progress.ended < progress.total  # which revokes all slices
     lost = frozenset(lease.slice_id for lease in leases) if is_terminated else lost
-    return CommitResult(len(accepted), lost, final_status)
+    return CommitResult(len(accepted), lost, final_status, _add_guard_time(work, accepted) if accepted else None)
 
 
 def _fence_slices(connection: Connection, sql: SqlFragments, planned: BatchCommit) -> frozenset[int]:
@@ -244,19 +250,35 @@ def _to_json(verdicts: tuple[Verdict, ...]) -> str | None:
     return verdicts_json(verdicts)
 
 
-def _update_counters(
-    connection: Connection, batch_id: str, results: Sequence[JobResult], *, is_guarded: bool
-) -> Row[Any]:
-    """Add the results to the batch's counters; returns the new ones, as `end_if_done` needs them."""
+def _sum_work(batch: Row[Any], results: Sequence[JobResult]) -> ComputedWork:
+    """Sum what results are and cost, without the time of guards."""
     outcomes = [result.status for result in results]
+    return ComputedWork(
+        batch.tenant,
+        batch.pipeline,
+        outcomes.count(JobOutcome.SUCCEEDED),
+        outcomes.count(JobOutcome.FAILED),
+        sum([result.tokens for result in results]),
+        sum([result.padded_tokens for result in results]),
+        sum([result.device_seconds for result in results]),
+    )
+
+
+def _add_guard_time(work: ComputedWork, results: Sequence[JobResult]) -> ComputedWork:
+    seconds = sum([sum(result.guard_seconds.values()) for result in results if result.guard_seconds])
+    return replace(work, device_seconds=work.device_seconds + seconds) if seconds else work
+
+
+def _update_counters(connection: Connection, batch_id: str, work: ComputedWork, *, is_guarded: bool) -> Row[Any]:
+    """Add the results to the batch's counters; returns the new ones, as `end_if_done` needs them."""
     params = {
         "batch_id": batch_id,
-        "written": len(results),
-        "succeeded": outcomes.count(JobOutcome.SUCCEEDED),
-        "failed": outcomes.count(JobOutcome.FAILED),
-        "tokens": sum([result.tokens for result in results]),
-        "padded_tokens": sum([result.padded_tokens for result in results]),
-        "device_seconds": sum([result.device_seconds for result in results]),
+        "written": work.succeeded + work.failed,
+        "succeeded": work.succeeded,
+        "failed": work.failed,
+        "tokens": work.tokens,
+        "padded_tokens": work.padded_tokens,
+        "device_seconds": work.device_seconds,
         "guarded": is_guarded,
     }
     return connection.execute(text(UPDATE_COUNTERS), params).one()

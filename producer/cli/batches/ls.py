@@ -22,6 +22,7 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
     "--status", type=click.Choice([status.value for status in BatchStatus]), help="Only batches with this status."
 )
 @click.option("--pipeline", "-p", metavar="NAME", help="Only batches of this pipeline.")
+@click.option("--tenant", metavar="NAME", help="Only batches of this tenant.")
 @click.option("--name", metavar="NAME", help="Only batches of this name; * stands for any text.")
 @click.option("--since", metavar="WHEN", help="Only batches submitted since then, such as 2026-11-25 or 6h ago as 6h.")
 @click.option("--until", metavar="WHEN", help="Only batches submitted until then; a date counts as a whole day.")
@@ -34,12 +35,13 @@ def ls(
     name: str | None,
     since: str | None,
     until: str | None,
+    tenant: str | None,
     as_json: bool,
 ) -> None:
     """List batches, the newest first. To list older ones, give the last ID to --after."""
     since_time = None if since is None else times.parse_moment(since)
     until_time = None if until is None else times.parse_moment(until, is_end=True)
-    batch_filter = BatchFilter(status, pipeline, name, since_time, until_time, after)
+    batch_filter = BatchFilter(status, pipeline, name, since_time, until_time, after, tenant=tenant)
     with common.open_database(Settings.load()) as database:
         batches = views.list_batches(database, limit + 1, batch_filter)
     _print(batches[:limit], has_more=len(batches) > limit, is_filtered=batch_filter != BatchFilter(), as_json=as_json)

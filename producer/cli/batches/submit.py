@@ -27,6 +27,8 @@ from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit as submitting
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
 from producer.submission.submit import SubmitResult
+from producer.tenants.principal import DEFAULT_TENANT
+from producer.webhooks import webhook_address
 
 
 @click.command(short_help="Submit a file of inputs as one batch.")
@@ -82,6 +84,7 @@ from producer.submission.submit import SubmitResult
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )
 @click.option("--name", help="A name for people; it need not be unique.")
+@click.option("--tenant", metavar="NAME", default=DEFAULT_TENANT, show_default=True, help="To whom it belongs.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher priority run first.")
 @click.option(
     "--metadata",
@@ -103,6 +106,12 @@ from producer.submission.submit import SubmitResult
     help="When remaining jobs expire: after 6h, at 06:00 or a time, by this machine's clock.",
 )
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
+@click.option(
+    "--webhook",
+    "webhook_url",
+    metavar="URL",
+    help="Address to call when the batch ends, signed with the setting webhook_secret.",
+)
 @click.option(
     "--idempotency-key",
     metavar="KEY",
@@ -162,8 +171,9 @@ def submit(
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
-    selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE)
+    selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE, fields["tenant"])
     request = SubmitRequest.create(catalogue_entry, **fields, source_batch_id=from_batch)
+    _print_webhook_warnings(settings, request)
     mapping = ColumnMapping if selection is None else ResultColumns
     columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)
     source = input_source.open_source(
@@ -190,6 +200,12 @@ def submit(
         if submission.existing_status is not None:
             ctx.exit(_exit_code(database, submission))
         ctx.exit(wait.EXIT_COMPLETED if submission.source_failure is None else wait.EXIT_FAILED_JOBS)
+
+
+def _print_webhook_warnings(settings: Settings, request: SubmitRequest) -> None:
+    if request.webhook_url is not None:
+        for warning in webhook_address.find_warnings(request.webhook_url, settings):
+            terminal.print_notice(f"warning: {warning}")
 
 
 def _submit(database: Database, settings: Settings, request: SubmitRequest, source: Source) -> SubmitResult:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from models.pipelines import redaction
 from models.pipelines.pipeline import split_revision
-from models.privacy import terminal
+from models.privacy import terminal, urls
 from producer.batches.views import BatchView
 from producer.cli.display import guard_text, output_text
 from producer.live_view import words
 from producer.results.result_row import ResultRow
+from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import format_local
+from producer.webhooks.batch_deliveries import Delivery
 
 
 def batch_row(batch: BatchView) -> list[object]:
@@ -28,16 +30,18 @@ def batch_row(batch: BatchView) -> list[object]:
     ]
 
 
-def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
+def batch_details(batch: BatchView, follower_ids: Sequence[str] = (), deliveries: Sequence[Delivery] = ()) -> str:
     """Return a batch's details, one per line.
 
     follower_ids: the batches whose inputs are results of it
+    deliveries: the deliveries of its events to its webhook
     """
     counts = batch.counts
     timestamps = [(name, timestamp) for name, timestamp in batch.timestamps.items() if timestamp is not None]
     pairs: list[tuple[str, object]] = [
         ("batch", batch.id),
         ("name", batch.name),
+        ("tenant", batch.tenant != DEFAULT_TENANT and batch.tenant),
         ("status", batch.status.value),
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),
@@ -53,6 +57,8 @@ def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
         ("parameters", batch.parameters and terminal.compact_json(redaction.redact_parameters(batch.parameters))),
         ("priority", batch.priority or None),
         ("metadata", batch.metadata and terminal.compact_json(batch.metadata)),
+        ("webhook", batch.webhook_url and urls.redact_webhook_url(batch.webhook_url)),
+        *(("", _describe_delivery(delivery)) for delivery in deliveries),
         *((name.removesuffix("_at").replace("_", " "), format_local(timestamp)) for name, timestamp in timestamps),
         ("pace", words.format_rate(batch.jobs_per_second)),
         ("padding", words.format_padding_share(batch.padding_share)),
@@ -61,6 +67,17 @@ def batch_details(batch: BatchView, follower_ids: Sequence[str] = ()) -> str:
         *zip(itertools.chain(["guards"], itertools.repeat("")), guard_text.guard_lines(batch.guards), strict=False),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
+
+
+def _describe_delivery(delivery: Delivery) -> str:
+    if delivery.delivered_at is not None:
+        return f"{delivery.kind} delivered {format_local(delivery.delivered_at)}"
+    attempts = terminal.format_count(delivery.attempts, "attempt")
+    return (
+        f"{delivery.kind} not delivered yet, after {attempts}"
+        if delivery.next_delivery_at
+        else (f"{delivery.kind} never delivered, after {attempts}")
+    )
 
 
 def _model_revision(batch: BatchView) -> str | None:

@@ -1,6 +1,6 @@
 """`batchmill audit` verifies that every accepted job has exactly one result, or is open and will run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import click
 
@@ -10,7 +10,7 @@ from models.settings import Settings
 from producer.cli import common
 from producer.cli.display import progress
 from producer.health import audit as health
-from producer.health.audit import AuditProblem, BatchAudit
+from producer.health.audit import AuditProblem, AuditSummary, BatchAudit
 
 EXIT_PROBLEMS = 1
 
@@ -32,7 +32,7 @@ def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
             if batch_id
             else _audit_all(database, settings.lease_seconds)
         )
-        summary = _Summary(audits)
+        summary = AuditSummary(audits)
     (_print_json if as_json else _print_text)(summary)
     if summary.unsound:
         ctx.exit(EXIT_PROBLEMS)
@@ -47,20 +47,7 @@ def _audit_all(database: Database, lease_seconds: float) -> Iterator[BatchAudit]
             report(number, max(total, number), "")
 
 
-class _Summary:
-    """The number of batches and jobs, and the problems of unsound batches."""
-
-    def __init__(self, audits: Iterable[BatchAudit]) -> None:
-        self.batches = self.jobs = 0
-        self.problems: list[AuditProblem] = []
-        for batch_audit in audits:
-            self.batches += 1
-            self.jobs += batch_audit.jobs
-            self.problems += batch_audit.problems
-        self.unsound = sum(not problem.is_warning for problem in self.problems)
-
-
-def _print_text(summary: _Summary) -> None:
+def _print_text(summary: AuditSummary) -> None:
     for problem in summary.problems:
         click.echo(_format_problem(problem))
     verdict = terminal.format_count(summary.unsound, "problem") if summary.unsound else "nothing lost, nothing twice"
@@ -68,16 +55,8 @@ def _print_text(summary: _Summary) -> None:
     click.echo(f"audited {batches}, {terminal.format_count(summary.jobs, 'job')}: {verdict}")
 
 
-def _print_json(summary: _Summary) -> None:
-    terminal.echo_json(
-        {
-            "object": "audit",
-            "batches": summary.batches,
-            "jobs": summary.jobs,
-            "sound": not summary.unsound,
-            "problems": [problem.as_dict() for problem in summary.problems],
-        }
-    )
+def _print_json(summary: AuditSummary) -> None:
+    terminal.echo_json(summary.as_dict())
 
 
 def _format_problem(problem: AuditProblem) -> str:

@@ -9,7 +9,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
 from producer.health import doctor as health
-from producer.health.findings import PROBLEM, Finding
+from producer.health.findings import PROBLEM, Finding, report_as_dict
 
 EXIT_PROBLEMS, EXIT_UNREACHABLE = 1, 5
 
@@ -30,8 +30,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
             click.echo(_format_finding(finding))
     code = _exit_code(findings)
     if as_json:
-        documents = [finding.as_dict() for finding in findings]
-        terminal.echo_json({"object": "doctor", "healthy": code == 0, "findings": documents})
+        terminal.echo_json(report_as_dict(findings))
     ctx.exit(code)
 
 

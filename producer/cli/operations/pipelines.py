@@ -1,15 +1,12 @@
 """`batchmill pipelines` lists the catalogue."""
 
-from typing import Any
-
 import click
 
-from models.guards.definition import Guard
-from models.pipelines import redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
+from producer.catalogue import pipeline_objects
 from producer.cli import common
 from producer.cli.display import guard_text
 
@@ -26,7 +23,7 @@ def pipelines(as_json: bool) -> None:
         terminal.print_notice(f"warning: {problem}")
     catalogue = loaded.values()
     if as_json:
-        terminal.echo_list([_as_dict(pipeline) for pipeline in catalogue])
+        terminal.echo_list([pipeline_objects.pipeline_object(pipeline, shows_patterns=True) for pipeline in catalogue])
     else:
         click.echo(terminal.format_table(HEADER, [_table_row(pipeline) for pipeline in catalogue]))
         if guard_rows := [row for pipeline in catalogue for row in _guard_rows(pipeline)]:
@@ -51,13 +48,3 @@ def _guard_rows(pipeline: Pipeline) -> list[list[object]]:
         [pipeline.name, name, guard.on, guard.action, guard_text.describe_check(guard)]
         for name, guard in pipeline.guards.items()
     ]
-
-
-def _as_dict(pipeline: Pipeline) -> dict[str, Any]:
-    guards = {name: _guard_dict(guard) for name, guard in pipeline.guards.items()}
-    return {"object": "pipeline", **redaction.redact_pipeline(pipeline), "guards": guards}
-
-
-def _guard_dict(guard: Guard) -> dict[str, Any]:
-    # The operator may read a pattern here; a list of words says only how long it is.
-    return {**guard.model_dump(mode="json"), "words": None if guard.words is None else len(guard.words)}

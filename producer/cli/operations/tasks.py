@@ -4,20 +4,17 @@ from typing import Any, get_args
 
 import click
 
-from models import tasks as all_tasks
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.generation_limits import GenerationLimits
 from models.privacy import terminal
 from models.settings import Settings
-from models.tasks.generic import GENERIC_SPECS
 from models.tasks.generic.transformers_pipeline import PREFIX as TRANSFORMERS_PREFIX
-from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
-from models.tasks.own import registry
 from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.spec import TaskSpec, WindowAggregation
 from models.tasks.text_generation import TEXT_GENERATION
+from producer.catalogue import task_objects
 from producer.cli import common
 
 BOUND_WORDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "over", "exclusiveMaximum": "under"}
@@ -34,24 +31,17 @@ def tasks(name: str | None, as_json: bool) -> None:
     The explanation has its inputs, its parameters and its output.
     """
     if name:
-        spec = _find(name)
+        spec = task_objects.find_task(name)
         if as_json:
-            terminal.echo_json(_as_dict(spec) | {"limits": _limits_in_force(spec)})
+            terminal.echo_json(task_objects.task_object(spec) | {"limits": _limits_in_force(spec)})
         else:
             _print_explanation(spec)
         return
-    specs = [*all_tasks.TASKS.values(), *GENERIC_SPECS, *registry.load_all()]
+    specs = task_objects.list_tasks()
     if as_json:
-        terminal.echo_list([_as_dict(spec) for spec in specs])
+        terminal.echo_list([task_objects.task_object(spec) for spec in specs])
     else:
         click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in specs]))
-
-
-def _find(name: str) -> TaskSpec:
-    """The spec of a task, also by the word that the list has for any pipeline of transformers."""
-    if name == TRANSFORMERS_PIPELINE.name:
-        return TRANSFORMERS_PIPELINE
-    return all_tasks.find_spec(all_tasks.canonical_name(name))
 
 
 def _print_explanation(spec: TaskSpec) -> None:
@@ -72,7 +62,7 @@ def _explain(spec: TaskSpec) -> str:
     inputs = [(field.name, "required" if field.required else "optional", field.help) for field in spec.fields]
     parameters = [
         (name, _describe_schema(schema), _describe_default(schema.get("default")), schema.get("description", ""))
-        for name, schema in _parameter_schemas(spec).items()
+        for name, schema in task_objects.parameter_schemas(spec).items()
     ]
     if not parameters and spec.name.startswith(TRANSFORMERS_PREFIX):
         parameters = [("NAME", "as in the entry", "unset", ENTRY_PARAMETERS_HELP)]
@@ -113,11 +103,7 @@ def _describe_windows(spec: TaskSpec) -> str:
 
 
 def _limits_in_force(spec: TaskSpec) -> dict[str, dict[str, Any]]:
-    """Return the limits of each pipeline of the catalogue that has such a task; empty for tasks without limits."""
-    if spec is not TEXT_GENERATION:
-        return {}
-    limits = {name: pipeline.generation_limits for name, pipeline in Catalogue.load(Settings.load()).items()}
-    return {name: values.model_dump() for name, values in limits.items() if values is not None}
+    return task_objects.limits_in_force(spec, Catalogue.load(Settings.load()))
 
 
 def _describe_default(value: Any) -> str:
@@ -132,24 +118,3 @@ def _describe_schema(schema: dict[str, Any]) -> str:
         return " | ".join(map(str, schema["enum"]))
     bounds = [f"{words} {schema[key]:,}" for key, words in BOUND_WORDS.items() if key in schema]
     return " ".join([str(schema.get("const", schema.get("type", "any"))), ", ".join(bounds)]).rstrip()
-
-
-def _parameter_schemas(spec: TaskSpec) -> dict[str, Any]:
-    properties: dict[str, Any] = spec.parameters.model_json_schema().get("properties", {})
-    return properties
-
-
-def _as_dict(spec: TaskSpec | BrokenTask) -> dict[str, Any]:
-    if isinstance(spec, BrokenTask):
-        return {"object": "task", "name": spec.name, "origin": spec.origin, "problem": spec.problem}
-    return {
-        "object": "task",
-        "name": spec.name,
-        "aliases": list(spec.aliases),
-        "summary": spec.summary,
-        "inputs": [{"name": field.name, "required": field.required, "help": field.help} for field in spec.fields],
-        "parameters": _parameter_schemas(spec),
-        "output": spec.output_description,
-        "example": {"input": spec.example_input, "output": spec.example_output},
-        "code": spec.code_version if isinstance(spec, OwnTaskSpec) else None,
-    }

@@ -1,16 +1,11 @@
 """`batchmill workers` lists the worker processes."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import click
 
-from models.lifecycle.seats import worker_name_for
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import blockers
 from producer.batches import workers as fleet
-from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.cli import common
 
@@ -23,22 +18,17 @@ def workers(as_json: bool) -> None:
     """List the worker processes and what they can't load; one without a heartbeat for three leases is `gone`."""
     settings = Settings.load()
     with common.open_database(settings) as database:
+        if as_json:
+            terminal.echo_list(blockers.list_worker_objects(database, settings.lease_seconds))
+            return
         worker_views = fleet.list_workers(database, settings.lease_seconds)
         load_failures = blockers.list_load_failures(database)
-    if as_json:
-        terminal.echo_list([_as_dict(worker, load_failures) for worker in worker_views])
-    elif worker_views:
+    if worker_views:
         click.echo(terminal.format_table(HEADER, [_table_row(worker) for worker in worker_views]))
         for failure in load_failures:
             terminal.print_notice(terminal.to_printable(failure.summary))
     else:
         terminal.print_notice("no worker runs; start some: batchmill up")
-
-
-def _as_dict(worker: WorkerView, load_failures: Sequence[LoadFailureView]) -> dict[str, Any]:
-    name = worker_name_for(worker.id)
-    failures = [failure.as_dict() for failure in load_failures if failure.worker_name == name]
-    return {**worker.as_dict(), "load_failures": failures}
 
 
 def _table_row(worker: WorkerView) -> list[object]:

@@ -16,8 +16,7 @@ from producer.cli.schedules import schedule_tables
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
-
-MAX_NEXT_TIMES = 5
+from producer.schedules.reports import MAX_NEXT_TIMES
 
 
 def echo_next_times(view: ScheduleView, now: datetime) -> None:

@@ -1,7 +1,6 @@
 """The commands that start runs by hand: `batchmill schedule trigger` and `batchmill schedule backfill`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import click
 
@@ -16,11 +15,9 @@ from producer.cli import common as cli_common
 from producer.cli.batches.wait import EXIT_COMPLETED, EXIT_FAILED, EXIT_FAILED_JOBS
 from producer.cli.schedules import common, run_tables
 from producer.schedules import registry
-from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import manual_runs
-from producer.schedules.runs.manual_runs import StartedRun
+from producer.schedules.runs.manual_runs import SpanText, StartedRun
 from producer.schedules.runs.run_views import RunView
-from producer.times import ONE_MINUTE, TimeRange, parse_time_range
 
 RUNS_HEADER = ("SCHEDULED", "BATCH")
 
@@ -86,7 +83,7 @@ def backfill(
     with cli_common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         definition = registry.get(database, name).definition
-        span = _parse_span(database, definition, time_text, first, last, now)
+        span = manual_runs.parse_span(database, definition, SpanText(time_text, first, last), now)
         result = manual_runs.backfill(
             database, Catalogue.load(settings), name, span, now, include_completed=rerun_completed
         )
@@ -101,32 +98,6 @@ def backfill(
         if result.started:
             common.warn_if_no_worker(database, settings)
         ctx.exit(_report_runs(database, name, result.started, timeout, waits=waits, as_json=as_json))
-
-
-def _parse_span(
-    database: Database,
-    definition: ScheduleDefinition,
-    time_text: str | None,
-    first: str | None,
-    last: str | None,
-    now: datetime,
-) -> TimeRange:
-    zone = definition.timetable.zone_info
-    if time_text is not None:
-        if first is not None or last is not None:
-            raise UsageError("--time names one run, and --from and --to a span; give either")
-        span = parse_time_range(time_text, zone)
-        times = manual_runs.scheduled_times_in(database, definition, span, now, limit=2)
-        if len(times) > 1:
-            raise UsageError(
-                f"--time {time_text[:40]!r} has more than one scheduled time, the first at "
-                f"{definition.format_time(times[0])}; name one of them, or take --from and --to"
-            )
-        return span
-    if first is None:
-        raise UsageError("name what to run: --time 2026-11-24, or a span: --from 2026-11-20 --to 2026-11-24")
-    end = now + ONE_MINUTE if last is None else parse_time_range(last, zone).end
-    return TimeRange(parse_time_range(first, zone).start, end)
 
 
 def _check_timeout(timeout: float | None, *, waits: bool) -> None:

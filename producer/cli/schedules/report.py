@@ -6,26 +6,18 @@ from typing import Any
 
 import click
 
-from models.errors import NotFound
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState, RunTrigger
 from producer.cli import common
 from producer.cli.schedules import quality_table, run_tables
 from producer.cli.schedules.run_tables import COUNT_COLUMNS
-from producer.schedules import registry
-from producer.schedules.alerts import events
+from producer.schedules import reports
 from producer.schedules.definition import EPOCH, ScheduleDefinition
-from producer.schedules.quality.drift import MAX_BASELINE_RUNS
 from producer.schedules.quality.stats import QualityStats
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import run_views
-from producer.schedules.runs.run_summary import without_mean_vector
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import UNSUCCESSFUL_STATES
-from producer.times import parse_time_range
-
-MAX_EVENTS = 20
 
 
 @click.command(short_help="Show how a run went.")
@@ -44,26 +36,13 @@ def report(name: str, time_text: str | None, as_json: bool) -> None:
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
-        view = registry.get(database, name)
-        if time_text is None:
-            run = next(iter(run_views.newest_runs(database, name, 1)), None)
-        else:
-            run = run_views.latest_run_between(
-                database, name, *parse_time_range(time_text, view.definition.timetable.zone_info)
-            )
-        if run is None:
-            when = "yet" if time_text is None else "then"
-            raise NotFound(f"{name} has had no run {when}: batchmill schedule show {name}")
-        previous_runs = run_views.completed_runs_before(database, name, run.scheduled_at, MAX_BASELINE_RUNS)
-        events_of_run = events.list_newest(database, name, MAX_EVENTS, scheduled_at=run.scheduled_at)
+        run_report = reports.report_run(database, name, time_text)
     if as_json:
-        terminal.echo_json(
-            run.as_dict()
-            | {"summary": without_mean_vector(run.summary), "events": [event.as_dict() for event in events_of_run]}
-        )
+        terminal.echo_json(run_report.as_dict())
         return
+    run, view, events_of_run = run_report.run, run_report.view, run_report.events
     click.echo(_format_run(run, view.definition))
-    if quality := _format_quality(run, previous_runs):
+    if quality := _format_quality(run, run_report.previous_runs):
         click.echo("\n" + quality)
     if events_of_run:
         click.echo("\n" + run_tables.format_events(events_of_run, view.definition))

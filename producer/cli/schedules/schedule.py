@@ -13,18 +13,15 @@ from models.settings import Settings
 from producer.cli import common
 from producer.cli.schedules import common as schedule_common
 from producer.cli.schedules import run_tables, schedule_tables
-from producer.cli.schedules.common import MAX_NEXT_TIMES
 from producer.cli.schedules.manual_runs import backfill, trigger
 from producer.cli.schedules.options import definition_options
 from producer.cli.schedules.report import report
 from producer.cli.schedules.sync import sync
-from producer.schedules import metrics, registry, status, validation
-from producer.schedules.alerts import events
+from producer.schedules import metrics, registry, reports, status, validation
+from producer.schedules.reports import MAX_NEXT_TIMES
 from producer.schedules.runs import run_views
 from producer.schedules.runs import tick as ticking
 from producer.times import parse_time_range
-
-MAX_RUNS, MAX_EVENTS = 7, 5
 
 
 @click.group(short_help="Manage schedules.")
@@ -83,19 +80,13 @@ def show(name: str, as_json: bool) -> None:
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
-        view = registry.get(database, name)
-        runs = run_views.newest_runs(database, name, MAX_RUNS)
-        newest_events = events.list_newest(database, name, MAX_EVENTS)
-    schedule_status = status.status_for(view, runs[0] if runs else None, now)
+        schedule_report = reports.report_schedule(database, name, now)
     if as_json:
-        document = schedule_status.as_dict() | {"next": schedule_tables.iso_next_times(view, now, MAX_NEXT_TIMES)}
-        newest = [event.as_dict() for event in newest_events]
-        runs_and_events = {"runs": [run.as_dict() for run in runs], "events": newest}
-        terminal.echo_json(document | runs_and_events)
+        terminal.echo_json(schedule_report.as_dict())
         return
-    click.echo(
-        schedule_tables.format_schedule(schedule_status, schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES))
-    )
+    view, runs, newest_events = schedule_report.status.view, schedule_report.runs, schedule_report.events
+    next_lines = schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES)
+    click.echo(schedule_tables.format_schedule(schedule_report.status, next_lines))
     if runs:
         click.echo("\n" + run_tables.format_runs(runs, view.definition))
     if newest_events:

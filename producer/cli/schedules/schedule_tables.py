@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 
-from models.documents import format_timestamp
 from models.privacy import terminal
 from producer.cli.schedules import run_tables
+from producer.schedules import reports
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
@@ -53,16 +52,13 @@ def format_times(definition: ScheduleDefinition) -> str:
 
 def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """Return the next scheduled times in the schedule's zone."""
-    scheduled_times = [view.definition.format_time(scheduled_at) for scheduled_at in _next_times(view, now, count)]
+    scheduled_times = [
+        view.definition.format_time(scheduled_at) for scheduled_at in reports.next_times(view, now, count)
+    ]
     if view.suspended_at is not None:
         return ["none while it is suspended"]
     after = view.definition.after
     return scheduled_times or ["none" if after is None else f"when a run of {after} completes"]
-
-
-def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
-    """Return the next scheduled times as JSON has all times: in ISO 8601, in UTC."""
-    return list(map(format_timestamp, _next_times(view, now, count)))
 
 
 def summarize_tick(result: TickResult) -> str:
@@ -103,10 +99,6 @@ def _describe_last_run(run: RunView) -> str:
     rows = (run.summary or {}).get("total")
     parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.format_count(rows, 'row')}"]
     return ", ".join([*parts, "drifted"] if run_tables.has_drifted(run) else parts)
-
-
-def _next_times(view: ScheduleView, now: datetime, count: int) -> list[datetime]:
-    return [] if view.suspended_at is not None else list(islice(view.definition.timetable.times_after(now), count))
 
 
 def _format_value(value: object) -> object:

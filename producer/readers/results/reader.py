@@ -18,6 +18,7 @@ from producer.readers.results.columns import ResultColumns
 from producer.readers.results.result_record import ResultRecord
 from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import Problem, Source
+from producer.tenants.principal import DEFAULT_TENANT
 
 # A page is in memory at once. The size of the next rows is unknown, so the first page is small.
 PAGE_ROWS, FIRST_PAGE_ROWS = 1000, 4
@@ -25,7 +26,7 @@ PAGE_BYTES = 8 * 2**20
 # The snapshot holds no locks, so it may be idle while a large chunk waits to be inserted.
 SNAPSHOT_IDLE_SECONDS = 600.0
 
-SELECT_BATCH = "SELECT status, parameters FROM batches WHERE id = :batch_id"
+SELECT_BATCH = "SELECT status, parameters, tenant FROM batches WHERE id = :batch_id"
 
 # The position stands for both tables: PostgreSQL would merge them from the beginning of the batch for each page.
 PAGE_COLUMNS = {
@@ -113,10 +114,11 @@ class _ResultReader:
     def _check_batch(self, connection: Connection) -> bool:
         """Raise an error unless the batch has ended; returns whether its labels were judged apart."""
         batch_id = self.selection.batch_id
-        query = text(SELECT_BATCH).columns(column("status"), column("parameters", Document))
+        query = text(SELECT_BATCH).columns(column("status"), column("parameters", Document), column("tenant"))
         batch = connection.execute(query, {"batch_id": batch_id}).one_or_none()
-        if batch is None:
-            raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+        if batch is None or self.selection.tenant not in (None, batch.tenant):
+            whose = f" of tenant {tenant}" if (tenant := self.selection.tenant) not in (None, DEFAULT_TENANT) else ""
+            raise NotFound(f"there is no batch {batch_id[:80]!r}{whose}; list the batches: batchmill ls")
         status = BatchStatus(batch.status)
         if status is BatchStatus.DELETING:
             raise NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")

@@ -21,12 +21,14 @@ class ResultSelection:
     statuses: results with one of these.
     labels: only results with one of these labels, see `labels.py`; empty = any.
     min_score: only results with at least this score; None = any.
+    tenant: to whom the batch must belong; None = to anybody.
     """
 
     batch_id: str
     statuses: tuple[JobOutcome, ...] = (JobOutcome.SUCCEEDED,)
     labels: tuple[str, ...] = ()
     min_score: float | None = None
+    tenant: str | None = None
 
     @classmethod
     def create(
@@ -35,14 +37,16 @@ class ResultSelection:
         status: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
+        tenant: str | None = None,
     ) -> Self:
         """Validate a selection; raises UsageError.
 
         status: one of succeeded, failed, cancelled and expired, or several; None or none = succeeded.
+        tenant: to whom the batch must belong; None = to anybody.
         """
         if not isinstance(batch_id, str) or not batch_id or not is_storable(batch_id):
             raise UsageError("name the batch whose results are taken by its id; list the batches: batchmill ls")
-        selection = cls(batch_id, _parse_statuses(status), _parse_labels(labels), _parse_score(min_score))
+        selection = cls(batch_id, _parse_statuses(status), _parse_labels(labels), _parse_score(min_score), tenant)
         if selection.reads_labels and selection.statuses != (JobOutcome.SUCCEEDED,):
             raise UsageError("labels and scores are those of outputs, so they choose among succeeded results only")
         return selection
@@ -55,10 +59,11 @@ class ResultSelection:
         labels: str | Iterable[str] | None,
         min_score: float | None,
         advice: MappingAdvice,
+        tenant: str | None = None,
     ) -> Self | None:
         """The selection that a submission names, None without a batch; raises UsageError as `create` does."""
         if batch_id is not None:
-            return cls.create(batch_id, status, labels, min_score)
+            return cls.create(batch_id, status, labels, min_score, tenant)
         if status or labels or min_score is not None:
             options, batch = advice.selection
             raise UsageError(f"{options} choose among the results of a batch; name it: {batch}")

@@ -22,7 +22,7 @@ from producer.schedules.runs.following import followers
 from producer.schedules.runs.planning import LockedSchedule, open_run
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
-from producer.times import TimeRange
+from producer.times import ONE_MINUTE, TimeRange, parse_time_range
 
 MAX_BACKFILL_RUNS = 1000
 
@@ -46,6 +46,14 @@ class StartedRun(NamedTuple):
 
     scheduled_at: datetime
     batch_id: str
+
+
+class SpanText(NamedTuple):
+    """The scheduled times to run, as texts: one time or its day, or a span whose end is included."""
+
+    time: str | None = None
+    first: str | None = None
+    last: str | None = None  # None = now
 
 
 class BackfillResult(NamedTuple):
@@ -114,6 +122,26 @@ def backfill(
             batch_id = open_run(schedule, scheduled_at, RunTrigger.BACKFILL, source)
         result.started.append(StartedRun(scheduled_at, batch_id))
     return result
+
+
+def parse_span(database: Database, definition: ScheduleDefinition, span_text: SpanText, now: datetime) -> TimeRange:
+    """Return the span of a backfill; raises UsageError. Times without a zone are in the schedule's."""
+    zone = definition.timetable.zone_info
+    if span_text.time is not None:
+        if span_text.first is not None or span_text.last is not None:
+            raise UsageError("--time names one run, and --from and --to a span; give either")
+        span = parse_time_range(span_text.time, zone)
+        times = scheduled_times_in(database, definition, span, now, limit=2)
+        if len(times) > 1:
+            raise UsageError(
+                f"--time {span_text.time[:40]!r} has more than one scheduled time, the first at "
+                f"{definition.format_time(times[0])}; name one of them, or take --from and --to"
+            )
+        return span
+    if span_text.first is None:
+        raise UsageError("name what to run: --time 2026-11-24, or a span: --from 2026-11-20 --to 2026-11-24")
+    end = now + ONE_MINUTE if span_text.last is None else parse_time_range(span_text.last, zone).end
+    return TimeRange(parse_time_range(span_text.first, zone).start, end)
 
 
 def scheduled_times_in(

@@ -20,6 +20,7 @@ from models.tables import Attempt, Slice
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     assert_consistent,
+    assert_usage_equals_counters,
     claimant_for,
     execute,
     expire_leases,
@@ -38,7 +39,7 @@ from worker.engine import writer
 from worker.engine.engine import Engine
 from worker.engine.portions import PrefetchedRows
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
+from worker.leasing import claims, commit, quarantine_turns, reclaim, retry, usage
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES
@@ -169,6 +170,7 @@ def until_completed(database: Database, *batch_ids: str) -> None:
     )
     for batch_id in batch_ids:
         assert_consistent(database, batch_id)
+    assert_usage_equals_counters(database)
 
 
 def leased(database: Database) -> int:
@@ -373,8 +375,9 @@ class TestBacklog:
         results = [JobResult(lease, index, JobOutcome.SUCCEEDED, "1") for index in range(4)]
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], results, [], version_id))
+            work = commit.commit_results(connection, commit.BatchCommit([lease], results, [], version_id)).work
             claims.release(connection, [lease, untouched])
+            usage.add_usage(connection, filter(None, [work]), "stopped")
 
         start()
         until_completed(other, batch_id)

@@ -98,6 +98,8 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", "--pipeline", "prompted", "--param", f"prompt={SECRET}"),
         ("IN", *SENTIMENT, "--idempotency-key", "again"),
         ("IN", *ZERO_SHOT, "--idempotency-key", "again"),
+        ("IN", *SENTIMENT, "--webhook", WEBHOOK, "--json"),
+        ("IN", *SENTIMENT, "--webhook", f"http://{SECRET}@h/"),
         ("BAD", *SENTIMENT),
         ("BAD", *SENTIMENT, "--on-invalid", "fail-row"),
         ("BAD", "--repair", "BATCH"),
@@ -190,6 +192,10 @@ CASES: dict[str, list[Sequence[str]]] = {
     "models pull": [("private",)],
     "workers": [(), ("--json",)],
     "doctor": [(), ("--json",)],
+    "usage": [(), ("--csv",), ("--json",)],
+    "keys create": [("--tenant", "acme", "--json"), ("--all-tenants",), ("--tenant", "acme", "--scope", "admin")],
+    "keys ls": [(), ("--json",)],
+    "keys revoke": [("KEY",), (f"bm_0123456789abcdef_{SECRET}",)],
     "db upgrade": [(), ("--json",)],
     "db grants": [("--reader", "r"), ("--worker", "w", "--json"), ("--submitter", "")],
 }
@@ -396,9 +402,9 @@ def test_no_command_writes_it(
     monkeypatch.setenv("BATCHMILL_LOG_FORMAT", "console" if len(name) % 2 else "json")
     monkeypatch.setenv("BATCHMILL_LOG_LEVEL", "debug")
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none", "KEY": "none"}
     stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
-    codes, found = {}, []
+    codes, found, secrets = {}, [], []
     for command, cases in CASES.items():
         for arguments in cases:
             result = run(command, arguments, **stands_for)
@@ -410,6 +416,12 @@ def test_no_command_writes_it(
             elif arguments == KEPT_KEYS and result.exit_code == 0:
                 stands_for["ENDED"] = json.loads(result.stdout)["id"]
                 _land(stands_for["ENDED"], has_ended=True)
+            elif command == "keys create" and "--json" in arguments and result.exit_code == 0:
+                created = json.loads(result.stdout)
+                stands_for["KEY"] = created["id"]
+                secrets.append(created["key"].split("_", 2)[2])
+            elif secrets:
+                found += [f"a key is in {command} {arguments}" for secret in secrets if secret in result.output]
     assert not found, "\n\n".join(found)
     if name in ("sqlite", "postgresql"):  # so that these have come to what they are for
         assert {command for (command, *_), code in codes.items() if code == 0} >= CASES.keys() - UNDONE
@@ -458,7 +470,7 @@ def test_what_a_driver_or_a_parser_quotes_is_not_repeated(
     monkeypatch.setattr(schema, "open_database", raising)
     monkeypatch.setattr(schema, "upgrade", raising)
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
-    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none"}
+    stands_for = {"IN": str(tmp_path / "in.jsonl"), "BATCH": "batch_none", "ENDED": "batch_none", "KEY": "none"}
     stands_for |= {"BAD": str(tmp_path / "bad.jsonl"), "PAIRS": str(tmp_path / "pairs.jsonl")}
     seen = 0
     for command, cases in CASES.items():

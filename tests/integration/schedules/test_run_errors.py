@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from models.states import RunState
 from producer.schedules import registry
-from producer.schedules.alerts import events, webhook
+from producer.schedules.alerts import events
+from producer.schedules.alerts.event_outbox import SCHEDULE_EVENTS
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import (
     deadline_watch,
@@ -26,6 +27,7 @@ from producer.schedules.runs import (
     sources,
 )
 from producer.schedules.timing import due_times
+from producer.webhooks import delivery
 from tests.factories.schedules import ScheduleHarness, utc
 
 LATER = utc("03-02 02:05")
@@ -256,7 +258,7 @@ def test_a_webhook_s_defect_keeps_no_other_event(harness: ScheduleHarness) -> No
             )
     settings = harness.settings.model_copy(update={"webhook_secret": None})
 
-    assert webhook.send_due(harness.database, settings, send=send) == 0
+    assert delivery.send_due(harness.database, settings, (SCHEDULE_EVENTS,), send=send) == 0
     assert registry.get(harness.database, "nightly")
     [row] = harness.query(
         "SELECT count(*) AS waiting FROM events WHERE delivery_attempts = 1 AND next_delivery_at IS NOT NULL"

@@ -277,6 +277,23 @@ class TestTheSameInput:
 
 
 class TestAnythingElse:
+    def test_another_tenant_s_results_are_not_seen(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reuse, "MIN_LOOKBACK_JOBS", 1)  # older batches are searched too
+        monkeypatch.setattr(reuse, "LOOKBACK_FACTOR", 0)
+        for tenant in ("default", "acme"):
+            accept(database, ["a", "b"], tenant=tenant)
+        assert sorted(compute(database)) == ["a", "a", "b", "b"]
+        own = accept(database, ["c"], tenant="acme")
+        compute(database)
+
+        again = accept(database, ["a", "b", "c"], tenant="acme")
+        other = accept(database, ["a", "c"], tenant="other")
+
+        assert (again.reused, other.reused) == (3, 0)
+        batches = {row.reused_from for row in pages.iter_by_position(database, again.batch_id)}
+        tenants = {views.get_batch(database, str(batch_id)).tenant for batch_id in batches}
+        assert (tenants, own.batch_id in batches) == ({"acme"}, True)
+
     @pytest.mark.parametrize("texts", [["A"], ["a "], [" a"], ["a\n"], ["á"]])
     def test_another_text(self, database: Database, texts: list[str]) -> None:
         accept(database, ["a"])

@@ -1,0 +1,49 @@
+"""`/v1/embeddings`: a text gets a vector."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from models import vectors
+from models.documents import from_json
+from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from producer.endpoints.answer import Answer, quote
+from producer.endpoints.endpoint import Endpoint, Settings, invalid, read_single_text, reject_rest
+
+ENCODING_FORMAT, BASE64, FLOAT = "encoding_format", "base64", "float"
+
+
+def _read_input(body: Mapping[str, Any]) -> str:
+    return read_single_text("input", body.get("input"))
+
+
+def _read_settings(settings: Mapping[str, Any]) -> Settings:
+    rest = dict(settings)
+    encoding = rest.pop(ENCODING_FORMAT, FLOAT)
+    if encoding not in (FLOAT, BASE64):
+        raise invalid(ENCODING_FORMAT, "has an unknown encoding_format; use float or base64")
+    parameters = {"dimensions": rest.pop("dimensions")} if "dimensions" in rest else {}
+    reject_rest(rest)
+    return Settings(parameters, {} if encoding == FLOAT else {ENCODING_FORMAT: encoding})
+
+
+def _write_body(answer: Answer) -> str:
+    embedding = answer.output_text
+    if answer.options.get(ENCODING_FORMAT) == BASE64:
+        # As bytes, float32 and little-endian, which is how OpenAI's clients read them.
+        vector = answer.vector if answer.vector is not None else vectors.from_numbers(from_json(embedding))
+        embedding = f'"{base64.b64encode(vector).decode("ascii")}"'
+    return (
+        f'{{"object": "list", "data": [{{"object": "embedding", "index": 0, "embedding": {embedding}}}], '
+        f'"model": {quote(answer.pipeline)}}}'
+    )
+
+
+ENDPOINT = Endpoint(
+    path="/v1/embeddings",
+    tasks=(FEATURE_EXTRACTION.name,),
+    input_keys=frozenset({"input"}),
+    read_input=_read_input,
+    read_settings=_read_settings,
+    write_body=_write_body,
+)

@@ -1,0 +1,39 @@
+"""Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.documents import to_json
+from models.errors import UsageError
+from producer.results.result_row import ResultRow
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx, which would collect them
+RETRY_MILLISECONDS = 2_000  # after which a client that lost its connection comes again
+HEARTBEAT = b": the connection is alive\n\n"
+MAX_SEQ = 2**63 - 1
+
+
+def begin() -> bytes:
+    """The first bytes of a stream, which say when a client should come again."""
+    return f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+
+
+def event(name: str, document: Any, event_id: int | None = None) -> bytes:
+    """One event with a JSON document."""
+    id_line = "" if event_id is None else f"id: {event_id}\n"
+    return f"{id_line}event: {name}\ndata: {to_json(document)}\n\n".encode()
+
+
+def result_events(rows: Sequence[ResultRow]) -> bytes:
+    """An event for each result; its id is `seq`, from which the client goes on."""
+    return "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows).encode()
+
+
+def parse_last_id(header: str | None, after: int) -> int:
+    """The cursor of a client that comes again with `Last-Event-ID`, else `after`; raises UsageError."""
+    if not header:
+        return after
+    if not (header.isascii() and header.isdigit() and len(header) <= 19 and int(header) <= MAX_SEQ):
+        raise UsageError("Last-Event-ID is the id of an event of this stream, which is a number; leave it out")
+    return int(header)

@@ -1,0 +1,1 @@
+"""The routes under `/api` for batches: submit, list, show, wait, act, and read results."""

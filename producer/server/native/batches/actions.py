@@ -1,0 +1,112 @@
+"""Acting on batches: cancel, retry and delete; see `long_acts.py` for those that take long."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import UsageError
+from models.states import JobOutcome
+from producer.batches import cancel as cancelling
+from producer.batches import delete as deleting
+from producer.batches import retry as retrying
+from producer.batches import views
+from producer.batches.retry import RetryResult, RetrySelection
+from producer.results import export
+from producer.server.access import Submitter
+from producer.server.context import Context, ServerContext
+from producer.server.native import responses
+from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches.reading import BatchId
+from producer.submission import submit
+from producer.tenants.principal import Principal
+from producer.times import Deadline
+
+router = APIRouter(tags=["batches"])
+
+IN_PROGRESS: dict[int | str, dict[str, Any]] = {202: {"description": "It takes longer, and goes on."}}
+
+
+class RetryBody(BaseModel):
+    """Which jobs to run again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"codes": ["out_of_memory"]}})
+
+    status: objects.JobStatus | list[objects.JobStatus] = Field("failed", description="Only jobs with this outcome.")
+    codes: str | list[str] = Field([], description="Only failures with one of these codes; empty = any.")
+    deadline: str | None = Field(None, description="A new deadline, such as `6h`; null keeps the old one.")
+
+
+@router.post(
+    "/batches/{batch_id}/cancel", summary="Cancel a batch", response_model=objects.Batch, responses=IN_PROGRESS
+)
+async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId) -> Response:
+    """Cancel a batch, and keep the results that it has."""
+
+    def act() -> Response:
+        context.get_batch(principal, batch_id)
+        return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
+
+    return await long_acts.perform(act, lambda: _show_later(context, principal, batch_id))
+
+
+@router.post(
+    "/batches/{batch_id}/retry", summary="Retry failed jobs", response_model=objects.Requeued, responses=IN_PROGRESS
+)
+async def retry_batch(
+    context: Context, principal: Submitter, batch_id: BatchId, body: RetryBody | None = None
+) -> Response:
+    """Run jobs of an ended batch again, in the same places; the new results replace the old ones."""
+    body = body or RetryBody.model_validate({})
+    outcomes = export.parse_statuses(body.status)
+    if not outcomes or JobOutcome.SUCCEEDED in outcomes:
+        raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
+    selection = RetrySelection(outcomes, (body.codes,) if isinstance(body.codes, str) else tuple(body.codes))
+    deadline = None if body.deadline is None else Deadline.parse_future(body.deadline)
+
+    def act() -> Response:
+        context.get_batch(principal, batch_id)
+        slice_size = context.settings.slice_size
+        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, slice_size, deadline))
+
+    return await long_acts.perform(act, lambda: _show_later(context, principal, batch_id))
+
+
+@router.delete(
+    "/batches/{batch_id}", summary="Delete a batch", response_model=objects.DeletedBatch, responses=IN_PROGRESS
+)
+async def delete_batch(
+    context: Context,
+    principal: Submitter,
+    batch_id: BatchId,
+    cancel: Annotated[bool, Query(description="Cancel the batch first if it has not ended.")] = False,
+) -> Response:
+    """Delete a batch with its jobs and results, for good."""
+
+    def deleted(*, is_done: bool) -> Response:
+        document = {"id": batch_id, "object": "batch.deleted", "deleted": is_done}
+        return responses.json_response(document, 200 if is_done else 202)
+
+    def act() -> Response:
+        context.get_batch(principal, batch_id)
+        deleting.delete(context.database, batch_id, cancel=cancel)
+        return deleted(is_done=True)
+
+    return await long_acts.perform(act, lambda: deleted(is_done=False))
+
+
+def requeued(context: ServerContext, result: RetryResult) -> Response:
+    """Wake workers for requeued jobs, and answer with the batch."""
+    submit.notify_workers(context.settings, result.pipeline, result.slices)
+    return responses.json_response(
+        {
+            "object": "batch.requeued",
+            "requeued_jobs": result.jobs,
+            "advice": result.advice,
+            "batch": views.get_batch(context.database, result.batch_id).as_dict(),
+        }
+    )
+
+
+def _show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
+    return responses.json_response(context.get_batch(principal, batch_id).as_dict(), 202)

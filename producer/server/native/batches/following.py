@@ -1,0 +1,85 @@
+"""Following batches: wait for one, stream its results as they land, and stream the changes of all."""
+
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from producer.batches import views
+from producer.results import export
+from producer.server.access import Reader
+from producer.server.context import Context
+from producer.server.following import event_stream, streams
+from producer.server.following.streams import Follow
+from producer.server.native import responses
+from producer.server.native.batches import objects
+from producer.server.native.batches.reading import BatchId
+from producer.server.native.batches.results import MEDIA_TYPES, After, Statuses
+
+router = APIRouter(tags=["following"])
+
+MAX_WAIT_SECONDS = 60.0
+
+STREAM: dict[int | str, dict[str, object]] = {
+    200: {
+        "content": {event_stream.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "description": "A stream of events, with a comment every 15 seconds.",
+    }
+}
+
+
+@router.get("/batches/{batch_id}/wait", summary="Wait for a batch", response_model=objects.Batch)
+async def wait_for_batch(
+    request: Request,
+    context: Context,
+    principal: Reader,
+    batch_id: BatchId,
+    timeout: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="In seconds.")] = 30.0,
+    after_status: Annotated[
+        objects.BatchState | None, Query(description="Answer as soon as the batch has another status than this.")
+    ] = None,
+) -> Response:
+    """Answer once the batch has ended, or with the batch as it is at the timeout; ask again then."""
+    await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
+    async with context.watch.follow(batch_id) as follower:
+        await streams.wait_until(follower, timeout, after_status)
+    batch = await to_thread.run_sync(context.get_batch, principal, batch_id)
+    return responses.json_with_etag(request, batch.as_dict())
+
+
+@router.get("/batches/{batch_id}/follow", summary="Follow a batch", response_class=StreamingResponse, responses=STREAM)
+async def follow_batch(
+    request: Request,
+    context: Context,
+    principal: Reader,
+    batch_id: BatchId,
+    after: After = 0,
+    status: Statuses = [],  # noqa: B006 (FastAPI copies it)
+    results: Annotated[bool, Query(description="False: only the progress and the end.")] = True,
+    last_event_id: Annotated[str | None, Header(description="The id of the last event that was read.")] = None,
+) -> Response:
+    """Stream results as they land, until the batch has ended: as server-sent events, or as lines of JSON.
+
+    Events are `result`, whose id is `seq`; `progress` with the counts; and at last `end` with the batch. A client that
+    lost its connection sends `Last-Event-ID`, and misses nothing. With `Accept: application/x-ndjson` each line is a
+    result, and an empty line comes every 15 seconds; a response that ends without its last chunk is not complete.
+    """
+    cursor = event_stream.parse_last_id(last_event_id, after)
+    follow = Follow(batch_id, principal.tenant, cursor, export.parse_statuses(status), results)
+    await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
+    if MEDIA_TYPES["ndjson"] in request.headers.get("accept", ""):
+        lines = streams.stream_lines(context.database, context.watch, follow)
+        return StreamingResponse(lines, headers=event_stream.HEADERS, media_type=MEDIA_TYPES["ndjson"])
+    events = streams.stream_events(context.database, context.watch, follow)
+    return StreamingResponse(events, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)
+
+
+@router.get("/follow", summary="Follow all batches", response_class=StreamingResponse, responses=STREAM)
+async def follow_all(context: Context, principal: Reader) -> Response:
+    """Stream an event `batch` for each batch that has not ended, and then for each change of any batch.
+
+    Several changes of one batch within a second become one event. A client that comes again starts over.
+    """
+    events = streams.stream_changes(context.watch, principal.tenant)
+    return StreamingResponse(events, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)

@@ -1,0 +1,1 @@
+"""The routes under `/api` for what this server offers: pipelines and tasks."""

@@ -1,0 +1,60 @@
+"""`GET /api/pipelines…`: the catalogue, who serves it, and what waits for it."""
+
+from collections import Counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+
+from models.errors import NotFound, UnknownPipeline
+from models.pipelines.pipeline import Pipeline
+from producer.batches import backlog as waiting
+from producer.batches import workers
+from producer.catalogue import pipeline_objects
+from producer.server.access import Reader
+from producer.server.context import Context, ServerContext
+from producer.server.native import responses
+from producer.server.native.offered import objects
+from producer.tenants.principal import Principal, Scope
+
+router = APIRouter(tags=["pipelines"])
+
+WithBacklog = Annotated[bool, Query(description="Also count the unanswered work of each pipeline.")]
+
+
+@router.get("/pipelines", summary="List pipelines", response_model=objects.PipelineList)
+def list_pipelines(context: Context, principal: Reader, backlog: WithBacklog = False) -> Response:
+    """List the catalogue's pipelines with their task, model, parameters, limits and guards."""
+    pipelines = list(context.catalogue.values())
+    return responses.list_response(_describe(context, principal, pipelines, with_backlog=backlog))
+
+
+@router.get("/pipelines/{name}", summary="Show a pipeline", response_model=objects.Pipeline)
+def show_pipeline(
+    context: Context,
+    principal: Reader,
+    name: Annotated[str, Path(max_length=200, examples=["sample-sentiment-analysis"])],
+    backlog: WithBacklog = False,
+) -> Response:
+    """Show one pipeline of the catalogue."""
+    try:
+        pipeline = context.catalogue[name]
+    except UnknownPipeline as error:
+        raise NotFound(str(error)) from None
+    return responses.json_response(_describe(context, principal, [pipeline], with_backlog=backlog)[0])
+
+
+def _describe(
+    context: ServerContext, principal: Principal, pipelines: list[Pipeline], *, with_backlog: bool
+) -> list[dict[str, Any]]:
+    is_operator = principal.tenant is None and Scope.ADMIN in principal.scopes
+    alive = [item for item in workers.list_workers(context.database, context.settings.lease_seconds) if item.alive]
+    served = Counter(name for worker in alive for name in {worker.pipeline, *worker.served_pipelines})
+    waiting_jobs = waiting.count_backlogs(context.database, principal.tenant) if with_backlog else {}
+    documents = []
+    for pipeline in pipelines:
+        document = pipeline_objects.pipeline_object(pipeline, shows_patterns=is_operator)
+        document["workers"] = served[pipeline.name]
+        if with_backlog:
+            document["backlog"] = waiting_jobs.get(pipeline.name, waiting.EMPTY).as_dict()
+        documents.append(document)
+    return documents

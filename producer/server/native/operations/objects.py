@@ -1,0 +1,80 @@
+"""The objects of these routes, as the OpenAPI document describes them; a test compares them with what is sent."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class LoadFailure(BaseModel):
+    """A pipeline that a worker can't load."""
+
+    pipeline: str
+    error_code: str
+    error_message: str
+    attempts: int
+    next_attempt_in_seconds: float
+
+
+class Worker(BaseModel):
+    """A worker process."""
+
+    id: str
+    object: Literal["worker"]
+    host: str
+    pid: int
+    device: str
+    pipeline: str
+    model: str
+    revision: str | None
+    served_pipelines: list[str]
+    state: str
+    alive: bool = Field(description="False without a heartbeat for three leases.")
+    state_seconds: float
+    uptime_seconds: float
+    heartbeat_seconds_ago: float
+    load_failures: list[LoadFailure]
+
+
+class WorkerList(BaseModel):
+    """Worker processes by pipeline."""
+
+    object: Literal["list"]
+    data: list[Worker]
+
+
+class Finding(BaseModel):
+    """The state of one part, and what to do."""
+
+    level: Literal["ok", "warning", "problem"]
+    what: str
+    message: str
+    advice: str | None
+
+
+class DoctorReport(BaseModel):
+    """The findings of the doctor."""
+
+    object: Literal["doctor"]
+    healthy: bool
+    findings: list[Finding]
+
+
+class AuditProblem(BaseModel):
+    """Something lost, duplicated or contradictory."""
+
+    batch_id: str
+    code: str
+    level: Literal["warning", "problem"]
+    message: str
+    count: int | None
+    locations: list[dict[str, Any]]
+
+
+class Audit(BaseModel):
+    """The result of an audit."""
+
+    object: Literal["audit"]
+    batches: int
+    jobs: int
+    sound: bool
+    problems: list[AuditProblem]

@@ -1,0 +1,1 @@
+"""The routes under `/api` for schedules: list, show, report, run now or again, suspend and resume."""

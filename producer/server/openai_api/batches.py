@@ -1,0 +1,106 @@
+"""`/v1/batches`: create, list, show and cancel."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.errors import UsageError
+from models.states import BatchStatus
+from producer.batches import cancel as cancelling
+from producer.batches import views
+from producer.batches.listing import BatchFilter
+from producer.batches.views import BatchView
+from producer.server.access import Reader, Submitter
+from producer.server.context import Context, ServerContext
+from producer.server.openai_api import objects
+from producer.uploads import openai_batches, result_files
+from producer.uploads.openai_batches import invalid
+from producer.uploads.refused_batches import BatchOrder
+
+router = APIRouter(prefix="/batches", tags=["OpenAI batches"])
+
+DEFAULT_PAGE_BATCHES, MAX_PAGE_BATCHES = 20, 100  # as OpenAI has them
+OWN_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "reuse", "webhook_url")
+
+
+class CreateBatch(BaseModel):
+    """The body of a request for a batch: OpenAI's fields, then ours."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"input_file_id": "file-abc123", "endpoint": "/v1/embeddings", "completion_window": "24h"},
+            ]
+        },
+    )
+
+    input_file_id: str = Field(description="An uploaded file with a request on each line.")
+    endpoint: str = Field(description="The url of all its lines, such as /v1/embeddings or /v1/pipelines/NAME.")
+    completion_window: str = Field(description="How long the batch may take, such as 24h; then it expires.")
+    metadata: dict[str, str] | None = Field(default=None, description="Up to 16 texts of your own.")
+    output_expires_after: dict[str, Any] | None = Field(default=None, description="Not supported.")
+    name: str | None = Field(default=None, description="A name to find the batch by.")
+    priority: int | None = Field(default=None, description="Higher ones are served first; 0 if left out.")
+    max_failures: str | int | None = Field(default=None, description="More failed jobs end it: 20, or 2.5%.")
+    on_invalid: Literal["reject", "fail-row"] | None = Field(
+        default=None, description="Whether a bad line fails the batch, as OpenAI has it, or alone."
+    )
+    reuse: bool | None = Field(default=None, description="Copy results that earlier batches have for the same inputs.")
+    webhook_url: str | None = Field(default=None, description="Called when the batch ends.")
+
+
+@router.post("")
+def create_batch(
+    body: CreateBatch,
+    context: Context,
+    principal: Submitter,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Create a batch for an uploaded file; the same request again within two minutes gives the same batch."""
+    if body.output_expires_after is not None:
+        raise invalid("output_expires_after", "output_expires_after is not supported; delete the files in time")
+    order = BatchOrder(
+        input_file_id=body.input_file_id,
+        endpoint=body.endpoint,
+        completion_window=body.completion_window,
+        metadata=body.metadata or {},
+        options=body.model_dump(include=set(OWN_OPTIONS), exclude_none=True),
+        idempotency_key=idempotency_key,
+        tenant=principal.home_tenant,
+    )
+    opened = openai_batches.create_batch(context.database, context.settings, context.catalogue, order)
+    return _show(context, [views.get_batch(context.database, opened.id)])[0]
+
+
+@router.get("")
+def list_batches(
+    context: Context,
+    principal: Reader,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_BATCHES)] = DEFAULT_PAGE_BATCHES,
+) -> dict[str, Any]:
+    """List the batches, the newest first."""
+    batches = views.list_batches(context.database, limit + 1, BatchFilter(after=after, tenant=principal.tenant))
+    return objects.list_object(_show(context, batches[:limit]), has_more=len(batches) > limit)
+
+
+@router.get("/{batch_id}")
+def get_batch(batch_id: str, context: Context, principal: Reader) -> dict[str, Any]:
+    """Show one batch."""
+    return _show(context, [context.get_batch(principal, batch_id)])[0]
+
+
+@router.post("/{batch_id}/cancel")
+def cancel_batch(batch_id: str, context: Context, principal: Submitter) -> dict[str, Any]:
+    """Cancel a batch; what is answered already stays."""
+    batch = context.get_batch(principal, batch_id)
+    if batch.status is not BatchStatus.CANCELLED:
+        batch = cancelling.cancel(context.database, batch_id)
+    return _show(context, [batch])[0]
+
+
+def _show(context: ServerContext, batches: list[BatchView]) -> list[dict[str, Any]]:
+    found = result_files.find_result_files(context.database, batches)
+    return [objects.batch_object(batch, found.get(batch.id)) for batch in batches]

@@ -1,0 +1,88 @@
+"""`/v1/files`: upload, list, show, read and delete."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from models.errors import NotFound
+from producer.batches import views
+from producer.results.responses.content import etag_of
+from producer.server.access import Reader, Submitter
+from producer.server.context import Context, ServerContext
+from producer.server.openai_api import content, objects
+from producer.server.requests.bodies import StreamedBody
+from producer.uploads import files, multipart
+from producer.uploads.files import PURPOSE_BATCH, PURPOSE_ERRORS, FileFilter, FileView, NewFile
+from producer.uploads.multipart import MultipartReceiver, Upload
+from producer.uploads.openai_batches import invalid
+from producer.uploads.store import open_store
+from producer.tenants.principal import Principal
+from fastapi.concurrency import run_in_threadpool
+
+router = APIRouter(prefix="/files", tags=["OpenAI files"])
+
+MAX_PAGE_FILES = files.MAX_PAGE_FILES
+
+
+@router.post("")
+async def upload_file(request: Request, context: Context, principal: Submitter, _body: StreamedBody) -> dict[str, Any]:
+    """Upload a file: `multipart/form-data` with `purpose` (batch) and `file`, optionally `expires_after`."""
+    store = open_store(context.settings)
+
+    def open_receiver() -> MultipartReceiver:
+        return MultipartReceiver(store, request.headers.get("content-type"), context.settings.max_upload_bytes)
+
+    upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+    return await run_in_threadpool(_save, context, principal, upload)
+
+
+@router.get("")
+def list_files(
+    context: Context,
+    principal: Reader,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_FILES)] = MAX_PAGE_FILES,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> dict[str, Any]:
+    """List the files that were uploaded, and those of ended batches."""
+    file_filter = FileFilter(principal.tenant, purpose, after, oldest_first=order == "asc")
+    page = files.list_files(context.database, limit, file_filter)
+    return objects.list_object([_show(file) for file in page.files], has_more=page.has_more)
+
+
+@router.get("/{file_id}")
+def get_file(file_id: str, context: Context, principal: Reader) -> dict[str, Any]:
+    """Show one file, with its size."""
+    file = files.get_file(context.database, file_id, principal.tenant)
+    return objects.file_object(file, content.open_content(context, file).measure())
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[str, Any]:
+    """Delete a file; a batch that has still to read it does so."""
+    files.delete_file(context.database, file_id, principal.tenant)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+@router.api_route("/{file_id}/content", methods=["GET", "HEAD"], response_class=Response)
+def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
+    """Read a file, or the part that `Range` names."""
+    return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)
+
+
+def _save(context: ServerContext, principal: Principal, upload: Upload) -> dict[str, Any]:
+    """Give an upload its row; without one its bytes are deleted."""
+    try:
+        purpose = upload.fields.get("purpose")
+        if purpose != PURPOSE_BATCH:
+            raise invalid("purpose", f"the purpose must be {PURPOSE_BATCH}, the only one that this server has")
+        seconds = files.parse_expiry(
+            upload.fields.get("expires_after[anchor]"), upload.fields.get("expires_after[seconds]")
+        )
+        new = NewFile(upload.filename, PURPOSE_BATCH, principal.home_tenant, upload.stored, None, seconds)
+        file = files.save_file(context.database, context.settings, new)
+    except BaseException:
+        open_store(context.settings).delete(upload.stored.location)
+        raise
+    return objects.file_object(file, file.size_bytes)

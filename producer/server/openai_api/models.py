@@ -1,0 +1,28 @@
+"""`/v1/models`: the pipelines of this server."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter
+
+from producer.server.access import Reader
+from producer.server.context import Context
+from producer.server.openai_api import objects
+
+router = APIRouter(prefix="/models", tags=["OpenAI models"])
+
+STARTED_AT = int(time.time())
+
+
+@router.get("")
+def list_models(context: Context, _principal: Reader) -> dict[str, Any]:
+    """List the pipelines that a line may name as its model, with the endpoints that they answer."""
+    return objects.list_object(
+        [objects.model_object(pipeline, STARTED_AT) for pipeline in context.catalogue.values()], has_more=False
+    )
+
+
+@router.get("/{name}")
+def get_model(name: str, context: Context, _principal: Reader) -> dict[str, Any]:
+    """Show one pipeline."""
+    return objects.model_object(context.catalogue[name], STARTED_AT)

@@ -1,0 +1,1 @@
+"""Rules for every request: hosts and origins, sizes, rates, headers, its log, and an unreachable database."""

@@ -1,0 +1,130 @@
+"""One process that serves HTTP until SIGTERM or Ctrl-C."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from models.errors import SettingsError
+from models.settings import Settings
+from producer.server.app import create_app
+from producer.server.context import ServerContext
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_SECONDS = 60
+MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+# A thread may wait for a database that does not answer; the process ends all the same.
+EXIT_SECONDS = 2.0
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, which asks followers to end when it stops."""
+
+    def __init__(self, config: uvicorn.Config, context: ServerContext, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.signals: list[int] = []
+        self._context = context
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        await super().startup(sockets)
+        self._on_listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests finish for `grace_seconds`; followers end and come again."""
+        self._context.stopping.set()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on the first signal, and at once on the second."""
+        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; the second signal waits for nothing."""
+        del frame
+        self.signals.append(sig)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(context: ServerContext, sockets: Sequence[socket.socket], on_listening: Callable[[], None]) -> int:
+    """Serve until a signal; returns 0, or 130 after Ctrl-C.
+
+    on_listening: called once, when the sockets accept connections
+    """
+    raise_open_files_limit()
+    server = Server(_configure(context), context, on_listening)
+    asyncio.run(server.serve(list(sockets)))
+    status = EXIT_INTERRUPTED if signal.SIGINT in server.signals else os.EX_OK
+    log.info("server.stopped", exit_status=status)
+    return status
+
+
+def exit_soon(status: int) -> None:
+    """End this process within seconds, even if a thread waits for the database."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+def raise_open_files_limit() -> None:
+    """Allow as many open files as the system lets this user have: each connection takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def check_tls(settings: Settings) -> bool:
+    """Whether the server encrypts connections. Raises SettingsError if its certificate or key can't be used."""
+    certificate, key = settings.serve_tls_cert, settings.serve_tls_key
+    if certificate is None and key is None:
+        return False
+    if certificate is None or key is None:
+        raise SettingsError("TLS needs both a certificate and its key: --tls-cert FILE --tls-key FILE")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError:
+        raise SettingsError(
+            f"{certificate} and {key} are no certificate and unencrypted key in PEM form that belong together"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"the TLS file {error.filename or certificate} can't be read: {error.strerror}") from None
+    return True
+
+
+def _configure(context: ServerContext) -> uvicorn.Config:
+    settings = context.settings
+    return uvicorn.Config(
+        create_app(context, checks_origins=True),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        ssl_certfile=settings.serve_tls_cert,
+        ssl_keyfile=settings.serve_tls_key and str(settings.serve_tls_key),
+    )

@@ -1,0 +1,83 @@
+"""Authentication: which principal a request's `Authorization` header stands for."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+
+from models.db import Database
+from models.errors import Unauthorized
+from producer.tenants import keys
+from producer.tenants.principal import OPERATOR, Principal
+
+MAX_HEADER_CHARACTERS = 512
+MAX_REMEMBERED_KEYS = 1024
+
+# How long a verified key stays valid without a look at the database, so that polling costs no query. A key
+# that was revoked or expires is refused after this time, and the first key closes an open server after it.
+REMEMBER_SECONDS = 5.0
+
+WITHOUT_KEY = "this server wants an API key, as the header Authorization: Bearer bm_…; make one: batchmill keys create"
+
+
+class Authenticator:
+    """Verifies keys, and remembers for a few seconds which ones are valid; threads may share it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()  # by the hash of the key's text
+        self._is_closed = False  # keys were seen; nothing opens the server again
+        self._open_until = 0.0
+
+    def authenticate(self, database: Database, headers: list[str]) -> tuple[Principal, bool]:
+        """Return the principal of a request, and whether its key was looked up in the database just now.
+
+        headers: the values of all `Authorization` headers
+
+        Raises Unauthorized. As long as no keys exist, everybody is the operator, whatever is in the header.
+        """
+        if not self.needs_key(database):
+            return OPERATOR, False
+        key_text = _bearer_token(headers)
+        digest = sha256(key_text.encode()).digest()
+        principal = self._recall(digest)
+        if principal is not None:
+            return principal, False
+        principal = keys.verify_key(database, key_text)
+        self._remember(digest, principal)
+        return principal, True
+
+    def needs_key(self, database: Database) -> bool:
+        """Whether there are keys, so that every request needs one."""
+        if not self._is_closed and self._clock() >= self._open_until:
+            self._is_closed = keys.any_exist(database)
+            self._open_until = self._clock() + REMEMBER_SECONDS
+        return self._is_closed
+
+    def _recall(self, digest: bytes) -> Principal | None:
+        with self._lock:
+            until, principal = self._remembered.get(digest, (0.0, OPERATOR))
+        return principal if self._clock() < until else None
+
+    def _remember(self, digest: bytes, principal: Principal) -> None:
+        with self._lock:
+            self._remembered[digest] = (self._clock() + REMEMBER_SECONDS, principal)
+            self._remembered.move_to_end(digest)
+            if len(self._remembered) > MAX_REMEMBERED_KEYS:
+                self._remembered.popitem(last=False)
+
+
+def _bearer_token(headers: list[str]) -> str:
+    """Return the key in the header; raises Unauthorized, never with a part of the header."""
+    if not headers:
+        raise Unauthorized(WITHOUT_KEY)
+    if len(headers) > 1:
+        raise Unauthorized("the request has more than one Authorization header; send one")
+    scheme, _, token = headers[0][: MAX_HEADER_CHARACTERS + 1].partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized(WITHOUT_KEY)
+    if len(headers[0]) > MAX_HEADER_CHARACTERS:
+        raise Unauthorized(keys.NO_SUCH_KEY)
+    return token.strip(" ")

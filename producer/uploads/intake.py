@@ -1,0 +1,312 @@
+"""Intake reads a batch's file into jobs, and accepts or fails the batch.
+
+It runs in the request that opened the batch, in a process that a server keeps, or in one that a worker's maintenance
+starts. After a kill another process goes on behind the rows that are there, because a stored file never
+changes. A query or another batch's results may change, so those are read again from their start.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property, partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Row, text
+
+from models.db import Database
+from models.dialects.columns import Document
+from models.documents import to_json
+from models.errors import (
+    BatchmillError,
+    FileStoreUnavailable,
+    InvalidRows,
+    SettingsError,
+    SourceNotReady,
+    UnknownPipeline,
+    Unreachable,
+    UsageError,
+)
+from models.lifecycle import due_intakes, guard_counters
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
+from models.processes import holders
+from models.processes.failpoints import failpoint
+from models.settings import Settings
+from models.states import BatchStatus
+from producer.readers.rows import Source
+from producer.submission import discard, open_submission, submit
+from producer.submission.open_submission import OpenSubmission
+from producer.submission.request import SubmitRequest
+from producer.uploads import failing, sources
+from producer.uploads.failing import MAX_INPUT_ERRORS
+from producer.uploads.read_request import ReadRequest
+from producer.uploads.store import FileStore, open_store
+
+log = structlog.get_logger(__name__)
+
+MAX_STARTS = 20  # of readers that got no further, each of which was killed; the rows then kill them
+MAX_OPEN_BATCHES = 1_000  # looked at in one round
+
+SELECT_BATCH = f"""
+SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
+       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
+       (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
+FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
+LEFT JOIN files f ON f.id = b.input_file_id
+"""  # noqa: S608
+
+TAKE_OVER = f"""
+UPDATE batches SET holder_id = :holder_id, holder_heartbeat_at = {{now}}, read_request = {{document}}
+WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
+  AND coalesce(holder_id, '') = :previous_holder_id
+"""  # noqa: S608
+DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
+
+RELEASE = (
+    "UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND status = 'validating'"
+)
+
+# Whatever happens to the batch later, its file need not be read again.
+FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
+
+
+class Outcome(StrEnum):
+    """What became of a batch that was to be read."""
+
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    NOT_HERE = "not here"  # this machine lacks the file or the pipeline; another may have it
+    LOST = "lost"  # it ended, or another process reads it
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingBatch:
+    """A batch whose rows are not all read, and that nobody reads now."""
+
+    id: str
+    location: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Reads batches on this machine."""
+
+    database: Database
+    settings: Settings
+    catalogue: Catalogue
+
+    @cached_property
+    def store(self) -> FileStore:
+        """The file store of the settings."""
+        return open_store(self.settings)
+
+    def waiting_batches(self) -> list[WaitingBatch]:
+        """The batches that can be taken in now, small files first."""
+        query = text(due_intakes.SELECT_OPEN.format(later=self.database.sql.now_plus_seconds))
+        with self.database.read() as connection:
+            rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
+        return [
+            WaitingBatch(row.id, row.location, row.size_bytes)
+            for row in rows
+            if row.holder_id is None or row.silent or holders.is_holder_gone(row.holder_id)
+        ]
+
+    def take_in(self, batch_id: str, submission: OpenSubmission | None = None) -> Outcome:
+        """Read one batch's rows; returns what became of it.
+
+        submission: held by this process already; None = the batch is taken over, unless somebody else reads it
+
+        Raises Unreachable, FileStoreUnavailable or SourceNotReady; the batch then waits for another try.
+        """
+        row = self._find(batch_id)
+        if row is None:
+            return Outcome.LOST
+        read_request = ReadRequest.from_document(row.read_request)
+        if read_request.needs_file and row.location is not None and not self.store.has(row.location):
+            return Outcome.NOT_HERE
+        submission = submission or self._take_over(row)
+        if submission is None:
+            return Outcome.LOST
+        try:
+            return _Reading(self, row, read_request, submission).run()
+        except (Unreachable, FileStoreUnavailable, SourceNotReady):
+            raise
+        except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
+            log.info("intake.lost", batch_id=batch_id, error=str(error))
+            return Outcome.LOST
+
+    def release(self, submission: OpenSubmission) -> None:
+        """Let others read the batch at once."""
+        self.database.transact(partial(Connection.execute, statement=text(RELEASE), parameters=submission.params))
+
+    def _find(self, batch_id: str) -> Row[Any] | None:
+        query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
+        with self.database.read() as connection:
+            return connection.execute(query, {"batch_id": batch_id}).one_or_none()
+
+    def _take_over(self, row: Row[Any]) -> OpenSubmission | None:
+        """The batch as ours, if its holder has not changed; it counts how often reading began without getting on."""
+        starts = row.read_request.get("starts", 0) if row.read_request.get("rows_at_start") == row.rows_read else 0
+        document = {**row.read_request, "starts": starts + 1, "rows_at_start": row.rows_read}
+        holder_id = holders.new_holder_id()
+        params = {
+            "batch_id": row.id,
+            "holder_id": holder_id,
+            "previous_holder_id": row.holder_id or "",
+            "rows_read": row.rows_read,
+            "read_request": to_json(document),
+        }
+        sql = self.database.sql
+        statement = TAKE_OVER.format(now=sql.now, document=DOCUMENTS[self.database.engine.dialect.name])
+        taken = self.database.transact(lambda connection: connection.execute(text(statement), params).rowcount)
+        if not taken:
+            return None
+        status = BatchStatus(row.status)
+        submission = OpenSubmission(
+            row.id, holder_id, None, status, row.rows_read, failed=row.failed, ingesting=bool(row.ingesting)
+        )
+        if starts >= MAX_STARTS:
+            message = f"{starts} processes that read it were ended at the same row; see their logs, and split the file"
+            failing.fail_batch(self.database, submission, "intake_crashed", message)
+            return None
+        return submission
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One try to read one batch."""
+
+    intake: Intake
+    row: Row[Any]
+    read_request: ReadRequest
+    submission: OpenSubmission
+
+    def run(self) -> Outcome:
+        """Read the rows, and accept or fail the batch."""
+        database = self.intake.database
+        try:
+            pipeline = self.intake.catalogue[self.row.pipeline].with_templates(self.row.parameters)
+        except (UnknownPipeline, SettingsError):
+            self.intake.release(self.submission)
+            return Outcome.NOT_HERE
+        failpoint("before_intake")
+        try:
+            result = self._submit_rows(pipeline)
+        except UsageError as error:
+            log.info("intake.failed", batch_id=self.row.id, code=error.code)
+            failing.fail_batch(database, self.submission, error.code, *_describe(error))
+            return Outcome.FAILED
+        except (BatchmillError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            # A defect, whose message may quote a row; the next try would end in the same way.
+            log.error("intake.defect", batch_id=self.row.id, error_type=type(error).__name__)
+            message = f"a defect in Batchmill ({type(error).__name__}) ended the reading of its rows"
+            failing.fail_batch(database, self.submission, "internal_error", message)
+            return Outcome.FAILED
+        failpoint("after_intake")
+        forget_read_request(database, self.row.id)
+        log.info("intake.accepted", batch_id=self.row.id, jobs=result.jobs)
+        if result.slices:
+            submit.notify_workers(self.intake.settings, result.pipeline, result.slices)
+        return Outcome.ACCEPTED
+
+    def _submit_rows(self, pipeline: Pipeline) -> submit.SubmitResult:
+        database, settings = self.intake.database, self.intake.settings
+        self._record_guards(pipeline)
+        submission = self.submission
+        if not self.read_request.needs_file and submission.rows_read:
+            submission = discard.restart(database, submission)
+        if submission.rows_read == 0:  # also what is left of a deletion that was cut off
+            discard.delete_ingested_rows(database, submission)
+        with self._open_source(pipeline) as source:
+            return submit.resume_into(
+                database,
+                settings.slice_size,
+                self._request(pipeline),
+                submission,
+                source,
+                streams=self.read_request.needs_file,
+                max_problems=MAX_INPUT_ERRORS,
+                on_slices_queued=submit.WakeupSender(settings),
+            )
+
+    def _open_source(self, pipeline: Pipeline) -> AbstractContextManager[Source]:
+        settings = self.intake.settings
+        if not self.read_request.needs_file:
+            return sources.open_other(settings, pipeline, self.read_request)
+        location, file_id = self.row.location or "", self.row.input_file_id
+        return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
+
+    def _request(self, pipeline: Pipeline) -> SubmitRequest:
+        """The request as it was recorded; the deadline is in the batch's row already."""
+        row, read_request = self.row, self.read_request
+        return SubmitRequest(
+            pipeline,
+            dict(row.parameters),
+            row.name,
+            row.metadata,
+            row.priority,
+            read_request.keep_invalid,
+            max_failures=read_request.failure_limit,
+            reuse=read_request.reuse,
+            source_batch_id=row.source_batch_id,
+            tenant=row.tenant,
+            webhook_url=row.webhook_url,
+        )
+
+    def _record_guards(self, pipeline: Pipeline) -> None:
+        """Record the guards that the operator has added since the batch was opened."""
+        database = self.intake.database
+
+        def work(connection: Connection) -> None:
+            if open_submission.lock_if_held(connection, database.sql, self.submission):
+                guard_counters.insert_guards(connection, self.row.id, pipeline.guards)
+
+        if pipeline.guards:
+            database.transact(work)
+
+
+def take_in_waiting(intake: Intake, max_bytes: int | None = None) -> int:
+    """Take in batches until none waits that can be read here; returns the number of those accepted or failed.
+
+    max_bytes: leave larger files to another process
+    """
+    tried: set[str] = set()
+    finished = 0
+    while True:
+        batch = next(iter(_candidates(intake.waiting_batches(), tried, max_bytes)), None)
+        if batch is None:
+            return finished
+        tried.add(batch.id)
+        try:
+            finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
+        except (FileStoreUnavailable, SourceNotReady) as error:
+            log.warning("intake.postponed", batch_id=batch.id, error=str(error))
+
+
+def forget_read_request(database: Database, batch_id: str) -> None:
+    """Record that a batch's rows need not be read any more, unless some are missing."""
+    statement = text(FORGET_READ_REQUEST)
+    database.transact(lambda connection: connection.execute(statement, {"batch_id": batch_id}))
+
+
+def _candidates(batches: Sequence[WaitingBatch], tried: set[str], max_bytes: int | None) -> list[WaitingBatch]:
+    return [
+        batch for batch in batches if batch.id not in tried and (max_bytes is None or batch.size_bytes <= max_bytes)
+    ]
+
+
+def _describe(error: UsageError) -> tuple[str, list[dict[str, Any]]]:
+    """A message for the batch, and its errors by line, as an OpenAI client reads them."""
+    if not isinstance(error, InvalidRows) or not error.rows:
+        return str(error), [failing.input_error(error.code, str(error))]
+    more = " (and perhaps more)" if len(error.rows) >= MAX_INPUT_ERRORS else ""
+    message = (
+        f"{len(error.rows)} rows{more} can't be jobs, and nothing was submitted; mend them, the first: "
+        f"{error.problems[0]}"
+    )
+    return message, [failing.input_error(code, text, location, param) for location, code, text, param in error.rows]

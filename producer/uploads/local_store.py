@@ -1,0 +1,159 @@
+"""A folder as a file store."""
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from models.errors import FileStoreUnavailable, MissingSource
+from models.privacy import private_files
+from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName
+
+PARTIAL_SUFFIX = ".part"  # of a file that is being written
+ID_FILE = "store-id"
+MAX_ID_BYTES = 64
+BUFFER_BYTES = 2**20
+
+
+class LocalStore(FileStore):
+    """Files in a folder, which several machines may have mounted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def store_id(self) -> str:
+        """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere."""
+        with _explain(self._folder):
+            private_files.make_folder(self._folder)
+            path = self._folder / ID_FILE
+            if not path.exists():
+                self._write_id(path)
+            return path.read_bytes()[:MAX_ID_BYTES].decode("ascii", "replace").strip()
+
+    @property
+    def description(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def names(self) -> Iterator[StoredName]:
+        """All files of the folder."""
+        with _explain(self._folder):
+            if not self._folder.is_dir():
+                return
+            for entry in os.scandir(self._folder):
+                if entry.name != ID_FILE and entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        age_seconds = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                        yield StoredName(entry.name, age_seconds)
+
+    def delete_name(self, name: str) -> None:
+        """Delete a file of the folder."""
+        with _explain(self._folder):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def check_writable(self) -> None:
+        """Write and delete a small file."""
+        with self.create() as writer:
+            writer.write(b"\n")
+
+    def free_bytes(self) -> int | None:
+        """The space that its file system has left."""
+        with _explain(self._folder):
+            return shutil.disk_usage(self._folder).free
+
+    def _create(self, name: str, location: str) -> FileWriter:
+        return _LocalWriter(self._folder / name, location)
+
+    def _open(self, name: str) -> BinaryIO:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _gone_error() from None
+        except OSError as error:
+            raise _unavailable_error(self._folder, error) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _gone_error()
+        return os.fdopen(descriptor, "rb", buffering=BUFFER_BYTES)
+
+    def _size_bytes(self, name: str) -> int | None:
+        try:
+            return (self._folder / name).lstat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unavailable_error(self._folder, error) from None
+
+    def _write_id(self, path: Path) -> None:
+        """Write a new id, unless another process is faster."""
+        new = path.with_name(f"{ID_FILE}-{secrets.token_hex(8)}")
+        try:
+            with os.fdopen(private_files.create_exclusive(new), "wb") as file:
+                file.write(secrets.token_hex(STORE_ID_BYTES).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+class _LocalWriter(FileWriter):
+    def __init__(self, path: Path, location: str) -> None:
+        super().__init__(location)
+        self._path = path
+        self._partial_path = path.with_name(path.name + PARTIAL_SUFFIX)
+        with _explain(path.parent):
+            private_files.make_folder(path.parent)
+            self._file = os.fdopen(private_files.create_exclusive(self._partial_path), "wb", buffering=0)
+
+    def _write(self, data: bytes) -> None:
+        with _explain(self._path.parent):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def _commit(self) -> None:
+        with _explain(self._path.parent):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial_path.rename(self._path)
+            _sync_folder(self._path.parent)
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._partial_path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explain(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unavailable_error(folder, error) from None
+
+
+def _unavailable_error(folder: Path, error: OSError) -> FileStoreUnavailable:
+    advice = "free some space" if error.errno in private_files.FULL_ERRNOS else "set file_store to another place"
+    return FileStoreUnavailable(f"the file store {folder} refuses this ({error.strerror}); {advice}")
+
+
+def _gone_error() -> MissingSource:
+    return MissingSource("the bytes of the file are gone from the file store; upload it again")

@@ -1,0 +1,198 @@
+"""A batch of an OpenAI client: its first lines say which pipeline it is for, and a repeat of it is the same batch.
+
+OpenAI's client sends a request again after a timeout, without a key that would tell it from a new one. So the same file
+for the same endpoint, window and metadata within `REPEAT_SECONDS` is taken for a repeat. Two at once agree on one
+batch, because both make the same idempotency key from the last such batch before them.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from models.db import Database
+from models.dialects.columns import Document
+from models.documents import to_json
+from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UnreadableSource, UsageError
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
+from models.settings import Settings
+from models.tasks.decoding import SAMPLING_PARAMETERS
+from producer.endpoints import ENDPOINTS, Endpoint, endpoints_of_task, find_endpoint
+from producer.readers import openai_lines
+from producer.readers.compression import decompress
+from producer.readers.openai_lines import FirstRequest
+from producer.readers.rows import Problem
+from producer.submission.request import REJECT, SubmitRequest
+from producer.times import parse_duration
+from producer.uploads import files, opening, refused_batches
+from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
+from producer.uploads.files import PURPOSE_BATCH, FileView
+from producer.uploads.intake import Intake
+from producer.uploads.opening import OpenedBatch
+from producer.uploads.read_request import ReadRequest
+from producer.uploads.refused_batches import BatchOrder, Refusal
+
+REPEAT_SECONDS = 120.0
+SMALL_FILE_BYTES = 2**20  # read before the request is answered
+MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
+
+# The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
+SELECT_LAST_TWIN = """
+SELECT id, metadata, CASE WHEN created_at > {earlier} AND status NOT IN ('cancelling', 'cancelled') THEN 1 ELSE 0 END
+       AS is_repeat
+FROM batches WHERE input_file_id = :file_id AND tenant = :tenant AND endpoint = :endpoint
+  AND completion_window = :completion_window AND status <> 'deleting'
+ORDER BY created_at DESC, id DESC
+"""
+
+
+def create_batch(database: Database, settings: Settings, catalogue: Catalogue, order: BatchOrder) -> OpenedBatch:
+    """Create a batch for a file, or return the one that this request repeats.
+
+    The batch of a file that can't be read is created too, and has failed.
+
+    Raises NotFound for the file of another tenant, UsageError that names the wrong field, and IdempotencyConflict.
+    """
+    endpoint = find_endpoint(order.endpoint)
+    if endpoint is None:
+        raise invalid("endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}")
+    _check_window(order.completion_window)
+    file = files.get_file(database, order.input_file_id, order.tenant)
+    if file.purpose != PURPOSE_BATCH or file.location is None:
+        raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
+    key = order.idempotency_key
+    if key is None:
+        twin_id, is_repeat = _find_last_twin(database, order)
+        if twin_id is not None and is_repeat:
+            return OpenedBatch(twin_id, existed=True)
+        key = _repeat_key(order, twin_id)
+    return _Creation(database, settings, catalogue, order, endpoint, file, key).run()
+
+
+@dataclass(frozen=True)
+class _Creation:
+    """One try to create a batch."""
+
+    database: Database
+    settings: Settings
+    catalogue: Catalogue
+    order: BatchOrder
+    endpoint: Endpoint
+    file: FileView
+    key: str
+
+    def run(self) -> OpenedBatch:
+        """Open the batch, and read a small file at once."""
+        intake = Intake(self.database, self.settings, self.catalogue)
+        options = self.order.options
+        try:
+            pipeline, first = self._read_first_request(intake)
+            request = self._make_request(pipeline, first)
+        except Refusal as refusal:
+            return refused_batches.create(self.database, self.order, self.key, refusal)
+        read_request = ReadRequest(
+            endpoint=self.endpoint.path,
+            completion_window=self.order.completion_window,
+            response_options=first.settings.options or None,
+            on_invalid=options.get("on_invalid") or REJECT,
+            max_failures=options.get("max_failures"),
+            reuse=bool(options.get("reuse")),
+        )
+        is_small = (self.file.size_bytes or 0) <= SMALL_FILE_BYTES
+        opened = opening.open_batch(self.database, self.settings, request, read_request, self.file, is_read_here=is_small)
+        if opened.submission is not None:
+            intake.take_in(opened.id, opened.submission)
+        return opened
+
+    def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
+        name = self.file.id
+        try:
+            with intake.store.open(self.file.location or "") as stream:
+                found = openai_lines.read_first_request(decompress(stream, name), name, self.endpoint)
+        except UnreadableSource as error:
+            raise Refusal(self.endpoint.pipeline, [input_error(error.code, str(error))]) from None
+        if isinstance(found, list):
+            raise Refusal(self.endpoint.pipeline, _describe_problems(found))
+        try:
+            pipeline = self.catalogue[found.model]
+        except (UnknownPipeline, SettingsError):
+            message = f"there is no pipeline {found.model[:80]!r} here; list those that there are: GET /v1/models"
+            raise Refusal(found.model, [input_error(MODEL_NOT_FOUND, message, found.line, "body.model")]) from None
+        if not self.endpoint.takes_task(pipeline.task):
+            endpoints = " or ".join(endpoints_of_task(pipeline.task, pipeline.name))
+            message = f"{pipeline.name} is a pipeline for {pipeline.task}, which answers {endpoints}"
+            raise Refusal(pipeline.name, [input_error("invalid_url", message, found.line, "url")])
+        return pipeline, found
+
+    def _make_request(self, pipeline: Pipeline, first: FirstRequest) -> SubmitRequest:
+        options = self.order.options
+        try:
+            return SubmitRequest.create(
+                pipeline,
+                parameters=complete_parameters(pipeline.parameters, first.settings.parameters),
+                name=options.get("name"),
+                metadata=self.order.metadata,
+                priority=options.get("priority") or 0,
+                on_invalid=options.get("on_invalid") or REJECT,
+                deadline=self.order.completion_window,
+                max_failures=options.get("max_failures"),
+                idempotency_key=self.key,
+                reuse=bool(options.get("reuse")),
+                tenant=self.order.tenant,
+                webhook_url=options.get("webhook_url"),
+            )
+        except InvalidParameters as error:
+            raise Refusal(pipeline.name, [input_error(error.code, str(error), first.line, "body")]) from None
+
+
+def complete_parameters(of_pipeline: Mapping[str, Any], of_lines: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines' parameters; without sampling, those of the pipeline that steer it are taken back."""
+    if of_lines.get("do_sample") is not False:
+        return dict(of_lines)
+    return {name: None for name in SAMPLING_PARAMETERS if of_pipeline.get(name) is not None} | dict(of_lines)
+
+
+def invalid(param: str, message: str) -> UsageError:
+    """The error of one field of a request."""
+    error = UsageError(message)
+    error.param = param
+    return error
+
+
+def _check_window(window: str) -> None:
+    if parse_duration(window) is None:
+        raise invalid("completion_window", "the completion_window is no duration; write one such as 24h")
+
+
+def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    if not problems:
+        return [input_error(EMPTY_FILE, "the file has no lines; write a request on each")]
+    return [
+        input_error(problem.code, f"line {problem.location}: {problem.message}", problem.location, problem.param)
+        for problem in problems[:MAX_INPUT_ERRORS]
+    ]
+
+
+def _find_last_twin(database: Database, order: BatchOrder) -> tuple[str | None, bool]:
+    """The last batch that was asked for in the same way, and whether this request repeats it."""
+    query = text(SELECT_LAST_TWIN.format(earlier=database.sql.now_plus_seconds)).columns(metadata=Document)
+    params = {
+        "file_id": order.input_file_id,
+        "tenant": order.tenant,
+        "endpoint": order.endpoint,
+        "completion_window": order.completion_window,
+        "seconds": -REPEAT_SECONDS,
+    }
+    with database.read() as connection:
+        rows = connection.execute(query, params).all()
+    twin = next((row for row in rows if row.metadata == dict(order.metadata)), None)
+    return (None, False) if twin is None else (twin.id, bool(twin.is_repeat))
+
+
+def _repeat_key(order: BatchOrder, last_twin_id: str | None) -> str:
+    """An idempotency key that only those requests share which came at the same time."""
+    values = [order.input_file_id, order.endpoint, order.completion_window, dict(order.metadata), last_twin_id]
+    return f"openai-{hashlib.sha256(to_json(values).encode()).hexdigest()}"

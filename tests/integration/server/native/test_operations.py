@@ -1,0 +1,83 @@
+"""Workers, the doctor and audits over HTTP, for those who may see them."""
+
+from collections.abc import Iterator
+from threading import Event
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.db import Database
+from producer.health import doctor
+from producer.server.native.operations import objects, router
+from producer.tenants.principal import Scope
+from tests.factories.batch_rows import execute, insert_batch
+from tests.factories.http_server import client_over, key_headers
+from tests.servers import WAIT_TIMEOUT_SECONDS
+
+
+@pytest.fixture
+def client(database: Database, database_url: str) -> Iterator[TestClient]:
+    with client_over(database, database_url) as client:
+        yield client
+
+
+def test_workers_are_listed_for_admins_alone(client: TestClient, database: Database) -> None:
+    reader, admin = key_headers(database, "a", Scope.READ), key_headers(database, "a", Scope.ADMIN)
+
+    assert client.get("/api/workers", headers=reader).status_code == 403
+    assert client.get("/api/workers", headers=admin).json() == {"object": "list", "data": []}
+
+
+def test_the_doctor_reports_every_part(client: TestClient) -> None:
+    report = client.get("/api/doctor").json()
+
+    assert set(report) == set(objects.DoctorReport.model_fields)
+    assert report["healthy"] is False, "no Redis answers"
+    assert {"settings", "redis", "database"} <= {finding["what"] for finding in report["findings"]}
+    objects.DoctorReport.model_validate(report)
+
+
+def test_the_doctor_answers_in_time_with_what_it_found(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = Event()
+
+    def check_slowly(_settings: Any) -> Iterator[Any]:
+        yield doctor.Finding("ok", "version", "1")
+        is_over.wait(WAIT_TIMEOUT_SECONDS)
+
+    monkeypatch.setattr(router.doctor, "run_checks", check_slowly)
+    monkeypatch.setattr(router, "MAX_DOCTOR_SECONDS", 0.2)
+
+    report = client.get("/api/doctor").json()
+    is_over.set()
+
+    assert [finding["what"] for finding in report["findings"]] == ["version", "doctor"]
+    assert report["healthy"] is False
+
+
+def test_the_doctor_of_all_tenants_needs_a_key_of_all_tenants(client: TestClient, database: Database) -> None:
+    assert client.get("/api/doctor", headers=key_headers(database, "a", *Scope)).status_code == 403
+    assert client.get("/api/doctor", headers=key_headers(database, None, Scope.ADMIN)).status_code == 200
+
+
+def test_a_batch_is_audited_for_its_tenant(client: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 2, tenant="a")
+    execute(database, f"UPDATE batches SET succeeded = 1 WHERE id = '{batch_id}'")
+
+    audit = client.get(f"/api/batches/{batch_id}/audit", headers=key_headers(database, "a", Scope.READ)).json()
+    other = client.get(f"/api/batches/{batch_id}/audit", headers=key_headers(database, "b", Scope.READ))
+
+    assert (audit["batches"], audit["sound"]) == (1, False)
+    objects.Audit.model_validate(audit)
+    assert other.status_code == 404
+
+
+def test_a_few_checks_run_at_once_and_no_more(client: TestClient) -> None:
+    permits = [router._permits.acquire(blocking=False) for _ in range(router.MAX_CHECKS)]
+    try:
+        response = client.get("/api/doctor")
+    finally:
+        for _ in permits:
+            router._permits.release()
+
+    assert (response.status_code, response.headers["retry-after"]) == (429, "5")

@@ -1,0 +1,292 @@
+"""A batch whose file is read later: accepted or failed exactly once, whoever is killed in between."""
+
+import gzip
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from models.db import Database
+from models.errors import IdempotencyConflict, NotFound, UsageError
+from models.processes import failpoints
+from models.states import BatchStatus
+from producer.batches import cancel, views
+from producer.submission import chunks, job_writer
+from producer.uploads import intake
+from producer.uploads.intake import Intake, Outcome
+from producer.uploads.read_request import ReadRequest
+from tests.factories.batch_rows import assert_consistent, execute, get_batch
+from tests.integration.uploads.conftest import Uploads, lines
+
+
+class Killed(BaseException):
+    """Ends a reader as SIGKILL does: it handles nothing any more."""
+
+
+@pytest.fixture(autouse=True)
+def failpoints_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill() -> None:
+        raise Killed
+
+    monkeypatch.setattr(failpoints, "_raise_failure", kill)
+
+
+FAIL_ROW = ReadRequest(on_invalid="fail-row")
+
+
+def silence(database: Database) -> None:
+    """Let every holder of a batch seem to be on a machine that no one hears from."""
+    execute(database, "UPDATE batches SET holder_id = 'elsewhere', holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+
+
+def test_a_file_becomes_the_jobs_of_its_batch(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(5)), name="five")
+    assert views.get_batch(uploads.database, opened.id).status is BatchStatus.VALIDATING
+
+    assert intake.take_in_waiting(uploads.intake) == 1
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.counts.total, batch.name) == (BatchStatus.IN_PROGRESS, 5, "five")
+    assert get_batch(uploads.database, opened.id).read_request is None
+    assert intake.take_in_waiting(uploads.intake) == 0
+    assert_consistent(uploads.database, opened.id)
+
+
+@pytest.mark.parametrize("read_request", [ReadRequest(), FAIL_ROW, ReadRequest(on_invalid="fail-row", reuse=True)])
+@pytest.mark.parametrize("hit", [1, 2, 3])
+def test_another_process_goes_on_behind_a_killed_one(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, read_request: ReadRequest, hit: int
+) -> None:
+    # Given three chunks, after one of which the reader is killed
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    content = lines(9) + '{"custom_id": "bad"}\n' if read_request.keep_invalid else lines(10)
+    opened = uploads.open(uploads.upload(content), read_request)
+    failpoints.arm(f"after_ingest_chunk:raise@{hit}")
+    with pytest.raises(Killed):
+        uploads.intake.take_in(opened.id)
+    failpoints.arm("")
+    assert intake.take_in_waiting(uploads.intake) == 0, "its holder is not known to be gone"
+
+    # When it is silent for long enough, and another process takes over
+    silence(uploads.database)
+    assert intake.take_in_waiting(uploads.intake) == 1
+
+    # Then each row is there once, in its order
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 10)
+    assert batch.counts.failed == read_request.keep_invalid
+    with uploads.database.read() as connection:
+        ids = connection.exec_driver_sql("SELECT custom_id FROM jobs ORDER BY position").scalars().all()
+    assert ids == [*(f"row-{number}" for number in range(9)), "bad" if read_request.keep_invalid else "row-9"]
+    assert_consistent(uploads.database, opened.id)
+    assert intake.take_in_waiting(uploads.intake) == 0
+
+
+@pytest.mark.parametrize("point", ["before_intake", "after_intake"])
+def test_a_reader_that_is_killed_before_or_after_its_work_is_followed(uploads: Uploads, point: str) -> None:
+    opened = uploads.open(uploads.upload(lines(3)))
+    failpoints.arm(f"{point}:raise")
+    with pytest.raises(Killed):
+        uploads.intake.take_in(opened.id)
+    failpoints.arm("")
+    silence(uploads.database)
+
+    intake.take_in_waiting(uploads.intake)
+
+    assert views.get_batch(uploads.database, opened.id).counts.total == 3
+    assert_consistent(uploads.database, opened.id)
+
+
+def test_a_reader_that_lost_its_batch_changes_nothing_more(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a reader that is slow after its first chunk
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    opened = uploads.open(uploads.upload(lines(6)))
+    outcomes: list[Outcome] = []
+    pauses = iter([True])
+
+    def overtake(_: str) -> None:
+        if next(pauses, False):
+            silence(uploads.database)
+            outcomes.append(uploads.intake.take_in(opened.id))
+
+    # When another one takes over meanwhile
+    monkeypatch.setattr(job_writer, "failpoint", overtake)
+    outcomes.append(uploads.intake.take_in(opened.id))
+
+    # Then that one accepts the batch
+    assert outcomes == [Outcome.ACCEPTED, Outcome.LOST]
+    assert views.get_batch(uploads.database, opened.id).counts.total == 6
+    assert_consistent(uploads.database, opened.id)
+
+
+def test_invalid_lines_fail_the_batch_and_are_listed(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    content = lines(4) + '{"custom_id": "row-0", "text": "again"}\nnot json\n' + lines(3, start=4)
+    opened = uploads.open(uploads.upload(content))
+
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.error_code, batch.counts.total) == (BatchStatus.FAILED, "invalid_rows", 0)
+    assert [(error["code"], error["line"]) for error in batch.input_errors] == [("invalid_row", 6)]
+    assert get_batch(uploads.database, opened.id).read_request is None
+    assert_consistent(uploads.database, opened.id)
+
+
+def test_many_invalid_lines_are_listed_up_to_a_bound(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload("{}\n" * 300))
+    uploads.intake.take_in(opened.id)
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert batch.status is BatchStatus.FAILED
+    assert len(batch.input_errors) <= 100
+    assert "line 1" in str(batch.error_message)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_rows_fails_the_batch(uploads: Uploads, content: str) -> None:
+    opened = uploads.open(uploads.upload(content))
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+    assert views.get_batch(uploads.database, opened.id).error_code == "unreadable_source"
+
+
+def test_a_compressed_file_is_read_within_the_limits_of_sources(uploads: Uploads) -> None:
+    bomb = gzip.compress(b'{"text": "' + b"a" * 50 * 2**20 + b'"}\n')
+    opened = uploads.open(uploads.upload(bomb))
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+    assert views.get_batch(uploads.database, opened.id).input_errors[0]["code"] == "row_too_large"
+
+    good = uploads.open(uploads.upload(gzip.compress(lines(3).encode())))
+    assert uploads.intake.take_in(good.id) is Outcome.ACCEPTED
+
+
+def test_a_file_of_another_machine_is_left_to_it(uploads: Uploads, tmp_path: Path) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    elsewhere = uploads.other_machine(tmp_path / "elsewhere")
+
+    assert intake.take_in_waiting(elsewhere) == 0
+    assert views.get_batch(uploads.database, opened.id).status is BatchStatus.VALIDATING
+    assert intake.take_in_waiting(uploads.intake) == 1
+
+
+def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
+    file = uploads.upload(lines(2))
+    opened = uploads.open(file)
+    uploads.intake.store.delete(str(file.location))
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+    assert views.get_batch(uploads.database, opened.id).error_code == "missing_source"
+
+
+def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    execute(uploads.database, "UPDATE batches SET pipeline = 'gone'")
+    assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
+    row = get_batch(uploads.database, opened.id)
+    assert (row.status, row.holder_id) == ("validating", None)
+
+
+def test_a_cancelled_batch_is_not_read(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    cancel.cancel(uploads.database, opened.id)
+    assert uploads.intake.take_in(opened.id) is Outcome.LOST
+    assert intake.take_in_waiting(uploads.intake) == 0
+
+
+def test_a_batch_that_ends_its_readers_fails_after_a_while(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    failpoints.arm("before_intake:raise")
+    for _ in range(intake.MAX_STARTS):
+        with pytest.raises(Killed):
+            uploads.intake.take_in(opened.id)
+        silence(uploads.database)
+    uploads.intake.take_in(opened.id)
+    failpoints.arm("")
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_crashed")
+
+
+def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
+    large, small = uploads.open(uploads.upload(lines(50))), uploads.open(uploads.upload(lines(1)))
+    assert [batch.id for batch in uploads.intake.waiting_batches()] == [small.id, large.id]
+    assert intake.take_in_waiting(uploads.intake, max_bytes=200) == 1
+    assert [batch.id for batch in uploads.intake.waiting_batches()] == [large.id]
+
+
+class TestOpening:
+    def test_the_same_request_under_a_key_is_one_batch(self, uploads: Uploads) -> None:
+        first = uploads.open(uploads.upload(lines(2)), idempotency_key="k")
+        again = uploads.open(uploads.upload(lines(2)), idempotency_key="k")
+        assert (again.id, again.existed) == (first.id, True)
+
+    @pytest.mark.parametrize("read_request", [ReadRequest(), FAIL_ROW])
+    def test_another_request_under_the_key_is_a_conflict(self, uploads: Uploads, read_request: ReadRequest) -> None:
+        uploads.open(uploads.upload(lines(2)), idempotency_key="k")
+        with pytest.raises(IdempotencyConflict):
+            uploads.open(uploads.upload(lines(3 - read_request.keep_invalid)), read_request, idempotency_key="k")
+
+    def test_tenants_have_keys_of_their_own(self, uploads: Uploads) -> None:
+        first = uploads.open(uploads.upload(lines(2)), idempotency_key="k", tenant="a")
+        second = uploads.open(uploads.upload(lines(2)), idempotency_key="k", tenant="b")
+        assert first.id != second.id
+
+    @pytest.mark.parametrize(
+        "read_request",
+        [
+            ReadRequest(file_format="xlsx"),
+            ReadRequest(on_invalid="perhaps"),
+            ReadRequest(max_failures="many"),
+            ReadRequest(bind={"a": 1}),
+            ReadRequest(input_columns={"nothing": "a"}),
+            ReadRequest(sql="orders"),
+            ReadRequest(labels=("a",)),
+        ],
+    )
+    def test_what_is_wrong_without_reading_is_refused_at_once(
+        self, uploads: Uploads, read_request: ReadRequest
+    ) -> None:
+        file = uploads.upload(lines(1))
+        with pytest.raises(UsageError):
+            uploads.open(file, read_request)
+        assert not uploads.intake.waiting_batches()
+
+    def test_results_of_another_tenant_do_not_exist(self, uploads: Uploads) -> None:
+        other = uploads.open(uploads.upload(lines(1)), tenant="a")
+        with pytest.raises(NotFound):
+            uploads.open(None, ReadRequest(from_batch=other.id), tenant="b")
+
+    def test_a_batch_that_is_read_here_is_begun_by_nobody_else(self, uploads: Uploads) -> None:
+        opened = uploads.open(uploads.upload(lines(2)), here=True)
+        assert not uploads.intake.waiting_batches()
+        assert uploads.intake.take_in(opened.id, opened.submission) is Outcome.ACCEPTED
+
+
+def test_a_query_is_read_from_its_start_again(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a query's batch whose reader was killed after its first chunk
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    source = uploads.settings.home_path / "orders.db"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(source)) as orders, orders:
+        orders.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text TEXT)")
+        orders.executemany("INSERT INTO orders (text) VALUES (?)", [("good",)] * 5)
+    sources = {"orders": {"url": f"sqlite:///{source}", "query": "SELECT id, text FROM orders"}}
+    settings = uploads.settings.model_copy(update={"sources": sources})
+    reader = Intake(uploads.database, settings, uploads.catalogue)
+    uploads.settings = settings
+    opened = uploads.open(None, ReadRequest(sql="orders", on_invalid="fail-row"))
+    failpoints.arm("after_ingest_chunk:raise@1")
+    with pytest.raises(Killed):
+        reader.take_in(opened.id)
+    failpoints.arm("")
+
+    # When the table has changed meanwhile
+    with closing(sqlite3.connect(source)) as orders, orders:
+        orders.execute("DELETE FROM orders WHERE id = 1")
+    silence(uploads.database)
+    assert intake.take_in_waiting(reader) == 1
+
+    # Then the batch has what the table has now
+    with uploads.database.read() as connection:
+        ids = connection.exec_driver_sql("SELECT custom_id FROM jobs ORDER BY position").scalars().all()
+    assert ids == ["2", "3", "4", "5"]
+    assert_consistent(uploads.database, opened.id)
