@@ -7,7 +7,7 @@ import pytest
 from models.db import Database
 from models.lifecycle import termination
 from models.states import JobOutcome, Termination
-from producer.batches.backlog import list_backlog
+from producer.batches.backlog import count_backlogs
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
 from worker.leasing import claims, reclaim
 from worker.leasing.commit import BatchCommit, JobResult, commit_results
@@ -34,9 +34,11 @@ def test_counts_queued_and_leased_slices_of_each_pipeline(database: Database) ->
     insert_batch(database, 4, pipeline="other")
     claims.claim(database, claimant_for(), 8, SLICE)
 
-    other, reviews = list_backlog(database)
+    backlogs = count_backlogs(database)
 
-    assert (other.pipeline, other.queued_slices, other.leased_slices, other.unanswered_jobs) == ("other", 1, 0, 4)
+    assert list(backlogs) == ["other", "reviews"]
+    other, reviews = backlogs.values()
+    assert (other.queued_slices, other.leased_slices, other.unanswered_jobs) == (1, 0, 4)
     assert (reviews.queued_slices, reviews.leased_slices, reviews.unanswered_jobs, reviews.open_batches) == (
         3,
         2,
@@ -52,7 +54,7 @@ def test_has_a_row_while_a_batch_has_no_slices_but_needs_a_process(database: Dat
     insert_batch(database, 4, status=status, total=0)
     execute(database, "DELETE FROM slices")
 
-    [backlog] = list_backlog(database)
+    [backlog] = count_backlogs(database).values()
 
     assert (backlog.queued_slices + backlog.leased_slices, backlog.open_batches) == (0, 1)
 
@@ -62,14 +64,25 @@ def test_has_no_row_once_all_has_ended(database: Database) -> None:
     cancelled = insert_batch(database, 8)
     while answer(database):
         pass
-    assert list_backlog(database) == []
+    assert count_backlogs(database) == {}
     execute(database, "UPDATE batches SET status = 'in_progress', succeeded = 0 WHERE id = :id", id=cancelled)
-    assert [backlog.unanswered_jobs for backlog in list_backlog(database)] == [8]
+    assert [backlog.unanswered_jobs for backlog in count_backlogs(database).values()] == [8]
     execute(database, "DELETE FROM results WHERE batch_id = :id", id=cancelled)
     termination.terminate(database, cancelled, Termination.CANCELLED, None, None)
     termination.finish_termination(database, cancelled, 10)
 
-    assert list_backlog(database) == [], ended
+    assert count_backlogs(database) == {}, ended
+
+
+def test_is_the_same_for_the_only_tenant(database: Database) -> None:
+    insert_batch(database, 12)
+    insert_batch(database, 8, status="cancelling")
+    claims.claim(database, claimant_for(), 4, SLICE)
+
+    everything, own = count_backlogs(database)["reviews"], count_backlogs(database, "default")["reviews"]
+
+    assert everything.as_dict() == own.as_dict()
+    assert count_backlogs(database, "another") == {}
 
 
 def test_never_misses_leased_work(database: Database) -> None:
@@ -91,10 +104,10 @@ def test_never_misses_leased_work(database: Database) -> None:
     worker.start()
     looks = []
     while not done.is_set():
-        looks.append(list_backlog(database))
+        looks.append(list(count_backlogs(database).values()))
     worker.join()
 
-    assert list_backlog(database) == []
+    assert count_backlogs(database) == {}
     open_looks = [look[0] for look in looks if look]
     assert len(open_looks) >= 2
     assert [bool(look) for look in looks] == sorted((bool(look) for look in looks), reverse=True), "empty at the end"
