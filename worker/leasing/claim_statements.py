@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, column, text
+from sqlalchemy import Connection, Row, bindparam, text
 
 from models.db import SQL_FRAGMENTS, Database
 from models.dialects.columns import Document, UtcDateTime
@@ -95,13 +95,15 @@ UPDATE slices SET state = 'leased', worker_id = :worker_id, fencing_token = fenc
        first_claimed_at = coalesce(first_claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
 WHERE {kept}
 RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries, tenant,
-          priority_rank, deadline_ms, jobs_ahead, batch_created_ms
+          priority_rank, deadline_ms, jobs_ahead, batch_created_ms, leased_at
 """
 
 # With an array each id is looked up; for a join PostgreSQL may walk through all earlier slices.
 IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
-SELECT_BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :batch_ids"
+SELECT_BATCHES = """
+SELECT id, parameters, max_attempts, in_progress_at, expires_at FROM batches WHERE id IN :batch_ids
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +202,11 @@ class ClaimTransaction:
         return self._lease_slices(slices, {**_tenant_parameters(self._turns), "most": max_slices, "room": max_jobs})
 
     def select_batches(self, rows: Sequence[Row[Any]]) -> Mapping[str, Row[Any]]:
-        """Return the parameters and attempt limits of these rows' batches, by id."""
+        """Return the parameters, limits and times of these rows' batches, by id."""
         if not rows:
             return {}
         query = text(SELECT_BATCHES).bindparams(bindparam("batch_ids", expanding=True))
-        typed = query.columns(column("id"), column("parameters", Document), column("max_attempts"))
+        typed = query.columns(parameters=Document, in_progress_at=UtcDateTime, expires_at=UtcDateTime)
         params = {"batch_ids": sorted({row.batch_id for row in rows})}
         return {batch.id: batch for batch in self._connection.execute(typed, params)}
 
@@ -223,7 +225,8 @@ class ClaimTransaction:
             "seconds": self._claimant.lease_seconds,
             **params,
         }
-        leased = self._connection.execute(claim_order.bind_guards(text(statement)), values)
+        query = claim_order.bind_guards(text(statement))
+        leased = self._connection.execute(query.columns(leased_at=UtcDateTime), values)
         places = {turn.tenant: place for place, turn in enumerate(self._turns)}
         return sorted(leased, key=lambda row: _place_in_order(places, row))
 

@@ -5,6 +5,7 @@ revision, before it touches a slice, and tenants' turns last.
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -219,4 +220,12 @@ def _to_lease(row: Row[Any], batch: Row[Any], parameters: dict[str, Any], prompt
         row.retries,
         batch.max_attempts,
         prompt,
+        _queued_seconds(row, batch),
+        batch.expires_at and time.monotonic() + (batch.expires_at - row.leased_at).total_seconds(),
     )
+
+
+def _queued_seconds(row: Row[Any], batch: Row[Any]) -> float | None:
+    if row.attempts > 1 or batch.in_progress_at is None:
+        return None
+    return max(0.0, float((row.leased_at - batch.in_progress_at).total_seconds()))
