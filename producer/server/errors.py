@@ -72,7 +72,7 @@ def error_response(error: BatchmillError) -> JSONResponse:
         headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(status, str(error), error.code), status, headers)
+    return JSONResponse(error_body(status, str(error), error.code, getattr(error, "param", None)), status, headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from producer.batches import model_checks, views
 from producer.submission import open_submission
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
+from producer.uploads import result_files
 from producer.uploads.files import FileView
 from producer.uploads.read_request import ReadRequest
 
@@ -75,16 +76,20 @@ def open_batch(
             "response_options": read_request.response_options,
             "request_fingerprint": None if request.idempotency_key is None else fingerprint,
         }
-        if _try_insert(database, request, submission, values):
+        if _try_insert(database, settings, request, submission, values):
             failpoint("after_open_batch")
             return OpenedBatch(submission.batch_id, replace(submission, idempotency_key=None) if holder_id else None)
 
 
-def _try_insert(database: Database, request: SubmitRequest, submission: OpenSubmission, values: dict[str, Any]) -> bool:
+def _try_insert(
+    database: Database, settings: Settings, request: SubmitRequest, submission: OpenSubmission, values: dict[str, Any]
+) -> bool:
     """Insert the batch; returns False if another request with the same key was faster."""
 
     def work(connection: Connection) -> None:
         open_submission.insert_batch(connection, database.sql, request, submission, values)
+        if values["endpoint"] is not None:
+            result_files.insert_result_files(connection, database.sql, settings, submission.batch_id, request.tenant)
 
     try:
         database.transact(work)
