@@ -232,6 +232,13 @@ class Settings(BaseSettings):
         "body, or to read what it asked for, until it is disconnected.",
     )
 
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_000,
+        description="Where Prometheus reads worker processes: the supervisor here, its children on the ports after it.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="The address of these ports.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
     log_file: Path | None = Field(
         default=None, description="Where `up`, `worker`, `maintain` and `serve` append the log; unset: standard error."
