@@ -13,10 +13,11 @@ from typing import Any
 
 import structlog
 from h11 import Data, EndOfMessage, Response
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from producer.server.errors import error_body
-from producer.server.requests.messages import Receive, Scope, Send, send_json
+from producer.server.requests.messages import Message, Receive, Scope, Send, send_json
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ class ClientConnection(H11Protocol):
         self._head_since: float | None = time.monotonic()  # when the client could begin, or began, a request
         self._writing_since: float | None = None  # when the client stopped reading
         self._received_bytes = 0
+        self._served_app = self.app
+        self.app = self._serve
         self._window: tuple[float, int] | None = None  # when a window of the body began, and the bytes before it
 
     def connection_made(self, transport: Any) -> None:
@@ -48,9 +51,15 @@ class ClientConnection(H11Protocol):
         super().connection_made(transport)
         _keep_alive(transport)
         if len(self.connections) > self.max_connections:
-            self.app = _refuse
+            self._served_app = _refuse
             if len(self.connections) > self.max_connections * (1 + EXCESS_SHARE):
                 transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, which may have begun already."""
+        super().on_response_complete()
+        if not self._has_request and self.conn.trailing_data[0]:
+            self._head_since = time.monotonic()
 
     def data_received(self, data: bytes) -> None:
         """Read a part of a request."""
@@ -88,6 +97,17 @@ class ClientConnection(H11Protocol):
         if self._head_since is not None:
             return "headers" if self._head_since < start else None
         return "body" if self._is_body_slow(now, start) else None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request; a response whose client is gone ends, where uvicorn would read all of it for nobody."""
+        cycle = self.cycle
+
+        async def send_to_client(message: Message) -> None:
+            if cycle.disconnected:
+                raise ClientDisconnect
+            await send(message)
+
+        await self._served_app(scope, receive, send_to_client)
 
     @property
     def _has_request(self) -> bool:
