@@ -284,7 +284,7 @@ def take_in_waiting(intake: Intake, max_bytes: int | None = None) -> int:
         tried.add(batch.id)
         try:
             finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
-        except (FileStoreUnavailable, SourceNotReady) as error:
+        except (FileStoreUnavailable, SourceNotReady, Unreachable) as error:  # perhaps only a query's database
             log.warning("intake.postponed", batch_id=batch.id, error=str(error))
 
 

@@ -3,21 +3,18 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from models.errors import NotFound
-from producer.batches import views
-from producer.results.responses.content import etag_of
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.openai_api import content, objects
 from producer.server.requests.bodies import StreamedBody
+from producer.tenants.principal import Principal
 from producer.uploads import files, multipart
-from producer.uploads.files import PURPOSE_BATCH, PURPOSE_ERRORS, FileFilter, FileView, NewFile
+from producer.uploads.files import PURPOSE_BATCH, FileFilter, NewFile
 from producer.uploads.multipart import MultipartReceiver, Upload
 from producer.uploads.openai_batches import invalid
 from producer.uploads.store import open_store
-from producer.tenants.principal import Principal
-from fastapi.concurrency import run_in_threadpool
 
 router = APIRouter(prefix="/files", tags=["OpenAI files"])
 
