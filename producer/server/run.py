@@ -14,10 +14,13 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from models.errors import SettingsError
+from models.errors import BatchmillError, SettingsError
 from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
+from producer.server.process.instances import Instance
+from producer.uploads.intake import Intake
+from producer.uploads.intake_watch import IntakeWatch
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +37,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, context: ServerContext, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
         self.signals: list[int] = []
+        self.error: BatchmillError | None = None
         self._context = context
         self._on_listening = on_listening
 
@@ -58,6 +62,19 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the process."""
+        if self.error is not None:
+            return self.error.exit_code
+        return EXIT_INTERRUPTED if signal.SIGINT in self.signals else os.EX_OK
+
+    def abort(self, error: BatchmillError) -> None:
+        """Stop because of an error; any thread may call this."""
+        log.error("server.aborted", error_code=error.code, error=str(error))
+        self.error = error
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; the second signal waits for nothing."""
         del frame
@@ -66,20 +83,34 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(context: ServerContext, sockets: Sequence[socket.socket], on_listening: Callable[[], None]) -> int:
+def serve(
+    context: ServerContext, sockets: Sequence[socket.socket], instance: Instance, on_listening: Callable[[], None]
+) -> int:
     """Serve until a signal; returns 0, or 130 after Ctrl-C.
 
     on_listening: called once, when the sockets accept connections
+
+    Raises OtherServer if another server uses the database with other files, now or later.
     """
     raise_open_files_limit()
     server = Server(_configure(context), context, on_listening)
-    asyncio.run(server.serve(list(sockets)))
-    status = EXIT_INTERRUPTED if signal.SIGINT in server.signals else os.EX_OK
+    instance.on_refused = server.abort
+    instance.register()
+    try:
+        intake = Intake(context.database, context.settings, context.catalogue)
+        with instance.heartbeat_thread(), IntakeWatch(intake):
+            asyncio.run(server.serve(list(sockets)))
+        status = server.exit_status
+        _exit_soon(status)
+    finally:
+        instance.unregister()
+    if server.error is not None:
+        raise server.error
     log.info("server.stopped", exit_status=status)
     return status
 
 
-def exit_soon(status: int) -> None:
+def _exit_soon(status: int) -> None:
     """End this process within seconds, even if a thread waits for the database."""
     timer = threading.Timer(EXIT_SECONDS, os._exit, (status,))
     timer.daemon = True

@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from sqlalchemy import text
 
 from models.db import Database
-from models.lifecycle import retention, termination
+from models.lifecycle import due_intakes, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
 from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
+from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 RECLAIM_TASK = "reclaim"
@@ -29,15 +31,23 @@ SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER B
 
 SELECT_ABANDONED_VALIDATING = """
 SELECT id FROM batches b WHERE status = 'validating' AND coalesce(holder_heartbeat_at, created_at) <= {later}
+  AND read_request IS NULL
   -- A run's source may be late.
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
 ORDER BY id LIMIT 100
 """
 
+# No machine that could open the file was there, or a query's database never answered.
+SELECT_ABANDONED_INTAKES = f"""
+SELECT id FROM batches b WHERE {due_intakes.IS_OPEN} AND coalesce(holder_heartbeat_at, created_at) <= {{later}}
+ORDER BY id LIMIT 100
+"""  # noqa: S608
+
 # Without a key no submission can resume it, and workers have started on it already.
 SELECT_ABANDONED_INGESTING = """
 SELECT id FROM batches WHERE status = 'in_progress' AND ingesting
   AND coalesce(holder_heartbeat_at, created_at) <= {later} AND (idempotency_key IS NULL OR :any_key)
+  AND read_request IS NULL
 ORDER BY id LIMIT 100
 """
 
@@ -45,6 +55,12 @@ ORDER BY id LIMIT 100
 SUBMIT_ABANDONED_ERROR = (
     "submission_abandoned",
     "the submission stopped before all of its input was read; submit it again",
+)
+
+
+INTAKE_ABANDONED_ERROR = (
+    "intake_abandoned",
+    "no server or worker that can open its file has read it; start one with the same file_store, and submit it again",
 )
 
 
@@ -75,6 +91,7 @@ def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTas
     """All maintenance tasks, at the intervals of the settings."""
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
+    intake_launcher = IntakeLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
     return [
         MaintenanceTask(
@@ -126,6 +143,14 @@ def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTas
             event="tick.failed",
             has_work=launcher.has_work_due,
             is_unfinished=launcher.is_running,
+        ),
+        MaintenanceTask(
+            "intakes",
+            settings.schedule_check_seconds,
+            intake_launcher.run_once,
+            event="intake.ended",
+            has_work=intake_launcher.has_work_due,
+            is_unfinished=intake_launcher.is_running,
         ),
         MaintenanceTask(
             "retention",
@@ -200,8 +225,21 @@ def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str
         )
         is not None
     ]
+    ids += [
+        batch_id
+        for batch_id in _select_ids(database, SELECT_ABANDONED_INTAKES, seconds=-max_silence_seconds)
+        if _end_abandoned_intake(database, batch_id)
+    ]
     ids += orphans
     return f"abandoned during submission: {', '.join(ids)}" if ids else ""
+
+
+def _end_abandoned_intake(database: Database, batch_id: str) -> bool:
+    """End a batch whose file nobody has read to its end; returns False if it was accepted meanwhile."""
+    end = partial(
+        termination.terminate, database, batch_id, Termination.FAILED, *INTAKE_ABANDONED_ERROR, frees_key=True
+    )
+    return end(from_statuses=(BatchStatus.VALIDATING,)) is not None or end(only_while_ingesting=True) is not None
 
 
 def delete_old_batches(database: Database, retention_days: float | None) -> str:
