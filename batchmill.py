@@ -120,6 +120,11 @@ COMMANDS = {
 }
 
 
+HIDDEN_COMMANDS = {  # started by other processes
+    "intake": Command("producer.cli.operations.intake", "intake", "Read uploaded files into their batches.")
+}
+
+
 class LazyGroup(click.Group):
     """The command group: imports each command on first use and prints every error as one sentence."""
 
@@ -129,7 +134,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None if it does not exist."""
-        entry = COMMANDS.get(cmd_name)
+        entry = COMMANDS.get(cmd_name) or HIDDEN_COMMANDS.get(cmd_name)
         if entry is None:
             return None
         command: click.Command = getattr(importlib.import_module(PREFIX + entry.module), entry.attribute)
