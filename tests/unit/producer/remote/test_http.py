@@ -77,7 +77,7 @@ OK = httpx2.Response(200, json={"id": "batch_1"})
 def test_errors_have_the_class_of_their_code(response: httpx2.Response, kind: type[BatchmillError], code: str) -> None:
     server = Server(response)
 
-    with pytest.raises(kind, match="^a sentence$") as raised:
+    with pytest.raises(kind, match=r"^a sentence$") as raised:
         server.http.get("/api/batches")
 
     assert (type(raised.value), raised.value.code, len(server.requests)) == (kind, code, 1)
