@@ -18,6 +18,7 @@ from producer.batches import guard_counts, pace
 from producer.batches.guard_counts import GuardCounts
 from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
+from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT
 
 TIMESTAMP_FIELDS = (
@@ -161,7 +162,8 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     tenant: to whom it must belong; None = to anybody
     """
     with database.read() as connection:
-        row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
+        query = _batch_query(database.engine.dialect.name).where(Batch.id == batch_id)
+        row = connection.execute(query).one_or_none() if is_storable(batch_id) else None
         if row is None or (tenant is not None and row.tenant != tenant):
             raise _not_found(batch_id)
         working_times = pace.working_times(connection, [batch_id])

@@ -15,6 +15,7 @@ from models.errors import (
     IdempotencyConflict,
     IdempotencyKeyInUse,
     NotFound,
+    SourceNotReady,
     SourceTooLarge,
     TooManyRequests,
     Unauthorized,
@@ -38,6 +39,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (TooManyRequests, 429),
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {
