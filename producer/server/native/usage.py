@@ -52,6 +52,6 @@ def get_usage(
     last 30 days. A job that is run again counts again, and a reused result counts nothing.
     """
     if tenant is not None and not principal.may_see(tenant):
-        raise NotFound("this key sees the usage of its own tenant only; leave `tenant` out")
+        raise NotFound("this key sees the usage of its tenant only; leave `tenant` out")
     rows = reports.read_usage(context.database, Days.parse(since, until), tenant or principal.tenant)
     return responses.list_response([row.as_dict() for row in rows])
