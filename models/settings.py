@@ -26,7 +26,7 @@ from models.hardware import device_names
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
-OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT"), "TEST_"
+OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("API_KEY", "COMMIT", "CONFIG", "FAILPOINT", "URL"), "TEST_"
 CAP = "max_unanswered_jobs"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
@@ -97,8 +97,8 @@ class Settings(BaseSettings):
     file_store: str | None = Field(
         default=None,
         repr=False,
-        description="Where servers keep uploaded files: a folder, or a URL such as s3://bucket/files; unset: files "
-        "under home.",
+        description="Where servers keep uploaded files: a folder of this machine, or the URL of a store that several "
+        "servers share, such as file:///mnt/files or s3://bucket/files; unset: files under home.",
     )
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Most bytes of one uploaded file.")
     keep_uploads_days: float = Field(
@@ -213,12 +213,6 @@ class Settings(BaseSettings):
         default=None, description="Certificate chain of `serve` as a PEM file; unset: plain HTTP."
     )
     serve_tls_key: Path | None = Field(default=None, description="Private key of the certificate, as a PEM file.")
-    uploads: str | None = Field(
-        default=None,
-        repr=False,
-        description="Where `serve` keeps uploaded files: a folder of this machine, or the URL of storage that several "
-        "servers share, such as file:///mnt/shared or s3://bucket/folder; unset: `uploads` under home.",
-    )
     cors_origins: WordList = Field(
         default=(), description="Origins of web pages that may call the server, such as https://app.example.com."
     )
@@ -238,6 +232,13 @@ class Settings(BaseSettings):
         "body, or to read what it asked for, until it is disconnected.",
     )
 
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_000,
+        description="Where Prometheus reads worker processes: the supervisor here, its children on the ports after it.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="The address of these ports.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
     log_file: Path | None = Field(
         default=None, description="Where `up`, `worker`, `maintain` and `serve` append the log; unset: standard error."
@@ -342,18 +343,6 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The URL of the database, including its driver."""
         return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
-
-    @property
-    def uploads_location(self) -> str:
-        """The folder or URL where uploaded files are kept; a folder is absolute."""
-        if self.uploads is None:
-            return str(self.home_path / "uploads")
-        return self.uploads if self.uploads_are_shared else str(Path(self.uploads).expanduser().absolute())
-
-    @property
-    def uploads_are_shared(self) -> bool:
-        """Whether several servers may keep files there: a URL says so, and a plain path does not."""
-        return self.uploads is not None and "://" in self.uploads
 
     @property
     def database_is_embedded(self) -> bool:

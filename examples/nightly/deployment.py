@@ -40,7 +40,7 @@ class Deployment:
     def run_until_done(self, schedule: str, scheduled_day: str, pipelines: Sequence[str] = ("tickets",)) -> None:
         """Run `batchmill up` until the run of a day (in UTC) has ended; the schedule decides on the work."""
         # With this option, `batchmill up` exits when this program does, even after a crash.
-        command = self._batchmill_command("up", "--pipelines", ",".join(pipelines), "--exit-with-parent")
+        command = self._batchmill_command("up", "--pipelines", ",".join(pipelines), "--no-serve", "--exit-with-parent")
         with (
             self._log.open("ab") as log,
             subprocess.Popen(

@@ -33,7 +33,8 @@ def main(folder: Path) -> None:
         del os.environ[name]  # no setting of yours is used, such as a database
     os.environ |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
     # With this option, `batchmill up` ends when its standard input is closed.
-    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", "triage", "--exit-with-parent"]
+    up = ("up", "--pipelines", "triage", "--no-serve", "--exit-with-parent")
+    command = [sys.executable, "-P", "-m", "batchmill", *up]
     with (
         (folder / "up.log").open("w") as log,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,

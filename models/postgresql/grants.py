@@ -38,6 +38,7 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "events": (INSERT, UPDATE, DELETE),
     "api_keys": (SELECT, INSERT, UPDATE),
     "files": (INSERT, UPDATE, DELETE),
+    "servers": (INSERT, UPDATE, DELETE),
     "batch_events": (INSERT, UPDATE, DELETE),
 }
 

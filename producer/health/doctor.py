@@ -19,7 +19,7 @@ from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
-from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks
+from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, upload_checks
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -91,6 +91,7 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
     yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
     yield from findings.check_webhooks(batch_deliveries.count_undelivered(database, WEEK.total_seconds()))
+    yield from upload_checks.check_uploads(database, settings)
     yield from _check_schedules(database, settings)
     yield from key_checks.check_keys(database, settings)
 
@@ -168,7 +169,11 @@ def _describe_changed_settings(settings: Settings, file: Path | None) -> Iterato
     for name in sorted(settings.model_fields_set - tables):
         value = str(getattr(settings, name))
         origin = "environment" if f"BATCHMILL_{name.upper()}" in environment else file
-        yield f"{name}={urls.redact_url(value) if name in URL_SETTINGS else value} ({origin})"
+        if name in URL_SETTINGS:
+            value = urls.redact_url(value)
+        elif name == "file_store":
+            value = urls.redact_path(value)
+        yield f"{name}={value} ({origin})"
 
 
 def _exposed_paths(settings: Settings) -> list[Path]:

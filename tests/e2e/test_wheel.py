@@ -67,7 +67,8 @@ def up(python: Path, hostile: Path) -> Iterator[dict[str, str]]:
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("BATCHMILL_")
     } | {"BATCHMILL_HOME": str(hostile / "home")}
-    command = [str(python), "-m", "batchmill", "up", "--pipelines", "sample-sentiment-analysis", "--exit-with-parent"]
+    command = [str(python), "-m", "batchmill", "up", "--pipelines", "sample-sentiment-analysis", "--no-serve"]
+    command.append("--exit-with-parent")
     with (
         (hostile / "up.log").open("w") as log,
         subprocess.Popen(command, cwd=hostile, env=environment, stdin=subprocess.PIPE, stderr=log) as process,

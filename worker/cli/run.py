@@ -24,7 +24,9 @@ from models.privacy import private_files, terminal, urls
 from models.processes import background, failpoints, home_lock
 from models.settings import Settings
 from worker.cli import pipeline_names, worker_processes
+from worker.cli.server_process import ServerProcess, plan_server
 from worker.cli.worker_processes import WorkerProcesses
+from worker.metrics import listener
 from worker.supervisor import embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
@@ -72,6 +74,7 @@ def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
 @pipeline_names.several(default="those of batchmill.toml, and the samples")
 @devices_option
+@click.option("--no-serve", is_flag=True, help="Start no HTTP server.")
 @log.file_option
 @click.option(
     "--exit-with-parent",
@@ -79,10 +82,11 @@ def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None
     hidden=True,
     help="Exit when standard input ends, which the parent process holds open.",
 )
-def up(names: list[str], devices: str | None, log_file: Path | None, exit_with_parent: bool) -> None:
-    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines.
+def up(names: list[str], devices: str | None, no_serve: bool, log_file: Path | None, exit_with_parent: bool) -> None:
+    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set), workers for the pipelines, and the HTTP server.
 
-    It runs until Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
+    The server listens on 127.0.0.1, at port 8000 (BATCHMILL_SERVE_PORT) or the next free one. Everything runs until
+    Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
     """
     settings = _load_settings(log_file, devices)
     if exit_with_parent:
@@ -90,16 +94,21 @@ def up(names: list[str], devices: str | None, log_file: Path | None, exit_with_p
     names = names or _default_pipelines(settings)
     _check_requirements(settings, names)
     workers = worker_processes.plan_processes(settings, names)
-    with home_lock.lock_home(settings.home_path):
+    with (
+        home_lock.lock_home(settings.home_path),
+        closing(ServerProcess() if no_serve else plan_server(settings)) as server,
+    ):
+        notices = [*_describe_up(settings, names), *server.notices]
+        children = [*workers.specs, *server.specs]
         if settings.redis_url is not None:
-            _supervise(settings, workers, [workers.specs], _describe_up(settings, names))
+            _supervise(settings, workers, [children], notices)
         socket_path = settings.embedded_socket_path
         private_files.make_folder(socket_path.parent)
         if settings.untrusted_socket_reason:
             raise SettingsError(settings.untrusted_socket_reason)
         valkey = ChildSpec("valkey", VALKEY, (str(socket_path), str(settings.home_path / "valkey")))
         is_ready = partial(embedded_valkey.is_responding, socket_path)
-        _supervise(settings, workers, [[valkey], workers.specs], _describe_up(settings, names), is_ready)
+        _supervise(settings, workers, [[valkey], children], notices, is_ready)
 
 
 def _describe_up(settings: Settings, pipeline_names: Sequence[str]) -> list[str]:
@@ -132,7 +141,7 @@ def _supervise(
                 groups,
                 grace_seconds=settings.grace_seconds,
                 is_ready=is_ready,
-                on_child_exit=CrashRecovery(database, settings),
+                on_child_exit=CrashRecovery(database, settings, listener.listen(settings)),
             )
     exit_after_log(settings, status)
 
@@ -165,6 +174,7 @@ def _configure_log(settings: Settings) -> None:
 
 
 def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
+    listener.check_requirements(settings)
     catalogue = Catalogue.load(settings)
     for name in pipeline_names:
         try:

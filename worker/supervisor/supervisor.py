@@ -1,5 +1,6 @@
 """The supervisor runs one process per child spec, restarts it with backoff, and stops it on shutdown."""
 
+import math
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from types import FrameType
 
 import structlog
 
-from models.errors import SchemaMismatch
+from models.errors import SchemaMismatch, UsageError
 from models.lifecycle import seats
 from worker import process_memory
 from worker.exit_status import SCHEMA_OUTDATED
@@ -59,6 +60,8 @@ class ChildSpec:
 
     reports_exit: whether each start passes a new worker id as the last argument, and its exit is reported.
     environment: variables that the child gets beside ours.
+    descriptors: open files that the child inherits, under the same numbers.
+    may_be_refused: whether exit status 2, an invalid request, is final: the others go on without the child.
     """
 
     name: str
@@ -66,6 +69,8 @@ class ChildSpec:
     arguments: tuple[str, ...] = ()
     reports_exit: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
+    may_be_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,12 @@ class Child:
                 1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1
             )
         pause = restart_delay(self.consecutive_crashes)
-        if status == os.EX_OK:
+        if status == UsageError.exit_code and self.spec.may_be_refused:
+            log.error(
+                "child.refused", child=self.spec.name, reason="its last lines say why; the others go on without it"
+            )
+            pause = math.inf
+        elif status == os.EX_OK:
             log.info("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
         else:
             log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
@@ -170,6 +180,7 @@ class Child:
             ],
             stdin=subprocess.PIPE,  # closes when this process ends, even by SIGKILL; the child watches it
             start_new_session=True,  # Ctrl-C reaches only this process, which stops the children in order
+            pass_fds=self.spec.descriptors,
             env={**CHILD_ENVIRONMENT, **os.environ, **self.spec.environment},
         )
         self.started_at = now

@@ -42,7 +42,8 @@ def isolated_settings(home: Path) -> Iterator[None]:
 @contextmanager
 def run_up(log_path: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]:
     """Run `batchmill up` as a child process for a block; yields a check that raises when it has exited."""
-    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--exit-with-parent"]
+    up = ("up", "--pipelines", ",".join(pipelines), "--no-serve", "--exit-with-parent")
+    command = [sys.executable, "-P", "-m", "batchmill", *up]
     terminal.print_notice(f"starting: batchmill up\n     log: {relative_path(log_path)}")
     with os.fdopen(private_files.open_file(log_path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_child_environment())

@@ -4,27 +4,25 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 import structlog
 
-from models import log, schema, version
+from models import log, packages, schema, version
 from models.db import Database
 from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import terminal, urls
-from models.processes import background, failpoints
+from models.processes import background, failpoints, sockets
 from models.settings import Settings
 from producer.tenants import keys
 
 logger = structlog.get_logger(__name__)
 
-PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 MAX_CONNECTIONS = 14  # of the database: one for each thread of `requests.threads`, and two for what runs beside them
 
 tls_file = click.Path(path_type=Path, dir_okay=False)
@@ -61,42 +59,39 @@ def serve(
     settings = Settings.load(
         serve_host=host, serve_port=port, serve_tls_cert=tls_cert, serve_tls_key=tls_key, log_file=log_file
     )
-    log.configure(settings, process="server", pid=os.getpid())
+    _configure_log(settings)
     failpoints.arm()
     if exit_with_parent:
         background.exit_with_parent()
-    check_extra()
+    _check_extra()
     from producer.server import run  # needs the extra `serve`
 
     has_tls = run.check_tls(settings)
-    listeners = _open_listeners(settings, descriptor)
-    with _open_database(settings) as database:
+    with _open_listeners(settings, descriptor) as listeners, _open_database(settings) as database:
         _check_exposure(settings, database, has_tls=has_tls, is_behind_proxy=insecure)
-        status = _serve(settings, database, listeners, has_tls=has_tls)
-        run.exit_soon(status)
-    sys.exit(status)
+        sys.exit(_serve(settings, database, listeners, has_tls=has_tls))
 
 
-def check_extra() -> None:
+def _check_extra() -> None:
     """Raise UsageError if the extra `serve` is not installed."""
-    if not is_installed():
+    if not packages.has_server():
         raise UsageError("the server needs FastAPI; in the checkout, run: pip install -c constraints.txt '.[serve]'")
 
 
-def is_installed() -> bool:
-    """Whether the extra `serve` is installed."""
-    return all(find_spec(package) is not None for package in PACKAGES)
-
-
-def _open_listeners(settings: Settings, descriptor: int | None) -> list[socket.socket]:
-    from producer.server.process import sockets
-
+@contextmanager
+def _open_listeners(settings: Settings, descriptor: int | None) -> Iterator[list[socket.socket]]:
     if descriptor is None:
-        return sockets.open_sockets(settings.serve_host, settings.serve_port)
+        listeners = sockets.open_sockets(settings.serve_host, settings.serve_port)
+    else:
+        try:
+            listeners = [socket.socket(fileno=descriptor)]
+        except OSError as error:
+            raise UsageError(f"--socket {descriptor} is no open socket: {error.strerror}") from None
     try:
-        return [socket.socket(fileno=descriptor)]
-    except OSError as error:
-        raise UsageError(f"--socket {descriptor} is no open socket: {error.strerror}") from None
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 @contextmanager
@@ -118,17 +113,26 @@ def _check_exposure(settings: Settings, database: Database, *, has_tls: bool, is
 def _serve(settings: Settings, database: Database, listeners: Sequence[socket.socket], *, has_tls: bool) -> int:
     from producer.server import run
     from producer.server.context import ServerContext
-    from producer.server.process import sockets
+    from producer.server.process.instances import Instance
+    from producer.uploads import store
 
-    context = ServerContext(settings, database, Catalogue.load(settings))
     address = sockets.format_address(listeners[0], settings.serve_host, has_tls=has_tls)
-    descriptor = log.open_file(settings.log_file_path)
+    context = ServerContext(settings, database, Catalogue.load(settings))
+    instance = Instance(database, settings, store.open_store(settings).store_id, address)
+    log_file = log.open_file(settings.log_file_path)
+    with ExitStack() as redirection:
 
-    def announce() -> None:
-        place = urls.redact_url(settings.resolved_database_url)
-        terminal.print_notice(f"serving the API on {address}, over {place}; pid {os.getpid()}; Ctrl-C stops it")
-        logger.info("server.started", address=address, version=version.full_version())
+        def announce() -> None:
+            place = urls.redact_url(settings.resolved_database_url)
+            notices = [f"serving the API on {address}, over {place}", f"pid {os.getpid()}; Ctrl-C stops it"]
+            for notice in [*notices, *([f"log: {settings.log_file_path}"] if log_file else [])]:
+                terminal.print_notice(notice)
+            redirection.enter_context(log.redirect_output(log_file))
+            _configure_log(settings)
+            logger.info("server.started", address=address, version=version.full_version())
 
-    with log.redirect_output(descriptor):
-        log.configure(settings, process="server", pid=os.getpid())
-        return run.serve(context, listeners, announce)
+        return run.serve(context, listeners, instance, announce)
+
+
+def _configure_log(settings: Settings) -> None:
+    log.configure(settings, process="server", pid=os.getpid())

@@ -28,6 +28,7 @@ from models.errors import Unreachable
 from models.settings import Settings
 from models.tasks.own import registry
 from producer.cli.demo import sandbox
+from producer.server import run as serving
 from tests import fake_worker
 from tests.factories.batch_rows import execute
 from tests.factories.guard_rows import verdict
@@ -57,6 +58,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "down": [()],
     "worker": [("sample-sentiment-analysis",)],
     "maintain": [()],
+    "serve": [("--port", "0")],
     "demo": [()],
     "submit": [
         ("IN", *ZERO_SHOT),
@@ -240,6 +242,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
     "source_schemes": ["https", "nothing"],
+    "file_store": f"memory://u:{SECRET}@files/x?signature={SECRET}",
     "sources": {
         "shop": {"url": "SHOP", "query": "SELECT id, body AS text FROM tickets WHERE region <> :region OR TRUE"},
         "away": {"url": f"postgresql://u:{SECRET}@127.0.0.1:1/x", "query": "SELECT 1 AS text"},
@@ -266,6 +269,10 @@ WITHOUT = {
     "source_roots",
     "tenants",
     "webhook_allowed_hosts",
+    "serve_host",
+    "serve_tls_cert",
+    "serve_tls_key",
+    "cors_origins",
 }
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
@@ -346,6 +353,7 @@ def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that would run for long end at once."""
     monkeypatch.setattr(running, "supervise", lambda *_a, **_k: 0)
     monkeypatch.setattr(maintain, "threading", SimpleNamespace(Event=_Ended))
+    monkeypatch.setattr(serving, "serve", lambda _context, _sockets, _instance, announce: announce() or 0)
     monkeypatch.setattr(sandbox, "run_up", _not_running)
     monkeypatch.setattr(task_check, "run_checks", lambda *_: iter([CheckResult("loading", "ok", "")]))
 

@@ -19,6 +19,9 @@ from producer.uploads.intake import Intake, Outcome
 from producer.uploads.read_request import ReadRequest
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
+from tests.servers import wait_until
+from worker.maintenance import tasks
+from worker.maintenance.intake_launcher import IntakeLauncher
 
 
 class Killed(BaseException):
@@ -310,3 +313,42 @@ def test_a_query_is_read_from_its_start_again(uploads: Uploads, monkeypatch: pyt
         ids = connection.exec_driver_sql("SELECT custom_id FROM jobs ORDER BY position").scalars().all()
     assert ids == ["2", "3", "4", "5"]
     assert_consistent(uploads.database, opened.id)
+
+
+class TestMaintenance:
+    def test_a_batch_that_waits_for_its_reader_is_neither_deleted_nor_failed(self, uploads: Uploads) -> None:
+        # Given batches whose readers were killed: one validating, one streamed
+        opened = [uploads.open(uploads.upload(lines(3)), request) for request in (ReadRequest(), FAIL_ROW)]
+        failpoints.arm("after_ingest_chunk:raise")
+        for batch in opened:
+            with pytest.raises(Killed):
+                uploads.intake.take_in(batch.id)
+        failpoints.arm("")
+        execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+
+        assert tasks.end_abandoned_batches(uploads.database, 1e10) == ""
+        assert intake.take_in_waiting(uploads.intake) == 2
+
+    def test_a_batch_that_nobody_reads_fails_after_the_timeout(self, uploads: Uploads) -> None:
+        opened = uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+
+        assert opened.id in tasks.end_abandoned_batches(uploads.database, 86_400)
+
+        batch = views.get_batch(uploads.database, opened.id)
+        assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_abandoned")
+
+    def test_a_worker_starts_the_process_that_reads_it(self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Given a batch that its server had no time to read
+        launcher = IntakeLauncher(uploads.database, uploads.settings)
+        opened = uploads.open(uploads.upload(lines(3)))
+        assert launcher.run_once() == ""
+        assert not launcher.is_running(), "its server may be at it"
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+
+        # When a worker's maintenance looks
+        launcher.run_once()
+        wait_until(lambda: launcher.run_once() == "" and not launcher.is_running(), "the process to end")
+
+        # Then the batch is accepted
+        assert views.get_batch(uploads.database, opened.id).counts.total == 3

@@ -27,6 +27,7 @@ MINE = '[pipelines.mine]\ntask = "ner"\nmodel = "a/b"\n[pipelines.sample-ner]\nm
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder without a batchmill.toml, and no child processes."""
+    monkeypatch.setenv("BATCHMILL_SERVE_PORT", "0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "supervise", lambda *_a, **_k: 0)
     return tmp_path

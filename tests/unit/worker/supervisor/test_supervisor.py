@@ -157,6 +157,19 @@ class TestChild:
 
         assert child.process is first
 
+    def test_that_refuses_its_settings_is_not_started_again_if_the_others_can_do_without(self, notes: Notes) -> None:
+        child = Child(ChildSpec("server", "batchmill", ("serve", "--no-such-option"), may_be_refused=True))
+        child.run_once(0.0)
+        assert child.process is not None
+        child.process.wait(WAIT_TIMEOUT_SECONDS)
+
+        with capture_logs() as lines:
+            child.run_once(1.0)
+        child.run_once(1e9)
+
+        assert child.process is None
+        assert [line["event"] for line in lines] == ["child.refused"]
+
     def test_that_crashed_is_started_again_after_longer_and_longer_pauses(
         self, children: list[Child], notes: Notes
     ) -> None:
