@@ -41,7 +41,7 @@ class PrometheusRecorder(MetricsRecorder):
         self._commits = self._histogram("commit_seconds", "A commit of results.", of_pipeline, STATEMENT_BUCKETS)
         self._queue_waits = self._histogram(
             "queue_wait_seconds",
-            "From the time a slice could be claimed to its claim.",
+            "From the beginning of a batch to the first claim of a slice.",
             of_pipeline,
             QUEUE_WAIT_BUCKETS,
         )

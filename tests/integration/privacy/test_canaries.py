@@ -269,6 +269,7 @@ WITHOUT = {
     "source_roots",
     "webhook_allowed_hosts",
     "serve_host",
+    "metrics_host",
     "serve_tls_cert",
     "serve_tls_key",
     "cors_origins",
