@@ -20,7 +20,7 @@ MARGIN_BUCKETS = (-3_600, -60, -1, 0, 1, 60, 600, 3_600, 14_400, 86_400)
 
 
 class PrometheusRecorder(MetricsRecorder):
-    """Keeps the measurements in a registry of its own."""
+    """Keeps the measurements in a separate registry."""
 
     is_enabled = True
 
