@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.tasks.own.task import TaskInput as TaskInput
     from models.tasks.own.task import Text as Text
     from models.tasks.spec import Parameters as Parameters
-    from producer.batches.views import JobCounts as JobCounts
+    from producer.batches.batch_view import JobCounts as JobCounts
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
@@ -38,7 +38,7 @@ PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are i
 API = {  # the errors are found in models.errors
     "Client": "producer.client",
     "BatchHandle": "producer.handle",
-    "JobCounts": "producer.batches.views",
+    "JobCounts": "producer.batches.batch_view",
     "ResultRow": "producer.results.result_row",
     "Task": "models.tasks.own.task",
     "TaskInput": "models.tasks.own.task",
@@ -120,6 +120,11 @@ COMMANDS = {
 }
 
 
+HIDDEN_COMMANDS = {  # started by other processes
+    "intake": Command("producer.cli.operations.intake", "intake", "Read uploaded files into their batches.")
+}
+
+
 class LazyGroup(click.Group):
     """The command group: imports each command on first use and prints every error as one sentence."""
 
@@ -129,7 +134,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command; None if it does not exist."""
-        entry = COMMANDS.get(cmd_name)
+        entry = COMMANDS.get(cmd_name) or HIDDEN_COMMANDS.get(cmd_name)
         if entry is None:
             return None
         command: click.Command = getattr(importlib.import_module(PREFIX + entry.module), entry.attribute)

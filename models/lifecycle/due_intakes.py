@@ -3,7 +3,6 @@
 Servers and workers start the process that reads them; they share this SQL with it.
 """
 
-EXIT_NOTHING_DUE = 3  # exit status of an intake that found nothing to read
 SMALL_FILE_BYTES = 64 * 2**20  # never waits for a larger one, because another process reads it
 SILENT_SECONDS = 6.0  # without a heartbeat, until a reader elsewhere is considered gone
 

@@ -3,8 +3,6 @@
 A worker's check and the tick that it starts share this SQL, so that they always agree.
 """
 
-EXIT_NOTHING_DUE = 3  # exit status of a tick, started by a worker, that found nothing to do
-
 # A suspended schedule has no next run.
 DUE_SCHEDULES = "FROM schedules WHERE next_run_at <= :time"
 

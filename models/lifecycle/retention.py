@@ -35,10 +35,10 @@ SELECT id, name, pipeline, status, total, ended_at FROM (
 
 SELECT_DELETING_BATCHES = "SELECT id FROM batches WHERE status = 'deleting' ORDER BY id LIMIT :most"
 
-# Batches that only their submitter could have accepted; a run's batch has another process to read its source.
+# Batches that only their submitter could have accepted; a run's batch and that of a file have others to read them.
 SELECT_OPEN_SUBMISSIONS = """
 SELECT id, holder_id FROM batches b
-WHERE status = 'validating' AND idempotency_key IS NULL AND holder_id IS NOT NULL
+WHERE status = 'validating' AND idempotency_key IS NULL AND holder_id IS NOT NULL AND read_request IS NULL
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
 ORDER BY id LIMIT :most
 """

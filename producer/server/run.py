@@ -23,6 +23,8 @@ from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.process import connections
 from producer.server.process.instances import Instance
+from producer.uploads.intake import Intake
+from producer.uploads.intake_watch import IntakeWatch
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +113,8 @@ def serve(
     instance.on_refused = server.abort
     instance.register()
     try:
-        with instance.heartbeat_thread():
+        intake = Intake(context.database, context.settings, context.catalogue)
+        with instance.heartbeat_thread(), IntakeWatch(intake):
             asyncio.run(server.serve(list(sockets)))
         status = server.exit_status
         _exit_soon(status)

@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from sqlalchemy import text
 
 from models.db import Database
-from models.lifecycle import retention, termination
+from models.lifecycle import due_intakes, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
 from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
+from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
 RETENTION_INTERVAL_SECONDS = 60.0
@@ -29,15 +32,23 @@ SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER B
 
 SELECT_ABANDONED_VALIDATING = """
 SELECT id FROM batches b WHERE status = 'validating' AND coalesce(holder_heartbeat_at, created_at) <= {later}
+  AND read_request IS NULL
   -- A run's source may be late.
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
 ORDER BY id LIMIT 100
 """
 
+# No machine that could open the file was there, or a query's database never answered.
+SELECT_ABANDONED_INTAKES = f"""
+SELECT id FROM batches b WHERE {due_intakes.IS_OPEN} AND coalesce(holder_heartbeat_at, created_at) <= {{later}}
+ORDER BY id LIMIT 100
+"""  # noqa: S608
+
 # Without a key no submission can resume it, and workers have started on it already.
 SELECT_ABANDONED_INGESTING = """
 SELECT id FROM batches WHERE status = 'in_progress' AND ingesting
   AND coalesce(holder_heartbeat_at, created_at) <= {later} AND (idempotency_key IS NULL OR :any_key)
+  AND read_request IS NULL
 ORDER BY id LIMIT 100
 """
 
@@ -45,6 +56,12 @@ ORDER BY id LIMIT 100
 SUBMIT_ABANDONED_ERROR = (
     "submission_abandoned",
     "the submission stopped before all of its input was read; submit it again",
+)
+
+
+INTAKE_ABANDONED_ERROR = (
+    "intake_abandoned",
+    "no server or worker that can open its file has read it; start one with the same file_store, and submit it again",
 )
 
 
@@ -71,16 +88,19 @@ class MaintenanceTask:
     is_unfinished: Callable[[], bool] = is_finished
 
 
-def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
+def default_tasks(
+    database: Database, settings: Settings, metrics: MetricsRecorder = NO_METRICS
+) -> list[MaintenanceTask]:
     """All maintenance tasks, at the intervals of the settings."""
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
+    intake_launcher = IntakeLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
     return [
         MaintenanceTask(
             RECLAIM_TASK,
             settings.poll_interval_seconds,
-            lambda: reclaim_expired_leases(database, settings.max_attempts),
+            lambda: reclaim_expired_leases(database, settings.max_attempts, metrics),
             event="leases.reclaimed",
             has_work=_any_row("slices", reclaim.LEASE_EXPIRED.format(now=sql.now)),
         ),
@@ -128,6 +148,14 @@ def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTas
             is_unfinished=launcher.is_running,
         ),
         MaintenanceTask(
+            "intakes",
+            settings.schedule_check_seconds,
+            intake_launcher.run_once,
+            event="intake.ended",
+            has_work=intake_launcher.has_work_due,
+            is_unfinished=intake_launcher.is_running,
+        ),
+        MaintenanceTask(
             "retention",
             RETENTION_INTERVAL_SECONDS,
             lambda: delete_old_batches(database, settings.retention_days),
@@ -141,11 +169,12 @@ def _any_row(table: str, condition: str) -> str:
     return f"EXISTS (SELECT 1 FROM {table} WHERE {condition})"  # noqa: S608
 
 
-def reclaim_expired_leases(database: Database, max_attempts: int) -> str:
+def reclaim_expired_leases(database: Database, max_attempts: int, metrics: MetricsRecorder = NO_METRICS) -> str:
     """Requeue, split or dead-letter the slices with expired leases."""
     result = reclaim.reclaim_expired(database, max_attempts)
     if not result:
         return ""
+    metrics.record_reclaim(len(result.requeued), len(result.split), len(result.dead_lettered))
     return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 
@@ -200,8 +229,21 @@ def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str
         )
         is not None
     ]
+    ids += [
+        batch_id
+        for batch_id in _select_ids(database, SELECT_ABANDONED_INTAKES, seconds=-max_silence_seconds)
+        if _end_abandoned_intake(database, batch_id)
+    ]
     ids += orphans
     return f"abandoned during submission: {', '.join(ids)}" if ids else ""
+
+
+def _end_abandoned_intake(database: Database, batch_id: str) -> bool:
+    """End a batch whose file nobody has read to its end; returns False if it was accepted meanwhile."""
+    end = partial(
+        termination.terminate, database, batch_id, Termination.FAILED, *INTAKE_ABANDONED_ERROR, frees_key=True
+    )
+    return end(from_statuses=(BatchStatus.VALIDATING,)) is not None or end(only_while_ingesting=True) is not None
 
 
 def delete_old_batches(database: Database, retention_days: float | None) -> str:

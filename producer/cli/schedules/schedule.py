@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from models import clock, log
-from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.processes import background, failpoints
+from models.processes.command_launcher import EXIT_NOTHING_DUE
 from models.settings import Settings
 from producer.cli import common
 from producer.cli.schedules import common as schedule_common
@@ -177,7 +177,7 @@ def tick(ctx: click.Context, now_text: str | None, exit_with_parent: bool) -> No
         now = clock.clock_for(settings, database)() if now_text is None else parse_time_range(now_text).start
         result = ticking.run_once(database, settings, Catalogue.load(settings), now)
     if exit_with_parent:
-        ctx.exit(0 if result else due_runs.EXIT_NOTHING_DUE)
+        ctx.exit(0 if result else EXIT_NOTHING_DUE)
     terminal.print_notice(schedule_tables.summarize_tick(result))
     if now_text is not None and not result:
         terminal.print_notice(

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.errors import UsageError
 from models.states import BatchStatus
 from producer.batches import cancel as cancelling
 from producer.batches import views
@@ -30,9 +29,7 @@ class CreateBatch(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [
-                {"input_file_id": "file-abc123", "endpoint": "/v1/embeddings", "completion_window": "24h"},
-            ]
+            "examples": [{"input_file_id": "file-abc123", "endpoint": "/v1/embeddings", "completion_window": "24h"}]
         },
     )
 
@@ -53,10 +50,7 @@ class CreateBatch(BaseModel):
 
 @router.post("")
 def create_batch(
-    body: CreateBatch,
-    context: Context,
-    principal: Submitter,
-    idempotency_key: Annotated[str | None, Header()] = None,
+    body: CreateBatch, context: Context, principal: Submitter, idempotency_key: Annotated[str | None, Header()] = None
 ) -> dict[str, Any]:
     """Create a batch for an uploaded file; the same request again within two minutes gives the same batch."""
     if body.output_expires_after is not None:

@@ -6,6 +6,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from models.errors import NotFound
 from producer.batches import views
@@ -17,7 +18,6 @@ from producer.server.openai_api.ranges import UnsatisfiableRange, has_same_etag,
 from producer.uploads import result_files
 from producer.uploads.files import PURPOSE_ERRORS, FileView
 from producer.uploads.store import open_store
-from fastapi.responses import JSONResponse, StreamingResponse
 
 BLOCK_BYTES = 2**18
 MEDIA_TYPE = "application/octet-stream"
@@ -80,7 +80,7 @@ def respond(context: ServerContext, file: FileView, request: Request) -> Respons
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
     blocks = content.read(start, end)
-    return StreamingResponse(send_blocks(blocks, request), status, headers, MEDIA_TYPE)
+    return StreamingResponse(send_blocks(blocks, context.download_threads), status, headers, MEDIA_TYPE)
 
 
 def content_disposition(filename: str) -> str:

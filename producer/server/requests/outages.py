@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import event, text
+from sqlalchemy.exc import DisconnectionError
 
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
@@ -34,7 +35,7 @@ PATIENT_SECONDS = 2.0  # between two while it answers, and requests take long
 BREAK_SECONDS = 5.0  # an outage this long breaks connections, so that their threads are free again
 CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 
@@ -81,24 +82,29 @@ class DatabaseWatch:
     out_since: float | None = None
     _waiting: set[_Exchange] = field(default_factory=set)
     _task: "asyncio.Task[None] | None" = None
-    _in_use: set[Any] = field(default_factory=set)
-    _were_broken: bool = False
+    _in_use: dict[Any, Any] = field(default_factory=dict)  # connections of the driver, by the pool's records
+    _outages: int = 0  # so many that broke connections
+    _pinging: int = 0
 
     def __post_init__(self) -> None:
-        self._ping_slots = threading.Semaphore(MAX_PINGS)
+        self._lock = threading.Lock()
+        self._breaks = False
         self._threads = ThreadPoolExecutor(MAX_PINGS, "ping")
         self.error = Unreachable(
             f"the database at {urls.redact_url(self.database.url)} does not answer; try again soon"
         )
         if self.database.engine.dialect.name == "postgresql":
             for engine in (self.database.engine, self.pings.engine):
-                event.listen(engine, "checkout", lambda driver, _record, _proxy: self._in_use.add(driver))
-                event.listen(engine, "checkin", lambda driver, _record: self._in_use.discard(driver))
+                event.listen(engine, "connect", self._note_connection)
+                event.listen(engine, "checkout", self._note_use)
+                event.listen(engine, "checkin", lambda _driver, record: self._in_use.pop(record, None))
 
     async def ask(self) -> str | None:
         """Ask the database for the version of its tables; raises BatchmillError, and Unreachable in PING_SECONDS."""
-        if not self._ping_slots.acquire(blocking=False):
-            raise self.error  # earlier questions have no answer yet
+        with self._lock:
+            if self._pinging >= MAX_PINGS:
+                raise self.error  # earlier questions have no answer yet
+            self._pinging += 1
         answer = asyncio.get_running_loop().run_in_executor(self._threads, self._read_version)
         done, _ = await asyncio.wait({answer}, timeout=PING_SECONDS)
         if not done and not answer.done():
@@ -139,8 +145,21 @@ class DatabaseWatch:
                 version: str | None = connection.scalar(text(SELECT_VERSION))
                 return version
         finally:
-            self.pings.close()  # the next question shows whether a new connection can be had
-            self._ping_slots.release()
+            self._end_ping()
+
+    def _end_ping(self) -> None:
+        with self._lock:
+            self._pinging -= 1
+            if not self._pinging:
+                self.pings.close()  # the next question shows whether a new connection can be had
+
+    def _note_connection(self, _driver: Any, record: Any) -> None:
+        record.info["outages"] = self._outages
+
+    def _note_use(self, driver: Any, record: Any, _proxy: Any) -> None:
+        if record.info.get("outages", 0) != self._outages:  # idle in a long outage, it may lead nowhere
+            raise DisconnectionError("the connection is older than an outage")  # the pool opens another one
+        self._in_use[record] = driver
 
     def _note_outage(self, error: Unreachable) -> None:
         now = asyncio.get_running_loop().time()
@@ -148,8 +167,8 @@ class DatabaseWatch:
             self.out_since = now
             log.warning("database.unreachable", operation="server", error=str(error), retry_seconds=AGAIN_SECONDS)
         elif now - self.out_since > BREAK_SECONDS:
-            self._were_broken = True
-            for driver in tuple(self._in_use):
+            self._breaks = True
+            for driver in tuple(self._in_use.values()):
                 _break_connection(driver)
 
     def _note_answer(self) -> None:
@@ -157,9 +176,9 @@ class DatabaseWatch:
             seconds = round(asyncio.get_running_loop().time() - self.out_since, 1)
             log.info("database.reachable", seconds=seconds)
         self.out_since = None
-        if self._were_broken:  # idle connections may lead nowhere too
-            self._were_broken = False
-            self.database.engine.dispose()
+        if self._breaks:
+            self._breaks = False
+            self._outages += 1
 
 
 class OutageGuard:
@@ -176,7 +195,8 @@ class OutageGuard:
             await self._app(scope, receive, send)
             return
         if self._watch.out_since is not None:
-            raise self._watch.error
+            await error_response(self._watch.error)(scope, receive, send)
+            return
         exchange = _Exchange(scope, receive, send)
         self._suspect_later(exchange)
         try:

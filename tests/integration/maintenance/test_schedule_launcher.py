@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from models.lifecycle.due_runs import EXIT_NOTHING_DUE
 from models.pipelines.catalogue import Catalogue
+from models.processes.command_launcher import EXIT_NOTHING_DUE, MAX_PAUSE_SECONDS
 from producer.schedules import registry
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
-from worker.maintenance.schedule_launcher import MAX_PAUSE_SECONDS, ScheduleLauncher
+from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 SCHEDULED_AT = utc("03-02 02:00")
 NOON = "2026-03-02T12:00Z"  # by which the night's run is due
@@ -64,7 +64,7 @@ def office(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> Office:
         created.started.append(Process(command, **how))
         return created.started[-1]
 
-    monkeypatch.setattr("worker.maintenance.schedule_launcher.subprocess.Popen", start)
+    monkeypatch.setattr("models.processes.command_launcher.subprocess.Popen", start)
     return created
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.db import Database
-from models.errors import IdempotencyConflict, NotFound, UsageError
+from models.errors import IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
+from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import cancel, views
 from producer.submission import chunks, job_writer
@@ -18,6 +19,9 @@ from producer.uploads.intake import Intake, Outcome
 from producer.uploads.read_request import ReadRequest
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
+from tests.servers import wait_until
+from worker.maintenance import tasks
+from worker.maintenance.intake_launcher import IntakeLauncher
 
 
 class Killed(BaseException):
@@ -186,6 +190,25 @@ def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) 
     assert (row.status, row.holder_id) == ("validating", None)
 
 
+@pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
+def test_a_file_with_more_rows_than_the_tenant_may_have_fails_the_batch(
+    database: Database, batchmill_home: Path, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    monkeypatch.setenv("BATCHMILL_TENANTS__ACME__MAX_UNANSWERED_JOBS", "3")
+    uploads = Uploads(database, Settings.load())
+    file, fits = (uploads.upload(lines(count), tenant="acme") for count in (4, 3))
+    opened = uploads.open(file, ReadRequest(on_invalid=on_invalid), tenant="acme", on_invalid=on_invalid)
+
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+
+    batch = views.get_batch(database, opened.id)
+    assert (batch.status, batch.counts.unanswered) == ("failed", 0)
+    assert batch.error_code in ("too_many_unanswered_jobs", "source_failed")
+    assert uploads.intake.take_in(uploads.open(fits, tenant="acme").id) is Outcome.ACCEPTED
+    with pytest.raises(TooManyJobs):
+        uploads.open(fits, tenant="acme")
+
+
 def test_a_cancelled_batch_is_not_read(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     cancel.cancel(uploads.database, opened.id)
@@ -290,3 +313,42 @@ def test_a_query_is_read_from_its_start_again(uploads: Uploads, monkeypatch: pyt
         ids = connection.exec_driver_sql("SELECT custom_id FROM jobs ORDER BY position").scalars().all()
     assert ids == ["2", "3", "4", "5"]
     assert_consistent(uploads.database, opened.id)
+
+
+class TestMaintenance:
+    def test_a_batch_that_waits_for_its_reader_is_neither_deleted_nor_failed(self, uploads: Uploads) -> None:
+        # Given batches whose readers were killed: one validating, one streamed
+        opened = [uploads.open(uploads.upload(lines(3)), request) for request in (ReadRequest(), FAIL_ROW)]
+        failpoints.arm("after_ingest_chunk:raise")
+        for batch in opened:
+            with pytest.raises(Killed):
+                uploads.intake.take_in(batch.id)
+        failpoints.arm("")
+        execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+
+        assert tasks.end_abandoned_batches(uploads.database, 1e10) == ""
+        assert intake.take_in_waiting(uploads.intake) == 2
+
+    def test_a_batch_that_nobody_reads_fails_after_the_timeout(self, uploads: Uploads) -> None:
+        opened = uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+
+        assert opened.id in tasks.end_abandoned_batches(uploads.database, 86_400)
+
+        batch = views.get_batch(uploads.database, opened.id)
+        assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_abandoned")
+
+    def test_a_worker_starts_the_process_that_reads_it(self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Given a batch that its server had no time to read
+        launcher = IntakeLauncher(uploads.database, uploads.settings)
+        opened = uploads.open(uploads.upload(lines(3)))
+        assert launcher.run_once() == ""
+        assert not launcher.is_running(), "its server may be at it"
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+
+        # When a worker's maintenance looks
+        launcher.run_once()
+        wait_until(lambda: launcher.run_once() == "" and not launcher.is_running(), "the process to end")
+
+        # Then the batch is accepted
+        assert views.get_batch(uploads.database, opened.id).counts.total == 3
