@@ -55,6 +55,12 @@ def serve(failpoint: str = "") -> Iterator[RunningServer]:
             process.kill()
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """The database of this test: the intake's own tests have both kinds."""
+    return sqlite_url
+
+
 def write_file(path: Path, rows: int) -> Path:
     with path.open("w") as file:
         for number in range(rows):
