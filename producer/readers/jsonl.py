@@ -52,6 +52,23 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "role" in item for item in value)
 
 
+def parse_json(text: str | bytes) -> object:
+    """One JSON document, with the same rules as a line; raises ValueError with a reason that quotes at most a key."""
+    try:
+        return _decode(text if isinstance(text, str) else text.decode())
+    except UnicodeDecodeError:
+        reason = "is not UTF-8"
+    except json.JSONDecodeError as error:
+        reason = f"is not JSON at character {error.pos + 1}: {error.msg}"
+    except _RejectedJson as error:
+        reason = str(error)
+    except ValueError:  # Python's limit on the digits of an integer
+        reason = "has a number of thousands of digits; write it as text"
+    except RecursionError:
+        reason = "is nested too deeply"
+    raise ValueError(reason)
+
+
 def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
     if too_large := _too_large_reason(line):
         return Problem(number, too_large, ROW_TOO_LARGE, raw_input=text_lines.keep_line(line))

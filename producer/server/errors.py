@@ -14,6 +14,7 @@ from models.errors import (
     Forbidden,
     IdempotencyConflict,
     IdempotencyKeyInUse,
+    InvalidRows,
     NotFound,
     SourceTooLarge,
     TooManyRequests,
@@ -72,7 +73,10 @@ def error_response(error: BatchmillError) -> JSONResponse:
         headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(status, str(error), error.code, getattr(error, "param", None)), status, headers)
+    problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
+    return JSONResponse(
+        error_body(status, str(error), error.code, getattr(error, "param", None), **problems), status, headers
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:

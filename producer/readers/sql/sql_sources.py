@@ -11,6 +11,7 @@ from models import validation
 from models.errors import SettingsError, UsageError
 from models.privacy import urls
 from models.settings import Settings, config_file, settings_place
+from producer.tenants.principal import ALL_TENANTS, DEFAULT_TENANT
 
 SQLITE_PREFIX = "sqlite:///"
 
@@ -37,6 +38,9 @@ class SqlSource(BaseModel):
         default_factory=dict, description="Defaults for what `--bind` does not give."
     )
     timeout_seconds: float = Field(default=300.0, gt=0, description="The time in which the next rows must arrive.")
+    tenants: list[str] = Field(
+        default_factory=list, description="Tenants who may name it over HTTP, beside `default`; `*` = all."
+    )
 
     @field_validator("url")
     @classmethod
@@ -77,10 +81,14 @@ class SqlSource(BaseModel):
         return {name: values[name] for name in names}
 
 
-def find_sql_source(settings: Settings, name: str) -> SqlSource:
-    """The source of this name; raises UsageError, or SettingsError naming an invalid field."""
-    if name not in settings.sources:
-        others = f"there are: {_join_names(sorted(settings.sources))}" if settings.sources else "there are none"
+def find_sql_source(settings: Settings, name: str, tenant: str = DEFAULT_TENANT) -> SqlSource:
+    """The source of this name; raises UsageError, or SettingsError naming an invalid field.
+
+    tenant: who names it; a source that is not for this tenant does not exist
+    """
+    names = [key for key, source in settings.sources.items() if _is_for_tenant(source, tenant)]
+    if name not in names:
+        others = f"there are: {_join_names(sorted(names))}" if names else "there are none"
         raise UsageError(f"there is no source {name!r}; {others}; an operator adds [sources.{name}] to batchmill.toml")
     try:
         source = SqlSource(**{**settings.sources[name], "name": name})
@@ -88,6 +96,11 @@ def find_sql_source(settings: Settings, name: str) -> SqlSource:
         problems = validation.describe_problems(error, SqlSource)
         raise SettingsError(f"{settings_place()}[sources.{name}] {problems}") from None
     return source.model_copy(update={"url": _with_absolute_path(source.url)})
+
+
+def _is_for_tenant(source: Mapping[str, Any], tenant: str) -> bool:
+    tenants = source.get("tenants", ())
+    return tenant == DEFAULT_TENANT or (isinstance(tenants, list) and (tenant in tenants or ALL_TENANTS in tenants))
 
 
 def _with_absolute_path(url: str) -> str:

@@ -66,7 +66,8 @@ def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[st
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@router.api_route("/{file_id}/content", methods=["GET", "HEAD"], response_class=Response)
+@router.get("/{file_id}/content", response_class=Response)
+@router.head("/{file_id}/content", include_in_schema=False)
 def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
     """Read a file, or the part that `Range` names."""
     return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)

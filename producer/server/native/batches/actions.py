@@ -47,7 +47,7 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    return await long_acts.perform(act, lambda: _show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
 
 
 @router.post(
@@ -69,7 +69,7 @@ async def retry_batch(
         slice_size = context.settings.slice_size
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, slice_size, deadline))
 
-    return await long_acts.perform(act, lambda: _show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
 
 
 @router.delete(
@@ -97,16 +97,18 @@ async def delete_batch(
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",
             "requeued_jobs": result.jobs,
             "advice": result.advice,
+            "warning": warning,
             "batch": views.get_batch(context.database, result.batch_id).as_dict(),
         }
     )
 
 
-def _show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
+def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
+    """The batch as it is while an act goes on."""
     return responses.json_response(context.get_batch(principal, batch_id).as_dict(), 202)

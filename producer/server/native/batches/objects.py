@@ -98,6 +98,13 @@ class Batch(BaseModel):
     input_errors: list[dict[str, Any]] = Field(description="Lines that can't be jobs, if they rejected the batch.")
 
 
+class SubmittedBatch(Batch):
+    """A batch as its submission is answered."""
+
+    already_submitted: bool = Field(description="Whether it existed under its idempotency key.")
+    warning: str | None = Field(description="Why workers may start late, or how an existing batch ended.")
+
+
 class BatchList(BaseModel):
     """A page of batches, the newest first."""
 
@@ -159,6 +166,7 @@ class Requeued(BaseModel):
     object: Literal["batch.requeued"]
     requeued_jobs: int
     advice: str | None = Field(description="Which jobs a retry can't help.")
+    warning: str | None = Field(description="Why workers may start late.")
     batch: Batch
 
 

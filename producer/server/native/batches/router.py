@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from producer.server.native.batches import actions, following, reading, results
+from producer.server.native.batches import actions, following, reading, repairs, results, submissions
 
 router = APIRouter()
-for part in (reading, results, following, actions):
+for part in (submissions, reading, results, following, actions, repairs):
     router.include_router(part.router)

@@ -1,0 +1,172 @@
+"""`POST /api/batches` and `POST /api/dry-run`: rows as JSON, as a file in the body or in a form, or by name."""
+
+import io
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+
+from models.errors import UsageError
+from producer import readers
+from producer.batches import views
+from producer.dry_run import dry_run as dry_runs
+from producer.readers.files import format_from_name
+from producer.readers.limits import Limits
+from producer.readers.rows import Source
+from producer.server.access import Submitter
+from producer.server.context import Context, ServerContext
+from producer.server.following import streams
+from producer.server.native import responses
+from producer.server.native.batches import bodies, objects, submission_options
+from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
+from producer.server.native.batches.submission_options import SubmissionOptions
+from producer.server.native.batches.submitting import Submission, Submitted
+from producer.server.requests.bodies import StreamedBody
+from producer.tenants.principal import Principal
+from producer.uploads.multipart import Upload
+from producer.uploads.store import open_store
+
+router = APIRouter(tags=["batches"])
+
+MAX_WAIT_SECONDS = 60.0
+QUERY_ONLY = ("wait",)
+
+
+@router.post(
+    "/batches", summary="Submit a batch", status_code=201, response_model=objects.SubmittedBatch, **SUBMIT_DOCS
+)
+async def submit_batch(
+    request: Request,
+    context: Context,
+    principal: Submitter,
+    _: StreamedBody,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="How many seconds to wait until all rows were read.")
+    ] = 10.0,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=1_000, description="The same request with the same key is the same batch.")
+    ] = None,
+) -> Response:
+    """Submit one batch: a JSON object, or rows as the body with the options in the query string.
+
+    A small source is refused whole with 400 and the rows that are wrong, or accepted with 201. A larger one, a query
+    and the results of a batch are read afterwards: 202 is the answer if that takes longer than `wait`, and the batch
+    turns `failed` with `input_errors` if rows can't be jobs.
+    """
+    kind = bodies.content_type(request)
+    if kind == responses.JSON:
+        body = await bodies.read_body(request)
+
+        def submit() -> Submitted:
+            options = _parse_document(request, body)
+            return Submission(context, principal, options, idempotency_key).submit_document()
+
+        submitted = await to_thread.run_sync(submit)
+    else:
+        submitted = await _submit_upload(request, context, principal, kind, idempotency_key)
+    return await _answer(context, submitted, wait)
+
+
+@router.post("/dry-run", summary="Check a submission", response_model=dict[str, Any], **DRY_RUN_DOCS)
+async def check_submission(request: Request, context: Context, principal: Submitter, _: StreamedBody) -> Response:
+    """Read and check a sample of rows as a submission would, and write nothing.
+
+    The answer has the number of rows, the problems of the first invalid ones, the lengths of the inputs, and, where
+    batches of the same pipeline have run, how long it may take.
+    """
+    kind, body = bodies.content_type(request), await bodies.read_body(request)
+
+    def check() -> Response:
+        if kind == responses.JSON:
+            submission = Submission(context, principal, _parse_document(request, body))
+            if submission.options.inputs is None:
+                raise UsageError("a dry run checks a sample: give inputs, or rows as the body")
+            return _dry_run(submission, submission.open_inputs())
+        options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
+        submission = Submission(context, principal, options)
+        return _dry_run(submission, _open_bytes(submission, body))
+
+    if kind == bodies.FORM:
+        raise HTTPException(415, "a dry run takes the rows as the body, not a form")
+    return await to_thread.run_sync(check)
+
+
+async def _submit_upload(
+    request: Request, context: ServerContext, principal: Principal, kind: str, idempotency_key: str | None
+) -> Submitted:
+    """Take the body into the file store, and submit it."""
+    body_options: SubmissionOptions | None = None
+    if kind != bodies.FORM:
+        body_options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
+        # Before anything is received.
+        await to_thread.run_sync(Submission, context, principal, body_options, idempotency_key)
+
+    upload = await bodies.receive(request, context)
+
+    def submit() -> Submitted:
+        try:
+            options = body_options or _form_options(request, upload)
+            submission = Submission(context, principal, options, idempotency_key)
+        except Exception:
+            open_store(context.settings).delete(upload.stored.location)
+            raise
+        return submission.submit_upload(upload)
+
+    return await to_thread.run_sync(submit)
+
+
+async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> Response:
+    """The batch, once its rows were read or the wait is over."""
+    async with context.watch.follow(submitted.batch_id) as follower:
+        await streams.wait_until(follower, wait, "validating")
+    batch = await to_thread.run_sync(views.get_batch, context.database, submitted.batch_id)
+    document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": submitted.warning}
+    status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
+    return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})
+
+
+def _dry_run(submission: Submission, source: AbstractContextManager[Source]) -> Response:
+    settings, request = submission.context.settings, submission.request
+    dry_runs.check_pipeline(request, settings.resolved_database_url)
+    with source as rows:
+        report = dry_runs.dry_run(request, rows, settings.slice_size)
+    report.forecast = dry_runs.forecast_for(report, request, settings.resolved_database_url)
+    return responses.json_response(report.as_dict())
+
+
+def _open_bytes(submission: Submission, body: bytes) -> AbstractContextManager[Source]:
+    read_request = submission.options.read_request
+    columns = read_request.columns(submission.request.pipeline)
+    limits = Limits.from_settings(submission.context.settings)
+    return readers.open_stream(io.BytesIO(body), "the body", read_request.file_format, columns, limits)
+
+
+def _parse_document(request: Request, body: bytes) -> SubmissionOptions:
+    if any(name not in QUERY_ONLY for name in request.query_params):
+        raise UsageError("options go into the JSON body; leave them out of the query string")
+    return submission_options.parse_document(submission_options.parse_json("the body", body))
+
+
+def _parse_query(request: Request) -> SubmissionOptions:
+    return submission_options.parse_texts(_query_pairs(request))
+
+
+def _form_options(request: Request, upload: Upload) -> SubmissionOptions:
+    options = submission_options.parse_texts([*_query_pairs(request), *upload.fields.items()])
+    return _complete_format(options, None, upload.filename)
+
+
+def _query_pairs(request: Request) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in request.query_params.multi_items() if name not in QUERY_ONLY]
+
+
+def _complete_format(options: SubmissionOptions, file_format: str | None, filename: str | None) -> SubmissionOptions:
+    """The options with the format that the Content-Type or the file's name shows, unless they name one."""
+    if options.file_format is not None:
+        return options
+    if file_format is None and filename is not None:
+        file_format = format_from_name(filename)
+    if file_format is None:
+        raise UsageError("say what the body is: file_format=jsonl, csv, tsv or parquet")
+    return options.model_copy(update={"file_format": file_format})
