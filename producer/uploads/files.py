@@ -123,7 +123,6 @@ def parse_expiry(anchor: str | None, seconds: str | int | None) -> int | None:
 
 def save_file(database: Database, settings: Settings, new: NewFile) -> FileView:
     """Give stored bytes a row, so that they are a file."""
-
     failpoint("after_upload")
 
     def work(connection: Connection) -> str:
