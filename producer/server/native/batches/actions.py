@@ -97,12 +97,13 @@ async def delete_batch(
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",
             "requeued_jobs": result.jobs,
             "advice": result.advice,
+            "warning": warning,
             "batch": views.get_batch(context.database, result.batch_id).as_dict(),
         }
     )

@@ -95,6 +95,7 @@ class Batch(BaseModel):
     source_batch_id: str | None
     tenant: str
     input_file_id: str | None
+    webhook: str | None = Field(description="The host that is called when the batch has ended.")
     input_errors: list[dict[str, Any]] = Field(description="Lines that can't be jobs, if they rejected the batch.")
 
 
@@ -166,6 +167,7 @@ class Requeued(BaseModel):
     object: Literal["batch.requeued"]
     requeued_jobs: int
     advice: str | None = Field(description="Which jobs a retry can't help.")
+    warning: str | None = Field(description="Why workers may start late.")
     batch: Batch
 
 
