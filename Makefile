@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+openapi: $(VENV)/.tests ## Write docs/openapi.json, the copy of the server's OpenAPI document.
+	$(BIN)/python -m tests.openapi_copy
+
+fuzz-api: $(VENV)/.tests ## Make up requests from the OpenAPI document: EXAMPLES=100 per operation.
+	$(BIN)/python -m tests.api_fuzzer --examples $(or $(EXAMPLES),100)
 
 soak: $(VENV)/.tests ## Kill, freeze and disconnect everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))

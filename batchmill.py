@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.tasks.own.task import TaskInput as TaskInput
     from models.tasks.own.task import Text as Text
     from models.tasks.spec import Parameters as Parameters
-    from producer.batches.views import JobCounts as JobCounts
+    from producer.batches.batch_view import JobCounts as JobCounts
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
     from producer.results.result_row import ResultRow as ResultRow
@@ -38,7 +38,7 @@ PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are i
 API = {  # the errors are found in models.errors
     "Client": "producer.client",
     "BatchHandle": "producer.handle",
-    "JobCounts": "producer.batches.views",
+    "JobCounts": "producer.batches.batch_view",
     "ResultRow": "producer.results.result_row",
     "Task": "models.tasks.own.task",
     "TaskInput": "models.tasks.own.task",

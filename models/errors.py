@@ -51,7 +51,12 @@ class BatchmillError(Exception):
 
 
 class UsageError(BatchmillError):
-    """The request is wrong, and nothing was written."""
+    """The request is wrong, and nothing was written.
+
+    param: the field of an HTTP request that is wrong, if one is named
+    """
+
+    param: str | None = None
 
     code = "invalid_request"
     exit_code = 2

@@ -1,51 +1,59 @@
 """The client submits batches from Python, and finds them again."""
 
-import logging
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from models import schema
-from models.db import Database
-from models.errors import BatchmillError, UsageError
-from models.pipelines.catalogue import Catalogue
-from models.settings import Settings, unknown_variables
+from models.errors import UsageError
 from models.states import BatchStatus
 from producer import times
-from producer.batches import model_checks, views, workers
-from producer.batches.listing import BatchFilter
+from producer.connection import BatchQuery, Connection
 from producer.handle import BatchHandle
 from producer.readers.frames.frame import Table
 from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
-from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
-from producer.readers.rows import ColumnMapping
-from producer.submission import submit
-from producer.submission.request import REJECT, SubmitRequest
-from producer.submission.submit import SubmitResult
-from producer.tenants.principal import DEFAULT_TENANT
+from producer.remote import address
+from producer.submission.options import SubmitOptions
 
-log = logging.getLogger(__name__)
-
-PAGE_BATCHES = 1_000  # read at once
+if TYPE_CHECKING:
+    from models.db import Database
+    from models.pipelines.catalogue import Catalogue
+    from models.settings import Settings
+    from producer.local.connection import LocalConnection
+    from producer.remote.address import ServerAddress
+    from producer.remote.connection import RemoteConnection
 
 
 class Client:
-    """Batchmill's Python API; settings not given here come from the environment and batchmill.toml.
+    """Batchmill's Python API, over a database or, given the URL of a server, over HTTP.
+
+    database_url: a database, or a server such as "https://batchmill.example"; None = BATCHMILL_DATABASE_URL,
+        batchmill.toml, BATCHMILL_URL, or the database under home, in this order.
+    redis_url, home: as the settings of these names; not for a server.
+    api_key: the key of a server; None = BATCHMILL_API_KEY.
+    insecure: whether the key may go to another machine without TLS.
 
     No settings are read, and no connection is opened, before the first call.
     """
 
     def __init__(
-        self, database_url: str | None = None, redis_url: str | None = None, home: str | PathLike[str] | None = None
+        self,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        home: str | PathLike[str] | None = None,
+        *,
+        api_key: str | None = None,
+        insecure: bool = False,
     ) -> None:
         self._overrides = {"database_url": database_url, "redis_url": redis_url, "home": home}
+        self._api_key, self._insecure = api_key, insecure
+        address.check_arguments(self._overrides, api_key, insecure=insecure)
+
+    def __repr__(self) -> str:
+        return f"<client of {self._server.url if self._server else 'a database'}>"
 
     def __enter__(self) -> Self:
         return self
@@ -53,22 +61,35 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings in force."""
-        for problem in unknown_variables(os.environ):
-            log.warning('settings.unknown_variable reason="%s"', problem)
-        return Settings.load(**self._overrides)
+    @property
+    def settings(self) -> "Settings":
+        """The settings in force; raises UsageError over HTTP."""
+        return self._local("settings").settings
+
+    @property
+    def catalogue(self) -> "Catalogue":
+        """The pipelines that can be named; raises UsageError over HTTP."""
+        return self._local("catalogue").catalogue
+
+    @property
+    def database(self) -> "Database":
+        """The database, which is created or upgraded if needed; raises Unreachable, and UsageError over HTTP."""
+        return self._local("database").database
 
     @cached_property
-    def catalogue(self) -> Catalogue:
-        """The pipelines that can be named."""
-        return Catalogue.load(self.settings)
+    def _server(self) -> "ServerAddress | None":
+        return address.find_server(self._overrides, self._api_key, insecure=self._insecure)
 
     @cached_property
-    def database(self) -> Database:
-        """The database; the embedded one is created or upgraded if needed. Raises Unreachable."""
-        return schema.open_database(self.settings)
+    def _connection(self) -> "RemoteConnection | LocalConnection":
+        # Either side is imported only where it is used: one needs SQLAlchemy, the other an HTTP client.
+        if self._server is not None:
+            from producer.remote.connection import RemoteConnection
+
+            return RemoteConnection(self._server)
+        from producer.local.connection import LocalConnection
+
+        return LocalConnection(self._overrides)
 
     def submit(
         self,
@@ -84,7 +105,7 @@ class Client:
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
-        on_invalid: str = REJECT,
+        on_invalid: str = "reject",
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
@@ -96,7 +117,7 @@ class Client:
         status: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
         min_score: float | None = None,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str | None = None,
         webhook_url: str | None = None,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
@@ -122,55 +143,39 @@ class Client:
         from_batch: in place of inputs: the results of this ended batch. The names in input_columns, id_column and
             passthrough are then dotted, such as {"text": "output.summary_text"}, and the custom_ids stay.
         status, labels, min_score: only such results of that batch; None = succeeded ones, with any label and score.
-        tenant: to whom the batch belongs; `reuse` and `from_batch` see only batches of the same tenant.
+        tenant: to whom the batch belongs; `reuse` and `from_batch` see only its batches. None = "default",
+            or the tenant of the API key.
         webhook_url: called when the batch ends, signed with the setting webhook_secret of the workers. None = nothing.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
         source_batch_id = from_batch.id if isinstance(from_batch, BatchHandle) else from_batch
         selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE, tenant)
-        python_source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
-        request = SubmitRequest.create(
-            self.catalogue[pipeline],
-            parameters=parameters,
-            name=name,
-            metadata=metadata,
-            priority=priority,
-            on_invalid=on_invalid,
-            deadline=deadline,
-            max_failures=max_failures,
-            idempotency_key=idempotency_key,
-            reuse=reuse,
-            source_batch_id=source_batch_id,
-            tenant=tenant,
-            webhook_url=webhook_url,
-        )
-        is_single = isinstance(passthrough, str) or not isinstance(passthrough, Iterable)
-        passthrough_columns = (str(passthrough),) if is_single else passthrough
+        source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
-        mapping = ColumnMapping if selection is None else ResultColumns
-        columns = mapping.for_task(
-            request.pipeline.spec,
+        options = SubmitOptions(
+            parameters,
+            name,
+            metadata,
+            priority,
+            on_invalid,
+            deadline,
+            max_failures,
+            idempotency_key,
             input_columns,
             id_column,
-            use_ids=ids is None,
-            passthrough=passthrough_columns,
-            advice=PYTHON_ADVICE,
+            passthrough,
+            reuse,
+            webhook_url,
+            tenant,
         )
-        with python_source.open(self.settings, columns, keep_invalid=request.keep_invalid) as source:
-            result = submit.submit(
-                self.database,
-                self.settings.slice_size,
-                request,
-                source,
-                on_slices_queued=submit.WakeupSender(self.settings),
-            )
-        return self._handle_for(result)
+        access, warning, already_submitted = self._connection.submit(pipeline, source, options)
+        return BatchHandle(access, warning=warning, already_submitted=already_submitted)
 
     def batch(self, batch_id: str) -> BatchHandle:
         """A batch that was submitted earlier; raises NotFound."""
-        return BatchHandle(self.database, self.settings, batch_id).refresh()
+        return BatchHandle(self._connection.batch(batch_id)).refresh()
 
     def batches(
         self,
@@ -199,39 +204,20 @@ class Client:
         if status is not None and status not in list(BatchStatus):
             raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
         span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
-        batch_filter = BatchFilter(status, pipeline, name, *span, after, tenant=tenant)
-        batches: list[BatchHandle] = []
-        while limit is None or len(batches) < limit:
-            page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
-            page = views.list_batches(self.database, page_size, batch_filter)
-            batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
-            if len(page) < page_size:
-                break
-            created_at = page[-1].timestamps["created_at"]
-            assert created_at is not None
-            batch_filter = replace(batch_filter, after=None, older_than=(created_at, page[-1].id))
-        return batches
+        query = BatchQuery(status, pipeline, name, *span, after, tenant)
+        connection: Connection = self._connection
+        return [BatchHandle(access, view=view) for access, view in connection.list_batches(limit, query)]
 
     def close(self) -> None:
-        """Close the database's connections; the next call connects again."""
-        if "database" in self.__dict__:
-            self.database.close()
+        """Close all connections; the next call connects again."""
+        if "_connection" in self.__dict__:
+            self._connection.close()
 
-    def _handle_for(self, result: SubmitResult) -> BatchHandle:
-        """The handle of a submitted batch, whose workers are woken and whose warnings are logged."""
-        if result.source_failure is not None:
-            log.warning('submission.source_failed batch_id=%s error="%s"', result.batch_id, result.source_failure)
-        is_new = result.existing_status is None
-        with suppress(BatchmillError):  # the batch is accepted, whatever else fails
-            worker_views = workers.list_workers(self.database, self.settings.lease_seconds)
-            if mismatch := model_checks.other_settings_warning(self.catalogue[result.pipeline], worker_views):
-                log.warning('workers.other_settings batch_id=%s reason="%s"', result.batch_id, mismatch)
-        warning = submit.notify_workers(self.settings, result.pipeline, result.slices) if is_new else result.warning
-        if warning is not None and is_new:
-            log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
-        elif warning is not None:
-            log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
-        return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
+    def _local(self, what: str) -> "LocalConnection":
+        if self._server is not None:
+            raise UsageError(f"{self._server.url} is a server, which keeps its {what}; give a database's URL")
+        connection: LocalConnection = self._connection  # type: ignore[assignment]
+        return connection
 
 
 def _parse_moment(option: str, value: object, *, is_end: bool = False) -> datetime | None:

@@ -1,31 +1,20 @@
 """The handle of one batch in a Python program."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from models.db import Database
 from models.errors import UsageError
-from models.settings import Settings
 from models.states import BatchStatus, JobOutcome
-from producer.batches import blockers, cancel, delete, polling, retry, views
-from producer.batches.blockers import Blocker
-from producer.batches.guard_counts import GuardCounts
-from producer.batches.progress import ProgressTracker
-from producer.batches.retry import RetryResult, RetrySelection
-from producer.batches.views import BatchView, JobCounts
-from producer.live_view.bar import UpdateView
-from producer.live_view.show import show_progress
+from producer.batch_access import BatchAccess
+from producer.batches import polling
+from producer.batches.batch_view import BatchView, GuardCounts, JobCounts
+from producer.batches.blocker import Blocker
 from producer.readers.frames.frame import Table
-from producer.readers.items import open_items
-from producer.readers.limits import Limits
-from producer.results import export, pages
+from producer.results.arguments import parse_statuses, require_packages
 from producer.results.result_row import ResultRow
-from producer.submission import submit
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
 
 if TYPE_CHECKING:
@@ -46,19 +35,16 @@ class BatchHandle:
 
     def __init__(
         self,
-        database: Database,
-        settings: Settings,
-        batch_id: str,
+        access: BatchAccess,
         *,
         view: BatchView | None = None,
         warning: str | None = None,
         already_submitted: bool = False,
     ) -> None:
-        self.id = batch_id
+        self.id = access.batch_id
         self.warning = warning
         self.already_submitted = already_submitted
-        self._database = database
-        self._settings = settings
+        self._access = access
         self._view = view
 
     def __repr__(self) -> str:
@@ -98,7 +84,7 @@ class BatchHandle:
 
     def refresh(self) -> Self:
         """Read the batch again; raises NotFound if it was deleted."""
-        self._view = views.get_batch(self._database, self.id)
+        self._view = self._access.get()
         return self
 
     def wait(
@@ -124,20 +110,20 @@ class BatchHandle:
                 reported = view.status, view.counts
                 on_progress(self)
 
-        with self._show_progress() if progress else nullcontext(lambda _: None) as show:
-            polling.wait_until_ended(self._database, self.id, timeout, update)
+        with self._access.show_progress() if progress else nullcontext(lambda _: None) as show:
+            polling.wait_until_ended(self._access.get, timeout, update)
         return self
 
     def find_blockers(self) -> list[Blocker]:
         """Return the reasons why no worker works on the batch now; empty while one does."""
-        return blockers.find_blockers(self._database, self.refresh().view, home=self._settings.home_path)
+        return self._access.find_blockers()
 
     def cancel(self) -> Self:
         """Cancel the batch, and keep the results that it has; a batch that is cancelled already stays so.
 
         Raises UsageError if the batch has ended in another way.
         """
-        self._view = cancel.cancel(self._database, self.id)
+        self._view = self._access.cancel()
         return self
 
     def retry(
@@ -152,13 +138,12 @@ class BatchHandle:
         Raises UsageError if the batch has not ended, or has no such jobs. Then `warning` says why workers may start
         late, and which jobs a retry can't help.
         """
-        outcomes = export.parse_statuses(status)
+        outcomes = parse_statuses(status)
         if not outcomes or JobOutcome.SUCCEEDED in outcomes:
             raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
-        selection = RetrySelection(outcomes, (codes,) if isinstance(codes, str) else tuple(codes))
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
-        result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
-        return self._resume(result)
+        self.warning = self._access.retry(outcomes, (codes,) if isinstance(codes, str) else tuple(codes), new_deadline)
+        return self.refresh()
 
     def repair(self, inputs: Iterable[Mapping[str, Any]] | Table, *, deadline: str | None = None) -> Self:
         """Put corrected inputs in the places of failed jobs, and run them.
@@ -170,15 +155,13 @@ class BatchHandle:
         Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has
         not ended; then nothing has changed.
         """
-        columns = RepairColumns.for_batch(self._database, self.id, advice=RENAMING_ADVICE)
-        source = open_items(inputs, None, columns, Limits.from_settings(self._settings))
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
-        result = repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
-        return self._resume(result)
+        self.warning = self._access.repair(inputs, new_deadline)
+        return self.refresh()
 
     def delete(self, *, cancel: bool = False) -> None:
         """Delete the batch with its jobs and results; raises UsageError if it has not ended, unless `cancel`."""
-        delete.delete(self._database, self.id, cancel=cancel)
+        self._access.delete(cancel=cancel)
 
     def results(self, after: int = 0, *, status: Status = None) -> Iterator[ResultRow]:
         """Return the results so far, in the order in which they were stored, from a cursor on.
@@ -188,16 +171,15 @@ class BatchHandle:
 
         Call `wait` first to get all results, or call this again with the last row's `seq`.
         """
-        return pages.iter_results(self._database, self.id, after, statuses=export.parse_statuses(status))
+        return self._access.results(after, parse_statuses(status))
 
     def follow(self, after: int = 0, *, status: Status = None) -> Iterator[ResultRow]:
         """Yield the same, and later results as they are stored; stops when the batch has ended."""
-        for page in pages.follow(self._database, self.id, after, statuses=export.parse_statuses(status)):
-            yield from page
+        return self._access.follow(after, parse_statuses(status))
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
         """Return the failed jobs, of one error code or of all, in the order of the inputs."""
-        return pages.iter_failed(self._database, self.id, code)
+        return self._access.errors(code)
 
     def to_jsonl(self, path: str | PathLike[str], *, after: int = 0, status: Status = None) -> int:
         """Write the results so far as JSON lines, in the order of the inputs, and return their number.
@@ -238,7 +220,7 @@ class BatchHandle:
 
         Raises UsageError if the table has other columns, or its schema does not exist.
         """
-        return export.export_table(self._database, self.refresh().view, table, after, export.parse_statuses(status))
+        return self._access.to_sql(table, after, parse_statuses(status))
 
     def iter_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.RecordBatchReader":
         """Return the results so far as Arrow record batches, in the order of the inputs and in bounded memory.
@@ -249,9 +231,9 @@ class BatchHandle:
         The columns are those of `to_parquet`. The reader has a `schema` and may be given to other packages. Raises
         UsageError if pyarrow is missing, or, while it is read, for an output that does not fit into the columns.
         """
-        statuses = export.parse_statuses(status)
-        export.require_packages("pyarrow")
-        return export.open_arrow_reader(self._database, self.refresh().view, after, statuses)
+        outcomes = parse_statuses(status)
+        require_packages("pyarrow")
+        return self._access.iter_arrow(after, outcomes)
 
     def to_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.Table":
         """Return the results so far as an Arrow table, as `iter_arrow` does."""
@@ -259,12 +241,12 @@ class BatchHandle:
 
     def to_pandas(self, *, after: int = 0, status: Status = None) -> "pandas.DataFrame":
         """Return the results so far as a pandas DataFrame, as `iter_arrow` does; a vector is an array of NumPy."""
-        export.require_packages("pandas", "pyarrow")
+        require_packages("pandas", "pyarrow")
         return self.to_arrow(after=after, status=status).to_pandas()
 
     def to_polars(self, *, after: int = 0, status: Status = None) -> "polars.DataFrame":
         """Return the results so far as a polars DataFrame, as `iter_arrow` does; a vector is an Array."""
-        export.require_packages("polars", "pyarrow")
+        require_packages("polars", "pyarrow")
         import polars
 
         frame = polars.from_arrow(self.to_arrow(after=after, status=status))
@@ -278,21 +260,8 @@ class BatchHandle:
 
         Raises UsageError if the batch has not ended or has no vectors, or NumPy is missing.
         """
-        export.require_packages("numpy")
-        return export.read_matrix(self._database, self.refresh().view)
-
-    def _show_progress(self) -> AbstractContextManager[UpdateView]:
-        settings = self._settings
-        self.refresh()  # raises NotFound before anything is shown
-        return show_progress(ProgressTracker(self._database, self.id, settings.lease_seconds, settings.home_path))
-
-    def _resume(self, result: RetryResult) -> Self:
-        """Wake workers for requeued jobs, keep what the user should know, and read the batch again."""
-        warning = submit.notify_workers(self._settings, result.pipeline, result.slices)
-        self.warning = "; ".join(filter(None, (result.advice, warning))) or None
-        return self.refresh()
+        require_packages("numpy")
+        return self._access.embeddings()
 
     def _to_file(self, file_format: str, path: str | PathLike[str], after: int, status: Status) -> int:
-        statuses: tuple[JobOutcome, ...] = export.parse_statuses(status)
-        rows = pages.iter_by_position(self._database, self.id, after, statuses)
-        return export.export_file(self._database, self.refresh().view, rows, Path(path), file_format)
+        return self._access.to_file(file_format, Path(path), after, parse_statuses(status))

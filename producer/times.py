@@ -6,12 +6,12 @@ A time without a zone is in the zone that the caller names, or in this machine's
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from sqlalchemy import TextClause, bindparam, text
-
-from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
 
 UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
@@ -70,11 +70,21 @@ class Deadline:
         """The values that are equal for equal requests, whenever they are made."""
         return [self.seconds, str(self.time_of_day or self.expires_at)]
 
-    def bind(self, statement: str, now_plus_seconds: str, **params: Any) -> tuple[TextClause, dict[str, Any]]:
+    def as_text(self) -> str:
+        """The deadline in words that mean the same everywhere, whatever the zone and clock there."""
+        if self.expires_at is not None:
+            return self.expires_at.isoformat(timespec="microseconds")
+        return f"{self.seconds:.6f}s"
+
+    def bind(self, statement: str, now_plus_seconds: str, **params: Any) -> "tuple[TextClause, dict[str, Any]]":
         """A statement with the deadline in place of `{expires_at}`, and all its parameters.
 
         now_plus_seconds: the dialect's expression for now + :seconds.
         """
+        from sqlalchemy import bindparam, text  # not by a client over HTTP, which has no database
+
+        from models.dialects.columns import UtcDateTime
+
         if self.expires_at is None:
             return text(statement.format(expires_at=now_plus_seconds)), {**params, "seconds": self.seconds}
         query = text(statement.format(expires_at=":expires_at")).bindparams(

@@ -16,6 +16,7 @@ import structlog
 from hypothesis import settings
 from sqlalchemy import text
 
+from batchmill import Client
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
 from models.service_tables import METADATA
@@ -154,6 +155,23 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     database = Database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture(params=["sql", "http"])
+def client(request: pytest.FixtureRequest, database: Database) -> Iterator[Client]:
+    """Yield a client of the test's database, over SQL and over HTTP; no Redis answers either.
+
+    What differs between the two is listed in `tests/differences_over_http.py`.
+    """
+    from tests.factories import served_app
+    from tests.factories.http_server import UNREACHABLE_REDIS
+
+    if request.param == "sql":
+        with Client(database.url, UNREACHABLE_REDIS) as client:
+            yield client
+    else:
+        with served_app.served(database) as url, Client(url) as client:
+            yield client
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from models.processes.holders import HolderId
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
 from producer.batches import workers
+from producer.batches.blocker import Blocker as Blocker
 from producer.batches.views import BatchView
 from producer.batches.workers import WorkerView
 
@@ -44,18 +45,6 @@ SELECT error_message FROM attempts WHERE batch_id = :batch_id AND outcome = 'ret
 """
 
 SELECT_GUARDS = "SELECT guard FROM batch_guards WHERE batch_id = :batch_id ORDER BY guard"
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """One reason why a batch waits: a stable code, and a sentence for people."""
-
-    code: str
-    message: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the JSON object that `--json` prints."""
-        return {"code": self.code, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 
-from models.db import Database
 from models.errors import WaitTimeout
-from producer.batches import views
-from producer.batches.views import BatchView
+from producer.batches.batch_view import BatchView, check_not_deleting
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, BACKOFF_FACTOR = 0.05, 1.0, 1.3
 
@@ -20,13 +18,13 @@ def poll_intervals() -> Iterator[float]:
 
 
 def wait_until_ended(
-    database: Database,
-    batch_id: str,
+    read_batch: Callable[[], BatchView],
     timeout: float | None = None,
     on_poll: Callable[[BatchView], object] | None = None,
 ) -> BatchView:
     """Poll a batch until it has ended, and return it.
 
+    read_batch: reads it, such as from SQL; raises NotFound
     timeout: seconds, None = no limit
     on_poll: called with the batch at every poll
 
@@ -34,8 +32,8 @@ def wait_until_ended(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     for pause in poll_intervals():
-        batch = views.get_batch(database, batch_id)
-        views.check_not_deleting(batch)
+        batch = read_batch()
+        check_not_deleting(batch)
         if on_poll is not None:
             on_poll(batch)
         if batch.status.has_ended:
@@ -44,8 +42,8 @@ def wait_until_ended(
         if seconds_left <= 0:
             counts = batch.counts
             raise WaitTimeout(
-                f"{batch_id} is {batch.status} with {counts.ended:,} of {counts.total:,} jobs done, and goes on; "
-                f"wait again: batchmill wait {batch_id}"
+                f"{batch.id} is {batch.status} with {counts.ended:,} of {counts.total:,} jobs done, and goes on; "
+                f"wait again: batchmill wait {batch.id}"
             )
         time.sleep(min(pause, seconds_left))
     raise AssertionError("poll_intervals() never ends")

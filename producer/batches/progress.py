@@ -1,16 +1,16 @@
 """Progress of one batch over time: its counts, active workers, failures by code, and remaining time."""
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import text
 
 from models.db import Database
 from producer.batches import blockers, views
-from producer.batches.blockers import Blocker
-from producer.batches.eta import Eta, EtaEstimator
+from producer.batches.batch_progress import ActiveWorker as ActiveWorker
+from producer.batches.batch_progress import BatchProgress as BatchProgress
+from producer.batches.blocker import Blocker
+from producer.batches.eta import EtaEstimator
 from producer.batches.views import BatchView
 
 SELECT_ACTIVE_WORKERS = """
@@ -27,49 +27,6 @@ COUNT_FAILURES_BY_CODE = """
 SELECT error_code, count(*) FROM results
 WHERE batch_id = :batch_id AND seq > :after AND seq <= :last AND status = 'failed' GROUP BY error_code
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveWorker:
-    """A worker process that holds slices of the batch; some of their jobs may have ended already."""
-
-    worker_id: str
-    host: str | None
-    device: str | None
-    slices: int
-    jobs: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object that `batchmill watch --json` prints."""
-        return {
-            "id": self.worker_id,
-            "host": self.host,
-            "device": self.device,
-            "slices": self.slices,
-            "jobs": self.jobs,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class BatchProgress:
-    """A batch at one moment, with its active workers, its failures by code (most frequent first) and its ETA."""
-
-    batch: BatchView
-    active_workers: tuple[ActiveWorker, ...]
-    failures: tuple[tuple[str, int], ...]
-    eta: Eta | None
-    waiting_for: tuple[Blocker, ...] = ()  # why no worker processes it
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object that `batchmill watch --json` prints."""
-        return {
-            "object": "batch.progress",
-            "batch": self.batch.as_dict(),
-            "workers": [worker.as_dict() for worker in self.active_workers],
-            "failures": dict(self.failures),
-            "eta": None if self.eta is None else self.eta.as_dict(),
-            "waiting_for": [blocker.as_dict() for blocker in self.waiting_for],
-        }
 
 
 class ProgressTracker:

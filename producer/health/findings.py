@@ -59,7 +59,7 @@ def report_as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
 
 def check_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
     """Check the free space of the disk to which the embedded database and Valkey write."""
-    message = f"{_format_bytes(free_bytes)} free at {folder}"
+    message = f"{format_bytes(free_bytes)} free at {folder}"
     if free_bytes < LOW_DISK_BYTES:
         level = PROBLEM if free_bytes < CRITICAL_DISK_BYTES else WARNING
         yield Finding(level, "disk", message, "free some space: a full disk stops submissions and workers")
@@ -105,7 +105,7 @@ def check_limits(settings: Settings) -> Finding:
 def check_redis(server_info: ServerInfo, url: str) -> Iterator[Finding]:
     """Check the version of Redis, and that it will not drop or refuse wakeups."""
     used, limit = server_info.used_memory_bytes, server_info.max_memory_bytes
-    memory = f"{_format_bytes(used)} used" + (f" of {_format_bytes(limit)}" if limit else "")
+    memory = f"{format_bytes(used)} used" + (f" of {format_bytes(limit)}" if limit else "")
     message = f"{server_info.kind} {server_info.version} at {url}, {memory}, {server_info.eviction_policy}"
     version = tuple(int(part) for part in server_info.version.split(".")[:2])
     if server_info.kind == "Redis" and version < MIN_REDIS_VERSION:
@@ -121,7 +121,7 @@ def check_redis(server_info: ServerInfo, url: str) -> Iterator[Finding]:
 
 def check_database(server: DatabaseServer, url: str) -> Finding:
     """Check that the database's clock agrees with ours."""
-    message = f"{server.kind} {server.version} at {url}, tables {schema.HEAD}, {_format_bytes(server.size_bytes)}"
+    message = f"{server.kind} {server.version} at {url}, tables {schema.HEAD}, {format_bytes(server.size_bytes)}"
     if abs(server.clock_ahead_seconds) <= MAX_CLOCK_SKEW_SECONDS:
         return Finding(OK, "database", message)
     side = "ahead of" if server.clock_ahead_seconds > 0 else "behind"
@@ -322,7 +322,8 @@ def _describe_backlog(
     return f"{backlog.pipeline}: slices{revision}: {slices}{wakeups}; workers: {serving_workers:,}"
 
 
-def _format_bytes(byte_count: int) -> str:
+def format_bytes(byte_count: int) -> str:
+    """A size in words."""
     for unit, length in (("GB", 1 << 30), ("MB", 1 << 20)):
         if byte_count >= length:
             return f"{byte_count / length:,.1f} {unit}"

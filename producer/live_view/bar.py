@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producer.batches.progress import ProgressTracker
-from producer.batches.views import BatchView
+from producer.batches.batch_progress import Tracker
+from producer.batches.batch_view import BatchView
 from producer.live_view import words
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def make_bar(unit: str = "jobs") -> "Progress":
 
 
 @contextmanager
-def show_bar(tracker: ProgressTracker, title: str = "running") -> Iterator[UpdateView]:
+def show_bar(tracker: Tracker, title: str = "running") -> Iterator[UpdateView]:
     """Show a batch's progress; the block calls the yielded function with the batch at every poll."""
     from rich.console import Console, Group
     from rich.live import Live

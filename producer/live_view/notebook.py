@@ -4,8 +4,8 @@ import html
 import sys
 from typing import Any
 
-from producer.batches.progress import ProgressTracker
-from producer.batches.views import BatchView
+from producer.batches.batch_progress import Tracker
+from producer.batches.batch_view import BatchView
 from producer.live_view import words
 
 BAR_STYLE = "width: 20em; vertical-align: middle"
@@ -21,7 +21,7 @@ def is_notebook() -> bool:
 class NotebookView:
     """Shows a batch's progress as HTML, and as text where a notebook shows no HTML."""
 
-    def __init__(self, tracker: ProgressTracker) -> None:
+    def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._handle: Any = None  # of the display, once there is one
         self._last_line = ""

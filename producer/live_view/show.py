@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from models.privacy import terminal
-from producer.batches.progress import ProgressTracker
-from producer.batches.views import BatchView
+from producer.batches.batch_progress import Tracker
+from producer.batches.batch_view import BatchView
 from producer.live_view import bar, notebook, words
 from producer.live_view.bar import UpdateView
 
 
 @contextmanager
-def show_progress(tracker: ProgressTracker) -> Iterator[UpdateView]:
+def show_progress(tracker: Tracker) -> Iterator[UpdateView]:
     """Show a display in a notebook, a bar on a terminal, and nothing but a last line on stderr elsewhere.
 
     The block calls the yielded function with the batch at every poll.

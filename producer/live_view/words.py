@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from models.privacy import terminal
 from models.states import BatchStatus
+from producer.batches.batch_progress import BatchProgress
+from producer.batches.batch_view import BatchView, GuardCounts
 from producer.batches.eta import Eta
-from producer.batches.guard_counts import GuardCounts
-from producer.batches.progress import BatchProgress
-from producer.batches.views import BatchView
 
 MAX_WORKERS, MAX_CODES = 4, 6
 

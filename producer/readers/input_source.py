@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
-from models import schema
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
@@ -14,10 +13,8 @@ from producer.readers.files import FILE_FORMATS
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.results.columns import ResultColumns
-from producer.readers.results.reader import open_results
 from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import ColumnMapping, Source
-from producer.readers.sql import sql_sources
 
 
 def open_source(
@@ -51,7 +48,7 @@ def open_source(
         )
     if file_format is not None:
         raise UsageError("--format applies to files, and --sql names a query")
-    from producer.readers.sql import query
+    from producer.readers.sql import query, sql_sources
 
     return query.open_query(
         sql_sources.find_sql_source(settings, source_name), query_params, columns, limits=Limits.from_settings(settings)
@@ -62,6 +59,9 @@ def open_source(
 def _open_results(
     settings: Settings, selection: ResultSelection, columns: ResultColumns, *, keep_invalid: bool
 ) -> Iterator[Source]:
+    from models import schema  # a client over HTTP has no database
+    from producer.readers.results.reader import open_results
+
     database = schema.open_database(settings, max_connections=1)
     database.close()  # the tables are checked, and results are read on a separate connection
     limits = Limits.from_settings(settings)
@@ -97,6 +97,10 @@ class PythonSource:
         if self.sql is not None and not isinstance(self.sql, str):
             raise UsageError("sql must be text: the NAME of a query [sources.NAME] in batchmill.toml")
 
+    def list_paths(self) -> list[str]:
+        """The paths of the files, which may be patterns and URLs; none for another source. Raises UsageError."""
+        return [] if self.files is None else _list_paths(self.files)
+
     def open(
         self, settings: Settings, columns: ColumnMapping, *, keep_invalid: bool = False
     ) -> AbstractContextManager[Source]:
@@ -109,7 +113,7 @@ class PythonSource:
         return open_source(
             settings,
             columns,
-            paths=[] if self.files is None else _list_paths(self.files),
+            paths=self.list_paths(),
             file_format=self.file_format,
             source_name=self.sql,
             query_params=dict(self.bind or {}),

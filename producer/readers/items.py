@@ -38,12 +38,12 @@ def rows_from_items(
     inputs: texts or objects
     ids: the custom_ids, one for each input; None = those that the objects have
     """
-    _check_iterable(inputs)
+    check_iterable(inputs)
     pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
     return _iter_rows(pairs, columns)
 
 
-def _check_iterable(inputs: object) -> None:
+def check_iterable(inputs: object) -> None:
     """Raise UsageError, with what to do instead, for inputs that are not one after the other."""
     if isinstance(inputs, (str, bytes)):
         advice = "put a single text into a list, or give the files to read with files=[…]"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
-from models.errors import JobError
+from models.errors import JobError, Unreachable, first_line
 from models.tasks.fields import describe_type
 from producer.endpoints import BodyError, Endpoint
 from producer.endpoints.endpoint import MODEL, Settings
@@ -91,7 +91,7 @@ def read_rows(
 ) -> Iterator[Row | Problem]:
     """The row of each line, or the reason why it can't be a job; the first readable line decides for all others."""
     rules, known_fields = None, frozenset(fields)
-    for record in jsonl.read_records(stream, name, meter):
+    for record in _read_records(stream, name, meter):
         if isinstance(record, Problem):
             yield _unreadable_line(record)
             continue
@@ -123,6 +123,13 @@ def read_row(line: int, value: object, rules: LineRules) -> Row | Problem:
         return _problem(line, value, error)
     except Exception as error:
         return unexpected_problem(line, error)
+
+
+def _read_records(stream: BinaryIO, name: str, meter: Meter | None) -> Iterator[tuple[int, object] | Problem]:
+    try:
+        yield from jsonl.read_records(stream, name, meter)
+    except OSError as error:
+        raise Unreachable(f"{name} broke off while it was read: {error.strerror or first_line(error)}") from error
 
 
 def _read_request(line: int, value: object, endpoint: Endpoint) -> FirstRequest:

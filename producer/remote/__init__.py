@@ -1,1 +1,1 @@
-"""The Python API over HTTP, for machines without the database."""
+"""Clients and handles over HTTP, for a server that `batchmill serve` runs; nothing here imports SQLAlchemy."""

@@ -1,6 +1,5 @@
 """Exports of a batch's results to a file or to a table of the user's own, whole or not at all."""
 
-import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,21 +12,13 @@ from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
-from producer.results import arrow, files, matrix, npy, pages, parquet, tabular, user_table
+from producer.results import arrow, files, matrix, npy, pages, parquet, tabular, target_file, user_table
+from producer.results.arguments import parse_statuses as parse_statuses
 from producer.results.result_row import ResultRow, escape_line_separators
 from producer.results.tabular import TabularLayout
 
 if TYPE_CHECKING:
     import numpy
-
-
-def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]:
-    """Return the outcomes that a status or several name; none for None. Raises UsageError."""
-    names = [status] if isinstance(status, str) else () if status is None else status
-    try:
-        return tuple(dict.fromkeys(map(JobOutcome, names)))
-    except (TypeError, ValueError):
-        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
 
 
 def export_file(
@@ -40,7 +31,7 @@ def export_file(
     A .npy file takes all rows by position, and the number is that of the vectors in it. Raises UsageError when the file
     can't be written, or can't hold these results.
     """
-    file_format = files.check_target(path, file_format)
+    file_format = target_file.check_target(path, file_format)
     if file_format == "npy":
         return files.write_npy(path, rows, batch.counts.total, _find_dimensions(database, batch, "a .npy file"))
     return files.write_file(file_format, path, rows, partial(_find_layout, database, batch))
@@ -60,7 +51,7 @@ def open_export(database: Database, batch: BatchView, rows: Iterable[ResultRow],
         dimensions = _find_dimensions(database, batch, "a .npy file")
         return files.join_parts(npy.iter_parts(rows, batch.counts.total, dimensions))
     if file_format == "parquet":
-        parquet.require_pyarrow()
+        target_file.require_pyarrow()
         return parquet.iter_parts(rows, _find_layout(database, batch))
     return files.join_lines(files.iter_csv(rows, _find_layout(database, batch)))
 
@@ -104,14 +95,6 @@ def read_matrix(database: Database, batch: BatchView) -> "numpy.ndarray[Any, Any
     if not batch.status.has_ended:
         raise UsageError(f"{batch.id} is {batch.status}, so vectors may be missing; wait for its end first: wait()")
     return matrix.read_matrix(database, batch, _find_dimensions(database, batch, "a matrix"))
-
-
-def require_packages(*names: str) -> None:
-    """Raise UsageError with the command that installs them, if some of these packages are missing."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        command = f"pip install -c constraints.txt {' '.join(missing)}"
-        raise UsageError(f"this needs {' and '.join(missing)}; in the checkout, run: {command}")
 
 
 def _find_layout(database: Database, batch: BatchView) -> TabularLayout:

@@ -2,24 +2,20 @@
 
 import csv
 import io
-import os
 import re
-import secrets
-import stat
 import string
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO, TypeVar
 from unicodedata import category
 
 from models.documents import format_timestamp
-from models.errors import UsageError
-from models.privacy import private_files
 from models.vectors import vector_json
-from producer.results import npy, parquet
+from producer.results import npy, parquet, target_file
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
+from producer.results.target_file import open_target
 
 # Spreadsheets treat cells that begin like this as formulas; plain numbers are safe.
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
@@ -29,8 +25,6 @@ INVISIBLE_CATEGORIES = ("Z", "C")  # Unicode categories of spaces, controls and 
 
 BLOCK_LENGTH = 128 * 1024  # characters or bytes of a stream that are sent at once
 Part = TypeVar("Part", str, bytes)
-
-FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".npy": "npy"}
 
 
 def escape_formula(cell: str) -> str:
@@ -58,7 +52,7 @@ def write_file(
 def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
     """Write JSON lines and return their number."""
     count = 0
-    with _atomic_writer(path) as file, _text_writer(file) as lines:
+    with open_target(path) as file, _text_writer(file) as lines:
         for row in rows:
             lines.write(row.json_line())
             count += 1
@@ -68,7 +62,7 @@ def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
 def write_csv(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) -> int:
     """Write CSV with a header and return the number of rows after it."""
     count = -1  # for the header
-    with _atomic_writer(path) as file, _text_writer(file) as lines:
+    with open_target(path) as file, _text_writer(file) as lines:
         for line in iter_csv(rows, layout):
             lines.write(line)
             count += 1
@@ -115,32 +109,15 @@ def _blocks(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) -> int:
     """Write Parquet with typed columns and return the number of rows; raises UsageError without pyarrow."""
-    parquet.require_pyarrow()
-    with _atomic_writer(path) as file:
+    target_file.require_pyarrow()
+    with open_target(path) as file:
         return parquet.write(file, rows, layout)
 
 
 def write_npy(path: Path, rows: Iterable[ResultRow], row_count: int, dimensions: int) -> int:
     """Write vectors as one matrix with a row for each job, and return how many have one; see `npy.write`."""
-    with _atomic_writer(path) as file:
+    with open_target(path) as file:
         return npy.write(file, rows, row_count, dimensions)
-
-
-def check_target(path: Path, file_format: str | None = None) -> str:
-    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv`, `parquet` or `npy`.
-
-    Raises UsageError when the suffix is another, or the path can't be written.
-    """
-    file_format = file_format or FORMAT_BY_SUFFIX.get(path.suffix.lower())
-    if file_format is None:
-        raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv, .parquet or .npy")
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise UsageError(f"{path} is not a regular file; leave -o out to write to standard output")
-    if not path.resolve().parent.is_dir():
-        raise UsageError(f"there is no folder {path.resolve().parent}; make it first")
-    if file_format == "parquet":
-        parquet.require_pyarrow()
-    return file_format
 
 
 def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]]:
@@ -170,46 +147,3 @@ def _text_writer(file: IO[bytes]) -> Iterator[TextIO]:
     yield lines
     lines.flush()
     lines.detach()  # leaves the file open for its opener to close
-
-
-@contextmanager
-def _atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that replaces the path once it is complete and on disk; until then the old file stays."""
-    path = path.resolve()  # replaces the target of a symbolic link, and keeps the link
-    # The name is random, so that nobody else can have placed a file or a link there.
-    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
-    is_created = False
-    try:
-        with os.fdopen(private_files.create_exclusive(part, 0o666), "wb") as file:
-            is_created = True
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # by the umask, as for any new file
-            os.fchmod(file.fileno(), private_files.FILE_MODE)
-            yield file
-            file.flush()
-            _copy_ownership_and_mode(file.fileno(), path, mode)
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        if is_created:
-            part.unlink(missing_ok=True)
-
-
-def _copy_ownership_and_mode(descriptor: int, path: Path, mode: int) -> None:
-    """Copy the owner, group and mode of the file to be replaced, as far as permitted; without one, set `mode`."""
-    with suppress(FileNotFoundError):
-        replaced = path.stat()
-        group = _group_of(replaced)
-        mode = stat.S_IMODE(replaced.st_mode) & 0o777
-        with suppress(PermissionError):
-            os.fchown(descriptor, -1, group)
-        with suppress(PermissionError):
-            os.fchown(descriptor, replaced.st_uid, -1)
-        if os.fstat(descriptor).st_gid != group:
-            mode &= ~0o070  # our own group must not get the rights of the other
-    os.fchmod(descriptor, mode)
-
-
-def _group_of(status: os.stat_result) -> int:
-    return status.st_gid

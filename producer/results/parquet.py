@@ -1,23 +1,15 @@
 """Parquet files of results with typed columns, written while reading; needs pyarrow, the extra `parquet`."""
 
-import importlib.util
 import io
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
-from models.errors import UsageError
 from producer.results.arrow import arrow_schema, iter_batches
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
 # A group is in memory at once, as arrays. Readers skip whole groups, so a file should have few, large ones.
 GROUP_ROWS, GROUP_BYTES = 50_000, 16 * 2**20
-
-
-def require_pyarrow() -> None:
-    """Raise UsageError with the command that installs pyarrow, if it is missing."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError("Parquet needs pyarrow; in the checkout, run: pip install -c constraints.txt '.[parquet]'")
 
 
 def write(file: IO[bytes], rows: Iterable[ResultRow], layout: TabularLayout) -> int:

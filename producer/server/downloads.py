@@ -34,10 +34,11 @@ def download(
     headers = {"cache-control": "no-store"}
     if file_name is not None:
         headers["content-disposition"] = f'attachment; filename="{UNSAFE_IN_NAMES.sub("_", file_name)}"'
-    return StreamingResponse(_send(blocks, threads), headers=headers, media_type=media_type)
+    return StreamingResponse(send_blocks(blocks, threads), headers=headers, media_type=media_type)
 
 
-async def _send(blocks: Iterator[bytes], threads: CapacityLimiter) -> AsyncIterator[bytes]:
+async def send_blocks(blocks: Iterator[bytes], threads: CapacityLimiter) -> AsyncIterator[bytes]:
+    """The blocks, each made in a thread; raises IncompleteDownload."""
     while True:
         try:
             block = await to_thread.run_sync(next, blocks, None, limiter=threads)

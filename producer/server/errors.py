@@ -75,7 +75,9 @@ def error_response(error: BatchmillError) -> JSONResponse:
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
-    return JSONResponse(error_body(status, str(error), error.code, **problems), status, headers)
+    return JSONResponse(
+        error_body(status, str(error), error.code, getattr(error, "param", None), **problems), status, headers
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -27,11 +27,16 @@ machine only. Every error has the shape `{"error": {"message", "type", "param", 
 
 TAGS = {
     "batches": "Submit, watch, read and change batches.",
-    "results": "Read results by pages, as files and as they land.",
+    "results": "Read results by pages and as files.",
+    "following": "Wait for batches, and stream what changes.",
     "schedules": "Look at schedules, and run, suspend and resume them.",
     "pipelines": "The catalogue, who serves it, and what waits for it.",
     "tasks": "The tasks with their inputs, parameters and examples.",
+    "usage": "What tenants used.",
     "operations": "Workers and the state of the system, for operators.",
+    "OpenAI files": "Files as OpenAI's clients upload and read them.",
+    "OpenAI batches": "Batches as OpenAI's clients create and watch them.",
+    "OpenAI models": "The catalogue as OpenAI's clients list it.",
 }
 
 ERRORS = {

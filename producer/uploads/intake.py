@@ -6,7 +6,7 @@ changes. A query or another batch's results may change, so those are read again 
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from models.errors import (
     InvalidRows,
     SettingsError,
     SourceNotReady,
+    TooManyJobs,
     UnknownPipeline,
     Unreachable,
     UsageError,
@@ -68,7 +69,7 @@ RELEASE = (
     "UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND status = 'validating'"
 )
 
-# Whatever happens to the batch later, its file need not be read again.
+# A batch that has all its rows, or has ended, needs its file no more.
 FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
 
 
@@ -79,6 +80,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     NOT_HERE = "not here"  # this machine lacks the file or the pipeline; another may have it
     LOST = "lost"  # it ended, or another process reads it
+    POSTPONED = "postponed"  # the file or a database can't be reached now; it waits for another try
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,18 @@ class Intake:
         """Read one batch's rows; returns what became of it.
 
         submission: held by this process already; None = the batch is taken over, unless somebody else reads it
-
-        Raises Unreachable, FileStoreUnavailable or SourceNotReady; the batch then waits for another try.
         """
+        try:
+            return self._take_in(batch_id, submission)
+        except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:  # perhaps only a query's database
+            log.warning("intake.postponed", batch_id=batch_id, error=str(error))
+            return Outcome.POSTPONED
+
+    def release(self, submission: OpenSubmission) -> None:
+        """Let others read the batch at once."""
+        self.database.transact(partial(Connection.execute, statement=text(RELEASE), parameters=submission.params))
+
+    def _take_in(self, batch_id: str, submission: OpenSubmission | None) -> Outcome:
         row = self._find(batch_id)
         if row is None:
             return Outcome.LOST
@@ -133,14 +144,12 @@ class Intake:
         try:
             return _Reading(self, row, read_request, submission).run()
         except (Unreachable, FileStoreUnavailable, SourceNotReady):
+            with suppress(BatchmillError):  # else the others wait until this process is silent
+                self.release(submission)
             raise
         except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
             log.info("intake.lost", batch_id=batch_id, error=str(error))
             return Outcome.LOST
-
-    def release(self, submission: OpenSubmission) -> None:
-        """Let others read the batch at once."""
-        self.database.transact(partial(Connection.execute, statement=text(RELEASE), parameters=submission.params))
 
     def _find(self, batch_id: str) -> Row[Any] | None:
         query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
@@ -195,7 +204,7 @@ class _Reading:
         failpoint("before_intake")
         try:
             result = self._submit_rows(pipeline)
-        except UsageError as error:
+        except (UsageError, TooManyJobs) as error:
             log.info("intake.failed", batch_id=self.row.id, code=error.code)
             failing.fail_batch(database, self.submission, error.code, *_describe(error))
             return Outcome.FAILED
@@ -255,6 +264,7 @@ class _Reading:
             reuse=read_request.reuse,
             source_batch_id=row.source_batch_id,
             tenant=row.tenant,
+            max_unanswered_jobs=self.intake.settings.unanswered_jobs_cap(row.tenant),
             webhook_url=row.webhook_url,
         )
 
@@ -282,10 +292,7 @@ def take_in_waiting(intake: Intake, max_bytes: int | None = None) -> int:
         if batch is None:
             return finished
         tried.add(batch.id)
-        try:
-            finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
-        except (FileStoreUnavailable, SourceNotReady, Unreachable) as error:  # perhaps only a query's database
-            log.warning("intake.postponed", batch_id=batch.id, error=str(error))
+        finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
 
 
 def forget_read_request(database: Database, batch_id: str) -> None:
@@ -300,7 +307,7 @@ def _candidates(batches: Sequence[WaitingBatch], tried: set[str], max_bytes: int
     ]
 
 
-def _describe(error: UsageError) -> tuple[str, list[dict[str, Any]]]:
+def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:
     """A message for the batch, and its errors by line, as an OpenAI client reads them."""
     if not isinstance(error, InvalidRows) or not error.rows:
         return str(error), [failing.input_error(error.code, str(error))]

@@ -7,6 +7,7 @@ batch, because both make the same idempotency key from the last such batch befor
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,17 @@ from sqlalchemy import text
 from models.db import Database
 from models.dialects.columns import Document
 from models.documents import to_json
-from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UnreadableSource, UsageError
+from models.errors import (
+    FileStoreUnavailable,
+    InvalidParameters,
+    SettingsError,
+    SourceNotReady,
+    UnknownPipeline,
+    Unreachable,
+    UnreadableSource,
+    UsageError,
+)
+from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
@@ -25,6 +36,7 @@ from producer.readers import openai_lines
 from producer.readers.compression import decompress
 from producer.readers.openai_lines import FirstRequest
 from producer.readers.rows import Problem
+from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import REJECT, SubmitRequest
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
@@ -36,7 +48,6 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
-SMALL_FILE_BYTES = 2**20  # read before the request is answered
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
 # The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
@@ -58,7 +69,9 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     """
     endpoint = find_endpoint(order.endpoint)
     if endpoint is None:
-        raise invalid("endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}")
+        raise invalid(
+            "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
+        )
     _check_window(order.completion_window)
     file = files.get_file(database, order.input_file_id, order.tenant)
     if file.purpose != PURPOSE_BATCH or file.location is None:
@@ -102,9 +115,11 @@ class _Creation:
             reuse=bool(options.get("reuse")),
         )
         is_small = (self.file.size_bytes or 0) <= SMALL_FILE_BYTES
-        opened = opening.open_batch(self.database, self.settings, request, read_request, self.file, is_read_here=is_small)
+        opened = opening.open_batch(
+            self.database, self.settings, request, read_request, self.file, is_read_here=is_small
+        )
         if opened.submission is not None:
-            intake.take_in(opened.id, opened.submission)
+            _take_in(intake, opened.id, opened.submission)
         return opened
 
     def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
@@ -148,6 +163,15 @@ class _Creation:
             raise Refusal(pipeline.name, [input_error(error.code, str(error), first.line, "body")]) from None
 
 
+def _take_in(intake: Intake, batch_id: str, submission: OpenSubmission) -> None:
+    """Read a batch now; where that fails, the batch waits for another process, and the request has succeeded."""
+    try:
+        intake.take_in(batch_id, submission)
+    except (Unreachable, FileStoreUnavailable, SourceNotReady):
+        with suppress(Unreachable):
+            intake.release(submission)
+
+
 def complete_parameters(of_pipeline: Mapping[str, Any], of_lines: Mapping[str, Any]) -> dict[str, Any]:
     """The lines' parameters; without sampling, those of the pipeline that steer it are taken back."""
     if of_lines.get("do_sample") is not False:
@@ -171,7 +195,7 @@ def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     if not problems:
         return [input_error(EMPTY_FILE, "the file has no lines; write a request on each")]
     return [
-        input_error(problem.code, f"line {problem.location}: {problem.message}", problem.location, problem.param)
+        input_error(problem.code, problem.message, problem.location, problem.param)
         for problem in problems[:MAX_INPUT_ERRORS]
     ]
 

@@ -17,6 +17,7 @@ from producer.batches import model_checks, views
 from producer.submission import open_submission
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
+from producer.uploads import result_files
 from producer.uploads.files import FileView
 from producer.uploads.read_request import ReadRequest
 
@@ -51,8 +52,10 @@ def open_batch(
     is_read_here: this process reads it at once, so no other one begins
 
     Raises UsageError for all that can be known before a row is read, IdempotencyConflict if the key belongs to another
-    request or file, and NotFound if another tenant has the batch whose results are to be read.
+    request or file, NotFound if another tenant has the batch whose results are to be read, and TooManyJobs if the
+    tenant may have no more jobs.
     """
+    request = replace(request, max_unanswered_jobs=settings.unanswered_jobs_cap(request.tenant))
     read_request.check(settings, request.pipeline, has_file=file is not None)
     if read_request.from_batch is not None:
         views.get_batch(database, read_request.from_batch, request.tenant)
@@ -75,16 +78,20 @@ def open_batch(
             "response_options": read_request.response_options,
             "request_fingerprint": None if request.idempotency_key is None else fingerprint,
         }
-        if _try_insert(database, request, submission, values):
+        if _try_insert(database, settings, request, submission, values):
             failpoint("after_open_batch")
             return OpenedBatch(submission.batch_id, replace(submission, idempotency_key=None) if holder_id else None)
 
 
-def _try_insert(database: Database, request: SubmitRequest, submission: OpenSubmission, values: dict[str, Any]) -> bool:
+def _try_insert(
+    database: Database, settings: Settings, request: SubmitRequest, submission: OpenSubmission, values: dict[str, Any]
+) -> bool:
     """Insert the batch; returns False if another request with the same key was faster."""
 
     def work(connection: Connection) -> None:
         open_submission.insert_batch(connection, database.sql, request, submission, values)
+        if values["endpoint"] is not None:
+            result_files.insert_result_files(connection, database.sql, settings, submission.batch_id, request.tenant)
 
     try:
         database.transact(work)

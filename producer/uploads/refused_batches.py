@@ -35,8 +35,8 @@ MAX_PIPELINE_CHARACTERS = 200
 class BatchOrder:
     """What an OpenAI client asks for.
 
-    options: of our own, as `SubmitRequest.create` and `ReadRequest` take them: name, priority, max_failures, on_invalid,
-        reuse, webhook_url
+    options: ours, as `SubmitRequest.create` and `ReadRequest` take them: name, priority, max_failures, on_invalid,
+        reuse and webhook_url
     """
 
     input_file_id: str

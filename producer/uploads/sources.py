@@ -55,4 +55,5 @@ def _open_lines(stream: BinaryIO, name: str, path: str, pipeline: Pipeline, limi
     endpoint = find_endpoint(path)
     if endpoint is None:
         raise UsageError(f"there is no endpoint {path[:80]!r} in this version of Batchmill; submit the file again")
-    return openai_lines.open_lines(decompress(stream, name), name, endpoint, pipeline.spec.field_names, limits)
+    fields = [field.name for field in pipeline.spec.fields]
+    return openai_lines.open_lines(decompress(stream, name), name, endpoint, fields, limits)

@@ -1,5 +1,7 @@
 """`batchmill wait` waits until a batch has ended."""
 
+from functools import partial
+
 import click
 
 from models.db import Database
@@ -39,7 +41,7 @@ def follow_batch(
     tracker = ProgressTracker(database, batch_id, home=Settings.load().home_path)
     try:
         with progress.show_batch(tracker) as update:
-            batch = polling.wait_until_ended(database, batch_id, timeout, update)
+            batch = polling.wait_until_ended(partial(views.get_batch, database, batch_id), timeout, update)
     except KeyboardInterrupt:
         terminal.print_notice(f"\n{batch_id} continues; return to it: batchmill {command} {batch_id}")
         raise

@@ -1,6 +1,7 @@
 """`batchmill watch` shows a batch while it runs."""
 
 import time
+from functools import partial
 
 import click
 
@@ -46,4 +47,4 @@ def _print_progress(tracker: ProgressTracker, database: Database, batch_id: str,
             next_line_at = now + LINE_INTERVAL_SECONDS
             terminal.echo_json(tracker.progress_for(batch).as_dict())
 
-    return wait.exit_code(polling.wait_until_ended(database, batch_id, timeout, print_if_due))
+    return wait.exit_code(polling.wait_until_ended(partial(views.get_batch, database, batch_id), timeout, print_if_due))

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.privacy import terminal
 from models.settings import Settings
 from producer import readers
-from producer.batches import polling
+from producer.batches import polling, views
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches.wait import exit_code
@@ -132,7 +133,7 @@ def _wait_for_batches(
             report(done, jobs, batch.pipeline if done else "the worker loads its first model")
 
         for batch_id in batch_ids:
-            ended.append(polling.wait_until_ended(database, batch_id, on_poll=watch))
+            ended.append(polling.wait_until_ended(partial(views.get_batch, database, batch_id), on_poll=watch))
     return ended
 
 

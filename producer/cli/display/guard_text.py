@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from models.guards.definition import Guard
 from models.lifecycle.guard_counters import COUNTER_BY_ACTION
 from models.privacy import terminal
-from producer.batches.guard_counts import GuardCounts
+from producer.batches.batch_view import GuardCounts
 from producer.batches.views import BatchView
 from producer.live_view import words
 from producer.results.result_row import ResultRow

@@ -12,7 +12,7 @@ from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.cli.display import batch_tables
-from producer.results import export, files, user_table
+from producer.results import export, target_file, user_table
 from producer.results.result_row import ResultRow
 
 
@@ -27,7 +27,7 @@ def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
 
 def write_file(database: Database, batch_id: str, rows: Iterable[ResultRow], path: Path) -> None:
     """Write results to a file and report their number."""
-    file_format = files.check_target(path)
+    file_format = target_file.check_target(path)
     batch = views.get_batch(database, batch_id)
     count = export.export_file(database, batch, rows, path)
     report_written(batch, count, str(path))

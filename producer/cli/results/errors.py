@@ -11,7 +11,7 @@ from models.settings import Settings
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import guard_text, output_text, result_writers
-from producer.results import files, pages
+from producer.results import pages, target_file
 from producer.results.result_row import ResultRow
 
 HEADER = ("POSITION", "ID", "CODE", "WHY", "INPUT")
@@ -45,7 +45,7 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
     """
     if output is not None and limit is not None:
         raise UsageError("-o writes all rows; leave out --limit")
-    if output is not None and files.check_target(output) == "npy":
+    if output is not None and target_file.check_target(output) == "npy":
         raise UsageError("errors are no vectors, which a .npy file needs; write .jsonl, .csv or .parquet")
     in_columns = sys.stdout.isatty() and not as_json
     with common.open_database(Settings.load()) as database:

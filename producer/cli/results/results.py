@@ -16,7 +16,7 @@ from models.states import JobOutcome
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
-from producer.results import export, files, pages
+from producer.results import arguments, pages, target_file
 from producer.results.result_row import ResultRow
 
 
@@ -62,9 +62,9 @@ def results(
     """
     if (output is not None or table is not None) and (follow or limit is not None):
         raise UsageError("-o and --to-sql write all rows; leave out --follow and --limit")
-    if output is not None and (after or statuses) and files.check_target(output) == "npy":
+    if output is not None and (after or statuses) and target_file.check_target(output) == "npy":
         raise UsageError("a .npy file has a row for each job of the batch; leave out --after and --status")
-    outcomes = export.parse_statuses(statuses)
+    outcomes = arguments.parse_statuses(statuses)
     with common.open_database(Settings.load()) as database:
         if table is not None:
             result_writers.write_table(database, batch_id, table, after, outcomes)

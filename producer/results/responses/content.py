@@ -114,7 +114,7 @@ class ResultsContent:
         endpoint = find_endpoint(batch.endpoint or "")
         if endpoint is None:
             raise BatchmillError(f"{batch.id} has no file of results; read them with: batchmill results {batch.id}")
-        return cls(database, batch, endpoint, has_errors, _etag(batch, has_errors=has_errors), cache)
+        return cls(database, batch, endpoint, has_errors, etag_of(batch, has_errors=has_errors), cache)
 
     def measure(self) -> int:
         """The number of bytes; reads the file once, unless a process has read it to its end."""
@@ -161,11 +161,11 @@ class ResultsContent:
         return int(getattr(self.batch.counts, status.value))
 
     def _check_unchanged(self) -> None:
-        if _etag(views.get_batch(self.database, self.batch.id), has_errors=self.has_errors) != self.etag:
+        if etag_of(views.get_batch(self.database, self.batch.id), has_errors=self.has_errors) != self.etag:
             raise ResultsChanged
 
 
-def _etag(batch: BatchView, *, has_errors: bool) -> str:
+def etag_of(batch: BatchView, *, has_errors: bool) -> str:
     """A name of the state of an ended batch: another retry ends it at another time."""
     times = [time and time.timestamp() for time in batch.timestamps.values()]
     state = [FORMAT_VERSION, batch.id, has_errors, batch.status.value, batch.counts.as_dict(), times]

@@ -80,7 +80,7 @@ def respond(context: ServerContext, file: FileView, request: Request) -> Respons
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
     blocks = content.read(start, end)
-    return StreamingResponse(send_blocks(blocks, request), status, headers, MEDIA_TYPE)
+    return StreamingResponse(send_blocks(blocks, context.download_threads), status, headers, MEDIA_TYPE)
 
 
 def content_disposition(filename: str) -> str:

@@ -21,7 +21,7 @@ class DirectCall(UsageError):
     code = DIRECT_CALL
 
 
-@router.api_route("/{path:path}", methods=METHODS)
+@router.api_route("/{path:path}", methods=METHODS, response_model=None)
 def refuse(path: str, request: Request) -> NoReturn:
     """Refuse a route that there is not; the advice for direct calls names the way through batches."""
     url = f"/v1/{path}"

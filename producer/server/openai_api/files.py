@@ -5,13 +5,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from producer.batches import views
+from producer.results.responses.content import etag_of
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.openai_api import content, objects
 from producer.server.requests.bodies import StreamedBody
 from producer.tenants.principal import Principal
 from producer.uploads import files, multipart
-from producer.uploads.files import PURPOSE_BATCH, FileFilter, NewFile
+from producer.uploads.files import PURPOSE_BATCH, PURPOSE_ERRORS, FileFilter, FileView, NewFile
 from producer.uploads.multipart import MultipartReceiver, Upload
 from producer.uploads.openai_batches import invalid
 from producer.uploads.store import open_store
@@ -45,7 +47,9 @@ def list_files(
     """List the files that were uploaded, and those of ended batches."""
     file_filter = FileFilter(principal.tenant, purpose, after, oldest_first=order == "asc")
     page = files.list_files(context.database, limit, file_filter)
-    return objects.list_object([_show(file) for file in page.files], has_more=page.has_more)
+    return objects.list_object(
+        [objects.file_object(file, _known_size(context, file)) for file in page.files], has_more=page.has_more
+    )
 
 
 @router.get("/{file_id}")
@@ -62,10 +66,19 @@ def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[st
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@router.api_route("/{file_id}/content", methods=["GET", "HEAD"], response_class=Response)
+@router.get("/{file_id}/content", response_class=Response)
+@router.head("/{file_id}/content", include_in_schema=False)
 def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
     """Read a file, or the part that `Range` names."""
     return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)
+
+
+def _known_size(context: ServerContext, file: FileView) -> int | None:
+    """The size as far as it is known without reading results; a batch that ran again has others."""
+    if file.batch_id is None or file.etag is None:
+        return file.size_bytes
+    batch = views.get_batch(context.database, file.batch_id)
+    return file.size_bytes if etag_of(batch, has_errors=file.purpose == PURPOSE_ERRORS) == file.etag else None
 
 
 def _save(context: ServerContext, principal: Principal, upload: Upload) -> dict[str, Any]:

@@ -5,13 +5,21 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from models.errors import NotFound
 from producer.server.access import Reader
 from producer.server.context import Context
 from producer.server.openai_api import objects
+from producer.uploads.openai_batches import MODEL_NOT_FOUND
 
 router = APIRouter(prefix="/models", tags=["OpenAI models"])
 
 STARTED_AT = int(time.time())
+
+
+class UnknownModel(NotFound):
+    """A model that no pipeline has as its name."""
+
+    code = MODEL_NOT_FOUND
 
 
 @router.get("")
@@ -25,4 +33,6 @@ def list_models(context: Context, _principal: Reader) -> dict[str, Any]:
 @router.get("/{name}")
 def get_model(name: str, context: Context, _principal: Reader) -> dict[str, Any]:
     """Show one pipeline."""
+    if name not in context.catalogue:
+        raise UnknownModel(f"there is no pipeline {name[:80]!r}; list those that there are: GET /v1/models")
     return objects.model_object(context.catalogue[name], STARTED_AT)

@@ -14,6 +14,7 @@ from producer.uploads.result_files import NO_FILES, ResultFiles
 
 OWNER = "batchmill"  # of the models that ship with it
 LOCAL_OWNER = "local"  # of a folder
+DUPLICATE = "duplicate_custom_id"  # as OpenAI calls it
 
 
 def batch_object(batch: BatchView, files: ResultFiles | None) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def model_object(pipeline: Pipeline, created: int) -> dict[str, Any]:
         "owned_by": _owner(pipeline),
         "task": pipeline.task,
         "endpoints": endpoints_of_task(pipeline.task, pipeline.name),
-        "model": pipeline.model if pipeline.folder is None else pipeline.folder.name,
+        "model": pipeline.model if pipeline.folder is None or _is_bundled(pipeline) else pipeline.folder.name,
         "revision": pipeline.revision,
     }
 
@@ -102,19 +103,28 @@ def list_object(items: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[s
 
 
 def _owner(pipeline: Pipeline) -> str:
-    if pipeline.model.startswith(BUNDLED_PREFIX):
+    if _is_bundled(pipeline):
         return OWNER
     organisation, _, name = pipeline.model.partition("/")
     return organisation if name and pipeline.folder is None else LOCAL_OWNER
 
 
+def _is_bundled(pipeline: Pipeline) -> bool:
+    return pipeline.model.startswith(BUNDLED_PREFIX)
+
+
 def _errors(batch: BatchView) -> dict[str, Any] | None:
     if batch.status is not BatchStatus.FAILED:
         return None
-    data = list(batch.input_errors) or [
-        {"code": batch.error_code, "line": None, "message": batch.error_message, "param": None}
-    ]
-    return {"object": "list", "data": data}
+    unnamed = {"code": batch.error_code, "line": None, "message": batch.error_message, "param": None}
+    return {"object": "list", "data": [_error(error) for error in batch.input_errors or (unnamed,)]}
+
+
+def _error(error: Mapping[str, Any]) -> dict[str, Any]:
+    if error["line"] is None:
+        return dict(error)
+    shown = {**error, "message": f"line {error['line']}: {error['message']}"}
+    return shown | {"code": DUPLICATE, "param": "custom_id"} if error["code"] == "duplicate_id" else shown
 
 
 def _seconds(time: datetime | None) -> int | None:

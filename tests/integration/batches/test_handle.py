@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from tests.factories.batch_rows import execute, insert_batch, update_batch
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 NO_REDIS = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def client(database: Database) -> Iterator[Client]:
-    with Client(database.url, NO_REDIS) as client:
-        yield client
 
 
 @pytest.fixture

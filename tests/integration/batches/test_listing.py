@@ -15,8 +15,8 @@ from batchmill import Client, NotFound, UsageError
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.states import BatchStatus
-from producer import client as client_module
 from producer.batches import views
+from producer.local import connection as connection_module
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 
@@ -49,7 +49,7 @@ def run_ls(*options: str) -> Any:
 def test_cursors_reach_every_batch_once(
     ids: list[str], database: Database, monkeypatch: pytest.MonkeyPatch, page_size: int
 ) -> None:
-    monkeypatch.setattr(client_module, "PAGE_BATCHES", 2)
+    monkeypatch.setattr(connection_module, "PAGE_BATCHES", 2)
     listed: list[str] = []
     with Client(database.url) as client:
         while page := client.batches(page_size, after=listed[-1] if listed else None):
@@ -163,7 +163,7 @@ def test_the_view_of_batches_is_the_documented_one(database: Database) -> None:
 def test_a_batch_deleted_between_two_pages_ends_no_list(
     ids: list[str], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "PAGE_BATCHES", 1)
+    monkeypatch.setattr(connection_module, "PAGE_BATCHES", 1)
     list_batches = views.list_batches
 
     def list_and_delete(*args: Any) -> list[views.BatchView]:
@@ -187,7 +187,7 @@ def test_equal_times_are_paged_by_id_however_they_are_written(
 ) -> None:
     ids = [insert_batch(database, 1) for _ in range(4)]
     execute(database, f"UPDATE batches SET created_at = '{created_at}'")
-    monkeypatch.setattr(client_module, "PAGE_BATCHES", 1)
+    monkeypatch.setattr(connection_module, "PAGE_BATCHES", 1)
 
     with Client(database.url) as client:
         assert [batch.id for batch in client.batches(None)] == sorted(ids, reverse=True)

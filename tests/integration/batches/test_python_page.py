@@ -1,7 +1,6 @@
 """The examples with data frames on the page on Python run as they stand there."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,6 @@ def run_example(start: str, **names: Any) -> dict[str, Any]:
 def answer(database: Database, batch: BatchHandle, *outputs: Any) -> None:
     fake_worker.write_results(database, batch.id, list(enumerate(outputs)))
     fake_worker.end_batch(database, batch.id)
-
-
-@pytest.fixture
-def client(database: Database) -> Iterator[Client]:
-    with Client(database.url, "redis://127.0.0.1:1/0") as client:
-        yield client
 
 
 def test_a_frame_is_submitted_and_returns_as_a_table(

@@ -242,6 +242,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
     "source_schemes": ["https", "nothing"],
+    "file_store": f"memory://u:{SECRET}@files/x?signature={SECRET}",
     "sources": {
         "shop": {"url": "SHOP", "query": "SELECT id, body AS text FROM tickets WHERE region <> :region OR TRUE"},
         "away": {"url": f"postgresql://u:{SECRET}@127.0.0.1:1/x", "query": "SELECT 1 AS text"},
@@ -266,6 +267,7 @@ WITHOUT = {
     "log_format",
     "log_level",
     "source_roots",
+    "tenants",
     "webhook_allowed_hosts",
     "serve_host",
     "serve_tls_cert",

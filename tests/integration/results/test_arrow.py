@@ -2,7 +2,7 @@
 
 import importlib.util
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,22 @@ GOOD = {"label": "POSITIVE", "score": 0.5}
 FIRST, SECOND = [0.5, -2.0, 1e-30], [7.0, 0.1, 3.25]
 
 
+MakeBatch = Callable[..., BatchHandle]
+
+
 @pytest.fixture
-def client(database: Database) -> Iterator[Client]:
-    with Client(database.url) as client:
-        yield client
+def make_batch(client: Client, database: Database) -> MakeBatch:
+    """Return a function that makes a batch with these outputs by position."""
 
+    def make(outputs: list[tuple[int, Any]], jobs: int = 4, *, ends: bool = True) -> BatchHandle:
+        batch_id = insert_batch(database, jobs)
+        execute(database, """UPDATE jobs SET passthrough = '{"region": "EU"}' WHERE position < 2""")
+        fake_worker.write_results(database, batch_id, outputs)
+        if ends:
+            fake_worker.end_batch(database, batch_id)
+        return client.batch(batch_id)
 
-def make_batch(client: Client, outputs: list[tuple[int, Any]], jobs: int = 4, *, ends: bool = True) -> BatchHandle:
-    database = client.database
-    batch_id = insert_batch(database, jobs)
-    execute(database, """UPDATE jobs SET passthrough = '{"region": "EU"}' WHERE position < 2""")
-    fake_worker.write_results(database, batch_id, outputs)
-    if ends:
-        fake_worker.end_batch(database, batch_id)
-    return client.batch(batch_id)
+    return make
 
 
 LABELS: list[tuple[int, Any]] = [(2, GOOD), (0, "model_error"), (1, GOOD)]
@@ -50,21 +52,21 @@ EMBEDDED: list[tuple[int, Any]] = [
 
 
 @pytest.fixture
-def labels(client: Client) -> BatchHandle:
-    return make_batch(client, LABELS)
+def labels(make_batch: MakeBatch) -> BatchHandle:
+    return make_batch(LABELS)
 
 
 @pytest.fixture
-def embedded(client: Client) -> BatchHandle:
-    return make_batch(client, EMBEDDED)
+def embedded(make_batch: MakeBatch) -> BatchHandle:
+    return make_batch(EMBEDDED)
 
 
 @pytest.mark.parametrize("outputs", [LABELS, EMBEDDED], ids=["labels", "vectors"])
 class TestTables:
     def test_each_is_what_its_package_reads_from_a_parquet_file(
-        self, client: Client, outputs: list[tuple[int, Any]], tmp_path: Path
+        self, make_batch: MakeBatch, outputs: list[tuple[int, Any]], tmp_path: Path
     ) -> None:
-        batch, path = make_batch(client, outputs), tmp_path / "out.parquet"
+        batch, path = make_batch(outputs), tmp_path / "out.parquet"
         batch.to_parquet(path)
 
         assert batch.to_arrow() == pyarrow.parquet.read_table(path)
@@ -73,8 +75,8 @@ class TestTables:
         assert batch.to_polars().schema == expected.schema
         assert batch.to_polars().equals(expected)
 
-    def test_only_some_results_may_be_read(self, client: Client, outputs: list[tuple[int, Any]]) -> None:
-        batch = make_batch(client, outputs)
+    def test_only_some_results_may_be_read(self, make_batch: MakeBatch, outputs: list[tuple[int, Any]]) -> None:
+        batch = make_batch(outputs)
 
         assert batch.to_arrow(status="failed")["position"].to_pylist() == [0]
         assert batch.to_polars(after=1)["position"].to_list() == [0, 1]
@@ -101,8 +103,8 @@ def test_a_frame_of_pandas_can_be_changed(labels: BatchHandle) -> None:
     assert (frame["score"][1], frame["attempts"][1]) == (0.75, 9)
 
 
-def test_an_empty_batch_has_the_columns(client: Client) -> None:
-    batch = make_batch(client, [])
+def test_an_empty_batch_has_the_columns(make_batch: MakeBatch) -> None:
+    batch = make_batch([])
 
     assert batch.to_arrow().num_rows == len(batch.to_pandas()) == batch.to_polars().height == 0
     assert {"position", "status", "output"} <= set(batch.to_polars().columns)
@@ -131,8 +133,8 @@ class TestReader:
     def test_other_packages_read_it(self, embedded: BatchHandle) -> None:
         assert polars.DataFrame(embedded.iter_arrow()).equals(embedded.to_polars())
 
-    def test_an_output_that_does_not_fit_is_a_usage_error(self, client: Client) -> None:
-        batch = make_batch(client, [(0, GOOD), (1, {"other": 1})])
+    def test_an_output_that_does_not_fit_is_a_usage_error(self, make_batch: MakeBatch) -> None:
+        batch = make_batch([(0, GOOD), (1, {"other": 1})])
 
         with pytest.raises(UsageError, match="the output at position 1 has other fields than the first"):
             batch.to_arrow()
@@ -150,18 +152,18 @@ class TestEmbeddings:
         assert numpy.isnan(result[[0, 3]]).all()
 
     @pytest.mark.parametrize("rows", [1, 2, 3, 5])
-    def test_pages_join_without_a_gap(self, client: Client, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    def test_pages_join_without_a_gap(self, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         monkeypatch.setattr(matrix, "PAGE_BYTES", rows * 8)
         answers = [(position, vectors.from_numbers([position, -position])) for position in (5, 1, 0, 2, 4)]
 
-        result = make_batch(client, answers, 6).embeddings()
+        result = make_batch(answers, 6).embeddings()
 
         assert result[:, 0].tolist() == [0.0, 1.0, 2.0, pytest.approx(numpy.nan, nan_ok=True), 4.0, 5.0]
 
-    def test_the_peak_is_the_matrix_and_a_page(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_peak_is_the_matrix_and_a_page(self, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(matrix, "PAGE_BYTES", 2**18)
         vector = vectors.from_numbers([0.25] * 1024)
-        batch = make_batch(client, [(position, vector) for position in range(1000)], 1000)
+        batch = make_batch([(position, vector) for position in range(1000)], 1000)
         batch.embeddings()  # imports and caches are not counted
 
         tracemalloc.start()
@@ -174,21 +176,21 @@ class TestEmbeddings:
         assert (result == 0.25).all()
         assert peak < result.nbytes + 2**21
 
-    def test_a_batch_that_can_not_be_one_is_refused(self, client: Client, labels: BatchHandle) -> None:
+    def test_a_batch_that_can_not_be_one_is_refused(self, make_batch: MakeBatch, labels: BatchHandle) -> None:
         vector = vectors.from_numbers(FIRST)
 
         with pytest.raises(UsageError, match=r"the outputs of batch_.* are no vectors, which a matrix needs"):
             labels.embeddings()
         with pytest.raises(UsageError, match=r"no job of batch_.* has succeeded"):
-            make_batch(client, [(0, "model_error")]).embeddings()
+            make_batch([(0, "model_error")]).embeddings()
         with pytest.raises(UsageError, match=r"is in_progress, so vectors may be missing; .* wait\(\)"):
-            make_batch(client, [(0, vector)], ends=False).embeddings()
+            make_batch([(0, vector)], ends=False).embeddings()
         with pytest.raises(UsageError, match="the vector at position 1 has 2 numbers, the first has 3"):
-            make_batch(client, [(0, vector), (1, vectors.from_numbers([1, 2]))]).embeddings()
+            make_batch([(0, vector), (1, vectors.from_numbers([1, 2]))]).embeddings()
 
-    def test_a_cancelled_batch_has_those_that_it_has(self, client: Client) -> None:
-        batch = make_batch(client, [(1, vectors.from_numbers(FIRST))], ends=False)
-        fake_worker.end_batch(client.database, batch.id, BatchStatus.CANCELLED)
+    def test_a_cancelled_batch_has_those_that_it_has(self, make_batch: MakeBatch, database: Database) -> None:
+        batch = make_batch([(1, vectors.from_numbers(FIRST))], ends=False)
+        fake_worker.end_batch(database, batch.id, BatchStatus.CANCELLED)
 
         assert numpy.isnan(batch.embeddings()[:, 0]).tolist() == [True, False, True, True]
 

@@ -28,7 +28,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 
 
 def ids_of(batch: BatchHandle) -> list[str | None]:
-    database = batch._database
+    database = batch._access._database  # type: ignore[attr-defined]
     with database.read() as connection:
         query = "SELECT custom_id FROM jobs ORDER BY position"
         return [row[0] for row in connection.exec_driver_sql(query)]

@@ -6,7 +6,7 @@ import pytest
 
 from models.documents import format_timestamp
 from models.states import BatchStatus
-from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
+from producer.batches.batch_view import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.cli.batches.wait import exit_code
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)

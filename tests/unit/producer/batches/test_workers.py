@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.states import BatchStatus
-from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
+from producer.batches.batch_view import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.batches.workers import WorkerView, other_revisions
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.documents import format_timestamp
 from models.errors import UsageError
-from producer.results import files
+from producer.results import files, target_file
 from producer.results.files import escape_formula
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
@@ -148,7 +148,7 @@ class TestTargetFile:
         path = tmp_path / "labels.jsonl"
         path.touch()
         path.chmod(0o660)
-        monkeypatch.setattr(files, "_group_of", lambda _status: 4321)
+        monkeypatch.setattr(target_file, "_group_of", lambda _status: 4321)
         monkeypatch.setattr(os, "fchown", _refuse)
 
         files.write_jsonl(path, [result_row()])
@@ -170,7 +170,7 @@ class TestTargetFile:
     ) -> None:
         victim = tmp_path / "victim"
         victim.write_text("mine")
-        monkeypatch.setattr(files.secrets, "token_hex", lambda _count: "guessed")
+        monkeypatch.setattr(target_file.secrets, "token_hex", lambda _count: "guessed")
         (tmp_path / ".out.jsonl.guessed.part").symlink_to(victim)
 
         with pytest.raises(UsageError, match="can't be written: File exists"):
@@ -252,8 +252,8 @@ class TestWriting:
         assert target.read_text()
 
     def test_the_target_is_checked(self, tmp_path: Path) -> None:
-        assert files.check_target(tmp_path / "a.CSV") == "csv"
-        assert files.check_target(tmp_path / "a.ndjson") == "jsonl"
+        assert target_file.check_target(tmp_path / "a.CSV") == "csv"
+        assert target_file.check_target(tmp_path / "a.ndjson") == "jsonl"
         (tmp_path / "folder.csv").mkdir()
         device = tmp_path / "device.csv"
         device.symlink_to("/dev/null")
@@ -264,4 +264,4 @@ class TestWriting:
             (tmp_path / "nowhere" / "a.csv", "there is no folder"),
         ):
             with pytest.raises(UsageError, match=words):
-                files.check_target(path)
+                target_file.check_target(path)

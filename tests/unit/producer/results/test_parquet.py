@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
-from producer.results import files, parquet
+from producer.results import files, parquet, target_file
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row, vector_row
@@ -18,7 +18,7 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else object())
 
     with pytest.raises(UsageError, match=r"pip install .*\.\[parquet\]"):
-        files.check_target(tmp_path / "out.parquet")
+        target_file.check_target(tmp_path / "out.parquet")
 
 
 class TestFile:

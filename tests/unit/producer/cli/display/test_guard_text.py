@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from producer.batches.guard_counts import GuardCounts
+from producer.batches.batch_view import GuardCounts
 from producer.cli.display import batch_tables, guard_text
 from producer.live_view import words
 from tests.factories.guard_rows import verdict

@@ -1,0 +1,1 @@
+"""Clients and handles over a database that this process reaches itself."""

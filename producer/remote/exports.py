@@ -1,0 +1,130 @@
+"""Exports that the server makes, received into files and tables of this machine."""
+
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from models.vectors import NUMBER_BYTES
+from producer.batch_access import Outcomes
+from producer.remote.http import ServerHttp
+from producer.results import target_file
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+
+NPY_HEADER = struct.Struct("<8sH")
+READ_NUMBERS = 2**20 // 4
+SERVER_FORMATS = {"jsonl": "ndjson"}
+BATCH_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One export of one batch."""
+
+    http: ServerHttp
+    path: str  # of the batch
+    after: int
+    outcomes: Outcomes
+
+    def write(self, file: IO[bytes], file_format: str) -> int:
+        """Write the whole export, and return its number of lines; a lost connection starts again."""
+        params = {
+            "format": SERVER_FORMATS.get(file_format, file_format),
+            "after": self.after or None,
+            "status": [outcome.value for outcome in self.outcomes] or None,
+        }
+
+        def receive() -> int:
+            file.seek(0)
+            file.truncate()
+            lines = LineCounter(has_quotes=file_format == "csv")
+            with self.http.stream(f"{self.path}/results", params) as response:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+                    lines.add(chunk)
+            return lines.count
+
+        count: int = self.http.repeat(receive)
+        return count
+
+
+def export_file(download: Download, file_format: str, path: Path) -> int:
+    """Write a file, which appears whole or not at all, and return the number of results in it; raises UsageError."""
+    target_file.check_target(path, file_format)
+    with target_file.open_target(path) as file:
+        lines = download.write(file, file_format)
+    if file_format == "npy":
+        return count_vectors(path)
+    if file_format == "parquet":
+        return _count_parquet_rows(path)
+    return lines - 1 if file_format == "csv" else lines
+
+
+def open_arrow_reader(download: Download) -> "pyarrow.RecordBatchReader":
+    """Return a RecordBatchReader of the results; the file behind it ends with it."""
+    from pyarrow import OSFile, RecordBatchReader
+    from pyarrow.parquet import ParquetFile
+
+    with tempfile.NamedTemporaryFile() as file:
+        download.write(file, "parquet")
+        file.flush()
+        parquet = ParquetFile(OSFile(file.name))  # it stays open when the name is gone
+    return RecordBatchReader.from_batches(parquet.schema_arrow, parquet.iter_batches(BATCH_ROWS))
+
+
+def read_matrix(download: Download) -> "numpy.ndarray[Any, Any]":
+    """Return the vectors as a matrix."""
+    import numpy
+
+    with tempfile.TemporaryFile() as file:
+        download.write(file, "npy")
+        file.seek(0)
+        matrix: numpy.ndarray[Any, Any] = numpy.load(file, allow_pickle=False)
+        return matrix
+
+
+def _count_parquet_rows(path: Path) -> int:
+    from pyarrow.parquet import read_metadata
+
+    count: int = read_metadata(path).num_rows
+    return count
+
+
+class LineCounter:
+    """Counts lines while they pass by.
+
+    has_quotes: whether line breaks may stand within quotes, as in CSV, and end no line there
+    """
+
+    def __init__(self, *, has_quotes: bool) -> None:
+        self.count = 0
+        self._has_quotes = has_quotes
+        self._is_quoted = False
+
+    def add(self, chunk: bytes) -> None:
+        """Count the ends of lines in the next part."""
+        if not self._has_quotes:
+            self.count += chunk.count(b"\n")
+            return
+        parts = chunk.split(b'"')
+        self.count += sum(part.count(b"\n") for part in parts[self._is_quoted :: 2])
+        self._is_quoted ^= len(parts) % 2 == 0
+
+
+def count_vectors(path: Path) -> int:
+    """Return how many rows of a .npy file are vectors; the others are NaN."""
+    count = 0
+    with path.open("rb") as file:
+        _, header_length = NPY_HEADER.unpack(file.read(NPY_HEADER.size))
+        shape = file.read(header_length).decode("latin-1").partition("'shape': (")[2].partition(")")[0]
+        rows, dimensions = (int(number) for number in shape.split(",") if number.strip())
+        rows_at_once = max(1, READ_NUMBERS // dimensions)
+        for start in range(0, rows, rows_at_once):
+            content = file.read(min(rows_at_once, rows - start) * dimensions * NUMBER_BYTES)
+            firsts = memoryview(content).cast("f")[::dimensions]
+            count += sum(number == number for number in firsts)  # NaN is not equal to itself
+    return count

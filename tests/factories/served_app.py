@@ -1,0 +1,34 @@
+"""A server over a test's database, on a port of this machine and in a thread of this process."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from models.db import Database
+from producer.server import run
+from producer.server.context import ServerContext
+from tests.factories.http_server import app_over
+
+MAX_START_SECONDS = 20.0
+
+
+@contextmanager
+def served(database: Database, **settings: object) -> Iterator[str]:
+    """Yield the address of a server with these settings."""
+    app = app_over(database, database.url, **settings)
+    context: ServerContext = app.state.context
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        is_listening = threading.Event()
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        server = run.Server(config, context, is_listening.set)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            assert is_listening.wait(MAX_START_SECONDS)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(MAX_START_SECONDS)

@@ -1,0 +1,338 @@
+"""The official client creates, lists, reads and cancels batches, and what users of such servers reported holds."""
+
+import threading
+from typing import Any
+
+import openai
+import pytest
+from sqlalchemy import text
+
+from models import vectors
+from tests.fake_worker import end_batch, write_results
+from tests.integration.server.openai_api.conftest import Door, request_line
+
+POSITIVE = {"label": "POSITIVE", "score": 0.9}
+
+
+def completed(door: Door, *outputs: Any, endpoint: str = "/v1/pipelines/sentiment-analysis", **body: Any) -> Any:
+    """A batch that has ended, with one job for each output; a text is the code of a failure."""
+    lines = [request_line(f"row-{number}", endpoint, **body) for number in range(len(outputs))]
+    batch = door.create(*lines, endpoint=endpoint)
+    write_results(door.database, batch.id, list(enumerate(outputs)))
+    end_batch(door.database, batch.id)
+    return door.openai.batches.retrieve(batch.id)
+
+
+class TestCreation:
+    def test_the_clients_own_example_runs(self, door: Door) -> None:
+        batch = door.create(request_line("a"), request_line("b"), metadata={"team": "search"})
+
+        assert (batch.object, batch.status, batch.endpoint) == (
+            "batch",
+            "in_progress",
+            "/v1/pipelines/sentiment-analysis",
+        )
+        assert (batch.completion_window, batch.metadata, batch.errors) == ("24h", {"team": "search"}, None)
+        assert batch.request_counts.model_dump() == {"total": 2, "completed": 0, "failed": 0}
+        assert batch.output_file_id is None
+        assert batch.error_file_id is None
+        assert batch.expires_at == pytest.approx(batch.created_at + 86_400, abs=2)
+
+        write_results(door.database, batch.id, [(1, "text_too_long"), (0, POSITIVE)])
+        end_batch(door.database, batch.id)
+        ended = door.openai.batches.retrieve(batch.id)
+
+        assert ended.status == "completed"
+        assert ended.request_counts.model_dump() == {"total": 2, "completed": 1, "failed": 1}
+        (output,), (error,) = door.lines_of(ended.output_file_id), door.lines_of(ended.error_file_id)
+        assert (output["custom_id"], output["error"]) == ("a", None)
+        assert output["response"]["status_code"] == 200
+        assert output["response"]["body"] == POSITIVE
+        assert output["computed_by"]["revision"] == "abc"
+        assert (error["custom_id"], error["response"]) == ("b", None)
+        assert error["error"] == {"code": "text_too_long", "message": "it could not be answered"}
+
+    def test_a_repeat_is_the_same_batch(self, door: Door) -> None:
+        file_id = door.upload(request_line("a"))
+        order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
+
+        first, second = (door.http.post("/v1/batches", json=order).json()["id"] for _ in range(2))
+        other = door.http.post("/v1/batches", json={**order, "metadata": {"run": "2"}}).json()["id"]
+        door.openai.batches.cancel(first)
+        again = door.http.post("/v1/batches", json=order).json()["id"]
+
+        assert first == second
+        assert len({first, other, again}) == 3
+
+    def test_two_at_once_are_one_batch(self, door: Door) -> None:
+        file_id = door.upload(request_line("a"))
+        order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
+        ids: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: ids.append(door.http.post("/v1/batches", json=order).json()["id"]))
+            for _ in range(4)
+        ]
+
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(ids) == 4
+        assert len(set(ids)) == 1
+
+    def test_an_old_twin_is_no_repeat(self, door: Door) -> None:
+        file_id = door.upload(request_line("a"))
+        order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
+        first = door.http.post("/v1/batches", json=order).json()["id"]
+        with door.database.write() as connection:
+            connection.execute(
+                text(f"UPDATE batches SET created_at = {door.database.sql.now_plus_seconds}"), {"seconds": -121.0}
+            )
+
+        second, third = (door.http.post("/v1/batches", json=order).json()["id"] for _ in range(2))
+
+        assert first != second == third
+
+    def test_an_idempotency_key_is_honoured(self, door: Door) -> None:
+        def post(file_id: str, key: str) -> Any:
+            order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis"}
+            return door.http.post(
+                "/v1/batches", json={**order, "completion_window": "24h"}, headers={"Idempotency-Key": key}
+            )
+
+        file_id, other_id = door.upload(request_line("a")), door.upload(request_line("b"))
+
+        assert post(file_id, "k").json()["id"] == post(file_id, "k").json()["id"]
+        assert post(file_id, "k").json()["id"] != post(file_id, "l").json()["id"]
+        conflict = post(other_id, "k")
+        assert (conflict.status_code, conflict.json()["error"]["code"]) == (409, "idempotency_conflict")
+        assert conflict.headers["x-should-retry"] == "false"
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("endpoint", "/v1/responses"),
+            ("endpoint", "x" * 1000),
+            ("completion_window", "soon"),
+            ("completion_window", "24"),
+            ("output_expires_after", {"anchor": "created_at", "seconds": 3600}),
+        ],
+    )
+    def test_a_wrong_field_is_named(self, sqlite_door: Door, field: str, value: object) -> None:
+        order = {"input_file_id": sqlite_door.upload(request_line("a")), "endpoint": "/v1/pipelines/sentiment-analysis"}
+
+        with pytest.raises(openai.BadRequestError) as caught:
+            sqlite_door.openai.batches.create(**{**order, "completion_window": "24h", field: value})  # type: ignore[arg-type]
+
+        assert caught.value.param == field
+        assert caught.value.code == "invalid_request"
+        assert caught.value.type == "invalid_request_error"
+
+    def test_an_unknown_file_is_not_found(self, sqlite_door: Door) -> None:
+        with pytest.raises(openai.NotFoundError) as caught:
+            sqlite_door.openai.batches.create(
+                input_file_id="file-none", endpoint="/v1/embeddings", completion_window="24h"
+            )
+
+        assert caught.value.code == "not_found"
+
+    def test_our_own_options_are_taken(self, door: Door) -> None:
+        batch = door.create(
+            request_line("a"),
+            {**request_line("b"), "url": "/v1/other"},
+            extra_body={"name": "nightly", "priority": 5, "on_invalid": "fail-row"},
+        )
+
+        assert (batch.name, batch.priority, batch.status) == ("nightly", 5, "in_progress")
+        assert batch.job_counts["failed"] == 1
+
+
+class TestFilesThatFail:
+    def test_bad_lines_fail_the_batch_with_their_numbers(self, door: Door) -> None:
+        batch = door.create(
+            request_line("a"),
+            {**request_line("b"), "method": "GET"},
+            b"{",
+            request_line("a"),
+            request_line("c", parameters={"top_k": 3}, text="x"),
+            request_line("d", text=""),
+        )
+
+        assert batch.status == "failed"
+        found = [(error.code, error.line, error.param) for error in batch.errors.data]
+        assert found == [
+            ("invalid_method", 2, "method"),
+            ("invalid_json_line", 3, None),
+            ("duplicate_custom_id", 4, "custom_id"),
+            ("mismatched_parameter", 5, "body.parameters"),
+            ("empty_text", 6, None),
+        ]
+        assert all(error.message.startswith(f"line {error.line}: ") for error in batch.errors.data)
+        assert batch.failed_at is not None
+        assert batch.request_counts.model_dump() == {"total": 0, "completed": 0, "failed": 0}
+        assert batch.output_file_id is batch.error_file_id is None
+
+    @pytest.mark.parametrize(
+        ("content", "code", "param"),
+        [
+            (b"", "empty_file", None),
+            (b"\n\n", "empty_file", None),
+            (b"[1]", "unreadable_source", None),
+            (b"\xff\xfe{", "unreadable_source", None),
+            (b"{}", "missing_required_parameter", "custom_id"),
+        ],
+    )
+    def test_a_file_without_any_request_fails_too(
+        self, sqlite_door: Door, content: bytes, code: str, param: str | None
+    ) -> None:
+        file = sqlite_door.openai.files.create(file=("in.jsonl", content), purpose="batch")
+        batches = [
+            sqlite_door.openai.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+            for _ in range(2)
+        ]
+
+        assert batches[0].id == batches[1].id
+        assert batches[0].status == "failed"
+        assert batches[0].errors is not None
+        (error,) = batches[0].errors.data or []
+        assert (error.code, error.param) == (code, param)
+
+    def test_an_unknown_model_or_task_or_parameter_is_named(self, door: Door) -> None:
+        unknown = door.create(request_line("a", "/v1/embeddings", model="none", input="x"), endpoint="/v1/embeddings")
+        other = door.create(
+            request_line("a", "/v1/embeddings", model="sentiment-analysis", input="x"), endpoint="/v1/embeddings"
+        )
+        wrong = door.create(request_line("a", parameters={"top_k": 0}, text="x"))
+
+        errors = [batch.errors.data[0] for batch in (unknown, other, wrong)]
+        assert [(error.code, error.line, error.param) for error in errors] == [
+            ("model_not_found", 1, "body.model"),
+            ("invalid_url", 1, "url"),
+            ("invalid_parameters", 1, "body"),
+        ]
+        assert [batch.status for batch in (unknown, other, wrong)] == ["failed"] * 3
+        assert {batch.id for batch in door.openai.batches.list()} == {unknown.id, other.id, wrong.id}
+
+
+class TestListing:
+    def test_pages_are_read_to_the_end(self, door: Door) -> None:
+        file_id = door.upload(request_line("a"))
+        ids = [
+            door.openai.batches.create(
+                input_file_id=file_id,
+                endpoint="/v1/pipelines/sentiment-analysis",  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"number": str(number)},
+            ).id
+            for number in range(5)
+        ]
+
+        assert [batch.id for batch in door.openai.batches.list(limit=2)] == ids[::-1]
+        page = door.openai.batches.list(limit=5)
+        assert page.has_more is False
+        with pytest.raises(openai.NotFoundError):
+            door.openai.batches.list(after="batch_none")
+        with pytest.raises(openai.BadRequestError):
+            door.openai.batches.list(limit=0)
+
+
+class TestEnds:
+    def test_cancelled_jobs_are_in_the_error_file(self, door: Door) -> None:
+        batch = door.create(request_line("a"), request_line("b"))
+        write_results(door.database, batch.id, [(0, POSITIVE)])
+
+        cancelled = door.openai.batches.cancel(batch.id)
+        again = door.openai.batches.cancel(batch.id)
+
+        assert cancelled.status == again.status == "cancelled"
+        assert cancelled.request_counts is not None
+        assert cancelled.request_counts.model_dump() == {"total": 2, "completed": 1, "failed": 1}
+        assert cancelled.output_file_id is not None
+        assert cancelled.error_file_id is not None
+        assert [line["custom_id"] for line in door.lines_of(cancelled.output_file_id)] == ["a"]
+        (line,) = door.lines_of(cancelled.error_file_id)
+        assert (line["custom_id"], line["error"]["code"]) == ("b", "batch_cancelled")
+
+    def test_all_failed_gives_an_error_file_alone(self, door: Door) -> None:
+        batch = completed(door, "text_too_long", "text_too_long")
+
+        assert batch.output_file_id is None
+        assert len(door.lines_of(batch.error_file_id)) == batch.request_counts.failed == 2
+        assert [file.id for file in door.openai.files.list(purpose="batch_output")] == [batch.error_file_id]
+
+    def test_a_completed_batch_cannot_be_cancelled(self, door: Door) -> None:
+        batch = completed(door, POSITIVE)
+
+        with pytest.raises(openai.BadRequestError, match="nothing to cancel"):
+            door.openai.batches.cancel(batch.id)
+
+
+class TestResponses:
+    def test_embeddings_come_as_base64_if_asked(self, door: Door) -> None:
+        vector = vectors.from_numbers([1.0, 0.5])
+        body = {"model": "feature-extraction", "input": "hello"}
+
+        plain = completed(door, vector, endpoint="/v1/embeddings", **body)
+        encoded = completed(door, vector, endpoint="/v1/embeddings", **body, encoding_format="base64")
+
+        bodies = [door.lines_of(batch.output_file_id)[0]["response"]["body"] for batch in (plain, encoded)]
+        assert bodies[0]["data"][0]["embedding"] == [1.0, 0.5]
+        assert bodies[1]["data"][0]["embedding"] == "AACAPwAAAD8="
+
+    def test_moderations_and_completions_have_openais_shapes(self, sqlite_door: Door) -> None:
+        flagged = completed(
+            sqlite_door,
+            [{"label": "NEGATIVE", "score": 0.9}],
+            endpoint="/v1/moderations",
+            model="sentiment-analysis",
+            input="x",
+        )
+        chat = completed(
+            sqlite_door,
+            [{"generated_text": "Hello\u2028 é"}],
+            endpoint="/v1/chat/completions",
+            model="text-generation",
+            messages=[{"role": "user", "content": "Hi"}],
+            temperature=0,
+            max_tokens=5,
+        )
+
+        (line,) = sqlite_door.lines_of(flagged.output_file_id)
+        assert line["response"]["body"]["results"][0]["flagged"] is True
+        content = sqlite_door.openai.files.content(chat.output_file_id).content
+        assert content.count(b"\n") == 1
+        assert "Hello\u2028 é".encode() in content
+
+
+class TestOtherRoutes:
+    @pytest.mark.parametrize("path", ["embeddings", "chat/completions", "completions", "moderations", "pipelines/x"])
+    def test_a_direct_call_explains_batches(self, sqlite_door: Door, path: str) -> None:
+        response = sqlite_door.http.post(f"/v1/{path}", json={"model": "m"})
+
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert (error["code"], error["type"], error["param"]) == ("batch_only", "invalid_request_error", None)
+        assert "docs/openai-api.md" in error["message"]
+
+    def test_the_client_reads_the_error_of_a_direct_call(self, sqlite_door: Door) -> None:
+        with pytest.raises(openai.BadRequestError, match="POST /v1/batches"):
+            sqlite_door.openai.embeddings.create(model="feature-extraction", input="hello")
+        with pytest.raises(openai.BadRequestError, match="not supported"):
+            sqlite_door.openai.responses.create(model="m", input="hello")
+
+    def test_unknown_routes_have_openais_shape(self, sqlite_door: Door) -> None:
+        for method, path in (("GET", "/v1/assistants"), ("PUT", "/v1/files"), ("DELETE", "/v1/batches/x")):
+            response = sqlite_door.http.request(method, path)
+            assert response.status_code == 404
+            assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+    def test_models_are_the_pipelines(self, sqlite_door: Door) -> None:
+        models = {model.id: model for model in sqlite_door.openai.models.list()}
+
+        assert models["feature-extraction"].owned_by == "sentence-transformers"
+        assert models["sample-ner"].owned_by == "batchmill"
+        assert "/v1/embeddings" in models["feature-extraction"].model_dump()["endpoints"]
+        assert sqlite_door.openai.models.retrieve("sentiment-analysis").object == "model"
+        with pytest.raises(openai.NotFoundError):
+            sqlite_door.openai.models.retrieve("none")

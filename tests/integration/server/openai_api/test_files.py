@@ -1,0 +1,202 @@
+"""Files are uploaded, listed, read in parts and deleted, also those that are written from SQL on demand."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from sqlalchemy import text
+
+from models.settings import Settings
+from producer.batches import retry, views
+from producer.batches.retry import RetrySelection
+from producer.results.responses import content
+from producer.results.responses.content import CheckpointCache, ResultsChanged, ResultsContent
+from tests.fake_worker import end_batch, write_results
+from tests.integration.server.openai_api.conftest import Door, request_line
+
+POSITIVE = {"label": "POSITIVE", "score": 0.9}
+MULTIPART = "multipart/form-data; boundary=b"
+
+
+def ended(door: Door, *outputs: Any) -> Any:
+    """An ended batch with one job for each output."""
+    batch = door.create(*(request_line(f"row-{number}") for number in range(len(outputs))))
+    write_results(door.database, batch.id, list(enumerate(outputs)))
+    end_batch(door.database, batch.id)
+    return door.openai.batches.retrieve(batch.id)
+
+
+class TestUploads:
+    def test_a_file_is_kept_as_it_was_sent(self, door: Door) -> None:
+        content = b'{"a": "\xc3\xa9"}\r\nlast'
+
+        file = door.openai.files.create(file=("my file.jsonl", content), purpose="batch")
+
+        assert (file.bytes, file.purpose, file.filename, file.status) == (
+            len(content),
+            "batch",
+            "my file.jsonl",
+            "processed",
+        )
+        assert door.openai.files.content(file.id).content == content
+        assert door.openai.files.retrieve(file.id).id == file.id
+        part = door.http.get(f"/v1/files/{file.id}/content", headers={"Range": "bytes=-4"})
+        assert (part.status_code, part.content) == (206, b"last")
+
+    def test_it_expires_as_asked(self, sqlite_door: Door) -> None:
+        file = sqlite_door.openai.files.create(
+            file=("a.jsonl", b"{}"), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
+        )
+
+        assert file.expires_at == pytest.approx(file.created_at + 3600, abs=2)
+
+    @pytest.mark.parametrize("fields", [{"purpose": "assistants"}, {}, {"purpose": ""}])
+    def test_another_purpose_is_refused_and_leaves_nothing(self, sqlite_door: Door, fields: dict[str, str]) -> None:
+        response = sqlite_door.http.post("/v1/files", data=fields, files={"file": ("a.jsonl", b"{}")})
+
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "purpose"
+        folder = Settings.load().home_path / "files"
+        assert [path for path in folder.iterdir() if path.name != "store-id"] == []
+
+    @pytest.mark.parametrize(
+        ("body", "content_type"),
+        [
+            (b"", MULTIPART),
+            (b"garbage", MULTIPART),
+            (b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\ncut', MULTIPART),
+            (b"{}", "application/json"),
+            (b"{}", "multipart/form-data"),
+            (b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b--\r\n', MULTIPART),
+        ],
+    )
+    def test_a_malformed_upload_is_a_bad_request(self, sqlite_door: Door, body: bytes, content_type: str) -> None:
+        response = sqlite_door.http.post("/v1/files", content=body, headers={"Content-Type": content_type})
+
+        assert response.status_code == 400
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+class TestListing:
+    def test_pages_are_read_to_the_end(self, door: Door) -> None:
+        ids = [door.upload(request_line(str(number))) for number in range(5)]
+
+        assert [file.id for file in door.openai.files.list(limit=2)] == ids[::-1]
+        assert [file.id for file in door.openai.files.list(limit=2, order="asc")] == ids
+        assert list(door.openai.files.list(purpose="batch_output")) == []
+
+    def test_results_are_listed_once_the_batch_has_ended(self, door: Door) -> None:
+        batch = door.create(request_line("a"), request_line("b"))
+        before = [file.purpose for file in door.openai.files.list()]
+        write_results(door.database, batch.id, [(0, POSITIVE), (1, "text_too_long")])
+        end_batch(door.database, batch.id)
+
+        after = list(door.openai.files.list(purpose="batch_output"))
+
+        assert before == ["batch"]
+        assert {file.filename for file in after} == {f"{batch.id}_output.jsonl", f"{batch.id}_error.jsonl"}
+        shown = door.openai.batches.retrieve(batch.id)
+        assert {file.id for file in after} == {shown.output_file_id, shown.error_file_id}
+
+
+class TestDeletion:
+    def test_a_deleted_file_is_gone(self, door: Door) -> None:
+        batch = ended(door, POSITIVE)
+
+        for file_id in (batch.output_file_id, batch.input_file_id):
+            assert door.openai.files.delete(file_id).deleted
+            with pytest.raises(openai.NotFoundError):
+                door.openai.files.content(file_id)
+            with pytest.raises(openai.NotFoundError):
+                door.openai.files.delete(file_id)
+        assert door.openai.batches.retrieve(batch.id).output_file_id is None
+        assert list(door.openai.files.list()) == []
+
+
+class TestContent:
+    def test_all_parts_make_the_whole(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(content, "CHECKPOINT_LINES", 2)
+        monkeypatch.setattr(content, "CHUNK_BYTES", 100)
+        batch = ended(door, *({"label": f"é{number}\u2028", "score": 0.5} for number in range(7)))
+        url = f"/v1/files/{batch.output_file_id}/content"
+
+        whole = door.http.get(url)
+        size = len(whole.content)
+        parts = [
+            door.http.get(url, headers={"Range": f"bytes={start}-{start + 100}", "If-Range": whole.headers["etag"]})
+            for start in range(0, size, 101)
+        ]
+
+        assert [json.loads(line)["custom_id"] for line in whole.content.split(b"\n")[:-1]] == [
+            f"row-{number}" for number in range(7)
+        ]
+        assert {part.status_code for part in parts} == {206}
+        assert b"".join(part.content for part in parts) == whole.content
+        assert parts[1].headers["content-range"] == f"bytes 101-201/{size}"
+        assert door.openai.files.retrieve(batch.output_file_id).bytes == size
+        assert door.http.get(url).headers["content-length"] == str(size)
+
+    def test_head_and_ranges_without_a_read_before(self, sqlite_door: Door) -> None:
+        batch = ended(sqlite_door, POSITIVE, POSITIVE)
+        url = f"/v1/files/{batch.output_file_id}/content"
+
+        head = sqlite_door.http.head(url)
+        tail = sqlite_door.http.get(url, headers={"Range": "bytes=-1"})
+        beyond = sqlite_door.http.get(url, headers={"Range": f"bytes={head.headers['content-length']}-"})
+        whole = sqlite_door.http.get(url, headers={"Range": "bytes=0-1", "If-Range": '"other"'})
+        same = sqlite_door.http.get(url, headers={"If-None-Match": head.headers["etag"]})
+
+        assert (head.status_code, head.content, head.headers["accept-ranges"]) == (200, b"", "bytes")
+        assert (tail.status_code, tail.content) == (206, b"\n")
+        assert beyond.status_code == 416
+        assert beyond.headers["content-range"] == f"bytes */{head.headers['content-length']}"
+        assert beyond.json()["error"]["code"] == "invalid_range"
+        assert (whole.status_code, len(whole.content)) == (200, int(head.headers["content-length"]))
+        assert (same.status_code, same.content) == (304, b"")
+        assert f"{batch.id}_output.jsonl" in head.headers["content-disposition"]
+
+    def test_the_etag_changes_when_results_do(self, door: Door) -> None:
+        batch = ended(door, POSITIVE, "text_too_long")
+        url = f"/v1/files/{batch.output_file_id}/content"
+        before = door.http.get(url)
+        retry.retry_jobs(door.database, batch.id, RetrySelection(), 100)
+        while_running = door.http.get(url)
+        write_results(door.database, batch.id, [(1, POSITIVE)])
+        end_batch(door.database, batch.id)
+
+        after = door.http.get(url)
+
+        assert while_running.status_code == 404
+        assert before.headers["etag"] != after.headers["etag"]
+        assert (before.content.count(b"\n"), after.content.count(b"\n")) == (1, 2)
+        assert door.openai.batches.retrieve(batch.id).error_file_id is None
+
+    def test_results_that_change_while_they_are_read_end_the_download(self, door: Door) -> None:
+        batch = ended(door, POSITIVE, "text_too_long")
+        opened = ResultsContent.open(
+            door.database, views.get_batch(door.database, batch.id), has_errors=False, cache=CheckpointCache()
+        )
+        retry.retry_jobs(door.database, batch.id, RetrySelection(), 100)
+
+        with pytest.raises(ResultsChanged):
+            list(opened.read())
+
+    def test_a_deleted_batch_takes_its_files_along(self, door: Door) -> None:
+        batch = ended(door, POSITIVE)
+        with door.database.write() as connection:
+            connection.execute(text("UPDATE batches SET status = 'deleting' WHERE id = :id"), {"id": batch.id})
+
+        with pytest.raises(openai.NotFoundError):
+            door.openai.files.content(batch.output_file_id)
+        assert [file.purpose for file in door.openai.files.list()] == ["batch"]
+
+    def test_the_checkpoints_of_the_files_read_last_are_kept(self) -> None:
+        cache = CheckpointCache(max_checkpoints=3)
+        for number in range(3):
+            cache.record(cache.get("a"), number, number + 1)
+
+        cache.get("b")
+        cache.get("c")
+
+        assert cache.get("a").offsets == [0]

@@ -1,0 +1,94 @@
+"""The OpenAPI document: complete, true, and the same as its copy."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.db import Database
+from producer.server import openapi_document
+from tests import api_fuzzer
+from tests.factories.http_server import app_over, client_over
+from tests.openapi_copy import COPY
+
+
+@pytest.fixture
+def document(sqlite_database: Database, sqlite_url: str) -> dict[str, Any]:
+    return app_over(sqlite_database, sqlite_url).openapi()
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    database = Database(sqlite_url)
+    yield database
+    database.close()
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in openapi_document.HTTP_METHODS
+    ]
+
+
+def test_its_copy_is_the_same(document: dict[str, Any]) -> None:
+    assert json.loads(COPY.read_text("utf-8")) == document, "look at the change, then: make openapi"
+
+
+def test_every_operation_is_explained(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert operation["description"].endswith("."), name
+        assert set(operation["tags"]) <= set(openapi_document.TAGS), name
+
+
+def test_every_operation_has_our_errors_and_no_other_shape(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert {"400", "401", "403", "404", "429", "503"} <= set(operation["responses"]), name
+        assert "422" not in operation["responses"], name
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}, name
+    assert document["security"] == [{"key": []}]
+
+
+def test_the_index_lists_the_routes(sqlite_database: Database, sqlite_url: str) -> None:
+    with client_over(sqlite_database, sqlite_url) as client:
+        index = client.get("/api").json()
+        document = client.get(index["openapi"]).json()
+
+    assert {"method": "GET", "path": "/api/batches", "summary": "List batches"} in index["routes"]
+    assert len(index["routes"]) == len(operations(document))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages that make requests up
+def test_no_request_ends_in_a_defect_or_in_what_the_document_lacks(postgresql_url: str, tmp_path: Path) -> None:
+    """On PostgreSQL, which refuses more texts than SQLite."""
+    with closing(Database(postgresql_url)) as database:
+        api_fuzzer.seed(database)
+
+        assert api_fuzzer.find_problems(app_over(database, postgresql_url, home=tmp_path), examples=4) == []
+
+
+def test_the_fuzzer_finds_a_defect(sqlite_database: Database, sqlite_url: str, tmp_path: Path) -> None:
+    app = app_over(sqlite_database, sqlite_url, home=tmp_path)
+
+    @app.get("/api/broken", summary="Break", tags=["batches"])
+    def break_it() -> dict[str, str]:
+        raise ZeroDivisionError
+
+    app.openapi_schema = None
+    app.openapi()["paths"] = {"/api/broken": app.openapi()["paths"]["/api/broken"]}
+
+    [problem, *_] = api_fuzzer.find_problems(app, examples=1)
+
+    assert problem.startswith("GET /api/broken")
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/api/broken").status_code == 500

@@ -1,0 +1,56 @@
+"""The processes that a server starts to read files: one for any, one for small ones, and both end with it."""
+
+import pytest
+
+from models.lifecycle.due_intakes import SMALL_FILE_BYTES
+from models.states import BatchStatus
+from producer.batches import views
+from producer.uploads.intake_watch import IntakeWatch
+from tests.factories.batch_rows import execute
+from tests.integration.uploads.conftest import Uploads, lines
+from tests.servers import wait_until
+
+
+def test_a_file_is_read_by_a_process_of_the_server(uploads: Uploads) -> None:
+    with IntakeWatch(uploads.intake):
+        opened = uploads.open(uploads.upload(lines(3)))
+        wait_until(
+            lambda: views.get_batch(uploads.database, opened.id).status is BatchStatus.IN_PROGRESS,
+            "the batch to be accepted",
+        )
+
+
+class TestWhichProcess:
+    @pytest.fixture
+    def started(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+        """The commands that were started, none of which ends."""
+        commands: list[tuple[str, ...]] = []
+
+        class Running:
+            stdin = None
+
+            def __init__(self, command: list[str], **_: object) -> None:
+                commands.append(tuple(command[4:]))
+
+            def poll(self) -> None:
+                return None
+
+        monkeypatch.setattr("models.processes.command_launcher.subprocess.Popen", Running)
+        return commands
+
+    def test_none_is_started_while_nothing_waits(self, uploads: Uploads, started: list[tuple[str, ...]]) -> None:
+        uploads.open(uploads.upload(lines(1)), here=True)
+        IntakeWatch(uploads.intake).run_once()
+        assert started == []
+
+    def test_a_small_file_never_waits_for_a_large_one(self, uploads: Uploads, started: list[tuple[str, ...]]) -> None:
+        watch = IntakeWatch(uploads.intake)
+        uploads.open(uploads.upload(lines(1)))
+        execute(uploads.database, "UPDATE files SET bytes = :size", size=SMALL_FILE_BYTES + 1)
+        watch.run_once()
+        assert started == [("intake", "--exit-with-parent")]
+
+        uploads.open(uploads.upload(lines(1)))
+        watch.run_once()
+        watch.run_once()
+        assert started[1:] == [("intake", "--small", "--exit-with-parent")]
