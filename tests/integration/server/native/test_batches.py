@@ -100,7 +100,7 @@ class TestActs:
         assert first.json()["request_counts"]["cancelled"] == 2
         assert second.json() == first.json()
 
-    def test_a_retry_takes_codes_and_positions(self, api: TestClient, database: Database) -> None:
+    def test_a_retry_takes_codes(self, api: TestClient, database: Database) -> None:
         batch_id = ended_batch(database)
 
         response = api.post(f"/api/batches/{batch_id}/retry", json={"codes": ["model_error"], "deadline": "6h"})
@@ -112,9 +112,25 @@ class TestActs:
         assert document["batch"]["expires_at"]
         assert "safe in SQL" in document["warning"]
 
+    def test_a_retry_takes_single_jobs(self, api: TestClient, database: Database) -> None:
+        batch_id = ended_batch(database)
+
+        refused = api.post(f"/api/batches/{batch_id}/retry", json={"positions": [1, 2]})
+        response = api.post(f"/api/batches/{batch_id}/retry", json={"positions": [3, 1]})
+
+        assert refused.json()["error"]["message"].endswith(
+            "no failed jobs at these positions that could be tried again"
+        )
+        assert (response.json()["requeued_jobs"], response.json()["advice"]) == (1, None)
+        assert [row["position"] for row in get(api, f"/api/batches/{batch_id}/errors")["data"]] == [0]
+
     @pytest.mark.parametrize(
         ("body", "code"),
         [
+            ({"positions": [-1]}, "invalid_request"),
+            ({"positions": [2**70]}, "invalid_request"),
+            ({"positions": ["one"]}, "invalid_request"),
+            ({"positions": [0] * 10_001}, "invalid_request"),
             ({"status": "succeeded"}, "invalid_request"),
             ({"status": "cancelled"}, "nothing_to_retry"),
             ({"codes": "modle_error"}, "invalid_request"),
@@ -123,7 +139,7 @@ class TestActs:
         ],
     )
     def test_a_retry_of_nothing_changes_nothing(
-        self, api: TestClient, database: Database, body: dict[str, str], code: str
+        self, api: TestClient, database: Database, body: dict[str, Any], code: str
     ) -> None:
         batch_id = ended_batch(database)
 
