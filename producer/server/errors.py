@@ -24,6 +24,7 @@ from models.errors import (
     UsageError,
     WaitTimeout,
 )
+from producer.server import openapi_document
 
 # The first class that an error belongs to decides.
 STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
@@ -74,7 +75,9 @@ def error_response(error: BatchmillError) -> JSONResponse:
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
-    return JSONResponse(error_body(status, str(error), error.code, getattr(error, "param", None), **problems), status, headers)
+    return JSONResponse(
+        error_body(status, str(error), error.code, getattr(error, "param", None), **problems), status, headers
+    )
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -96,9 +99,12 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
     return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
 
 
-def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
+def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
         return error_response(error.__cause__)
     body = error_body(error.status_code, str(error.detail), "http_error")
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = error.headers
+    if error.status_code == 405 and (methods := openapi_document.methods_at(request.app, request.url.path)):
+        headers = {"allow": ", ".join(methods)}  # each route knows its own methods only
+    return JSONResponse(body, error.status_code, headers)
