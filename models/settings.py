@@ -27,6 +27,7 @@ from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
 OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("API_KEY", "COMMIT", "CONFIG", "FAILPOINT", "URL"), "TEST_"
+CAP = "max_unanswered_jobs"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
@@ -67,6 +68,9 @@ class Settings(BaseSettings):
     schedules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, repr=False, description="What `schedule sync` makes schedules of."
     )
+    tenants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Settings of single tenants: `max_unanswered_jobs`."
+    )
     webhook_secret: SecretStr | None = Field(default=None, description="Signs what is sent to webhooks; never shown.")
 
     webhook_allowed_hosts: WordList = Field(
@@ -99,6 +103,12 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Most bytes of one uploaded file.")
     keep_uploads_days: float = Field(
         default=30.0, gt=0, le=3650, description="After how many days uploaded files are deleted, at the latest."
+    )
+
+    max_unanswered_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most unanswered jobs that one tenant may have in all its batches; unset: any number.",
     )
 
     slice_size: int = Field(
@@ -222,6 +232,13 @@ class Settings(BaseSettings):
         "body, or to read what it asked for, until it is disconnected.",
     )
 
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_000,
+        description="Where Prometheus reads worker processes: the supervisor here, its children on the ports after it.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="The address of these ports.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
     log_file: Path | None = Field(
         default=None, description="Where `up`, `worker`, `maintain` and `serve` append the log; unset: standard error."
@@ -258,6 +275,17 @@ class Settings(BaseSettings):
                 except ValueError:
                     raise ValueError(f"{host[:80]!r} is neither a host's name nor an address or a network") from None
         return hosts
+
+    @field_validator("tenants")
+    @classmethod
+    def _check_tenants(cls, tenants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, fields in tenants.items():
+            for field, value in fields.items():
+                if field != CAP:
+                    raise ValueError(f"there is no field {field[:80]!r} of tenant {name[:80]!r}; it takes: {CAP}")
+                if not str(value).isdecimal() or int(value) < 1:
+                    raise ValueError(f"{CAP} of tenant {name[:80]!r} must be a whole number of at least 1")
+        return tenants
 
     @field_validator("source_roots")
     @classmethod
@@ -300,6 +328,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """The absolute path of `home`."""
         return self.home.expanduser().absolute()
+
+    def unanswered_jobs_cap(self, tenant: str) -> int | None:
+        """The most unanswered jobs that a tenant may have; None = any number."""
+        cap = self.tenants.get(tenant, {}).get(CAP)
+        return self.max_unanswered_jobs if cap is None else int(cap)
 
     @property
     def log_file_path(self) -> Path | None:

@@ -80,14 +80,17 @@ SELECT id AS batch_id, name, status, status NOT IN ('validating', 'in_progress',
 FROM batches
 """
 
-# For autoscalers: a pipeline has a row while it has unanswered jobs. Batches that are being read in count too.
+# For autoscalers: a pipeline has a row until all its batches have ended. A batch that is read in or cancelled needs a
+# process too, because maintenance may have to finish it. Indexes of open batches and of open slices answer it.
 PIPELINE_BACKLOG = """
 SELECT b.pipeline,
-       sum((SELECT count(*) FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued')) AS queued_slices,
-       sum((SELECT count(*) FROM slices s WHERE s.batch_id = b.id AND s.state = 'leased')) AS leased_slices,
-       sum(b.total - b.succeeded - b.failed - b.cancelled - b.expired) AS unanswered_jobs,
+       CAST(sum((SELECT count(*) FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued')) AS bigint)
+           AS queued_slices,
+       CAST(sum((SELECT count(*) FROM slices s WHERE s.batch_id = b.id AND s.state = 'leased')) AS bigint)
+           AS leased_slices,
+       CAST(sum(b.total - b.succeeded - b.failed - b.cancelled - b.expired) AS bigint) AS unanswered_jobs,
        count(*) AS open_batches, min(b.created_at) AS oldest_created_at
-FROM batches b WHERE b.status = 'in_progress'
+FROM batches b WHERE b.status IN ('validating', 'in_progress', 'cancelling')
 GROUP BY b.pipeline
 """
 

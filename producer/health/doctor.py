@@ -19,7 +19,7 @@ from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
-from producer.health import code_checks, database_stats, dtype_checks, findings, upload_checks
+from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, upload_checks
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -93,6 +93,7 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     yield from findings.check_webhooks(batch_deliveries.count_undelivered(database, WEEK.total_seconds()))
     yield from upload_checks.check_uploads(database, settings)
     yield from _check_schedules(database, settings)
+    yield from key_checks.check_keys(database, settings)
 
 
 def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> Iterator[Finding]:
@@ -163,7 +164,7 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
 
 def _describe_changed_settings(settings: Settings, file: Path | None) -> Iterator[str]:
     # Tables are too long for a line, and a source's URL contains a password.
-    tables = {"pipelines", "sources", "schedules"}
+    tables = {"pipelines", "sources", "schedules", "tenants"}
     environment = {name.upper() for name in os.environ}
     for name in sorted(settings.model_fields_set - tables):
         value = str(getattr(settings, name))

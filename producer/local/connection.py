@@ -59,6 +59,7 @@ class LocalConnection:
     def submit(self, pipeline: str, source: PythonSource, options: SubmitOptions) -> Submitted:
         """Submit one batch."""
         selection = source.selection
+        tenant = options.tenant or DEFAULT_TENANT
         request = SubmitRequest.create(
             self.catalogue[pipeline],
             parameters=options.parameters,
@@ -70,7 +71,8 @@ class LocalConnection:
             max_failures=options.max_failures,
             idempotency_key=options.idempotency_key,
             reuse=options.reuse,
-            tenant=options.tenant or DEFAULT_TENANT,
+            tenant=tenant,
+            max_unanswered_jobs=self.settings.unanswered_jobs_cap(tenant),
             webhook_url=options.webhook_url,
             source_batch_id=None if selection is None else selection.batch_id,
         )

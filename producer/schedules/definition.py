@@ -24,6 +24,7 @@ from producer.schedules.timing import cron_fields, deadlines, file_templates, ti
 from producer.schedules.timing.cron import Cron, NoTimes
 from producer.schedules.timing.due_times import CatchupPolicy
 from producer.submission.request import FAIL_ROW, ON_INVALID, FailureLimit, SubmitRequest
+from producer.tenants.principal import DEFAULT_TENANT, check_tenant
 from producer.webhooks import webhook_address
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,6 +90,9 @@ class ScheduleDefinition(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the task.")
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept with each run's batch.")
     priority: int = 0
+    tenant: Annotated[str, _validator_for(check_tenant)] = Field(
+        default=DEFAULT_TENANT, description="To whom it and its batches belong."
+    )
     on_invalid: Literal[ON_INVALID] = FAIL_ROW  # type: ignore[valid-type]
     max_failures: Annotated[str, BeforeValidator(_int_to_text), _validator_for(FailureLimit.parse)] | None = None
     reuse: bool = Field(default=False, description="Take results that there are for the same input.")
@@ -174,7 +178,7 @@ class ScheduleDefinition(BaseModel):
 
     def selection_from(self, batch_id: str) -> ResultSelection:
         """Return which results of another schedule's batch a run reads; raises UsageError."""
-        return ResultSelection.create(batch_id, self.status, self.labels, self.min_score)
+        return ResultSelection.create(batch_id, self.status, self.labels, self.min_score, self.tenant)
 
     def request_for(self, pipeline: Pipeline, scheduled_at: datetime) -> SubmitRequest:
         """Build the submission of a run; raises UsageError."""
@@ -185,6 +189,7 @@ class ScheduleDefinition(BaseModel):
             name=f"{self.name} {local:%Y-%m-%d %H:%M}",
             metadata={**self.metadata, "schedule": self.name, "scheduled_at": scheduled_at.astimezone(UTC).isoformat()},
             priority=self.priority,
+            tenant=self.tenant,
             on_invalid=self.on_invalid,
             max_failures=self.max_failures,
             reuse=self.reuse,

@@ -1,6 +1,6 @@
-"""Metrics of the schedules in Prometheus' text format (version 0.0.4), for a textfile collector."""
+"""Metrics of the schedules, for a server's `/metrics` and as text (version 0.0.4) for a textfile collector."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,39 +23,38 @@ class ScheduleMetrics:
     summary: Mapping[str, Any] | None = None
 
 
-Sample = tuple[Mapping[str, str], float]
+Sample = tuple[dict[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFamily:
+    """One metric of all schedules, a gauge."""
+
+    name: str
+    description: str
+    samples: Callable[[ScheduleMetrics], Iterable[Sample]]
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus knows it."""
+        return f"batchmill_schedule_{self.name}"
+
+    def samples_of(self, schedules: Iterable[ScheduleMetrics]) -> Iterator[Sample]:
+        """Yield the samples of these schedules with all their labels."""
+        for schedule in schedules:
+            for labels, value in self.samples(schedule):
+                yield {"schedule": schedule.schedule, **labels}, value
 
 
 def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
     """Return all metrics with their help and type; a number that a schedule lacks has no line."""
-    families = (
-        (
-            "last_completed_scheduled_timestamp_seconds",
-            "The newest scheduled time whose run completed, in Unix seconds.",
-            _last_scheduled_at_samples,
-        ),
-        ("runs", "Runs that are kept, by state.", _run_samples),
-        (
-            "overdue_seconds",
-            "Since the first deadline that passed with no run completed since; 0: none.",
-            _overdue_samples,
-        ),
-        ("last_run_rows", "Rows of the last completed run.", _summary_samples("total")),
-        ("last_run_failed_rows", "Rows of it that failed.", _summary_samples("failed")),
-        ("last_run_reused_rows", "Rows of it that were taken from earlier results.", _summary_samples("reused")),
-        ("last_run_guard_rows", "Rows of it by guard, and by what the guard did.", _guard_samples),
-        ("last_run_seconds", "How long it took.", _summary_samples("seconds")),
-        ("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
-    )
     lines = []
-    for name, help_text, samples in families:
-        full = f"batchmill_schedule_{name}"
-        lines += [f"# HELP {full} {help_text}", f"# TYPE {full} gauge"]
-        for schedule in schedule_metrics:
-            for labels, value in samples(schedule):
-                lines.append(
-                    f"{full}{{{_format_labels({'schedule': schedule.schedule, **labels})}}} {_format_number(value)}"
-                )
+    for family in FAMILIES:
+        lines += [f"# HELP {family.full_name} {family.description}", f"# TYPE {family.full_name} gauge"]
+        lines += [
+            f"{family.full_name}{{{_format_labels(labels)}}} {_format_number(value)}"
+            for labels, value in family.samples_of(schedule_metrics)
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -118,6 +117,29 @@ def _guard_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
 def _drift_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
     drift = (metrics.summary or {}).get("drift")
     return [({}, drift["worst"])] if drift else []
+
+
+FAMILIES = (
+    ScheduleFamily(
+        "last_completed_scheduled_timestamp_seconds",
+        "The newest scheduled time whose run completed, in Unix seconds.",
+        _last_scheduled_at_samples,
+    ),
+    ScheduleFamily("runs", "Runs that are kept, by state.", _run_samples),
+    ScheduleFamily(
+        "overdue_seconds",
+        "Since the first deadline that passed with no run completed since; 0: none.",
+        _overdue_samples,
+    ),
+    ScheduleFamily("last_run_rows", "Rows of the last completed run.", _summary_samples("total")),
+    ScheduleFamily("last_run_failed_rows", "Rows of it that failed.", _summary_samples("failed")),
+    ScheduleFamily(
+        "last_run_reused_rows", "Rows of it that were taken from earlier results.", _summary_samples("reused")
+    ),
+    ScheduleFamily("last_run_guard_rows", "Rows of it by guard, and by what the guard did.", _guard_samples),
+    ScheduleFamily("last_run_seconds", "How long it took.", _summary_samples("seconds")),
+    ScheduleFamily("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
+)
 
 
 def _format_labels(labels: Mapping[str, str]) -> str:

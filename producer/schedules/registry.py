@@ -37,7 +37,9 @@ UPDATE runs SET state = 'failed', finished_at = :now, next_check_at = NULL, erro
 WHERE schedule = :name AND batch_id IS NULL AND next_check_at IS NOT NULL
 """
 
-SELECT_AFTER = "SELECT name, definition ->> 'after' AS after FROM schedules WHERE deleted_at IS NULL ORDER BY name"
+SELECT_AFTER = """
+SELECT name, tenant, definition ->> 'after' AS after FROM schedules WHERE deleted_at IS NULL ORDER BY name
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def create(
 ) -> ScheduleView:
     """Add a schedule that first runs at its next time after `now`.
 
-    Raises UsageError if the name is taken, or if it follows a schedule that there is not, or in the end itself.
+    Raises UsageError if the name is taken, also by a deleted schedule of another tenant, or if it follows a schedule
+    that its tenant does not have, or in the end itself.
 
     A deleted schedule of that name comes back with its history, and reads on from its watermark. Returns the schedule.
 
@@ -85,8 +88,13 @@ def create(
         if definition.after is not None:  # lock order: the schedule that is followed before those that follow it
             lock_if_exists(connection, database.sql, definition.after)
         exists = lock_if_exists(connection, database.sql, name)
-        chains.check_chain(name, {**_select_after(connection), name: definition.after})
+        chains.check_chain(name, {**_select_after(connection, definition.tenant), name: definition.after})
         previous = _find_row(connection, name) if exists else None
+        if previous is not None and previous.tenant != definition.tenant:
+            raise UsageError(
+                f"the schedule {name} and its history belong to the tenant {previous.tenant}; take another name, or "
+                f"delete it first: batchmill schedule delete {name} --purge"
+            )
         values = _values_for(definition, now, previous) | {"from_config": from_config}
         if previous is not None and (replace or previous.deleted_at is not None):
             connection.execute(_update_statement(name).values(values))
@@ -217,16 +225,19 @@ def check_chains(database: Database, definitions: Mapping[str, ScheduleDefinitio
     prune: those that batchmill.toml no longer has are to be deleted
     """
     with database.read() as connection:
-        active = _select_after(connection)
+        rows = connection.execute(text(SELECT_AFTER)).all()
+    active, tenants = {row.name: row.after for row in rows}, {row.name: row.tenant for row in rows}
     undeclared = plan_sync(database, definitions).undeclared if prune else ()
     for name, after in active.items():
         if after in undeclared and name not in undeclared and name not in definitions:  # made by hand
             raise UsageError(f"{name} runs after {after}, which --prune would delete; delete {name} first")
     for name in undeclared:
         del active[name]
+    tenants |= {name: definition.tenant for name, definition in definitions.items()}
     after_by_name = {**active, **{name: definition.after for name, definition in definitions.items()}}
     for name in after_by_name:
-        chains.check_chain(name, after_by_name)
+        same_tenant = {other: after for other, after in after_by_name.items() if tenants[other] == tenants[name]}
+        chains.check_chain(name, same_tenant)
 
 
 def sync(
@@ -261,7 +272,7 @@ def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any
 
     The previous definition is not parsed, because this version may not accept it.
     """
-    values: dict[str, Any] = {"definition": definition.dump()}
+    values: dict[str, Any] = {"definition": definition.dump(), "tenant": definition.tenant}
     is_new = previous is None or previous.deleted_at is not None
     timetable = None if previous is None else (previous.definition.get("cron"), previous.definition.get("tz", "UTC"))
     if is_new or timetable != (definition.cron, definition.tz):
@@ -274,9 +285,13 @@ def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any
     return values
 
 
-def _select_after(connection: Connection) -> dict[str, str | None]:
-    """Return the schedule that each one follows, for all that are not deleted."""
-    return {row.name: row.after for row in connection.execute(text(SELECT_AFTER))}
+def _select_after(connection: Connection, tenant: str | None = None) -> dict[str, str | None]:
+    """Return the schedule that each one follows, for all that are not deleted.
+
+    tenant: to whom they belong; None = to anybody
+    """
+    rows = connection.execute(text(SELECT_AFTER))
+    return {row.name: row.after for row in rows if tenant in (None, row.tenant)}
 
 
 def _select_row(name: str) -> Select[Any]:

@@ -8,6 +8,9 @@ from producer.server import openapi_document
 from producer.server.context import ServerContext
 from producer.server.errors import add_error_handlers
 from producer.server.health import router as health
+from producer.server.metrics import router as metrics
+from producer.server.metrics.http_requests import HttpMeasurement
+from producer.server.metrics.registry import ServerMetrics
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
 from producer.server.requests.bodies import BodyLimit, UploadSlots
@@ -30,6 +33,7 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
     app.include_router(openai_api.router, prefix="/v1")
     app.include_router(native.router, prefix="/api")
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(openapi_document.router)
     openapi_document.describe(app)
     return app
@@ -55,4 +59,6 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
             needs_key=lambda: context.authenticator.needs_key(context.database),
             allowed=frozenset(settings.cors_origins),
         )
+    app.state.metrics = ServerMetrics(context.database, settings)
+    app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)

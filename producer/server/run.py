@@ -1,6 +1,7 @@
 """One process that serves HTTP until SIGTERM or Ctrl-C."""
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -13,11 +14,13 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from models.errors import BatchmillError, SettingsError
 from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
+from producer.server.process import connections
 from producer.server.process.instances import Instance
 from producer.uploads.intake import Intake
 from producer.uploads.intake_watch import IntakeWatch
@@ -25,6 +28,7 @@ from producer.uploads.intake_watch import IntakeWatch
 log = structlog.get_logger(__name__)
 
 KEEP_ALIVE_SECONDS = 60
+TICKS_PER_SECOND = 10
 MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 # A thread may wait for a database that does not answer; the process ends all the same.
@@ -45,6 +49,13 @@ class Server(uvicorn.Server):
         """Accept connections."""
         await super().startup(sockets)
         self._on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that do not go on; uvicorn calls this ten times a second."""
+        seconds = self._context.settings.slow_client_seconds
+        if counter % max(1, min(TICKS_PER_SECOND, round(seconds * TICKS_PER_SECOND / 3))) == 0:
+            connections.close_stalled(self.server_state.connections, seconds)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests finish for `grace_seconds`; followers end and come again."""
@@ -92,8 +103,9 @@ def serve(
 
     Raises OtherServer if another server uses the database with other files, now or later.
     """
-    raise_open_files_limit()
-    server = Server(_configure(context), context, on_listening)
+    _raise_open_files_limit()
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings repeat what clients get wrong
+    server = Server(configure(context, create_app(context, checks_origins=True)), context, on_listening)
     instance.on_refused = server.abort
     instance.register()
     try:
@@ -117,7 +129,7 @@ def _exit_soon(status: int) -> None:
     timer.start()
 
 
-def raise_open_files_limit() -> None:
+def _raise_open_files_limit() -> None:
     """Allow as many open files as the system lets this user have: each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -141,11 +153,12 @@ def check_tls(settings: Settings) -> bool:
     return True
 
 
-def _configure(context: ServerContext) -> uvicorn.Config:
+def configure(context: ServerContext, app: FastAPI) -> uvicorn.Config:
+    """The options of uvicorn."""
     settings = context.settings
     return uvicorn.Config(
-        create_app(context, checks_origins=True),
-        http="h11",
+        app,
+        http=connections.connection_class(settings.max_client_connections),
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +41,7 @@ class JobWriter:
 
     slice_size: of a streamed batch, whose chunks can be claimed once they are inserted; None = not streamed.
     max_failures: the failure limit of a streamed batch while its number of jobs is unknown; None = none.
+    check_room: raises TooManyJobs if this many jobs more of a streamed batch are too many.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class JobWriter:
         *,
         slice_size: int | None = None,
         max_failures: int | None = None,
+        check_room: Callable[[Connection, int], None] = lambda _connection, _jobs: None,
     ) -> None:
         self._database = database
         self._submission = submission
@@ -58,6 +60,7 @@ class JobWriter:
         self._chunker = chunker
         self._slice_size = slice_size
         self._max_failures = max_failures
+        self._check_room = check_room
         self._locations = LocationIndex()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inserts")
         self._pending: tuple[Chunk, str | None, Future[int]] | None = None
@@ -134,6 +137,7 @@ class JobWriter:
         """Lock the batch's row; returns the `seq` of the chunk's first failure."""
         sql = self._database.sql
         if self._slice_size is not None:
+            self._check_room(connection, len(chunk.locations) - len(chunk.failures))
             return streaming.add_chunk(connection, sql, self._submission, chunk, rows_digest, self._max_failures)
         params = {**self._submission.params, "rows_read": chunk.end_position, "digest": rows_digest}
         if connection.execute(text(RECORD_ROWS_READ.format(now=sql.now)), params).rowcount == 0:

@@ -26,6 +26,7 @@ from models.states import BatchStatus
 from models.tables import Batch
 from producer.submission.cache_key import output_cache_key
 from producer.submission.request import SubmitRequest
+from producer.tenants import job_cap
 
 HOLDER_TIMEOUT_SECONDS = 6.0  # without a heartbeat, until a submitter elsewhere is considered gone
 HEARTBEAT_SECONDS = HOLDER_TIMEOUT_SECONDS / 3  # two may be late
@@ -139,8 +140,9 @@ def insert_batch(
     more_values: of further columns
 
     With an empty holder id, the process that takes the batch over sets its own. Raises NotFound if its inputs are
-    results of another tenant.
+    results of another tenant, and TooManyJobs if its tenant may have no more jobs.
     """
+    job_cap.check_room(connection, request.tenant, request.max_unanswered_jobs, 1)
     _check_source(connection, request)
     pipeline = request.pipeline
     row = {

@@ -52,6 +52,7 @@ class SubmitRequest:
     source_batch_id: the batch whose results are the rows; None = they come from elsewhere.
     tenant: to whom the batch belongs.
     webhook_url: called when the batch ends; None = nothing is called.
+    max_unanswered_jobs: the most that the tenant may have with those of this batch; None = any number.
     """
 
     pipeline: Pipeline
@@ -67,6 +68,7 @@ class SubmitRequest:
     source_batch_id: str | None = None
     tenant: str = DEFAULT_TENANT
     webhook_url: str | None = None
+    max_unanswered_jobs: int | None = None
 
     @classmethod
     def create(
@@ -85,6 +87,7 @@ class SubmitRequest:
         source_batch_id: str | None = None,
         tenant: str = DEFAULT_TENANT,
         webhook_url: str | None = None,
+        max_unanswered_jobs: int | None = None,
     ) -> Self:
         """Validate a request; raises UsageError, naming the field that is wrong."""
         if name is not None:
@@ -115,6 +118,7 @@ class SubmitRequest:
             source_batch_id=source_batch_id,
             tenant=tenant,
             webhook_url=None if webhook_url is None else check_webhook_url(webhook_url),
+            max_unanswered_jobs=max_unanswered_jobs,
         )
 
     def with_recorded(self, parameters: Mapping[str, Any]) -> Self:

@@ -32,6 +32,7 @@ from producer.submission.open_submission import (
 )
 from producer.submission.request import SubmitRequest
 from producer.submission.resume import ResumeCheck
+from producer.tenants import job_cap
 
 STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time, so that workers can begin
 
@@ -113,7 +114,12 @@ class _Ingestion:
         max_failures = self.request.max_failures.count if self.request.max_failures else None
         slice_size = None if self.on_slices_queued is None else self.slice_size
         writer = JobWriter(
-            self.database, self.submission, self.chunker, slice_size=slice_size, max_failures=max_failures
+            self.database,
+            self.submission,
+            self.chunker,
+            slice_size=slice_size,
+            max_failures=max_failures,
+            check_room=self._check_room,
         )
         jobs, announced_slices = 0, 0
         with lease_of(self.database, self.submission).heartbeat_thread(), writer:
@@ -135,7 +141,11 @@ class _Ingestion:
     def _accept(self, connection: Connection, jobs: IngestedJobs) -> int:
         limit = self.request.max_failures
         max_failures = None if limit is None else limit.count_for(jobs.total)
+        self._check_room(connection, jobs.total - jobs.answered)
         return accept.accept_batch(connection, self.database.sql, self.submission, jobs, self.slice_size, max_failures)
+
+    def _check_room(self, connection: Connection, new_jobs: int) -> None:
+        job_cap.check_room(connection, self.request.tenant, self.request.max_unanswered_jobs, new_jobs)
 
     def _accept_with_reuse(self, jobs: IngestedJobs, result: SubmitResult) -> SubmitResult:
         with (
@@ -172,7 +182,8 @@ def submit(
     on_slices_queued: called with slices to send wakeups for while ingesting, if no row can reject the batch.
 
     Raises SettingsError where the model can't be there, InvalidRows or UnreadableSource naming what is wrong with the
-    source, and IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission.
+    source, IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission, and TooManyJobs
+    where its tenant may not have so many.
     """
     model_checks.check_before_submit(database, request.pipeline, request.parameters)
     submission = open_or_resume(database, request)

@@ -24,6 +24,7 @@ from models.errors import (
     InvalidRows,
     SettingsError,
     SourceNotReady,
+    TooManyJobs,
     UnknownPipeline,
     Unreachable,
     UsageError,
@@ -203,7 +204,7 @@ class _Reading:
         failpoint("before_intake")
         try:
             result = self._submit_rows(pipeline)
-        except UsageError as error:
+        except (UsageError, TooManyJobs) as error:
             log.info("intake.failed", batch_id=self.row.id, code=error.code)
             failing.fail_batch(database, self.submission, error.code, *_describe(error))
             return Outcome.FAILED
@@ -263,6 +264,7 @@ class _Reading:
             reuse=read_request.reuse,
             source_batch_id=row.source_batch_id,
             tenant=row.tenant,
+            max_unanswered_jobs=self.intake.settings.unanswered_jobs_cap(row.tenant),
             webhook_url=row.webhook_url,
         )
 
@@ -305,7 +307,7 @@ def _candidates(batches: Sequence[WaitingBatch], tried: set[str], max_bytes: int
     ]
 
 
-def _describe(error: UsageError) -> tuple[str, list[dict[str, Any]]]:
+def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:
     """A message for the batch, and its errors by line, as an OpenAI client reads them."""
     if not isinstance(error, InvalidRows) or not error.rows:
         return str(error), [failing.input_error(error.code, str(error))]

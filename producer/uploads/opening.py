@@ -52,8 +52,10 @@ def open_batch(
     is_read_here: this process reads it at once, so no other one begins
 
     Raises UsageError for all that can be known before a row is read, IdempotencyConflict if the key belongs to another
-    request or file, and NotFound if another tenant has the batch whose results are to be read.
+    request or file, NotFound if another tenant has the batch whose results are to be read, and TooManyJobs if the
+    tenant may have no more jobs.
     """
+    request = replace(request, max_unanswered_jobs=settings.unanswered_jobs_cap(request.tenant))
     read_request.check(settings, request.pipeline, has_file=file is not None)
     if read_request.from_batch is not None:
         views.get_batch(database, read_request.from_batch, request.tenant)

@@ -26,6 +26,7 @@ from models.settings import Settings
 from worker.cli import pipeline_names, worker_processes
 from worker.cli.server_process import ServerProcess, plan_server
 from worker.cli.worker_processes import WorkerProcesses
+from worker.metrics import listener
 from worker.supervisor import embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
@@ -140,7 +141,7 @@ def _supervise(
                 groups,
                 grace_seconds=settings.grace_seconds,
                 is_ready=is_ready,
-                on_child_exit=CrashRecovery(database, settings),
+                on_child_exit=CrashRecovery(database, settings, listener.listen(settings)),
             )
     exit_after_log(settings, status)
 
@@ -173,6 +174,7 @@ def _configure_log(settings: Settings) -> None:
 
 
 def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
+    listener.check_requirements(settings)
     catalogue = Catalogue.load(settings)
     for name in pipeline_names:
         try:

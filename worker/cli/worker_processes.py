@@ -47,9 +47,17 @@ def plan_processes(settings: Settings, pipeline_names: Sequence[str]) -> WorkerP
             PROCESS,
             (",".join(names), str(device), str(threads)),
             reports_exit=True,
-            environment=devices.child_environment(device, threads, os.environ),
+            environment={
+                **devices.child_environment(device, threads, os.environ),
+                **_metrics_environment(settings, number),
+            },
         )
-        for device, names in served
+        for number, (device, names) in enumerate(served, start=1)
     ]
     warnings = devices.share_warnings(plan.devices, visible, pipelines)
     return WorkerProcesses(tuple(specs), tuple(device.label for device, _ in served), plan.reason, tuple(warnings))
+
+
+def _metrics_environment(settings: Settings, number: int) -> dict[str, str]:
+    """A port for each process; the supervisor has the first."""
+    return {} if settings.metrics_port is None else {"BATCHMILL_METRICS_PORT": str(settings.metrics_port + number)}

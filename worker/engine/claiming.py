@@ -29,6 +29,7 @@ class SliceClaimer:
         self._wakeup = context.wakeup_signal
         self._held_leases = context.held_leases
         self._claimant = pipeline.claimant
+        self._metrics = context.metrics
         self._claim_sizer = pipeline.claim_sizer
         self._log = log
         self._quarantine_share = QuarantineShare()
@@ -41,6 +42,7 @@ class SliceClaimer:
         Raises Unreachable.
         """
         failpoint("before_claim")
+        started = time.monotonic()
         try:
             leases = self._claim_slices()
         except Unreachable:
@@ -49,6 +51,7 @@ class SliceClaimer:
         if not leases:
             return [], []
         failpoint("after_claim")
+        self._record_claim(leases, time.monotonic() - started)
         self._held_leases.add(leases, ())  # from here on the heartbeat renews them
         sizes = retry_while_unreachable(lambda _is_retry: claims.unanswered_job_sizes(self._database, leases))
         self._held_leases.add(leases, sizes)
@@ -118,6 +121,12 @@ class SliceClaimer:
                 self._log.warning("database.unreachable", operation="claim", error=str(error))
                 self._claim_in_doubt = True  # the first claim is valid all the same
         return leases
+
+    def _record_claim(self, leases: Sequence[Lease], seconds: float) -> None:
+        if self._metrics.is_enabled:
+            waits = [lease.queued_seconds for lease in leases if lease.queued_seconds is not None]
+            quarantined = sum(lease.is_quarantined for lease in leases)
+            self._metrics.record_claim(self._claimant.pipeline, seconds, waits, quarantined)
 
     def _log_claim(self, leases: Sequence[Lease], job_sizes: Sequence[JobSize]) -> None:
         batches: dict[str, list[Lease]] = {}

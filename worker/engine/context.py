@@ -13,6 +13,7 @@ from worker.leasing.backlog import Backlog
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_failures import LoadLocation
+from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.passes.token_budget import TokenBudgetTuner
 from worker.passes.watchdog import OnHang
 
@@ -29,6 +30,7 @@ class WorkerContext:
     on_fatal_error: called when a thread crashed.
     on_hang: called with the pipeline and its role when a call to its model or files takes too long.
     on_refusal: called when the database refuses a statement; None = `on_fatal_error`.
+    metrics: takes what the engine measures.
     """
 
     worker_id: str
@@ -42,6 +44,7 @@ class WorkerContext:
     on_fatal_error: Callable[[], None]
     on_hang: OnHang
     on_refusal: OnRefusal | None = None
+    metrics: MetricsRecorder = NO_METRICS
 
     @property
     def location(self) -> LoadLocation:

@@ -47,7 +47,13 @@ class DeviceLoop:
         watchdog: Watchdog,
         log: Any,
         guards: LoadedGuards | None = None,
+        measure: Callable[[float, float], None] = lambda _model_seconds, _guard_seconds: None,
     ) -> None:
+        """Prepare the loop.
+
+        measure: called with the device's seconds for each micro-batch, and with those of guards after each portion
+        """
+        self._measure = measure
         self._runtime = runtime
         self._guards = guards
         self._turns = NO_TURNS if guards is None else guards.turns
@@ -210,6 +216,7 @@ class DeviceLoop:
 
     def _raw_outputs(self, rows: list[tuple[Row, Any]], before: SpentSeconds) -> RawOutputs:
         width, spent = max(row.padded_length for row, _ in rows), self._runner.spent.since(before)
+        self._measure(spent.device, 0.0)
         return RawOutputs(width, rows, spent.device, spent.thread)
 
     def _handle_failure(self, error: BaseException, rows: Sequence[Row]) -> None:
@@ -225,6 +232,7 @@ class DeviceLoop:
         elapsed = max(now - max(self._previous_ended_at, portion.claim_requested_at), 1e-6)
         self._previous_ended_at = now
         guard_seconds = self._take_guard_seconds()
+        self._measure(0.0, guard_seconds)
         self._log.info(
             "claim.processed",
             jobs=portion.answered_jobs,

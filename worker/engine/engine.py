@@ -21,7 +21,7 @@ from models import tasks
 from models.errors import DatabaseRefused, Unreachable
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import Row
-from worker.engine import preparation
+from worker.engine import measurement, preparation
 from worker.engine.claiming import SliceClaimer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import DeviceLoop
@@ -71,6 +71,7 @@ class Engine:
             self._watchdog,
             self._log,
             self._guards,
+            partial(measurement.record_device_time, context.metrics, pipeline.claimant.pipeline),
         )
         max_chunk_bytes = self._guards.max_chunk_bytes(pipeline.token_budget.tokens)
         spec = tasks.find_spec(pipeline.claimant.task)

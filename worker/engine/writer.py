@@ -1,6 +1,7 @@
 """The result writer decodes outputs and commits them with their slices and counters, in the write thread."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from models.processes.failpoints import failpoint
 from models.states import JobOutcome
 from worker import process_memory
 from worker.adapters.rows import Row
-from worker.engine import outcomes
+from worker.engine import measurement, outcomes
 from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.output_guards import OutputGuards
@@ -64,6 +65,8 @@ class ResultWriter:
         self._adapter = pipeline.runtime.adapter
         self._version_id = pipeline.version_id
         self._worker_id = pipeline.claimant.worker_id
+        self._pipeline = pipeline.claimant.pipeline
+        self._metrics = context.metrics
         self._guards = pipeline.claimant.guards
         self._watchdog = watchdog
         self._output_guards = output_guards
@@ -188,9 +191,12 @@ class ResultWriter:
                 failpoint("before_commit")
                 return commit_results
 
+        started = time.monotonic()
         commit_results = retry_while_unreachable(commit_all)
         failpoint("after_commit")
+        self._metrics.record_commit(self._pipeline, time.monotonic() - started)
         for planned, commit_result in zip(commits, commit_results, strict=True):
+            measurement.record_commit(self._metrics, self._pipeline, planned, commit_result)
             self._update_leases(planned, commit_result)
             self._log_commit(planned, commit_result)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, TextClause, bindparam, column, text
+from sqlalchemy import Connection, Row, bindparam, text
 
 from models.db import SQL_FRAGMENTS, Database
 from models.dialects.columns import Document, UtcDateTime
@@ -38,20 +38,33 @@ SLICE_COLUMNS = ", ".join(
     f"slices.{name}" for name in ("id", "batch_id", "tenant", "size", "priority_rank", "deadline_ms", "leased_at")
 )
 
+SLICES_OF_BATCH = "SELECT id, size FROM slices WHERE {claimable} ORDER BY id LIMIT :most {skip_locked}"
+
 # One tenant after the other, in claim order within each. Both databases go through the tenants in the given order, and
 # stop at the limit, so that only what is taken is read. SQLite has no LATERAL; the index gives the order.
-SLICES_OF_BATCH = f"SELECT {SLICE_COLUMNS} FROM slices WHERE {{claimable}} ORDER BY id LIMIT :most {{skip_locked}}"  # noqa: S608
 SLICES_OF_TENANTS = {
     "postgresql": f"""
-SELECT {SLICE_COLUMNS} FROM jsonb_array_elements_text(CAST(:tenants AS jsonb)) AS turns(tenant) CROSS JOIN LATERAL (
+SELECT {{columns}} FROM jsonb_array_elements_text(CAST(:tenants AS jsonb)) AS turns(tenant) CROSS JOIN LATERAL (
     SELECT * FROM slices WHERE {{claimable}} ORDER BY {CLAIM_ORDER} LIMIT :most {{skip_locked}}) AS slices
 LIMIT :most
 """,  # noqa: S608
-    "sqlite": f"""
-SELECT {SLICE_COLUMNS} FROM json_each(:tenants) AS turns CROSS JOIN slices INDEXED BY {{index}}
-WHERE {{claimable}} LIMIT :most
-""",  # noqa: S608
+    "sqlite": """
+SELECT {columns} FROM json_each(:tenants) AS turns CROSS JOIN slices INDEXED BY {index}
+WHERE {claimable} LIMIT :most
+""",
 }
+
+# The same for the first tenant by name, who is most often the only one.
+SLICES_OF_FIRST_TENANT = f"""
+SELECT {SLICE_COLUMNS}, (SELECT tenant FROM slices WHERE {{which}} AND pipeline = :pipeline
+                         ORDER BY tenant DESC LIMIT 1) AS last_tenant
+FROM slices WHERE {{claimable}} ORDER BY {CLAIM_ORDER} LIMIT :most
+"""  # noqa: S608
+OF_FIRST_TENANT = """
+pipeline = :pipeline
+AND tenant = (SELECT tenant FROM slices WHERE {which} AND pipeline = :pipeline ORDER BY tenant LIMIT 1)
+"""
+
 IN_BATCH = "batch_id = :batch_id"
 OF_TENANT = {
     "postgresql": "pipeline = :pipeline AND slices.tenant = turns.tenant",
@@ -82,13 +95,15 @@ UPDATE slices SET state = 'leased', worker_id = :worker_id, fencing_token = fenc
        first_claimed_at = coalesce(first_claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
 WHERE {kept}
 RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries, tenant,
-          priority_rank, deadline_ms, jobs_ahead, batch_created_ms
+          priority_rank, deadline_ms, jobs_ahead, batch_created_ms, leased_at
 """
 
 # With an array each id is looked up; for a join PostgreSQL may walk through all earlier slices.
 IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
-SELECT_BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :batch_ids"
+SELECT_BATCHES = """
+SELECT id, parameters, max_attempts, in_progress_at, expires_at FROM batches WHERE id IN :batch_ids
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +123,46 @@ def select_claimable_slices(
     max_jobs: select about as many slices as have this many jobs.
     slice_size: jobs of a usual slice.
     """
+    selection = _Selection(claimant, kind_condition, max_jobs, slice_size)
     with database.read() as connection:
+        rows = selection.of_first_tenant(connection)
+        if rows and rows[0].tenant == rows[0].last_tenant:
+            return ClaimableSlices(rows, (Turn(rows[0].tenant, 0),))
         turns = tenant_turns.select_turns(connection, claimant.pipeline, kind_condition)
-        if not turns:
-            return ClaimableSlices((), ())
-        query = _format_statement(
-            connection, SELECT_CLAIMABLE_SLICES, _slices_of_tenants(connection, kind_condition), skip_locked=""
-        ).columns(
-            column("id"),
-            column("batch_id"),
-            column("tenant"),
-            column("size"),
-            column("priority_rank"),
-            column("deadline_ms"),
-            column("leased_at", UtcDateTime),
-            column("now", UtcDateTime),
-            column("unsettled"),
-        )
-        expected_count = min(MAX_SLICES, -(-max_jobs // slice_size))
-        params = {**_claimant_parameters(claimant), **_tenant_parameters(claimant, turns)}
-        params["unsettled"] = claimant.can_begin_batches
-        rows = connection.execute(query, {**params, "most": expected_count}).all()
-        if len(rows) == expected_count < MAX_SLICES and sum(row.size for row in rows) < max_jobs:  # small slices
-            rows = connection.execute(query, {**params, "most": MAX_SLICES}).all()
-    return ClaimableSlices(rows, turns)
+        if len(turns) < 2:
+            return ClaimableSlices(rows, turns)
+        return ClaimableSlices(selection.in_turn(connection, turns), turns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The parameters of `select_claimable_slices`."""
+
+    claimant: "Claimant"
+    kind_condition: str
+    max_jobs: int
+    slice_size: int
+
+    def of_first_tenant(self, connection: Connection) -> Sequence[Row[Any]]:
+        scope = OF_FIRST_TENANT.format(which=self.kind_condition)
+        claimable = _claimable(connection, scope, self.kind_condition)
+        slices = SLICES_OF_FIRST_TENANT.format(which=self.kind_condition, claimable=claimable)
+        return self._select(connection, slices, {})
+
+    def in_turn(self, connection: Connection, turns: Sequence[Turn]) -> Sequence[Row[Any]]:
+        slices = _slices_of_tenants(connection, SLICE_COLUMNS, self.kind_condition, skip_locked="")
+        return self._select(connection, slices, _tenant_parameters(turns))
+
+    def _select(self, connection: Connection, slices: str, scope: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        sql = SQL_FRAGMENTS[connection.dialect.name]
+        query = text(SELECT_CLAIMABLE_SLICES.format(slices=slices, now=sql.now))
+        typed = claim_order.bind_guards(query).columns(leased_at=UtcDateTime, now=UtcDateTime)
+        params = {**_claimant_parameters(self.claimant), "unsettled": self.claimant.can_begin_batches, **scope}
+        expected_count = min(MAX_SLICES, -(-self.max_jobs // self.slice_size))
+        rows = connection.execute(typed, {**params, "most": expected_count}).all()
+        if len(rows) == expected_count < MAX_SLICES and sum(row.size for row in rows) < self.max_jobs:  # small slices
+            rows = connection.execute(typed, {**params, "most": MAX_SLICES}).all()
+        return rows
 
 
 class ClaimTransaction:
@@ -160,20 +191,22 @@ class ClaimTransaction:
 
     def lease_from_batch(self, batch_id: str, max_slices: int, max_jobs: int) -> list[Row[Any]]:
         """Lease up to `max_slices` slices of this batch, until they have `max_jobs`."""
-        slices = SLICES_OF_BATCH.replace("{claimable}", _claimable(IN_BATCH, self._kind_condition))
+        claimable = _claimable(self._connection, IN_BATCH, self._kind_condition)
+        slices = SLICES_OF_BATCH.format(claimable=claimable, skip_locked=self._sql.skip_locked)
         return self._lease_slices(slices, {"batch_id": batch_id, "most": max_slices, "room": max_jobs})
 
     def lease_from_any_batch(self, max_slices: int, max_jobs: int) -> list[Row[Any]]:
         """Lease up to `max_slices` slices, tenant by tenant in claim order, until they have `max_jobs`."""
-        params = {**_tenant_parameters(self._claimant, self._turns), "most": max_slices, "room": max_jobs}
-        return self._lease_slices(_slices_of_tenants(self._connection, self._kind_condition), params)
+        skip_locked = self._sql.skip_locked
+        slices = _slices_of_tenants(self._connection, "slices.id, slices.size", self._kind_condition, skip_locked)
+        return self._lease_slices(slices, {**_tenant_parameters(self._turns), "most": max_slices, "room": max_jobs})
 
     def select_batches(self, rows: Sequence[Row[Any]]) -> Mapping[str, Row[Any]]:
-        """Return the parameters and attempt limits of these rows' batches, by id."""
+        """Return the parameters, limits and times of these rows' batches, by id."""
         if not rows:
             return {}
         query = text(SELECT_BATCHES).bindparams(bindparam("batch_ids", expanding=True))
-        typed = query.columns(column("id"), column("parameters", Document), column("max_attempts"))
+        typed = query.columns(parameters=Document, in_progress_at=UtcDateTime, expires_at=UtcDateTime)
         params = {"batch_ids": sorted({row.batch_id for row in rows})}
         return {batch.id: batch for batch in self._connection.execute(typed, params)}
 
@@ -183,8 +216,8 @@ class ClaimTransaction:
         tenant_turns.record_turns(self._connection, self._claimant.pipeline, self._turns, leased)
 
     def _lease_slices(self, slices: str, params: Mapping[str, Any]) -> list[Row[Any]]:
-        statement = LEASE_SLICES.replace("{kept}", IS_PICKED[self._connection.dialect.name])
-        query = _format_statement(self._connection, statement, slices, self._sql.skip_locked)
+        kept = IS_PICKED[self._connection.dialect.name]
+        statement = LEASE_SLICES.format(slices=slices, kept=kept, now=self._sql.now, later=self._sql.now_plus_seconds)
         values = {
             **_claimant_parameters(self._claimant),
             "unsettled": False,
@@ -192,8 +225,10 @@ class ClaimTransaction:
             "seconds": self._claimant.lease_seconds,
             **params,
         }
+        query = claim_order.bind_guards(text(statement))
+        leased = self._connection.execute(query.columns(leased_at=UtcDateTime), values)
         places = {turn.tenant: place for place, turn in enumerate(self._turns)}
-        return sorted(self._connection.execute(query, values), key=lambda row: _place_in_order(places, row))
+        return sorted(leased, key=lambda row: _place_in_order(places, row))
 
 
 def _place_in_order(places: Mapping[str, int], row: Row[Any]) -> tuple[int, ...]:
@@ -203,30 +238,27 @@ def _place_in_order(places: Mapping[str, int], row: Row[Any]) -> tuple[int, ...]
 
 def _claimant_parameters(claimant: "Claimant") -> dict[str, Any]:
     return {
+        "pipeline": claimant.pipeline,
         "task": claimant.task,
         "revision": claimant.revision,
         "guards": claim_order.guard_keys(claimant.pipeline, claimant.guards),
     }
 
 
-def _tenant_parameters(claimant: "Claimant", turns: Iterable[Turn]) -> dict[str, Any]:
-    return {"pipeline": claimant.pipeline, "tenants": to_json([turn.tenant for turn in turns])}
+def _tenant_parameters(turns: Iterable[Turn]) -> dict[str, str]:
+    return {"tenants": to_json([turn.tenant for turn in turns])}
 
 
-def _claimable(scope_condition: str, kind_condition: str) -> str:
-    return IS_CLAIMABLE.replace("{whose}", scope_condition).replace("{which}", kind_condition)
+def _claimable(connection: Connection, scope_condition: str, kind_condition: str) -> str:
+    now = SQL_FRAGMENTS[connection.dialect.name].now
+    return IS_CLAIMABLE.format(whose=scope_condition, which=kind_condition, now=now)
 
 
-def _slices_of_tenants(connection: Connection, kind_condition: str) -> str:
+def _slices_of_tenants(connection: Connection, columns: str, kind_condition: str, skip_locked: str) -> str:
     dialect = connection.dialect.name
-    claimable = _claimable(OF_TENANT[dialect], kind_condition)
-    slices = SLICES_OF_TENANTS[dialect].replace("{claimable}", claimable)
-    return slices.replace("{index}", claim_order.INDEXES[kind_condition])
-
-
-def _format_statement(connection: Connection, query: str, slices: str, skip_locked: str) -> TextClause:
-    sql = SQL_FRAGMENTS[connection.dialect.name]
-    statement = query.replace("{slices}", slices)
-    return claim_order.bind_guards(
-        text(statement.format(now=sql.now, later=sql.now_plus_seconds, skip_locked=skip_locked))
+    return SLICES_OF_TENANTS[dialect].format(
+        columns=columns,
+        claimable=_claimable(connection, OF_TENANT[dialect], kind_condition),
+        index=claim_order.INDEXES[kind_condition],
+        skip_locked=skip_locked,
     )

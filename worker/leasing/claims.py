@@ -5,6 +5,7 @@ revision, before it touches a slice, and tenants' turns last.
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.dialects.columns import Document
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
 from models.pipelines.prompt_template import PromptTemplate, split_parameters
+from worker.leasing import tenant_turns
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import MAX_SLICES, ClaimableSlices, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
@@ -107,6 +109,9 @@ def claim(
 
 def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice | None:
     """Return the next quarantined slice, compared with ordinary work; None without any."""
+    with database.read() as connection:
+        if not tenant_turns.is_any_queued(connection, claimant.pipeline, claim_order.QUEUED_QUARANTINED):
+            return None
     quarantined = select_claimable_slices(database, claimant, claim_order.QUEUED_QUARANTINED)
     if not quarantined.rows:
         return None
@@ -215,4 +220,12 @@ def _to_lease(row: Row[Any], batch: Row[Any], parameters: dict[str, Any], prompt
         row.retries,
         batch.max_attempts,
         prompt,
+        _queued_seconds(row, batch),
+        batch.expires_at and time.monotonic() + (batch.expires_at - row.leased_at).total_seconds(),
     )
+
+
+def _queued_seconds(row: Row[Any], batch: Row[Any]) -> float | None:
+    if row.attempts > 1 or batch.in_progress_at is None:
+        return None
+    return max(0.0, float((row.leased_at - batch.in_progress_at).total_seconds()))

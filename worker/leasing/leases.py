@@ -14,7 +14,11 @@ from worker.leasing.quarantine import must_run_alone
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A slice that this process holds; every write to the slice must name its `fencing_token`."""
+    """A slice that this process holds; every write to the slice must name its `fencing_token`.
+
+    queued_seconds: from the beginning of its batch to the first claim; None = it was claimed before
+    deadline_at: of its batch, by this process' monotonic clock
+    """
 
     slice_id: int
     batch_id: str
@@ -28,9 +32,11 @@ class Lease:
     retries: int = 0
     max_attempts: int | None = None  # of its batch; None = the setting
     prompt: PromptTemplate | None = field(default=None, hash=False, compare=False)  # of its batch
+    queued_seconds: float | None = field(default=None, compare=False)
+    deadline_at: float | None = field(default=None, compare=False)
 
     def __hash__(self) -> int:
-        # The fields that identify a claim; all twelve would take longer than anything else that is done with a result.
+        # The fields that identify a claim; all of them would take longer than anything else that is done with a result.
         return hash((self.slice_id, self.fencing_token))
 
     @property

@@ -47,6 +47,12 @@ class Turn:
     start: int
 
 
+def is_any_queued(connection: Connection, pipeline: str, kind_condition: str) -> bool:
+    """Whether the pipeline has queued slices of this kind, claimable or not."""
+    query = f"SELECT 1 FROM slices WHERE {kind_condition} AND pipeline = :pipeline LIMIT 1"  # noqa: S608
+    return connection.scalar(text(query), {"pipeline": pipeline}) is not None
+
+
 def select_turns(connection: Connection, pipeline: str, kind_condition: str) -> list[Turn]:
     """Return the tenants with queued slices of this kind, the next one first."""
     rows = connection.execute(text(SELECT_TURNS.format(which=kind_condition)), {"pipeline": pipeline}).all()

@@ -16,6 +16,7 @@ from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
 from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
 RETENTION_INTERVAL_SECONDS = 60.0
@@ -87,7 +88,9 @@ class MaintenanceTask:
     is_unfinished: Callable[[], bool] = is_finished
 
 
-def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
+def default_tasks(
+    database: Database, settings: Settings, metrics: MetricsRecorder = NO_METRICS
+) -> list[MaintenanceTask]:
     """All maintenance tasks, at the intervals of the settings."""
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
@@ -97,7 +100,7 @@ def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTas
         MaintenanceTask(
             RECLAIM_TASK,
             settings.poll_interval_seconds,
-            lambda: reclaim_expired_leases(database, settings.max_attempts),
+            lambda: reclaim_expired_leases(database, settings.max_attempts, metrics),
             event="leases.reclaimed",
             has_work=_any_row("slices", reclaim.LEASE_EXPIRED.format(now=sql.now)),
         ),
@@ -166,11 +169,12 @@ def _any_row(table: str, condition: str) -> str:
     return f"EXISTS (SELECT 1 FROM {table} WHERE {condition})"  # noqa: S608
 
 
-def reclaim_expired_leases(database: Database, max_attempts: int) -> str:
+def reclaim_expired_leases(database: Database, max_attempts: int, metrics: MetricsRecorder = NO_METRICS) -> str:
     """Requeue, split or dead-letter the slices with expired leases."""
     result = reclaim.reclaim_expired(database, max_attempts)
     if not result:
         return ""
+    metrics.record_reclaim(len(result.requeued), len(result.split), len(result.dead_lettered))
     return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 

@@ -30,6 +30,7 @@ from worker.loading.large_models import offload_folder
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
+from worker.metrics import listener
 from worker.process import load_checks, wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_loader import PipelineLoader
@@ -64,6 +65,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     own_device = own_device.with_device(torch_name)
     log.configure(settings, pid=os.getpid(), device=own_device.label)
     failpoints.arm()
+    metrics = listener.listen(settings)
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in pipeline_names}
     guards = {name: tuple(pipeline.guards) for name, pipeline in pipelines.items()}
@@ -85,6 +87,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
         on_fatal_error=_on_fatal_error,
         on_hang=_on_hang,
         on_refusal=on_refusal,
+        metrics=metrics,
     )
     heartbeat = Heartbeat(
         heartbeat_database,
@@ -113,7 +116,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     maintenance = MaintenanceLoop(
         maintenance_database,
-        tasks.default_tasks(maintenance_database, settings),
+        tasks.default_tasks(maintenance_database, settings, metrics),
         worker_id,
         reclaim_grace_seconds=settings.heartbeat_seconds,
         on_schema_mismatch=on_refusal,
@@ -145,9 +148,9 @@ def _serve(
         thread.start()
     switcher.start()
     # Created once: Celery keeps a task name for the first application that registers it.
-    listener = wakeup_listener.celery_consumer(context.settings, pipeline_names, context.wakeup_signal)
+    consumer = wakeup_listener.celery_consumer(context.settings, pipeline_names, context.wakeup_signal, context.metrics)
     while not stopping.is_set():
-        wakeup_listener.consume(listener, context.worker_id)
+        wakeup_listener.consume(consumer, context.worker_id)
         # The engine polls SQL, so it keeps working while Redis is unreachable.
         if not stopping.wait(LISTENER_RESTART_SECONDS):
             logger.warning(

@@ -19,6 +19,7 @@ from worker.failures import is_device_lost
 from worker.loading import model_cache
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.switch_policy import LoadTarget, SwitchPolicy
+from worker.process_device import row_name
 
 log = structlog.get_logger(__name__)
 
@@ -179,6 +180,9 @@ class PipelineSwitcher:
         if target.revision is None:
             self._resolved_revisions[pipeline.name] = runtime.version.batch_revision
         loaded = self._loader.prepare(target, pipeline, runtime)
+        version = runtime.version
+        device = row_name(self._context.device, version.device)
+        self._context.metrics.record_load(pipeline.name, version.model, version.batch_revision, version.dtype, device)
         engine = Engine(self._context, loaded, self._engine_idle.set)
         self._active = ActivePipeline(target, pipeline, loaded, engine)
         engine.start()
@@ -192,6 +196,7 @@ class PipelineSwitcher:
         active.engine.stop()
         self._drain(active)
         self._active = None
+        self._context.metrics.record_unload()
         keeps_shared = active.pipeline.has_same_base(self._pipelines[next_target.pipeline])
         self._loader.unload(active.target, active.loaded, keeps_shared=keeps_shared)
         del active

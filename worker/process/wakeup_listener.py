@@ -1,6 +1,7 @@
 """The wakeup listener receives wakeups through Celery and passes them on to the engine."""
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,16 @@ from kombu import Queue
 from models.lifecycle import wakeups
 from models.settings import Settings
 from worker.engine.wakeup import WakeupSignal
+from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.process.redis_transport import WakeupAMQP
 
 
-def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_signal: WakeupSignal) -> Celery:
+def celery_consumer(
+    settings: Settings,
+    pipeline_names: Sequence[str],
+    wakeup_signal: WakeupSignal,
+    metrics: MetricsRecorder = NO_METRICS,
+) -> Celery:
     """Return a Celery application whose only task notifies the engine; a forged wakeup causes only a query."""
     app = wakeups.celery_app(settings, WakeupAMQP)
     queues = [wakeups.queue_name(pipeline) for pipeline in pipeline_names]
@@ -35,7 +42,9 @@ def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_si
     @app.task(name=wakeups.WAKEUP_TASK)
     def wakeup(pipeline: str) -> None:
         if pipeline in pipeline_names:
+            received_at = time.monotonic()
             wakeup_signal.notify_and_wait()
+            metrics.record_wakeup(time.monotonic() - received_at)
 
     return app
 

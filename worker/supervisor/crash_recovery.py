@@ -16,6 +16,7 @@ from worker.exit_status import DEVICE_HUNG, SCHEMA_OUTDATED
 from worker.leasing import load_failures, reclaim
 from worker.leasing.load_backoff import LoadBackoff
 from worker.leasing.load_failures import LoadLocation
+from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.supervisor.supervisor import ChildExit
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,8 @@ def classify_exit(child_exit: ChildExit) -> AttemptOutcome:
 class CrashRecovery:
     """Handles child exits for the supervisor; if the database is unreachable, the leases expire by themselves."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, metrics: MetricsRecorder = NO_METRICS) -> None:
+        self._metrics = metrics
         self._database = database
         self._settings = settings
 
@@ -91,8 +93,10 @@ class CrashRecovery:
         reclaimed = reclaim.reclaim_from_worker(self._database, child_exit.worker_id, outcome, max_attempts)
         with self._database.write() as connection:
             connection.execute(text(DELETE_WORKER), {"worker_id": child_exit.worker_id})
+        self._metrics.record_exit(outcome.value)
         if not reclaimed:
             return
+        self._metrics.record_reclaim(len(reclaimed.requeued), len(reclaimed.split), len(reclaimed.dead_lettered))
         log.warning(
             "worker.crash_recovered",
             worker_id=child_exit.worker_id,

@@ -172,7 +172,12 @@ def submit(
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
     selection = ResultSelection.from_options(from_batch, statuses, labels, min_score, COMMAND_ADVICE, fields["tenant"])
-    request = SubmitRequest.create(catalogue_entry, **fields, source_batch_id=from_batch)
+    request = SubmitRequest.create(
+        catalogue_entry,
+        **fields,
+        source_batch_id=from_batch,
+        max_unanswered_jobs=settings.unanswered_jobs_cap(fields["tenant"]),
+    )
     _print_webhook_warnings(settings, request)
     mapping = ColumnMapping if selection is None else ResultColumns
     columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)

@@ -47,6 +47,7 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="NAME=VALUE",
             help="A parameter of the task. May be repeated.",
         ),
+        click.option("--tenant", metavar="NAME", help="To whom it and its batches belong; unset: default."),
         click.option("--priority", type=int, help="Batches with a higher priority go first."),
         click.option(
             "--on-invalid", help="How to treat a row that can't be a job: reject or fail-row; unset: fail-row."

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.errors import BatchmillError, SourceNotReady, Unreachable, UsageError
+from models.errors import BatchmillError, SourceNotReady, TooManyJobs, Unreachable, UsageError
 from models.lifecycle import guard_counters
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
@@ -101,7 +101,7 @@ def read_run_source(database: Database, settings: Settings, catalogue: Catalogue
         try:
             try:
                 _submit_rows(leased_run, batch, settings, catalogue)
-            except (SourceNotReady, Unreachable) as error:
+            except (SourceNotReady, TooManyJobs, Unreachable) as error:
                 _postpone_or_fail(leased_run, batch.submission, error, is_overdue=is_overdue)
             except UsageError as error:
                 _fail_batch(database, batch.submission, error.code, str(error))
@@ -127,6 +127,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     recorded = views.get_batch(run.database, batch.submission.batch_id)
     pipeline = sources.pipeline_for(definition, catalogue).with_templates(recorded.parameters)
     request = definition.request_for(pipeline, run.view.scheduled_at)
+    request = replace(request, max_unanswered_jobs=settings.unanswered_jobs_cap(request.tenant))
     _record_guards(run.database, batch.submission, pipeline)
     id_types = IdTypes(definition)
     key = embedding_key(pipeline, recorded.parameters)

@@ -34,10 +34,23 @@ LARGE = "large"
 MOST_OF_A_PAGE = 8_000  # some six blocks for each of a thousand rows; a scan of the batch takes a hundred thousand
 MOST_OF_A_LOOK = 300
 MOST_OF_A_CLAIM = 60 * MAX_SLICES  # that many blocks for each slice that it takes: found, locked, written anew
+MOST_OF_A_TENANT = 12
 
 PIPELINE = "small"
 SMALL_BATCHES = 3_000
-BATCH_COLUMNS = ("id", "pipeline", "task", "model", "revision", "parameters", "metadata", "status", "total", "guarded")
+BATCH_COLUMNS = (
+    "id",
+    "pipeline",
+    "task",
+    "model",
+    "revision",
+    "parameters",
+    "metadata",
+    "status",
+    "total",
+    "tenant",
+    "guarded",
+)
 
 TABLES = ("batches", "batch_guards", "jobs", "slices", "results", "model_versions")
 
@@ -232,7 +245,20 @@ def test_maintenance_without_work_reads_next_to_nothing(planned: Database) -> No
     assert [name for name, answer in has_work.items() if answer] == ["wakeups"]
 
 
-def fill_small(database: Database, pipeline: str = PIPELINE, *, guarded: bool = False) -> None:
+@pytest.mark.parametrize("tenants", [2, 1_000])
+def test_a_claim_of_several_tenants_reads_what_it_takes(planned: Database, tenants: int) -> None:
+    """Besides, it looks at each tenant's first slice and at its turn."""
+    pipeline = f"of_{tenants}"
+    who = Claimant("worker-1", pipeline, "sentiment-analysis", "made", "abc", 60.0)
+    fill_small(planned, pipeline, tenants=tenants)
+
+    with most_read(planned, MOST_OF_A_CLAIM):
+        assert len(claims.claim(planned, who, 4096, SLICE_JOBS)) == MAX_SLICES
+    with most_read(planned, MOST_OF_A_LOOK + MOST_OF_A_TENANT * tenants):
+        assert len(claims.claim(planned, who, 1, SLICE_JOBS)) == 1
+
+
+def fill_small(database: Database, pipeline: str = PIPELINE, *, guarded: bool = False, tenants: int = 1) -> None:
     """More batches of one job, behind those of a test before; nobody has them yet."""
     with database.write() as connection:
         begun = connection.execute(text("SELECT count(*) FROM batches")).scalar_one()
@@ -242,8 +268,11 @@ def fill_small(database: Database, pipeline: str = PIPELINE, *, guarded: bool = 
             "batches",
             BATCH_COLUMNS,
             (
-                (batch_id, pipeline, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1, guarded)
-                for batch_id in ids
+                (*row, f"tenant-{number % tenants:04}", guarded)
+                for number, row in enumerate(
+                    (batch_id, pipeline, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1)
+                    for batch_id in ids
+                )
             ),
         )
         insert_rows(

@@ -267,6 +267,7 @@ WITHOUT = {
     "log_format",
     "log_level",
     "source_roots",
+    "tenants",
     "webhook_allowed_hosts",
     "serve_host",
     "serve_tls_cert",

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.db import Database
-from models.errors import IdempotencyConflict, NotFound, UsageError
+from models.errors import IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
+from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import cancel, views
 from producer.submission import chunks, job_writer
@@ -187,6 +188,25 @@ def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) 
     assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
     row = get_batch(uploads.database, opened.id)
     assert (row.status, row.holder_id) == ("validating", None)
+
+
+@pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
+def test_a_file_with_more_rows_than_the_tenant_may_have_fails_the_batch(
+    database: Database, batchmill_home: Path, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    monkeypatch.setenv("BATCHMILL_TENANTS__ACME__MAX_UNANSWERED_JOBS", "3")
+    uploads = Uploads(database, Settings.load())
+    file, fits = (uploads.upload(lines(count), tenant="acme") for count in (4, 3))
+    opened = uploads.open(file, ReadRequest(on_invalid=on_invalid), tenant="acme", on_invalid=on_invalid)
+
+    assert uploads.intake.take_in(opened.id) is Outcome.FAILED
+
+    batch = views.get_batch(database, opened.id)
+    assert (batch.status, batch.counts.unanswered) == ("failed", 0)
+    assert batch.error_code in ("too_many_unanswered_jobs", "source_failed")
+    assert uploads.intake.take_in(uploads.open(fits, tenant="acme").id) is Outcome.ACCEPTED
+    with pytest.raises(TooManyJobs):
+        uploads.open(fits, tenant="acme")
 
 
 def test_a_cancelled_batch_is_not_read(uploads: Uploads) -> None:

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Backlog(BaseModel):
-    """The unanswered work of a pipeline that this key may see."""
+    """The open work of a pipeline that this key may see."""
 
+    queued_slices: int
+    leased_slices: int
     unanswered_jobs: int
     open_batches: int
     oldest_created_at: datetime | None

@@ -46,7 +46,8 @@ def test_the_backlog_counts_what_the_key_may_see(client: TestClient, database: D
 
     assert (everything["unanswered_jobs"], everything["open_batches"]) == (4, 2)
     assert (own["unanswered_jobs"], own["open_batches"]) == (1, 1)
-    assert none == {"unanswered_jobs": 0, "open_batches": 0, "oldest_created_at": None}
+    assert (everything["queued_slices"], own["queued_slices"], own["leased_slices"]) == (2, 1, 0)
+    assert set(none.values()) == {0, None}
 
 
 def test_only_the_operator_reads_the_pattern_of_a_guard(client: TestClient, database: Database) -> None:

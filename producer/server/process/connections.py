@@ -1,0 +1,158 @@
+"""Connections of clients: how many there may be, and when one that does not go on is closed.
+
+uvicorn limits neither how long a request's headers may take, nor how slowly a body may come or be read. A client that
+sends a byte now and then, on purpose or over a bad network, would keep its connection for ever.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from h11 import Data, EndOfMessage, Response
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from producer.server.errors import error_body
+from producer.server.requests.messages import Message, Receive, Scope, Send, send_json
+
+log = structlog.get_logger(__name__)
+
+MIN_WINDOW_BYTES = 1024  # of a body, in each `slow_client_seconds`
+EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
+RETRY_SECONDS = 2
+
+# A client whose machine vanished is noticed within two minutes, also if nothing is sent to it.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+class ClientConnection(H11Protocol):
+    """A connection that knows since when it waits for its client.
+
+    max_connections: the limit, set on a subclass by `connection_class`
+    """
+
+    max_connections = 2048
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_since: float | None = time.monotonic()  # when the client could begin, or began, a request
+        self._writing_since: float | None = None  # when the client stopped reading
+        self._received_bytes = 0
+        self._served_app = self.app
+        self.app = self._serve
+        self._window: tuple[float, int] | None = None  # when a window of the body began, and the bytes before it
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a new connection; over the limit it gets one answer, or none."""
+        super().connection_made(transport)
+        _keep_alive(transport)
+        if len(self.connections) > self.max_connections:
+            self._served_app = _refuse
+            if len(self.connections) > self.max_connections * (1 + EXCESS_SHARE):
+                transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, which may have begun already."""
+        super().on_response_complete()
+        if not self._has_request and self.conn.trailing_data[0]:
+            self._head_since = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of a request."""
+        self._received_bytes += len(data)
+        if self._head_since is None and not self._has_request:
+            self._head_since = time.monotonic()
+        super().data_received(data)
+        if self._has_request:
+            self._head_since = None
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        self._writing_since = time.monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        self._writing_since = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request, or has headers that are too large, in the shape of our errors."""
+        message = f"{msg.rstrip('.')}; it is no HTTP/1.1, or its headers are too large"
+        content = json.dumps(error_body(400, message, "invalid_request")).encode()
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        for event in (Response(status_code=400, headers=headers), Data(data=content), EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def stall_reason(self, now: float, slow_client_seconds: float) -> str | None:
+        """Why the connection is closed, in a word for the log; None = its client goes on, or the server is at work."""
+        start = now - slow_client_seconds
+        if self._writing_since is not None and self._writing_since < start:
+            return "response"
+        if self._head_since is not None:
+            return "headers" if self._head_since < start else None
+        return "body" if self._is_body_slow(now, start) else None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request; a response whose client is gone ends, where uvicorn would read all of it for nobody."""
+        cycle = self.cycle
+
+        async def send_to_client(message: Message) -> None:
+            if cycle.disconnected:
+                raise ClientDisconnect
+            await send(message)
+
+        await self._served_app(scope, receive, send_to_client)
+
+    @property
+    def _has_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_body_slow(self, now: float, start: float) -> bool:
+        cycle = self.cycle
+        is_awaited = self._has_request and cycle.more_body and not cycle.waiting_for_100_continue
+        if not is_awaited or self.flow.read_paused or self._window is None:
+            self._window = (now, self._received_bytes) if is_awaited else None
+            return False
+        began_at, bytes_before = self._window
+        if began_at >= start:
+            return False
+        is_slow = self._received_bytes - bytes_before < MIN_WINDOW_BYTES
+        self._window = (now, self._received_bytes)
+        return is_slow
+
+
+def connection_class(most: int) -> type[ClientConnection]:
+    """The class of connections of a server that keeps so many open."""
+    return type("LimitedConnection", (ClientConnection,), {"max_connections": most})
+
+
+def close_stalled(connections: Iterable[Any], slow_client_seconds: float) -> None:
+    """Close the connections whose clients do not go on."""
+    now = time.monotonic()
+    for connection in list(connections):
+        reason = connection.stall_reason(now, slow_client_seconds)
+        if reason is not None:
+            log.debug("connection.stalled", reason=reason)
+            connection.transport.abort()  # `close` would wait until the client has read everything
+
+
+async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+    body = error_body(503, "the server has as many connections as it may have; try again soon", "too_many_connections")
+    await send_json(send, 503, body, {"retry-after": str(RETRY_SECONDS), "connection": "close"})
+
+
+def _keep_alive(transport: Any) -> None:
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,39 @@
+"""The cap on a tenant's unanswered jobs, which new jobs must fit under; see `max_unanswered_jobs` in the settings."""
+
+from sqlalchemy import Connection, text
+
+from models.errors import TooManyJobs
+
+RETRY_AFTER_SECONDS = 30.0  # most batches have answered something by then
+
+# Held until the transaction ends, so that two submissions can't take the same room. SQLite has one writer anyway.
+LOCK_TENANT = "SELECT pg_advisory_xact_lock(hashtextextended('batchmill.jobs_of_tenant ' || :tenant, 0))"
+
+# Batches that are being cancelled do not count: nothing of them will run.
+COUNT_UNANSWERED = """
+SELECT coalesce(sum(total - succeeded - failed - cancelled - expired), 0) FROM batches
+WHERE tenant = :tenant AND status = 'in_progress'
+"""
+
+
+def check_room(connection: Connection, tenant: str, cap: int | None, new_jobs: int) -> None:
+    """Raise TooManyJobs if a tenant would have more unanswered jobs than its cap.
+
+    cap: None = any number
+    new_jobs: those that the transaction is about to add
+
+    To be called before the transaction locks a batch: others wait for the tenant's lock with no batch locked.
+    """
+    if cap is None:
+        return
+    params = {"tenant": tenant}
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(LOCK_TENANT), params)
+    unanswered = int(connection.execute(text(COUNT_UNANSWERED), params).scalar_one())
+    if unanswered + new_jobs > cap:
+        more = "one more" if new_jobs == 1 else f"{new_jobs:,} more"
+        raise TooManyJobs(
+            f"tenant {tenant} has {unanswered:,} unanswered jobs and may have {cap:,}, so {more} must wait until some "
+            "are answered; or submit fewer at a time",
+            RETRY_AFTER_SECONDS,
+        )

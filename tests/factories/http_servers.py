@@ -1,0 +1,57 @@
+"""A server with real sockets in a thread of the test's process."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fastapi import FastAPI
+
+from models.processes.sockets import open_sockets
+from producer.server import run
+from producer.server.app import create_app
+from producer.server.context import ServerContext
+
+
+@contextmanager
+def serve_in_thread(
+    context: ServerContext, add_routes: Callable[[FastAPI], object] = lambda _app: None
+) -> Iterator[int]:
+    """Serve the application, with routes of the test's own beside; yields the port."""
+    app = create_app(context, checks_origins=True)
+    add_routes(app)
+    listeners = open_sockets("127.0.0.1", 0)
+    port = listeners[0].getsockname()[1]
+    listening = threading.Event()
+    server = run.Server(run.configure(context, app), context, listening.set)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(listeners)), daemon=True)
+    thread.start()
+    try:
+        assert listening.wait(10)
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
+    """A connection to the server, whose calls end after ten seconds."""
+    connection = socket.socket()
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(10)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Everything until the server closes the connection, in whatever way."""
+    received = b""
+    try:
+        while chunk := connection.recv(65_536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received

@@ -1,0 +1,182 @@
+"""Slow, greedy and malformed clients, over real sockets."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+
+import pytest
+from fastapi import FastAPI, Request
+from starlette.responses import StreamingResponse
+
+from models.db import Database
+from models.pipelines.catalogue import Catalogue
+from models.settings import Settings
+from producer.server.context import ServerContext
+from producer.server.requests.bodies import StreamedBody
+from tests.factories.http_servers import connect, read_to_end, serve_in_thread
+
+SLOW_SECONDS = 0.3
+OK = b"HTTP/1.1 200 OK"
+GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+POST = b"POST /stream HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5000\r\n\r\n"
+
+
+class Trial:
+    """Routes that read and write streams, and what became of them."""
+
+    def __init__(self, context: ServerContext) -> None:
+        self.context = context
+        self.sent_bytes = 0
+        self.followers = 0
+
+    def add(self, app: FastAPI) -> None:
+        @app.post("/stream")
+        async def count_bytes(request: Request, _body: StreamedBody) -> int:
+            return sum([len(chunk) async for chunk in request.stream()])
+
+        @app.get("/endless")
+        async def send_for_ever() -> StreamingResponse:
+            return StreamingResponse(self.chunks())
+
+        @app.get("/follow")
+        async def follow() -> StreamingResponse:
+            return StreamingResponse(self.wait())
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while True:
+            self.sent_bytes += 65_536
+            yield b"x" * 65_536
+
+    async def wait(self) -> AsyncIterator[bytes]:
+        self.followers += 1
+        yield b"begin\n"
+        await self.context.stopping.wait()
+        yield b"come again\n"
+
+
+@pytest.fixture
+def trial(sqlite_url: str) -> Iterator[Trial]:
+    database = Database(sqlite_url)
+    settings = Settings.load(slow_client_seconds=SLOW_SECONDS, max_client_connections=20, grace_seconds=10)
+    yield Trial(ServerContext(settings, database, Catalogue({})))
+    database.close()
+
+
+@pytest.fixture
+def port(trial: Trial) -> Iterator[int]:
+    with serve_in_thread(trial.context, trial.add) as port:
+        yield port
+
+
+class TestSlowClients:
+    @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nx-slow: ", GET + b"GET /again"])
+    def test_that_do_not_finish_their_headers_are_disconnected(self, port: int, head: bytes) -> None:
+        with connect(port) as client:
+            client.sendall(head)
+
+            assert read_to_end(client).count(OK) == head.count(GET)
+
+    def test_that_send_their_headers_byte_by_byte_are_disconnected(self, port: int) -> None:
+        with connect(port) as client, pytest.raises(OSError):  # noqa: PT012 - which byte fails is the kernel's choice
+            for _ in range(100):
+                client.sendall(b"a")
+                time.sleep(0.05)
+
+    def test_that_stop_within_a_body_are_disconnected(self, port: int) -> None:
+        with connect(port) as client:
+            client.sendall(POST + b"x" * 2000)
+
+            assert OK not in read_to_end(client)
+
+    def test_that_do_not_read_are_disconnected(self, port: int, trial: Trial) -> None:
+        with connect(port, receive_buffer=4096) as client:
+            client.sendall(b"GET /endless HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            deadline, sent = time.monotonic() + 10, -1
+            while sent != trial.sent_bytes or sent == 0:
+                assert time.monotonic() < deadline
+                sent = trial.sent_bytes
+                time.sleep(3 * SLOW_SECONDS)
+
+            assert len(read_to_end(client)) < sent  # the rest was dropped with the connection
+
+    def test_that_go_on_are_served(self, port: int) -> None:
+        with connect(port) as client:
+            client.sendall(POST.replace(b"5000", b"12000"))
+            for _ in range(10):
+                client.sendall(b"x" * 1200)
+                time.sleep(SLOW_SECONDS / 4)
+
+            assert client.recv(4096).startswith(OK)
+
+    def test_that_wait_for_an_answer_are_left_alone(self, port: int) -> None:
+        with connect(port) as client:
+            client.sendall(b"GET /follow HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            client.settimeout(5 * SLOW_SECONDS)
+
+            with pytest.raises(TimeoutError):  # and not closed
+                read_to_end(client)
+
+
+def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(20)]
+        for client in clients:
+            client.sendall(GET)
+            assert client.recv(4096).startswith(OK)
+        extra = stack.enter_context(connect(port))
+        extra.sendall(GET)
+        head, _, body = read_to_end(extra).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 2" in head
+    assert json.loads(body)["error"]["code"] == "too_many_connections"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"no request at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: a\x00b\r\n\r\n",
+        b"GET /" + b"a" * 40_000,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 100) for number in range(400)),
+    ],
+)
+def test_what_is_no_request_is_refused_in_our_shape(port: int, request_bytes: bytes) -> None:
+    with connect(port) as client:
+        client.sendall(request_bytes)
+        head, _, body = read_to_end(client).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"server:" not in head.lower()
+    assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+def test_no_banner_names_the_server(port: int) -> None:
+    with connect(port) as client:
+        client.sendall(GET)
+
+        assert b"server:" not in client.recv(4096).lower()
+
+
+def test_followers_end_when_the_server_stops(trial: Trial) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(serve_in_thread(trial.context, trial.add))
+        client: socket.socket = connect(port)
+        client.sendall(b"GET /follow HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        received = client.recv(4096)
+        while not trial.followers:
+            time.sleep(0.01)
+        started = time.monotonic()
+        stack.close()
+        assert time.monotonic() - started < 8  # well before grace_seconds
+        with client:
+            received += read_to_end(client)
+
+    assert b"come again" in received
+    assert asyncio.iscoroutinefunction(trial.context.stopping.wait)

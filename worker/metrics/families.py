@@ -1,0 +1,127 @@
+"""The metrics of worker processes, by the names that Prometheus reads. Their labels have few values.
+
+docs/metrics.md has the same list, which a test compares.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from worker.metrics import job_codes
+from worker.metrics.recorder import MetricsRecorder
+
+SHORT_REVISION = 12  # characters
+
+MICRO_BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STATEMENT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+QUEUE_WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
+MARGIN_BUCKETS = (-3_600, -60, -1, 0, 1, 60, 600, 3_600, 14_400, 86_400)
+
+
+class PrometheusRecorder(MetricsRecorder):
+    """Keeps the measurements in a separate registry."""
+
+    is_enabled = True
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of_pipeline = ("pipeline",)
+        self._jobs = self._counter("jobs", "Results that were stored.", (*of_pipeline, "outcome", "code"))
+        self._retried = self._counter("jobs_retried", "Jobs that run again after a backoff.", of_pipeline)
+        self._tokens = self._counter("tokens", "Tokens of the inputs that were answered.", of_pipeline)
+        self._padding = self._counter("padding_tokens", "Tokens that were computed beside those.", of_pipeline)
+        self._micro_batches = self._histogram(
+            "micro_batch_seconds", "Device time of a forward pass.", of_pipeline, MICRO_BATCH_BUCKETS
+        )
+        self._busy = self._counter(
+            "device_busy_seconds", "Time that the device computed; its rate is the utilisation.", (*of_pipeline, "kind")
+        )
+        self._claims = self._histogram("claim_seconds", "A claim of slices.", of_pipeline, STATEMENT_BUCKETS)
+        self._commits = self._histogram("commit_seconds", "A commit of results.", of_pipeline, STATEMENT_BUCKETS)
+        self._queue_waits = self._histogram(
+            "queue_wait_seconds",
+            "From the time a slice could be claimed to its claim.",
+            of_pipeline,
+            QUEUE_WAIT_BUCKETS,
+        )
+        self._quarantined = self._counter("slices_quarantined", "Claimed slices that run alone.", of_pipeline)
+        self._margins = self._histogram(
+            "deadline_margin_seconds", "From a batch's end to its deadline.", of_pipeline, MARGIN_BUCKETS
+        )
+        self._ended = self._counter("batches_ended", "Batches that ended with a commit.", (*of_pipeline, "status"))
+        self._verdicts = self._counter(
+            "guard_verdicts", "Verdicts of guards.", (*of_pipeline, "guard", "stage", "action")
+        )
+        self._wakeups = self._histogram(
+            "wakeup_wait_seconds", "From receiving a wakeup to the look at SQL.", (), STATEMENT_BUCKETS
+        )
+        self._reclaimed = self._counter("slices_reclaimed", "Slices taken from workers that are gone.", ("treatment",))
+        self._exits = self._counter("worker_exits", "Ends of worker processes, in their supervisor.", ("outcome",))
+        self._models = Gauge(
+            "batchmill_model_info",
+            "The pipeline on the device: always 1.",
+            (*of_pipeline, "model", "revision", "dtype", "device"),
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, description: str, labels: Iterable[str]) -> Counter:
+        return Counter(f"batchmill_{name}", description, labels, registry=self.registry)
+
+    def _histogram(self, name: str, description: str, labels: Iterable[str], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"batchmill_{name}", description, labels, buckets=buckets, registry=self.registry)
+
+    def record_claim(self, pipeline: str, seconds: float, queue_waits: Iterable[float], quarantined: int) -> None:
+        self._claims.labels(pipeline).observe(seconds)
+        histogram = self._queue_waits.labels(pipeline)
+        for wait in queue_waits:
+            histogram.observe(wait)
+        self._quarantined.labels(pipeline).inc(quarantined)
+
+    def record_micro_batch(self, pipeline: str, seconds: float) -> None:
+        self._micro_batches.labels(pipeline).observe(seconds)
+        self._busy.labels(pipeline, "model").inc(seconds)
+
+    def record_guard_time(self, pipeline: str, seconds: float) -> None:
+        self._busy.labels(pipeline, "guards").inc(seconds)
+
+    def record_commit(self, pipeline: str, seconds: float) -> None:
+        self._commits.labels(pipeline).observe(seconds)
+
+    def record_results(
+        self, pipeline: str, succeeded: int, failures: Mapping[str, int], tokens: int, padded_tokens: int
+    ) -> None:
+        self._jobs.labels(pipeline, "succeeded", "").inc(succeeded)
+        for code, count in failures.items():
+            self._jobs.labels(pipeline, "failed", job_codes.label_for(code)).inc(count)
+        self._tokens.labels(pipeline).inc(tokens)
+        self._padding.labels(pipeline).inc(max(0, padded_tokens - tokens))
+
+    def record_retries(self, pipeline: str, jobs: int) -> None:
+        self._retried.labels(pipeline).inc(jobs)
+
+    def record_verdicts(self, pipeline: str, verdicts: Mapping[tuple[str, str, str], int]) -> None:
+        for labels, count in verdicts.items():
+            self._verdicts.labels(pipeline, *labels).inc(count)
+
+    def record_batch_end(self, pipeline: str, status: str, deadline_margin: float | None) -> None:
+        self._ended.labels(pipeline, status).inc()
+        if deadline_margin is not None:
+            self._margins.labels(pipeline).observe(deadline_margin)
+
+    def record_wakeup(self, seconds: float) -> None:
+        self._wakeups.observe(seconds)
+
+    def record_reclaim(self, requeued: int, split: int, dead_lettered: int) -> None:
+        for treatment, count in (("requeued", requeued), ("split", split), ("dead_lettered", dead_lettered)):
+            self._reclaimed.labels(treatment).inc(count)
+
+    def record_exit(self, outcome: str) -> None:
+        self._exits.labels(outcome).inc()
+
+    def record_load(self, pipeline: str, model: str, revision: str, dtype: str, device: str) -> None:
+        self._models.clear()
+        short = revision.removeprefix("sha256:")[:SHORT_REVISION]
+        self._models.labels(pipeline, model, short, dtype, device).set(1)
+
+    def record_unload(self) -> None:
+        self._models.clear()
