@@ -106,3 +106,11 @@ def test_the_fuzzer_finds_a_defect(sqlite_database: Database, sqlite_url: str, t
     assert problem.startswith("GET /api/broken")
     with TestClient(app, raise_server_exceptions=False) as client:
         assert client.get("/api/broken").status_code == 500
+
+
+def test_openai_s_routes_tell_the_right_methods_too(sqlite_database: Database, sqlite_url: str) -> None:
+    with client_over(sqlite_database, sqlite_url) as client:
+        wrong_method, unknown = client.put("/v1/batches"), client.get("/v1/nothing")
+
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET, POST")
+    assert unknown.status_code == 404
