@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from models.errors import (
@@ -84,6 +85,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Let every failure of a request end in one of these responses."""
     app.add_exception_handler(BatchmillError, _handle_our_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(DataError, _handle_unstorable_value)
     app.add_exception_handler(HTTPException, _handle_http_error)
 
 
@@ -97,6 +99,11 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
+
+
+def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONResponse:
+    message = "a value of the request has a NUL character, or is a number that no database column holds"
+    return JSONResponse(error_body(400, message, UsageError.code), 400, {"x-should-retry": "false"})
 
 
 def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
