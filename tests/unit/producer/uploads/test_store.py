@@ -134,7 +134,7 @@ class TestFolder:
         file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
         assert file_store.store_id
         free = iter([local_store.MIN_FREE_BYTES, local_store.MIN_FREE_BYTES - 1])
-        monkeypatch.setattr(local_store.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
         with pytest.raises(FileStoreUnavailable, match="free some space"):
             put(file_store, b"a" * (local_store.CHECK_BYTES - 1), b"the disk is full now")
         assert names(file_store) == []
