@@ -53,4 +53,5 @@ async def receive(request: Request, context: ServerContext) -> Upload:
             return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
         return BodyReceiver(store, max_bytes)
 
+    multipart.check_length(request.headers.get("content-length"), max_bytes)
     return await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
