@@ -5,11 +5,13 @@ Every stage runs on PostgreSQL and on SQLite; the figures are saved, and printed
 
 import argparse
 import asyncio
+import gc
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from batchmill import GC_THRESHOLDS
 from benchmarks import deployments, exports, options, report, results_file
 from benchmarks.http_door import followers, pollers, served, streams, uploads
 from benchmarks.http_door.uploads import Place
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     parser.add_argument("--databases", nargs="+", default=["PostgreSQL", "SQLite"], choices=["PostgreSQL", "SQLite"])
     asked = parser.parse_args()
+    gc.set_threshold(*GC_THRESHOLDS)  # as in the command's process, beside which streams are measured
     figures: dict[str, Any] = {}
     targets: list[Target] = []
     with options.temporary_folder() as folder, deployments.run_servers() as (postgres, valkey):
