@@ -168,6 +168,7 @@ class TestContent:
         assert parts[1].headers["content-range"] == f"bytes 101-201/{size}"
         assert door.openai.files.retrieve(batch.output_file_id).bytes == size
         assert door.http.get(url).headers["content-length"] == str(size)
+        assert [file.bytes for file in door.openai.files.list(purpose="batch_output")] == [size]
 
     def test_blocks_are_whole_lines(self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(content, "BLOCK_BYTES", 600)
@@ -210,9 +211,11 @@ class TestContent:
         write_results(door.database, batch.id, [(1, POSITIVE)])
         end_batch(door.database, batch.id)
 
+        listed = door.openai.files.list(purpose="batch_output").data[0]
         after = door.http.get(url)
 
         assert while_running.status_code == 404
+        assert listed.bytes is None
         assert before.headers["etag"] != after.headers["etag"]
         assert (before.content.count(b"\n"), after.content.count(b"\n")) == (1, 2)
         assert door.openai.batches.retrieve(batch.id).error_file_id is None
