@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exist
 
 from models.db import Database, SqlFragments
 from models.errors import NotFound, UsageError
+from models.processes.failpoints import failpoint
 from models.service_tables import StoredFile
 from models.settings import Settings
 from models.states import BatchStatus
@@ -123,6 +124,7 @@ def parse_expiry(anchor: str | None, seconds: str | int | None) -> int | None:
 
 def save_file(database: Database, settings: Settings, new: NewFile) -> FileView:
     """Give stored bytes a row, so that they are a file."""
+    failpoint("after_upload")
 
     def work(connection: Connection) -> str:
         return insert_file(connection, database.sql, settings, new)

@@ -28,6 +28,7 @@ from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.http_server import app_over, key_headers
 from tests.factories.schedules import ScheduleHarness, utc
 
+PIPELINE = "sample-sentiment-analysis"
 SECRET = "canary-of-the-other-tenant"
 BATCH, UNKNOWN_BATCH = "batch_0000000000000000000f", "batch_0000000000000000000g"
 SCHEDULE, UNKNOWN_SCHEDULE = "nightly-of-other", "nightly-unknown"
@@ -71,9 +72,7 @@ def server(database: Database, database_url: str, tmp_path: Path) -> Iterator[Se
     harness.create_schedule(SCHEDULE, tenant="other")
     harness.run_schedule(utc("03-02 02:01"))
     output = [{"label": SECRET, "score": 0.5}]
-    insert_batch(
-        database, [{"text": SECRET}] * 2, id=BATCH, tenant="other", name=SECRET, pipeline="sample-sentiment-analysis"
-    )
+    insert_batch(database, [{"text": SECRET}] * 2, id=BATCH, tenant="other", name=SECRET, pipeline=PIPELINE)
     fake_worker.write_results(database, BATCH, [(0, output), (1, "model_error")])
     fake_worker.end_batch(database, BATCH)
     fields = {"sources": harness.settings.sources, "home": tmp_path / "home", "simulated_clock": "2026-03-02T12:00Z"}
@@ -161,11 +160,43 @@ def test_lists_show_nothing_of_another_tenant(server: Server) -> None:
 
 
 def test_bodies_name_nothing_of_another_tenant(server: Server) -> None:
-    batch = {"endpoint": "/v1/pipelines/sample-sentiment-analysis", "completion_window": "24h"}
-    for file_id in (server.file_id, UNKNOWN_FILE):
-        response = server.call("POST", "/v1/batches", server.ours, json={**batch, "input_file_id": file_id})
-        assert response.status_code == 404
-        assert SECRET not in response.text
+    openai = {"endpoint": f"/v1/pipelines/{PIPELINE}", "completion_window": "24h"}
+    native = {"pipeline": PIPELINE, "input_columns": {"text": "output.label"}}
+    for path, body, name, ids in (
+        ("/v1/batches", openai, "input_file_id", (server.file_id, UNKNOWN_FILE)),
+        ("/api/batches", {"pipeline": PIPELINE}, "file_id", (server.file_id, UNKNOWN_FILE)),
+        ("/api/batches", native, "from_batch", (BATCH, UNKNOWN_BATCH)),
+        ("/api/dry-run", native, "from_batch", (BATCH, UNKNOWN_BATCH)),
+        ("/api/dry-run", {"pipeline": PIPELINE}, "file_id", (server.file_id, UNKNOWN_FILE)),
+    ):
+        answers = [
+            masked(server.call("POST", path, server.ours, json={**body, name: value}), {name: value}) for value in ids
+        ]
+        assert answers[0] == answers[1], (path, name)
+        assert answers[0][0] in (400, 404), answers
+        assert server.call("POST", path, server.theirs, json={**body, name: ids[0]}).status_code not in (404, 500)
+
+
+def test_a_key_submits_for_its_own_tenant(server: Server) -> None:
+    body = {"pipeline": PIPELINE, "inputs": ["good"]}
+
+    made = server.call("POST", "/api/batches", server.ours, json=body)
+    wrong = server.call("POST", "/api/batches", server.ours, json={**body, "tenant": "other"})
+
+    assert (made.status_code, made.json()["tenant"], wrong.status_code) == (201, "acme", 403)
+
+
+def test_a_full_tenant_is_told_when_to_come_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = server.app.state.context.settings
+    monkeypatch.setitem(settings.tenants, "acme", {"max_unanswered_jobs": 1})
+    body = {"pipeline": PIPELINE, "inputs": ["good", "bad"]}
+
+    full = server.call("POST", "/api/batches", server.ours, json=body)
+    fits = server.call("POST", "/api/batches", server.ours, json={**body, "inputs": ["good"]})
+
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "too_many_unanswered_jobs")
+    assert int(full.headers["retry-after"]) > 0
+    assert fits.status_code == 201
 
 
 def test_every_route_needs_a_key(server: Server) -> None:
