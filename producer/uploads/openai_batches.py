@@ -37,7 +37,7 @@ from producer.readers.compression import decompress
 from producer.readers.openai_lines import FirstRequest
 from producer.readers.rows import Problem
 from producer.submission.open_submission import OpenSubmission
-from producer.submission.request import REJECT, SubmitRequest
+from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
@@ -48,6 +48,7 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
+CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
 # The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
@@ -73,6 +74,8 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
             "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
         )
     _check_window(order.completion_window)
+    checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
+    check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
     file = files.get_file(database, order.input_file_id, order.tenant)
     if file.purpose != PURPOSE_BATCH or file.location is None:
         raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from models import vectors
+from models.lifecycle import termination
+from models.states import Termination
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 
@@ -137,6 +139,16 @@ class TestCreation:
 
         assert caught.value.code == "not_found"
 
+    @pytest.mark.parametrize("option", [{"priority": 5000}, {"max_failures": "many"}, {"webhook_url": "ftp://x"}])
+    def test_our_own_options_are_checked_even_if_the_file_is_bad(
+        self, sqlite_door: Door, option: dict[str, object]
+    ) -> None:
+        with pytest.raises(openai.BadRequestError):
+            sqlite_door.create(b"{", extra_body=option)
+        with pytest.raises(openai.BadRequestError):
+            sqlite_door.create(b"{", metadata={str(number): "x" for number in range(17)})
+        assert list(sqlite_door.openai.batches.list()) == []
+
     def test_our_own_options_are_taken(self, door: Door) -> None:
         batch = door.create(
             request_line("a"),
@@ -253,6 +265,17 @@ class TestEnds:
         assert [line["custom_id"] for line in door.lines_of(cancelled.output_file_id)] == ["a"]
         (line,) = door.lines_of(cancelled.error_file_id)
         assert (line["custom_id"], line["error"]["code"]) == ("b", "batch_cancelled")
+
+    def test_expired_jobs_are_in_the_error_file(self, door: Door) -> None:
+        batch = door.create(request_line("a"))
+        termination.terminate(door.database, batch.id, Termination.EXPIRED, None, None)
+
+        expired = door.openai.batches.retrieve(batch.id)
+
+        assert (expired.status, expired.output_file_id) == ("expired", None)
+        assert expired.error_file_id is not None
+        (line,) = door.lines_of(expired.error_file_id)
+        assert (line["custom_id"], line["error"]["code"]) == ("a", "batch_expired")
 
     def test_all_failed_gives_an_error_file_alone(self, door: Door) -> None:
         batch = completed(door, "text_too_long", "text_too_long")

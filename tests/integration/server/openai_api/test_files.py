@@ -237,7 +237,10 @@ class TestContent:
 
         with pytest.raises(openai.NotFoundError):
             door.openai.files.content(batch.output_file_id)
+        with pytest.raises(openai.NotFoundError):
+            door.openai.batches.retrieve(batch.id)
         assert [file.purpose for file in door.openai.files.list()] == ["batch"]
+        assert list(door.openai.batches.list()) == []
 
     def test_the_checkpoints_of_the_files_read_last_are_kept(self) -> None:
         cache = CheckpointCache(max_checkpoints=3)
