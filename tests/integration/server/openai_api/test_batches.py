@@ -9,7 +9,11 @@ from sqlalchemy import text
 
 from models import vectors
 from models.lifecycle import termination
+from models.pipelines.catalogue import Catalogue
+from models.settings import Settings
 from models.states import Termination
+from producer.uploads import openai_batches
+from producer.uploads.intake import Intake, take_in_waiting
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 
@@ -158,6 +162,20 @@ class TestCreation:
 
         assert (batch.name, batch.priority, batch.status) == ("nightly", 5, "in_progress")
         assert batch.job_counts["failed"] == 1
+
+    def test_a_large_file_is_read_by_another_process(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openai_batches, "SMALL_FILE_BYTES", 10)
+        batch = door.create(request_line("a"), request_line("b"))
+        settings = Settings.load()
+
+        read = take_in_waiting(Intake(door.database, settings, Catalogue.load(settings)))
+
+        accepted = door.openai.batches.retrieve(batch.id)
+        assert (batch.status, batch.request_counts.total) == ("validating", 0)
+        assert read == 1
+        assert accepted.status == "in_progress"
+        assert accepted.request_counts is not None
+        assert accepted.request_counts.total == 2
 
 
 class TestFilesThatFail:
@@ -345,9 +363,13 @@ class TestOtherRoutes:
             sqlite_door.openai.responses.create(model="m", input="hello")
 
     def test_unknown_routes_have_openais_shape(self, sqlite_door: Door) -> None:
-        for method, path in (("GET", "/v1/assistants"), ("PUT", "/v1/files"), ("DELETE", "/v1/batches/x")):
+        for method, path, status in (
+            ("GET", "/v1/assistants", 404),
+            ("PUT", "/v1/files", 405),
+            ("DELETE", "/v1/batches/x", 405),
+        ):
             response = sqlite_door.http.request(method, path)
-            assert response.status_code == 404
+            assert response.status_code == status
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
     def test_models_are_the_pipelines(self, sqlite_door: Door) -> None:
