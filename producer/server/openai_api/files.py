@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.readers.storable import is_storable
 from producer.results.responses.content import etag_of
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
@@ -64,7 +65,9 @@ def list_files(
     purpose: str | None = None,
 ) -> dict[str, Any]:
     """List the files that were uploaded, and those of ended batches."""
-    file_filter = FileFilter(principal.tenant, purpose, after, oldest_first=order == "asc")
+    if purpose is not None and not is_storable(purpose):
+        raise invalid("purpose", "the purpose has a NUL character or half a surrogate pair, which no file has")
+    file_filter = FileFilter(principal.tenant, purpose or None, after or None, oldest_first=order == "asc")
     page = files.list_files(context.database, limit, file_filter)
     batches = views.find_batches(
         context.database, (file.batch_id for file in page.files if file.batch_id and file.etag)

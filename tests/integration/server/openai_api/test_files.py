@@ -98,6 +98,32 @@ class TestStrangeNames:
             response = door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
             assert response.status_code in (400, 404)
 
+    @pytest.mark.parametrize(
+        ("query", "status"),
+        [
+            ("files?purpose=%00", 400),
+            ("files?purpose=none", 200),
+            ("files?purpose=&after=", 200),
+            ("files?order=up", 400),
+            ("files?limit=0", 400),
+            ("files?limit=10001", 400),
+            ("batches?limit=x", 400),
+            ("batches?after=", 200),
+        ],
+    )
+    def test_lists_take_what_they_know(self, door: Door, query: str, status: int) -> None:
+        response = door.http.get(f"/v1/{query}")
+
+        assert response.status_code == status
+        if status == 200:
+            assert response.json() == {
+                "object": "list",
+                "data": [],
+                "first_id": None,
+                "last_id": None,
+                "has_more": False,
+            }
+
     def test_metadata_that_no_database_stores_is_refused(self, door: Door) -> None:
         file_id = door.upload(request_line("a"))
         for value in ("\\u0000", "\\ud800", "x" * 513):
