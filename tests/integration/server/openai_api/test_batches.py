@@ -135,6 +135,24 @@ class TestCreation:
         assert caught.value.code == "invalid_request"
         assert caught.value.type == "invalid_request_error"
 
+    @pytest.mark.parametrize(
+        ("body", "param"),
+        [
+            ("{}", "input_file_id"),
+            ('{"input_file_id": 7, "endpoint": "/v1/embeddings", "completion_window": "24h"}', "input_file_id"),
+            ('{"input_file_id": "f", "endpoint": "/v1/embeddings", "completion_window": "24h", "x": 1}', "x"),
+            ('{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "metadata": {"a": 1}}', "metadata.a"),
+            ("{", None),
+            ("[]", None),
+            ("", None),
+        ],
+    )
+    def test_a_malformed_body_is_a_bad_request(self, sqlite_door: Door, body: str, param: str | None) -> None:
+        response = sqlite_door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
+
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
+
     def test_an_unknown_file_is_not_found(self, sqlite_door: Door) -> None:
         with pytest.raises(openai.NotFoundError) as caught:
             sqlite_door.openai.batches.create(
