@@ -1,5 +1,7 @@
 """The official client creates, lists, reads and cancels batches, and what users of such servers reported holds."""
 
+import gzip
+import json
 import threading
 from typing import Any
 
@@ -245,6 +247,20 @@ class TestFilesThatFail:
         assert batches[0].errors is not None
         (error,) = batches[0].errors.data or []
         assert (error.code, error.param) == (code, param)
+
+    def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
+        content = gzip.compress(json.dumps(request_line("a")).encode())
+        statuses = []
+        for data in (content, content[:-9], content[:30]):
+            file = sqlite_door.openai.files.create(file=("in.jsonl.gz", data), purpose="batch")
+            batch = sqlite_door.openai.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/pipelines/sentiment-analysis",  # type: ignore[arg-type]
+                completion_window="24h",
+            )
+            statuses.append((batch.status, batch.errors and (batch.errors.data or [])[0].code))
+
+        assert statuses == [("in_progress", None), ("failed", "unreadable_source"), ("failed", "unreadable_source")]
 
     def test_an_unknown_model_or_task_or_parameter_is_named(self, door: Door) -> None:
         unknown = door.create(request_line("a", "/v1/embeddings", model="none", input="x"), endpoint="/v1/embeddings")

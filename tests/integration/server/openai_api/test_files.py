@@ -182,8 +182,8 @@ class TestContent:
         whole = door.http.get(url)
         size = len(whole.content)
         parts = [
-            door.http.get(url, headers={"Range": f"bytes={start}-{start + 100}", "If-Range": whole.headers["etag"]})
-            for start in range(0, size, 101)
+            door.http.get(url, headers={"Range": f"bytes={start}-{start + 400}", "If-Range": whole.headers["etag"]})
+            for start in range(0, size, 401)
         ]
 
         assert [json.loads(line)["custom_id"] for line in whole.content.split(b"\n")[:-1]] == [
@@ -191,7 +191,7 @@ class TestContent:
         ]
         assert {part.status_code for part in parts} == {206}
         assert b"".join(part.content for part in parts) == whole.content
-        assert parts[1].headers["content-range"] == f"bytes 101-201/{size}"
+        assert parts[1].headers["content-range"] == f"bytes 401-801/{size}"
         assert door.openai.files.retrieve(batch.output_file_id).bytes == size
         assert door.http.get(url).headers["content-length"] == str(size)
         assert [file.bytes for file in door.openai.files.list(purpose="batch_output")] == [size]
