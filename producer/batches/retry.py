@@ -27,6 +27,8 @@ from producer.tenants.job_cap import CapOf, no_cap
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
+POSITIONS = range(2**62)
+MAX_POSITIONS = 10_000  # that a selection names
 # The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
 MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
@@ -35,7 +37,7 @@ MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice 
 SELECT_RETRYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :last AND r.status IN :outcomes
-  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes)
+  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes) AND (:any_position OR r.position {in_numbers})
 ORDER BY r.position
 """
 
@@ -67,7 +69,7 @@ WHERE id = :batch_id
 RAISE_FAILURE_LIMIT = """
 UPDATE batches SET max_failures = max_failures + failed - (
     SELECT count(*) FROM results r WHERE r.batch_id = :batch_id AND r.status = 'failed' AND :takes_failed
-      AND (:any_code OR r.error_code IN :codes))
+      AND (:any_code OR r.error_code IN :codes) AND (:any_position OR r.position {in_numbers}))
 WHERE id = :batch_id AND failed > max_failures
 """
 
@@ -80,6 +82,8 @@ GROUP BY r.error_code, j.invalid ORDER BY count(*) DESC, r.error_code
 
 GUARD_CODES = ("guard_blocked", "guard_failed")  # of failures that a guard decided
 
+EXPANDED_CODES = bindparam("codes", expanding=True, type_=Text())
+
 UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 
@@ -89,14 +93,22 @@ class RetrySelection:
 
     outcomes: outcomes of these jobs
     codes: error codes of these jobs; empty = any
+    positions: their places among the inputs, from 0; empty = any
     """
 
     outcomes: tuple[JobOutcome, ...] = (JobOutcome.FAILED,)
     codes: tuple[str, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.positions) > MAX_POSITIONS:
+            raise UsageError(f"{len(self.positions):,} positions are too many; name at most {MAX_POSITIONS:,} at once")
+        if any(isinstance(position, bool) or position not in POSITIONS for position in self.positions):
+            raise UsageError("a position is the number of a job among the inputs, from 0")
 
     def includes_failure(self, code: str) -> bool:
-        """Whether failed jobs with this error code are selected."""
-        return JobOutcome.FAILED in self.outcomes and (not self.codes or code in self.codes)
+        """Whether all failed jobs with this error code are selected."""
+        return not self.positions and JobOutcome.FAILED in self.outcomes and (not self.codes or code in self.codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,20 +257,21 @@ class _Retry:
         """Requeue the selected jobs of the chunk after `after_position`; returns how many, and in how many slices."""
         self.requeue.lock_and_check(connection, is_continuation=is_continuation)
         params = _selection_params(self.requeue.batch_id, self.selection, after_position)
-        rows = connection.execute(_retryable_query(), params).all()
+        in_numbers = self.requeue.database.sql.in_numbers
+        rows = connection.execute(_retryable_query(in_numbers), params).all()
         if not rows:
             return 0, 0
         if not is_continuation:
-            query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
+            query = text(RAISE_FAILURE_LIMIT.format(in_numbers=in_numbers)).bindparams(EXPANDED_CODES)
             takes_failed = JobOutcome.FAILED in self.selection.outcomes
             connection.execute(query, {**params, "takes_failed": takes_failed})
         positions = [row.position for row in rows]
         return len(positions), self.requeue.requeue(connection, positions, Counter(row.status for row in rows))
 
 
-def _retryable_query() -> TextClause:
-    query = text(SELECT_RETRYABLE)
-    return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True, type_=Text()))
+def _retryable_query(in_numbers: str) -> TextClause:
+    query = text(SELECT_RETRYABLE.format(in_numbers=in_numbers))
+    return query.bindparams(bindparam("outcomes", expanding=True), EXPANDED_CODES)
 
 
 def _selection_params(batch_id: str, selection: RetrySelection, after_position: int) -> dict[str, Any]:
@@ -269,6 +282,8 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
         "any_code": not selection.codes,
         "outcomes": [outcome.value for outcome in selection.outcomes],
         "codes": list(selection.codes),
+        "any_position": not selection.positions,
+        "numbers": comma_separated(selection.positions),
     }
 
 
@@ -287,6 +302,8 @@ def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, inval
     if invalid_rows:
         return _invalid_rows_message(batch.id, invalid_rows)
     outcomes = " or ".join(outcome.value for outcome in selection.outcomes)
+    if selection.positions:
+        return f"{batch.id} has no {outcomes} jobs at these positions that could be tried again"
     counts = {JobOutcome.CANCELLED: batch.counts.cancelled, JobOutcome.EXPIRED: batch.counts.expired}
     others = [
         f"{count:,} are {outcome.value}: --status {outcome.value}"

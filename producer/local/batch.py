@@ -56,9 +56,11 @@ class LocalBatch:
         """Cancel it."""
         return cancel.cancel(self._database, self.batch_id)
 
-    def retry(self, outcomes: Outcomes, codes: Sequence[str], deadline: Deadline | None) -> str | None:
+    def retry(
+        self, outcomes: Outcomes, codes: Sequence[str], positions: Sequence[int], deadline: Deadline | None
+    ) -> str | None:
         """Run jobs again."""
-        selection = RetrySelection(tuple(outcomes), tuple(codes))
+        selection = RetrySelection(tuple(outcomes), tuple(codes), tuple(positions))
         size, cap_of = self._settings.slice_size, self._settings.unanswered_jobs_cap
         return self._wake(retry.retry_jobs(self._database, self.batch_id, selection, size, deadline, cap_of))
 

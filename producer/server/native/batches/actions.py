@@ -34,6 +34,7 @@ class RetryBody(BaseModel):
 
     status: objects.JobStatus | list[objects.JobStatus] = Field("failed", description="Only jobs with this outcome.")
     codes: str | list[str] = Field([], description="Only failures with one of these codes; empty = any.")
+    positions: list[int] = Field([], description="Only these jobs, at most 10,000; empty = any.")
     deadline: str | None = Field(None, description="A new deadline, such as `6h`; null keeps the old one.")
 
 
@@ -61,7 +62,8 @@ async def retry_batch(
     outcomes = export.parse_statuses(body.status)
     if not outcomes or JobOutcome.SUCCEEDED in outcomes:
         raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
-    selection = RetrySelection(outcomes, (body.codes,) if isinstance(body.codes, str) else tuple(body.codes))
+    codes = (body.codes,) if isinstance(body.codes, str) else tuple(body.codes)
+    selection = RetrySelection(outcomes, codes, tuple(body.positions))
     deadline = None if body.deadline is None else Deadline.parse_future(body.deadline)
 
     def act() -> Response:
