@@ -96,7 +96,7 @@ def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
 
 
 def check_attempts(deployment: Deployment, batch_id: str) -> None:
-    """A job's attempts are the claims that ended with their holder, and the one that answered it, which is its usage."""
+    """A job's attempts are the claims that ended with their holder, and the one that answered it; usage has that."""
     assert_usage_equals_counters(deployment.client.database)
     rows = deployment.query(
         """SELECT r.position, r.attempts, r.status,
