@@ -8,6 +8,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 
 from models.errors import BatchmillError
+from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body, error_response
 from producer.server.requests.messages import App, Message, Receive, Scope, Send, send_json
 
@@ -64,6 +65,8 @@ class RequestLog:
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             pass  # nobody waits for an answer
+        except IncompleteResponse:
+            pass  # it was logged where it happened
         except BatchmillError as error:
             if not response.status:
                 await error_response(error)(scope, receive, response.send)
