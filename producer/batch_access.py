@@ -34,7 +34,9 @@ class BatchAccess(Protocol):
 
     def cancel(self) -> BatchView: ...
 
-    def retry(self, outcomes: Outcomes, codes: Sequence[str], deadline: Deadline | None) -> str | None:
+    def retry(
+        self, outcomes: Outcomes, codes: Sequence[str], positions: Sequence[int], deadline: Deadline | None
+    ) -> str | None:
         """Return what the user should know."""
 
     def repair(self, inputs: Iterable[Any] | Table, deadline: Deadline | None) -> str | None:

@@ -127,12 +127,18 @@ class BatchHandle:
         return self
 
     def retry(
-        self, *, status: str | Iterable[str] = "failed", codes: str | Iterable[str] = (), deadline: str | None = None
+        self,
+        *,
+        status: str | Iterable[str] = "failed",
+        codes: str | Iterable[str] = (),
+        positions: Iterable[int] = (),
+        deadline: str | None = None,
     ) -> Self:
         """Run jobs of an ended batch again, in the same places; the new results replace the old ones.
 
         status: the outcomes to try again: failed, cancelled, expired, or several of them.
         codes: only failures with this error code, or one of these; empty = any.
+        positions: only jobs at these places among the inputs, at most 10,000; empty = any.
         deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
 
         Raises UsageError if the batch has not ended, or has no such jobs. Then `warning` says why workers may start
@@ -142,7 +148,8 @@ class BatchHandle:
         if not outcomes or JobOutcome.SUCCEEDED in outcomes:
             raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
         new_deadline = None if deadline is None else Deadline.parse_future(deadline)
-        self.warning = self._access.retry(outcomes, (codes,) if isinstance(codes, str) else tuple(codes), new_deadline)
+        code_names = (codes,) if isinstance(codes, str) else tuple(codes)
+        self.warning = self._access.retry(outcomes, code_names, tuple(positions), new_deadline)
         return self.refresh()
 
     def repair(self, inputs: Iterable[Mapping[str, Any]] | Table, *, deadline: str | None = None) -> Self:

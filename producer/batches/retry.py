@@ -22,9 +22,13 @@ from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, JobOutcome
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.tenants import job_cap
+from producer.tenants.job_cap import CapOf, no_cap
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
+POSITIONS = range(2**62)
+MAX_POSITIONS = 10_000  # that a selection names
 # The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
 MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
@@ -33,7 +37,7 @@ MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice 
 SELECT_RETRYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :last AND r.status IN :outcomes
-  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes)
+  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes) AND (:any_position OR r.position {in_numbers})
 ORDER BY r.position
 """
 
@@ -65,7 +69,7 @@ WHERE id = :batch_id
 RAISE_FAILURE_LIMIT = """
 UPDATE batches SET max_failures = max_failures + failed - (
     SELECT count(*) FROM results r WHERE r.batch_id = :batch_id AND r.status = 'failed' AND :takes_failed
-      AND (:any_code OR r.error_code IN :codes))
+      AND (:any_code OR r.error_code IN :codes) AND (:any_position OR r.position {in_numbers}))
 WHERE id = :batch_id AND failed > max_failures
 """
 
@@ -78,6 +82,8 @@ GROUP BY r.error_code, j.invalid ORDER BY count(*) DESC, r.error_code
 
 GUARD_CODES = ("guard_blocked", "guard_failed")  # of failures that a guard decided
 
+EXPANDED_CODES = bindparam("codes", expanding=True, type_=Text())
+
 UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 
@@ -87,14 +93,22 @@ class RetrySelection:
 
     outcomes: outcomes of these jobs
     codes: error codes of these jobs; empty = any
+    positions: their places among the inputs, from 0; empty = any
     """
 
     outcomes: tuple[JobOutcome, ...] = (JobOutcome.FAILED,)
     codes: tuple[str, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.positions) > MAX_POSITIONS:
+            raise UsageError(f"{len(self.positions):,} positions are too many; name at most {MAX_POSITIONS:,} at once")
+        if any(isinstance(position, bool) or position not in POSITIONS for position in self.positions):
+            raise UsageError("a position is the number of a job among the inputs, from 0")
 
     def includes_failure(self, code: str) -> bool:
-        """Whether failed jobs with this error code are selected."""
-        return JobOutcome.FAILED in self.outcomes and (not self.codes or code in self.codes)
+        """Whether all failed jobs with this error code are selected."""
+        return not self.positions and JobOutcome.FAILED in self.outcomes and (not self.codes or code in self.codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +138,21 @@ class RetryResult:
 
 
 def retry_jobs(
-    database: Database, batch_id: str, selection: RetrySelection, slice_size: int, deadline: Deadline | None = None
+    database: Database,
+    batch_id: str,
+    selection: RetrySelection,
+    slice_size: int,
+    deadline: Deadline | None = None,
+    cap_of: CapOf = no_cap,
 ) -> RetryResult:
     """Requeue the selected jobs of a batch that has ended.
 
     slice_size: jobs per slice
     deadline: the batch's new deadline; None keeps the old one, unless it has passed
+    cap_of: returns the most unanswered jobs that a tenant may have
 
-    Raises NotFound, NothingToRetry when no selected job can be retried, and UsageError when the batch has not ended or
-    an error code does not occur in it.
+    Raises NotFound, NothingToRetry when no selected job can be retried, UsageError when the batch has not ended or an
+    error code does not occur in it, and TooManyJobs when its tenant may have no more; those before are requeued then.
     """
     batch = views.get_batch(database, batch_id)
     check_ended(batch)
@@ -140,7 +160,7 @@ def retry_jobs(
         last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
         failures = connection.execute(text(COUNT_FAILURES_BY_CODE), {"batch_id": batch_id}).all()
     _check_codes(batch_id, selection, [row.code for row in failures])
-    retry = _Retry(Requeue(database, batch_id, slice_size, deadline), selection)
+    retry = _Retry(Requeue(database, batch, slice_size, deadline, cap_of), selection)
     jobs, slice_count = 0, 0
     for position in range(-1, last_position, CHUNK_JOBS):
         chunk = database.transact(partial(retry.requeue_chunk, after_position=position, is_continuation=jobs > 0))
@@ -174,9 +194,15 @@ class Requeue:
     """Requeues jobs of a batch that has ended, and reopens the batch, chunk by chunk in the order of positions."""
 
     database: Database
-    batch_id: str
+    batch: BatchView
     slice_size: int
     deadline: Deadline | None
+    cap_of: CapOf
+
+    @property
+    def batch_id(self) -> str:
+        """The batch's id."""
+        return self.batch.id
 
     def lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
         """Lock the batch's row; raises UsageError unless the batch has ended, or `is_continuation` and it runs."""
@@ -192,6 +218,7 @@ class Requeue:
 
         outcomes: how many of them have which outcome
         """
+        job_cap.check_room(connection, self.batch.tenant, self.cap_of(self.batch.tenant), len(positions))
         overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
         if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
             raise UsageError(
@@ -230,20 +257,21 @@ class _Retry:
         """Requeue the selected jobs of the chunk after `after_position`; returns how many, and in how many slices."""
         self.requeue.lock_and_check(connection, is_continuation=is_continuation)
         params = _selection_params(self.requeue.batch_id, self.selection, after_position)
-        rows = connection.execute(_retryable_query(), params).all()
+        in_numbers = self.requeue.database.sql.in_numbers
+        rows = connection.execute(_retryable_query(in_numbers), params).all()
         if not rows:
             return 0, 0
         if not is_continuation:
-            query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
+            query = text(RAISE_FAILURE_LIMIT.format(in_numbers=in_numbers)).bindparams(EXPANDED_CODES)
             takes_failed = JobOutcome.FAILED in self.selection.outcomes
             connection.execute(query, {**params, "takes_failed": takes_failed})
         positions = [row.position for row in rows]
         return len(positions), self.requeue.requeue(connection, positions, Counter(row.status for row in rows))
 
 
-def _retryable_query() -> TextClause:
-    query = text(SELECT_RETRYABLE)
-    return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True, type_=Text()))
+def _retryable_query(in_numbers: str) -> TextClause:
+    query = text(SELECT_RETRYABLE.format(in_numbers=in_numbers))
+    return query.bindparams(bindparam("outcomes", expanding=True), EXPANDED_CODES)
 
 
 def _selection_params(batch_id: str, selection: RetrySelection, after_position: int) -> dict[str, Any]:
@@ -254,6 +282,8 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
         "any_code": not selection.codes,
         "outcomes": [outcome.value for outcome in selection.outcomes],
         "codes": list(selection.codes),
+        "any_position": not selection.positions,
+        "numbers": comma_separated(selection.positions),
     }
 
 
@@ -272,6 +302,8 @@ def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, inval
     if invalid_rows:
         return _invalid_rows_message(batch.id, invalid_rows)
     outcomes = " or ".join(outcome.value for outcome in selection.outcomes)
+    if selection.positions:
+        return f"{batch.id} has no {outcomes} jobs at these positions that could be tried again"
     counts = {JobOutcome.CANCELLED: batch.counts.cancelled, JobOutcome.EXPIRED: batch.counts.expired}
     others = [
         f"{count:,} are {outcome.value}: --status {outcome.value}"

@@ -55,11 +55,14 @@ class RemoteBatch:
         """Cancel it; a large one takes several requests."""
         return batch_view(self._finish("POST", f"{self._path}/cancel"))
 
-    def retry(self, outcomes: Outcomes, codes: Sequence[str], deadline: Deadline | None) -> str | None:
+    def retry(
+        self, outcomes: Outcomes, codes: Sequence[str], positions: Sequence[int], deadline: Deadline | None
+    ) -> str | None:
         """Run jobs again."""
         body = {
             "status": [outcome.value for outcome in outcomes],
             "codes": list(codes),
+            "positions": list(positions),
             "deadline": deadline and deadline.as_text(),
         }
         return self._requeue(lambda: self._post("retry", json=body))

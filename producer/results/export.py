@@ -14,7 +14,7 @@ from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
 from producer.results import arrow, files, matrix, npy, pages, parquet, tabular, target_file, user_table
 from producer.results.arguments import parse_statuses as parse_statuses
-from producer.results.result_row import ResultRow
+from producer.results.result_row import ResultRow, escape_line_separators
 from producer.results.tabular import TabularLayout
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def open_export(database: Database, batch: BatchView, rows: Iterable[ResultRow],
     fit: then what was read is not a whole file.
     """
     if file_format == "jsonl":
-        return files.join_lines(row.json_line() for row in rows)
+        return files.join_lines(escape_line_separators(row.json_line()) for row in rows)
     if file_format == "npy":
         dimensions = _find_dimensions(database, batch, "a .npy file")
         return files.join_parts(npy.iter_parts(rows, batch.counts.total, dimensions))

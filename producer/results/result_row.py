@@ -11,6 +11,7 @@ from models.documents import format_timestamp, from_json
 from models.pipelines.pipeline import join_revisions
 from models.states import JobOutcome
 
+LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")  # those that JSON need not escape
 NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -123,6 +124,14 @@ class ResultRow(NamedTuple):
             f'"adapter": {_quote(self.adapter)}, "adapter_revision": {_quote(self.adapter_revision)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
+
+
+def escape_line_separators(line: str) -> str:
+    """Return a line of JSON without characters at which some clients end a line, as Python's `splitlines` does."""
+    if not line.isascii():
+        for separator in LINE_SEPARATORS:
+            line = line.replace(separator, f"\\u{ord(separator):04x}")
+    return line
 
 
 def _quote(text: str | None) -> str:

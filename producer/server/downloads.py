@@ -15,8 +15,8 @@ UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 log = structlog.get_logger(__name__)
 
 
-class IncompleteDownload(Exception):
-    """Ends a response that has begun, so that the client sees that it is not whole."""
+class IncompleteResponse(Exception):
+    """Ends a response that has begun without its last chunk, so that the client sees that it is not whole."""
 
 
 def new_threads() -> CapacityLimiter:
@@ -46,7 +46,7 @@ async def send_blocks(blocks: Iterator[bytes], threads: CapacityLimiter) -> Asyn
             # The error may quote an input, and the server logs what ends a response.
             code = error.code if isinstance(error, BatchmillError) else type(error).__name__
             log.warning("request.download_failed", error_type=code)
-            raise IncompleteDownload(code) from None
+            raise IncompleteResponse(code) from None
         if block is None:
             return
         yield block

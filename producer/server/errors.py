@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from models.errors import (
@@ -16,6 +17,7 @@ from models.errors import (
     IdempotencyKeyInUse,
     InvalidRows,
     NotFound,
+    SourceNotReady,
     SourceTooLarge,
     TooManyRequests,
     Unauthorized,
@@ -24,6 +26,7 @@ from models.errors import (
     UsageError,
     WaitTimeout,
 )
+from producer.server import openapi_document
 
 # The first class that an error belongs to decides.
 STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
@@ -39,6 +42,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (TooManyRequests, 429),
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {
@@ -83,6 +87,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Let every failure of a request end in one of these responses."""
     app.add_exception_handler(BatchmillError, _handle_our_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(DataError, _handle_unstorable_value)
     app.add_exception_handler(HTTPException, _handle_http_error)
 
 
@@ -98,9 +103,17 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
     return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
 
 
-def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
+def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONResponse:
+    message = "a value of the request has a NUL character, or is a number that no database column holds"
+    return JSONResponse(error_body(400, message, UsageError.code), 400, {"x-should-retry": "false"})
+
+
+def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
         return error_response(error.__cause__)
     body = error_body(error.status_code, str(error.detail), "http_error")
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = error.headers
+    if error.status_code == 405 and (methods := openapi_document.methods_at(request.app, request.url.path)):
+        headers = {"allow": ", ".join(methods)}  # each route knows its own methods only
+    return JSONResponse(body, error.status_code, headers)

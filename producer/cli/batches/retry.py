@@ -31,6 +31,14 @@ RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not 
     help="Only jobs with this outcome. May be repeated.",
 )
 @click.option(
+    "--position",
+    "positions",
+    type=int,
+    multiple=True,
+    metavar="N",
+    help="Only the job at this position. May be repeated.",
+)
+@click.option(
     "--deadline", metavar="WHEN", help="A new deadline, such as 6h or 06:00; without it, a passed one is removed."
 )
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
@@ -42,6 +50,7 @@ def retry(
     batch_id: str,
     codes: tuple[str, ...],
     outcomes: tuple[str, ...],
+    positions: tuple[int, ...],
     deadline: str | None,
     waits: bool,
     timeout: float | None,
@@ -56,11 +65,13 @@ def retry(
     if timeout is not None and not waits:
         raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
-    selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
+    selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes, positions)
     new_deadline = None if deadline is None else Deadline.parse_future(deadline)
     with common.open_database(settings) as database:
         try:
-            result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
+            result = retry_jobs(
+                database, batch_id, selection, settings.slice_size, new_deadline, settings.unanswered_jobs_cap
+            )
         except NothingToRetry as nothing:
             terminal.print_notice(str(nothing))
         else:

@@ -5,7 +5,7 @@ from typing import Any
 
 from models.documents import to_json
 from models.errors import UsageError
-from producer.results.result_row import ResultRow
+from producer.results.result_row import ResultRow, escape_line_separators
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx, which would collect them
@@ -22,12 +22,13 @@ def begin() -> bytes:
 def event(name: str, document: Any, event_id: int | None = None) -> bytes:
     """One event with a JSON document."""
     id_line = "" if event_id is None else f"id: {event_id}\n"
-    return f"{id_line}event: {name}\ndata: {to_json(document)}\n\n".encode()
+    return f"{id_line}event: {name}\ndata: {escape_line_separators(to_json(document))}\n\n".encode()
 
 
 def result_events(rows: Sequence[ResultRow]) -> bytes:
     """An event for each result; its id is `seq`, from which the client goes on."""
-    return "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows).encode()
+    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows)
+    return escape_line_separators(events).encode()
 
 
 def parse_last_id(header: str | None, after: int) -> int:

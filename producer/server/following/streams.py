@@ -13,7 +13,8 @@ from producer.batches import views
 from producer.batches.changes import BatchState
 from producer.batches.views import BatchView
 from producer.results import pages
-from producer.results.result_row import ResultRow
+from producer.results.result_row import ResultRow, escape_line_separators
+from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body
 from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch
@@ -21,10 +22,6 @@ from producer.server.following.watch import BatchFollower, BatchWatch
 HEARTBEAT_SECONDS = 15.0  # proxies close what is silent for 30 or 60
 # A follower that reads slowly holds one page.
 PAGE_ROWS, PAGE_CHARACTERS = 500, 256 * 1024
-
-
-class IncompleteStream(Exception):
-    """Ends a stream of lines without its end, because the server stops or the batch is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -
 
 
 async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) -> AsyncIterator[bytes]:
-    """Yield each result as a line of JSON, and an empty line now and then; raises IncompleteStream before the end."""
+    """Yield each result as a line of JSON, and an empty line now and then; raises IncompleteResponse before the end."""
     cursor = follow.after
     async with watch.follow(follow.batch_id) as follower:
         while (state := follower.state) is not None and not follower.is_closing():
@@ -80,12 +77,12 @@ async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) ->
             while has_more and not follower.is_closing():
                 rows, cursor, has_more = await _read_page(database, watch, follow, cursor)
                 if rows:
-                    yield "".join(row.json_line() for row in rows).encode()
+                    yield escape_line_separators("".join(row.json_line() for row in rows)).encode()
             if ended is not None and not follower.is_closing():
                 return
             while not await follower.wait_for_change(HEARTBEAT_SECONDS):
                 yield b"\n"
-    raise IncompleteStream(follow.batch_id)
+    raise IncompleteResponse(NotFound.code if state is None else "server_stopping")
 
 
 async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncIterator[bytes]:

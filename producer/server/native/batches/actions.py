@@ -34,6 +34,7 @@ class RetryBody(BaseModel):
 
     status: objects.JobStatus | list[objects.JobStatus] = Field("failed", description="Only jobs with this outcome.")
     codes: str | list[str] = Field([], description="Only failures with one of these codes; empty = any.")
+    positions: list[int] = Field([], description="Only these jobs, at most 10,000; empty = any.")
     deadline: str | None = Field(None, description="A new deadline, such as `6h`; null keeps the old one.")
 
 
@@ -61,13 +62,14 @@ async def retry_batch(
     outcomes = export.parse_statuses(body.status)
     if not outcomes or JobOutcome.SUCCEEDED in outcomes:
         raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
-    selection = RetrySelection(outcomes, (body.codes,) if isinstance(body.codes, str) else tuple(body.codes))
+    codes = (body.codes,) if isinstance(body.codes, str) else tuple(body.codes)
+    selection = RetrySelection(outcomes, codes, tuple(body.positions))
     deadline = None if body.deadline is None else Deadline.parse_future(body.deadline)
 
     def act() -> Response:
         context.get_batch(principal, batch_id)
-        slice_size = context.settings.slice_size
-        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, slice_size, deadline))
+        size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
+        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
     return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
 

@@ -4,10 +4,10 @@ A request waits a while for its act and then answers 202. The act goes on to its
 what a killed server leaves undone is finished by the same request, or by maintenance.
 """
 
+import asyncio
 from collections.abc import Callable
 from threading import BoundedSemaphore
 
-import anyio
 import structlog
 from anyio import CapacityLimiter, to_thread
 from fastapi import Response
@@ -21,6 +21,7 @@ RETRY_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 _permits = BoundedSemaphore(MAX_ACTS)
+_tasks: set[asyncio.Task[Response | Exception]] = set()  # the loop itself keeps none alive
 
 
 async def perform(act: Callable[[], Response], answer_later: Callable[[], Response]) -> Response:
@@ -30,23 +31,31 @@ async def perform(act: Callable[[], Response], answer_later: Callable[[], Respon
     """
     if not _permits.acquire(blocking=False):
         raise TooManyRequests(f"{MAX_ACTS} other requests change batches now; come again", RETRY_SECONDS)
-    is_abandoned = False
+    # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
+    # happens to the request ends it.
+    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    await asyncio.wait({task}, timeout=MAX_WAIT_SECONDS)
+    if not task.done():
+        task.add_done_callback(_log_failure)
+        return await to_thread.run_sync(answer_later)
+    outcome = task.result()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
-    def run() -> Response | Exception:
-        try:
-            return act()
-        except Exception as error:
-            if is_abandoned:
-                log.warning("request.act_failed", error_type=type(error).__name__)
-            return error
-        finally:
-            _permits.release()
 
-    with anyio.move_on_after(MAX_WAIT_SECONDS):
-        # Not one of the threads that all requests share, because it may be busy for long.
-        outcome = await to_thread.run_sync(run, abandon_on_cancel=True, limiter=CapacityLimiter(1))
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-    is_abandoned = True
-    return await to_thread.run_sync(answer_later)
+def _run(act: Callable[[], Response]) -> Response | Exception:
+    try:
+        return act()
+    except Exception as error:
+        return error
+    finally:
+        _permits.release()
+
+
+def _log_failure(task: asyncio.Task[Response | Exception]) -> None:
+    outcome = None if task.cancelled() else task.result()
+    if isinstance(outcome, Exception):
+        log.warning("request.act_failed", error_type=type(outcome).__name__)

@@ -24,6 +24,7 @@ from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake import Intake
 from producer.uploads.multipart import Upload
 from producer.uploads.store import FileStore, open_store
+from producer.webhooks import webhook_address
 
 # A file of this size is read in a fraction of a second. A larger one would keep its client, and the thread, waiting.
 MAX_IMMEDIATE_BYTES = 2**20
@@ -56,18 +57,23 @@ class Submission:
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
-        _ = self._pipeline
-        self.request  # noqa: B018 (it raises)
-        self.options.read_request.columns(self._pipeline)
-        if self.options.ids is not None and self.options.inputs is None:
+        options = self.options
+        _ = self.request
+        if options.sql is not None:
+            sql_sources.find_sql_source(self.context.settings, options.sql, self._tenant)
+        has_rows = options.sql is None and options.from_batch is None
+        options.read_request.check(self.context.settings, self._pipeline, has_file=has_rows)
+        if options.ids is not None and options.inputs is None:
             raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
-        if self.options.ids is not None and self.options.id_column is not None:
+        if options.ids is not None and options.id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
 
     @property
     def request(self) -> SubmitRequest:
         """What is submitted, without its rows; raises UsageError."""
         options = self.options
+        if options.webhook_url is not None:
+            webhook_address.check_allowed(options.webhook_url, self.context.settings)
         return SubmitRequest.create(
             self._pipeline,
             parameters=options.parameters,
@@ -81,6 +87,7 @@ class Submission:
             reuse=options.reuse,
             source_batch_id=options.from_batch,
             tenant=self._tenant,
+            max_unanswered_jobs=self.context.settings.unanswered_jobs_cap(self._tenant),
             webhook_url=options.webhook_url,
         )
 
@@ -94,8 +101,6 @@ class Submission:
             return self._submit_now(self.open_inputs())
         if options.file_id is not None:
             return self._open(files.get_file(self.context.database, options.file_id, self._tenant))
-        if options.sql is not None:
-            sql_sources.find_sql_source(self.context.settings, options.sql, self._tenant)
         return self._open(None)
 
     def submit_upload(self, upload: Upload) -> Submitted:
