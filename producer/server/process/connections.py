@@ -21,7 +21,8 @@ from producer.server.requests.messages import Message, Receive, Scope, Send, sen
 
 log = structlog.get_logger(__name__)
 
-MIN_WINDOW_BYTES = 1024  # of a body, in each `slow_client_seconds`
+MIN_WINDOW_BYTES = 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
+BODY_PATIENCE = 2  # routes that read a stream give up earlier, with an answer
 EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
 RETRY_SECONDS = 2
 
@@ -96,7 +97,7 @@ class ClientConnection(H11Protocol):
             return "response"
         if self._head_since is not None:
             return "headers" if self._head_since < start else None
-        return "body" if self._is_body_slow(now, start) else None
+        return "body" if self._is_body_slow(now, now - BODY_PATIENCE * slow_client_seconds) else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request; a response whose client is gone ends, where uvicorn would read all of it for nobody."""
