@@ -58,6 +58,9 @@ TYPES = {
     503: "service_unavailable_error",
 }
 
+HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}  # of errors of the framework
+NO_ROUTE = "there is no such route; /api/openapi.json lists all of them"
+
 UNREACHABLE_RETRY_SECONDS = 1
 MAX_PARAM_CHARACTERS = 200  # of a field's name, which a client may have made up
 
@@ -116,7 +119,8 @@ def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
         return error_response(error.__cause__)
-    body = error_body(error.status_code, str(error.detail), "http_error")
+    message = NO_ROUTE if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    body = error_body(error.status_code, message, HTTP_CODES.get(error.status_code, "http_error"))
     headers = error.headers
     if error.status_code == 405 and (methods := openapi_document.methods_at(request.app, request.url.path)):
         headers = {"allow": ", ".join(methods)}  # each route knows its own methods only

@@ -125,8 +125,8 @@ class TestSlowClients:
 
 def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
     with ExitStack() as stack:
-        clients = [stack.enter_context(connect(port)) for _ in range(20)]
-        for client in clients:
+        for _ in range(20):
+            client = stack.enter_context(connect(port))
             client.sendall(GET)
             assert client.recv(4096).startswith(OK)
         extra = stack.enter_context(connect(port))
@@ -158,6 +158,16 @@ def test_what_is_no_request_is_refused_in_our_shape(port: int, request_bytes: by
     assert head.startswith(b"HTTP/1.1 400")
     assert b"server:" not in head.lower()
     assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+def test_a_body_with_two_lengths_is_refused_and_nothing_after_it_is_read(port: int) -> None:
+    two_lengths = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    with connect(port) as client:
+        client.sendall(b"POST /stream HTTP/1.1\r\nhost: 127.0.0.1\r\n" + two_lengths + GET)
+        received = read_to_end(client)
+
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1") == 1
 
 
 def test_no_banner_names_the_server(port: int) -> None:

@@ -79,7 +79,7 @@ def test_a_wrong_method_is_told_all_right_ones(sqlite_database: Database, sqlite
         response = client.put("/api/batches/batch_1")
 
     assert (response.status_code, response.headers["allow"]) == (405, "GET, DELETE")
-    assert response.json()["error"]["code"] == "http_error"
+    assert response.json()["error"]["code"] == "method_not_allowed"
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that make requests up
