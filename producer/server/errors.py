@@ -43,6 +43,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
     (SourceNotReady, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {
