@@ -26,6 +26,7 @@ from models.errors import (
     UsageError,
     WaitTimeout,
 )
+from producer.server import openapi_document
 
 # The first class that an error belongs to decides.
 STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
@@ -107,9 +108,12 @@ def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONRespon
     return JSONResponse(error_body(400, message, UsageError.code), 400, {"x-should-retry": "false"})
 
 
-def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
+def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
         return error_response(error.__cause__)
     body = error_body(error.status_code, str(error.detail), "http_error")
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = error.headers
+    if error.status_code == 405 and (methods := openapi_document.methods_at(request.app, request.url.path)):
+        headers = {"allow": ", ".join(methods)}  # each route knows its own methods only
+    return JSONResponse(body, error.status_code, headers)

@@ -3,6 +3,7 @@
 `docs/openapi.json` is a copy, made by `make openapi`; a test compares the two.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +12,13 @@ from fastapi.openapi.utils import get_openapi
 
 from models.documents import to_json
 from models.version import VERSION
+from producer.server.context import Context
 
 DOCUMENT_PATH = "/api/openapi.json"
+EVENT_STREAM = "text/event-stream"
+PATH_PARAMETER = re.compile(r"\{[^}]+\}")
+WITH_KEY: dict[str, list[str]] = {"key": []}
+WITHOUT_KEY: dict[str, list[str]] = {}  # where no keys exist
 HTTP_METHODS = ("get", "post", "put", "patch", "delete")
 
 DESCRIPTION = """\
@@ -84,9 +90,12 @@ router = APIRouter()
 
 
 @router.get("/api/openapi.json", include_in_schema=False)
-def openapi_document(request: Request) -> Response:
-    """Return the OpenAPI document."""
-    return Response(to_json(request.app.openapi()), media_type="application/json")
+def openapi_document(request: Request, context: Context) -> Response:
+    """Return the OpenAPI document; it says whether requests need a key here."""
+    document = request.app.openapi()
+    if context.authenticator.needs_key(context.database):
+        document = {**document, "security": [WITH_KEY]}
+    return Response(to_json(document), media_type="application/json")
 
 
 @router.get("/api", include_in_schema=False)
@@ -125,10 +134,21 @@ def build_document(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     schemas["Error"] = ERROR_SCHEMA
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{"key": []}]
+    document["security"] = [WITH_KEY, WITHOUT_KEY]
     for _, method, operation in _operations(document):
         _add_errors(operation, method)
+        for response in operation["responses"].values():
+            if EVENT_STREAM in response.get("content", {}):
+                response["content"][EVENT_STREAM] = {}  # a schema would be that of each event
     return document
+
+
+def methods_at(app: FastAPI, path: str) -> list[str]:
+    """Return the methods that the document has for the path of a request."""
+    for template, methods in app.openapi()["paths"].items():
+        if re.fullmatch(PATH_PARAMETER.sub("[^/]+", template), path):
+            return [method.upper() for method in HTTP_METHODS if method in methods]
+    return []
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

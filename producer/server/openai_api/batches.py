@@ -18,6 +18,7 @@ from producer.server.openai_api import objects
 from producer.uploads import openai_batches, result_files
 from producer.uploads.openai_batches import invalid
 from producer.uploads.refused_batches import BatchOrder
+from producer.webhooks import webhook_address
 
 router = APIRouter(prefix="/batches", tags=["OpenAI batches"])
 
@@ -66,6 +67,8 @@ def create_batch(
     """Create a batch for an uploaded file; the same request again within two minutes gives the same batch."""
     if body.output_expires_after is not None:
         raise invalid("output_expires_after", "output_expires_after is not supported; delete the files in time")
+    if body.webhook_url is not None:
+        webhook_address.check_allowed(body.webhook_url, context.settings)
     order = BatchOrder(
         input_file_id=body.input_file_id,
         endpoint=body.endpoint,

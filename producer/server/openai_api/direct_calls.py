@@ -2,11 +2,12 @@
 
 from typing import NoReturn
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 
 from models.errors import NotFound, UsageError
 from producer.endpoints import NAMED_ENDPOINTS
 from producer.endpoints.pipeline_inputs import PREFIX
+from producer.server import openapi_document
 
 router = APIRouter(include_in_schema=False)
 
@@ -35,4 +36,6 @@ def refuse(path: str, request: Request) -> NoReturn:
             f"{url[:80]} is not supported, neither directly nor in batches; batches answer "
             f"{', '.join(NAMED_ENDPOINTS)} and {PREFIX}NAME: see {DOCUMENTATION}"
         )
+    if openapi_document.methods_at(request.app, url):
+        raise HTTPException(405)
     raise NotFound(f"there is no {request.method} {url[:80]}; see {DOCUMENTATION} for the routes that there are")

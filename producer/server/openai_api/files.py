@@ -23,7 +23,25 @@ router = APIRouter(prefix="/files", tags=["OpenAI files"])
 MAX_PAGE_FILES = files.MAX_PAGE_FILES
 
 
-@router.post("")
+UPLOAD_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["purpose", "file"],
+                "properties": {
+                    "purpose": {"type": "string", "enum": ["batch"]},
+                    "file": {"type": "string", "format": "binary", "description": "Lines of OpenAI's batch format."},
+                },
+                "propertyNames": {"minLength": 1, "maxLength": 100, "pattern": r"^[\w\[\]]+$"},
+            }
+        }
+    },
+}
+
+
+@router.post("", openapi_extra={"requestBody": UPLOAD_BODY})
 async def upload_file(request: Request, context: Context, principal: Submitter, _body: StreamedBody) -> dict[str, Any]:
     """Upload a file: `multipart/form-data` with `purpose` (batch) and `file`, optionally `expires_after`."""
     store = open_store(context.settings)

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from models.db import Database
 from producer.server import openapi_document
 from tests import api_fuzzer
-from tests.factories.http_server import app_over, client_over
+from tests.factories.http_server import app_over, client_over, key_headers
 from tests.openapi_copy import COPY
 
 
@@ -56,7 +56,7 @@ def test_every_operation_has_our_errors_and_no_other_shape(document: dict[str, A
             if int(status) >= 400:
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Error"}, name
-    assert document["security"] == [{"key": []}]
+    assert document["security"] == [{"key": []}, {}]
 
 
 def test_the_index_lists_the_routes(sqlite_database: Database, sqlite_url: str) -> None:
@@ -66,6 +66,20 @@ def test_the_index_lists_the_routes(sqlite_database: Database, sqlite_url: str) 
 
     assert {"method": "GET", "path": "/api/batches", "summary": "List batches"} in index["routes"]
     assert len(index["routes"]) == len(operations(document))
+
+
+def test_it_says_that_a_server_with_keys_wants_one(sqlite_database: Database, sqlite_url: str) -> None:
+    key_headers(sqlite_database, None)
+    with client_over(sqlite_database, sqlite_url) as client:
+        assert client.get("/api/openapi.json").json()["security"] == [{"key": []}]
+
+
+def test_a_wrong_method_is_told_all_right_ones(sqlite_database: Database, sqlite_url: str) -> None:
+    with client_over(sqlite_database, sqlite_url) as client:
+        response = client.put("/api/batches/batch_1")
+
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, DELETE")
+    assert response.json()["error"]["code"] == "http_error"
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that make requests up
@@ -92,3 +106,11 @@ def test_the_fuzzer_finds_a_defect(sqlite_database: Database, sqlite_url: str, t
     assert problem.startswith("GET /api/broken")
     with TestClient(app, raise_server_exceptions=False) as client:
         assert client.get("/api/broken").status_code == 500
+
+
+def test_openai_s_routes_tell_the_right_methods_too(sqlite_database: Database, sqlite_url: str) -> None:
+    with client_over(sqlite_database, sqlite_url) as client:
+        wrong_method, unknown = client.put("/v1/batches"), client.get("/v1/nothing")
+
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET, POST")
+    assert unknown.status_code == 404

@@ -52,9 +52,7 @@ DOCS: dict[str, Any] = {
                     "example": {"inputs": [{"position": 7, "text": "a better text"}]},
                 },
                 **{
-                    kind: {**content, "example": '{"position": 7, "text": "a better text"}\n'}
-                    if kind == "application/x-ndjson"
-                    else {"schema": content["schema"]}
+                    kind: {"schema": content["schema"]}
                     for kind, content in ROW_BODIES.items()
                     if bodies.FORMAT_BY_TYPE[kind] is not None
                 },

@@ -24,6 +24,7 @@ from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake import Intake
 from producer.uploads.multipart import Upload
 from producer.uploads.store import FileStore, open_store
+from producer.webhooks import webhook_address
 
 # A file of this size is read in a fraction of a second. A larger one would keep its client, and the thread, waiting.
 MAX_IMMEDIATE_BYTES = 2**20
@@ -71,6 +72,8 @@ class Submission:
     def request(self) -> SubmitRequest:
         """What is submitted, without its rows; raises UsageError."""
         options = self.options
+        if options.webhook_url is not None:
+            webhook_address.check_allowed(options.webhook_url, self.context.settings)
         return SubmitRequest.create(
             self._pipeline,
             parameters=options.parameters,
