@@ -97,7 +97,6 @@ class Batch(BaseModel):
     input_file_id: str | None
     webhook: str | None = Field(description="The host that is called when the batch has ended.")
     input_errors: list[dict[str, Any]] = Field(description="Lines that can't be jobs, if they rejected the batch.")
-    webhook: str | None = Field(description="The host that is called when the batch ends.")
 
 
 class SubmittedBatch(Batch):
