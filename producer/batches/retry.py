@@ -22,6 +22,8 @@ from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, JobOutcome
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.tenants import job_cap
+from producer.tenants.job_cap import CapOf, no_cap
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
@@ -136,15 +138,21 @@ class RetryResult:
 
 
 def retry_jobs(
-    database: Database, batch_id: str, selection: RetrySelection, slice_size: int, deadline: Deadline | None = None
+    database: Database,
+    batch_id: str,
+    selection: RetrySelection,
+    slice_size: int,
+    deadline: Deadline | None = None,
+    cap_of: CapOf = no_cap,
 ) -> RetryResult:
     """Requeue the selected jobs of a batch that has ended.
 
     slice_size: jobs per slice
     deadline: the batch's new deadline; None keeps the old one, unless it has passed
+    cap_of: returns the most unanswered jobs that a tenant may have
 
-    Raises NotFound, NothingToRetry when no selected job can be retried, and UsageError when the batch has not ended or
-    an error code does not occur in it.
+    Raises NotFound, NothingToRetry when no selected job can be retried, UsageError when the batch has not ended or an
+    error code does not occur in it, and TooManyJobs when its tenant may have no more; those before are requeued then.
     """
     batch = views.get_batch(database, batch_id)
     check_ended(batch)
@@ -152,7 +160,7 @@ def retry_jobs(
         last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
         failures = connection.execute(text(COUNT_FAILURES_BY_CODE), {"batch_id": batch_id}).all()
     _check_codes(batch_id, selection, [row.code for row in failures])
-    retry = _Retry(Requeue(database, batch_id, slice_size, deadline), selection)
+    retry = _Retry(Requeue(database, batch, slice_size, deadline, cap_of), selection)
     jobs, slice_count = 0, 0
     for position in range(-1, last_position, CHUNK_JOBS):
         chunk = database.transact(partial(retry.requeue_chunk, after_position=position, is_continuation=jobs > 0))
@@ -186,9 +194,15 @@ class Requeue:
     """Requeues jobs of a batch that has ended, and reopens the batch, chunk by chunk in the order of positions."""
 
     database: Database
-    batch_id: str
+    batch: BatchView
     slice_size: int
     deadline: Deadline | None
+    cap_of: CapOf
+
+    @property
+    def batch_id(self) -> str:
+        """The batch's id."""
+        return self.batch.id
 
     def lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
         """Lock the batch's row; raises UsageError unless the batch has ended, or `is_continuation` and it runs."""
@@ -204,6 +218,7 @@ class Requeue:
 
         outcomes: how many of them have which outcome
         """
+        job_cap.check_room(connection, self.batch.tenant, self.cap_of(self.batch.tenant), len(positions))
         overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
         if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
             raise UsageError(

@@ -16,6 +16,7 @@ from producer.batches.batch_view import JobCounts as JobCounts
 from producer.batches.batch_view import check_not_deleting as check_not_deleting
 from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
+from producer.readers.storable import is_storable
 
 COLUMNS_OF_VERSION = (ModelVersion.dtype, ModelVersion.device, ModelVersion.adapter, ModelVersion.adapter_revision)
 
@@ -26,7 +27,8 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     tenant: to whom it must belong; None = to anybody
     """
     with database.read() as connection:
-        row = connection.execute(_batch_query(database.engine.dialect.name).where(Batch.id == batch_id)).one_or_none()
+        query = _batch_query(database.engine.dialect.name).where(Batch.id == batch_id)
+        row = connection.execute(query).one_or_none() if is_storable(batch_id) else None
         if row is None or (tenant is not None and row.tenant != tenant):
             raise _not_found(batch_id)
         working_times = pace.working_times(connection, [batch_id])

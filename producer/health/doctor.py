@@ -19,7 +19,7 @@ from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
 from producer.batches import blockers, model_checks, workers
 from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
-from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, upload_checks
+from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, servers, upload_checks
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -82,6 +82,7 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     worker_views = workers.list_workers(database, settings.lease_seconds)
     load_failures = blockers.list_load_failures(database)
     yield from findings.check_workers(worker_views)
+    yield from servers.check_servers(servers.list_servers(database, settings.lease_seconds))
     yield from _check_pipelines(settings, worker_views)
     yield from findings.check_load_failures(load_failures)
     backlogs = database_stats.list_backlogs(database, gone_after_seconds)

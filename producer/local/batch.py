@@ -61,15 +61,15 @@ class LocalBatch:
     ) -> str | None:
         """Run jobs again."""
         selection = RetrySelection(tuple(outcomes), tuple(codes), tuple(positions))
-        size = self._settings.slice_size
-        return self._wake(retry.retry_jobs(self._database, self.batch_id, selection, size, deadline))
+        size, cap_of = self._settings.slice_size, self._settings.unanswered_jobs_cap
+        return self._wake(retry.retry_jobs(self._database, self.batch_id, selection, size, deadline, cap_of))
 
     def repair(self, inputs: Iterable[Any] | Table, deadline: Deadline | None) -> str | None:
         """Replace failed jobs."""
         columns = RepairColumns.for_batch(self._database, self.batch_id, advice=RENAMING_ADVICE)
         source = open_items(inputs, None, columns, Limits.from_settings(self._settings))
-        size = self._settings.slice_size
-        return self._wake(repair_jobs(self._database, self.batch_id, source, size, deadline))
+        size, cap_of = self._settings.slice_size, self._settings.unanswered_jobs_cap
+        return self._wake(repair_jobs(self._database, self.batch_id, source, size, deadline, cap_of))
 
     def delete(self, *, cancel: bool) -> None:
         """Delete it."""

@@ -66,11 +66,15 @@ def _find_url_in_environment() -> str | None:
 def make_address(url: str, key: str | None, *, insecure: bool) -> ServerAddress:
     """Return a checked address; raises UsageError."""
     parts = _split(url)
-    if key is not None and (not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key):
+    if key is not None and not _is_key(key):
         raise UsageError("the API key is not one line of letters and digits; copy it again")
     if key is not None and parts.scheme == "http" and not insecure and not _is_loopback(parts.hostname or ""):
         raise UsageError("over http:// anybody on the way could read the API key; use https://, or insecure=True")
     return ServerAddress(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}", key)
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
 def _split(url: str) -> SplitResult:

@@ -41,6 +41,12 @@ class AnswerLost(Unreachable):
     """The connection ended after a request was sent, so the server may or may not have acted on it."""
 
 
+class ForeignAnswer(Unreachable):
+    """An answer that is none of Batchmill's, and that time does not mend."""
+
+    retryable = False
+
+
 def error_from_response(url: str, response: httpx2.Response) -> BatchmillError:
     """Return the error that a response describes; Unreachable if it is none of Batchmill's.
 
@@ -76,10 +82,9 @@ def foreign_response(url: str, response: httpx2.Response) -> Unreachable:
     """The error for an answer that is not Batchmill's, such as a proxy's."""
     status = f"{response.status_code} {response.reason_phrase}".strip()
     if response.is_redirect:
-        return Unreachable(f"{url} sends clients to another address ({status}); give the client that one")
-    return Unreachable(
-        f"{url} answered {status} and not as Batchmill does; is this its address, and is a proxy before it well?"
-    )
+        return ForeignAnswer(f"{url} sends clients to another address ({status}); give the client that one")
+    message = f"{url} answered {status} and not as Batchmill does; is this its address, and is a proxy before it well?"
+    return Unreachable(message) if response.is_server_error else ForeignAnswer(message)
 
 
 def retry_after_seconds(response: httpx2.Response) -> float:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from models.errors import UsageError
 from models.vectors import NUMBER_BYTES
 from producer.batch_access import Outcomes
+from producer.remote.errors import AnswerLost
 from producer.remote.http import ServerHttp
 from producer.results import target_file
 
@@ -19,6 +21,10 @@ NPY_HEADER = struct.Struct("<8sH")
 READ_NUMBERS = 2**20 // 4
 SERVER_FORMATS = {"jsonl": "ndjson"}
 BATCH_ROWS = 1_000
+BROKEN_OFF_MESSAGE = (
+    "the server broke the export off twice at the same place; an output may be unlike the first one, which decides the "
+    "columns: use to_jsonl() or results()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +37,31 @@ class Download:
     outcomes: Outcomes
 
     def write(self, file: IO[bytes], file_format: str) -> int:
-        """Write the whole export, and return its number of lines; a lost connection starts again."""
+        """Write the whole export, and return its number of lines; a lost connection starts again.
+
+        Raises UsageError if it breaks off twice at the same place: the server can't write a row.
+        """
         params = {
             "format": SERVER_FORMATS.get(file_format, file_format),
             "after": self.after or None,
             "status": [outcome.value for outcome in self.outcomes] or None,
         }
 
+        broken_at = -1
+
         def receive() -> int:
+            nonlocal broken_at
             file.seek(0)
             file.truncate()
+            try:
+                return receive_once()
+            except AnswerLost:
+                if file.tell() == broken_at:
+                    raise UsageError(BROKEN_OFF_MESSAGE) from None
+                broken_at = file.tell()
+                raise
+
+        def receive_once() -> int:
             lines = LineCounter(has_quotes=file_format == "csv")
             with self.http.stream(f"{self.path}/results", params) as response:
                 for chunk in response.iter_bytes():
@@ -73,7 +94,9 @@ def open_arrow_reader(download: Download) -> "pyarrow.RecordBatchReader":
         download.write(file, "parquet")
         file.flush()
         parquet = ParquetFile(OSFile(file.name))  # it stays open when the name is gone
-    return RecordBatchReader.from_batches(parquet.schema_arrow, parquet.iter_batches(BATCH_ROWS))
+    schema = _without_parquet_names(parquet.schema_arrow)
+    batches = (batch.cast(schema) for batch in parquet.iter_batches(BATCH_ROWS))
+    return RecordBatchReader.from_batches(schema, batches)
 
 
 def read_matrix(download: Download) -> "numpy.ndarray[Any, Any]":
@@ -85,6 +108,18 @@ def read_matrix(download: Download) -> "numpy.ndarray[Any, Any]":
         file.seek(0)
         matrix: numpy.ndarray[Any, Any] = numpy.load(file, allow_pickle=False)
         return matrix
+
+
+def _without_parquet_names(schema: "pyarrow.Schema") -> "pyarrow.Schema":
+    """The schema with lists whose numbers have Arrow's name for them, and not Parquet's."""
+    import pyarrow
+
+    def field(of_file: "pyarrow.Field") -> "pyarrow.Field":
+        if not pyarrow.types.is_fixed_size_list(of_file.type):
+            return of_file
+        return of_file.with_type(pyarrow.list_(of_file.type.value_type, of_file.type.list_size))
+
+    return pyarrow.schema([field(of_file) for of_file in schema])
 
 
 def _count_parquet_rows(path: Path) -> int:

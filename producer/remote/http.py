@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import httpx2
 
@@ -21,6 +21,14 @@ UPLOAD_CHUNK_BYTES = 256 * 1024
 MAX_REASON_CHARACTERS = 200
 
 Params = Mapping[str, str | int | float | bool | Sequence[str] | None]
+
+
+class Clock(Protocol):
+    """The module `time`, or one that tests set."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float, /) -> None: ...
 
 
 class Upload:
@@ -50,16 +58,19 @@ class Upload:
 class ServerHttp:
     """The HTTP side of a client; threads may share it.
 
-    sleep: how to wait between two tries
+    clock: tells the time and waits between two tries
+    transport: what sends requests; None = sockets
     """
 
-    def __init__(self, address: ServerAddress, sleep: Callable[[float], object] | None = None) -> None:
+    def __init__(
+        self, address: ServerAddress, clock: Clock = time, transport: httpx2.BaseTransport | None = None
+    ) -> None:
         headers = {"user-agent": f"batchmill-python/{version.VERSION}"}
         if address.api_key is not None:
             headers["authorization"] = f"Bearer {address.api_key}"
         self.url = address.url
-        self._sleep = sleep
-        self._client = httpx2.Client(headers=headers, timeout=TIMEOUT, limits=LIMITS)
+        self._clock = clock
+        self._client = httpx2.Client(headers=headers, timeout=TIMEOUT, limits=LIMITS, transport=transport)
 
     def close(self) -> None:
         """Close all connections."""
@@ -67,7 +78,7 @@ class ServerHttp:
 
     def pause(self, seconds: float) -> None:
         """Wait between two requests."""
-        (self._sleep or time.sleep)(seconds)
+        self._clock.sleep(seconds)
 
     def get(self, path: str, params: Params | None = None) -> Any:
         """Return the JSON of a page."""
@@ -128,8 +139,8 @@ class ServerHttp:
                     return call()
             except BatchmillError as error:
                 failures += 1
-                first_failure = first_failure or time.monotonic()
-                pause = policy.pause(error, failures, time.monotonic() - first_failure, random.random)
+                first_failure = first_failure or self._clock.monotonic()
+                pause = policy.pause(error, failures, self._clock.monotonic() - first_failure, random.random)
                 if pause is None:
                     raise
             self.pause(pause)

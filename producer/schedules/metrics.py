@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import and_, func, or_, select
 
 from models.db import Database
 from models.schedule_tables import Run, Schedule
@@ -59,30 +59,48 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
 
 
 def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
-    """Read the numbers of every schedule, by name."""
+    """Read the numbers of every schedule, by name, with few queries however many there are."""
+    is_completed = Run.state == RunState.COMPLETED.value
+    newest = (
+        select(Run.schedule, func.max(Run.scheduled_at).label("scheduled_at"))
+        .where(is_completed)
+        .group_by(Run.schedule)
+        .subquery()
+    )
+    last_runs = select(Run.schedule, Run.scheduled_at, Run.summary).join(
+        newest, and_(newest.c.schedule == Run.schedule, newest.c.scheduled_at == Run.scheduled_at)
+    )
+    overdue = (
+        select(Run.schedule, func.min(Run.deadline_at).label("since"))
+        .outerjoin(newest, newest.c.schedule == Run.schedule)
+        .where(
+            Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)),
+            Run.deadline_at < now,
+            or_(newest.c.scheduled_at.is_(None), Run.scheduled_at > newest.c.scheduled_at),
+        )
+        .group_by(Run.schedule)
+    )
+    runs_by_state: dict[str, dict[str, int]] = {}
     with database.snapshot() as connection:
         names = connection.scalars(
             select(Schedule.name).where(Schedule.deleted_at.is_(None)).order_by(Schedule.name)
         ).all()
-        return [_collect_one(connection, name, now) for name in names]
-
-
-def _collect_one(connection: Connection, name: str, now: datetime) -> ScheduleMetrics:
-    is_of_schedule = Run.schedule == name
-    state_counts = select(Run.state, func.count()).where(is_of_schedule).group_by(Run.state)
-    completed = select(Run.scheduled_at, Run.summary).where(is_of_schedule, Run.state == RunState.COMPLETED.value)
-    last = connection.execute(completed.order_by(Run.scheduled_at.desc()).limit(1)).one_or_none()
-    late = select(func.min(Run.deadline_at)).where(
-        is_of_schedule, Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)), Run.deadline_at < now
-    )
-    since: datetime | None = connection.scalar(late.where(Run.scheduled_at > last.scheduled_at) if last else late)
-    return ScheduleMetrics(
-        name,
-        runs_by_state={row.state: row[1] for row in connection.execute(state_counts)},
-        last_scheduled_at=last.scheduled_at if last else None,
-        overdue_seconds=(now - since).total_seconds() if since else 0.0,
-        summary=last.summary if last else None,
-    )
+        for name, state, count in connection.execute(
+            select(Run.schedule, Run.state, func.count()).group_by(Run.schedule, Run.state)
+        ):
+            runs_by_state.setdefault(name, {})[state] = count
+        last = {row.schedule: row for row in connection.execute(last_runs.where(is_completed))}
+        since = {row.schedule: row.since for row in connection.execute(overdue)}
+    return [
+        ScheduleMetrics(
+            name,
+            runs_by_state=runs_by_state.get(name, {}),
+            last_scheduled_at=last[name].scheduled_at if name in last else None,
+            overdue_seconds=(now - since[name]).total_seconds() if name in since else 0.0,
+            summary=last[name].summary if name in last else None,
+        )
+        for name in names
+    ]
 
 
 def _last_scheduled_at_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:

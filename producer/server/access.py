@@ -1,10 +1,11 @@
 """The principal of a request, by its API key."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from models.db import Database
 from models.errors import BatchmillError, Forbidden
@@ -13,10 +14,14 @@ from producer.tenants import keys
 from producer.tenants.principal import Principal, Scope
 
 
-def authenticate(request: Request, context: Context, background: BackgroundTasks) -> Principal:
+async def authenticate(request: Request, context: Context, background: BackgroundTasks) -> Principal:
     """Return the principal of a request; raises Unauthorized."""
     headers = request.headers.getlist("authorization")
-    principal, is_fresh = context.authenticator.authenticate(context.database, headers)
+    authenticator = context.authenticator
+    if (known := authenticator.recall(headers)) is not None:  # which takes no thread
+        principal, is_fresh = known, False
+    else:
+        principal, is_fresh = await run_in_threadpool(authenticator.authenticate, context.database, headers)
     if principal.key_id is not None:
         request.state.key_id = principal.key_id
         request.app.state.rate_limit.take(principal.key_id)
@@ -30,8 +35,8 @@ def _note_use(database: Database, key_id: str) -> None:
         keys.touch_key(database, key_id)
 
 
-def _require(scope: Scope) -> Callable[[Principal], Principal]:
-    def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
+def _require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
+    async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
         if scope not in principal.scopes:
             raise Forbidden(f"this key lacks the scope {scope}; use another, or make one: batchmill keys create")
         return principal

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from models import version
+from models.db import Database, PoolOptions
 from producer.server import openapi_document
 from producer.server.context import ServerContext
 from producer.server.errors import add_error_handlers
@@ -13,8 +14,10 @@ from producer.server.metrics.http_requests import HttpMeasurement
 from producer.server.metrics.registry import ServerMetrics
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
+from producer.server.requests import outages
 from producer.server.requests.bodies import BodyLimit, UploadSlots
 from producer.server.requests.origins import OriginCheck
+from producer.server.requests.outages import DatabaseWatch, OutageGuard
 from producer.server.requests.rates import RateLimit
 from producer.server.requests.request_log import RequestLog
 
@@ -59,6 +62,15 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
             needs_key=lambda: context.authenticator.needs_key(context.database),
             allowed=frozenset(settings.cors_origins),
         )
+    app.add_middleware(OutageGuard, watch=_watch_database(context, app))
     app.state.metrics = ServerMetrics(context.database, settings)
     app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)
+
+
+def _watch_database(context: ServerContext, app: FastAPI) -> DatabaseWatch:
+    pool = PoolOptions(outages.MAX_PINGS, context.settings.database_behind_pooler)
+    pings = Database(context.database.url, connect_timeout_seconds=outages.CONNECT_SECONDS, pool=pool)
+    app.state.database_watch = DatabaseWatch(context.database, pings)
+    watch: DatabaseWatch = app.state.database_watch
+    return watch

@@ -17,6 +17,7 @@ from models.errors import (
     IdempotencyKeyInUse,
     InvalidRows,
     NotFound,
+    SourceNotReady,
     SourceTooLarge,
     TooManyRequests,
     Unauthorized,
@@ -41,6 +42,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (TooManyRequests, 429),
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {

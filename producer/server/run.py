@@ -14,6 +14,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from anyio import to_thread
 from fastapi import FastAPI
 
 from models.errors import BatchmillError, SettingsError
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 KEEP_ALIVE_SECONDS = 60
 TICKS_PER_SECOND = 10
+MAX_THREADS = 12  # of requests; SQLAlchemy's pool for SQLite has 15 connections
+MAX_CONNECTIONS = MAX_THREADS + 2  # of the database; two for heartbeats and other work beside requests
 MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 # A thread may wait for a database that does not answer; the process ends all the same.
@@ -47,6 +50,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
+        to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
         await super().startup(sockets)
         self._on_listening()
 

@@ -27,6 +27,7 @@ from producer.readers.limits import portions
 from producer.readers.rows import Problem, Source
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
 from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS, ORIGIN_COLUMNS
+from producer.tenants.job_cap import CapOf, no_cap
 from producer.times import Deadline
 
 CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
@@ -98,17 +99,24 @@ class RepairedJob(NamedTuple):
 
 
 def repair_jobs(
-    database: Database, batch_id: str, source: Source, slice_size: int, deadline: Deadline | None = None
+    database: Database,
+    batch_id: str,
+    source: Source,
+    slice_size: int,
+    deadline: Deadline | None = None,
+    cap_of: CapOf = no_cap,
 ) -> RetryResult:
     """Replace failed jobs of an ended batch by the rows of a source, which `RepairColumns` maps, and requeue them.
 
     slice_size: jobs per slice
     deadline: the batch's new deadline; None keeps the old one, unless it has passed
+    cap_of: returns the most unanswered jobs that a tenant may have
 
     Rows that were put in their places before are passed over, so an interrupted repair can be repeated.
 
     Raises InvalidRows naming the rows that can't be jobs or name no failed job; then nothing has changed. Raises
-    NotFound, and UsageError when the batch has not ended or is changed by others meanwhile.
+    NotFound, UsageError when the batch has not ended or is changed by others meanwhile, and TooManyJobs when its tenant
+    may have no more; the rows before are in their places then.
     """
     batch = views.get_batch(database, batch_id)
     check_ended(batch)
@@ -117,7 +125,7 @@ def repair_jobs(
         matcher = _JobMatcher(database, batch_id, chunker, staged)
         for chunk in chunker.chunks():
             matcher.stage(chunk)
-        requeue = _Repair(Requeue(database, batch_id, slice_size, deadline), staged.count()).replace_chunk
+        requeue = _Repair(Requeue(database, batch, slice_size, deadline, cap_of), staged.count()).replace_chunk
         jobs, slice_count = 0, 0
         for repaired in staged.chunks():
             slice_count += database.transact(partial(requeue, jobs=repaired, is_continuation=jobs > 0))

@@ -40,14 +40,23 @@ class Authenticator:
         """
         if not self.needs_key(database):
             return OPERATOR, False
+        if (known := self.recall(headers)) is not None:
+            return known, False
         key_text = _bearer_token(headers)
-        digest = sha256(key_text.encode()).digest()
-        principal = self._recall(digest)
-        if principal is not None:
-            return principal, False
         principal = keys.verify_key(database, key_text)
-        self._remember(digest, principal)
+        self._remember(_digest(key_text), principal)
         return principal, True
+
+    def recall(self, headers: list[str]) -> Principal | None:
+        """Return the principal if it is known without the database; None = `authenticate` finds out.
+
+        Raises Unauthorized for headers that can't be those of a key.
+        """
+        if not self._is_closed:
+            return OPERATOR if self._clock() < self._open_until else None
+        with self._lock:
+            until, principal = self._remembered.get(_digest(_bearer_token(headers)), (0.0, OPERATOR))
+        return principal if self._clock() < until else None
 
     def needs_key(self, database: Database) -> bool:
         """Whether there are keys, so that every request needs one."""
@@ -56,17 +65,16 @@ class Authenticator:
             self._open_until = self._clock() + REMEMBER_SECONDS
         return self._is_closed
 
-    def _recall(self, digest: bytes) -> Principal | None:
-        with self._lock:
-            until, principal = self._remembered.get(digest, (0.0, OPERATOR))
-        return principal if self._clock() < until else None
-
     def _remember(self, digest: bytes, principal: Principal) -> None:
         with self._lock:
             self._remembered[digest] = (self._clock() + REMEMBER_SECONDS, principal)
             self._remembered.move_to_end(digest)
             if len(self._remembered) > MAX_REMEMBERED_KEYS:
                 self._remembered.popitem(last=False)
+
+
+def _digest(key_text: str) -> bytes:
+    return sha256(key_text.encode()).digest()
 
 
 def _bearer_token(headers: list[str]) -> str:

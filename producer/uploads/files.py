@@ -13,10 +13,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exist
 
 from models.db import Database, SqlFragments
 from models.errors import NotFound, UsageError
+from models.processes.failpoints import failpoint
 from models.service_tables import StoredFile
 from models.settings import Settings
 from models.states import BatchStatus
 from models.tables import Batch
+from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.uploads.store import StoredBytes
 
@@ -122,6 +124,7 @@ def parse_expiry(anchor: str | None, seconds: str | int | None) -> int | None:
 
 def save_file(database: Database, settings: Settings, new: NewFile) -> FileView:
     """Give stored bytes a row, so that they are a file."""
+    failpoint("after_upload")
 
     def work(connection: Connection) -> str:
         return insert_file(connection, database.sql, settings, new)
@@ -164,7 +167,7 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
     if tenant is not None:
         query = query.where(StoredFile.tenant == tenant)
     with database.read() as connection:
-        row = connection.execute(query).one_or_none()
+        row = connection.execute(query).one_or_none() if is_storable(file_id) else None
     if row is None:
         raise NotFound(f"there is no file {file_id[:80]!r}; list the files: GET /v1/files")
     return _view(row)
@@ -198,7 +201,7 @@ def _is_behind(database: Database, file_filter: FileFilter) -> ColumnElement[boo
     """Whether a file comes after the one of the filter; that one may be deleted or expired meanwhile."""
     cursor = select(StoredFile.created_at, StoredFile.tenant).where(StoredFile.id == file_filter.after)
     with database.read() as connection:
-        row = connection.execute(cursor).one_or_none()
+        row = connection.execute(cursor).one_or_none() if is_storable(str(file_filter.after)) else None
     if row is None or (file_filter.tenant is not None and row.tenant != file_filter.tenant):
         raise NotFound(f"there is no file {str(file_filter.after)[:80]!r} to list from; begin without `after`")
     # Compared in SQL, because SQLite has times as texts of several forms.

@@ -142,7 +142,8 @@ class Intake:
         if submission is None:
             return Outcome.LOST
         try:
-            return _Reading(self, row, read_request, submission).run()
+            with open_submission.lease_of(self.database, submission).heartbeat_thread():
+                return _Reading(self, row, read_request, submission).run()
         except (Unreachable, FileStoreUnavailable, SourceNotReady):
             with suppress(BatchmillError):  # else the others wait until this process is silent
                 self.release(submission)

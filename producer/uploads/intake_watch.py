@@ -58,10 +58,12 @@ class IntakeWatch(PeriodicThread):
         waiting = [batch for batch in self._intake.waiting_batches() if self._is_here(batch)]
         has_small = any(batch.size_bytes <= SMALL_FILE_BYTES for batch in waiting)
         has_large = any(batch.size_bytes > SMALL_FILE_BYTES for batch in waiting)
-        if has_large and is_any_ready:
-            self._start(self._any_files)
         if has_small and is_small_ready:
             self._start(self._small_files)
+        elif has_small and is_any_ready:  # several at a time
+            self._start(self._any_files)
+        if has_large and self._any_files.is_ready():
+            self._start(self._any_files)
 
     def sweep(self, now: float) -> None:
         """Delete the bytes of deleted files, and from time to time what has no row.

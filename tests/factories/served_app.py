@@ -1,10 +1,12 @@
 """A server over a test's database, on a port of this machine and in a thread of this process."""
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 import uvicorn
 
 from models.db import Database
@@ -18,6 +20,8 @@ MAX_START_SECONDS = 20.0
 @contextmanager
 def served(database: Database, **settings: object) -> Iterator[str]:
     """Yield the address of a server with these settings."""
+    # A request is logged once it was answered: meanwhile a test may have captured what a command prints.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     app = app_over(database, database.url, **settings)
     context: ServerContext = app.state.context
     with socket.create_server(("127.0.0.1", 0)) as listener:

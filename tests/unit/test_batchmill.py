@@ -76,6 +76,21 @@ class TestHelp:
         assert "sqlalchemy" in loaded
         assert not loaded & {"torch", "transformers", "numpy", "celery"}
 
+    def test_a_client_over_http_never_imports_sqlalchemy(self) -> None:
+        # Submitting fails for a file that there is not, after everything was imported that it needs.
+        program = """
+import sys
+from batchmill import Client, UsageError
+try:
+    Client("http://127.0.0.1:1").submit("p", files="none.csv", deadline="6h")
+except UsageError:
+    print(*sys.modules)
+"""
+        loaded = {name.partition(".")[0] for name in python("-c", program).stdout.split()}
+
+        assert "httpx2" in loaded
+        assert not loaded & {"sqlalchemy", "alembic", "psycopg", "celery", "torch", "transformers", "numpy"}
+
     def test_the_version_is_the_packages(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -21,7 +21,7 @@ def ours() -> list[dict]:
 
 def test_compose_runs_commands_that_exist() -> None:
     commands = [service["command"] for service in ours() if "command" in service]
-    assert {command[0] for command in commands} == {"worker", "db"}
+    assert {command[0] for command in commands} == {"worker", "db", "serve"}
     assert {command[0] for command in commands} <= COMMANDS.keys()
 
 
@@ -35,7 +35,7 @@ def test_compose_gives_workers_longer_than_they_give_themselves() -> None:
     graces = [
         int(service["stop_grace_period"].removesuffix("s")) for service in ours() if "stop_grace_period" in service
     ]
-    assert len(graces) == 2
+    assert len(graces) == 3
     assert min(graces) > Settings.model_fields["grace_seconds"].default
 
 

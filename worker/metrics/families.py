@@ -15,6 +15,7 @@ SHORT_REVISION = 12  # characters
 MICRO_BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STATEMENT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 QUEUE_WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
+# With negative buckets the client gives no sum and no count; the bucket +Inf is the count.
 MARGIN_BUCKETS = (-3_600, -60, -1, 0, 1, 60, 600, 3_600, 14_400, 86_400)
 
 
@@ -40,7 +41,7 @@ class PrometheusRecorder(MetricsRecorder):
         self._commits = self._histogram("commit_seconds", "A commit of results.", of_pipeline, STATEMENT_BUCKETS)
         self._queue_waits = self._histogram(
             "queue_wait_seconds",
-            "From the time a slice could be claimed to its claim.",
+            "From the beginning of a batch to the first claim of a slice.",
             of_pipeline,
             QUEUE_WAIT_BUCKETS,
         )

@@ -53,7 +53,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
             query_params=given["bound"],
         )
         with source as rows:
-            result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline)
+            result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline, settings.unanswered_jobs_cap)
         terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
         notify_workers(database, settings, result)
         return report_batch(

@@ -69,7 +69,9 @@ def retry(
     new_deadline = None if deadline is None else Deadline.parse_future(deadline)
     with common.open_database(settings) as database:
         try:
-            result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
+            result = retry_jobs(
+                database, batch_id, selection, settings.slice_size, new_deadline, settings.unanswered_jobs_cap
+            )
         except NothingToRetry as nothing:
             terminal.print_notice(str(nothing))
         else:

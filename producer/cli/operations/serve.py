@@ -23,8 +23,6 @@ from producer.tenants import keys
 
 logger = structlog.get_logger(__name__)
 
-MAX_CONNECTIONS = 14  # of the database: one for each thread of `requests.threads`, and two for what runs beside them
-
 tls_file = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -96,6 +94,8 @@ def _open_listeners(settings: Settings, descriptor: int | None) -> Iterator[list
 
 @contextmanager
 def _open_database(settings: Settings) -> Iterator[Database]:
+    from producer.server.run import MAX_CONNECTIONS
+
     database = schema.open_database(settings, max_connections=MAX_CONNECTIONS)
     try:
         access.require_privileges(database, Purpose.SUBMITTER)

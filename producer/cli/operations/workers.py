@@ -1,4 +1,4 @@
-"""`batchmill workers` lists the worker processes."""
+"""`batchmill workers` lists the worker processes and the HTTP servers."""
 
 import click
 
@@ -8,14 +8,20 @@ from producer.batches import blockers
 from producer.batches import workers as fleet
 from producer.batches.workers import WorkerView
 from producer.cli import common
+from producer.health import servers
+from producer.health.servers import ServerView
 
+SERVER_HEADER = ("SERVER", "HOST", "PID", "STATE", "HEARTBEAT")
 HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
 
 
 @click.command(short_help="List the worker processes.")
 @common.json_option
 def workers(as_json: bool) -> None:
-    """List the worker processes and what they can't load; one without a heartbeat for three leases is `gone`."""
+    """List the worker processes, what they can't load, and the HTTP servers.
+
+    A worker without a heartbeat for three leases is `gone`, a server after one.
+    """
     settings = Settings.load()
     with common.open_database(settings) as database:
         if as_json:
@@ -23,12 +29,21 @@ def workers(as_json: bool) -> None:
             return
         worker_views = fleet.list_workers(database, settings.lease_seconds)
         load_failures = blockers.list_load_failures(database)
+        server_views = servers.list_servers(database, settings.lease_seconds)
     if worker_views:
         click.echo(terminal.format_table(HEADER, [_table_row(worker) for worker in worker_views]))
         for failure in load_failures:
             terminal.print_notice(terminal.to_printable(failure.summary))
     else:
         terminal.print_notice("no worker runs; start some: batchmill up")
+    if server_views:
+        click.echo()
+        click.echo(terminal.format_table(SERVER_HEADER, [_server_row(server) for server in server_views]))
+
+
+def _server_row(server: ServerView) -> list[object]:
+    heartbeat = f"{server.heartbeat_seconds_ago:.0f} s ago"
+    return [server.address, server.host, str(server.pid), "running" if server.alive else "gone", heartbeat]
 
 
 def _table_row(worker: WorkerView) -> list[object]:

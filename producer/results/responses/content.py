@@ -1,7 +1,7 @@
 """The bytes of an output or error file, or of a part of it.
 
 The same state of a batch always gives the same bytes, and its etag names that state. A part begins at the nearest
-known place before it: each pass over a file remembers where every thousandth line is.
+known place before it: each pass over a file remembers where its blocks begin.
 """
 
 import hashlib
@@ -23,9 +23,8 @@ from producer.results import pages
 from producer.results.responses.lines import LineWriter
 
 FORMAT_VERSION = 1  # part of the etag: increase it when lines change
-CHUNK_BYTES = 2**17  # sent at once
-CHECKPOINT_LINES = 1_000
-MAX_CHECKPOINTS = 100_000  # of all files that are remembered, 16 bytes each and their objects
+BLOCK_BYTES = 2**18  # sent at once; it ends with a line, so that a client may decode each block alone
+MAX_CHECKPOINTS = 100_000  # of all files that are remembered
 ETAG_DIGITS = 32
 
 SUCCESSES = (JobOutcome.SUCCEEDED,)
@@ -127,35 +126,43 @@ class ResultsContent:
         return size
 
     def read(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` on and before `end`, None = to the end; raises ResultsChanged before the last ones."""
+        """The bytes from `start` on and before `end`, None = to the end, in blocks that begin and end with a line.
+
+        Raises ResultsChanged instead of giving the last block.
+        """
         checkpoints = self.cache.get(self.etag)
         position, offset = checkpoints.before(start)
-        pending, skipped = bytearray(), start - offset
-        for portion, last_position in self._portions(position):
-            offset += len(portion)
+        held = b""  # until the next block is there, or nothing has changed
+        for block, last_position in self._blocks(position):
+            begin, offset = offset, offset + len(block)
             self.cache.record(checkpoints, last_position, offset)
-            pending += portion[skipped:] if skipped < len(portion) else b""
-            skipped = max(0, skipped - len(portion))
+            if held:
+                yield held
+            held = block[max(0, start - begin) : None if end is None else max(0, end - begin)]
             if end is not None and offset >= end:
-                del pending[len(pending) - (offset - end) :]
                 break
-            while len(pending) > CHUNK_BYTES:
-                yield bytes(pending[:CHUNK_BYTES])
-                del pending[:CHUNK_BYTES]
         else:
             self.cache.record_end(checkpoints, offset)
         self._check_unchanged()
-        for place in range(0, len(pending), CHUNK_BYTES):
-            yield bytes(pending[place : place + CHUNK_BYTES])
+        if held:
+            yield held
 
-    def _portions(self, after_position: int) -> Iterator[tuple[bytes, int]]:
-        """Up to CHECKPOINT_LINES lines at a time, with the position of the last one."""
+    def _blocks(self, after_position: int) -> Iterator[tuple[bytes, int]]:
+        """Whole lines of about BLOCK_BYTES, each with the position of its last one."""
         write_line = LineWriter(self.batch, self.endpoint).line
         statuses = tuple(status for status in ERRORS if self._count(status)) if self.has_errors else SUCCESSES
+        lines, size = [], 0
         for page in pages.pages_by_position(self.database, self.batch.id, after_position, statuses):
-            for start in range(0, len(page), CHECKPOINT_LINES):
-                rows = page[start : start + CHECKPOINT_LINES]
-                yield "".join(map(write_line, rows)).encode(), rows[-1].position
+            for row in page:
+                line = write_line(row)
+                lines.append(line)
+                size += len(line)
+                if size >= BLOCK_BYTES:
+                    yield "".join(lines).encode(), row.position
+                    lines, size = [], 0
+            after_position = page[-1].position
+        if lines:
+            yield "".join(lines).encode(), after_position
 
     def _count(self, status: JobOutcome) -> int:
         return int(getattr(self.batch.counts, status.value))

@@ -5,6 +5,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.server.requests.request_log import route_template
+
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.08, 0.15, 0.3, 0.6, 1, 2.5, 5, 10, 30, 60)
 METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
 OTHER = "other"  # a route or a method that does not exist
@@ -55,7 +57,7 @@ class HttpMeasurement:
             await self._app(scope, receive, send_and_note)
         finally:
             self._metrics.in_flight.dec()
-            route = getattr(scope.get("route"), "path", OTHER)
+            route = route_template(scope) or OTHER
             method = scope["method"] if scope["method"] in METHODS else OTHER
             self._metrics.requests.labels(route, method, f"{status // 100}xx").inc()
             self._metrics.seconds.labels(route, method).observe(time.perf_counter() - started)

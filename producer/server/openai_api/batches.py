@@ -3,13 +3,15 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from models.states import BatchStatus
 from producer.batches import cancel as cancelling
 from producer.batches import views
 from producer.batches.listing import BatchFilter
 from producer.batches.views import BatchView
+from producer.readers.storable import is_storable
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.openai_api import objects
@@ -24,6 +26,15 @@ DEFAULT_PAGE_BATCHES, MAX_PAGE_BATCHES = 20, 100  # as OpenAI has them
 OWN_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "reuse", "webhook_url")
 
 
+def _check_storable(value: str) -> str:
+    if not is_storable(value):
+        raise PydanticCustomError("text", "it has a NUL character or half a surrogate pair, which no database stores")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_storable)]
+
+
 class CreateBatch(BaseModel):
     """The body of a request for a batch: OpenAI's fields, then ours."""
 
@@ -34,19 +45,19 @@ class CreateBatch(BaseModel):
         },
     )
 
-    input_file_id: str = Field(description="An uploaded file with a request on each line.")
-    endpoint: str = Field(description="The url of all its lines, such as /v1/embeddings or /v1/pipelines/NAME.")
-    completion_window: str = Field(description="How long the batch may take, such as 24h; then it expires.")
-    metadata: dict[str, str] | None = Field(default=None, description="Up to 16 texts of your own.")
+    input_file_id: Text = Field(description="An uploaded file with a request on each line.")
+    endpoint: Text = Field(description="The url of all its lines, such as /v1/embeddings or /v1/pipelines/NAME.")
+    completion_window: Text = Field(description="How long the batch may take, such as 24h; then it expires.")
+    metadata: dict[Text, Text] | None = Field(default=None, description="Up to 16 texts of your own.")
     output_expires_after: dict[str, Any] | None = Field(default=None, description="Not supported.")
-    name: str | None = Field(default=None, description="A name to find the batch by.")
+    name: Text | None = Field(default=None, description="A name to find the batch by.")
     priority: int | None = Field(default=None, description="Higher ones are served first; 0 if left out.")
-    max_failures: str | int | None = Field(default=None, description="More failed jobs end it: 20, or 2.5%.")
+    max_failures: Text | int | None = Field(default=None, description="More failed jobs end it: 20, or 2.5%.")
     on_invalid: Literal["reject", "fail-row"] | None = Field(
         default=None, description="Whether a bad line fails the batch, as OpenAI has it, or alone."
     )
     reuse: bool | None = Field(default=None, description="Copy results that earlier batches have for the same inputs.")
-    webhook_url: str | None = Field(default=None, description="Called when the batch ends.")
+    webhook_url: Text | None = Field(default=None, description="Called when the batch ends.")
 
 
 @router.post("")

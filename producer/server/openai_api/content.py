@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from models.errors import NotFound
+from models.errors import MissingSource, NotFound
 from producer.batches import views
 from producer.results.responses.content import ResultsContent
 from producer.server.context import ServerContext
@@ -47,7 +47,11 @@ def open_content(context: ServerContext, file: FileView) -> Content:
     store, size = open_store(context.settings), file.size_bytes or 0
 
     def read(start: int, end: int | None) -> Iterator[bytes]:
-        return _read_stream(store.open(location), start, size if end is None else end)
+        try:
+            stream = store.open(location)
+        except MissingSource as error:
+            raise NotFound(str(error)) from None
+        return _read_stream(stream, start, size if end is None else end)
 
     return Content(file.sha256 or file.id, size, lambda: size, read)
 

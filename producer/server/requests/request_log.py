@@ -53,7 +53,7 @@ class RequestLog:
         log.debug(
             "request.handled",
             method=scope["method"],
-            route=_route(scope),
+            route=route_template(scope),
             http_status=response.status,
             milliseconds=round(1000 * (time.monotonic() - started_at), 1),
             key_id=scope["state"].get("key_id"),
@@ -72,13 +72,15 @@ class RequestLog:
                 await error_response(error)(scope, receive, response.send)
         except Exception as error:
             request_id = response.request_id
-            log.exception("request.failed", error_type=type(error).__name__, route=_route(scope), request_id=request_id)
+            log.exception("request.failed", error_type=type(error).__name__, route=route_template(scope), request_id=request_id)
             if not response.status:
                 # The message is left out: drivers and parsers may quote an input in it.
                 message = f"a defect in Batchmill ({type(error).__name__}); its log has more under {request_id}"
                 await send_json(response.send, 500, error_body(500, message, "internal_error"))
 
 
-def _route(scope: Scope) -> str | None:
+def route_template(scope: Scope) -> str | None:
     """The template of the route, such as `/api/batches/{batch_id}`: a path may hold anything."""
-    return getattr(scope.get("route"), "path_format", None)
+    # The route itself does not know the prefix of the routers that include it.
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    return getattr(included or scope.get("route"), "path_format", None)

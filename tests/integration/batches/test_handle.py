@@ -15,6 +15,7 @@ from models.db import Database
 from models.dialects.columns import Document
 from producer.batches import polling
 from tests import fake_worker
+from tests.differences_over_http import over_sql_only
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
@@ -164,6 +165,7 @@ class TestExports:
 
         assert parquet.read_table(tmp_path / "out")["position"].to_pylist() == [1, 3]
 
+    @over_sql_only("no_tables")
     def test_a_table(self, batch: BatchHandle, database: Database) -> None:
         assert batch.to_sql("labels", status="succeeded") == 2
 

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from models.db import Database
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, insert_batch, update_batch
 from worker.leasing import claims
+from worker.leasing.leases import Lease
 from worker.leasing.tenant_turns import order_turns
 
 SLICE = 4
@@ -176,6 +178,29 @@ class TestQuarantine:
         with database.read() as connection:
             tenants = dict(connection.execute(text("SELECT id, tenant FROM batches")).all())
         assert [tenants[batch_id] for batch_id in claimed] == ["crashing", "other"] * 2
+
+
+def test_claims_side_by_side_count_every_job_once(database: Database) -> None:
+    """Workers claim from the same tenants at once: no one waits for ever, and no slice is leased twice."""
+    for tenant in ("a", "b", "c"):
+        for _ in range(4):
+            insert(database, tenant, 20, slice_size=2)
+    claimed: list[Lease] = []
+
+    def work(worker: int) -> None:
+        while leases := claims.claim(database, claimant_for(f"worker-{worker}"), 6, 2):
+            claimed.extend(leases)
+
+    with ThreadPoolExecutor(4) as workers:
+        for finished in [workers.submit(work, number) for number in range(4)]:
+            finished.result()
+
+    assert len({lease.slice_id for lease in claimed}) == len(claimed) == 120
+    counts = turns(database)
+    # The last claims may have found a single tenant, which counts nothing; a floor may have lifted a tenant.
+    assert counts.keys() == {"*", "a", "b", "c"}
+    assert max(counts.values()) <= 80 + 4 * 6
+    assert min(counts.values()) >= 80 - 4 * 6 - 6
 
 
 def test_no_schedule_of_arrivals_lets_anyone_fall_behind() -> None:

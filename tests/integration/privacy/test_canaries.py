@@ -270,6 +270,7 @@ WITHOUT = {
     "tenants",
     "webhook_allowed_hosts",
     "serve_host",
+    "metrics_host",
     "serve_tls_cert",
     "serve_tls_key",
     "cors_origins",

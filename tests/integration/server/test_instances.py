@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+import batchmill
 from models.db import Database
 from models.errors import BatchmillError
 from models.processes import holders
 from models.settings import Settings
+from producer.health import servers
 from producer.server.process import instances
 from producer.server.process.instances import Instance, OtherServer
 from tests.factories.batch_rows import execute
@@ -110,6 +113,25 @@ def test_a_server_elsewhere_is_waited_for_until_it_has_a_heartbeat(
         instance(database).register()
 
     assert len(waits) == 3
+
+
+def test_the_doctor_and_workers_list_them(database: Database, foreign_holder: str, gone_holder: str) -> None:
+    assert list(servers.check_servers([])) == []
+    insert_server(database, foreign_holder, age_seconds=90)
+    insert_server(database, gone_holder)
+    instance(database).register()  # which removes both
+    insert_server(database, foreign_holder.replace("elsewhere", "far"), age_seconds=90)
+
+    views = servers.list_servers(database, 30)
+    findings = list(servers.check_servers(views))
+    shown = CliRunner().invoke(batchmill.cli, ["workers"])
+
+    assert sorted(view.alive for view in views) == [False, True]
+    assert [finding.level for finding in findings] == ["ok", "warning"]
+    assert "the last heartbeat of http://h (process 7 on h)" in findings[1].message
+    assert "http://127.0.0.1:8000" in shown.stdout
+    assert "running" in shown.stdout
+    assert "gone" in shown.stdout
 
 
 def test_a_server_that_was_frozen_goes_on_unless_it_was_replaced(database: Database) -> None:

@@ -14,10 +14,16 @@ from models.db import Database
 from models.errors import BatchmillError, SettingsError, TooManyJobs
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
+from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.cancel import cancel
+from producer.batches.retry import RetrySelection, retry_jobs
+from producer.readers.items import open_items
+from producer.readers.limits import DEFAULT_LIMITS
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, open_submission, submit
+from producer.submission.repair import repair_jobs
+from producer.submission.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
 from tests.factories.batch_rows import assert_consistent
@@ -119,6 +125,36 @@ def test_invalid_rows_take_no_room(database: Database) -> None:
     batch_id = submit.submit(database, 4, request, source).batch_id
 
     assert views.get_batch(database, batch_id).counts.unanswered == 2
+
+
+def test_a_retry_needs_room_too(database: Database) -> None:
+    first = accept(database, 10)
+    cancel(database, first)
+    accept(database, 6)
+    selection = RetrySelection((JobOutcome.CANCELLED,))
+
+    with pytest.raises(TooManyJobs, match="so 10 more"):
+        retry_jobs(database, first, selection, 4, cap_of=lambda _tenant: 10)
+    assert views.get_batch(database, first).status == "cancelled"
+    assert_consistent(database, first)
+    assert retry_jobs(database, first, selection, 4, cap_of=lambda _tenant: 16).jobs == 10
+
+
+def test_a_repair_needs_room_too(database: Database) -> None:
+    first = accept(database, 2)
+    fake_worker.write_results(database, first, [(0, "model_error"), (1, [{"label": "A", "score": 0.5}])])
+    fake_worker.end_batch(database, first)
+    accept(database, 10)
+    columns = RepairColumns.for_batch(database, first)
+
+    def repair(cap: int) -> int:
+        source = open_items([{"position": 0, "text": "better"}], None, columns, DEFAULT_LIMITS)
+        return repair_jobs(database, first, source, 4, cap_of=lambda _tenant: cap).jobs
+
+    with pytest.raises(TooManyJobs):
+        repair(10)
+    assert views.get_batch(database, first).status == "completed"
+    assert repair(11) == 1
 
 
 class TestSettings:

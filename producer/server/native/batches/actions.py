@@ -68,8 +68,8 @@ async def retry_batch(
 
     def act() -> Response:
         context.get_batch(principal, batch_id)
-        slice_size = context.settings.slice_size
-        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, slice_size, deadline))
+        size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
+        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
     return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
 

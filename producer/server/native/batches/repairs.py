@@ -88,8 +88,8 @@ async def repair_batch(
             with _open_rows(context, columns, kind, body) as (source, given_deadline):
                 when = deadline if given_deadline is None else given_deadline
                 new_deadline = None if when is None else Deadline.parse_future(when)
-                slice_size = context.settings.slice_size
-                return requeued(context, repair_jobs(context.database, batch_id, source, slice_size, new_deadline))
+                size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
+                return requeued(context, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of))
 
     return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
 

@@ -87,6 +87,7 @@ class Submission:
             reuse=options.reuse,
             source_batch_id=options.from_batch,
             tenant=self._tenant,
+            max_unanswered_jobs=self.context.settings.unanswered_jobs_cap(self._tenant),
             webhook_url=options.webhook_url,
         )
 

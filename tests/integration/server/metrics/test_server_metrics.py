@@ -112,7 +112,7 @@ def test_are_for_the_operator(client: TestClient, database: Database) -> None:
     )
 
     statuses = [
-        client.get("/metrics", headers={"authorization": f"Bearer {key.secret}"}).status_code
+        client.get("/metrics", headers={"authorization": f"Bearer {key.text}"}).status_code
         for key in (everyone, tenant, reader)
     ]
 

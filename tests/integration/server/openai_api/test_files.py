@@ -78,6 +78,39 @@ class TestUploads:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
+class TestStrangeNames:
+    @pytest.mark.parametrize("name", ["%00", "a%00b", "%ED%A0%80", "%F0%9F%98%80", "x" * 3000, "..%2F..%2Fetc"])
+    def test_nothing_is_found_by_them(self, door: Door, name: str) -> None:
+        for path in (f"files/{name}", f"files/{name}/content", f"batches/{name}", f"models/{name}"):
+            assert door.http.get(f"/v1/{path}").status_code == 404
+        for path in (f"files?after={name}", f"batches?after={name}"):
+            assert door.http.get(f"/v1/{path}").status_code == 404
+        assert door.http.delete(f"/v1/files/{name}").status_code == 404
+        assert door.http.post(f"/v1/batches/{name}/cancel").status_code == 404
+
+    @pytest.mark.parametrize("text", ["\\u0000", "\\ud800", "x"])
+    def test_texts_that_no_database_stores_are_refused(self, door: Door, text: str) -> None:
+        for body in (
+            f'{{"input_file_id": "{text}", "endpoint": "/v1/embeddings", "completion_window": "24h"}}',
+            f'{{"input_file_id": "{text}", "endpoint": "/v1/pipelines/{text}", "completion_window": "24h"}}',
+            f'{{"input_file_id": "x", "endpoint": "/v1/embeddings", "completion_window": "{text}"}}',
+        ):
+            response = door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code in (400, 404)
+
+    def test_metadata_that_no_database_stores_is_refused(self, door: Door) -> None:
+        file_id = door.upload(request_line("a"))
+        for value in ("\\u0000", "\\ud800", "x" * 513):
+            body = (
+                f'{{"input_file_id": "{file_id}", "endpoint": "/v1/pipelines/sentiment-analysis", '
+                f'"completion_window": "24h", "metadata": {{"a": "{value}"}}}}'
+            )
+            response = door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code == 400
+        broken = door.create({**request_line("a"), "url": "/v1/embeddings"}, endpoint="/v1/pipelines/\u2028")
+        assert broken.status == "failed"
+
+
 class TestListing:
     def test_pages_are_read_to_the_end(self, door: Door) -> None:
         ids = [door.upload(request_line(str(number))) for number in range(5)]
@@ -116,8 +149,7 @@ class TestDeletion:
 
 class TestContent:
     def test_all_parts_make_the_whole(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(content, "CHECKPOINT_LINES", 2)
-        monkeypatch.setattr(content, "CHUNK_BYTES", 100)
+        monkeypatch.setattr(content, "BLOCK_BYTES", 600)
         batch = ended(door, *({"label": f"é{number}\u2028", "score": 0.5} for number in range(7)))
         url = f"/v1/files/{batch.output_file_id}/content"
 
@@ -136,6 +168,19 @@ class TestContent:
         assert parts[1].headers["content-range"] == f"bytes 101-201/{size}"
         assert door.openai.files.retrieve(batch.output_file_id).bytes == size
         assert door.http.get(url).headers["content-length"] == str(size)
+
+    def test_blocks_are_whole_lines(self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(content, "BLOCK_BYTES", 600)
+        batch = ended(sqlite_door, *({"label": "é" * number, "score": 0.5} for number in range(9)))
+        opened = ResultsContent.open(
+            sqlite_door.database, views.get_batch(sqlite_door.database, batch.id), has_errors=False
+        )
+
+        blocks = list(opened.read())
+
+        assert len(blocks) > 3
+        assert all(block.endswith(b"\n") for block in blocks)
+        assert len(b"".join(blocks)) == opened.measure()
 
     def test_head_and_ranges_without_a_read_before(self, sqlite_door: Door) -> None:
         batch = ended(sqlite_door, POSITIVE, POSITIVE)

@@ -1,0 +1,146 @@
+"""docs/metrics.md, the dashboard and the alert rules name the metrics that exist, with the labels that they have."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.states import RunState
+from producer.batches.backlog import PipelineBacklog
+from producer.schedules.metrics import ScheduleMetrics
+from producer.server.metrics.collector import DatabaseCollector
+from producer.server.metrics.database_numbers import DatabaseNumbers
+from producer.server.metrics.http_requests import HttpMetrics
+from worker.metrics import job_codes
+from worker.metrics.families import PrometheusRecorder
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "metrics.md").read_text("utf-8")
+ROW = re.compile(r"^\| `(batchmill_\w+)` \| (counter|gauge|histogram) \| ([^|]*)\|", re.MULTILINE)
+METRIC = re.compile(r"batchmill_\w+")
+SELECTOR = re.compile(r"batchmill_\w+\{([^}]*)\}")
+GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
+OF_PROMETHEUS = {"instance", "job", "le"}
+
+Labels = Mapping[str, tuple[str, frozenset[str]]]  # type and labels, by name
+
+
+def record_everything(recorder: PrometheusRecorder) -> CollectorRegistry:
+    recorder.record_claim("p", 0.1, [1.0], 1)
+    recorder.record_micro_batch("p", 0.1)
+    recorder.record_guard_time("p", 0.1)
+    recorder.record_commit("p", 0.1)
+    recorder.record_results("p", 1, {"no_mask": 1}, 10, 12)
+    recorder.record_retries("p", 1)
+    recorder.record_verdicts("p", {("g", "input", "flag"): 1})
+    recorder.record_batch_end("p", "completed", -1.0)
+    recorder.record_wakeup(0.1)
+    recorder.record_reclaim(1, 1, 1)
+    recorder.record_exit("crashed")
+    recorder.record_load("p", "m", "a" * 40, "float32", "cpu")
+    return recorder.registry
+
+
+def server_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    http = HttpMetrics(registry)
+    http.requests.labels("/healthz", "GET", "2xx").inc()
+    http.seconds.labels("/healthz", "GET").observe(0.1)
+    summary = {
+        "total": 3,
+        "failed": 1,
+        "reused": 1,
+        "seconds": 2.0,
+        "guards": {"g": {"flagged": 1}},
+        "drift": {"worst": 0.1},
+    }
+    moment = datetime(2026, 11, 30, tzinfo=UTC)
+    schedule = ScheduleMetrics("s", {RunState.COMPLETED.value: 1}, moment, 0.0, summary)
+    backlog = PipelineBacklog(1, 1, 8, 1, moment, 5.0)
+    numbers = DatabaseNumbers({"p": backlog}, {"p": 9.0}, {("p", "ready"): 1}, {"t": 0}, {"batch": 0}, [schedule])
+    registry.register(DatabaseCollector(lambda: numbers))
+    return registry
+
+
+def exported() -> Labels:
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for registry in (record_everything(PrometheusRecorder()), server_registry()):
+        for family in text_string_to_metric_families(generate_latest(registry).decode()):
+            if not family.name.endswith("_created"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                labels = {label for item in family.samples for label in item.labels}
+                found[name] = (family.type, frozenset(labels - {"le"}))
+    return found
+
+
+def family_of(name: str, known: Labels) -> str:
+    return name if name in known else re.sub("_(bucket|sum|count)$", "", name)
+
+
+def dashboard_queries() -> Iterator[str]:
+    for panel in json.loads((DOCS / "metrics" / "grafana.json").read_text("utf-8"))["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    [group] = yaml.safe_load((DOCS / "metrics" / "alerts.yml").read_text("utf-8"))["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
+
+
+QUERIES = [*dashboard_queries(), *(rule["expr"] for rule in alert_rules())]
+
+
+def test_the_page_lists_every_metric_with_its_type_and_labels() -> None:
+    documented = {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(PAGE)}
+
+    assert documented == exported()
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_names_metrics_and_labels_that_exist(query: str) -> None:
+    known = exported()
+    names = {family_of(name, known) for name in METRIC.findall(query)}
+    labels = {label for name in names for label in known[name][1]} | OF_PROMETHEUS
+    selected = {label for selector in SELECTOR.findall(query) for label in re.findall(r"(\w+)[=!]", selector)}
+    grouped = {label for grouping in GROUPING.findall(query) for label in re.findall(r"\w+", grouping)}
+
+    assert names
+    assert selected | grouped <= labels
+    assert query.count("(") == query.count(")")
+    for name in METRIC.findall(query):
+        kind = known[family_of(name, known)][0]
+        assert (kind == "histogram") == (name not in known), "a histogram by its buckets, others by their name"
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    known = exported()
+    shown = {family_of(name, known) for query in QUERIES for name in METRIC.findall(query)}
+
+    assert {name for name in known.keys() - shown if not name.startswith("batchmill_schedule_")} == set()
+
+
+def test_each_alert_says_what_is_wrong_and_of_what() -> None:
+    for rule in alert_rules():
+        summary = rule["annotations"]["summary"]
+        named = set(re.findall(r"\$labels\.(\w+)", summary))
+        grouped = set(re.findall(r"\w+", " ".join(GROUPING.findall(rule["expr"]))))
+        assert summary
+        assert named
+        assert named <= grouped | {"instance"}
+
+
+def test_the_codes_are_those_of_failed_jobs() -> None:
+    section = (DOCS / "output.md").read_text("utf-8").partition("## Codes of failed jobs")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == job_codes.JOB_CODES
+    assert job_codes.label_for("no_mask") == "no_mask"
+    assert job_codes.label_for("canary-4711") == "other"
