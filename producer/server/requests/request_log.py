@@ -72,7 +72,9 @@ class RequestLog:
                 await error_response(error)(scope, receive, response.send)
         except Exception as error:
             request_id = response.request_id
-            log.exception("request.failed", error_type=type(error).__name__, route=route_template(scope), request_id=request_id)
+            log.exception(
+                "request.failed", error_type=type(error).__name__, route=route_template(scope), request_id=request_id
+            )
             if not response.status:
                 # The message is left out: drivers and parsers may quote an input in it.
                 message = f"a defect in Batchmill ({type(error).__name__}); its log has more under {request_id}"
