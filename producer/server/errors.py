@@ -43,6 +43,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
     (SourceNotReady, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {
@@ -62,6 +63,7 @@ HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed
 NO_ROUTE = "there is no such route; /api/openapi.json lists all of them"
 
 UNREACHABLE_RETRY_SECONDS = 1
+MAX_PARAM_CHARACTERS = 200  # of a field's name, which a client may have made up
 
 
 def error_body(status: int, message: str, code: str | None, param: str | None = None, **more: Any) -> dict[str, Any]:
@@ -102,8 +104,11 @@ def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
 def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
+    source, *path = map(str, first["loc"])
+    if first["type"] == "json_invalid":  # its path is a number of characters
+        return JSONResponse(error_body(400, "the body is not JSON; send an object", "invalid_request"), 400)
+    param = ".".join(path)[:MAX_PARAM_CHARACTERS]
+    return JSONResponse(error_body(400, f"{param or source}: {first['msg']}", "invalid_request", param or None), 400)
 
 
 def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONResponse:

@@ -50,7 +50,7 @@ class ClientConnection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Take a new connection; over the limit it gets one answer, or none."""
         super().connection_made(transport)
-        _keep_alive(transport)
+        _set_options(transport)
         if len(self.connections) > self.max_connections:
             self._served_app = _refuse
             if len(self.connections) > self.max_connections * (1 + EXCESS_SHARE):
@@ -160,11 +160,14 @@ async def _refuse_lengths(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
 
 
-def _keep_alive(transport: Any) -> None:
+def _set_options(transport: Any) -> None:
     connection = transport.get_extra_info("socket")
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     with suppress(OSError):
+        # asyncio sets it only for listeners that were made with a protocol number, and ours were not. Without it each
+        # response waits up to 40 ms for the client's acknowledgement.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in KEEPALIVE.items():
             if hasattr(socket, name):

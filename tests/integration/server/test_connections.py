@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI, Request
@@ -13,8 +14,10 @@ from starlette.responses import StreamingResponse
 
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
+from models.processes import sockets
 from models.settings import Settings
 from producer.server.context import ServerContext
+from producer.server.process import connections
 from producer.server.requests.bodies import StreamedBody
 from tests.factories.http_servers import connect, read_to_end, serve_in_thread
 
@@ -190,3 +193,14 @@ def test_followers_end_when_the_server_stops(trial: Trial) -> None:
 
     assert b"come again" in received
     assert asyncio.iscoroutinefunction(trial.context.stopping.wait)
+
+
+def test_a_response_does_not_wait_for_the_client_s_acknowledgement() -> None:
+    [listener] = sockets.open_sockets("127.0.0.1", 0)
+    with listener, connect(listener.getsockname()[1]), listener.accept()[0] as connection:
+        transport = SimpleNamespace(get_extra_info=lambda _name: connection)
+
+        connections._set_options(transport)
+
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
