@@ -36,7 +36,7 @@ UPLOAD_BODY = {
                     "purpose": {"type": "string", "enum": ["batch"]},
                     "file": {"type": "string", "format": "binary", "description": "Lines of OpenAI's batch format."},
                 },
-                "propertyNames": {"minLength": 1, "maxLength": 100, "pattern": r"^[\w\[\]]+$"},
+                "propertyNames": {"minLength": 1, "maxLength": 100},
             }
         }
     },
