@@ -13,6 +13,7 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
+from producer.server.following import streams
 from producer.server.native.batches import bodies, objects, submitting
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
@@ -260,6 +261,25 @@ def take_in(database: Database, url: str, batch_id: str) -> Outcome:
 
 @pytest.mark.usefixtures("later")
 class TestLater:
+    def test_waiting_keeps_nobody_from_uploading(
+        self, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken: list[int] = []
+        with client_over(database, database_url) as api:
+            slots = api.app.state.upload_slots  # type: ignore[attr-defined]
+
+            async def look(*_: object) -> None:
+                taken.append(slots._taken)
+
+            monkeypatch.setattr(streams, "wait_until", look)
+            submit(api, {"inputs": ["a"]})
+            submit_body(api, b'"a"\n')
+            full = [slots.take() for _ in range(16)]
+            refused = submit(api, {"inputs": ["a"]}), submit_body(api, b'"a"\n')
+
+        assert (taken, len(full)) == ([0, 0], 16)
+        assert [response.status_code for response in refused] == [429, 429]
+
     def test_a_large_body_is_taken_in_afterwards(self, api: TestClient, database: Database, database_url: str) -> None:
         response = submit_body(api, b'{"text": "a"}\n{"text": "b"}\n', wait=0)
         batch = response.json()
