@@ -10,7 +10,7 @@ from producer.uploads import multipart
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
 from producer.uploads.store import open_store
 
-MAX_JSON_BYTES = 8 * 2**20  # parsed at once; more rows go as lines, which are streamed
+MAX_JSON_BYTES = 4 * 2**20  # parsed at once; more rows go as lines, which are streamed
 FORM = "multipart/form-data"
 FORMAT_BY_TYPE = {
     "application/x-ndjson": "jsonl",

@@ -153,6 +153,13 @@ class TestJson:
 
         assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
 
+    def test_a_body_that_would_fill_the_memory_is_refused(self, api: TestClient) -> None:
+        content = b'{"pipeline": "x", "inputs": [' + b'{"a":{}},' * 300_000 + b"0]}"
+
+        response = api.post("/api/batches", content=content, headers={"content-type": "application/json"})
+
+        assert (response.status_code, "MiB in memory" in response.json()["error"]["message"]) == (400, True)
+
     def test_a_large_body_is_refused_with_the_way_to_send_it(
         self, api: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
