@@ -29,7 +29,8 @@ def fetch_all(database: Database, query: str, **parameters: Any) -> list[Any]:
 
 
 def submit(client: TestClient, document: dict[str, Any], **headers: str) -> Any:
-    return client.post("/api/batches", json={"pipeline": PIPELINE, **document}, headers=headers)
+    content = json.dumps({"pipeline": PIPELINE, **document})  # in ASCII, so that a test may send half a surrogate pair
+    return client.post("/api/batches", content=content, headers={"content-type": "application/json", **headers})
 
 
 def submit_body(client: TestClient, content: bytes, kind: str = LINES["content-type"], **params: Any) -> Any:
@@ -131,6 +132,8 @@ class TestJson:
             ({"sql": "nightly"}, 400, "there is no source 'nightly'"),
             ({"from_batch": "batch_none"}, 404, "batch_none"),
             ({"file_id": "file-none"}, 404, "file-none"),
+            ({"from_batch": "b", "labels": "\ud800"}, 400, "surrogate"),
+            ({"from_batch": "b", "input_columns": {"text": "\ud800"}}, 400, "surrogate"),
             ({"inputs": [], "status": ["succeeded"]}, 400, "choose among the results of a batch"),
         ],
     )
