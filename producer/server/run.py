@@ -1,6 +1,7 @@
 """One process that serves HTTP until SIGTERM or Ctrl-C."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -10,7 +11,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import structlog
@@ -115,6 +116,8 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings repeat what clients get wrong
     server = Server(configure(context, create_app(context, checks_origins=True)), context, on_listening)
+    gc.collect()
+    gc.freeze()  # collections then look only at what requests make: a full one took longer than a status
     instance.on_refused = server.abort
     instance.register()
     try:
@@ -141,7 +144,8 @@ def _exit_soon(status: int) -> None:
 def _raise_open_files_limit() -> None:
     """Allow as many open files as the system lets this user have: each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(OSError, ValueError):  # macOS names no number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def check_tls(settings: Settings) -> bool:

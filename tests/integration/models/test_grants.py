@@ -33,6 +33,7 @@ ORM = {
     "Schedule": "schedules",
     "Run": "runs",
     "Event": "events",
+    "StoredFile": "files",
 }
 
 THERE = """

@@ -358,3 +358,30 @@ class TestDryRun:
         response = api.post("/api/dry-run", json={"pipeline": PIPELINE, "sql": "x"})
 
         assert response.status_code == 400
+
+
+class TestPrivacy:
+    def test_no_input_reaches_a_log_or_an_error(
+        self, api: TestClient, database: Database, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        canary = "canary-4711"
+        batch_id = submit(api, {"inputs": [canary, {"text": canary}]}).json()["id"]
+        fake_worker.write_results(database, batch_id, [(0, "model_error"), (1, "model_error")])
+        fake_worker.end_batch(database, batch_id)
+        refused = [
+            submit(api, {"inputs": canary}),
+            submit(api, {"inputs": [{"texte": canary}, [canary], 7]}),
+            submit(api, {"inputs": ["a"], "priority": canary}),
+            submit(api, {"inputs": ["a"], "metadata": {"a": [canary]}}),
+            api.post("/api/batches", content=f'"{canary}"', headers={"content-type": "application/json"}),
+            submit_body(api, f'{{"texte": "{canary}"}}\n{canary}\n'.encode()),
+            submit_body(api, f"a\n{canary}\n".encode(), "text/csv"),
+            submit_body(api, canary.encode(), "application/vnd.apache.parquet"),
+            api.post(f"/api/batches/{batch_id}/repair", json={"inputs": [{"position": 7, "text": canary}]}),
+            api.post(f"/api/batches/{batch_id}/repair", json={"inputs": canary}),
+            api.post("/api/dry-run", json={"pipeline": PIPELINE, "inputs": canary}),
+        ]
+
+        assert [response.status_code for response in refused] == [400] * len(refused)
+        assert [response.text for response in refused if canary in response.text] == []
+        assert canary not in "".join(capsys.readouterr())
