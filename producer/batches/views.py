@@ -1,9 +1,10 @@
 """The queries that read batches."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, case, literal_column, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, case, literal_column, select
 
 from models.db import Database
 from models.errors import NotFound
@@ -18,6 +19,7 @@ from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
 from producer.readers.storable import is_storable
 
+IDS_PER_QUERY = 500
 COLUMNS_OF_VERSION = (ModelVersion.dtype, ModelVersion.device, ModelVersion.adapter, ModelVersion.adapter_revision)
 
 
@@ -27,8 +29,8 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     tenant: to whom it must belong; None = to anybody
     """
     with database.read() as connection:
-        query = _batch_query(database.engine.dialect.name).where(Batch.id == batch_id)
-        row = connection.execute(query).one_or_none() if is_storable(batch_id) else None
+        query = _one_batch_query(database.engine.dialect.name)
+        row = connection.execute(query, {"batch_id": batch_id}).one_or_none() if is_storable(batch_id) else None
         if row is None or (tenant is not None and row.tenant != tenant):
             raise _not_found(batch_id)
         working_times = pace.working_times(connection, [batch_id])
@@ -40,7 +42,7 @@ def check_visible(database: Database, batch_id: str, tenant: str | None) -> None
     """Raise NotFound as `get_batch` does, or if the batch is being deleted; this reads only the batch's row."""
     query = select(Batch.tenant, Batch.status).where(Batch.id == batch_id)
     with database.read() as connection:
-        row = connection.execute(query).one_or_none()
+        row = connection.execute(query).one_or_none() if is_storable(batch_id) else None
     if row is None or (tenant is not None and row.tenant != tenant):
         raise _not_found(batch_id)
     if row.status == BatchStatus.DELETING:
@@ -59,6 +61,18 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
             get_batch(database, batch_filter.after, batch_filter.tenant)
+    return _read_views(database, query)
+
+
+def find_batches(database: Database, batch_ids: Iterable[str]) -> dict[str, BatchView]:
+    """Return those of these batches that exist, by id."""
+    ids = list(dict.fromkeys(batch_ids))
+    query = _batch_query(database.engine.dialect.name)
+    parts = (ids[start : start + IDS_PER_QUERY] for start in range(0, len(ids), IDS_PER_QUERY))
+    return {batch.id: batch for part in parts for batch in _read_views(database, query.where(Batch.id.in_(part)))}
+
+
+def _read_views(database: Database, query: Select[Any]) -> list[BatchView]:
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])
@@ -70,6 +84,12 @@ def _guarded_ids(rows: Iterable[Row[Any]]) -> list[str]:
     return [row.id for row in rows if row.guarded]
 
 
+@cache
+def _one_batch_query(dialect: str) -> Select[Any]:
+    return _batch_query(dialect).where(Batch.id == bindparam("batch_id"))
+
+
+@cache  # building it takes as long as running it
 def _batch_query(dialect: str) -> Select[Any]:
     """Select batches with their model version and claimed failures: index look-ups, however many jobs they have."""
     # Only results of a model have a version, so the subquery runs only for batches that have such results.

@@ -38,7 +38,7 @@ def download(
 
 
 async def send_blocks(blocks: Iterator[bytes], threads: CapacityLimiter) -> AsyncIterator[bytes]:
-    """The blocks, each made in a thread; raises IncompleteDownload."""
+    """The blocks, each made in a thread; raises IncompleteResponse."""
     while True:
         try:
             block = await to_thread.run_sync(next, blocks, None, limiter=threads)

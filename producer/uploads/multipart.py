@@ -242,14 +242,10 @@ class _ReceiverInThreads:
 
 def check_length(content_length: str | None, max_file_bytes: int) -> None:
     """Raise SourceTooLarge before anything is received, if a request says that its body is too long."""
-    if (
-        content_length is not None
-        and content_length.isascii()
-        and content_length.isdecimal()
-        and len(content_length) < 20
-    ):
-        if int(content_length) > max_file_bytes + MAX_OVERHEAD_BYTES:
-            raise _too_large_error(max_file_bytes)
+    text = content_length or ""
+    is_number = text.isascii() and text.isdecimal() and len(text) < 20
+    if is_number and int(text) > max_file_bytes + MAX_OVERHEAD_BYTES:
+        raise _too_large_error(max_file_bytes)
 
 
 async def receive(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-import uvicorn
 
 from models.db import Database
 from producer.server import run
@@ -26,7 +25,7 @@ def served(database: Database, **settings: object) -> Iterator[str]:
     context: ServerContext = app.state.context
     with socket.create_server(("127.0.0.1", 0)) as listener:
         is_listening = threading.Event()
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        config = run.configure(context, app)
         server = run.Server(config, context, is_listening.set)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

@@ -1,7 +1,11 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
+
+import anyio
+from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from models.documents import to_json
 from models.errors import UsageError
@@ -12,6 +16,22 @@ HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second
 RETRY_MILLISECONDS = 2_000  # after which a client that lost its connection comes again
 HEARTBEAT = b": the connection is alive\n\n"
 MAX_SEQ = 2**63 - 1
+
+
+class StreamResponse(StreamingResponse):
+    """A stream whose follower is forgotten at its end, also if the client went away while it was being sent to."""
+
+    def __init__(self, parts: AsyncGenerator[bytes], media_type: str) -> None:
+        super().__init__(parts, headers=HEADERS, media_type=media_type)
+        self._parts = parts
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all parts."""
+        try:
+            await super().stream_response(send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._parts.aclose()
 
 
 def begin() -> bytes:

@@ -1,6 +1,6 @@
 """The streams of followers: results as they land, progress, and the end of the batch."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import anyio
@@ -40,7 +40,7 @@ class Follow:
     with_results: bool = True
 
 
-async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -> AsyncIterator[bytes]:
+async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -> AsyncGenerator[bytes]:
     """Yield server-sent events: `result`, `progress`, and at last `end`, or `error` if the batch is gone."""
     yield event_stream.begin()
     cursor = follow.after
@@ -67,7 +67,7 @@ async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -
                 yield event_stream.HEARTBEAT
 
 
-async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) -> AsyncIterator[bytes]:
+async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) -> AsyncGenerator[bytes]:
     """Yield each result as a line of JSON, and an empty line now and then; raises IncompleteResponse before the end."""
     cursor = follow.after
     async with watch.follow(follow.batch_id) as follower:
@@ -85,7 +85,7 @@ async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) ->
     raise IncompleteResponse(NotFound.code if state is None else "server_stopping")
 
 
-async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncIterator[bytes]:
+async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncGenerator[bytes]:
     """Yield an event `batch` for each batch that has not ended, and then for each change of any batch."""
     yield event_stream.begin()
     async with watch.follow_all(tenant) as follower:

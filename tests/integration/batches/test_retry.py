@@ -105,6 +105,22 @@ def test_codes_choose(database: Database) -> None:
     assert run(database) == [2]
 
 
+def test_positions_choose_and_raise_the_failure_limit_by_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "CHUNK_JOBS", 3)
+    batch_id = insert_batch(database, 8, max_failures=2)
+    run(database, 1, 2, 6)
+    execute(database, "UPDATE batches SET status = 'failed', failed_at = created_at")
+
+    with pytest.raises(UsageError, match="no failed jobs at these positions"):
+        try_again(database, batch_id, positions=(0, 7))
+    assert try_again(database, batch_id, positions=(6, 2, 5)).jobs == 2
+
+    assert get_batch(database, batch_id).max_failures == 3  # one remains failed, and two more may
+    assert sorted(run(database)) == [2, 6]
+
+
 def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
     batch_id = insert_batch(database, 8)
     cancel(database, batch_id)

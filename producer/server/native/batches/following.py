@@ -11,6 +11,7 @@ from producer.results import export
 from producer.server.access import Reader
 from producer.server.context import Context
 from producer.server.following import event_stream, streams
+from producer.server.following.event_stream import StreamResponse
 from producer.server.following.streams import Follow
 from producer.server.native import responses
 from producer.server.native.batches import objects
@@ -70,9 +71,9 @@ async def follow_batch(
     await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
     if MEDIA_TYPES["ndjson"] in request.headers.get("accept", ""):
         lines = streams.stream_lines(context.database, context.watch, follow)
-        return StreamingResponse(lines, headers=event_stream.HEADERS, media_type=MEDIA_TYPES["ndjson"])
+        return StreamResponse(lines, MEDIA_TYPES["ndjson"])
     events = streams.stream_events(context.database, context.watch, follow)
-    return StreamingResponse(events, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)
+    return StreamResponse(events, event_stream.MEDIA_TYPE)
 
 
 @router.get("/follow", summary="Follow all batches", response_class=StreamingResponse, responses=STREAM)
@@ -82,4 +83,4 @@ async def follow_all(context: Context, principal: Reader) -> Response:
     Several changes of one batch within a second become one event. A client that comes again starts over.
     """
     events = streams.stream_changes(context.watch, principal.tenant)
-    return StreamingResponse(events, headers=event_stream.HEADERS, media_type=event_stream.MEDIA_TYPE)
+    return StreamResponse(events, event_stream.MEDIA_TYPE)

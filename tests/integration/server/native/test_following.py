@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from producer.tenants.principal import Scope
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.http_server import client_over, key_headers
+from tests.factories.served_app import served
+from tests.servers import wait_until
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
@@ -342,3 +345,29 @@ class TestAllBatches:
     def test_it_needs_the_scope(self, database: Database, database_url: str) -> None:
         with client_over(database, database_url) as api:
             assert api.get("/api/follow", headers=key_headers(database, "mine", Scope.SUBMIT)).status_code == 403
+
+
+class TestSockets:
+    def test_a_client_that_goes_away_is_forgotten(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.02)
+        watches: list[BatchWatch] = []
+        remember = BatchWatch.__init__
+
+        def remembered(self: BatchWatch, *args: Any) -> None:
+            watches.append(self)
+            remember(self, *args)
+
+        monkeypatch.setattr(BatchWatch, "__init__", remembered)
+        batch_id = insert_batch(database, 1)
+        with served(database) as url:
+            host, port = url.removeprefix("http://").split(":")
+            for path in (f"/api/batches/{batch_id}/follow", "/api/follow"):
+                with socket.create_connection((host, int(port))) as client:
+                    client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                    assert client.recv(100).startswith(b"HTTP/1.1 200")
+                    wait_until(lambda: bool(watches[-1]._followers or watches[-1]._list_followers), "it follows")
+                wait_until(lambda: not (watches[-1]._followers or watches[-1]._list_followers), "it is forgotten")
+
+        assert "Traceback" not in capfd.readouterr().err
