@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ bench-embeddings: $(VENV)/.tests ## Measure vectors and cross-encoders' scores b
 
 bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an older commit and pipeline(): ITEMS=2000 BEFORE=HASH TASKS=ner.
 	$(BIN)/python -m benchmarks.host $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BEFORE),--before $(BEFORE)) $(if $(TASKS),--tasks $(TASKS)) $(if $(DATABASE),--database $(DATABASE))
+
+bench-http: $(VENV)/.tests ## Measure the HTTP server: uploads, pollers, streams, followers: ITEMS=1000000 SECONDS=20 DATABASES=SQLite.
+	$(BIN)/python -m benchmarks.http_door $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(STAGES),--stages $(STAGES)) $(if $(DATABASES),--databases $(DATABASES))
 
 bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 runs tiny models on the CPU.
 	$(BIN)/python -m benchmarks.gpu $(if $(SMOKE),--smoke) $(if $(STAGES),--stages $(STAGES))

@@ -51,7 +51,7 @@ def main() -> None:
         for name, url in urls.items():
             schema.upgrade(url)
             database = Database(url)
-            _insert_results(database, asked.items, asked.dimensions)
+            insert_results(database, asked.items, asked.dimensions)
             formats = VECTOR_FORMATS if asked.dimensions else FORMATS
             exports += [(f"{name}, {kind}", *_run_export(url, kind, folder / f"out.{kind}")) for kind in formats]
             if not asked.dimensions:
@@ -92,7 +92,8 @@ def _export(url: str, file_format: str, path: str) -> dict[str, float]:
         }
 
 
-def _insert_results(database: Database, count: int, dimensions: int | None) -> None:
+def insert_results(database: Database, count: int, dimensions: int | None = None) -> None:
+    """Insert a completed batch with this many results, as labels or as vectors of so many numbers."""
     version = fake_worker.ensure_model_version(database)
     insert_batch(database, 1, id=BATCH_ID, total=count, status="completed", succeeded=count, last_seq=count)
     jobs = (

@@ -26,6 +26,7 @@
     │   └── InsufficientPrivilege            the role lacks a GRANT, which the message contains
     ├── IdempotencyKeyInUse         exit 1   somebody else submits under the same idempotency key now
     ├── SourceNotReady              exit 1   a source that a schedule's run may find later
+    ├── FileStoreUnavailable        exit 1   the store of uploaded files is full, broken or out of reach
     ├── WaitTimeout                 exit 124
     ├── ModelError                  exit 1   a model's files can't do what the pipeline asks of them
     │   └── MissingModel                     there are no such files

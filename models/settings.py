@@ -228,8 +228,8 @@ class Settings(BaseSettings):
     slow_client_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a client of the server may take for a request's headers, for the next kilobyte of a "
-        "body, or to read what it asked for, until it is disconnected.",
+        description="How long a client of the server may take for a request's headers, or to read what it asked for, "
+        "until it is disconnected; twice as long for the next kilobyte of a body.",
     )
 
     metrics_port: int | None = Field(

@@ -5,6 +5,7 @@
 
 import argparse
 import itertools
+import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -97,7 +98,7 @@ def _steer(case: Case, number: int) -> None:
 
 
 def main() -> None:
-    """Print the problems that many requests find on SQLite."""
+    """Make many requests over SQLite, and exit with the problems that they find."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=100, help="requests per operation and kind")
     arguments = parser.parse_args()
@@ -107,8 +108,8 @@ def main() -> None:
         schema.upgrade(url)
         with closing(Database(url)) as database:
             seed(database)
-            for problem in find_problems(app_over(database, url, home=Path(folder)), arguments.examples):
-                print(problem, end="\n\n")  # noqa: T201
+            problems = find_problems(app_over(database, url, home=Path(folder)), arguments.examples)
+    sys.exit("\n\n".join(problems) or None)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
 from producer.readers.storable import is_storable
 
+IDS_PER_QUERY = 500
 COLUMNS_OF_VERSION = (ModelVersion.dtype, ModelVersion.device, ModelVersion.adapter, ModelVersion.adapter_revision)
 
 
@@ -60,6 +61,18 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
             get_batch(database, batch_filter.after, batch_filter.tenant)
+    return _read_views(database, query)
+
+
+def find_batches(database: Database, batch_ids: Iterable[str]) -> dict[str, BatchView]:
+    """Return those of these batches that exist, by id."""
+    ids = list(dict.fromkeys(batch_ids))
+    query = _batch_query(database.engine.dialect.name)
+    parts = (ids[start : start + IDS_PER_QUERY] for start in range(0, len(ids), IDS_PER_QUERY))
+    return {batch.id: batch for part in parts for batch in _read_views(database, query.where(Batch.id.in_(part)))}
+
+
+def _read_views(database: Database, query: Select[Any]) -> list[BatchView]:
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])

@@ -7,7 +7,7 @@ from models.documents import from_json
 from models.tasks.text_generation import TEXT_GENERATION
 from producer.endpoints.answer import Answer, quote
 from producer.endpoints.endpoint import Endpoint, Settings, invalid, missing, reject_rest, take_constants
-from producer.endpoints.text_settings import end_of_text, take_generation_settings
+from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings
 
 CONSTANTS: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
@@ -97,4 +97,5 @@ ENDPOINT = Endpoint(
     read_input=_read_input,
     read_settings=_read_settings,
     write_body=_write_body,
+    complete_parameters=complete_parameters,
 )

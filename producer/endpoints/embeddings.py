@@ -6,9 +6,9 @@ from typing import Any
 
 from models import vectors
 from models.documents import from_json
-from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.endpoints.answer import Answer, quote
-from producer.endpoints.endpoint import Endpoint, Settings, invalid, read_single_text, reject_rest
+from producer.endpoints.endpoint import MODEL, Endpoint, Settings, invalid, read_single_text, reject_rest
 
 ENCODING_FORMAT, BASE64, FLOAT = "encoding_format", "base64", "float"
 
@@ -25,6 +25,12 @@ def _read_settings(settings: Mapping[str, Any]) -> Settings:
     parameters = {"dimensions": rest.pop("dimensions")} if "dimensions" in rest else {}
     reject_rest(rest)
     return Settings(parameters, {} if encoding == FLOAT else {ENCODING_FORMAT: encoding})
+
+
+def _complete_parameters(of_pipeline: Mapping[str, Any], of_lines: Mapping[str, Any]) -> dict[str, Any]:
+    if of_pipeline.get("pooling") == NO_POOLING:
+        raise invalid(MODEL, "names a pipeline that gives a vector for each token; use its own url, /v1/pipelines/NAME")
+    return dict(of_lines)
 
 
 def _write_body(answer: Answer) -> str:
@@ -46,4 +52,5 @@ ENDPOINT = Endpoint(
     read_input=_read_input,
     read_settings=_read_settings,
     write_body=_write_body,
+    complete_parameters=_complete_parameters,
 )

@@ -49,6 +49,8 @@ class Endpoint:
     read_input: returns the task's input of a request, raises BodyError
     read_settings: returns what its other keys ask for, of which none is null; raises BodyError
     write_body: returns the JSON of a response
+    complete_parameters: returns the parameters of a batch's lines for a pipeline that has parameters already: first
+        those of the pipeline, then those of the lines; raises BodyError
     """
 
     path: str
@@ -58,6 +60,9 @@ class Endpoint:
     read_settings: Callable[[Mapping[str, Any]], Settings]
     write_body: Callable[[Answer], str]
     pipeline: str | None = None
+    complete_parameters: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = (
+        lambda _of_pipeline, of_lines: dict(of_lines)
+    )
 
     def takes_task(self, task: str) -> bool:
         """Whether a pipeline of this task answers it."""

@@ -1,7 +1,9 @@
 """The settings of a generated text, which both kinds of completions share."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from models.tasks.decoding import SAMPLING_PARAMETERS
 from producer.endpoints.endpoint import BodyError, Settings, invalid, take_constants
 
 # What a request may leave as it is, and not change.
@@ -37,6 +39,16 @@ def take_generation_settings(rest: dict[str, Any], *, limit_keys: tuple[str, ...
     if "stop" in rest:
         parameters["stop_strings"] = _read_stop(rest.pop("stop"))
     return Settings({"return_full_text": False} | parameters, {})
+
+
+def complete_parameters(of_pipeline: Mapping[str, Any], of_lines: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines' parameters, with what takes back those of the pipeline that contradict them."""
+    completed = dict(of_lines)
+    if of_pipeline.get("num_return_sequences") is not None:
+        completed["num_return_sequences"] = 1  # a response has one choice
+    if of_lines.get("do_sample") is False:
+        completed |= {name: None for name in SAMPLING_PARAMETERS if of_pipeline.get(name) is not None}
+    return completed
 
 
 def _read_temperature(value: object) -> dict[str, Any]:

@@ -41,7 +41,7 @@ SELECT id, status, {now} AS now, CASE status
        WHEN 'validating' THEN coalesce(holder_heartbeat_at, created_at)
        WHEN 'in_progress' THEN coalesce(holder_heartbeat_at, created_at)
        ELSE coalesce(cancelling_at, (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id), created_at)
-       END AS since
+       END AS since, CASE WHEN read_request IS NULL THEN 0 ELSE 1 END AS awaits_reading
 FROM batches b
 WHERE status IN ('validating', 'cancelling') OR (status = 'in_progress' AND ingesting) ORDER BY id LIMIT 1000
 """
@@ -71,11 +71,15 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class TransitioningBatch:
-    """A batch that is `validating`, ingesting or `cancelling`, and the time since its last progress."""
+    """A batch that is `validating`, ingesting or `cancelling`, and the time since its last progress.
+
+    awaits_reading: a server or a worker has still to read its file
+    """
 
     batch_id: str
     status: str
     idle_seconds: float
+    awaits_reading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,10 @@ def list_transitioning_batches(database: Database) -> list[TransitioningBatch]:
     )
     with database.read() as connection:
         rows = connection.execute(query).all()
-    return [TransitioningBatch(row.id, row.status, (row.now - row.since).total_seconds()) for row in rows]
+    return [
+        TransitioningBatch(row.id, row.status, (row.now - row.since).total_seconds(), bool(row.awaits_reading))
+        for row in rows
+    ]
 
 
 def list_maintenance_tasks(database: Database) -> list[MaintenanceTaskView]:

@@ -224,7 +224,12 @@ def check_stuck_batches(batches: Iterable[TransitioningBatch]) -> Iterator[Findi
         if batch.idle_seconds < STUCK_AFTER_SECONDS:
             continue
         message = f"{batch.batch_id} is {batch.status} without progress for {format_duration(batch.idle_seconds)}"
-        advice = "submit it again, or cancel it" if batch.status != "cancelling" else "resume"
+        if batch.status == "cancelling":
+            advice = "resume"
+        elif batch.awaits_reading:
+            advice = "start a server or a worker that has its file, or cancel it"
+        else:
+            advice = "submit it again, or cancel it"
         yield Finding(WARNING, "batches", message, f"{advice}: batchmill cancel {batch.batch_id}")
 
 

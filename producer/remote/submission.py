@@ -123,8 +123,10 @@ def _as_text(value: Any) -> str:
 def _wait_until_read(http: ServerHttp, document: Document) -> Document:
     """Return the batch once it was accepted; if its rows refuse it, delete it and raise the error that names them."""
     batch_id, first = document["id"], document
+    while document["status"] == BatchStatus.VALIDATING:
+        document = http.get(f"{PATH}/{batch_id}/wait", {"timeout": WAIT_SECONDS, "after_status": "validating"})
     for pause in polling.poll_intervals():
-        if document["status"] != BatchStatus.VALIDATING and not document["ingesting"]:
+        if not document["ingesting"]:
             break
         http.pause(pause)
         document = http.get(f"{PATH}/{batch_id}")

@@ -43,6 +43,7 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
     (SourceNotReady, 503),
+    (SourceNotReady, 503),
 )
 
 TYPES = {
@@ -58,7 +59,11 @@ TYPES = {
     503: "service_unavailable_error",
 }
 
+HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}  # of errors of the framework
+NO_ROUTE = "there is no such route; /api/openapi.json lists all of them"
+
 UNREACHABLE_RETRY_SECONDS = 1
+MAX_PARAM_CHARACTERS = 200  # of a field's name, which a client may have made up
 
 
 def error_body(status: int, message: str, code: str | None, param: str | None = None, **more: Any) -> dict[str, Any]:
@@ -99,8 +104,11 @@ def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
 def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return JSONResponse(error_body(400, f"{place}: {first['msg']}", "invalid_request", place), 400)
+    source, *path = map(str, first["loc"])
+    if first["type"] == "json_invalid":  # its path is a number of characters
+        return JSONResponse(error_body(400, "the body is not JSON; send an object", "invalid_request"), 400)
+    param = ".".join(path)[:MAX_PARAM_CHARACTERS]
+    return JSONResponse(error_body(400, f"{param or source}: {first['msg']}", "invalid_request", param or None), 400)
 
 
 def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONResponse:
@@ -112,7 +120,8 @@ def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
         return error_response(error.__cause__)
-    body = error_body(error.status_code, str(error.detail), "http_error")
+    message = NO_ROUTE if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
+    body = error_body(error.status_code, message, HTTP_CODES.get(error.status_code, "http_error"))
     headers = error.headers
     if error.status_code == 405 and (methods := openapi_document.methods_at(request.app, request.url.path)):
         headers = {"allow": ", ".join(methods)}  # each route knows its own methods only

@@ -90,16 +90,15 @@ class SubmitRequest:
         max_unanswered_jobs: int | None = None,
     ) -> Self:
         """Validate a request; raises UsageError, naming the field that is wrong."""
-        if name is not None:
-            _check_text("the name", name, MAX_NAME_CHARACTERS)
-        if idempotency_key is not None:
-            _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS)
-            if not idempotency_key.strip():
-                raise UsageError("the idempotency key is empty; use a name for this submission, such as a date")
-        if priority not in PRIORITIES:
-            raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
-        if on_invalid not in ON_INVALID:
-            raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
+        check_options(
+            name=name,
+            metadata=metadata,
+            priority=priority,
+            on_invalid=on_invalid,
+            max_failures=max_failures,
+            idempotency_key=idempotency_key,
+            webhook_url=webhook_url,
+        )
         # A submission repeated under its idempotency key may come after its deadline; `open_or_resume` checks new ones.
         parse_deadline = Deadline.parse_future if idempotency_key is None else Deadline.parse
         check_tenant(tenant)
@@ -108,7 +107,7 @@ class SubmitRequest:
             parameters=pipeline.check_parameters({**pipeline.parameters, **(parameters or {})})
             | pipeline.template_parameters,
             name=name or None,
-            metadata=_validate_metadata(metadata or {}),
+            metadata=dict(metadata or {}),
             priority=priority,
             keep_invalid=on_invalid == FAIL_ROW,
             deadline=None if deadline is None else parse_deadline(deadline),
@@ -126,13 +125,40 @@ class SubmitRequest:
         return replace(self, pipeline=self.pipeline.with_templates(parameters), parameters=dict(parameters))
 
 
-def _validate_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+def check_options(
+    *,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    priority: int = 0,
+    on_invalid: str = REJECT,
+    max_failures: str | int | None = None,
+    idempotency_key: str | None = None,
+    webhook_url: str | None = None,
+) -> None:
+    """Raise UsageError for an option that is wrong whatever the pipeline is."""
+    if name is not None:
+        _check_text("the name", name, MAX_NAME_CHARACTERS)
+    if idempotency_key is not None:
+        _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS)
+        if not idempotency_key.strip():
+            raise UsageError("the idempotency key is empty; use a name for this submission, such as a date")
+    if priority not in PRIORITIES:
+        raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
+    if on_invalid not in ON_INVALID:
+        raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
+    if max_failures is not None:
+        FailureLimit.parse(str(max_failures))
+    if webhook_url is not None:
+        check_webhook_url(webhook_url)
+    _check_metadata(metadata or {})
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
     if len(metadata) > MAX_METADATA_ENTRIES:
         raise UsageError(f"metadata has {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are kept")
     for key, value in metadata.items():
         _check_text("a metadata key", key, MAX_METADATA_KEY_CHARACTERS)
         _check_text(f"metadata {key!r}", value, MAX_METADATA_VALUE_CHARACTERS)
-    return dict(metadata)
 
 
 def _check_text(label: str, value: object, max_characters: int) -> None:

@@ -1,5 +1,6 @@
 """A folder as a file store."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -19,6 +20,9 @@ PARTIAL_SUFFIX = ".part"  # of a file that is being written
 ID_FILE = "store-id"
 MAX_ID_BYTES = 64
 BUFFER_BYTES = 2**20
+
+# Uploads leave this much of the disk free, because an embedded database may be on it. Asked for after so many bytes.
+MIN_FREE_BYTES, CHECK_BYTES = 100 * 2**20, 16 * 2**20
 
 
 class LocalStore(FileStore):
@@ -112,10 +116,18 @@ class _LocalWriter(FileWriter):
         self._partial_path = path.with_name(path.name + PARTIAL_SUFFIX)
         with _explain(path.parent):
             private_files.make_folder(path.parent)
+            self._check_space()
             self._file = os.fdopen(private_files.create_exclusive(self._partial_path), "wb", buffering=0)
+
+    def _check_space(self) -> None:
+        """Raise OSError if the disk is nearly full."""
+        if shutil.disk_usage(self._path.parent).free < MIN_FREE_BYTES:
+            raise OSError(errno.ENOSPC, f"less than {MIN_FREE_BYTES // 2**20} MiB are free")
 
     def _write(self, data: bytes) -> None:
         with _explain(self._path.parent):
+            if self.size_bytes // CHECK_BYTES != (self.size_bytes + len(data)) // CHECK_BYTES:
+                self._check_space()
             view = memoryview(data)
             while view:
                 view = view[self._file.write(view) :]

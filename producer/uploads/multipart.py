@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -203,6 +204,42 @@ class BodyReceiver:
 Receiver = MultipartReceiver | BodyReceiver
 
 
+class _ReceiverInThreads:
+    """A receiver whose calls come from threads, one after the other, and have no effect after `close`.
+
+    A request that is cancelled does not stop the thread that writes for it.
+    """
+
+    def __init__(self, open_receiver: Callable[[], Receiver]) -> None:
+        self._open_receiver = open_receiver
+        self._receiver: Receiver | None = None
+        self._is_closed = False
+        self._lock = Lock()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        with self._lock:
+            if not self._is_closed:
+                self._opened().feed(data)
+
+    def finish(self) -> Upload:
+        """Make the file durable."""
+        with self._lock:
+            return self._opened().finish()
+
+    def close(self) -> None:
+        """Discard a file that was not finished."""
+        with self._lock:
+            self._is_closed = True
+            if self._receiver is not None:
+                self._receiver.__exit__()
+
+    def _opened(self) -> Receiver:
+        if self._receiver is None:
+            self._receiver = self._open_receiver()
+        return self._receiver
+
+
 async def receive(
     open_receiver: Callable[[], Receiver],
     body: AsyncIterator[bytes],
@@ -211,7 +248,7 @@ async def receive(
 ) -> Upload:
     """Take the body of a request into the store; whatever goes wrong, nothing stays behind.
 
-    open_receiver: called in a thread, like all that touches the store
+    open_receiver: called in a thread with the first bytes, like all that touches the store
     body: raises whatever it likes if the client disconnects
     content_encoding: the header of the request
 
@@ -222,13 +259,13 @@ async def receive(
         raise UnsupportedEncoding(
             "a body with Content-Encoding is not taken; compress the file itself, or send it plain"
         )
-    receiver = await asyncio.to_thread(open_receiver)
+    receiver = _ReceiverInThreads(open_receiver)
     try:
         async for chunk in _join_chunks(body, max_silence_seconds):
             await asyncio.to_thread(receiver.feed, chunk)
         return await asyncio.to_thread(receiver.finish)
     finally:
-        await asyncio.shield(asyncio.to_thread(receiver.__exit__))
+        await asyncio.shield(asyncio.to_thread(receiver.close))
 
 
 async def _join_chunks(body: AsyncIterator[bytes], max_silence_seconds: float) -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ batch, because both make the same idempotency key from the last such batch befor
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -30,14 +30,13 @@ from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from models.tasks.decoding import SAMPLING_PARAMETERS
-from producer.endpoints import ENDPOINTS, Endpoint, endpoints_of_task, find_endpoint
+from producer.endpoints import ENDPOINTS, BodyError, Endpoint, endpoints_of_task, find_endpoint
 from producer.readers import openai_lines
 from producer.readers.compression import decompress
 from producer.readers.openai_lines import FirstRequest
 from producer.readers.rows import Problem
 from producer.submission.open_submission import OpenSubmission
-from producer.submission.request import REJECT, SubmitRequest
+from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
@@ -48,14 +47,15 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
+CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
 # The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
 SELECT_LAST_TWIN = """
-SELECT id, metadata, CASE WHEN created_at > {earlier} AND status NOT IN ('cancelling', 'cancelled') THEN 1 ELSE 0 END
-       AS is_repeat
+SELECT id, metadata, CASE WHEN created_at > {earlier} AND status NOT IN ('cancelling', 'cancelled', 'deleting')
+                          THEN 1 ELSE 0 END AS is_repeat
 FROM batches WHERE input_file_id = :file_id AND tenant = :tenant AND endpoint = :endpoint
-  AND completion_window = :completion_window AND status <> 'deleting'
+  AND completion_window = :completion_window
 ORDER BY created_at DESC, id DESC
 """
 
@@ -73,6 +73,8 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
             "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
         )
     _check_window(order.completion_window)
+    checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
+    check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
     file = files.get_file(database, order.input_file_id, order.tenant)
     if file.purpose != PURPOSE_BATCH or file.location is None:
         raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
@@ -147,7 +149,7 @@ class _Creation:
         try:
             return SubmitRequest.create(
                 pipeline,
-                parameters=complete_parameters(pipeline.parameters, first.settings.parameters),
+                parameters=self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters),
                 name=options.get("name"),
                 metadata=self.order.metadata,
                 priority=options.get("priority") or 0,
@@ -159,8 +161,9 @@ class _Creation:
                 tenant=self.order.tenant,
                 webhook_url=options.get("webhook_url"),
             )
-        except InvalidParameters as error:
-            raise Refusal(pipeline.name, [input_error(error.code, str(error), first.line, "body")]) from None
+        except (InvalidParameters, BodyError) as error:
+            errors = [input_error(error.code, str(error), first.line, error.param or "body")]
+            raise Refusal(pipeline.name, errors) from None
 
 
 def _take_in(intake: Intake, batch_id: str, submission: OpenSubmission) -> None:
@@ -170,13 +173,6 @@ def _take_in(intake: Intake, batch_id: str, submission: OpenSubmission) -> None:
     except (Unreachable, FileStoreUnavailable, SourceNotReady):
         with suppress(Unreachable):
             intake.release(submission)
-
-
-def complete_parameters(of_pipeline: Mapping[str, Any], of_lines: Mapping[str, Any]) -> dict[str, Any]:
-    """The lines' parameters; without sampling, those of the pipeline that steer it are taken back."""
-    if of_lines.get("do_sample") is not False:
-        return dict(of_lines)
-    return {name: None for name in SAMPLING_PARAMETERS if of_pipeline.get(name) is not None} | dict(of_lines)
 
 
 def invalid(param: str, message: str) -> UsageError:

@@ -1,16 +1,31 @@
 """`batchmill up`: the whole system on one machine, as a new user meets it."""
 
 import json
+import re
 import signal
+import socket
 from pathlib import Path
 
+import httpx2
 import psutil
 
-from tests.deployment import PIPELINE, random_texts, temporary_deployment
+from tests.deployment import PIPELINE, random_texts, temporary_deployment, wait_for
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
     path.write_text("".join(json.dumps({"id": f"r{place}", "text": text}) + "\n" for place, text in enumerate(inputs)))
+
+
+def is_healthy(address: str) -> bool:
+    try:
+        return httpx2.get(f"{address}/healthz", timeout=30).status_code == 200
+    except httpx2.HTTPError:  # the server ended between the connection and the answer
+        return False
+
+
+def server_of(up_pid: int) -> psutil.Process | None:
+    children = psutil.Process(up_pid).children()
+    return next((child for child in children if "serve" in child.cmdline()), None)
 
 
 def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_and_ctrl_c_ends_it_all(
@@ -48,8 +63,16 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
-        up = deployment.start("up")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        up = deployment.start("up", BATCHMILL_SERVE_PORT=str(port))
         deployment.wait_for_workers()
+        address = re.search(r"HTTP API: (\S+)", deployment.log)[1]
+        assert is_healthy(address)
+        server = server_of(up.pid)
+        server.kill()
+        server.wait(20)
+        wait_for(lambda: is_healthy(address) and server_of(up.pid), "a new server at the same address")
         family = psutil.Process(up.pid).children(recursive=True)
 
         up.kill()

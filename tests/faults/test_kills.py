@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.deployment import Deployment, wait_for
+from tests.factories.batch_rows import assert_usage_equals_counters
 from tests.faults.fake_model import (
     FAKE_PIPELINE,
     assert_outputs,
@@ -95,7 +96,8 @@ def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
 
 
 def check_attempts(deployment: Deployment, batch_id: str) -> None:
-    """A job's attempts are the claims that ended with their holder, and the one that answered it."""
+    """A job's attempts are the claims that ended with their holder, and the one that answered it; usage has that."""
+    assert_usage_equals_counters(deployment.client.database)
     rows = deployment.query(
         """SELECT r.position, r.attempts, r.status,
                   (SELECT count(*) FROM job_attempts a WHERE a.batch_id = r.batch_id AND a.position = r.position

@@ -144,3 +144,16 @@ def test_the_codes_are_those_of_failed_jobs() -> None:
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == job_codes.JOB_CODES
     assert job_codes.label_for("no_mask") == "no_mask"
     assert job_codes.label_for("canary-4711") == "other"
+
+
+def test_only_the_families_need_the_client_in_a_worker() -> None:
+    importing = {
+        path.name
+        for path in (DOCS.parent / "worker").rglob("*.py")
+        if re.search(r"^(import|from) prometheus_client", path.read_text("utf-8"), re.MULTILINE)
+    }
+
+    assert importing == {"families.py"}
+    users = [path for path in (DOCS.parent / "worker").rglob("*.py") if "worker.metrics.families" in path.read_text()]
+    assert [path.name for path in users] == ["listener.py"]
+    assert "    from worker.metrics.families import" in users[0].read_text("utf-8"), "inside the function"

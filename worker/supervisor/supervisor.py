@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -140,6 +140,8 @@ class Child:
                 "child.refused", child=self.spec.name, reason="its last lines say why; the others go on without it"
             )
             pause = math.inf
+            for descriptor in self.spec.descriptors:
+                _stop_listening(descriptor)
         elif status == os.EX_OK:
             log.info("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
         else:
@@ -196,6 +198,12 @@ class Child:
     @property
     def _oom_suspected(self) -> bool:
         return process_memory.oom_kill_count() > self.oom_kills_at_start
+
+
+def _stop_listening(descriptor: int) -> None:
+    """Refuse connections to a socket that no child will take them from; its owner closes it."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def supervise(

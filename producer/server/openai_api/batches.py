@@ -10,11 +10,12 @@ from models.states import BatchStatus
 from producer.batches import cancel as cancelling
 from producer.batches import views
 from producer.batches.listing import BatchFilter
-from producer.batches.views import BatchView
+from producer.batches.views import BatchView, check_not_deleting
 from producer.readers.storable import is_storable
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.openai_api import objects
+from producer.tenants.principal import Principal
 from producer.uploads import openai_batches, result_files
 from producer.uploads.openai_batches import invalid
 from producer.uploads.refused_batches import BatchOrder
@@ -90,23 +91,30 @@ def list_batches(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_BATCHES)] = DEFAULT_PAGE_BATCHES,
 ) -> dict[str, Any]:
     """List the batches, the newest first."""
-    batches = views.list_batches(context.database, limit + 1, BatchFilter(after=after, tenant=principal.tenant))
-    return objects.list_object(_show(context, batches[:limit]), has_more=len(batches) > limit)
+    batches = views.list_batches(context.database, limit + 1, BatchFilter(after=after or None, tenant=principal.tenant))
+    shown = [batch for batch in batches[:limit] if batch.status is not BatchStatus.DELETING]
+    return objects.list_object(_show(context, shown), has_more=len(batches) > limit)
 
 
 @router.get("/{batch_id}")
 def get_batch(batch_id: str, context: Context, principal: Reader) -> dict[str, Any]:
     """Show one batch."""
-    return _show(context, [context.get_batch(principal, batch_id)])[0]
+    return _show(context, [_get(context, principal, batch_id)])[0]
 
 
 @router.post("/{batch_id}/cancel")
 def cancel_batch(batch_id: str, context: Context, principal: Submitter) -> dict[str, Any]:
     """Cancel a batch; what is answered already stays."""
-    batch = context.get_batch(principal, batch_id)
+    batch = _get(context, principal, batch_id)
     if batch.status is not BatchStatus.CANCELLED:
         batch = cancelling.cancel(context.database, batch_id)
     return _show(context, [batch])[0]
+
+
+def _get(context: ServerContext, principal: Principal, batch_id: str) -> BatchView:
+    batch = context.get_batch(principal, batch_id)
+    check_not_deleting(batch)  # OpenAI's clients know no such status
+    return batch
 
 
 def _show(context: ServerContext, batches: list[BatchView]) -> list[dict[str, Any]]:

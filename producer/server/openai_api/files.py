@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from producer.batches import views
+from producer.batches.views import BatchView
+from producer.readers.storable import is_storable
 from producer.results.responses.content import etag_of
 from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
@@ -34,7 +36,7 @@ UPLOAD_BODY = {
                     "purpose": {"type": "string", "enum": ["batch"]},
                     "file": {"type": "string", "format": "binary", "description": "Lines of OpenAI's batch format."},
                 },
-                "propertyNames": {"minLength": 1, "maxLength": 100, "pattern": r"^[\w\[\]]+$"},
+                "propertyNames": {"minLength": 1, "maxLength": 100},
             }
         }
     },
@@ -63,11 +65,15 @@ def list_files(
     purpose: str | None = None,
 ) -> dict[str, Any]:
     """List the files that were uploaded, and those of ended batches."""
-    file_filter = FileFilter(principal.tenant, purpose, after, oldest_first=order == "asc")
+    if purpose is not None and not is_storable(purpose):
+        raise invalid("purpose", "the purpose has a NUL character or half a surrogate pair, which no file has")
+    file_filter = FileFilter(principal.tenant, purpose or None, after or None, oldest_first=order == "asc")
     page = files.list_files(context.database, limit, file_filter)
-    return objects.list_object(
-        [objects.file_object(file, _known_size(context, file)) for file in page.files], has_more=page.has_more
+    batches = views.find_batches(
+        context.database, (file.batch_id for file in page.files if file.batch_id and file.etag)
     )
+    shown = [objects.file_object(file, _known_size(file, batches.get(file.batch_id or ""))) for file in page.files]
+    return objects.list_object(shown, has_more=page.has_more)
 
 
 @router.get("/{file_id}")
@@ -91,12 +97,12 @@ def get_content(file_id: str, request: Request, context: Context, principal: Rea
     return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)
 
 
-def _known_size(context: ServerContext, file: FileView) -> int | None:
+def _known_size(file: FileView, batch: BatchView | None) -> int | None:
     """The size as far as it is known without reading results; a batch that ran again has others."""
-    if file.batch_id is None or file.etag is None:
+    if file.batch_id is None:
         return file.size_bytes
-    batch = views.get_batch(context.database, file.batch_id)
-    return file.size_bytes if etag_of(batch, has_errors=file.purpose == PURPOSE_ERRORS) == file.etag else None
+    is_current = batch is not None and etag_of(batch, has_errors=file.purpose == PURPOSE_ERRORS) == file.etag
+    return file.size_bytes if is_current else None
 
 
 def _save(context: ServerContext, principal: Principal, upload: Upload) -> dict[str, Any]:

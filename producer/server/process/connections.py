@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from h11 import Data, EndOfMessage, Response
+from h11 import Data, EndOfMessage, LocalProtocolError, Response
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -21,7 +21,8 @@ from producer.server.requests.messages import Message, Receive, Scope, Send, sen
 
 log = structlog.get_logger(__name__)
 
-MIN_WINDOW_BYTES = 1024  # of a body, in each `slow_client_seconds`
+MIN_WINDOW_BYTES = 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
+BODY_PATIENCE = 2  # routes that read a stream give up earlier, with an answer
 EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
 RETRY_SECONDS = 2
 
@@ -49,7 +50,7 @@ class ClientConnection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Take a new connection; over the limit it gets one answer, or none."""
         super().connection_made(transport)
-        _keep_alive(transport)
+        _set_options(transport)
         if len(self.connections) > self.max_connections:
             self._served_app = _refuse
             if len(self.connections) > self.max_connections * (1 + EXCESS_SHARE):
@@ -84,10 +85,15 @@ class ClientConnection(H11Protocol):
         """Answer what is no request, or has headers that are too large, in the shape of our errors."""
         message = f"{msg.rstrip('.')}; it is no HTTP/1.1, or its headers are too large"
         content = json.dumps(error_body(400, message, "invalid_request")).encode()
-        headers = [("content-type", "application/json"), ("connection", "close")]
-        for event in (Response(status_code=400, headers=headers), Data(data=content), EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        headers = [("content-type", "application/json"), ("content-length", str(len(content))), ("connection", "close")]
+        answer = (Response(status_code=400, headers=headers, reason=b"Bad Request"), Data(data=content), EndOfMessage())
+        try:
+            for event in answer:
+                self.transport.write(self.conn.send(event) or b"")
+        except LocalProtocolError:  # a response was under way
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def stall_reason(self, now: float, slow_client_seconds: float) -> str | None:
         """Why the connection is closed, in a word for the log; None = its client goes on, or the server is at work."""
@@ -96,7 +102,7 @@ class ClientConnection(H11Protocol):
             return "response"
         if self._head_since is not None:
             return "headers" if self._head_since < start else None
-        return "body" if self._is_body_slow(now, start) else None
+        return "body" if self._is_body_slow(now, now - BODY_PATIENCE * slow_client_seconds) else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request; a response whose client is gone ends, where uvicorn would read all of it for nobody."""
@@ -107,7 +113,9 @@ class ClientConnection(H11Protocol):
                 raise ClientDisconnect
             await send(message)
 
-        await self._served_app(scope, receive, send_to_client)
+        # A proxy in front may take the other one of the two lengths, and what follows for another request.
+        has_two_lengths = {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
+        await (_refuse_lengths if has_two_lengths else self._served_app)(scope, receive, send_to_client)
 
     @property
     def _has_request(self) -> bool:
@@ -147,11 +155,19 @@ async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send_json(send, 503, body, {"retry-after": str(RETRY_SECONDS), "connection": "close"})
 
 
-def _keep_alive(transport: Any) -> None:
+async def _refuse_lengths(_scope: Scope, _receive: Receive, send: Send) -> None:
+    message = "the request has both Content-Length and Transfer-Encoding; send one of them"
+    await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
+
+
+def _set_options(transport: Any) -> None:
     connection = transport.get_extra_info("socket")
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     with suppress(OSError):
+        # asyncio sets it only for listeners that were made with a protocol number, and ours were not. Without it each
+        # response waits up to 40 ms for the client's acknowledgement.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in KEEPALIVE.items():
             if hasattr(socket, name):

@@ -28,7 +28,7 @@ from producer.server.requests.messages import App, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 
-SUSPECT_SECONDS = 0.3
+SUSPECT_SECONDS = 0.2
 PING_SECONDS = 0.5
 AGAIN_SECONDS = 0.5  # between two questions while the database is out
 PATIENT_SECONDS = 2.0  # between two while it answers, and requests take long

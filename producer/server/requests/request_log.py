@@ -68,10 +68,12 @@ class RequestLog:
         except IncompleteResponse:
             pass  # it was logged where it happened
         except BatchmillError as error:
-            if not response.status:
-                await error_response(error)(scope, receive, response.send)
+            await self._answer(error, scope, receive, response)
         except Exception as error:
             request_id = response.request_id
+            if response.status and isinstance(error.__cause__, BatchmillError):  # as Starlette wraps it
+                await self._answer(error.__cause__, scope, receive, response)
+                return
             log.exception(
                 "request.failed", error_type=type(error).__name__, route=route_template(scope), request_id=request_id
             )
@@ -79,6 +81,14 @@ class RequestLog:
                 # The message is left out: drivers and parsers may quote an input in it.
                 message = f"a defect in Batchmill ({type(error).__name__}); its log has more under {request_id}"
                 await send_json(response.send, 500, error_body(500, message, "internal_error"))
+
+    async def _answer(self, error: BatchmillError, scope: Scope, receive: Receive, response: _Response) -> None:
+        if not response.status:
+            await error_response(error)(scope, receive, response.send)
+            return
+        log.warning(
+            "request.broken_off", error_code=error.code, route=route_template(scope), request_id=response.request_id
+        )
 
 
 def route_template(scope: Scope) -> str | None:

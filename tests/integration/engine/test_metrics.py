@@ -1,5 +1,6 @@
 """What a worker process measures while it works, as Prometheus reads it from its port."""
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.metrics import listener
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
+from worker.supervisor.crash_recovery import CrashRecovery
+from worker.supervisor.supervisor import ChildExit
 
 
 @pytest.fixture
@@ -132,6 +135,20 @@ def test_retries_and_reclaimed_slices_are_counted(database: Database, metrics: M
     assert [label["revision"] for label in labels] == ["b" * 12], "only the pipeline that is loaded"
     metrics.record_unload()
     assert not [name for name, _ in scrape(port) if name == "batchmill_model_info"]
+
+
+def test_a_supervisor_counts_crashes_and_what_it_took_back(
+    database: Database, metrics: MetricsRecorder, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.supervisor.crash_recovery.wakeups.send_wakeups", lambda *_: None)
+    insert_batch(database, 12)
+    claims.claim(database, claimant_for("crashed"), 8, 4)
+
+    CrashRecovery(database, Settings.load(), metrics)(ChildExit("crashed", -signal.SIGSEGV, oom_suspected=False))
+
+    samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
+    assert samples["batchmill_worker_exits_total", "crashed"] == 1
+    assert samples["batchmill_slices_reclaimed_total", "requeued"] == 2
 
 
 def test_a_port_in_use_costs_only_the_metrics(port: int) -> None:

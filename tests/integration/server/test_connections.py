@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI, Request
@@ -13,8 +14,10 @@ from starlette.responses import StreamingResponse
 
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
+from models.processes import sockets
 from models.settings import Settings
 from producer.server.context import ServerContext
+from producer.server.process import connections
 from producer.server.requests.bodies import StreamedBody
 from tests.factories.http_servers import connect, read_to_end, serve_in_thread
 
@@ -122,8 +125,8 @@ class TestSlowClients:
 
 def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
     with ExitStack() as stack:
-        clients = [stack.enter_context(connect(port)) for _ in range(20)]
-        for client in clients:
+        for _ in range(20):
+            client = stack.enter_context(connect(port))
             client.sendall(GET)
             assert client.recv(4096).startswith(OK)
         extra = stack.enter_context(connect(port))
@@ -157,6 +160,16 @@ def test_what_is_no_request_is_refused_in_our_shape(port: int, request_bytes: by
     assert json.loads(body)["error"]["code"] == "invalid_request"
 
 
+def test_a_body_with_two_lengths_is_refused_and_nothing_after_it_is_read(port: int) -> None:
+    two_lengths = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    with connect(port) as client:
+        client.sendall(b"POST /stream HTTP/1.1\r\nhost: 127.0.0.1\r\n" + two_lengths + GET)
+        received = read_to_end(client)
+
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1") == 1
+
+
 def test_no_banner_names_the_server(port: int) -> None:
     with connect(port) as client:
         client.sendall(GET)
@@ -180,3 +193,14 @@ def test_followers_end_when_the_server_stops(trial: Trial) -> None:
 
     assert b"come again" in received
     assert asyncio.iscoroutinefunction(trial.context.stopping.wait)
+
+
+def test_a_response_does_not_wait_for_the_client_s_acknowledgement() -> None:
+    [listener] = sockets.open_sockets("127.0.0.1", 0)
+    with listener, connect(listener.getsockname()[1]), listener.accept()[0] as connection:
+        transport = SimpleNamespace(get_extra_info=lambda _name: connection)
+
+        connections._set_options(transport)
+
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

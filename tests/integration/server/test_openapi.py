@@ -4,13 +4,18 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from models.db import Database
 from producer.server import openapi_document
+from producer.server.native.offered import objects as offered
+from producer.server.native.operations import objects as operations_objects
+from producer.server.native.schedules import objects as schedules
 from tests import api_fuzzer
 from tests.factories.http_server import app_over, client_over, key_headers
 from tests.openapi_copy import COPY
@@ -48,6 +53,20 @@ def test_every_operation_is_explained(document: dict[str, Any]) -> None:
         assert set(operation["tags"]) <= set(openapi_document.TAGS), name
 
 
+@pytest.mark.parametrize("module", [schedules, offered, operations_objects])
+def test_examples_are_true(module: ModuleType) -> None:
+    models = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, BaseModel)]
+    examples = [
+        (model, model.model_config["json_schema_extra"]["example"])
+        for model in models
+        if "json_schema_extra" in model.model_config
+    ]
+
+    assert len(examples) > 2
+    for model, example in examples:
+        model.model_validate(example)
+
+
 def test_every_operation_has_our_errors_and_no_other_shape(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         assert {"400", "401", "403", "404", "429", "503"} <= set(operation["responses"]), name
@@ -79,7 +98,7 @@ def test_a_wrong_method_is_told_all_right_ones(sqlite_database: Database, sqlite
         response = client.put("/api/batches/batch_1")
 
     assert (response.status_code, response.headers["allow"]) == (405, "GET, DELETE")
-    assert response.json()["error"]["code"] == "http_error"
+    assert response.json()["error"]["code"] == "method_not_allowed"
 
 
 @pytest.mark.filterwarnings("ignore")  # of the packages that make requests up

@@ -1,15 +1,17 @@
 """Rules for every request, over an application with routes of the test's own."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from models.db import Database
+from models.errors import Unreachable
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.server.access import Reader
@@ -37,6 +39,14 @@ def client_of(database: Database, **settings: object) -> TestClient:
         if name == "defect":
             raise ValueError(SECRET)
         return {"name": name}
+
+    @app.get("/broken")
+    async def break_off() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"begin"
+            raise Unreachable("the database is gone")
+
+        return StreamingResponse(chunks())
 
     @app.post("/trial/words")
     def count_words(words: Words) -> int:
@@ -78,6 +88,14 @@ class TestDefects:
         assert SECRET not in response.text
         assert [line["event"] for line in lines] == ["request.failed", "request.handled"]
         assert lines[0]["request_id"] == response.headers["x-request-id"]
+
+
+def test_a_response_that_breaks_off_is_no_defect(client: TestClient) -> None:
+    with capture_logs() as lines:
+        client.get("/broken")
+
+    assert [line["event"] for line in lines] == ["request.broken_off", "request.handled"]
+    assert lines[0]["error_code"] == "unreachable"
 
 
 def test_the_log_has_the_route_and_no_value(client: TestClient) -> None:

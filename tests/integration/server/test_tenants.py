@@ -165,6 +165,7 @@ def test_bodies_name_nothing_of_another_tenant(server: Server) -> None:
     for path, body, name, ids in (
         ("/v1/batches", openai, "input_file_id", (server.file_id, UNKNOWN_FILE)),
         ("/api/batches", {"pipeline": PIPELINE}, "file_id", (server.file_id, UNKNOWN_FILE)),
+        ("/api/batches", {"pipeline": PIPELINE}, "sql", ("tickets", "unknown")),
         ("/api/batches", native, "from_batch", (BATCH, UNKNOWN_BATCH)),
         ("/api/dry-run", native, "from_batch", (BATCH, UNKNOWN_BATCH)),
         ("/api/dry-run", {"pipeline": PIPELINE}, "file_id", (server.file_id, UNKNOWN_FILE)),

@@ -315,6 +315,14 @@ def test_a_query_is_read_from_its_start_again(uploads: Uploads, monkeypatch: pyt
     assert_consistent(uploads.database, opened.id)
 
 
+def test_a_store_behind_a_url_is_read_too(database: Database, tmp_path: Path) -> None:
+    uploads = Uploads(database, Settings.load(file_store=f"memory://{tmp_path}"))
+    opened = uploads.open(uploads.upload(lines(3)))
+
+    assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
+    assert views.get_batch(database, opened.id).counts.total == 3
+
+
 class TestMaintenance:
     def test_a_batch_that_waits_for_its_reader_is_neither_deleted_nor_failed(self, uploads: Uploads) -> None:
         # Given batches whose readers were killed: one validating, one streamed

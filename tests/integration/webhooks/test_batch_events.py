@@ -3,20 +3,23 @@
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from pydantic import SecretStr
 from sqlalchemy import text
 
 import batchmill
 from models.db import Database
+from models.errors import UsageError
 from models.lifecycle import retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, JobOutcome, Termination
 from producer.batches import delete, retry
 from producer.batches.retry import RetrySelection
+from producer.client import Client
 from producer.health import findings
 from producer.webhooks import batch_deliveries, delivery
 from producer.webhooks.batch_outbox import BATCH_EVENTS
@@ -212,3 +215,35 @@ def test_events_are_deleted_with_other_old_things_once_they_were_sent(database: 
     retention.delete_old_runs(database, -5.0)
 
     assert send(database) == 1, "one that is still to be sent stays"
+
+
+PUBLIC_URL = "https://hooks.example.com/path?token=hidden"
+
+
+def test_the_command_line_stores_it_and_warns_of_what_this_machine_lacks(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    arguments = [str(tmp_path / "a.jsonl"), "--pipeline", "sample-sentiment-analysis"]
+
+    def submit(*options: str) -> Result:
+        return CliRunner().invoke(batchmill.cli, ["--database-url", database_url, "submit", *arguments, *options])
+
+    submitted = submit("--webhook", PUBLIC_URL, "--idempotency-key", "monday")
+    other = submit("--webhook", f"{PUBLIC_URL}2", "--idempotency-key", "monday")
+    refused = submit("--webhook", "http://hooks.example.com/hidden")
+
+    assert get_batch(database, submitted.stdout.strip()).webhook_url == PUBLIC_URL
+    assert "webhook_secret is not set here" in submitted.stderr
+    assert (other.exit_code, "or webhook" in other.stderr) == (2, True), "another address is another request"
+    assert (refused.exit_code, "is not https" in refused.stderr) == (2, True)
+    assert "hidden" not in submitted.output + other.output + refused.output
+
+
+def test_python_stores_it(database: Database, database_url: str, tmp_path: Path) -> None:
+    with Client(database_url=database_url, redis_url="redis://127.0.0.1:1/0", home=tmp_path) as client:
+        handle = client.submit("sample-sentiment-analysis", ["a"], webhook_url=PUBLIC_URL)
+        with pytest.raises(UsageError, match="user or password"):
+            client.submit("sample-sentiment-analysis", ["a"], webhook_url="https://me:hidden@example.com/")
+
+    assert get_batch(database, handle.id).webhook_url == PUBLIC_URL

@@ -96,7 +96,6 @@ class Batch(BaseModel):
     tenant: str
     input_file_id: str | None
     input_errors: list[dict[str, Any]] = Field(description="Lines that can't be jobs, if they rejected the batch.")
-    webhook: str | None = Field(description="The host that is called when the batch ends.")
 
 
 class SubmittedBatch(Batch):

@@ -115,13 +115,9 @@ class Submission:
             file = files.save_file(self.context.database, self.context.settings, new)
             cleanup.pop_all()  # the file has a row now, which maintenance cares for
         try:
-            submitted = self._open(file)
-        except Exception:
+            return self._open(file)
+        finally:  # nobody else needs it; its bytes stay until the batch was read
             files.delete_file(self.context.database, file.id)
-            raise
-        if submitted.existed:
-            files.delete_file(self.context.database, file.id)
-        return submitted
 
     def open_inputs(self) -> AbstractContextManager[Source]:
         """The rows of a JSON body."""

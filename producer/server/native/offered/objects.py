@@ -5,6 +5,34 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+EXAMPLE_PIPELINE: dict[str, Any] = {
+    "object": "pipeline",
+    "name": "sample-ner",
+    "task": "ner",
+    "model": "bundled:ner",
+    "revision": None,
+    "guards": {},
+    "workers": 2,
+    "backlog": {
+        "queued_slices": 3,
+        "leased_slices": 2,
+        "unanswered_jobs": 4810,
+        "open_batches": 1,
+        "oldest_created_at": "2026-11-24T02:00:00.210Z",
+    },
+}
+EXAMPLE_TASK: dict[str, Any] = {
+    "object": "task",
+    "name": "ner",
+    "aliases": ["token-classification"],
+    "summary": "Find the names in texts.",
+    "inputs": [{"name": "text", "required": True, "help": "The text to search."}],
+    "parameters": {"aggregation_strategy": {"type": "string", "default": "none"}},
+    "output": "a list of entities",
+    "example": {"input": {"text": "Ada was born in London."}, "output": [{"entity": "B-PER", "word": "Ada"}]},
+    "code": None,
+}
+
 
 class Backlog(BaseModel):
     """The open work of a pipeline that this key may see."""
@@ -19,7 +47,7 @@ class Backlog(BaseModel):
 class Pipeline(BaseModel):
     """An entry of the catalogue; its other fields are those of `[pipelines.NAME]` in batchmill.toml."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": EXAMPLE_PIPELINE})
 
     object: Literal["pipeline"]
     name: str
@@ -41,6 +69,8 @@ class PipelineList(BaseModel):
 class Task(BaseModel):
     """A task with its inputs, parameters, output and example; or the reason why it can't be used."""
 
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_TASK})
+
     object: Literal["task"]
     name: str
     aliases: list[str] = []
@@ -56,6 +86,8 @@ class Task(BaseModel):
 
 class TaskWithLimits(Task):
     """A task, and the limits of each pipeline that has it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE_TASK, "limits": {}}})
 
     limits: dict[str, Any]
 

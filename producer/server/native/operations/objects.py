@@ -2,7 +2,31 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+EXAMPLE_WORKER: dict[str, Any] = {
+    "id": "gpu-1:4117:1f0c",
+    "object": "worker",
+    "host": "gpu-1",
+    "pid": 4117,
+    "device": "cuda:0",
+    "pipeline": "sample-ner",
+    "model": "bundled:ner",
+    "revision": None,
+    "served_pipelines": ["sample-ner"],
+    "state": "ready",
+    "alive": True,
+    "state_seconds": 312.5,
+    "uptime_seconds": 340.1,
+    "heartbeat_seconds_ago": 1.2,
+    "load_failures": [],
+}
+EXAMPLE_FINDING: dict[str, Any] = {
+    "level": "warning",
+    "what": "redis",
+    "message": "no `batchmill up` runs in this home",
+    "advice": "to process batches, run: batchmill up",
+}
 
 
 class LoadFailure(BaseModel):
@@ -17,6 +41,8 @@ class LoadFailure(BaseModel):
 
 class Worker(BaseModel):
     """A worker process."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_WORKER})
 
     id: str
     object: Literal["worker"]
@@ -54,6 +80,10 @@ class Finding(BaseModel):
 class DoctorReport(BaseModel):
     """The findings of the doctor."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"object": "doctor", "healthy": True, "findings": [EXAMPLE_FINDING]}}
+    )
+
     object: Literal["doctor"]
     healthy: bool
     findings: list[Finding]
@@ -72,6 +102,10 @@ class AuditProblem(BaseModel):
 
 class Audit(BaseModel):
     """The result of an audit."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"object": "audit", "batches": 1, "jobs": 4810, "sound": True, "problems": []}}
+    )
 
     object: Literal["audit"]
     batches: int

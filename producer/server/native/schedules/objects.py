@@ -6,6 +6,45 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 EXAMPLE_NAME = "nightly-tickets"
+EXAMPLE_RUN: dict[str, Any] = {
+    "object": "schedule.run",
+    "schedule": EXAMPLE_NAME,
+    "scheduled_at": "2026-11-24T02:00:00.000Z",
+    "trigger": "cron",
+    "state": "completed",
+    "batch_id": "batch_06h2ct5jnpnpm5t4md9m",
+    "source_batch_id": None,
+    "since": "2026-11-23T02:00:00.000Z",
+    "until": "2026-11-24T02:00:00.000Z",
+    "planned_at": "2026-11-24T02:00:00.210Z",
+    "started_at": "2026-11-24T02:00:01.530Z",
+    "finished_at": "2026-11-24T02:03:12.040Z",
+    "deadline_at": "2026-11-24T06:00:00.000Z",
+    "error_code": None,
+    "error_message": None,
+    "summary": {"total": 4810, "computed": 4800, "reused": 0, "failed": 10, "truncated": 2},
+}
+EXAMPLE_SCHEDULE: dict[str, Any] = {
+    "object": "schedule",
+    "name": EXAMPLE_NAME,
+    "state": "active",
+    "tenant": "default",
+    "from_config": True,
+    "definition": {"pipeline": "sentiment-analysis", "cron": "0 2 * * *", "tz": "UTC", "sql": "tickets"},
+    "next_run_at": "2026-11-25T02:00:00.000Z",
+    "watermark": "2026-11-24T02:00:00.000Z",
+    "suspended_at": None,
+    "created_at": "2026-11-01T09:12:44.100Z",
+    "last_run": EXAMPLE_RUN,
+}
+EXAMPLE_EVENT: dict[str, Any] = {
+    "schedule": EXAMPLE_NAME,
+    "scheduled_at": "2026-11-24T02:00:00.000Z",
+    "kind": "late",
+    "message": "at its pace the run will miss its deadline",
+    "occurred_at": "2026-11-24T05:10:00.000Z",
+    "delivered_at": "2026-11-24T05:10:03.000Z",
+}
 
 RunStateName = Literal["waiting", "running", "completed", "failed", "skipped", "missed"]
 ScheduleState = Literal["suspended", "overdue", "late", "failed", "missed", "skipped", "running", "waiting", "active"]
@@ -14,10 +53,12 @@ ScheduleState = Literal["suspended", "overdue", "late", "failed", "missed", "ski
 class Run(BaseModel):
     """One execution of a schedule, for one scheduled time."""
 
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_RUN})
+
     object: Literal["schedule.run"]
     schedule: str
     scheduled_at: datetime
-    trigger: Literal["cron", "manual", "backfill", "after"] | str
+    trigger: Literal["cron", "manual", "backfill", "after"]
     state: RunStateName
     batch_id: str | None
     source_batch_id: str | None
@@ -35,6 +76,8 @@ class Run(BaseModel):
 class Event(BaseModel):
     """Something about a schedule that people should know."""
 
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_EVENT})
+
     schedule: str
     scheduled_at: datetime | None
     kind: str
@@ -45,6 +88,8 @@ class Event(BaseModel):
 
 class Schedule(BaseModel):
     """A schedule with its last run."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_SCHEDULE})
 
     object: Literal["schedule"]
     name: str
@@ -62,6 +107,17 @@ class Schedule(BaseModel):
 class ScheduleReport(Schedule):
     """A schedule with its next times, last runs and events."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **EXAMPLE_SCHEDULE,
+                "next": ["2026-11-25T02:00:00.000Z", "2026-11-26T02:00:00.000Z"],
+                "runs": [EXAMPLE_RUN],
+                "events": [EXAMPLE_EVENT],
+            }
+        }
+    )
+
     next: list[datetime]
     runs: list[Run]
     events: list[Event]
@@ -69,6 +125,8 @@ class ScheduleReport(Schedule):
 
 class RunReport(Run):
     """A run with its events."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {**EXAMPLE_RUN, "events": [EXAMPLE_EVENT]}})
 
     events: list[Event]
 
@@ -103,6 +161,16 @@ class StartedRun(BaseModel):
 
 class StartedRuns(BaseModel):
     """The runs that will start, and the scheduled times whose runs were left alone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "object": "schedule.started",
+                "started": [{"scheduled_at": "2026-11-24T02:00:00.000Z", "batch_id": "batch_06h2ct5jnpnpm5t4md9m"}],
+                "skipped": ["2026-11-23T02:00:00.000Z"],
+            }
+        }
+    )
 
     object: Literal["schedule.started"]
     started: list[StartedRun]

@@ -1,5 +1,7 @@
 """The official client creates, lists, reads and cancels batches, and what users of such servers reported holds."""
 
+import gzip
+import json
 import threading
 from typing import Any
 
@@ -8,6 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from models import vectors
+from models.lifecycle import termination
+from models.pipelines.catalogue import Catalogue
+from models.settings import Settings
+from models.states import Termination
+from producer.uploads import openai_batches
+from producer.uploads.intake import Intake, take_in_waiting
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 
@@ -129,6 +137,24 @@ class TestCreation:
         assert caught.value.code == "invalid_request"
         assert caught.value.type == "invalid_request_error"
 
+    @pytest.mark.parametrize(
+        ("body", "param"),
+        [
+            ("{}", "input_file_id"),
+            ('{"input_file_id": 7, "endpoint": "/v1/embeddings", "completion_window": "24h"}', "input_file_id"),
+            ('{"input_file_id": "f", "endpoint": "/v1/embeddings", "completion_window": "24h", "x": 1}', "x"),
+            ('{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "metadata": {"a": 1}}', "metadata.a"),
+            ("{", None),
+            ("[]", None),
+            ("", None),
+        ],
+    )
+    def test_a_malformed_body_is_a_bad_request(self, sqlite_door: Door, body: str, param: str | None) -> None:
+        response = sqlite_door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
+
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == param
+
     def test_an_unknown_file_is_not_found(self, sqlite_door: Door) -> None:
         with pytest.raises(openai.NotFoundError) as caught:
             sqlite_door.openai.batches.create(
@@ -136,6 +162,16 @@ class TestCreation:
             )
 
         assert caught.value.code == "not_found"
+
+    @pytest.mark.parametrize("option", [{"priority": 5000}, {"max_failures": "many"}, {"webhook_url": "ftp://x"}])
+    def test_our_own_options_are_checked_even_if_the_file_is_bad(
+        self, sqlite_door: Door, option: dict[str, object]
+    ) -> None:
+        with pytest.raises(openai.BadRequestError):
+            sqlite_door.create(b"{", extra_body=option)
+        with pytest.raises(openai.BadRequestError):
+            sqlite_door.create(b"{", metadata={str(number): "x" for number in range(17)})
+        assert list(sqlite_door.openai.batches.list()) == []
 
     def test_our_own_options_are_taken(self, door: Door) -> None:
         batch = door.create(
@@ -146,6 +182,20 @@ class TestCreation:
 
         assert (batch.name, batch.priority, batch.status) == ("nightly", 5, "in_progress")
         assert batch.job_counts["failed"] == 1
+
+    def test_a_large_file_is_read_by_another_process(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openai_batches, "SMALL_FILE_BYTES", 10)
+        batch = door.create(request_line("a"), request_line("b"))
+        settings = Settings.load()
+
+        read = take_in_waiting(Intake(door.database, settings, Catalogue.load(settings)))
+
+        accepted = door.openai.batches.retrieve(batch.id)
+        assert (batch.status, batch.request_counts.total) == ("validating", 0)
+        assert read == 1
+        assert accepted.status == "in_progress"
+        assert accepted.request_counts is not None
+        assert accepted.request_counts.total == 2
 
 
 class TestFilesThatFail:
@@ -197,6 +247,20 @@ class TestFilesThatFail:
         assert batches[0].errors is not None
         (error,) = batches[0].errors.data or []
         assert (error.code, error.param) == (code, param)
+
+    def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
+        content = gzip.compress(json.dumps(request_line("a")).encode())
+        statuses = []
+        for data in (content, content[:-9], content[:30]):
+            file = sqlite_door.openai.files.create(file=("in.jsonl.gz", data), purpose="batch")
+            batch = sqlite_door.openai.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/pipelines/sentiment-analysis",  # type: ignore[arg-type]
+                completion_window="24h",
+            )
+            statuses.append((batch.status, batch.errors and (batch.errors.data or [])[0].code))
+
+        assert statuses == [("in_progress", None), ("failed", "unreadable_source"), ("failed", "unreadable_source")]
 
     def test_an_unknown_model_or_task_or_parameter_is_named(self, door: Door) -> None:
         unknown = door.create(request_line("a", "/v1/embeddings", model="none", input="x"), endpoint="/v1/embeddings")
@@ -253,6 +317,17 @@ class TestEnds:
         assert [line["custom_id"] for line in door.lines_of(cancelled.output_file_id)] == ["a"]
         (line,) = door.lines_of(cancelled.error_file_id)
         assert (line["custom_id"], line["error"]["code"]) == ("b", "batch_cancelled")
+
+    def test_expired_jobs_are_in_the_error_file(self, door: Door) -> None:
+        batch = door.create(request_line("a"))
+        termination.terminate(door.database, batch.id, Termination.EXPIRED, None, None)
+
+        expired = door.openai.batches.retrieve(batch.id)
+
+        assert (expired.status, expired.output_file_id) == ("expired", None)
+        assert expired.error_file_id is not None
+        (line,) = door.lines_of(expired.error_file_id)
+        assert (line["custom_id"], line["error"]["code"]) == ("a", "batch_expired")
 
     def test_all_failed_gives_an_error_file_alone(self, door: Door) -> None:
         batch = completed(door, "text_too_long", "text_too_long")
@@ -322,9 +397,13 @@ class TestOtherRoutes:
             sqlite_door.openai.responses.create(model="m", input="hello")
 
     def test_unknown_routes_have_openais_shape(self, sqlite_door: Door) -> None:
-        for method, path in (("GET", "/v1/assistants"), ("PUT", "/v1/files"), ("DELETE", "/v1/batches/x")):
+        for method, path, status in (
+            ("GET", "/v1/assistants", 404),
+            ("PUT", "/v1/files", 405),
+            ("DELETE", "/v1/batches/x", 405),
+        ):
             response = sqlite_door.http.request(method, path)
-            assert response.status_code == 404
+            assert response.status_code == status
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
     def test_models_are_the_pipelines(self, sqlite_door: Door) -> None:

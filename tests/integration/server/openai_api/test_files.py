@@ -98,6 +98,32 @@ class TestStrangeNames:
             response = door.http.post("/v1/batches", content=body, headers={"Content-Type": "application/json"})
             assert response.status_code in (400, 404)
 
+    @pytest.mark.parametrize(
+        ("query", "status"),
+        [
+            ("files?purpose=%00", 400),
+            ("files?purpose=none", 200),
+            ("files?purpose=&after=", 200),
+            ("files?order=up", 400),
+            ("files?limit=0", 400),
+            ("files?limit=10001", 400),
+            ("batches?limit=x", 400),
+            ("batches?after=", 200),
+        ],
+    )
+    def test_lists_take_what_they_know(self, door: Door, query: str, status: int) -> None:
+        response = door.http.get(f"/v1/{query}")
+
+        assert response.status_code == status
+        if status == 200:
+            assert response.json() == {
+                "object": "list",
+                "data": [],
+                "first_id": None,
+                "last_id": None,
+                "has_more": False,
+            }
+
     def test_metadata_that_no_database_stores_is_refused(self, door: Door) -> None:
         file_id = door.upload(request_line("a"))
         for value in ("\\u0000", "\\ud800", "x" * 513):
@@ -156,8 +182,8 @@ class TestContent:
         whole = door.http.get(url)
         size = len(whole.content)
         parts = [
-            door.http.get(url, headers={"Range": f"bytes={start}-{start + 100}", "If-Range": whole.headers["etag"]})
-            for start in range(0, size, 101)
+            door.http.get(url, headers={"Range": f"bytes={start}-{start + 400}", "If-Range": whole.headers["etag"]})
+            for start in range(0, size, 401)
         ]
 
         assert [json.loads(line)["custom_id"] for line in whole.content.split(b"\n")[:-1]] == [
@@ -165,9 +191,10 @@ class TestContent:
         ]
         assert {part.status_code for part in parts} == {206}
         assert b"".join(part.content for part in parts) == whole.content
-        assert parts[1].headers["content-range"] == f"bytes 101-201/{size}"
+        assert parts[1].headers["content-range"] == f"bytes 401-801/{size}"
         assert door.openai.files.retrieve(batch.output_file_id).bytes == size
         assert door.http.get(url).headers["content-length"] == str(size)
+        assert [file.bytes for file in door.openai.files.list(purpose="batch_output")] == [size]
 
     def test_blocks_are_whole_lines(self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(content, "BLOCK_BYTES", 600)
@@ -210,9 +237,11 @@ class TestContent:
         write_results(door.database, batch.id, [(1, POSITIVE)])
         end_batch(door.database, batch.id)
 
+        listed = door.openai.files.list(purpose="batch_output").data[0]
         after = door.http.get(url)
 
         assert while_running.status_code == 404
+        assert listed.bytes is None
         assert before.headers["etag"] != after.headers["etag"]
         assert (before.content.count(b"\n"), after.content.count(b"\n")) == (1, 2)
         assert door.openai.batches.retrieve(batch.id).error_file_id is None
@@ -234,7 +263,10 @@ class TestContent:
 
         with pytest.raises(openai.NotFoundError):
             door.openai.files.content(batch.output_file_id)
+        with pytest.raises(openai.NotFoundError):
+            door.openai.batches.retrieve(batch.id)
         assert [file.purpose for file in door.openai.files.list()] == ["batch"]
+        assert list(door.openai.batches.list()) == []
 
     def test_the_checkpoints_of_the_files_read_last_are_kept(self) -> None:
         cache = CheckpointCache(max_checkpoints=3)

@@ -170,3 +170,17 @@ def test_a_pipelines_path_names_it() -> None:
 def test_each_task_has_its_endpoints() -> None:
     assert endpoints_of_task("feature-extraction", "e") == ["/v1/embeddings", "/v1/pipelines/e"]
     assert endpoints_of_task("translation", "t") == ["/v1/pipelines/t"]
+
+
+def test_a_pipelines_own_parameters_do_not_contradict_the_lines() -> None:
+    complete = endpoint_of("completions").complete_parameters
+
+    assert complete({"temperature": 0.7, "num_return_sequences": 3}, {"do_sample": False}) == {
+        "do_sample": False,
+        "temperature": None,
+        "num_return_sequences": 1,
+    }
+    assert complete({"temperature": 0.7}, {"top_p": 0.5}) == {"top_p": 0.5}
+    assert endpoint_of("embeddings").complete_parameters({"pooling": "mean"}, {"dimensions": 2}) == {"dimensions": 2}
+    with pytest.raises(BodyError, match="for each token"):
+        endpoint_of("embeddings").complete_parameters({"pooling": "none"}, {})

@@ -160,6 +160,12 @@ def test_stuck_batches_are_warnings(status: str) -> None:
     assert "batchmill cancel b2" in str(finding.advice)
 
 
+def test_a_batch_whose_file_nobody_reads_needs_a_process_that_has_it() -> None:
+    [finding] = findings.check_stuck_batches([TransitioningBatch("b1", "validating", 660.0, awaits_reading=True)])
+
+    assert "start a server or a worker that has its file" in str(finding.advice)
+
+
 def test_maintenance_tasks_that_no_process_runs() -> None:
     maintenance_tasks = [
         MaintenanceTaskView("wakeups", -3.0, 2.0, None, None),

@@ -1,6 +1,7 @@
 """Forms with a file: taken whole in any pieces, or refused with one sentence, and then nothing is left of them."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,28 @@ def test_a_cancelled_request_leaves_nothing(store: FileStore) -> None:
         task = asyncio.create_task(multipart.receive(lambda: BodyReceiver(store, MAX_BYTES), wait_for_ever()))
         await asyncio.sleep(0.05)
         task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert list(store.names()) == []
+
+
+def test_a_cancelled_request_waits_for_no_thread_and_leaves_nothing_that_it_wrote_late(store: FileStore) -> None:
+    # Given a thread that is about to open the file while its request is cancelled
+    is_opening, may_go_on = threading.Event(), threading.Event()
+
+    def open_slowly() -> MultipartReceiver:
+        is_opening.set()
+        may_go_on.wait(30)
+        return MultipartReceiver(store, TYPE, MAX_BYTES)
+
+    async def main() -> None:
+        task = asyncio.create_task(multipart.receive(open_slowly, pieces(PURPOSE + FILE, 10_000)))
+        await asyncio.to_thread(is_opening.wait, 30)
+        task.cancel()
+        await asyncio.sleep(0)
+        may_go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from models.errors import FileStoreUnavailable, MissingSource, SourceNotReady
 from models.settings import Settings
-from producer.uploads import store
+from producer.uploads import local_store, store
 from producer.uploads.store import FileStore
 
 
@@ -128,6 +129,15 @@ class TestFolder:
         file_store = store.open_store(Settings.load(file_store="/dev/full/files"))
         with pytest.raises(FileStoreUnavailable, match="/dev/full/files"):
             put(file_store, b"one")
+
+    def test_leaves_some_of_the_disk_free(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
+        assert file_store.store_id
+        free = iter([local_store.MIN_FREE_BYTES, local_store.MIN_FREE_BYTES - 1])
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
+        with pytest.raises(FileStoreUnavailable, match="free some space"):
+            put(file_store, b"a" * (local_store.CHECK_BYTES - 1), b"the disk is full now")
+        assert names(file_store) == []
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_that_can_t_be_written_to_says_so(self, tmp_path: Path) -> None:

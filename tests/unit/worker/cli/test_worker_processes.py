@@ -135,3 +135,12 @@ class TestDeviceMap:
 
     def test_other_pipelines_share_devices_as_before(self) -> None:
         assert len(plan("sample-ner", devices="cuda:0*2").devices) == 2
+
+
+def test_each_process_has_a_port_for_metrics_after_that_of_the_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "BATCHMILL_METRICS_PORT" not in plan("sample-ner").specs[0].environment
+    monkeypatch.setenv("BATCHMILL_METRICS_PORT", "9464")
+
+    ports = [spec.environment["BATCHMILL_METRICS_PORT"] for spec in plan("sample-ner").specs]
+
+    assert ports == ["9465", "9466", "9467", "9468"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -158,7 +159,12 @@ class TestChild:
         assert child.process is first
 
     def test_that_refuses_its_settings_is_not_started_again_if_the_others_can_do_without(self, notes: Notes) -> None:
-        child = Child(ChildSpec("server", "batchmill", ("serve", "--no-such-option"), may_be_refused=True))
+        listener = socket.create_server(("127.0.0.1", 0))
+        descriptors = (listener.fileno(),)
+        spec = ChildSpec(
+            "server", "batchmill", ("serve", "--no-such-option"), may_be_refused=True, descriptors=descriptors
+        )
+        child = Child(spec)
         child.run_once(0.0)
         assert child.process is not None
         child.process.wait(WAIT_TIMEOUT_SECONDS)
@@ -169,6 +175,8 @@ class TestChild:
 
         assert child.process is None
         assert [line["event"] for line in lines] == ["child.refused"]
+        with listener, pytest.raises(ConnectionRefusedError):  # instead of waiting for nobody
+            socket.create_connection(listener.getsockname(), timeout=5)
 
     def test_that_crashed_is_started_again_after_longer_and_longer_pauses(
         self, children: list[Child], notes: Notes
