@@ -308,7 +308,9 @@ class TestLater:
         assert (failed["status"], failed["error_code"]) == ("failed", "invalid_rows")
         assert failed["input_errors"][0]["line"] == 1
 
-    def test_a_repeat_under_a_key_is_the_same_batch_and_no_file_is_listed(self, api: TestClient, database: Database) -> None:
+    def test_a_repeat_under_a_key_is_the_same_batch_and_no_file_is_listed(
+        self, api: TestClient, database: Database
+    ) -> None:
         headers = {**LINES, "idempotency-key": "monday"}
         first, second = (
             api.post("/api/batches", params={"pipeline": PIPELINE, "wait": 0}, content=b'"a"\n', headers=headers)
