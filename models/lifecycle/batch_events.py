@@ -10,7 +10,7 @@ from models.states import BatchStatus
 
 SELECT_END = """
 SELECT id, pipeline, webhook_url, error_code, total, succeeded, failed, cancelled, expired, reused
-FROM batches WHERE id = :batch_id AND webhook_url IS NOT NULL
+FROM batches WHERE id = :batch_id
 """
 
 RECORD_EVENT = """
@@ -22,13 +22,11 @@ COUNTS = ("total", "succeeded", "failed", "cancelled", "expired")
 
 
 def record_end(connection: Connection, sql: SqlFragments, batch_id: str, status: BatchStatus) -> None:
-    """Record the event of a batch that ends in this transaction; no-op without a webhook.
+    """Record the event of a batch that has a webhook and ends in this transaction.
 
     The event has ids, counts and codes, no inputs, names or metadata. A retried batch that ends again has another one.
     """
-    batch = connection.execute(text(SELECT_END), {"batch_id": batch_id}).one_or_none()
-    if batch is None:
-        return
+    batch = connection.execute(text(SELECT_END), {"batch_id": batch_id}).one()
     payload: dict[str, Any] = {
         "id": batch.id,
         "status": status.value,

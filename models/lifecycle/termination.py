@@ -63,7 +63,7 @@ ADD_TO_COUNTERS = "UPDATE batches SET {column} = {column} + :jobs, last_seq = la
 END_BATCH = """
 UPDATE batches SET status = :status, terminating_as = NULL, {status}_at = {now},
        error_code = coalesce(:code, error_code), error_message = coalesce(:message, error_message)
-WHERE id = :batch_id
+WHERE id = :batch_id RETURNING webhook_url
 """
 
 # For the RETURNING clause of a statement that counts jobs: the columns that `end_if_done` needs.
@@ -220,8 +220,9 @@ def _end_batch(
     message: str | None = None,
 ) -> None:
     query = text(END_BATCH.format(status=status.value, now=sql.now))
-    connection.execute(query, {"batch_id": batch_id, "status": status.value, "code": code, "message": message})
-    batch_events.record_end(connection, sql, batch_id, status)
+    params = {"batch_id": batch_id, "status": status.value, "code": code, "message": message}
+    if connection.execute(query, params).scalar_one_or_none() is not None:  # it has a webhook
+        batch_events.record_end(connection, sql, batch_id, status)
 
 
 def _error_for(reason: Termination, batch: Row[Any]) -> tuple[str, str]:

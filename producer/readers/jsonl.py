@@ -54,6 +54,8 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
 
 def parse_json(text: str | bytes) -> object:
     """One JSON document, with the same rules as a line; raises ValueError with a reason that quotes at most a key."""
+    if _has_too_many_values(text if isinstance(text, bytes) else text.encode()):
+        raise ValueError(TOO_MANY_VALUES_MESSAGE)
     try:
         return _decode(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError:

@@ -19,13 +19,14 @@ async def authenticate(request: Request, context: Context, background: Backgroun
     headers = request.headers.getlist("authorization")
     authenticator = context.authenticator
     if (known := authenticator.recall(headers)) is not None:  # which takes no thread
-        principal, is_fresh = known, False
+        principal, is_use_unknown = known, False
     else:
-        principal, is_fresh = await run_in_threadpool(authenticator.authenticate, context.database, headers)
+        threaded = run_in_threadpool(authenticator.authenticate, context.database, headers)
+        principal, is_use_unknown = await threaded
     if principal.key_id is not None:
         request.state.key_id = principal.key_id
         request.app.state.rate_limit.take(principal.key_id)
-    if is_fresh and principal.key_id is not None:
+    if is_use_unknown and principal.key_id is not None:
         background.add_task(_note_use, context.database, principal.key_id)  # after the response
     return principal
 

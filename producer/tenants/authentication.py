@@ -32,7 +32,7 @@ class Authenticator:
         self._open_until = 0.0
 
     def authenticate(self, database: Database, headers: list[str]) -> tuple[Principal, bool]:
-        """Return the principal of a request, and whether its key was looked up in the database just now.
+        """Return the principal of a request, and whether the last use of its key has to be noted.
 
         headers: the values of all `Authorization` headers
 
@@ -43,9 +43,9 @@ class Authenticator:
         if (known := self.recall(headers)) is not None:
             return known, False
         key_text = _bearer_token(headers)
-        principal = keys.verify_key(database, key_text)
+        principal, is_use_unknown = keys.verify_key(database, key_text)
         self._remember(_digest(key_text), principal)
-        return principal, True
+        return principal, is_use_unknown
 
     def recall(self, headers: list[str]) -> Principal | None:
         """Return the principal if it is known without the database; None = `authenticate` finds out.

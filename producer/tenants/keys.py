@@ -41,7 +41,8 @@ FROM api_keys WHERE {condition} ORDER BY created_at, id
 """
 SELECT_SECRET = """
 SELECT tenant, scopes, secret_hash, revoked_at IS NOT NULL AS is_revoked,
-       expires_at IS NOT NULL AND expires_at <= {now} AS has_expired
+       expires_at IS NOT NULL AND expires_at <= {now} AS has_expired,
+       last_used_at IS NULL OR last_used_at < {then} AS is_use_unknown
 FROM api_keys WHERE id = :id
 """
 REVOKE_KEY = "UPDATE api_keys SET revoked_at = {now} WHERE id = :id AND revoked_at IS NULL"
@@ -179,15 +180,17 @@ def any_exist(database: Database) -> bool:
         return bool(connection.scalar(text(ANY_KEY)))
 
 
-def verify_key(database: Database, key_text: str) -> Principal:
-    """Return the principal of a key; raises Unauthorized if it is unknown, expired or revoked.
+def verify_key(database: Database, key_text: str) -> tuple[Principal, bool]:
+    """Return the principal of a key, and whether its row does not say that it was used within the last minute.
+
+    Raises Unauthorized if it is unknown, expired or revoked.
 
     Only the whole key learns whether it expired or was revoked.
     """
     match = KEY_PATTERN.fullmatch(key_text)
     if match is None:
         raise Unauthorized(NO_SUCH_KEY)
-    query = text(SELECT_SECRET.format(now=database.sql.now)).columns(scopes=Document)
+    query = text(_with_times(SELECT_SECRET, database)).columns(scopes=Document)
     with database.statement() as connection:
         row = connection.execute(query, {"id": match["id"]}).one_or_none()
     expected = UNKNOWN_HASH if row is None else row.secret_hash
@@ -196,14 +199,17 @@ def verify_key(database: Database, key_text: str) -> Principal:
         raise Unauthorized(NO_SUCH_KEY)
     if row.is_revoked or row.has_expired:
         raise Unauthorized(f"this API key {'was revoked' if row.is_revoked else 'has expired'}; {ADVICE}")
-    return Principal(_tenant(row), frozenset(_scopes(row.scopes)), match["id"])
+    return Principal(_tenant(row), frozenset(_scopes(row.scopes)), match["id"]), bool(row.is_use_unknown)
 
 
 def touch_key(database: Database, key_id: str) -> None:
     """Note that a key was used, at most once a minute."""
-    then = database.sql.seconds_from_now(-TOUCH_SECONDS)
     with database.statement(read_only=False) as connection:
-        connection.execute(text(TOUCH_KEY.format(now=database.sql.now, then=then)), {"id": key_id})
+        connection.execute(text(_with_times(TOUCH_KEY, database)), {"id": key_id})
+
+
+def _with_times(statement: str, database: Database) -> str:
+    return statement.format(now=database.sql.now, then=database.sql.seconds_from_now(-TOUCH_SECONDS))
 
 
 def _get_key(database: Database, key_id: str) -> KeyView:

@@ -37,7 +37,7 @@ def workers(as_json: bool) -> None:
     else:
         terminal.print_notice("no worker runs; start some: batchmill up")
     if server_views:
-        click.echo()
+        click.echo("\n" * bool(worker_views), nl=False)
         click.echo(terminal.format_table(SERVER_HEADER, [_server_row(server) for server in server_views]))
 
 

@@ -104,8 +104,13 @@ class Instance:
         """
         first_seen: dict[str, str] = {}
         while (other := self._database.transact(self._insert)) is not None:
-            if other.is_alive or first_seen.setdefault(other.id, other.heartbeat) != other.heartbeat:
+            if other.is_alive or first_seen.get(other.id, other.heartbeat) != other.heartbeat:
                 raise OtherServer(_explain(other, is_shared=is_shared(self._settings)))
+            if other.id not in first_seen:
+                log.warning(
+                    "server.waiting", address=other.address, host=other.host, seconds=self._settings.lease_seconds
+                )
+                first_seen[other.id] = other.heartbeat
             time.sleep(WAIT_SECONDS)
 
     def heartbeat_thread(self) -> HeartbeatThread:

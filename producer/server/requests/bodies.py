@@ -1,6 +1,7 @@
 """Bodies of requests: a small limit, which routes that read a stream lift, and a limit on such streams at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -59,7 +60,9 @@ class UploadSlots:
         self._taken -= 1
 
 
-async def _stream_body(request: Request) -> AsyncIterator[None]:
+@contextmanager
+def receiving(request: Request) -> Iterator[None]:
+    """Let the block read `request.stream()`, without a limit other than its own; raises TooManyRequests."""
     slots: UploadSlots = request.app.state.upload_slots
     slots.take()
     request.state.streams_body = True
@@ -67,6 +70,11 @@ async def _stream_body(request: Request) -> AsyncIterator[None]:
         yield
     finally:
         slots.give_back()
+
+
+async def _stream_body(request: Request) -> AsyncIterator[None]:
+    with receiving(request):
+        yield
 
 
 def _length(scope: Scope) -> int:

@@ -250,7 +250,7 @@ def test_a_claim_of_several_tenants_reads_what_it_takes(planned: Database, tenan
     """Besides, it looks at each tenant's first slice and at its turn."""
     pipeline = f"of_{tenants}"
     who = Claimant("worker-1", pipeline, "sentiment-analysis", "made", "abc", 60.0)
-    fill_small(planned, pipeline, tenants=tenants)
+    fill_small(planned, pipeline, batches=1_000, tenants=tenants)
 
     with most_read(planned, MOST_OF_A_CLAIM):
         assert len(claims.claim(planned, who, 4096, SLICE_JOBS)) == MAX_SLICES
@@ -258,11 +258,18 @@ def test_a_claim_of_several_tenants_reads_what_it_takes(planned: Database, tenan
         assert len(claims.claim(planned, who, 1, SLICE_JOBS)) == 1
 
 
-def fill_small(database: Database, pipeline: str = PIPELINE, *, guarded: bool = False, tenants: int = 1) -> None:
+def fill_small(
+    database: Database,
+    pipeline: str = PIPELINE,
+    *,
+    batches: int = SMALL_BATCHES,
+    guarded: bool = False,
+    tenants: int = 1,
+) -> None:
     """More batches of one job, behind those of a test before; nobody has them yet."""
     with database.write() as connection:
         begun = connection.execute(text("SELECT count(*) FROM batches")).scalar_one()
-        ids = [f"small_{begun + number:06}" for number in range(SMALL_BATCHES)]
+        ids = [f"small_{begun + number:06}" for number in range(batches)]
         insert_rows(
             connection,
             "batches",

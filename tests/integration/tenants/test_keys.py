@@ -39,14 +39,15 @@ class TestVerify:
     def test_a_key_stands_for_its_tenant_and_scopes(self, database: Database) -> None:
         new = keys.create_key(database, KeyRequest("acme", keys.parse_scopes(["submit", "read"])))
 
-        assert keys.verify_key(database, new.text) == Principal(
-            "acme", frozenset({Scope.READ, Scope.SUBMIT}), new.view.id
-        )
+        principal = Principal("acme", frozenset({Scope.READ, Scope.SUBMIT}), new.view.id)
+        assert keys.verify_key(database, new.text) == (principal, True)
+        keys.touch_key(database, new.view.id)
+        assert keys.verify_key(database, new.text) == (principal, False)
 
     def test_a_key_of_all_tenants(self, database: Database) -> None:
         new = create(database, None)
 
-        assert (new.view.tenant, keys.verify_key(database, new.text).tenant) == (None, None)
+        assert (new.view.tenant, keys.verify_key(database, new.text)[0].tenant) == (None, None)
 
     def test_only_a_hash_of_the_secret_is_stored(self, database: Database) -> None:
         new = create(database)
@@ -94,7 +95,7 @@ class TestVerify:
         new = create(database, expires=expires)
 
         assert new.view.state == "active"
-        assert keys.verify_key(database, new.text).tenant == "acme"
+        assert keys.verify_key(database, new.text)[0].tenant == "acme"
 
     def test_an_expired_key_that_is_not_whole_is_unknown(self, database: Database) -> None:
         new = create(database, expires=Deadline(seconds=-1.0))

@@ -20,7 +20,7 @@ def test_a_key_is_printed_once(database: Database) -> None:
     listed, as_json = run("ls"), run("ls", "--json", "--tenant", "acme")
 
     key = created.stdout.strip()
-    principal = keys.verify_key(database, key)
+    principal, _ = keys.verify_key(database, key)
     assert (principal.tenant, principal.scopes) == ("acme", frozenset(Scope))
     assert "shown only now" in created.stderr
     assert f"{principal.key_id}  acme    read,submit,admin  active" in listed.stdout

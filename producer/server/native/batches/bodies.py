@@ -5,11 +5,12 @@ from fastapi import HTTPException, Request
 from models.errors import SourceTooLarge
 from producer.server.context import ServerContext
 from producer.server.native import responses
+from producer.server.requests.bodies import receiving
 from producer.uploads import multipart
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
 from producer.uploads.store import open_store
 
-MAX_JSON_BYTES = 8 * 2**20  # parsed at once; more rows go as lines, which are streamed
+MAX_JSON_BYTES = 4 * 2**20  # parsed at once; more rows go as lines, which are streamed
 FORM = "multipart/form-data"
 FORMAT_BY_TYPE = {
     "application/x-ndjson": "jsonl",
@@ -33,14 +34,15 @@ def content_type(request: Request) -> str:
 async def read_body(request: Request) -> bytes:
     """The body, which is parsed at once; raises SourceTooLarge."""
     parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > MAX_JSON_BYTES:
-            raise SourceTooLarge(
-                f"the body has more than {MAX_JSON_BYTES:,} bytes; send the rows as application/x-ndjson, which is "
-                "read as a stream"
-            )
-        parts.append(part)
+    with receiving(request):
+        async for part in request.stream():
+            length += len(part)
+            if length > MAX_JSON_BYTES:
+                raise SourceTooLarge(
+                    f"the body has more than {MAX_JSON_BYTES:,} bytes; send the rows as application/x-ndjson, which is "
+                    "read as a stream"
+                )
+            parts.append(part)
     return b"".join(parts)
 
 
@@ -53,4 +55,5 @@ async def receive(request: Request, context: ServerContext) -> Upload:
             return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
         return BodyReceiver(store, max_bytes)
 
-    return await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+    with receiving(request):  # not longer, because a request may then wait until its rows were read
+        return await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))

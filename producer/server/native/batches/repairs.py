@@ -20,7 +20,6 @@ from producer.server.native.batches.actions import requeued, show_later
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission_options import parse_json
-from producer.server.requests.bodies import StreamedBody
 from producer.submission.repair import repair_jobs
 from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
@@ -68,7 +67,6 @@ async def repair_batch(
     context: Context,
     principal: Submitter,
     batch_id: BatchId,
-    _: StreamedBody,
     deadline: Annotated[str | None, Query(max_length=100, description="With rows as the body.")] = None,
 ) -> Response:
     """Put corrected inputs in the places of failed jobs of an ended batch, and run them.

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from producer.server.native.batches import actions, following, reading, repairs, results, submissions
+from producer.server.native.batches import actions, deliveries, following, reading, repairs, results, submissions
 
 router = APIRouter()
-for part in (submissions, reading, results, following, actions, repairs):
+for part in (submissions, reading, results, following, deliveries, actions, repairs):
     router.include_router(part.router)

@@ -1,5 +1,6 @@
 """The options of a submission: the fields of a JSON body, or texts in a query string or a form."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.errors import UsageError
 from producer.readers import jsonl
 from producer.readers.files import FILE_FORMATS
+from producer.readers.storable import is_storable
 from producer.uploads.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {
@@ -79,6 +81,9 @@ def parse_document(document: object) -> SubmissionOptions:
     """The options in a JSON body; raises UsageError naming the field."""
     if not isinstance(document, dict):
         raise UsageError('the body must be a JSON object, such as {"pipeline": "NAME", "inputs": ["a text"]}')
+    options = {name: value for name, value in document.items() if name not in BODY_ONLY}
+    if not is_storable(json.dumps(options, ensure_ascii=False)):
+        raise UsageError("an option has half a surrogate pair, which no database stores")
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:

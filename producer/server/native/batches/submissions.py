@@ -22,7 +22,6 @@ from producer.server.native.batches import bodies, objects, submission_options
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission, Submitted
-from producer.server.requests.bodies import StreamedBody
 from producer.tenants.principal import Principal
 from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
@@ -40,7 +39,6 @@ async def submit_batch(
     request: Request,
     context: Context,
     principal: Submitter,
-    _: StreamedBody,
     wait: Annotated[
         float, Query(ge=0, le=MAX_WAIT_SECONDS, description="How many seconds to wait until all rows were read.")
     ] = 10.0,
@@ -69,7 +67,7 @@ async def submit_batch(
 
 
 @router.post("/dry-run", summary="Check a submission", response_model=dict[str, Any], **DRY_RUN_DOCS)
-async def check_submission(request: Request, context: Context, principal: Submitter, _: StreamedBody) -> Response:
+async def check_submission(request: Request, context: Context, principal: Submitter) -> Response:
     """Read and check a sample of rows as a submission would, and write nothing.
 
     The answer has the number of rows, the problems of the first invalid ones, the lengths of the inputs, and, where

@@ -1,7 +1,5 @@
 """The routes for operators: workers, the doctor, and the audit of a batch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Annotated
 
@@ -41,13 +39,20 @@ def check_parts(context: Context, principal: Admin) -> Response:
     """
     if principal.tenant is not None:
         raise Forbidden("the doctor needs a key of all tenants; make one: batchmill keys create --all-tenants")
+    _take_permit()
     findings: list[Finding] = []
-    with _check_permit():
+
+    def check() -> None:
         try:
-            call_within(MAX_DOCTOR_SECONDS, lambda: findings.extend(doctor.run_checks(context.settings)), "doctor")
-        except TimeoutError:
-            message = f"the checks were not done within {MAX_DOCTOR_SECONDS:g} s"
-            findings = [*findings, Finding(PROBLEM, "doctor", message, "run batchmill doctor on the server")]
+            findings.extend(doctor.run_checks(context.settings))
+        finally:
+            _permits.release()  # only now, so that checks that hang do not pile up
+
+    try:
+        call_within(MAX_DOCTOR_SECONDS, check, "doctor")
+    except TimeoutError:
+        message = f"the checks were not done within {MAX_DOCTOR_SECONDS:g} s"
+        findings = [*findings, Finding(PROBLEM, "doctor", message, "run batchmill doctor on the server")]
     return responses.json_response(report_as_dict(findings))
 
 
@@ -55,16 +60,14 @@ def check_parts(context: Context, principal: Admin) -> Response:
 def audit_batch(context: Context, principal: Reader, batch_id: Annotated[str, Path(max_length=100)]) -> Response:
     """Recompute from the rows the counters, order, slices and fencing tokens of a batch."""
     context.get_batch(principal, batch_id)
-    with _check_permit():
+    _take_permit()
+    try:
         summary = AuditSummary([audit.audit_batch(context.database, batch_id, context.settings.lease_seconds)])
+    finally:
+        _permits.release()
     return responses.json_response(summary.as_dict())
 
 
-@contextmanager
-def _check_permit() -> Iterator[None]:
+def _take_permit() -> None:
     if not _permits.acquire(blocking=False):
         raise TooManyRequests(f"{MAX_CHECKS} other checks run now; come again", RETRY_SECONDS)
-    try:
-        yield
-    finally:
-        _permits.release()

@@ -13,6 +13,7 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
+from producer.server.following import streams
 from producer.server.native.batches import bodies, objects, submitting
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
@@ -28,7 +29,8 @@ def fetch_all(database: Database, query: str, **parameters: Any) -> list[Any]:
 
 
 def submit(client: TestClient, document: dict[str, Any], **headers: str) -> Any:
-    return client.post("/api/batches", json={"pipeline": PIPELINE, **document}, headers=headers)
+    content = json.dumps({"pipeline": PIPELINE, **document})  # in ASCII, so that a test may send half a surrogate pair
+    return client.post("/api/batches", content=content, headers={"content-type": "application/json", **headers})
 
 
 def submit_body(client: TestClient, content: bytes, kind: str = LINES["content-type"], **params: Any) -> Any:
@@ -130,6 +132,8 @@ class TestJson:
             ({"sql": "nightly"}, 400, "there is no source 'nightly'"),
             ({"from_batch": "batch_none"}, 404, "batch_none"),
             ({"file_id": "file-none"}, 404, "file-none"),
+            ({"from_batch": "b", "labels": "\ud800"}, 400, "surrogate"),
+            ({"from_batch": "b", "input_columns": {"text": "\ud800"}}, 400, "surrogate"),
             ({"inputs": [], "status": ["succeeded"]}, 400, "choose among the results of a batch"),
         ],
     )
@@ -151,6 +155,13 @@ class TestJson:
         response = api.post("/api/batches", content=content, headers={"content-type": "application/json"})
 
         assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
+
+    def test_a_body_that_would_fill_the_memory_is_refused(self, api: TestClient) -> None:
+        content = b'{"pipeline": "x", "inputs": [' + b'{"a":{}},' * 300_000 + b"0]}"
+
+        response = api.post("/api/batches", content=content, headers={"content-type": "application/json"})
+
+        assert (response.status_code, "MiB in memory" in response.json()["error"]["message"]) == (400, True)
 
     def test_a_large_body_is_refused_with_the_way_to_send_it(
         self, api: TestClient, monkeypatch: pytest.MonkeyPatch
@@ -260,6 +271,25 @@ def take_in(database: Database, url: str, batch_id: str) -> Outcome:
 
 @pytest.mark.usefixtures("later")
 class TestLater:
+    def test_waiting_keeps_nobody_from_uploading(
+        self, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken: list[int] = []
+        with client_over(database, database_url) as api:
+            slots = api.app.state.upload_slots  # type: ignore[attr-defined]
+
+            async def look(*_: object) -> None:
+                taken.append(slots._taken)
+
+            monkeypatch.setattr(streams, "wait_until", look)
+            submit(api, {"inputs": ["a"]})
+            submit_body(api, b'"a"\n')
+            full = [slots.take() for _ in range(16)]
+            refused = submit(api, {"inputs": ["a"]}), submit_body(api, b'"a"\n')
+
+        assert (taken, len(full)) == ([0, 0], 16)
+        assert [response.status_code for response in refused] == [429, 429]
+
     def test_a_large_body_is_taken_in_afterwards(self, api: TestClient, database: Database, database_url: str) -> None:
         response = submit_body(api, b'{"text": "a"}\n{"text": "b"}\n', wait=0)
         batch = response.json()

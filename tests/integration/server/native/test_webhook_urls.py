@@ -8,8 +8,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
-from tests.factories.batch_rows import get_batch
-from tests.factories.http_server import client_over
+from models.lifecycle import termination
+from models.states import Termination
+from producer.server.native.batches.deliveries import WebhookEvent
+from producer.tenants.principal import Scope
+from tests.factories.batch_rows import get_batch, insert_batch
+from tests.factories.http_server import client_over, key_headers
 
 URL = "https://hooks.example.com/path?token=hidden"
 ORDER = {"endpoint": "/v1/moderations", "completion_window": "24h"}
@@ -73,3 +77,18 @@ def test_a_file_that_can_t_be_read_sends_its_failure(client: TestClient, databas
         [(kind, code)] = connection.exec_driver_sql("SELECT kind, payload ->> 'error_code' FROM batch_events").all()
     assert get_batch(database, batch_id).status == "failed"
     assert (kind, code) == ("batch.failed", "invalid_rows")
+
+
+def test_what_was_sent_is_listed_for_its_tenant(client: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 1, webhook_url=URL, tenant="a")
+    termination.terminate(database, batch_id, Termination.CANCELLED, None, None)
+    path = f"/api/batches/{batch_id}/webhook-events"
+
+    own = client.get(path, headers=key_headers(database, "a", Scope.READ))
+    other = client.get(path, headers=key_headers(database, "b", Scope.READ))
+
+    [event] = own.json()["data"]
+    assert (event["type"], event["state"], event["attempts"]) == ("batch.cancelled", "pending", 0)
+    assert set(event) == set(WebhookEvent.model_fields)
+    assert other.status_code == 404
+    assert "hidden" not in own.text
