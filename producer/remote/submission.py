@@ -46,7 +46,7 @@ def submit(http: ServerHttp, pipeline: str, source: PythonSource, options: Submi
             cleanup.enter_context(restate_rows(records.name, records.unit))
             file = cleanup.enter_context(inputs.spool())
             inputs.write_lines(file, records)
-            fields |= {"id_column": records.id_column or fields.get("id_column")}
+            fields |= {"id_column": records.id_column or fields["id_column"], "file_format": "jsonl"}
             document = _send(http, fields, headers, Upload(file, NDJSON))
         elif source.files is not None:
             body = cleanup.enter_context(open_files(source.list_paths(), source.file_format, options))
