@@ -27,7 +27,6 @@ from models.errors import (
     UnreadableSource,
     UsageError,
 )
-from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
@@ -123,7 +122,7 @@ class _Creation:
             max_failures=options.get("max_failures"),
             reuse=bool(options.get("reuse")),
         )
-        is_small = (self.file.size_bytes or 0) <= SMALL_FILE_BYTES
+        is_small = (self.file.size_bytes or 0) <= opening.READ_AT_ONCE_BYTES
         opened = opening.open_batch(
             self.database, self.settings, request, read_request, self.file, is_read_here=is_small
         )
