@@ -240,6 +240,14 @@ class _ReceiverInThreads:
         return self._receiver
 
 
+def check_length(content_length: str | None, max_file_bytes: int) -> None:
+    """Raise SourceTooLarge before anything is received, if a request says that its body is too long."""
+    text = content_length or ""
+    is_number = text.isascii() and text.isdecimal() and len(text) < 20
+    if is_number and int(text) > max_file_bytes + MAX_OVERHEAD_BYTES:
+        raise _too_large_error(max_file_bytes)
+
+
 async def receive(
     open_receiver: Callable[[], Receiver],
     body: AsyncIterator[bytes],

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import text
@@ -48,6 +49,12 @@ from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
 CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
+PARAMETERS_OF_KEYS = {
+    "max_tokens": "max_new_tokens",
+    "max_completion_tokens": "max_new_tokens",
+    "stop": "stop_strings",
+    "response_format": "output_schema",
+}
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
 # The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
@@ -162,7 +169,8 @@ class _Creation:
                 webhook_url=options.get("webhook_url"),
             )
         except (InvalidParameters, BodyError) as error:
-            errors = [input_error(error.code, str(error), first.line, error.param or "body")]
+            param = error.param or _find_param(first, str(error))
+            errors = [input_error(error.code, str(error), first.line, param)]
             raise Refusal(pipeline.name, errors) from None
 
 
@@ -180,6 +188,12 @@ def invalid(param: str, message: str) -> UsageError:
     error = UsageError(message)
     error.param = param
     return error
+
+
+def _find_param(first: FirstRequest, message: str) -> str:
+    """The part of a body that a message about the task's parameters means."""
+    keys = (key for key in first.raw_settings if PARAMETERS_OF_KEYS.get(key, key) in message)
+    return ".".join(["body", *islice(keys, 1)])
 
 
 def _check_window(window: str) -> None:

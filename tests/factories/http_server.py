@@ -35,5 +35,7 @@ def key_headers(database: Database, tenant: str | None, *scopes: Scope) -> dict[
 @contextmanager
 def client_over(database: Database, url: str, **settings: Any) -> Iterator[TestClient]:
     """Yield a client of such an application."""
-    with TestClient(app_over(database, url, **settings), raise_server_exceptions=False) as client:
+    app = app_over(database, url, **settings)
+    with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+    app.state.context.watch.close()

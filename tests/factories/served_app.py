@@ -35,3 +35,4 @@ def served(database: Database, **settings: object) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(MAX_START_SECONDS)
+            context.watch.close()

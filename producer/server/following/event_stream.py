@@ -4,18 +4,22 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import anyio
+import structlog
 from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
 from models.documents import to_json
-from models.errors import UsageError
+from models.errors import BatchmillError, UsageError
 from producer.results.result_row import ResultRow, escape_line_separators
+from producer.server.downloads import IncompleteResponse
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx, which would collect them
 RETRY_MILLISECONDS = 2_000  # after which a client that lost its connection comes again
 HEARTBEAT = b": the connection is alive\n\n"
 MAX_SEQ = 2**63 - 1
+
+log = structlog.get_logger(__name__)
 
 
 class StreamResponse(StreamingResponse):
@@ -26,9 +30,12 @@ class StreamResponse(StreamingResponse):
         self._parts = parts
 
     async def stream_response(self, send: Send) -> None:
-        """Send all parts."""
+        """Send all parts; without a database the stream breaks off, and its client comes again."""
         try:
             await super().stream_response(send)
+        except BatchmillError as error:
+            log.warning("following.stream_failed", error_type=error.code)
+            raise IncompleteResponse(error.code) from None
         finally:
             with anyio.CancelScope(shield=True):
                 await self._parts.aclose()

@@ -1,6 +1,7 @@
 """One task watches all batches that somebody follows, so that a thousand followers cost one statement a second."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -105,6 +106,7 @@ class BatchWatch:
         self._list_followers: set[ListFollower] = set()
         self._listed: dict[str, BatchState] = {}
         self._stopping = stopping
+        self._reading = threading.Lock()  # held by the thread that reads
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -188,13 +190,19 @@ class BatchWatch:
         self, ids: list[str], known: Mapping[str, BatchState], is_listing: bool
     ) -> tuple[dict[str, BatchState], dict[str, BatchState]]:
         """Read the states of the followed batches, and of those in the list."""
-        states = read_states(self._database, ids)
-        if not is_listing:
-            return states, {}
-        listed = read_open_and_newest(self._database)
-        # Those that ended since the last time are in neither part.
-        missing = [key for key, state in known.items() if key not in listed and not state.status.has_ended]
-        return states, listed | read_states(self._database, missing)
+        with self._reading:
+            states = read_states(self._database, ids)
+            if not is_listing:
+                return states, {}
+            listed = read_open_and_newest(self._database)
+            # Those that ended since the last time are in neither part.
+            missing = [key for key, state in known.items() if key not in listed and not state.status.has_ended]
+            return states, listed | read_states(self._database, missing)
+
+    def close(self) -> None:
+        """Wait for a statement that still runs, once the event loop has ended and before the database is closed."""
+        with self._reading:
+            pass
 
 
 async def _wait(event: asyncio.Event, timeout: float) -> bool:

@@ -46,10 +46,11 @@ UPLOAD_BODY = {
 @router.post("", openapi_extra={"requestBody": UPLOAD_BODY})
 async def upload_file(request: Request, context: Context, principal: Submitter, _body: StreamedBody) -> dict[str, Any]:
     """Upload a file: `multipart/form-data` with `purpose` (batch) and `file`, optionally `expires_after`."""
-    store = open_store(context.settings)
+    store, max_bytes = open_store(context.settings), context.settings.max_upload_bytes
+    multipart.check_length(request.headers.get("content-length"), max_bytes)
 
     def open_receiver() -> MultipartReceiver:
-        return MultipartReceiver(store, request.headers.get("content-type"), context.settings.max_upload_bytes)
+        return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
 
     upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
     return await run_in_threadpool(_save, context, principal, upload)

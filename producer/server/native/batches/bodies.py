@@ -55,5 +55,6 @@ async def receive(request: Request, context: ServerContext) -> Upload:
             return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
         return BodyReceiver(store, max_bytes)
 
+    multipart.check_length(request.headers.get("content-length"), max_bytes)
     with receiving(request):  # not longer, because a request may then wait until its rows were read
         return await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))

@@ -95,6 +95,7 @@ class Batch(BaseModel):
     source_batch_id: str | None
     tenant: str
     input_file_id: str | None
+    webhook: str | None = Field(description="The host that is called when the batch has ended.")
     input_errors: list[dict[str, Any]] = Field(description="Lines that can't be jobs, if they rejected the batch.")
 
 

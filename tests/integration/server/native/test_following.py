@@ -12,10 +12,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
+from models.errors import Unreachable
 from models.lifecycle import retention
 from producer.batches import changes, retry, views
 from producer.batches.changes import read_states
 from producer.batches.retry import RetrySelection
+from producer.results import pages
 from producer.server.downloads import IncompleteResponse
 from producer.server.following import streams, watch
 from producer.server.following.streams import Follow
@@ -62,10 +64,12 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
 
 
 @pytest.fixture
-def new_watch(database: Database, monkeypatch: pytest.MonkeyPatch) -> BatchWatch:
+def new_watch(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchWatch]:
     monkeypatch.setattr(watch, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(watch, "IDLE_SECONDS", 0.01)
-    return BatchWatch(database, asyncio.Event())
+    made = BatchWatch(database, asyncio.Event())
+    yield made
+    made.close()
 
 
 async def read_all(stream: AsyncIterator[bytes]) -> str:
@@ -142,6 +146,22 @@ class TestEvents:
         response = api.get(f"/api/batches/{insert_batch(database, 1)}/follow", headers=headers)  # type: ignore[arg-type]
 
         assert response.status_code == 400
+
+    def test_without_a_database_the_stream_breaks_off(
+        self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        batch_id = insert_batch(database, 1)
+
+        def unreachable(*_: Any, **__: Any) -> Any:
+            raise Unreachable("the database is gone")
+
+        monkeypatch.setattr(pages, "fetch_page", unreachable)
+        response = api.get(f"/api/batches/{batch_id}/follow")
+
+        assert response.text == "retry: 2000\n\n"
+        logged = "".join(capsys.readouterr())
+        assert "following.stream_failed" in logged
+        assert "request.failed" not in logged
 
 
 class TestWait:

@@ -308,7 +308,9 @@ class TestLater:
         assert (failed["status"], failed["error_code"]) == ("failed", "invalid_rows")
         assert failed["input_errors"][0]["line"] == 1
 
-    def test_a_repeat_under_a_key_keeps_no_second_file(self, api: TestClient, database: Database) -> None:
+    def test_a_repeat_under_a_key_is_the_same_batch_and_no_file_is_listed(
+        self, api: TestClient, database: Database
+    ) -> None:
         headers = {**LINES, "idempotency-key": "monday"}
         first, second = (
             api.post("/api/batches", params={"pipeline": PIPELINE, "wait": 0}, content=b'"a"\n', headers=headers)
@@ -317,7 +319,7 @@ class TestLater:
 
         assert first.json()["id"] == second.json()["id"]
         assert second.json()["already_submitted"]
-        assert fetch_all(database, "SELECT count(*) FROM files WHERE deleted_at IS NULL")[0][0] == 1
+        assert fetch_all(database, "SELECT count(*) FROM files WHERE deleted_at IS NULL")[0][0] == 0  # not listed
 
     def test_results_of_a_batch(self, api: TestClient, database: Database, database_url: str) -> None:
         source = submit(api, {"inputs": ["a", "b"]}).json()["id"]

@@ -248,6 +248,24 @@ class TestFilesThatFail:
         (error,) = batches[0].errors.data or []
         assert (error.code, error.param) == (code, param)
 
+    @pytest.mark.parametrize(
+        ("settings", "param"),
+        [
+            ({"max_tokens": 100_000}, "body.max_tokens"),
+            ({"temperature": 500}, "body.temperature"),
+            ({"stop": ["x"] * 99}, "body.stop"),
+            ({"seed": -1}, "body.seed"),
+        ],
+    )
+    def test_a_parameter_out_of_bounds_is_named_as_the_line_names_it(
+        self, sqlite_door: Door, settings: dict[str, object], param: str
+    ) -> None:
+        line = request_line("a", "/v1/completions", model="text-generation", prompt="x", **settings)
+
+        (error,) = sqlite_door.create(line, endpoint="/v1/completions").errors.data
+
+        assert (error.code, error.param) == ("invalid_parameters", param)
+
     def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
         content = gzip.compress(json.dumps(request_line("a")).encode())
         statuses = []

@@ -208,6 +208,13 @@ def test_a_file_over_the_limit_is_refused_while_it_comes(store: FileStore) -> No
     assert receive(store, part("file", b"x" * MAX_BYTES, "a") + END, size=4096).stored.size_bytes == MAX_BYTES
 
 
+def test_a_body_that_says_it_is_too_long_is_refused_at_once() -> None:
+    for length in (None, "", "-1", "x", "²", "0", str(MAX_BYTES), "9" * 30):
+        multipart.check_length(length, MAX_BYTES)
+    with pytest.raises(SourceTooLarge):
+        multipart.check_length("99999999999", MAX_BYTES)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
 def test_a_body_that_is_compressed_as_a_whole_is_refused(store: FileStore, encoding: str) -> None:
     with refused(store, UnsupportedEncoding, "Content-Encoding"):
