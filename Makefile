@@ -62,8 +62,8 @@ bench-embeddings: $(VENV)/.tests ## Measure vectors and cross-encoders' scores b
 bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an older commit and pipeline(): ITEMS=2000 BEFORE=HASH TASKS=ner.
 	$(BIN)/python -m benchmarks.host $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BEFORE),--before $(BEFORE)) $(if $(TASKS),--tasks $(TASKS)) $(if $(DATABASE),--database $(DATABASE))
 
-bench-http: $(VENV)/.tests ## Measure the HTTP server: uploads, pollers, streams, followers: ITEMS=1000000 SECONDS=20 DATABASES=SQLite.
-	$(BIN)/python -m benchmarks.http_door $(if $(ITEMS),--items $(ITEMS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(STAGES),--stages $(STAGES)) $(if $(DATABASES),--databases $(DATABASES))
+bench-http: $(VENV)/.tests ## Measure the HTTP server: uploads, pollers, streams, followers: ITEMS=1000000 RESULTS=1000000 SECONDS=15 DATABASES=SQLite.
+	$(BIN)/python -m benchmarks.http_door $(if $(ITEMS),--items $(ITEMS)) $(if $(RESULTS),--results $(RESULTS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(STAGES),--stages $(STAGES)) $(if $(DATABASES),--databases $(DATABASES))
 
 bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 runs tiny models on the CPU.
 	$(BIN)/python -m benchmarks.gpu $(if $(SMOKE),--smoke) $(if $(STAGES),--stages $(STAGES))

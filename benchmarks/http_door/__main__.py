@@ -30,9 +30,10 @@ STAGES = ("uploads", "pollers", "streams", "followers")
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--items", type=int, default=1_000_000, help="rows of an upload, and results of a stream")
+    parser.add_argument("--items", type=int, default=1_000_000, help="rows of an upload")
+    parser.add_argument("--results", type=int, default=300_000, help="results of a stream, and of what pollers read")
     parser.add_argument("--rounds", type=int, default=1, help="runs of the command and of the upload")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long pollers poll and followers wait")
+    parser.add_argument("--seconds", type=float, default=15.0, help="how long pollers poll and followers wait")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     parser.add_argument("--databases", nargs="+", default=["PostgreSQL", "SQLite"], choices=["PostgreSQL", "SQLite"])
     asked = parser.parse_args()
@@ -46,7 +47,9 @@ def main() -> None:
                 targets += reached
     report.print_targets(targets)
     rows = [{"figure": target.name, "target": target.target, "measured": target.measured} for target in targets]
-    results_file.save("http-door", {"items": asked.items, "databases": figures, "targets": rows})
+    results_file.save(
+        "http-door", {"items": asked.items, "results": asked.results, "databases": figures, "targets": rows}
+    )
 
 
 def _places(postgres: Postgres, valkey: Valkey, folder: Path) -> Iterator[Place]:
@@ -76,7 +79,7 @@ def _measure(place: Place, asked: argparse.Namespace) -> tuple[dict[str, Any], l
     if {"pollers", "streams", "followers"} & set(asked.stages):
         with place.deployment() as deployment, served.serve(deployment) as server:
             database = Database(deployment.database_url)
-            exports.insert_results(database, asked.items)
+            exports.insert_results(database, asked.results)
             stages = _Stages(place, asked, database, server)
             for name in asked.stages:
                 if name != "uploads":
@@ -103,7 +106,7 @@ class _Stages:
                 deployment.client.submit(deployments.NO_OP_PIPELINE, random_texts(BUSY_TEXTS))
                 deployments.start_worker(deployment)
             polling = pollers.measure(
-                name, self._server, exports.BATCH_ID, self._asked.items, POLLERS, self._asked.seconds
+                name, self._server, exports.BATCH_ID, self._asked.results, POLLERS, self._asked.seconds
             )
             measured = asyncio.run(polling)
             halves = zip(("status", "page"), measured.milliseconds(0.5), measured.milliseconds(0.99), strict=True)
@@ -117,7 +120,7 @@ class _Stages:
     def streams(self, deployment: Any) -> tuple[Any, list[Target]]:
         """Read all results."""
         paces = streams.measure(
-            self._database, self._server, exports.BATCH_ID, self._asked.items, deployment.folder, self._asked.rounds
+            self._database, self._server, exports.BATCH_ID, self._asked.results, deployment.folder, self._asked.rounds
         )
         targets = [
             Target(f"{self._place.name}, {name} beside the file export", MIN_STREAM_RATIO, pace / paces[streams.EXPORT])
