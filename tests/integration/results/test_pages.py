@@ -309,7 +309,7 @@ class TestPolling:
         assert facts["padding"] == "25.0% of the tokens"
         assert f"batchmill results {batch_id}" in result.stderr
         document = json.loads(run("show", batch_id, "--json").stdout)
-        assert document == views.get_batch(database, batch_id).as_dict() | {"follower_batch_ids": []}
+        assert document == views.get_batch(database, batch_id).as_dict() | {"follower_batch_ids": [], "webhook_events": []}
 
     @pytest.mark.parametrize(
         ("ending", "status", "code"),
@@ -492,6 +492,7 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         "source_position",
         "adapter",
         "adapter_revision",
+        "tenant",
     ]
 
 
