@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,11 +15,13 @@ from typing import BinaryIO
 
 from models.errors import FileStoreUnavailable, MissingSource
 from models.privacy import private_files
-from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import NAME_PATTERN, STORE_ID_BYTES, FileStore, FileWriter, StoredName
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
 ID_FILE = "store-id"
 MAX_ID_BYTES = 64
+UNFINISHED_ID = re.compile(rf"{ID_FILE}-[0-9a-f]{{16}}")  # of a process that was killed while it wrote the id
+LOST_AND_FOUND = "lost+found"  # a new file system has it
 BUFFER_BYTES = 2**20
 
 # Uploads leave this much of the disk free, because an embedded database may be on it. Asked for after so many bytes.
@@ -33,11 +36,17 @@ class LocalStore(FileStore):
 
     @cached_property
     def store_id(self) -> str:
-        """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere."""
+        """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere.
+
+        Raises FileStoreUnavailable for a folder with other files and without an id, because it is somebody else's.
+        """
         with _explain(self._folder):
             private_files.make_folder(self._folder)
             path = self._folder / ID_FILE
             if not path.exists():
+                has_other_files = any(not _is_ignored(entry.name) for entry in self._folder.iterdir())
+                if has_other_files and not path.exists():  # not even by now, so no other process has begun this store
+                    raise _foreign_error(self._folder)
                 self._write_id(path)
             return path.read_bytes()[:MAX_ID_BYTES].decode("ascii", "replace").strip()
 
@@ -47,12 +56,12 @@ class LocalStore(FileStore):
         return str(self._folder)
 
     def names(self) -> Iterator[StoredName]:
-        """All files of the folder."""
+        """The files of the folder that a store has written; no others, because a sweep deletes what has no row."""
         with _explain(self._folder):
             if not self._folder.is_dir():
                 return
             for entry in os.scandir(self._folder):
-                if entry.name != ID_FILE and entry.is_file(follow_symlinks=False):
+                if _is_ours(entry.name) and entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
                         age_seconds = time.time() - entry.stat(follow_symlinks=False).st_mtime
                         yield StoredName(entry.name, age_seconds)
@@ -146,6 +155,16 @@ class _LocalWriter(FileWriter):
             self._partial_path.unlink(missing_ok=True)
 
 
+def _is_ours(name: str) -> bool:
+    is_file = NAME_PATTERN.fullmatch(name.removesuffix(PARTIAL_SUFFIX)) is not None
+    return is_file or UNFINISHED_ID.fullmatch(name) is not None
+
+
+def _is_ignored(name: str) -> bool:
+    """Whether a new store may begin in a folder with such an entry."""
+    return name.startswith((".", f"{ID_FILE}-")) or name == LOST_AND_FOUND
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -165,6 +184,12 @@ def _explain(folder: Path) -> Iterator[None]:
 def _unavailable_error(folder: Path, error: OSError) -> FileStoreUnavailable:
     advice = "free some space" if error.errno in private_files.FULL_ERRNOS else "set file_store to another place"
     return FileStoreUnavailable(f"the file store {folder} refuses this ({error.strerror}); {advice}")
+
+
+def _foreign_error(folder: Path) -> FileStoreUnavailable:
+    return FileStoreUnavailable(
+        f"the folder {folder} has files and no {ID_FILE}, so it is no file store; set file_store to an empty folder"
+    )
 
 
 def _gone_error() -> MissingSource:
