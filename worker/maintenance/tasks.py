@@ -96,6 +96,7 @@ def default_tasks(
     launcher = ScheduleLauncher(database, settings)
     intake_launcher = IntakeLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
+    positions: dict[str, int] = {}
     return [
         MaintenanceTask(
             RECLAIM_TASK,
@@ -121,7 +122,7 @@ def default_tasks(
         MaintenanceTask(
             "terminations",
             settings.poll_interval_seconds,
-            lambda: finish_terminations(database),
+            lambda: finish_terminations(database, positions),
             event="batches.terminated",
             has_work=_any_row("batches", "status = 'cancelling'"),
         ),
@@ -188,12 +189,20 @@ def expire_batches(database: Database) -> str:
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 
-def finish_terminations(database: Database) -> str:
-    """Write the remaining results of terminating batches."""
-    closed_jobs = {
-        batch_id: termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN)
-        for batch_id in _select_ids(database, SELECT_TERMINATING)
-    }
+def finish_terminations(database: Database, positions: dict[str, int]) -> str:
+    """Write the remaining results of terminating batches.
+
+    positions: how far this process has come in each of them, so that the next call does not begin with jobs that are
+        answered already; another process may repeat them
+    """
+    closed_jobs: dict[str, int] = {}
+    ids = _select_ids(database, SELECT_TERMINATING)
+    for batch_id in positions.keys() - set(ids):
+        del positions[batch_id]
+    for batch_id in ids:
+        after = positions.get(batch_id, -1)
+        progress = termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN, after)
+        closed_jobs[batch_id], positions[batch_id] = progress.closed_jobs, progress.last_position
     summary = ", ".join(f"{batch_id} ({count:,} jobs)" for batch_id, count in closed_jobs.items())
     return f"closed remaining jobs: {summary}" if summary else ""
 
