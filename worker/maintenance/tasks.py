@@ -26,7 +26,12 @@ MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop so
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
-SELECT_PAST_DEADLINE = f"SELECT id FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100"  # noqa: S608
+# A batch whose file waits to be read. It has an index of its own, so the two are asked for separately.
+IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
+SELECT_PAST_DEADLINE = f"""
+SELECT id FROM batches WHERE {IS_PAST_DEADLINE}
+UNION ALL SELECT id FROM batches WHERE {IS_UNREAD_PAST_DEADLINE} ORDER BY id LIMIT 100
+"""  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
@@ -117,7 +122,10 @@ def default_tasks(
             settings.deadline_check_seconds,
             lambda: expire_batches(database),
             event="batches.expired",
-            has_work=_any_row("batches", IS_PAST_DEADLINE.format(now=sql.now)),
+            has_work=" OR ".join(
+                _any_row("batches", condition.format(now=sql.now))
+                for condition in (IS_PAST_DEADLINE, IS_UNREAD_PAST_DEADLINE)
+            ),
         ),
         MaintenanceTask(
             "terminations",
@@ -180,12 +188,16 @@ def reclaim_expired_leases(database: Database, max_attempts: int, metrics: Metri
 
 
 def expire_batches(database: Database) -> str:
-    """End the batches whose deadline has passed."""
-    ids = [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_PAST_DEADLINE)
-        if termination.terminate(database, batch_id, Termination.EXPIRED, None, None) is not None
-    ]
+    """End the batches whose deadline has passed, also those whose file was not read in time."""
+    expire = partial(
+        termination.terminate,
+        database,
+        reason=Termination.EXPIRED,
+        code=None,
+        message=None,
+        from_statuses=(BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS),
+    )
+    ids = [batch_id for batch_id in _select_ids(database, SELECT_PAST_DEADLINE) if expire(batch_id) is not None]
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 
