@@ -75,6 +75,11 @@ def is_finished() -> bool:
     return False
 
 
+def can_always_run() -> bool:
+    """The default of `MaintenanceTask.can_run`."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
     """A task that is due every `interval_seconds`.
@@ -83,6 +88,7 @@ class MaintenanceTask:
     event: the log event for a run that did something.
     has_work: an SQL condition; where it is false, `run` is not called.
     is_unfinished: whether `run` must be called in this process even without work.
+    can_run: whether this process can do anything now; otherwise it leaves the run to another one.
     """
 
     name: str
@@ -91,6 +97,7 @@ class MaintenanceTask:
     event: str
     has_work: str = "true"
     is_unfinished: Callable[[], bool] = is_finished
+    can_run: Callable[[], bool] = can_always_run
 
 
 def default_tasks(
@@ -154,7 +161,8 @@ def default_tasks(
             launcher.run_once,
             event="tick.failed",
             has_work=launcher.has_work_due,
-            is_unfinished=launcher.is_running,
+            is_unfinished=launcher.is_unfinished,
+            can_run=launcher.can_run,
         ),
         MaintenanceTask(
             "intakes",
@@ -162,7 +170,8 @@ def default_tasks(
             intake_launcher.run_once,
             event="intake.ended",
             has_work=intake_launcher.has_work_due,
-            is_unfinished=intake_launcher.is_running,
+            is_unfinished=intake_launcher.is_unfinished,
+            can_run=intake_launcher.can_run,
         ),
         MaintenanceTask(
             "retention",
