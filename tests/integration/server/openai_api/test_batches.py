@@ -334,6 +334,16 @@ class TestListing:
         with pytest.raises(openai.BadRequestError):
             door.openai.batches.list(limit=0)
 
+    def test_batches_that_are_being_deleted_make_no_empty_page(self, door: Door) -> None:
+        ids = [door.create(request_line("a"), metadata={"number": str(number)}).id for number in range(4)]
+        with door.database.write() as connection:
+            connection.execute(
+                text("UPDATE batches SET status = 'deleting' WHERE id IN (:third, :second)"),
+                {"second": ids[1], "third": ids[2]},
+            )
+
+        assert [batch.id for batch in door.openai.batches.list(limit=1)] == [ids[3], ids[0]]
+
 
 class TestEnds:
     def test_cancelled_jobs_are_in_the_error_file(self, door: Door) -> None:
