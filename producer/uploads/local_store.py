@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from models.errors import FileStoreUnavailable, MissingSource
+from models.errors import FileStoreUnavailable
 from models.privacy import private_files
-from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
 ID_FILE = "store-id"
@@ -79,12 +79,14 @@ class LocalStore(FileStore):
         try:
             descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise _gone_error() from None
+            raise gone_error() from None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link in its place
+                raise gone_error() from None
             raise _unavailable_error(self._folder, error) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise _gone_error()
+            raise gone_error()
         return os.fdopen(descriptor, "rb", buffering=BUFFER_BYTES)
 
     def _size_bytes(self, name: str) -> int | None:
@@ -165,7 +167,3 @@ def _explain(folder: Path) -> Iterator[None]:
 def _unavailable_error(folder: Path, error: OSError) -> FileStoreUnavailable:
     advice = "free some space" if error.errno in private_files.FULL_ERRNOS else "set file_store to another place"
     return FileStoreUnavailable(f"the file store {folder} refuses this ({error.strerror}); {advice}")
-
-
-def _gone_error() -> MissingSource:
-    return MissingSource("the bytes of the file are gone from the file store; upload it again")

@@ -131,9 +131,10 @@ class _Creation:
         return opened
 
     def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
-        name = self.file.id
+        name, location = self.file.id, self.file.location or ""
         try:
-            with intake.store.open(self.file.location or "") as stream:
+            intake.store.check_whole(location, self.file.size_bytes or 0)
+            with intake.store.open(location) as stream:
                 found = openai_lines.read_first_request(decompress(stream, name), name, self.endpoint)
         except UnreadableSource as error:
             raise Refusal(self.endpoint.pipeline, [input_error(error.code, str(error))]) from None
