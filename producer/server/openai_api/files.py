@@ -81,7 +81,7 @@ def list_files(
 def get_file(file_id: str, context: Context, principal: Reader) -> dict[str, Any]:
     """Show one file, with its size."""
     file = files.get_file(context.database, file_id, principal.tenant)
-    return objects.file_object(file, content.open_content(context, file).measure())
+    return objects.file_object(file, content.open_content(context, file).known_size())
 
 
 @router.delete("/{file_id}")
