@@ -61,7 +61,17 @@ class TestUploads:
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "purpose"
         folder = Settings.load().home_path / "files"
-        assert [path for path in folder.iterdir() if path.name != "store-id"] == []
+        assert [path for path in folder.glob("*") if path.name != "store-id"] == []
+
+    def test_another_purpose_is_refused_before_the_file(self, sqlite_door: Door) -> None:
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\ncut off here'
+        )
+
+        response = sqlite_door.http.post("/v1/files", content=form, headers={"Content-Type": MULTIPART})
+
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "purpose")
 
     @pytest.mark.parametrize(
         ("body", "content_type"),
