@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from models.errors import FileStoreUnavailable, MissingSource
+from models.errors import FileStoreUnavailable
 from models.privacy import private_files
-from producer.uploads.store import NAME_PATTERN, STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import NAME_PATTERN, STORE_ID_BYTES, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
 ID_FILE = "store-id"
@@ -88,12 +88,14 @@ class LocalStore(FileStore):
         try:
             descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise _gone_error() from None
+            raise gone_error() from None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link in its place
+                raise gone_error() from None
             raise _unavailable_error(self._folder, error) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise _gone_error()
+            raise gone_error()
         return os.fdopen(descriptor, "rb", buffering=BUFFER_BYTES)
 
     def _size_bytes(self, name: str) -> int | None:
@@ -190,7 +192,3 @@ def _foreign_error(folder: Path) -> FileStoreUnavailable:
     return FileStoreUnavailable(
         f"the folder {folder} has files and no {ID_FILE}, so it is no file store; set file_store to an empty folder"
     )
-
-
-def _gone_error() -> MissingSource:
-    return MissingSource("the bytes of the file are gone from the file store; upload it again")

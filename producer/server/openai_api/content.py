@@ -28,6 +28,7 @@ class Content:
     """What a file has, before any of it is read.
 
     size_bytes: None = not known yet; `measure` finds it
+    measure: raises NotFound if the bytes are gone or not whole
     read: the bytes from a place on, and before another or to the end
     """
 
@@ -35,6 +36,10 @@ class Content:
     size_bytes: int | None
     measure: Callable[[], int]
     read: Callable[[int, int | None], Iterator[bytes]]
+
+    def known_size(self) -> int:
+        """The size, for which results may have to be read."""
+        return self.measure() if self.size_bytes is None else self.size_bytes
 
 
 def open_content(context: ServerContext, file: FileView) -> Content:
@@ -53,7 +58,14 @@ def open_content(context: ServerContext, file: FileView) -> Content:
             raise NotFound(str(error)) from None
         return _read_stream(stream, start, size if end is None else end)
 
-    return Content(file.sha256 or file.id, size, lambda: size, read)
+    def measure() -> int:
+        try:
+            store.check_whole(location, size)
+        except MissingSource as error:
+            raise NotFound(str(error)) from None
+        return size
+
+    return Content(file.sha256 or file.id, size, measure, read)
 
 
 def respond(context: ServerContext, file: FileView, request: Request) -> Response:
@@ -70,8 +82,8 @@ def respond(context: ServerContext, file: FileView, request: Request) -> Respons
     if has_same_etag(request.headers, etag):
         return Response(status_code=304, headers=headers)
     start, end, status = 0, None, 200
-    if wants_part(request.headers, etag):
-        size = content.measure()
+    if request.method == "GET" and wants_part(request.headers, etag):  # RFC 9110 knows ranges of GET alone
+        size = content.known_size()
         try:
             part = parse_range(request.headers["range"], size)
         except UnsatisfiableRange:
@@ -120,6 +132,6 @@ def _read_stream(stream: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         while start < end:
             block = stream.read(min(BLOCK_BYTES, end - start))
             if not block:
-                return
+                raise MissingSource("the file has lost its last bytes; upload it again")
             start += len(block)
             yield block

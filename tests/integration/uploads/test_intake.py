@@ -176,6 +176,19 @@ def test_a_file_of_another_machine_is_left_to_it(uploads: Uploads, tmp_path: Pat
     assert intake.take_in_waiting(uploads.intake) == 1
 
 
+def test_a_file_that_lost_its_last_lines_fails_the_batch(uploads: Uploads) -> None:
+    file = uploads.upload(lines(5))
+    assert file.location is not None
+    path = uploads.settings.home_path / "files" / file.location.partition("/")[2]
+    path.write_text(lines(3))
+    opened = uploads.open(file)
+
+    intake.take_in_waiting(uploads.intake)
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.error_code, batch.counts.total) == (BatchStatus.FAILED, "missing_source", 0)
+
+
 def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
     file = uploads.upload(lines(2))
     opened = uploads.open(file)

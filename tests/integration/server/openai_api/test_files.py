@@ -1,5 +1,6 @@
 """Files are uploaded, listed, read in parts and deleted, also those that are written from SQL on demand."""
 
+import io
 import json
 from typing import Any
 
@@ -7,11 +8,13 @@ import openai
 import pytest
 from sqlalchemy import text
 
+from models.errors import MissingSource
 from models.settings import Settings
 from producer.batches import retry, views
 from producer.batches.retry import RetrySelection
 from producer.results.responses import content
 from producer.results.responses.content import CheckpointCache, ResultsChanged, ResultsContent
+from producer.server.openai_api import content as file_content
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 
@@ -58,7 +61,17 @@ class TestUploads:
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "purpose"
         folder = Settings.load().home_path / "files"
-        assert [path for path in folder.iterdir() if path.name != "store-id"] == []
+        assert [path for path in folder.glob("*") if path.name != "store-id"] == []
+
+    def test_another_purpose_is_refused_before_the_file(self, sqlite_door: Door) -> None:
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\ncut off here'
+        )
+
+        response = sqlite_door.http.post("/v1/files", content=form, headers={"Content-Type": MULTIPART})
+
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "purpose")
 
     @pytest.mark.parametrize(
         ("body", "content_type"),
@@ -227,6 +240,37 @@ class TestContent:
         assert (whole.status_code, len(whole.content)) == (200, int(head.headers["content-length"]))
         assert (same.status_code, same.content) == (304, b"")
         assert f"{batch.id}_output.jsonl" in head.headers["content-disposition"]
+
+    def test_head_knows_no_ranges(self, sqlite_door: Door) -> None:
+        url = f"/v1/files/{sqlite_door.upload(request_line('a'))}/content"
+
+        head = sqlite_door.http.head(url, headers={"Range": "bytes=0-1"})
+
+        assert head.status_code == 200
+        assert head.headers["content-length"] == str(len(sqlite_door.http.get(url).content))
+        assert "content-range" not in head.headers
+
+    @pytest.mark.parametrize("kept_bytes", [None, 3])
+    def test_lost_bytes_make_no_complete_download(self, sqlite_door: Door, kept_bytes: int | None) -> None:
+        file_id = sqlite_door.upload(request_line("a"))
+        (path,) = (item for item in (Settings.load().home_path / "files").iterdir() if item.name != "store-id")
+        if kept_bytes is None:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:kept_bytes])
+        url = f"/v1/files/{file_id}/content"
+
+        assert sqlite_door.http.head(url).status_code == 404
+        if kept_bytes is None:
+            assert sqlite_door.http.get(url).status_code == 404
+        assert sqlite_door.openai.files.retrieve(file_id).bytes > 3
+
+    def test_a_download_of_a_file_that_lost_bytes_is_broken_off(self) -> None:
+        blocks = file_content._read_stream(io.BytesIO(b"abc"), 0, 4)
+
+        assert next(blocks) == b"abc"
+        with pytest.raises(MissingSource, match="lost its last bytes"):
+            next(blocks)
 
     def test_the_etag_changes_when_results_do(self, door: Door) -> None:
         batch = ended(door, POSITIVE, "text_too_long")

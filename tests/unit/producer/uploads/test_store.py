@@ -72,6 +72,17 @@ def test_a_deleted_file_is_gone(file_store: FileStore) -> None:
         file_store.open(stored.location)
 
 
+def test_a_file_that_lost_bytes_is_not_whole(file_store: FileStore) -> None:
+    stored = put(file_store, b"one")
+
+    file_store.check_whole(stored.location, 3)
+    with pytest.raises(MissingSource, match="has 3 bytes of the file, not 4"):
+        file_store.check_whole(stored.location, 4)
+    file_store.delete(stored.location)
+    with pytest.raises(MissingSource, match="gone"):
+        file_store.check_whole(stored.location, 3)
+
+
 def test_names_are_random_and_have_an_age(file_store: FileStore) -> None:
     locations = {put(file_store, b"same").location for _ in range(3)}
     assert len(locations) == 3
@@ -123,7 +134,7 @@ class TestFolder:
         file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
         assert file_store.store_id
         (tmp_path / ("0" * 32)).symlink_to("/etc/passwd")
-        with pytest.raises(FileStoreUnavailable):
+        with pytest.raises(MissingSource):
             file_store.open(f"{file_store.store_id}/{'0' * 32}")
 
     @pytest.mark.parametrize("name", ["precious.txt", "0" * 32, f"{'0' * 32}.part"])
