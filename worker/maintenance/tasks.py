@@ -26,7 +26,7 @@ MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop so
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
-# A batch whose file waits to be read. It has an index of its own, so the two are asked for separately.
+# A batch whose file waits to be read. Another index finds it, so the two are asked for separately.
 IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
 SELECT_PAST_DEADLINE = f"""
 SELECT id FROM batches WHERE {IS_PAST_DEADLINE}
