@@ -80,9 +80,9 @@ def list_files(
 
 @router.get("/{file_id}")
 def get_file(file_id: str, context: Context, principal: Reader) -> dict[str, Any]:
-    """Show one file, with its size."""
+    """Show one file, with its size; that of a large file of results is null until somebody has read the file."""
     file = files.get_file(context.database, file_id, principal.tenant)
-    return objects.file_object(file, content.open_content(context, file).known_size())
+    return objects.file_object(file, content.open_content(context, file).quick_size())
 
 
 @router.delete("/{file_id}")
@@ -94,9 +94,10 @@ def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[st
 
 @router.get("/{file_id}/content", response_class=Response)
 @router.head("/{file_id}/content", include_in_schema=False)
-def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
+async def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
     """Read a file, or the part that `Range` names."""
-    return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)
+    file = await run_in_threadpool(files.get_file, context.database, file_id, principal.tenant)
+    return await content.respond(context, file, request)
 
 
 def _known_size(file: FileView, batch: BatchView | None) -> int | None:

@@ -17,6 +17,7 @@ from producer.results.responses.content import CheckpointCache, ResultsChanged, 
 from producer.server.openai_api import content as file_content
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
+from tests.threads import run_concurrently
 
 POSITIVE = {"label": "POSITIVE", "score": 0.9}
 MULTIPART = "multipart/form-data; boundary=b"
@@ -271,6 +272,63 @@ class TestContent:
         assert next(blocks) == b"abc"
         with pytest.raises(MissingSource, match="lost its last bytes"):
             next(blocks)
+
+    def test_many_lines_are_not_read_for_their_size_alone(
+        self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a file of more lines than are read at once, and a count of the passes over it
+        monkeypatch.setattr(file_content, "MAX_QUICK_LINES", 2)
+        passes: list[int] = []
+        read_blocks = ResultsContent._blocks
+
+        def count_passes(opened: ResultsContent, after_position: int) -> Any:
+            passes.append(after_position)
+            return read_blocks(opened, after_position)
+
+        monkeypatch.setattr(ResultsContent, "_blocks", count_passes)
+        batch = ended(sqlite_door, POSITIVE, POSITIVE, POSITIVE)
+        url = f"/v1/files/{batch.output_file_id}/content"
+
+        # When it is looked at
+        head = sqlite_door.http.head(url)
+        shown = sqlite_door.openai.files.retrieve(batch.output_file_id)
+
+        # Then its size stays unknown, until several clients ask at once for a part
+        assert (head.status_code, "content-length" in head.headers, shown.bytes) == (200, False, None)
+        assert passes == []
+        statuses: list[int] = []
+        run_concurrently(
+            *[lambda: statuses.append(sqlite_door.http.get(url, headers={"Range": "bytes=0-0"}).status_code)] * 4
+        )
+        assert statuses == [206] * 4
+        assert len(passes) == 1 + 4, "one pass for the size, and one for each part"
+        size = len(sqlite_door.http.get(url).content)
+        assert sqlite_door.openai.files.retrieve(batch.output_file_id).bytes == size
+        assert sqlite_door.http.head(url).headers["content-length"] == str(size)
+
+    def test_a_size_is_found_behind_what_was_read_also_if_the_cache_is_full(
+        self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a cache that keeps one file, and forgets it while the file is read
+        monkeypatch.setattr(content, "BLOCK_BYTES", 300)
+        batch = ended(sqlite_door, *[POSITIVE] * 5)
+        cache = CheckpointCache(max_checkpoints=1)
+        view = views.get_batch(sqlite_door.database, batch.id)
+        opened = ResultsContent.open(sqlite_door.database, view, has_errors=False, cache=cache)
+        whole = b"".join(opened.read())
+        cache.get("another")
+        read_blocks = ResultsContent._blocks
+
+        def forget(opened: ResultsContent, after_position: int) -> Any:
+            for block in read_blocks(opened, after_position):
+                cache.get("yet another")
+                yield block
+
+        # When its size is asked for
+        monkeypatch.setattr(ResultsContent, "_blocks", forget)
+
+        # Then it is found
+        assert opened.measure() == len(whole)
 
     def test_the_etag_changes_when_results_do(self, door: Door) -> None:
         batch = ended(door, POSITIVE, "text_too_long")
