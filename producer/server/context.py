@@ -22,6 +22,7 @@ from producer.tenants.principal import Principal
 class ServerContext:
     """The parts of the application that requests share.
 
+    measuring_thread: of the one file of results that is read for its size; all that wait for it then know the size
     stopping: set when the server stops, so that followers end and their clients come again
     """
 
@@ -32,6 +33,7 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+    measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))

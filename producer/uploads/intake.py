@@ -52,7 +52,7 @@ MAX_OPEN_BATCHES = 1_000  # looked at in one round
 
 SELECT_BATCH = f"""
 SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
+       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location, f.bytes,
        (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
 FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
 LEFT JOIN files f ON f.id = b.input_file_id
@@ -249,6 +249,7 @@ class _Reading:
         if not self.read_request.needs_file:
             return sources.open_other(settings, pipeline, self.read_request)
         location, file_id = self.row.location or "", self.row.input_file_id
+        self.intake.store.check_whole(location, self.row.bytes or 0)
         return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
 
     def _request(self, pipeline: Pipeline) -> SubmitRequest:

@@ -26,7 +26,12 @@ MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop so
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
-SELECT_PAST_DEADLINE = f"SELECT id FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100"  # noqa: S608
+# A batch whose file waits to be read. Another index finds it, so the two are asked for separately.
+IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
+SELECT_PAST_DEADLINE = f"""
+SELECT id FROM batches WHERE {IS_PAST_DEADLINE}
+UNION ALL SELECT id FROM batches WHERE {IS_UNREAD_PAST_DEADLINE} ORDER BY id LIMIT 100
+"""  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
@@ -70,6 +75,11 @@ def is_finished() -> bool:
     return False
 
 
+def can_always_run() -> bool:
+    """The default of `MaintenanceTask.can_run`."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
     """A task that is due every `interval_seconds`.
@@ -78,6 +88,7 @@ class MaintenanceTask:
     event: the log event for a run that did something.
     has_work: an SQL condition; where it is false, `run` is not called.
     is_unfinished: whether `run` must be called in this process even without work.
+    can_run: whether this process can do anything now; otherwise it leaves the run to another one.
     """
 
     name: str
@@ -86,6 +97,7 @@ class MaintenanceTask:
     event: str
     has_work: str = "true"
     is_unfinished: Callable[[], bool] = is_finished
+    can_run: Callable[[], bool] = can_always_run
 
 
 def default_tasks(
@@ -96,6 +108,7 @@ def default_tasks(
     launcher = ScheduleLauncher(database, settings)
     intake_launcher = IntakeLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
+    positions: dict[str, int] = {}
     return [
         MaintenanceTask(
             RECLAIM_TASK,
@@ -116,12 +129,15 @@ def default_tasks(
             settings.deadline_check_seconds,
             lambda: expire_batches(database),
             event="batches.expired",
-            has_work=_any_row("batches", IS_PAST_DEADLINE.format(now=sql.now)),
+            has_work=" OR ".join(
+                _any_row("batches", condition.format(now=sql.now))
+                for condition in (IS_PAST_DEADLINE, IS_UNREAD_PAST_DEADLINE)
+            ),
         ),
         MaintenanceTask(
             "terminations",
             settings.poll_interval_seconds,
-            lambda: finish_terminations(database),
+            lambda: finish_terminations(database, positions),
             event="batches.terminated",
             has_work=_any_row("batches", "status = 'cancelling'"),
         ),
@@ -145,7 +161,8 @@ def default_tasks(
             launcher.run_once,
             event="tick.failed",
             has_work=launcher.has_work_due,
-            is_unfinished=launcher.is_running,
+            is_unfinished=launcher.is_unfinished,
+            can_run=launcher.can_run,
         ),
         MaintenanceTask(
             "intakes",
@@ -153,7 +170,8 @@ def default_tasks(
             intake_launcher.run_once,
             event="intake.ended",
             has_work=intake_launcher.has_work_due,
-            is_unfinished=intake_launcher.is_running,
+            is_unfinished=intake_launcher.is_unfinished,
+            can_run=intake_launcher.can_run,
         ),
         MaintenanceTask(
             "retention",
@@ -179,21 +197,33 @@ def reclaim_expired_leases(database: Database, max_attempts: int, metrics: Metri
 
 
 def expire_batches(database: Database) -> str:
-    """End the batches whose deadline has passed."""
-    ids = [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_PAST_DEADLINE)
-        if termination.terminate(database, batch_id, Termination.EXPIRED, None, None) is not None
-    ]
+    """End the batches whose deadline has passed, also those whose file was not read in time."""
+    expire = partial(
+        termination.terminate,
+        database,
+        reason=Termination.EXPIRED,
+        code=None,
+        message=None,
+        from_statuses=(BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS),
+    )
+    ids = [batch_id for batch_id in _select_ids(database, SELECT_PAST_DEADLINE) if expire(batch_id) is not None]
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 
-def finish_terminations(database: Database) -> str:
-    """Write the remaining results of terminating batches."""
-    closed_jobs = {
-        batch_id: termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN)
-        for batch_id in _select_ids(database, SELECT_TERMINATING)
-    }
+def finish_terminations(database: Database, positions: dict[str, int]) -> str:
+    """Write the remaining results of terminating batches.
+
+    positions: how far this process has come in each of them, so that the next call does not begin with jobs that are
+        answered already; another process may repeat them
+    """
+    closed_jobs: dict[str, int] = {}
+    ids = _select_ids(database, SELECT_TERMINATING)
+    for batch_id in positions.keys() - set(ids):
+        del positions[batch_id]
+    for batch_id in ids:
+        after = positions.get(batch_id, -1)
+        progress = termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN, after)
+        closed_jobs[batch_id], positions[batch_id] = progress.closed_jobs, progress.last_position
     summary = ", ".join(f"{batch_id} ({count:,} jobs)" for batch_id, count in closed_jobs.items())
     return f"closed remaining jobs: {summary}" if summary else ""
 

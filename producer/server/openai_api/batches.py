@@ -91,9 +91,9 @@ def list_batches(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_BATCHES)] = DEFAULT_PAGE_BATCHES,
 ) -> dict[str, Any]:
     """List the batches, the newest first."""
-    batches = views.list_batches(context.database, limit + 1, BatchFilter(after=after or None, tenant=principal.tenant))
-    shown = [batch for batch in batches[:limit] if batch.status is not BatchStatus.DELETING]
-    return objects.list_object(_show(context, shown), has_more=len(batches) > limit)
+    batch_filter = BatchFilter(after=after or None, tenant=principal.tenant, hides_deleting=True)
+    batches = views.list_batches(context.database, limit + 1, batch_filter)
+    return objects.list_object(_show(context, batches[:limit]), has_more=len(batches) > limit)
 
 
 @router.get("/{batch_id}")

@@ -72,6 +72,22 @@ class TestCreation:
         assert first == second
         assert len({first, other, again}) == 3
 
+    @pytest.mark.parametrize("is_bad", [False, True])
+    def test_another_option_is_another_batch(self, door: Door, is_bad: bool) -> None:
+        file_id = door.upload(*([b"{"] if is_bad else []), request_line("a"))
+        order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
+        options: list[dict[str, object]] = [{}, {"on_invalid": "fail-row"}, {"priority": 5}, {"name": "x"}]
+
+        batches, repeats = (
+            [door.http.post("/v1/batches", json={**order, **option}).json() for option in options] for _ in range(2)
+        )
+
+        assert len({batch["id"] for batch in batches}) == len(options)
+        assert [batch["id"] for batch in repeats] == [batch["id"] for batch in batches]
+        assert batches[0]["status"] == ("failed" if is_bad else "in_progress")
+        assert batches[1]["status"] == "in_progress"
+        assert (batches[2]["priority"], batches[3]["name"]) == (5, "x")
+
     def test_two_at_once_are_one_batch(self, door: Door) -> None:
         file_id = door.upload(request_line("a"))
         order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
@@ -317,6 +333,16 @@ class TestListing:
             door.openai.batches.list(after="batch_none")
         with pytest.raises(openai.BadRequestError):
             door.openai.batches.list(limit=0)
+
+    def test_batches_that_are_being_deleted_make_no_empty_page(self, door: Door) -> None:
+        ids = [door.create(request_line("a"), metadata={"number": str(number)}).id for number in range(4)]
+        with door.database.write() as connection:
+            connection.execute(
+                text("UPDATE batches SET status = 'deleting' WHERE id IN (:third, :second)"),
+                {"second": ids[1], "third": ids[2]},
+            )
+
+        assert [batch.id for batch in door.openai.batches.list(limit=1)] == [ids[3], ids[0]]
 
 
 class TestEnds:
