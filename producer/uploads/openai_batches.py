@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import text
@@ -54,6 +53,7 @@ PARAMETERS_OF_KEYS = {
     "stop": "stop_strings",
     "response_format": "output_schema",
 }
+OWN_PARAMETERS = "parameters"  # of the endpoints whose bodies have the task's own
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
 # The last batch of the same request, which its key tells; a cancelled one may be wanted again at once.
@@ -169,8 +169,9 @@ class _Creation:
                 webhook_url=options.get("webhook_url"),
             )
         except (InvalidParameters, BodyError) as error:
-            param = error.param or _find_param(first, str(error))
-            errors = [input_error(error.code, str(error), first.line, param)]
+            key = _find_key(first, str(error))
+            param = error.param or ".".join(["body", *([] if key is None else [key])])
+            errors = [input_error(error.code, _name_as_line(key, str(error)), first.line, param)]
             raise Refusal(pipeline.name, errors) from None
 
 
@@ -190,10 +191,17 @@ def invalid(param: str, message: str) -> UsageError:
     return error
 
 
-def _find_param(first: FirstRequest, message: str) -> str:
-    """The part of a body that a message about the task's parameters means."""
-    keys = (key for key in first.raw_settings if PARAMETERS_OF_KEYS.get(key, key) in message)
-    return ".".join(["body", *islice(keys, 1)])
+def _find_key(first: FirstRequest, message: str) -> str | None:
+    """The key of a body that a message about the task's parameters means; None = not known."""
+    if OWN_PARAMETERS in first.raw_settings:
+        return OWN_PARAMETERS
+    return next((key for key in first.raw_settings if PARAMETERS_OF_KEYS.get(key, key) in message), None)
+
+
+def _name_as_line(key: str | None, message: str) -> str:
+    """The message with the name that the line has for a parameter."""
+    parameter = PARAMETERS_OF_KEYS.get(key or "")
+    return message if parameter is None else message.replace(f"parameter {parameter!r}", f"parameter {key!r}")
 
 
 def _check_window(window: str) -> None:

@@ -161,6 +161,10 @@ class TestCreation:
             ('{"input_file_id": "f", "endpoint": "/v1/embeddings", "completion_window": "24h", "x": 1}', "x"),
             ('{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "metadata": {"a": 1}}', "metadata.a"),
             ("{", None),
+            (
+                '{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "max_failures": 1.5}',
+                "max_failures",
+            ),
             ("[]", None),
             ("", None),
         ],
@@ -244,6 +248,7 @@ class TestFilesThatFail:
         [
             (b"", "empty_file", None),
             (b"\n\n", "empty_file", None),
+            (b"\xef\xbb\xbf", "empty_file", None),
             (b"[1]", "unreadable_source", None),
             (b"\xff\xfe{", "unreadable_source", None),
             (b"{}", "missing_required_parameter", "custom_id"),
@@ -281,6 +286,7 @@ class TestFilesThatFail:
         (error,) = sqlite_door.create(line, endpoint="/v1/completions").errors.data
 
         assert (error.code, error.param) == ("invalid_parameters", param)
+        assert f"parameter {param.removeprefix('body.')!r}" in error.message
 
     def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
         content = gzip.compress(json.dumps(request_line("a")).encode())
@@ -307,7 +313,7 @@ class TestFilesThatFail:
         assert [(error.code, error.line, error.param) for error in errors] == [
             ("model_not_found", 1, "body.model"),
             ("invalid_url", 1, "url"),
-            ("invalid_parameters", 1, "body"),
+            ("invalid_parameters", 1, "body.parameters"),
         ]
         assert [batch.status for batch in (unknown, other, wrong)] == ["failed"] * 3
         assert {batch.id for batch in door.openai.batches.list()} == {unknown.id, other.id, wrong.id}
