@@ -13,10 +13,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, bindparam, text
 
 from models.db import Database
-from models.dialects.columns import Document
+from models.dialects.columns import Document, UtcDateTime
 from models.documents import to_json
 from models.errors import (
     BatchmillError,
@@ -52,7 +52,8 @@ MAX_OPEN_BATCHES = 1_000  # looked at in one round
 
 SELECT_BATCH = f"""
 SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
+       b.webhook_url, b.holder_id, b.holder_heartbeat_at, b.rows_read, b.ingesting, b.read_request, b.input_file_id,
+       f.location,
        (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
 FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
 LEFT JOIN files f ON f.id = b.input_file_id
@@ -66,8 +67,15 @@ WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
 DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
 
 RELEASE = (
-    "UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND status = 'validating'"
+    f"UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}"  # noqa: S608
 )
+
+# A try that came to no end is none: only killed readers count, and without progress the batch is abandoned in time.
+UNDO_TAKE_OVER = f"""
+UPDATE batches SET holder_id = NULL, read_request = {{document}},
+    holder_heartbeat_at = CASE WHEN rows_read = :rows_read THEN :heartbeat_at ELSE holder_heartbeat_at END
+WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}
+"""  # noqa: S608
 
 # A batch that has all its rows, or has ended, needs its file no more.
 FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
@@ -138,22 +146,28 @@ class Intake:
         read_request = ReadRequest.from_document(row.read_request)
         if read_request.needs_file and row.location is not None and not self.store.has(row.location):
             return Outcome.NOT_HERE
+        try:
+            pipeline = self.catalogue[row.pipeline].with_templates(row.parameters)
+        except (UnknownPipeline, SettingsError):
+            return Outcome.NOT_HERE
         submission = submission or self._take_over(row)
         if submission is None:
             return Outcome.LOST
         try:
             with open_submission.lease_of(self.database, submission).heartbeat_thread():
-                return _Reading(self, row, read_request, submission).run()
+                return _Reading(self, row, read_request, submission).run(pipeline)
         except (Unreachable, FileStoreUnavailable, SourceNotReady):
             with suppress(BatchmillError):  # else the others wait until this process is silent
-                self.release(submission)
+                self._undo_take_over(row, submission)
             raise
         except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
             log.info("intake.lost", batch_id=batch_id, error=str(error))
             return Outcome.LOST
 
     def _find(self, batch_id: str) -> Row[Any] | None:
-        query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
+        query = text(SELECT_BATCH).columns(
+            parameters=Document, metadata=Document, read_request=Document, holder_heartbeat_at=UtcDateTime()
+        )
         with self.database.read() as connection:
             return connection.execute(query, {"batch_id": batch_id}).one_or_none()
 
@@ -170,7 +184,7 @@ class Intake:
             "read_request": to_json(document),
         }
         sql = self.database.sql
-        statement = TAKE_OVER.format(now=sql.now, document=DOCUMENTS[self.database.engine.dialect.name])
+        statement = TAKE_OVER.format(now=sql.now, document=self._document)
         taken = self.database.transact(lambda connection: connection.execute(text(statement), params).rowcount)
         if not taken:
             return None
@@ -184,6 +198,24 @@ class Intake:
             return None
         return submission
 
+    def _undo_take_over(self, row: Row[Any], submission: OpenSubmission) -> None:
+        """Let others read the batch at once, as if this process had not tried to."""
+        params = {
+            **submission.params,
+            "rows_read": row.rows_read,
+            "heartbeat_at": row.holder_heartbeat_at,
+            "read_request": to_json(row.read_request),
+        }
+        statement = text(UNDO_TAKE_OVER.format(document=self._document)).bindparams(
+            bindparam("heartbeat_at", type_=UtcDateTime())
+        )
+        self.database.transact(partial(Connection.execute, statement=statement, parameters=params))
+
+    @property
+    def _document(self) -> str:
+        """The parameter `read_request` in SQL."""
+        return DOCUMENTS[self.database.engine.dialect.name]
+
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
@@ -194,14 +226,9 @@ class _Reading:
     read_request: ReadRequest
     submission: OpenSubmission
 
-    def run(self) -> Outcome:
+    def run(self, pipeline: Pipeline) -> Outcome:
         """Read the rows, and accept or fail the batch."""
         database = self.intake.database
-        try:
-            pipeline = self.intake.catalogue[self.row.pipeline].with_templates(self.row.parameters)
-        except (UnknownPipeline, SettingsError):
-            self.intake.release(self.submission)
-            return Outcome.NOT_HERE
         failpoint("before_intake")
         try:
             result = self._submit_rows(pipeline)

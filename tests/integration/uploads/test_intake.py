@@ -4,11 +4,12 @@ import gzip
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from models.db import Database
-from models.errors import IdempotencyConflict, NotFound, TooManyJobs, UsageError
+from models.errors import FileStoreUnavailable, IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
 from models.settings import Settings
 from models.states import BatchStatus
@@ -17,6 +18,7 @@ from producer.submission import chunks, job_writer
 from producer.uploads import intake
 from producer.uploads.intake import Intake, Outcome
 from producer.uploads.read_request import ReadRequest
+from producer.uploads.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until
@@ -185,9 +187,12 @@ def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
 def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     execute(uploads.database, "UPDATE batches SET pipeline = 'gone'")
-    assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
+    before = get_batch(uploads.database, opened.id)
+    for _ in range(intake.MAX_STARTS + 2):
+        assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
     row = get_batch(uploads.database, opened.id)
-    assert (row.status, row.holder_id) == ("validating", None)
+    assert (row.status, row.holder_id, row.holder_heartbeat_at) == ("validating", None, None)
+    assert row.read_request == before.read_request
 
 
 @pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
@@ -227,6 +232,59 @@ def test_a_batch_that_ends_its_readers_fails_after_a_while(uploads: Uploads) -> 
     failpoints.arm("")
     batch = views.get_batch(uploads.database, opened.id)
     assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_crashed")
+
+
+@pytest.mark.parametrize("read_request", [ReadRequest(), FAIL_ROW])
+def test_an_outage_of_the_file_store_counts_as_no_crash(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, read_request: ReadRequest
+) -> None:
+    # Given a batch with some rows, whose reader was killed long ago
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    opened = uploads.open(uploads.upload(lines(5)), read_request)
+    failpoints.arm("after_ingest_chunk:raise")
+    with pytest.raises(Killed):
+        uploads.intake.take_in(opened.id)
+    failpoints.arm("")
+    silence(uploads.database)
+    before = get_batch(uploads.database, opened.id)
+
+    # When its store can't be reached for a long time
+    def refuse(_: FileStore, location: str) -> BinaryIO:
+        raise FileStoreUnavailable(location)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(FileStore, "open", refuse)
+        for _ in range(intake.MAX_STARTS + 2):
+            assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+    # Then the batch is as it was, so that it can be abandoned in time, and the next reader goes on
+    after = get_batch(uploads.database, opened.id)
+    assert (after.holder_id, after.holder_heartbeat_at) == (None, before.holder_heartbeat_at)
+    assert after.read_request == before.read_request
+    assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
+    assert views.get_batch(uploads.database, opened.id).counts.total == 5
+    assert_consistent(uploads.database, opened.id)
+
+
+def test_an_outage_after_some_rows_lets_others_go_on_at_once(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a store that is lost after the first rows of a streamed batch
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    opened = uploads.open(uploads.upload(lines(5)), FAIL_ROW)
+
+    def lose(point: str) -> None:
+        if point == "after_ingest_chunk":
+            raise FileStoreUnavailable(point)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(job_writer, "failpoint", lose)
+        assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+    # Then nobody holds it, its time begins anew, and another reader goes on
+    row = get_batch(uploads.database, opened.id)
+    assert (row.status, row.holder_id) == ("in_progress", None)
+    assert row.holder_heartbeat_at is not None
+    assert intake.take_in_waiting(uploads.intake) == 1
+    assert_consistent(uploads.database, opened.id)
 
 
 def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
