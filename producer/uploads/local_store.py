@@ -12,13 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
+from models import file_store_ids
 from models.errors import FileStoreUnavailable, MissingSource
 from models.privacy import private_files
-from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import FileStore, FileWriter, StoredName
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
-ID_FILE = "store-id"
-MAX_ID_BYTES = 64
 BUFFER_BYTES = 2**20
 
 # Uploads leave this much of the disk free, because an embedded database may be on it. Asked for after so many bytes.
@@ -36,10 +35,10 @@ class LocalStore(FileStore):
         """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere."""
         with _explain(self._folder):
             private_files.make_folder(self._folder)
-            path = self._folder / ID_FILE
+            path = self._folder / file_store_ids.ID_FILE
             if not path.exists():
                 self._write_id(path)
-            return path.read_bytes()[:MAX_ID_BYTES].decode("ascii", "replace").strip()
+            return file_store_ids.id_of_folder(self._folder)
 
     @property
     def description(self) -> str:
@@ -52,7 +51,7 @@ class LocalStore(FileStore):
             if not self._folder.is_dir():
                 return
             for entry in os.scandir(self._folder):
-                if entry.name != ID_FILE and entry.is_file(follow_symlinks=False):
+                if entry.name != file_store_ids.ID_FILE and entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
                         age_seconds = time.time() - entry.stat(follow_symlinks=False).st_mtime
                         yield StoredName(entry.name, age_seconds)
@@ -97,10 +96,10 @@ class LocalStore(FileStore):
 
     def _write_id(self, path: Path) -> None:
         """Write a new id, unless another process is faster."""
-        new = path.with_name(f"{ID_FILE}-{secrets.token_hex(8)}")
+        new = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
         try:
             with os.fdopen(private_files.create_exclusive(new), "wb") as file:
-                file.write(secrets.token_hex(STORE_ID_BYTES).encode())
+                file.write(secrets.token_hex(file_store_ids.ID_BYTES).encode())
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):

@@ -3,6 +3,7 @@
 import gzip
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,7 @@ import pytest
 from models.db import Database
 from models.errors import FileStoreUnavailable, IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
+from models.processes.command_launcher import EXIT_NOTHING_DUE
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import cancel, views
@@ -23,7 +25,7 @@ from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until
 from worker.maintenance import tasks
-from worker.maintenance.intake_launcher import IntakeLauncher
+from worker.maintenance.intake_launcher import MAX_IDLE_SECONDS, IntakeLauncher
 
 
 class Killed(BaseException):
@@ -418,3 +420,50 @@ class TestMaintenance:
 
         # Then the batch is accepted
         assert views.get_batch(uploads.database, opened.id).counts.total == 3
+
+    def test_a_worker_starts_none_for_a_file_of_another_machine(self, uploads: Uploads, tmp_path: Path) -> None:
+        # Given two workers elsewhere, one of which has a file store of its own
+        uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+        without_store, with_store = (uploads.other_machine(tmp_path / name) for name in ("without", "with"))
+        assert with_store.store.store_id
+
+        # When their maintenance looks
+        launchers = [IntakeLauncher(each.database, each.settings) for each in (without_store, with_store)]
+        for launcher in launchers:
+            launcher.run_once()
+
+        # Then they start nothing
+        assert not any(launcher.is_running() for launcher in launchers)
+        assert not (tmp_path / "without").exists()
+
+    def test_its_pauses_grow_to_minutes_while_nothing_can_be_read(
+        self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a batch whose pipeline no machine has, and processes that find nothing to do
+        starts: list[int] = []
+        seconds = [0]
+
+        class Idle:
+            stdin = None
+
+            def __init__(self, *_: object, **__: object) -> None:
+                starts.append(seconds[-1])
+
+            def poll(self) -> int:
+                return EXIT_NOTHING_DUE
+
+        monkeypatch.setattr("models.processes.command_launcher.subprocess.Popen", Idle)
+        uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+        launcher = IntakeLauncher(uploads.database, uploads.settings, lambda: seconds[-1])
+
+        # When maintenance looks for a quarter of an hour
+        for second in range(0, 900, 10):
+            seconds.append(second)
+            launcher.run_once()
+
+        # Then fewer and fewer processes are started
+        gaps = [later - earlier for earlier, later in pairwise(starts)]
+        assert gaps[0] < MAX_IDLE_SECONDS <= gaps[-1]
+        assert gaps == sorted(gaps)
