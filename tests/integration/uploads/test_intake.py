@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.db import Database
-from models.errors import IdempotencyConflict, NotFound, TooManyJobs, UsageError
+from models.errors import FileStoreUnavailable, IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
 from models.settings import Settings
 from models.states import BatchStatus
@@ -16,6 +16,7 @@ from producer.batches import cancel, views
 from producer.submission import chunks, job_writer
 from producer.uploads import intake
 from producer.uploads.intake import Intake, Outcome
+from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
@@ -234,6 +235,65 @@ def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [small.id, large.id]
     assert intake.take_in_waiting(uploads.intake, max_bytes=200) == 1
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [large.id]
+
+
+def test_the_next_file_is_of_a_tenant_that_none_is_read_of(uploads: Uploads) -> None:
+    # Given a tenant with many small files, one of which is being read
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd", here=True)
+    others = [uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other") for _ in range(2)]
+
+    # Then the other tenant's come first, though they are larger
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [*others, *crowd]]
+
+
+def test_tenants_have_their_files_read_in_turn(uploads: Uploads) -> None:
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    other = uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other")
+
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [crowd[0], other, *crowd[1:]]]
+
+
+class TestPostponement:
+    @pytest.fixture
+    def opened(self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> OpenedBatch:
+        """A batch whose file can't be reached."""
+
+        def refuse(*_: object) -> None:
+            raise FileStoreUnavailable("the store does not answer")
+
+        monkeypatch.setattr(uploads.intake.store, "open", refuse)
+        return uploads.open(uploads.upload(lines(2)))
+
+    def test_a_batch_is_tried_again_later(
+        self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+        assert not uploads.intake.waiting_batches(), "it keeps no process busy meanwhile"
+
+        monkeypatch.undo()
+        execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+        assert intake.take_in_waiting(uploads.intake) == 1
+        assert_consistent(uploads.database, opened.id)
+
+    def test_it_fails_after_a_day(self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(intake, "MAX_POSTPONEMENTS", 30)  # more than the starts that a batch may have
+        for _ in range(31):
+            assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+        batch = views.get_batch(uploads.database, opened.id)
+        assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "file_store_unavailable")
+        assert uploads.intake.take_in(opened.id) is Outcome.LOST
+
+
+def test_a_file_without_bytes_fails_the_batch(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    execute(uploads.database, "UPDATE files SET location = NULL")
+
+    assert intake.take_in_waiting(uploads.intake) == 1
+    assert views.get_batch(uploads.database, opened.id).error_code == "missing_source"
 
 
 class TestOpening:
