@@ -13,15 +13,17 @@ from functools import cached_property, partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy import Connection, Row, text
 
+from models.backoff import max_backoff_seconds
 from models.db import Database
-from models.dialects.columns import Document, UtcDateTime
+from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import (
     BatchmillError,
     FileStoreUnavailable,
     InvalidRows,
+    MissingSource,
     SettingsError,
     SourceNotReady,
     TooManyJobs,
@@ -50,10 +52,12 @@ log = structlog.get_logger(__name__)
 MAX_STARTS = 20  # of readers that got no further, each of which was killed; the rows then kill them
 MAX_OPEN_BATCHES = 1_000  # looked at in one round
 
+# A file or database that can't be reached is tried again after so many seconds, in all for about a day.
+POSTPONED_SECONDS, MAX_POSTPONEMENTS = 5.0, 150
+
 SELECT_BATCH = f"""
 SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.holder_heartbeat_at, b.rows_read, b.ingesting, b.read_request, b.input_file_id,
-       f.location,
+       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
        (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
 FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
 LEFT JOIN files f ON f.id = b.input_file_id
@@ -70,11 +74,10 @@ RELEASE = (
     f"UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}"  # noqa: S608
 )
 
-# A try that came to no end is none: only killed readers count, and without progress the batch is abandoned in time.
-UNDO_TAKE_OVER = f"""
-UPDATE batches SET holder_id = NULL, read_request = {{document}},
-    holder_heartbeat_at = CASE WHEN rows_read = :rows_read THEN :heartbeat_at ELSE holder_heartbeat_at END
-WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}
+# Nobody takes over a batch whose heartbeat is in the future.
+POSTPONE = f"""
+UPDATE batches SET holder_id = NULL, holder_heartbeat_at = {{later}}, read_request = {{document}}
+WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND holder_id = :holder_id
 """  # noqa: S608
 
 # A batch that has all its rows, or has ended, needs its file no more.
@@ -114,8 +117,9 @@ class Intake:
         return open_store(self.settings)
 
     def waiting_batches(self) -> list[WaitingBatch]:
-        """The batches that can be taken in now, small files first."""
-        query = text(due_intakes.SELECT_OPEN.format(later=self.database.sql.now_plus_seconds))
+        """The batches that can be taken in now: each tenant's in turn, and its small files first."""
+        sql = self.database.sql
+        query = text(due_intakes.SELECT_OPEN.format(now=sql.now, later=sql.now_plus_seconds))
         with self.database.read() as connection:
             rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
         return [
@@ -156,18 +160,33 @@ class Intake:
         try:
             with open_submission.lease_of(self.database, submission).heartbeat_thread():
                 return _Reading(self, row, read_request, submission).run(pipeline)
-        except (Unreachable, FileStoreUnavailable, SourceNotReady):
+        except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:
             with suppress(BatchmillError):  # else the others wait until this process is silent
-                self._undo_take_over(row, submission)
+                self._postpone(row, submission, error)
             raise
         except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
             log.info("intake.lost", batch_id=batch_id, error=str(error))
             return Outcome.LOST
 
+    def _postpone(self, row: Row[Any], submission: OpenSubmission, error: BatchmillError) -> None:
+        """Let a batch be tried again later; after about a day it fails.
+
+        With the read request from before the try, this one does not count among those that were killed.
+        """
+        count = row.read_request.get("postponements", 0) + 1
+        if count > MAX_POSTPONEMENTS:
+            failing.fail_batch(self.database, submission, error.code, f"its rows could not be read for a day: {error}")
+            return
+        params = {
+            **submission.params,
+            "read_request": to_json({**row.read_request, "postponements": count}),
+            "seconds": max_backoff_seconds(count, POSTPONED_SECONDS, due_intakes.MAX_POSTPONED_SECONDS),
+        }
+        statement = text(POSTPONE.format(later=self.database.sql.now_plus_seconds, document=self._document))
+        self.database.transact(partial(Connection.execute, statement=statement, parameters=params))
+
     def _find(self, batch_id: str) -> Row[Any] | None:
-        query = text(SELECT_BATCH).columns(
-            parameters=Document, metadata=Document, read_request=Document, holder_heartbeat_at=UtcDateTime()
-        )
+        query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
         with self.database.read() as connection:
             return connection.execute(query, {"batch_id": batch_id}).one_or_none()
 
@@ -197,19 +216,6 @@ class Intake:
             failing.fail_batch(self.database, submission, "intake_crashed", message)
             return None
         return submission
-
-    def _undo_take_over(self, row: Row[Any], submission: OpenSubmission) -> None:
-        """Let others read the batch at once, as if this process had not tried to."""
-        params = {
-            **submission.params,
-            "rows_read": row.rows_read,
-            "heartbeat_at": row.holder_heartbeat_at,
-            "read_request": to_json(row.read_request),
-        }
-        statement = text(UNDO_TAKE_OVER.format(document=self._document)).bindparams(
-            bindparam("heartbeat_at", type_=UtcDateTime())
-        )
-        self.database.transact(partial(Connection.execute, statement=statement, parameters=params))
 
     @property
     def _document(self) -> str:
@@ -275,7 +281,9 @@ class _Reading:
         settings = self.intake.settings
         if not self.read_request.needs_file:
             return sources.open_other(settings, pipeline, self.read_request)
-        location, file_id = self.row.location or "", self.row.input_file_id
+        location, file_id = self.row.location, self.row.input_file_id
+        if location is None:
+            raise MissingSource(f"{file_id} has no bytes that a batch can read; upload the rows as a file")
         return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
 
     def _request(self, pipeline: Pipeline) -> SubmitRequest:

@@ -40,7 +40,7 @@ from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
-from producer.uploads.files import PURPOSE_BATCH, FileView
+from producer.uploads.files import FileView
 from producer.uploads.immediate_reading import is_immediate
 from producer.uploads.intake import Intake
 from producer.uploads.opening import OpenedBatch
@@ -48,6 +48,7 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
+TWINS_PER_FETCH = 100
 CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
 PARAMETERS_OF_KEYS = {
     "max_tokens": "max_new_tokens",
@@ -83,8 +84,7 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
     check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
     file = files.get_file(database, order.input_file_id, order.tenant)
-    if file.purpose != PURPOSE_BATCH or file.location is None:
-        raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
+    files.check_input(file, "input_file_id")
     key = order.idempotency_key
     if key is None:
         twin_id, is_repeat = _find_last_twin(database, order)
@@ -220,9 +220,10 @@ def _find_last_twin(database: Database, order: BatchOrder) -> tuple[str | None, 
         "completion_window": order.completion_window,
         "seconds": -REPEAT_SECONDS,
     }
-    with database.read() as connection:
-        rows = connection.execute(query, params).all()
-    twin = next((row for row in rows if row.metadata == dict(order.metadata)), None)
+    with database.read() as connection:  # there may be any number with other metadata
+        rows = connection.execute(query.execution_options(yield_per=TWINS_PER_FETCH), params)
+        twin = next((row for row in rows if row.metadata == dict(order.metadata)), None)
+        rows.close()
     return (None, False) if twin is None else (twin.id, bool(twin.is_repeat))
 
 

@@ -19,6 +19,7 @@ from producer.batches import cancel, views
 from producer.submission import chunks, job_writer
 from producer.uploads import intake
 from producer.uploads.intake import Intake, Outcome
+from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
 from producer.uploads.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
@@ -259,16 +260,16 @@ def test_an_outage_of_the_file_store_counts_as_no_crash(
         for _ in range(intake.MAX_STARTS + 2):
             assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
 
-    # Then the batch is as it was, so that it can be abandoned in time, and the next reader goes on
+    # Then only the killed reader counts, and the next one goes on
     after = get_batch(uploads.database, opened.id)
-    assert (after.holder_id, after.holder_heartbeat_at) == (None, before.holder_heartbeat_at)
-    assert after.read_request == before.read_request
+    assert after.holder_id is None
+    assert after.read_request == before.read_request | {"postponements": intake.MAX_STARTS + 2}
     assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
     assert views.get_batch(uploads.database, opened.id).counts.total == 5
     assert_consistent(uploads.database, opened.id)
 
 
-def test_an_outage_after_some_rows_lets_others_go_on_at_once(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_after_some_rows_lets_others_go_on(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a store that is lost after the first rows of a streamed batch
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
     opened = uploads.open(uploads.upload(lines(5)), FAIL_ROW)
@@ -281,11 +282,10 @@ def test_an_outage_after_some_rows_lets_others_go_on_at_once(uploads: Uploads, m
         outage.setattr(job_writer, "failpoint", lose)
         assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
 
-    # Then nobody holds it, its time begins anew, and another reader goes on
+    # Then nobody holds it, and another reader goes on
     row = get_batch(uploads.database, opened.id)
     assert (row.status, row.holder_id) == ("in_progress", None)
-    assert row.holder_heartbeat_at is not None
-    assert intake.take_in_waiting(uploads.intake) == 1
+    assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
     assert_consistent(uploads.database, opened.id)
 
 
@@ -294,6 +294,65 @@ def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [small.id, large.id]
     assert intake.take_in_waiting(uploads.intake, max_bytes=200) == 1
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [large.id]
+
+
+def test_the_next_file_is_of_a_tenant_that_none_is_read_of(uploads: Uploads) -> None:
+    # Given a tenant with many small files, one of which is being read
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd", here=True)
+    others = [uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other") for _ in range(2)]
+
+    # Then the other tenant's come first, though they are larger
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [*others, *crowd]]
+
+
+def test_tenants_have_their_files_read_in_turn(uploads: Uploads) -> None:
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    other = uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other")
+
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [crowd[0], other, *crowd[1:]]]
+
+
+class TestPostponement:
+    @pytest.fixture
+    def opened(self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> OpenedBatch:
+        """A batch whose file can't be reached."""
+
+        def refuse(*_: object) -> None:
+            raise FileStoreUnavailable("the store does not answer")
+
+        monkeypatch.setattr(uploads.intake.store, "open", refuse)
+        return uploads.open(uploads.upload(lines(2)))
+
+    def test_a_batch_is_tried_again_later(
+        self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+        assert not uploads.intake.waiting_batches(), "it keeps no process busy meanwhile"
+
+        monkeypatch.undo()
+        execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+        assert intake.take_in_waiting(uploads.intake) == 1
+        assert_consistent(uploads.database, opened.id)
+
+    def test_it_fails_after_a_day(self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(intake, "MAX_POSTPONEMENTS", 30)  # more than the starts that a batch may have
+        for _ in range(31):
+            assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+        batch = views.get_batch(uploads.database, opened.id)
+        assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "file_store_unavailable")
+        assert uploads.intake.take_in(opened.id) is Outcome.LOST
+
+
+def test_a_file_without_bytes_fails_the_batch(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    execute(uploads.database, "UPDATE files SET location = NULL")
+
+    assert intake.take_in_waiting(uploads.intake) == 1
+    assert views.get_batch(uploads.database, opened.id).error_code == "missing_source"
 
 
 class TestOpening:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from models.settings import Settings
 from producer.batches import views
 from producer.server.following import streams
 from producer.server.native.batches import bodies, objects, sample_check
-from producer.uploads import immediate_reading
+from producer.uploads import files, immediate_reading
+from producer.uploads.files import PURPOSE_OUTPUT, NewFile
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
 from tests.factories.http_server import client_over, key_headers
@@ -346,6 +348,16 @@ class TestLater:
         assert take_in(database, database_url, response.json()["id"]) is Outcome.ACCEPTED
         assert stored_jobs(database, response.json()["id"]) == [(None, "X")]
         assert views.get_batch(database, response.json()["id"]).source_batch_id == source
+
+
+def test_results_are_no_input(api: TestClient, database: Database, database_url: str) -> None:
+    settings, results = Settings(database_url=database_url), NewFile("output.jsonl", PURPOSE_OUTPUT)
+    file_id = database.transact(partial(files.insert_file, sql=database.sql, settings=settings, new=results))
+
+    response = submit(api, {"file_id": file_id})
+
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "file_id")
+    assert count_rows(database, "batches") == 0
 
 
 class TestTenants:
