@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
+from models import file_store_ids
 from models.errors import FileStoreUnavailable
+from models.file_store_ids import ID_FILE
 from models.privacy import private_files
-from producer.uploads.store import NAME_PATTERN, STORE_ID_BYTES, FileStore, FileWriter, StoredName, gone_error
+from producer.uploads.store import NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
-ID_FILE = "store-id"
-MAX_ID_BYTES = 64
 UNFINISHED_ID = re.compile(rf"{ID_FILE}-[0-9a-f]{{16}}")  # of a process that was killed while it wrote the id
 LOST_AND_FOUND = "lost+found"  # a new file system has it
 BUFFER_BYTES = 2**20
@@ -48,7 +48,7 @@ class LocalStore(FileStore):
                 if has_other_files and not path.exists():  # not even by now, so no other process has begun this store
                     raise _foreign_error(self._folder)
                 self._write_id(path)
-            return path.read_bytes()[:MAX_ID_BYTES].decode("ascii", "replace").strip()
+            return file_store_ids.id_of_folder(self._folder)
 
     @property
     def description(self) -> str:
@@ -108,10 +108,10 @@ class LocalStore(FileStore):
 
     def _write_id(self, path: Path) -> None:
         """Write a new id, unless another process is faster."""
-        new = path.with_name(f"{ID_FILE}-{secrets.token_hex(8)}")
+        new = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
         try:
             with os.fdopen(private_files.create_exclusive(new), "wb") as file:
-                file.write(secrets.token_hex(STORE_ID_BYTES).encode())
+                file.write(secrets.token_hex(file_store_ids.ID_BYTES).encode())
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):

@@ -38,7 +38,8 @@ from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
-from producer.uploads.files import PURPOSE_BATCH, FileView
+from producer.uploads.files import FileView
+from producer.uploads.immediate_reading import is_immediate
 from producer.uploads.intake import Intake
 from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
@@ -81,8 +82,7 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
     check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
     file = files.get_file(database, order.input_file_id, order.tenant)
-    if file.purpose != PURPOSE_BATCH or file.location is None:
-        raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
+    files.check_input(file, "input_file_id")
     key = order.idempotency_key
     if key is None:
         prefix = _repeat_key_prefix(order)
@@ -122,7 +122,7 @@ class _Creation:
             max_failures=options.get("max_failures"),
             reuse=bool(options.get("reuse")),
         )
-        is_small = (self.file.size_bytes or 0) <= opening.READ_AT_ONCE_BYTES
+        is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
         opened = opening.open_batch(
             self.database, self.settings, request, read_request, self.file, is_read_here=is_small
         )

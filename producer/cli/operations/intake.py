@@ -34,4 +34,4 @@ def intake(ctx: click.Context, small: bool, exit_with_parent: bool) -> None:
         count = take_in_waiting(Intake(database, settings, Catalogue.load(settings)), max_bytes)
     if exit_with_parent:
         ctx.exit(0 if count else EXIT_NOTHING_DUE)
-    terminal.print_notice(f"read the files of {terminal.format_count(count, 'batch')}")
+    terminal.print_notice(f"read the files of {count:,} {'batch' if count == 1 else 'batches'}")
