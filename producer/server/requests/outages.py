@@ -35,7 +35,7 @@ PATIENT_SECONDS = 2.0  # between two while it answers, and requests take long
 BREAK_SECONDS = 5.0  # an outage this long breaks connections, so that their threads are free again
 CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 

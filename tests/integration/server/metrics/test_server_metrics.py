@@ -143,7 +143,12 @@ def test_without_a_database_only_tell_so() -> None:
     collector = DatabaseCollector(lambda: read_numbers(database, Settings.load()))
 
     families = {family.name: family for family in collector.collect()}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.get("/healthz")
+        samples = scrape(client)
 
     assert {name: family.samples[0].value for name, family in families.items()} == {"batchmill_database_up": 0}
-    assert app.state.metrics.http.requests is not None
+    assert sample(samples, "database_up") == 0
+    assert sample(samples, "http_requests_total", route="/healthz", method="GET", status="2xx") == 1
+    assert {name for name, _ in samples if not name.startswith("batchmill_http_")} == {"batchmill_database_up"}
     database.close()
