@@ -1,9 +1,11 @@
 """What Prometheus reads of a server: open work, processes, schedules and requests, for the operator alone."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from models.db import Database
@@ -103,6 +105,28 @@ def test_counts_requests_by_route_and_never_by_path(client: TestClient) -> None:
     assert sample(samples, "http_requests_total", route="other", method="GET", status="4xx") == 1
     assert sample(samples, "http_request_seconds_count", route="/healthz", method="GET") == 3
     assert sample(samples, "http_requests_in_flight") == 1
+
+
+def test_count_a_request_that_its_client_breaks_off_as_the_client_s(database: Database) -> None:
+    app = create_app(ServerContext(Settings.load(), database, Catalogue({})))
+
+    @app.post("/trial")
+    async def trial() -> None:
+        raise ClientDisconnect
+
+    @app.post("/defect")
+    async def fail() -> None:
+        raise ValueError
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for path in ("/trial", "/defect"):
+            with suppress(Exception):  # there is no response
+                client.post(path)
+        samples = scrape(client)
+
+    assert sample(samples, "http_requests_total", route="/trial", method="POST", status="4xx") == 1
+    assert sample(samples, "http_requests_total", route="/trial", method="POST", status="5xx") is None
+    assert sample(samples, "http_requests_total", route="/defect", method="POST", status="5xx") == 1
 
 
 def test_are_for_the_operator(client: TestClient, database: Database) -> None:
