@@ -102,7 +102,9 @@ RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, 
 IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
 SELECT_BATCHES = """
-SELECT id, parameters, max_attempts, in_progress_at, expires_at FROM batches WHERE id IN :batch_ids
+SELECT id, parameters, max_attempts, in_progress_at, expires_at,
+       EXISTS (SELECT 1 FROM superseded_results p WHERE p.batch_id = batches.id) AS was_retried
+FROM batches WHERE id IN :batch_ids
 """
 
 

@@ -226,6 +226,6 @@ def _to_lease(row: Row[Any], batch: Row[Any], parameters: dict[str, Any], prompt
 
 
 def _queued_seconds(row: Row[Any], batch: Row[Any]) -> float | None:
-    if row.attempts > 1 or batch.in_progress_at is None:
+    if row.attempts > 1 or batch.was_retried or batch.in_progress_at is None:  # its new slices did not wait since then
         return None
     return max(0.0, float((row.leased_at - batch.in_progress_at).total_seconds()))
