@@ -9,6 +9,7 @@ from itertools import islice
 from sqlalchemy import text
 
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle import due_intakes, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
@@ -26,7 +27,9 @@ MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop so
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
-SELECT_PAST_DEADLINE = f"SELECT id FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100"  # noqa: S608
+SELECT_PAST_DEADLINE = f"""
+SELECT id, pipeline, expires_at, {{now}} AS now FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100
+"""  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
@@ -114,7 +117,7 @@ def default_tasks(
         MaintenanceTask(
             "deadlines",
             settings.deadline_check_seconds,
-            lambda: expire_batches(database),
+            lambda: expire_batches(database, metrics),
             event="batches.expired",
             has_work=_any_row("batches", IS_PAST_DEADLINE.format(now=sql.now)),
         ),
@@ -178,13 +181,17 @@ def reclaim_expired_leases(database: Database, max_attempts: int, metrics: Metri
     return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 
-def expire_batches(database: Database) -> str:
+def expire_batches(database: Database, metrics: MetricsRecorder = NO_METRICS) -> str:
     """End the batches whose deadline has passed."""
-    ids = [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_PAST_DEADLINE)
-        if termination.terminate(database, batch_id, Termination.EXPIRED, None, None) is not None
-    ]
+    query = text(SELECT_PAST_DEADLINE.format(now=database.sql.now)).columns(expires_at=UtcDateTime, now=UtcDateTime)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    ids = []
+    for row in rows:
+        if termination.terminate(database, row.id, Termination.EXPIRED, None, None) is not None:
+            ids.append(row.id)
+            margin = (row.expires_at - row.now).total_seconds()
+            metrics.record_batch_end(row.pipeline, BatchStatus.EXPIRED.value, margin)
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 

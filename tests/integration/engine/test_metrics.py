@@ -39,6 +39,8 @@ from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildExit
 
+EXITS = "batchmill_worker_exits_total"
+
 
 @pytest.fixture
 def port() -> int:
@@ -138,17 +140,35 @@ def test_retries_and_reclaimed_slices_are_counted(database: Database, metrics: M
     assert not [name for name, _ in scrape(port) if name == "batchmill_model_info"]
 
 
+def test_a_batch_that_misses_its_deadline_has_a_negative_margin(
+    database: Database, metrics: MetricsRecorder, port: int
+) -> None:
+    insert_batch(database, 4, expires_at=datetime.now(UTC) - timedelta(seconds=30))
+
+    tasks.expire_batches(database, metrics)
+
+    samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
+    ended, margin = "batchmill_batches_ended_total", "batchmill_deadline_margin_seconds_bucket"
+    assert {value for key, value in samples.items() if key[0] == ended and "expired" in key} == {1}
+    assert {le: samples[key] for key in samples if key[0] == margin for le in ("-60.0", "-1.0") if le in key} == {
+        "-60.0": 0,
+        "-1.0": 1,
+    }
+
+
 def test_a_supervisor_counts_crashes_and_what_it_took_back(
     database: Database, metrics: MetricsRecorder, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.supervisor.crash_recovery.wakeups.send_wakeups", lambda *_: None)
     insert_batch(database, 12)
     claims.claim(database, claimant_for("crashed"), 8, 4)
+    before = {tuple(labels): value for (name, labels), value in scrape(port).items() if name == EXITS}
 
     CrashRecovery(database, Settings.load(), metrics)(ChildExit("crashed", -signal.SIGSEGV, oom_suspected=False))
 
     samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
-    assert samples["batchmill_worker_exits_total", "crashed"] == 1
+    assert before == {(("outcome", outcome),): 0 for outcome in ("crashed", "hung", "killed")}
+    assert samples[EXITS, "crashed"] == 1
     assert samples["batchmill_slices_reclaimed_total", "requeued"] == 2
 
 
