@@ -102,7 +102,7 @@ def claim(
             if jobs_left > 0 and len(rows) < max_slices:
                 rows += transaction.lease_from_any_batch(max_slices - len(rows), jobs_left)
         batches = transaction.select_batches(rows)
-        transaction.record_turns(rows)
+        transaction.record_turns(rows, slice_size)
     recipes = {batch_id: split_parameters(batch.parameters) for batch_id, batch in batches.items()}
     return [_to_lease(row, batches[row.batch_id], *recipes[row.batch_id]) for row in rows]
 
