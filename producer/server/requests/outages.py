@@ -37,7 +37,7 @@ BREAK_SECONDS = 5.0  # an outage this long breaks connections, so that their thr
 CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
 UNAVAILABLE = 503
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 
