@@ -16,9 +16,8 @@ from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
-from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches import long_acts, objects, warnings
 from producer.server.native.batches.reading import BatchId
-from producer.submission import submit
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 
@@ -99,7 +98,7 @@ async def delete_batch(
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",
