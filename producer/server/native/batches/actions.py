@@ -47,7 +47,7 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
 
 
 @router.post(
@@ -70,7 +70,7 @@ async def retry_batch(
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
 
 
 @router.delete(
@@ -93,7 +93,7 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    return await long_acts.perform(act, lambda: deleted(is_done=False))
+    return await long_acts.perform(act, lambda: deleted(is_done=False), principal.tenant)
 
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
