@@ -1,13 +1,14 @@
 """The streams of followers: results as they land, progress, and the end of the batch."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import anyio
 from anyio import to_thread
 
 from models.db import Database
-from models.errors import NotFound
+from models.errors import NotFound, Unauthorized, Unreachable
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.changes import BatchState
@@ -92,6 +93,24 @@ async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncGenerato
         while not follower.is_closing():
             changes: list[BatchState] = await follower.next_changes(HEARTBEAT_SECONDS)
             yield b"".join(event_stream.event("batch", state.as_dict()) for state in changes) or event_stream.HEARTBEAT
+
+
+async def while_allowed(
+    parts: AsyncGenerator[bytes], is_allowed: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
+    """Yield the parts of a stream as long as its key is valid, which each heartbeat checks; raises IncompleteResponse.
+
+    is_allowed: may raise Unreachable, which ends nothing
+    """
+    next_check = anyio.current_time() + HEARTBEAT_SECONDS
+    async with aclosing(parts):
+        async for part in parts:
+            if anyio.current_time() >= next_check:
+                next_check = anyio.current_time() + HEARTBEAT_SECONDS
+                with suppress(Unreachable):
+                    if not await is_allowed():
+                        raise IncompleteResponse(Unauthorized.code)
+            yield part
 
 
 async def wait_until(follower: BatchFollower, timeout: float, after_status: str | None) -> None:

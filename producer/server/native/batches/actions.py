@@ -16,9 +16,8 @@ from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
-from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches import long_acts, objects, warnings
 from producer.server.native.batches.reading import BatchId
-from producer.submission import submit
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 
@@ -48,7 +47,7 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
 
 
 @router.post(
@@ -71,7 +70,7 @@ async def retry_batch(
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
 
 
 @router.delete(
@@ -94,12 +93,12 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    return await long_acts.perform(act, lambda: deleted(is_done=False))
+    return await long_acts.perform(act, lambda: deleted(is_done=False), principal.tenant)
 
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",

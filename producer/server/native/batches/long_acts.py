@@ -5,8 +5,9 @@ what a killed server leaves undone is finished by the same request, or by mainte
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from threading import BoundedSemaphore
+from threading import Lock
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -15,25 +16,61 @@ from fastapi import Response
 from models.errors import TooManyRequests
 
 MAX_WAIT_SECONDS = 20.0  # proxies give up after 30 or 60
-MAX_ACTS = 8  # at once in this process
 RETRY_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
-_permits = BoundedSemaphore(MAX_ACTS)
+
+class ActPermits:
+    """A limit on acts at once, in this process and for one tenant, so that no tenant keeps others from theirs.
+
+    most: acts of all tenants
+    most_of_tenant: acts of one; the operator has no such limit
+    """
+
+    def __init__(self, most: int, most_of_tenant: int) -> None:
+        self._most = most
+        self._most_of_tenant = most_of_tenant
+        self._taken: Counter[str | None] = Counter()
+        self._lock = Lock()
+
+    def take(self, tenant: str | None) -> None:
+        """Take a permit; raises TooManyRequests."""
+        with self._lock:
+            if tenant is not None and self._taken[tenant] >= self._most_of_tenant:
+                raise TooManyRequests(
+                    f"{self._most_of_tenant} of your requests change batches now; come again", RETRY_SECONDS
+                )
+            if self._taken.total() >= self._most:
+                raise TooManyRequests(f"{self._most} other requests change batches now; come again", RETRY_SECONDS)
+            self._taken[tenant] += 1
+
+    def give_back(self, tenant: str | None) -> None:
+        """Give a permit back."""
+        with self._lock:
+            self._taken[tenant] -= 1
+            self._taken += Counter()  # keeps those above 0
+
+
+# A repair reads its rows, so it may take minutes; a batch must be cancelled at once.
+REPAIRS = ActPermits(4, 1)
+CHANGES = ActPermits(8, 2)
+
 _tasks: set[asyncio.Task[Response | Exception]] = set()  # the loop itself keeps none alive
 
 
-async def perform(act: Callable[[], Response], answer_later: Callable[[], Response]) -> Response:
+async def perform(
+    act: Callable[[], Response], answer_later: Callable[[], Response], tenant: str | None, permits: ActPermits = CHANGES
+) -> Response:
     """Perform an act in a separate thread, and return its response; raises what it raises, or TooManyRequests.
 
     answer_later: makes the response while the act goes on
+    tenant: who asks for it; None = the operator
     """
-    if not _permits.acquire(blocking=False):
-        raise TooManyRequests(f"{MAX_ACTS} other requests change batches now; come again", RETRY_SECONDS)
+    permits.take(tenant)
     # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
     # happens to the request ends it.
-    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
+    task = asyncio.create_task(to_thread.run_sync(_run, act, tenant, permits, limiter=CapacityLimiter(1)))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     await asyncio.wait({task}, timeout=MAX_WAIT_SECONDS)
@@ -46,13 +83,13 @@ async def perform(act: Callable[[], Response], answer_later: Callable[[], Respon
     return outcome
 
 
-def _run(act: Callable[[], Response]) -> Response | Exception:
+def _run(act: Callable[[], Response], tenant: str | None, permits: ActPermits) -> Response | Exception:
     try:
         return act()
     except Exception as error:
         return error
     finally:
-        _permits.release()
+        permits.give_back(tenant)
 
 
 def _log_failure(task: asyncio.Task[Response | Exception]) -> None:

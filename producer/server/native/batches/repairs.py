@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.errors import UsageError
+from models.errors import TooManyRequests, UsageError
 from producer import readers
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
@@ -27,6 +29,8 @@ from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
 
 router = APIRouter(tags=["batches"])
+
+MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 
 ADVICE = {200: {"description": "How many jobs run again."}, 202: {"description": "It takes longer, and goes on."}}
 
@@ -77,6 +81,7 @@ async def repair_batch(
     kind = bodies.content_type(request)
     if kind != responses.JSON and bodies.FORMAT_BY_TYPE.get(kind) is None:
         raise HTTPException(415, "send application/json, or rows as application/x-ndjson, text/csv or Parquet")
+    await to_thread.run_sync(context.get_batch, principal, batch_id)  # before anything is received
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
 
     def act() -> Response:
@@ -89,7 +94,14 @@ async def repair_batch(
                 size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
                 return requeued(context, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    def answer_later() -> Response:
+        return show_later(context, principal, batch_id)
+
+    try:
+        return await long_acts.perform(act, answer_later, principal.tenant, long_acts.REPAIRS)
+    except TooManyRequests:
+        await to_thread.run_sync(_discard, context, body)
+        raise
 
 
 @contextmanager
@@ -98,8 +110,12 @@ def _discarded(context: ServerContext, body: bytes | Upload) -> Iterator[None]:
     try:
         yield
     finally:
-        if isinstance(body, Upload):
-            open_store(context.settings).delete(body.stored.location)
+        _discard(context, body)
+
+
+def _discard(context: ServerContext, body: bytes | Upload) -> None:
+    if isinstance(body, Upload):
+        open_store(context.settings).delete(body.stored.location)
 
 
 @contextmanager
@@ -108,6 +124,7 @@ def _open_rows(
 ) -> Iterator[tuple[Source, str | None]]:
     """The rows, and the deadline that a JSON body has."""
     limits = Limits.from_settings(context.settings)
+    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_REPAIR_BYTES))
     if isinstance(body, bytes):
         parsed = _parse(body)
         yield open_items(parsed.inputs, None, columns, limits), parsed.deadline
