@@ -17,6 +17,7 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
 from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
 from producer.submission import submit
 from producer.tenants.principal import Principal
@@ -48,7 +49,8 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    key = ("cancel", principal.tenant, batch_id)
+    return await long_acts.perform(Act(key, act, lambda: show_later(context, principal, batch_id)))
 
 
 @router.post(
@@ -71,7 +73,8 @@ async def retry_batch(
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    key = ("retry", principal.tenant, batch_id, selection, body.deadline)
+    return await long_acts.perform(Act(key, act, lambda: show_reopened(context, principal, batch_id)))
 
 
 @router.delete(
@@ -94,7 +97,8 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    return await long_acts.perform(act, lambda: deleted(is_done=False))
+    key = ("delete", principal.tenant, batch_id, cancel)
+    return await long_acts.perform(Act(key, act, lambda: deleted(is_done=False)))
 
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
@@ -114,3 +118,9 @@ def requeued(context: ServerContext, result: RetryResult) -> Response:
 def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
     """The batch as it is while an act goes on."""
     return responses.json_response(context.get_batch(principal, batch_id).as_dict(), 202)
+
+
+def show_reopened(context: ServerContext, principal: Principal, batch_id: str) -> Response | None:
+    """The batch once an act has reopened it, so that it can't be refused as a whole any more; None before."""
+    batch = context.get_batch(principal, batch_id)
+    return None if batch.status.has_ended else responses.json_response(batch.as_dict(), 202)
