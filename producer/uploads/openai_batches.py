@@ -41,6 +41,7 @@ from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
 from producer.uploads.files import PURPOSE_BATCH, FileView
+from producer.uploads.immediate_reading import is_immediate
 from producer.uploads.intake import Intake
 from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
@@ -122,7 +123,7 @@ class _Creation:
             max_failures=options.get("max_failures"),
             reuse=bool(options.get("reuse")),
         )
-        is_small = (self.file.size_bytes or 0) <= opening.READ_AT_ONCE_BYTES
+        is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
         opened = opening.open_batch(
             self.database, self.settings, request, read_request, self.file, is_read_here=is_small
         )

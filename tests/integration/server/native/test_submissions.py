@@ -14,7 +14,8 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.server.following import streams
-from producer.server.native.batches import bodies, objects, submitting
+from producer.server.native.batches import bodies, objects, sample_check
+from producer.uploads import immediate_reading
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
 from tests.factories.http_server import client_over, key_headers
@@ -196,7 +197,7 @@ class TestBodies:
         assert stored_files(batchmill_home) == []
         assert count_rows(database, "files") == 0
 
-    def test_parquet(self, api: TestClient, database: Database, tmp_path: Path) -> None:
+    def test_parquet(self, api: TestClient, database: Database, database_url: str, tmp_path: Path) -> None:
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
@@ -207,10 +208,20 @@ class TestBodies:
             "application/vnd.apache.parquet",
             input_columns='{"text": "body"}',
             passthrough=["region"],
+            wait=0,
         )
 
-        assert response.status_code == 201, response.text
+        assert response.status_code == 202, response.text  # a small file may have any number of rows
+        assert take_in(database, database_url, response.json()["id"]) is Outcome.ACCEPTED
         assert stored_jobs(database, response.json()["id"]) == [(None, "a"), (None, "b")]
+
+    def test_a_small_body_with_many_rows_is_read_afterwards(self, api: TestClient, database: Database) -> None:
+        bomb = gzip.compress(b'{"text": "a"}\n' * 100_000, mtime=0)
+
+        response = submit_body(api, bomb, wait=0)
+
+        assert (response.status_code, response.json()["status"]) == (202, "validating")
+        assert count_rows(database, "jobs") == 0
 
     @pytest.mark.parametrize(
         ("fields", "name"), [({}, "rows.csv"), ({"file_format": "csv"}, "rows"), ({"passthrough": '["x"]'}, "a.CSV")]
@@ -261,7 +272,7 @@ class TestBodies:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every body be too large to be read within its request."""
-    monkeypatch.setattr(submitting, "MAX_IMMEDIATE_BYTES", 0)
+    monkeypatch.setattr(immediate_reading, "MAX_IMMEDIATE_BYTES", 0)
 
 
 def take_in(database: Database, url: str, batch_id: str) -> Outcome:
@@ -390,6 +401,20 @@ class TestDryRun:
         response = api.post("/api/dry-run", json={"pipeline": PIPELINE, "sql": "x"})
 
         assert response.status_code == 400
+
+    @pytest.mark.parametrize(
+        ("limit", "value", "message"), [("MAX_BYTES", 1000, "unpacked rows"), ("MAX_SECONDS", -1.0, "seconds to check")]
+    )
+    def test_a_body_that_unpacks_to_many_rows_is_refused(
+        self, api: TestClient, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, message: str
+    ) -> None:
+        monkeypatch.setattr(sample_check, limit, value)
+        bomb = gzip.compress(b'"a"\n' * 1000, mtime=0)
+
+        response = api.post("/api/dry-run", params={"pipeline": PIPELINE}, content=bomb, headers=LINES)
+
+        assert response.status_code == 413
+        assert message in response.json()["error"]["message"]
 
 
 class TestPrivacy:

@@ -14,7 +14,7 @@ from models.lifecycle import termination
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Termination
-from producer.uploads import opening
+from producer.uploads import immediate_reading
 from producer.uploads.intake import Intake, take_in_waiting
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
@@ -184,7 +184,7 @@ class TestCreation:
         assert batch.job_counts["failed"] == 1
 
     def test_a_large_file_is_read_by_another_process(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(opening, "READ_AT_ONCE_BYTES", 10)
+        monkeypatch.setattr(immediate_reading, "MAX_IMMEDIATE_BYTES", 10)
         batch = door.create(request_line("a"), request_line("b"))
         settings = Settings.load()
 
