@@ -23,6 +23,7 @@ async def authenticate(request: Request, context: Context, background: Backgroun
     else:
         threaded = run_in_threadpool(authenticator.authenticate, context.database, headers)
         principal, is_use_unknown = await threaded
+    request.state.tenant = principal.tenant
     if principal.key_id is not None:
         request.state.key_id = principal.key_id
         request.app.state.rate_limit.take(principal.key_id)

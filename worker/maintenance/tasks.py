@@ -16,6 +16,7 @@ from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
 from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.maintenance.webhook_launcher import WebhookLauncher
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
@@ -95,6 +96,7 @@ def default_tasks(
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
     intake_launcher = IntakeLauncher(database, settings)
+    webhook_launcher = WebhookLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
     return [
         MaintenanceTask(
@@ -146,6 +148,14 @@ def default_tasks(
             event="tick.failed",
             has_work=launcher.has_work_due,
             is_unfinished=launcher.is_running,
+        ),
+        MaintenanceTask(
+            "webhooks",
+            settings.schedule_check_seconds,
+            webhook_launcher.run_once,
+            event="webhook.sender_failed",
+            has_work=webhook_launcher.has_work_due,
+            is_unfinished=webhook_launcher.is_running,
         ),
         MaintenanceTask(
             "intakes",

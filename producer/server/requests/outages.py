@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.privacy import urls
-from producer.server.errors import error_response
+from producer.server.errors import DATABASE_UNREACHABLE, error_response
 from producer.server.requests.messages import App, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
@@ -90,9 +90,7 @@ class DatabaseWatch:
         self._lock = threading.Lock()
         self._breaks = False
         self._threads = ThreadPoolExecutor(MAX_PINGS, "ping")
-        self.error = Unreachable(
-            f"the database at {urls.redact_url(self.database.url)} does not answer; try again soon"
-        )
+        self.error = Unreachable(DATABASE_UNREACHABLE)
         if self.database.engine.dialect.name == "postgresql":
             for engine in (self.database.engine, self.pings.engine):
                 event.listen(engine, "connect", self._note_connection)
@@ -165,7 +163,9 @@ class DatabaseWatch:
         now = asyncio.get_running_loop().time()
         if self.out_since is None:
             self.out_since = now
-            log.warning("database.unreachable", operation="server", error=str(error), retry_seconds=AGAIN_SECONDS)
+            address = urls.redact_url(self.database.url)
+            message = f"the database at {address} does not answer" if error is self.error else str(error)
+            log.warning("database.unreachable", operation="server", error=message, retry_seconds=AGAIN_SECONDS)
         elif now - self.out_since > BREAK_SECONDS:
             self._breaks = True
             for driver in tuple(self._in_use.values()):

@@ -1,5 +1,6 @@
 """Acting on batches: cancel, retry and delete; see `long_acts.py` for those that take long."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -16,10 +17,9 @@ from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
-from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches import long_acts, objects, warnings
 from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
-from producer.submission import submit
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 
@@ -49,8 +49,10 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    key = ("cancel", principal.tenant, batch_id)
-    return await long_acts.perform(Act(key, act, lambda: show_later(context, principal, batch_id)))
+    key = ("cancel", batch_id)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_later(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.post(
@@ -73,8 +75,10 @@ async def retry_batch(
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
-    key = ("retry", principal.tenant, batch_id, selection, body.deadline)
-    return await long_acts.perform(Act(key, act, lambda: show_reopened(context, principal, batch_id)))
+    key = ("retry", batch_id, selection, body.deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.delete(
@@ -97,13 +101,13 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    key = ("delete", principal.tenant, batch_id, cancel)
-    return await long_acts.perform(Act(key, act, lambda: deleted(is_done=False)))
+    key = ("delete", batch_id, cancel)
+    return await long_acts.perform(Act(key, principal.tenant, act, lambda: deleted(is_done=False), long_acts.CHANGES))
 
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",

@@ -6,10 +6,11 @@ request joins it.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from copy import copy
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import Lock
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -18,13 +19,47 @@ from fastapi import Response
 from models.errors import TooManyRequests
 
 MAX_WAIT_SECONDS = 20.0  # proxies give up after 30 or 60
-MAX_ACTS = 8  # at once in this process
 RETRY_SECONDS = 5.0
 POLL_SECONDS = 1.0  # between two looks at an act that may not be answered yet
 
 log = structlog.get_logger(__name__)
 
-_permits = BoundedSemaphore(MAX_ACTS)
+
+class ActPermits:
+    """A limit on acts at once, in this process and for one tenant, so that no tenant keeps others from theirs.
+
+    most: acts of all tenants
+    most_of_tenant: acts of one; the operator has no such limit
+    """
+
+    def __init__(self, most: int, most_of_tenant: int) -> None:
+        self._most = most
+        self._most_of_tenant = most_of_tenant
+        self._taken: Counter[str | None] = Counter()
+        self._lock = Lock()
+
+    def take(self, tenant: str | None) -> None:
+        """Take a permit; raises TooManyRequests."""
+        with self._lock:
+            if tenant is not None and self._taken[tenant] >= self._most_of_tenant:
+                raise TooManyRequests(
+                    f"{self._most_of_tenant} of your requests change batches now; come again", RETRY_SECONDS
+                )
+            if self._taken.total() >= self._most:
+                raise TooManyRequests(f"{self._most} other requests change batches now; come again", RETRY_SECONDS)
+            self._taken[tenant] += 1
+
+    def give_back(self, tenant: str | None) -> None:
+        """Give a permit back."""
+        with self._lock:
+            self._taken[tenant] -= 1
+            self._taken += Counter()  # keeps those above 0
+
+
+# A repair reads its rows, so it may take minutes; a batch must be cancelled at once.
+REPAIRS = ActPermits(4, 1)
+CHANGES = ActPermits(8, 2)
+
 _tasks: dict[Hashable, "asyncio.Task[Response | Exception]"] = {}  # those that run; the loop itself keeps none alive
 
 
@@ -32,21 +67,25 @@ _tasks: dict[Hashable, "asyncio.Task[Response | Exception]"] = {}  # those that 
 class Act:
     """One change of a batch.
 
-    key: equal for requests of the same change by the same tenant, which share one act
+    key: equal for requests of the same change, which share one act if they come from the same tenant
+    tenant: who asks for it; None = the operator
     run: performs it, and makes the response
     answer_early: makes the response while the act goes on; None = its outcome is still open, so the client waits
+    permits: how many such acts there may be
     discard: called for a request whose act is not run, because it joins another or is refused
     """
 
     key: Hashable
+    tenant: str | None
     run: Callable[[], Response]
     answer_early: Callable[[], Response | None]
+    permits: ActPermits
     discard: Callable[[], object] = lambda: None
 
 
 async def perform(act: Act) -> Response:
     """Perform an act in a separate thread, and return its response; raises what it raises, or TooManyRequests."""
-    task = _tasks.get(act.key)
+    task = _tasks.get((act.tenant, act.key))
     if task is None:
         task = await _start(act)
     else:
@@ -67,24 +106,27 @@ async def perform(act: Act) -> Response:
 
 
 async def _start(act: Act) -> "asyncio.Task[Response | Exception]":
-    if not _permits.acquire(blocking=False):
+    try:
+        act.permits.take(act.tenant)
+    except TooManyRequests:
         await to_thread.run_sync(act.discard)
-        raise TooManyRequests(f"{MAX_ACTS} other requests change batches now; come again", RETRY_SECONDS)
+        raise
     # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
     # happens to the request ends it.
-    task = asyncio.create_task(to_thread.run_sync(_run, act.run, limiter=CapacityLimiter(1)))
-    _tasks[act.key] = task
-    task.add_done_callback(lambda _: _tasks.pop(act.key))
+    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
+    key = (act.tenant, act.key)
+    _tasks[key] = task
+    task.add_done_callback(lambda _: _tasks.pop(key))
     return task
 
 
-def _run(run: Callable[[], Response]) -> Response | Exception:
+def _run(act: Act) -> Response | Exception:
     try:
-        return run()
+        return act.run()
     except Exception as error:
         return error
     finally:
-        _permits.release()
+        act.permits.give_back(act.tenant)
 
 
 def _log_failure(task: asyncio.Task[Response | Exception]) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +31,8 @@ from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
 
 router = APIRouter(tags=["batches"])
+
+MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 
 ADVICE = {200: {"description": "How many jobs run again."}, 202: {"description": "It takes longer, and goes on."}}
 
@@ -79,6 +83,7 @@ async def repair_batch(
     kind = bodies.content_type(request)
     if kind != responses.JSON and bodies.FORMAT_BY_TYPE.get(kind) is None:
         raise HTTPException(415, "send application/json, or rows as application/x-ndjson, text/csv or Parquet")
+    await to_thread.run_sync(context.get_batch, principal, batch_id)  # before anything is received
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
 
     def act() -> Response:
@@ -97,8 +102,10 @@ async def repair_batch(
             open_store(context.settings).delete(body.stored.location)
 
     digest = body.stored.sha256 if isinstance(body, Upload) else hashlib.sha256(body).hexdigest()
-    key = ("repair", principal.tenant, batch_id, kind, digest, deadline)
-    return await long_acts.perform(Act(key, act, lambda: show_reopened(context, principal, batch_id), discard))
+    key = ("repair", batch_id, kind, digest, deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.REPAIRS, discard)
+    )
 
 
 @contextmanager
@@ -107,6 +114,7 @@ def _open_rows(
 ) -> Iterator[tuple[Source, str | None]]:
     """The rows, and the deadline that a JSON body has."""
     limits = Limits.from_settings(context.settings)
+    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_REPAIR_BYTES))
     if isinstance(body, bytes):
         parsed = _parse(body)
         yield open_items(parsed.inputs, None, columns, limits), parsed.deadline

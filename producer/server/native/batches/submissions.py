@@ -12,7 +12,7 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
 from producer.server.native import responses
-from producer.server.native.batches import bodies, objects, refusals, sample_check, submission_options
+from producer.server.native.batches import bodies, objects, refusals, sample_check, submission_options, warnings
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission, Submitted
@@ -114,11 +114,11 @@ async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> 
     async with context.watch.follow(submitted.batch_id) as follower:
         await streams.wait_until(follower, wait, "validating")
     batch = await to_thread.run_sync(views.get_batch, context.database, submitted.batch_id)
-    warning = submitted.warning
-    if submitted.existed:
-        warning = warning or submit.warn_of_ended(batch.id, batch.status)
-    else:
+    if not submitted.existed:
         await to_thread.run_sync(refusals.refuse_failed, context, batch)
+        warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
+    else:
+        warning = submitted.warning or submit.warn_of_ended(batch.id, batch.status)
     document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": warning}
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})

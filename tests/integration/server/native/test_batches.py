@@ -1,5 +1,7 @@
 """Batches over HTTP: what the command line shows and does, and only to the tenant that they belong to."""
 
+import gzip
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -9,7 +11,8 @@ from starlette.testclient import TestClient
 from models.db import Database
 from producer.batches import retry, views
 from producer.batches.retry import RetryResult
-from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches import long_acts, objects, repairs
+from producer.server.native.batches.long_acts import ActPermits
 from producer.tenants.principal import Scope
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
@@ -225,14 +228,42 @@ class TestActs:
         assert (repair.status_code, repair.json()["error"]["code"]) == (400, "invalid_rows")
         assert (retried.status_code, retried.json()["error"]["code"]) == (400, "nothing_to_retry")
 
-    def test_too_many_acts_are_asked_to_come_again(
+    def test_too_many_acts_of_a_tenant_are_asked_to_come_again(
         self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(long_acts._permits, "acquire", lambda **_: False)
+        permits = ActPermits(3, 2)
+        monkeypatch.setattr(long_acts, "CHANGES", permits)
+        one, other = (key_headers(database, tenant) for tenant in ("one", "other"))
+        for _ in range(2):
+            permits.take("one")
 
-        response = api.post(f"/api/batches/{ended_batch(database)}/retry")
+        refused = api.post(f"/api/batches/{ended_batch(database)}/retry", headers=one)
+        others = api.post(f"/api/batches/{insert_batch(database, 1, tenant='other')}/cancel", headers=other)
+        permits.take("other")
+        full = api.post(f"/api/batches/{ended_batch(database)}/retry", headers=other)
 
-        assert (response.status_code, response.headers["retry-after"]) == (429, "5")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        assert (others.status_code, full.status_code) == (200, 429)
+
+    def test_a_refused_repair_leaves_no_bytes_behind(
+        self, api: TestClient, database: Database, batchmill_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(long_acts, "REPAIRS", ActPermits(0, 0))
+        batch_id = ended_batch(database)
+        lines, headers = b'{"position": 0, "text": "better"}\n', {"content-type": "application/x-ndjson"}
+
+        response = api.post(f"/api/batches/{batch_id}/repair", content=lines, headers=headers)
+
+        assert response.status_code == 429
+        assert [path for path in batchmill_home.rglob("*") if path.is_file() and len(path.name) == 32] == []
+
+    def test_a_repair_has_few_bytes(self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(repairs, "MAX_REPAIR_BYTES", 1_000)
+        lines, headers = gzip.compress(b"\n" * 5_000), {"content-type": "application/x-ndjson"}
+
+        response = api.post(f"/api/batches/{ended_batch(database)}/repair", content=lines, headers=headers)
+
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "source_too_large")
 
 
 class TestTenants:

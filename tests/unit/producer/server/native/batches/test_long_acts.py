@@ -8,7 +8,7 @@ from fastapi import Response
 
 from models.errors import TooManyRequests
 from producer.server.native.batches import long_acts
-from producer.server.native.batches.long_acts import Act
+from producer.server.native.batches.long_acts import Act, ActPermits
 
 
 def test_a_repeat_joins_the_act_that_runs() -> None:
@@ -20,7 +20,7 @@ def test_a_repeat_joins_the_act_that_runs() -> None:
         return Response(b"done")
 
     def make_act(number: int) -> Act:
-        return Act("delete", run, lambda: None, lambda: discarded.append(number))
+        return Act("delete", "mine", run, lambda: None, ActPermits(1, 1), lambda: discarded.append(number))
 
     async def request_three_times() -> list[Response]:
         requests = [asyncio.create_task(long_acts.perform(make_act(number))) for number in range(3)]
@@ -44,18 +44,19 @@ def test_an_act_that_has_ended_is_not_joined() -> None:
 
     async def request_twice() -> None:
         for _ in range(2):
-            await long_acts.perform(Act("cancel", run, lambda: None))
+            await long_acts.perform(Act("cancel", "mine", run, lambda: None, ActPermits(1, 1)))
 
     asyncio.run(request_twice())
 
     assert len(runs) == 2
 
 
-def test_a_refused_act_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_acts._permits, "acquire", lambda **_: False)
+def test_a_refused_act_leaves_nothing_behind() -> None:
     discarded: list[bool] = []
 
+    act = Act("repair", None, Response, lambda: None, ActPermits(0, 0), lambda: discarded.append(True))
+
     with pytest.raises(TooManyRequests):
-        asyncio.run(long_acts.perform(Act("repair", Response, lambda: None, lambda: discarded.append(True))))
+        asyncio.run(long_acts.perform(act))
 
     assert discarded == [True]
