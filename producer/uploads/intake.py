@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, text
 
+from models import file_store_ids
 from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.dialects.columns import Document
@@ -120,8 +121,13 @@ class Intake:
         """The batches that can be taken in now: each tenant's in turn, and its small files first."""
         sql = self.database.sql
         query = text(due_intakes.SELECT_OPEN.format(now=sql.now, later=sql.now_plus_seconds))
+        params = {
+            "seconds": -due_intakes.SILENT_SECONDS,
+            "locations": file_store_ids.location_pattern(self.settings),
+            "most": MAX_OPEN_BATCHES,
+        }
         with self.database.read() as connection:
-            rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
+            rows = connection.execute(query, params).all()
         return [
             WaitingBatch(row.id, row.location, row.size_bytes)
             for row in rows
