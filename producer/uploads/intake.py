@@ -71,10 +71,6 @@ WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
 """  # noqa: S608
 DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
 
-RELEASE = (
-    f"UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}"  # noqa: S608
-)
-
 # Nobody takes over a batch whose heartbeat is in the future.
 POSTPONE = f"""
 UPDATE batches SET holder_id = NULL, holder_heartbeat_at = {{later}}, read_request = {{document}}
@@ -144,10 +140,6 @@ class Intake:
         except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:  # perhaps only a query's database
             log.warning("intake.postponed", batch_id=batch_id, error=str(error))
             return Outcome.POSTPONED
-
-    def release(self, submission: OpenSubmission) -> None:
-        """Let others read the batch at once."""
-        self.database.transact(partial(Connection.execute, statement=text(RELEASE), parameters=submission.params))
 
     def _take_in(self, batch_id: str, submission: OpenSubmission | None) -> Outcome:
         row = self._find(batch_id)
