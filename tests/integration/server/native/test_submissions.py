@@ -350,6 +350,22 @@ class TestLater:
         assert views.get_batch(database, response.json()["id"]).source_batch_id == source
 
 
+@pytest.mark.parametrize(
+    ("bind", "message"),
+    [({}, "needs day"), ({"day": 1, "night": 2}, "has no parameter 'night'"), ({"day": [1]}, "a number or null")],
+)
+def test_parameters_of_a_query_are_checked_at_once(
+    database: Database, database_url: str, bind: dict[str, Any], message: str
+) -> None:
+    source = {"url": database_url, "query": "SELECT id AS text FROM batches WHERE name = :day"}
+    with client_over(database, database_url, sources={"orders": source}) as api:
+        response = submit(api, {"sql": "orders", "bind": bind})
+
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
+    assert count_rows(database, "batches") == 0
+
+
 def test_results_are_no_input(api: TestClient, database: Database, database_url: str) -> None:
     settings, results = Settings(database_url=database_url), NewFile("output.jsonl", PURPOSE_OUTPUT)
     file_id = database.transact(partial(files.insert_file, sql=database.sql, settings=settings, new=results))
