@@ -49,6 +49,14 @@ class CommandLauncher:
         """Whether a child was started whose end is not known yet."""
         return self._process is not None
 
+    def is_unfinished(self) -> bool:
+        """Whether a child runs, or one has failed and nobody has taken its exit status."""
+        return self._process is not None or self._failed_status is not None
+
+    def can_run(self) -> bool:
+        """Whether a child runs or can be started; False in the pause after one, when another process may have it."""
+        return self.is_ready() or self.is_running()
+
     def is_ready(self) -> bool:
         """Whether no child runs, and the pause after the last one is over."""
         return not self._is_busy() and self._monotonic() >= self._next_start_at

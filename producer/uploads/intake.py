@@ -57,7 +57,7 @@ POSTPONED_SECONDS, MAX_POSTPONEMENTS = 5.0, 150
 
 SELECT_BATCH = f"""
 SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
+       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location, f.bytes,
        (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
 FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
 LEFT JOIN files f ON f.id = b.input_file_id
@@ -285,6 +285,7 @@ class _Reading:
         location, file_id = self.row.location, self.row.input_file_id
         if location is None:
             raise MissingSource(f"{file_id} has no bytes that a batch can read; upload the rows as a file")
+        self.intake.store.check_whole(location, self.row.bytes or 0)
         return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
 
     def _request(self, pipeline: Pipeline) -> SubmitRequest:

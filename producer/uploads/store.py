@@ -127,6 +127,16 @@ class FileStore(ABC):
         """The size of a file; None if it is gone."""
         return self._size_bytes(self._name_of(location))
 
+    def check_whole(self, location: str, size_bytes: int) -> None:
+        """Raise MissingSource if a file is gone, or has lost bytes since it was uploaded."""
+        actual_bytes = self.size_bytes(location)
+        if actual_bytes is None:
+            raise gone_error()
+        if actual_bytes != size_bytes:
+            raise MissingSource(
+                f"the file store has {actual_bytes:,} bytes of the file, not {size_bytes:,}; upload it again"
+            )
+
     def delete(self, location: str) -> None:
         """Delete a file; one that is gone already is no error."""
         self.delete_name(self._name_of(location))
@@ -180,3 +190,8 @@ def _remote_store(url: str, timeout_seconds: float) -> FileStore:
     from producer.uploads.remote_store import RemoteStore
 
     return RemoteStore(url, timeout_seconds)
+
+
+def gone_error() -> MissingSource:
+    """The error of a file that is not in its store any more."""
+    return MissingSource("the bytes of the file are gone from the file store; upload it again")

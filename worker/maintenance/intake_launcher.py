@@ -45,6 +45,14 @@ class IntakeLauncher:
         """Whether a process was started whose end is not known yet."""
         return self._launcher.is_running()
 
+    def is_unfinished(self) -> bool:
+        """Whether a process runs, or its failure has still to be returned."""
+        return self._launcher.is_unfinished()
+
+    def can_run(self) -> bool:
+        """Whether a process runs or can be started, so that others need not."""
+        return self._launcher.can_run()
+
     def run_once(self) -> str:
         """Start a process if batches wait and none is running; returns the last one's failure, or ""."""
         if self._launcher.is_ready() and self._has_work():

@@ -2,6 +2,7 @@
 
 import gzip
 import sqlite3
+import time
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until
 from worker.maintenance import tasks
 from worker.maintenance.intake_launcher import MAX_IDLE_SECONDS, IntakeLauncher
+from worker.maintenance.loop import MaintenanceLoop
 
 
 class Killed(BaseException):
@@ -191,6 +193,19 @@ def test_many_files_of_another_machine_hold_up_no_file_of_this_one(
     assert views.get_batch(uploads.database, opened.id).status is BatchStatus.IN_PROGRESS
 
 
+def test_a_file_that_lost_its_last_lines_fails_the_batch(uploads: Uploads) -> None:
+    file = uploads.upload(lines(5))
+    assert file.location is not None
+    path = uploads.settings.home_path / "files" / file.location.partition("/")[2]
+    path.write_text(lines(3))
+    opened = uploads.open(file)
+
+    intake.take_in_waiting(uploads.intake)
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.error_code, batch.counts.total) == (BatchStatus.FAILED, "missing_source", 0)
+
+
 def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
     file = uploads.upload(lines(2))
     opened = uploads.open(file)
@@ -233,6 +248,36 @@ def test_a_cancelled_batch_is_not_read(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     cancel.cancel(uploads.database, opened.id)
     assert uploads.intake.take_in(opened.id) is Outcome.LOST
+    assert intake.take_in_waiting(uploads.intake) == 0
+
+
+@pytest.mark.parametrize("rows_read", [0, 4])
+def test_a_batch_whose_deadline_passes_before_it_is_read_expires(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, rows_read: int
+) -> None:
+    # Given a batch of which nothing was read, or a part
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    opened = uploads.open(uploads.upload(lines(10)))
+    if rows_read:
+        failpoints.arm("after_ingest_chunk:raise")
+        with pytest.raises(Killed):
+            uploads.intake.take_in(opened.id)
+        failpoints.arm("")
+        silence(uploads.database)
+
+    # When its deadline passes
+    execute(
+        uploads.database, "UPDATE batches SET expires_at = '2020-01-01 00:00:00+00:00' WHERE id = :id", id=opened.id
+    )
+    loop = MaintenanceLoop(
+        uploads.database, tasks.default_tasks(uploads.database, uploads.settings), "worker-1", reclaim_grace_seconds=0
+    )
+    loop.run_once(time.monotonic())
+
+    # Then it ends with the rows that it has, and nobody reads it
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.counts.expired) == (BatchStatus.EXPIRED, rows_read)
+    assert_consistent(uploads.database, opened.id)
     assert intake.take_in_waiting(uploads.intake) == 0
 
 
