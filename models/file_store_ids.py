@@ -36,12 +36,12 @@ def id_of_url(url: str) -> str:
     return hashlib.sha256(urls.redact_path(url.rstrip("/")).encode()).hexdigest()[: 2 * ID_BYTES]
 
 
-def find_id(settings: Settings) -> str | None:
-    """The id of the file store of the settings; None if it is a folder that is not there, or has no files yet."""
+def location_pattern(settings: Settings) -> str:
+    """What the locations of the store's files are LIKE; those of no file, if it is a folder that can't be read now."""
     folder = folder_of(settings)
     if folder is None:
-        return id_of_url(settings.file_store or "")
+        return f"{id_of_url(settings.file_store or '')}/%"
     try:
-        return id_of_folder(folder)
+        return f"{id_of_folder(folder)}/%"
     except OSError:
-        return None
+        return "/%"

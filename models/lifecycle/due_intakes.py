@@ -12,7 +12,8 @@ IS_OPEN = "read_request IS NOT NULL AND (status = 'validating' OR (status = 'in_
 IS_POSTPONED = "read_request IS NOT NULL AND holder_id IS NULL AND holder_heartbeat_at IS NOT NULL"
 
 # A batch that is tried again later has a heartbeat in the future. The next one to read is the smallest file of a tenant
-# none of whose files is being read, so that no tenant waits for another's files; then each tenant has its turn.
+# none of whose files is being read, so that no tenant waits for another's files; then each tenant has its turn. Many
+# files of another machine's store would fill the answer.
 SELECT_OPEN = f"""
 SELECT o.*, sum(o.is_held) OVER (PARTITION BY o.tenant) AS held,
        row_number() OVER (PARTITION BY o.tenant, o.is_held ORDER BY o.size_bytes, o.id) AS turn
@@ -22,7 +23,8 @@ FROM (
            CASE WHEN b.holder_id IS NOT NULL AND coalesce(b.holder_heartbeat_at, b.created_at) > {{later}}
                 THEN 1 ELSE 0 END AS is_held
     FROM (SELECT * FROM batches WHERE {IS_OPEN}) AS b LEFT JOIN files f ON f.id = b.input_file_id
-    WHERE b.holder_heartbeat_at IS NULL OR b.holder_heartbeat_at <= {{now}}
+    WHERE (b.holder_heartbeat_at IS NULL OR b.holder_heartbeat_at <= {{now}})
+      AND (f.location IS NULL OR f.location LIKE :locations)
 ) AS o
 ORDER BY held, turn, size_bytes, id LIMIT :most
 """  # noqa: S608

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, text
 
+from models import file_store_ids
 from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.dialects.columns import Document
@@ -69,10 +70,6 @@ WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
 """  # noqa: S608
 DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
 
-RELEASE = (
-    f"UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}"  # noqa: S608
-)
-
 # Nobody takes over a batch whose heartbeat is in the future.
 POSTPONE = f"""
 UPDATE batches SET holder_id = NULL, holder_heartbeat_at = {{later}}, read_request = {{document}}
@@ -123,8 +120,13 @@ class Intake:
         """The batches that can be taken in now: each tenant's in turn, and its small files first."""
         sql = self.database.sql
         query = text(due_intakes.SELECT_OPEN.format(now=sql.now, later=sql.now_plus_seconds))
+        params = {
+            "seconds": -due_intakes.SILENT_SECONDS,
+            "locations": file_store_ids.location_pattern(self.settings),
+            "most": MAX_OPEN_BATCHES,
+        }
         with self.database.read() as connection:
-            rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
+            rows = connection.execute(query, params).all()
         return [
             WaitingBatch(row.id, row.location, row.size_bytes, bool(row.held))
             for row in rows
@@ -141,10 +143,6 @@ class Intake:
         except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:  # perhaps only a query's database
             log.warning("intake.postponed", batch_id=batch_id, error=str(error))
             return Outcome.POSTPONED
-
-    def release(self, submission: OpenSubmission) -> None:
-        """Let others read the batch at once."""
-        self.database.transact(partial(Connection.execute, statement=text(RELEASE), parameters=submission.params))
 
     def _take_in(self, batch_id: str, submission: OpenSubmission | None) -> Outcome:
         row = self._find(batch_id)

@@ -7,7 +7,6 @@ agree on one batch, because both make the same idempotency key from the last suc
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +14,7 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.documents import to_json
-from models.errors import (
-    FileStoreUnavailable,
-    InvalidParameters,
-    SettingsError,
-    SourceNotReady,
-    UnknownPipeline,
-    Unreachable,
-    UnreadableSource,
-    UsageError,
-)
+from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
@@ -33,7 +23,6 @@ from producer.readers import openai_lines
 from producer.readers.compression import decompress
 from producer.readers.openai_lines import FirstRequest
 from producer.readers.rows import Problem
-from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
@@ -127,7 +116,7 @@ class _Creation:
             self.database, self.settings, request, read_request, self.file, is_read_here=is_small
         )
         if opened.submission is not None:
-            _take_in(intake, opened.id, opened.submission)
+            intake.take_in(opened.id, opened.submission)  # what can't be read now waits for another process
         return opened
 
     def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
@@ -173,15 +162,6 @@ class _Creation:
             param = error.param or ".".join(["body", *([] if key is None else [key])])
             errors = [input_error(error.code, _name_as_line(key, str(error)), first.line, param)]
             raise Refusal(pipeline.name, errors) from None
-
-
-def _take_in(intake: Intake, batch_id: str, submission: OpenSubmission) -> None:
-    """Read a batch now; where that fails, the batch waits for another process, and the request has succeeded."""
-    try:
-        intake.take_in(batch_id, submission)
-    except (Unreachable, FileStoreUnavailable, SourceNotReady):
-        with suppress(Unreachable):
-            intake.release(submission)
 
 
 def invalid(param: str, message: str) -> UsageError:

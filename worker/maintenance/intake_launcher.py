@@ -68,7 +68,7 @@ class IntakeLauncher:
 
     def _has_work(self) -> bool:
         query = text(SELECT_HAS_WORK.format(later=self._silent_since))
-        params = {"locations": f"{file_store_ids.find_id(self._settings) or ''}/%"}
+        params = {"locations": file_store_ids.location_pattern(self._settings)}
         with self._database.read() as connection:
             has_work = bool(connection.scalar(query, params))
         if not has_work:

@@ -46,7 +46,7 @@ SELECT id FROM batches b WHERE status = 'validating' AND coalesce(holder_heartbe
 ORDER BY id LIMIT 100
 """
 
-# No machine that could open the file was there, or a query's database never answered.
+# No machine that has the file and the pipeline was there, or a query's database never answered.
 SELECT_ABANDONED_INTAKES = f"""
 SELECT id FROM batches b WHERE {due_intakes.IS_OPEN} AND coalesce(holder_heartbeat_at, created_at) <= {{later}}
 ORDER BY id LIMIT 100
@@ -69,7 +69,8 @@ SUBMIT_ABANDONED_ERROR = (
 
 INTAKE_ABANDONED_ERROR = (
     "intake_abandoned",
-    "no server or worker that can open its file has read it; start one with the same file_store, and submit it again",
+    "no server or worker that has its file and its pipeline has read it; start one with the same file_store and "
+    "pipelines, and submit it again",
 )
 
 

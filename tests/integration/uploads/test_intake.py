@@ -181,6 +181,18 @@ def test_a_file_of_another_machine_is_left_to_it(uploads: Uploads, tmp_path: Pat
     assert intake.take_in_waiting(uploads.intake) == 1
 
 
+def test_many_files_of_another_machine_hold_up_no_file_of_this_one(
+    uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_OPEN_BATCHES", 2)
+    elsewhere = Uploads(uploads.database, uploads.settings.model_copy(update={"home": tmp_path / "elsewhere"}))
+    for place in (elsewhere, elsewhere, uploads):
+        opened = place.open(place.upload(lines(1)))
+
+    assert intake.take_in_waiting(uploads.intake) == 1
+    assert views.get_batch(uploads.database, opened.id).status is BatchStatus.IN_PROGRESS
+
+
 def test_a_file_that_lost_its_last_lines_fails_the_batch(uploads: Uploads) -> None:
     file = uploads.upload(lines(5))
     assert file.location is not None
