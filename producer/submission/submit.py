@@ -73,12 +73,20 @@ class SubmitResult:
     @property
     def warning(self) -> str | None:
         """A sentence if the existing batch has ended without completing, so that nothing will run; else None."""
-        if self.existing_status in (None, BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
-            return None
-        return (
-            f"{self.batch_id}, submitted under this key before, is {self.existing_status}, and nothing was submitted "
-            f"now; run it again with: batchmill retry {self.batch_id}, or use another key"
-        )
+        return None if self.existing_status is None else warn_of_ended(self.batch_id, self.existing_status)
+
+
+def warn_of_ended(batch_id: str, status: BatchStatus) -> str | None:
+    """A sentence if the batch of an idempotency key has ended without completing, so that nothing will run; else None.
+
+    status: of that batch
+    """
+    if status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
+        return None
+    return (
+        f"{batch_id}, submitted under this key before, is {status}, and nothing was submitted now; run it again with: "
+        f"batchmill retry {batch_id}, or use another key"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ starts. After a kill another process goes on behind the rows that are there, bec
 changes. A query or another batch's results may change, so those are read again from their start.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -96,11 +95,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WaitingBatch:
-    """A batch whose rows are not all read, and that nobody reads now."""
+    """A batch whose rows are not all read, and that nobody reads now.
+
+    is_tenant_served: another batch of its tenant is being read
+    """
 
     id: str
     location: str | None
     size_bytes: int
+    is_tenant_served: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Intake:
         with self.database.read() as connection:
             rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
         return [
-            WaitingBatch(row.id, row.location, row.size_bytes)
+            WaitingBatch(row.id, row.location, row.size_bytes, bool(row.held))
             for row in rows
             if row.holder_id is None or row.silent or holders.is_holder_gone(row.holder_id)
         ]
@@ -317,15 +320,23 @@ class _Reading:
             database.transact(work)
 
 
-def take_in_waiting(intake: Intake, max_bytes: int | None = None) -> int:
+def take_in_waiting(intake: Intake, max_bytes: int | None = None, *, unserved_tenants: bool = False) -> int:
     """Take in batches until none waits that can be read here; returns the number of those accepted or failed.
 
     max_bytes: leave larger files to another process
+    unserved_tenants: leave the batches of tenants one of whose batches is being read
     """
     tried: set[str] = set()
     finished = 0
     while True:
-        batch = next(iter(_candidates(intake.waiting_batches(), tried, max_bytes)), None)
+        candidates = (
+            batch
+            for batch in intake.waiting_batches()
+            if batch.id not in tried
+            and (max_bytes is None or batch.size_bytes <= max_bytes)
+            and not (unserved_tenants and batch.is_tenant_served)
+        )
+        batch = next(candidates, None)
         if batch is None:
             return finished
         tried.add(batch.id)
@@ -336,12 +347,6 @@ def forget_read_request(database: Database, batch_id: str) -> None:
     """Record that a batch's rows need not be read any more, unless some are missing."""
     statement = text(FORGET_READ_REQUEST)
     database.transact(lambda connection: connection.execute(statement, {"batch_id": batch_id}))
-
-
-def _candidates(batches: Sequence[WaitingBatch], tried: set[str], max_bytes: int | None) -> list[WaitingBatch]:
-    return [
-        batch for batch in batches if batch.id not in tried and (max_bytes is None or batch.size_bytes <= max_bytes)
-    ]
 
 
 def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:

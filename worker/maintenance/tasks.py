@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import text
+from sqlalchemy import column, text
 
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle import due_intakes, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
@@ -16,6 +17,7 @@ from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
 from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.maintenance.webhook_launcher import WebhookLauncher
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
@@ -29,8 +31,9 @@ IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
 # A batch whose file waits to be read. Another index finds it, so the two are asked for separately.
 IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
 SELECT_PAST_DEADLINE = f"""
-SELECT id FROM batches WHERE {IS_PAST_DEADLINE}
-UNION ALL SELECT id FROM batches WHERE {IS_UNREAD_PAST_DEADLINE} ORDER BY id LIMIT 100
+SELECT id, pipeline, expires_at, {{now}} AS now FROM batches WHERE {IS_PAST_DEADLINE}
+UNION ALL SELECT id, pipeline, expires_at, {{now}} AS now FROM batches WHERE {IS_UNREAD_PAST_DEADLINE}
+ORDER BY id LIMIT 100
 """  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
@@ -107,6 +110,7 @@ def default_tasks(
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
     intake_launcher = IntakeLauncher(database, settings)
+    webhook_launcher = WebhookLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
     positions: dict[str, int] = {}
     return [
@@ -127,7 +131,7 @@ def default_tasks(
         MaintenanceTask(
             "deadlines",
             settings.deadline_check_seconds,
-            lambda: expire_batches(database),
+            lambda: expire_batches(database, metrics),
             event="batches.expired",
             has_work=" OR ".join(
                 _any_row("batches", condition.format(now=sql.now))
@@ -165,6 +169,14 @@ def default_tasks(
             can_run=launcher.can_run,
         ),
         MaintenanceTask(
+            "webhooks",
+            settings.schedule_check_seconds,
+            webhook_launcher.run_once,
+            event="webhook.sender_failed",
+            has_work=webhook_launcher.has_work_due,
+            is_unfinished=webhook_launcher.is_running,
+        ),
+        MaintenanceTask(
             "intakes",
             settings.schedule_check_seconds,
             intake_launcher.run_once,
@@ -196,17 +208,21 @@ def reclaim_expired_leases(database: Database, max_attempts: int, metrics: Metri
     return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 
-def expire_batches(database: Database) -> str:
+def expire_batches(database: Database, metrics: MetricsRecorder = NO_METRICS) -> str:
     """End the batches whose deadline has passed, also those whose file was not read in time."""
-    expire = partial(
-        termination.terminate,
-        database,
-        reason=Termination.EXPIRED,
-        code=None,
-        message=None,
-        from_statuses=(BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS),
+    query = text(SELECT_PAST_DEADLINE.format(now=database.sql.now)).columns(
+        column("id"), column("pipeline"), column("expires_at", UtcDateTime), column("now", UtcDateTime)
     )
-    ids = [batch_id for batch_id in _select_ids(database, SELECT_PAST_DEADLINE) if expire(batch_id) is not None]
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    open_statuses = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
+    ids = []
+    for row in rows:
+        closed = termination.terminate(database, row.id, Termination.EXPIRED, None, None, from_statuses=open_statuses)
+        if closed is not None:
+            ids.append(row.id)
+            margin = (row.expires_at - row.now).total_seconds()
+            metrics.record_batch_end(row.pipeline, BatchStatus.EXPIRED.value, margin)
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.privacy import urls
-from producer.server.errors import error_response
+from producer.server.errors import DATABASE_UNREACHABLE, error_response
 from producer.server.requests.messages import App, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ BREAK_SECONDS = 5.0  # an outage this long breaks connections, so that their thr
 CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
 UNAVAILABLE = 503
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 
@@ -97,9 +97,7 @@ class DatabaseWatch:
         self._suspected = asyncio.Event()
         self._answers = 0  # statements of requests that the database has answered
         event.listen(self.database.engine, "after_cursor_execute", self._count_answer)
-        self.error = Unreachable(
-            f"the database at {urls.redact_url(self.database.url)} does not answer; try again soon"
-        )
+        self.error = Unreachable(DATABASE_UNREACHABLE)
         if self.database.engine.dialect.name == "postgresql":
             for engine in (self.database.engine, self.pings.engine):
                 event.listen(engine, "connect", self._note_connection)
@@ -192,7 +190,9 @@ class DatabaseWatch:
         now = asyncio.get_running_loop().time()
         if self.out_since is None:
             self.out_since = now
-            log.warning("database.unreachable", operation="server", error=str(error), retry_seconds=AGAIN_SECONDS)
+            address = urls.redact_url(self.database.url)
+            message = f"the database at {address} does not answer" if error is self.error else str(error)
+            log.warning("database.unreachable", operation="server", error=message, retry_seconds=AGAIN_SECONDS)
         elif now - self.out_since > BREAK_SECONDS:
             self._breaks = True
             for driver in tuple(self._in_use.values()):

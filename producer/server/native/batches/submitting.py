@@ -15,6 +15,7 @@ from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
+from producer.server.native.batches import warnings
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
@@ -34,11 +35,13 @@ class Submitted:
 
     existed: under its idempotency key
     warning: why workers may start late, or how an existing batch ended
+    webhook_url: of a new batch
     """
 
     batch_id: str
     existed: bool = False
     warning: str | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,8 @@ class Submission:
             )
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
-        return Submitted(result.batch_id, warning=submit.notify_workers(settings, result.pipeline, result.slices))
+        warning = warnings.notify_workers(settings, result.pipeline, result.slices)
+        return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
 
     def _open(self, file: FileView | None) -> Submitted:
         """Open a batch whose rows are read afterwards, or at once if its file is small."""
@@ -165,7 +169,7 @@ class Submission:
         )
         if opened.submission is not None:
             Intake(context.database, context.settings, context.catalogue).take_in(opened.id, opened.submission)
-        return Submitted(opened.id, opened.existed)
+        return Submitted(opened.id, opened.existed, webhook_url=None if opened.existed else self.options.webhook_url)
 
     @property
     def _pipeline(self) -> Pipeline:
