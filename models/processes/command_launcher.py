@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from models.backoff import max_backoff_seconds
 from models.settings import Settings
 
+YIELD_INTERVALS = 1.5  # so that another process has the next turn
 EXIT_NOTHING_DUE = 3  # exit status of a child that found nothing to do
 MAX_PAUSE_SECONDS = 15.0
 
@@ -42,7 +43,7 @@ class CommandLauncher:
         self._max_idle_seconds = max_idle_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._failed_starts = 0
-        self._next_start_at = 0.0
+        self._next_start_at = self._yields_until = 0.0
         self._failed_status: int | None = None
 
     def is_running(self) -> bool:
@@ -54,8 +55,12 @@ class CommandLauncher:
         return self._process is not None or self._failed_status is not None
 
     def can_run(self) -> bool:
-        """Whether a child runs or can be started; False in the pause after one, when another process may have it."""
-        return self.is_ready() or self.is_running()
+        """Whether this process takes its turn; False for one after a failure, and after `let_others_run`."""
+        return self._is_busy() or self._monotonic() >= self._yields_until
+
+    def let_others_run(self) -> None:
+        """Leave the next turn to other processes, because this one can do none of the work that waits."""
+        self._yields_until = self._monotonic() + YIELD_INTERVALS * self._base_seconds
 
     def is_ready(self) -> bool:
         """Whether no child runs, and the pause after the last one is over."""
@@ -116,6 +121,7 @@ class CommandLauncher:
 
     def _back_off(self, max_seconds: float = MAX_PAUSE_SECONDS) -> float:
         self._failed_starts += 1
+        self.let_others_run()
         longest = max(max_seconds, self._base_seconds)
         pause = max_backoff_seconds(self._failed_starts, self._base_seconds, longest)
         self._next_start_at = self._monotonic() + pause

@@ -17,7 +17,7 @@ from models import file_store_ids
 from models.errors import FileStoreUnavailable
 from models.file_store_ids import ID_FILE
 from models.privacy import private_files
-from producer.uploads.store import NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
+from producer.uploads.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
 UNFINISHED_ID = re.compile(rf"{ID_FILE}-[0-9a-f]{{16}}")  # of a process that was killed while it wrote the id
@@ -70,6 +70,17 @@ class LocalStore(FileStore):
         """Delete a file of the folder."""
         with _explain(self._folder):
             (self._folder / name).unlink(missing_ok=True)
+
+    def add_mark(self, mark: str) -> None:
+        """Create an empty file that is named after it."""
+        with _explain(self._folder):
+            private_files.make_folder(self._folder)
+            private_files.make_file(self._folder / f"{MARK_PREFIX}{mark}")
+
+    def marks(self) -> set[str]:
+        """Those of the files that are named so."""
+        with _explain(self._folder):
+            return {path.name.removeprefix(MARK_PREFIX) for path in self._folder.glob(f"{MARK_PREFIX}*")}
 
     def check_writable(self) -> None:
         """Write and delete a small file."""

@@ -13,7 +13,7 @@ from models.errors import BatchmillError, FileStoreUnavailable
 from models.privacy import urls
 from producer.readers import remote
 from producer.timeouts import call_within
-from producer.uploads.store import NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
+from producer.uploads.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 THREAD_NAME = "file store"
 TIME_FIELDS = ("LastModified", "last_modified", "updated", "mtime", "created")  # as the packages of fsspec name it
@@ -75,6 +75,19 @@ class RemoteStore(FileStore):
         """Delete an object."""
         with suppress(FileNotFoundError):
             self.call(lambda system, folder: system.rm_file(f"{folder}/{name}"))
+
+    def add_mark(self, mark: str) -> None:
+        """Write an object that is named after it."""
+        self.call(lambda system, folder: system.pipe_file(f"{folder}/{MARK_PREFIX}{mark}", b"\n"))
+
+    def marks(self) -> set[str]:
+        """Those of the objects that are named so."""
+        try:
+            paths = self.call(lambda system, folder: system.ls(folder, detail=False, refresh=True))
+        except FileNotFoundError:
+            return set()
+        names = (path.rstrip("/").rpartition("/")[2] for path in paths)
+        return {name.removeprefix(MARK_PREFIX) for name in names if name.startswith(MARK_PREFIX)}
 
     def check_writable(self) -> None:
         """Write and delete a small object."""

@@ -17,6 +17,7 @@ from models import file_store_ids
 from models.errors import MissingSource, SourceNotReady
 from models.settings import Settings
 
+MARK_PREFIX = "database-"  # of the name of a mark
 NAME_PATTERN = re.compile(r"[0-9a-f]{32}")
 NAME_BYTES = 16
 
@@ -148,6 +149,14 @@ class FileStore(ABC):
     @abstractmethod
     def delete_name(self, name: str) -> None:
         """Delete what `names` has shown."""
+
+    @abstractmethod
+    def add_mark(self, mark: str) -> None:
+        """Leave the mark of a database that keeps files here; a mark that is there already is no error."""
+
+    @abstractmethod
+    def marks(self) -> set[str]:
+        """The marks of all databases that keep files here."""
 
     @abstractmethod
     def check_writable(self) -> None:

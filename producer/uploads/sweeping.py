@@ -4,16 +4,20 @@ Every server does it from time to time, and any number may at once: the bytes go
 sweep that is killed is repeated.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import structlog
 from sqlalchemy import bindparam, text
 
 from models.db import Database
 from models.lifecycle import due_intakes
 from producer.uploads.local_store import PARTIAL_SUFFIX
 from producer.uploads.store import FileStore
+
+log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 60.0  # a request that found the file just before it was deleted may still open a batch over it
 ORPHAN_SECONDS = 86_400.0  # no upload takes so long
@@ -39,6 +43,14 @@ SELECT_KNOWN = "SELECT location FROM files WHERE location IN :locations"
 FORGET_READ_REQUESTS = f"""
 UPDATE batches SET read_request = NULL WHERE read_request IS NOT NULL AND NOT ({due_intakes.IS_OPEN})
 """  # noqa: S608
+
+# A random mark of this database, in a row that nobody sees, because it is deleted and has no bytes.
+MARK_ID, MARK_BYTES = "mark-of-database", 16
+INSERT_MARK = """
+INSERT INTO files (id, tenant, filename, purpose, sha256, deleted_at) VALUES (:id, '', '', 'mark', :mark, {now})
+ON CONFLICT (id) DO NOTHING
+"""
+SELECT_MARK = "SELECT sha256 FROM files WHERE id = :id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,13 @@ def sweep_files(database: Database, store: FileStore) -> SweepResult:
 
 
 def sweep_orphans(database: Database, store: FileStore) -> SweepResult:
-    """Delete stored files that are a day old and have no row; raises FileStoreUnavailable and Unreachable."""
+    """Delete stored files that are a day old and have no row; raises FileStoreUnavailable and Unreachable.
+
+    None are deleted where another database keeps files too: they may have their rows there.
+    """
+    if not _is_alone(database, store):
+        log.warning("files.orphans_kept", store=store.description)
+        return SweepResult(0)
     names = (stored.name for stored in store.names() if stored.age_seconds > ORPHAN_SECONDS)
     orphans = 0
     for some in _portions(names):
@@ -81,6 +99,17 @@ def sweep_orphans(database: Database, store: FileStore) -> SweepResult:
                 store.delete_name(name)
                 orphans += 1
     return SweepResult(0, orphans)
+
+
+def _is_alone(database: Database, store: FileStore) -> bool:
+    """Whether no other database has left its mark in the store, where this one now has."""
+    params = {"id": MARK_ID, "mark": secrets.token_hex(MARK_BYTES)}
+    with database.write() as connection:
+        connection.execute(text(INSERT_MARK.format(now=database.sql.now)), params)
+        mark = str(connection.execute(text(SELECT_MARK), params).scalar_one())
+    assert store.store_id, "which a folder has before all else"
+    store.add_mark(mark)
+    return store.marks() <= {mark}
 
 
 def _known_names(database: Database, store: FileStore, names: Iterable[str]) -> set[str]:

@@ -50,7 +50,7 @@ class IntakeLauncher:
         return self._launcher.is_unfinished()
 
     def can_run(self) -> bool:
-        """Whether a process runs or can be started, so that others need not."""
+        """Whether it is not the turn of another machine, which may have the file that this one lacks."""
         return self._launcher.can_run()
 
     def run_once(self) -> str:
@@ -59,6 +59,8 @@ class IntakeLauncher:
             retry_seconds = self._launcher.start()
             if retry_seconds is not None:
                 log.warning("intake.start_failed", retry_seconds=retry_seconds)
+        elif not self._launcher.is_running():
+            self._launcher.let_others_run()
         status = self._launcher.take_failure()
         return "" if status is None else f"the reading of an upload ended with {status}"
 

@@ -52,7 +52,7 @@ class ScheduleLauncher:
         return self._launcher.is_unfinished()
 
     def can_run(self) -> bool:
-        """Whether a process runs or can be started, so that others need not."""
+        """Whether it is not the turn of another process, because the last tick of this one failed."""
         return self._launcher.can_run()
 
     def run_once(self) -> str:

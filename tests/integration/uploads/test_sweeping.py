@@ -1,11 +1,13 @@
 """What a sweep deletes, and what it leaves."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from models.db import Database
 from models.errors import NotFound
 from models.settings import Settings
 from producer.uploads import files, sweeping
@@ -106,6 +108,37 @@ def test_what_has_no_row_goes_after_a_day(uploads: Uploads) -> None:
     assert [stored.name for stored in store.names()] == [str(known.location).partition("/")[2]]
     assert has_bytes(uploads, known)
     half.discard()
+
+
+@pytest.mark.parametrize("place", ["folder", "fsspec"])
+def test_files_of_another_database_in_the_same_store_are_left_alone(
+    uploads: Uploads, sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    # Given a store that two databases use, with an old file of each, and one that neither knows
+    monkeypatch.setattr(sweeping, "ORPHAN_SECONDS", -60.0)
+    where = str(tmp_path / "files") if place == "folder" else f"memory://{tmp_path}"
+    settings = Settings.load(file_store=where)
+    shutil.copy(sqlite_template, tmp_path / "other.db")
+    other_database = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    both = [Uploads(each, settings) for each in (uploads.database, other_database)]
+    assert [sweep_orphans(each.database, each.intake.store).orphans for each in both] == [0, 0]
+    known = [(each, each.upload(lines(1))) for each in both]
+    with both[0].intake.store.create() as writer:
+        writer.commit()
+
+    # When both sweep
+    swept = [sweep_orphans(each.database, each.intake.store).orphans for each in both]
+
+    # Then nothing is deleted, until the mark of one is
+    assert swept == [0, 0]
+    assert all(has_bytes(each, file) for each, file in known)
+    if place == "folder":
+        with other_database.read() as connection:
+            mark = connection.exec_driver_sql(sweeping.SELECT_MARK.replace(":id", f"'{sweeping.MARK_ID}'")).scalar_one()
+        (tmp_path / "files" / f"database-{mark}").unlink()
+        assert sweep_orphans(uploads.database, both[0].intake.store).orphans == 2
+    assert list(files.list_files(uploads.database, 10, files.FileFilter(None)).files) == [known[0][1]]
+    other_database.close()
 
 
 def test_rows_of_a_deleted_batch_s_results_go_too(uploads: Uploads) -> None:
