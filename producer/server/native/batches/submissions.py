@@ -17,7 +17,7 @@ from producer.readers.rows import Source
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import bodies, objects, submission_options, warnings
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
@@ -63,7 +63,7 @@ async def submit_batch(
         submitted = await to_thread.run_sync(submit)
     else:
         submitted = await _submit_upload(request, context, principal, kind, idempotency_key)
-    return await _answer(context, submitted, wait)
+    return await _answer(context, principal, submitted, wait)
 
 
 @router.post("/dry-run", summary="Check a submission", response_model=dict[str, Any], **DRY_RUN_DOCS)
@@ -114,13 +114,17 @@ async def _submit_upload(
     return await to_thread.run_sync(submit)
 
 
-async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> Response:
+async def _answer(context: ServerContext, principal: Principal, submitted: Submitted, wait: float) -> Response:
     """The batch, once its rows were read or the wait is over."""
     async with context.watch.follow(submitted.batch_id) as follower:
         await streams.wait_until(follower, wait, "validating")
     batch = await to_thread.run_sync(views.get_batch, context.database, submitted.batch_id)
     warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
-    document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": warning}
+    document = {
+        **shown.batch_object(batch, principal.tenant),
+        "already_submitted": submitted.existed,
+        "warning": warning,
+    }
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})
 
