@@ -17,6 +17,7 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses, shown
 from producer.server.native.batches import long_acts, objects, warnings
+from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
 from producer.tenants.principal import Principal
 from producer.times import Deadline
@@ -49,7 +50,10 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
             shown.batch_object(cancelling.cancel(context.database, batch_id), principal.tenant)
         )
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
+    key = ("cancel", batch_id)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_later(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.post(
@@ -74,7 +78,10 @@ async def retry_batch(
             context, principal, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of)
         )
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id), principal.tenant)
+    key = ("retry", batch_id, selection, body.deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.delete(
@@ -97,7 +104,8 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    return await long_acts.perform(act, lambda: deleted(is_done=False), principal.tenant)
+    key = ("delete", batch_id, cancel)
+    return await long_acts.perform(Act(key, principal.tenant, act, lambda: deleted(is_done=False), long_acts.CHANGES))
 
 
 def requeued(context: ServerContext, principal: Principal, result: RetryResult) -> Response:
@@ -117,3 +125,11 @@ def requeued(context: ServerContext, principal: Principal, result: RetryResult) 
 def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
     """The batch as it is while an act goes on."""
     return responses.json_response(shown.batch_object(context.get_batch(principal, batch_id), principal.tenant), 202)
+
+
+def show_reopened(context: ServerContext, principal: Principal, batch_id: str) -> Response | None:
+    """The batch once an act has reopened it, so that it can't be refused as a whole any more; None before."""
+    batch = context.get_batch(principal, batch_id)
+    if batch.status.has_ended:
+        return None
+    return responses.json_response(shown.batch_object(batch, principal.tenant), 202)

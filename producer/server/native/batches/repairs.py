@@ -1,7 +1,8 @@
 """`POST /api/batches/{id}/repair`: put corrected inputs in the places of failed jobs, and run them."""
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.errors import TooManyRequests, UsageError
+from models.errors import UsageError
 from producer import readers
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
@@ -18,7 +19,8 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
 from producer.server.native.batches import bodies, long_acts, objects
-from producer.server.native.batches.actions import requeued, show_later
+from producer.server.native.batches.actions import requeued, show_reopened
+from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission_options import parse_json
@@ -85,7 +87,8 @@ async def repair_batch(
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
 
     def act() -> Response:
-        with _discarded(context, body):
+        with ExitStack() as cleanup:
+            cleanup.callback(discard)
             context.get_batch(principal, batch_id)
             columns = RepairColumns.for_batch(context.database, batch_id, advice=RENAMING_ADVICE)
             with _open_rows(context, columns, kind, body) as (source, given_deadline):
@@ -96,28 +99,15 @@ async def repair_batch(
                     context, principal, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of)
                 )
 
-    def answer_later() -> Response:
-        return show_later(context, principal, batch_id)
+    def discard() -> None:
+        if isinstance(body, Upload):
+            open_store(context.settings).delete(body.stored.location)
 
-    try:
-        return await long_acts.perform(act, answer_later, principal.tenant, long_acts.REPAIRS)
-    except TooManyRequests:
-        await to_thread.run_sync(_discard, context, body)
-        raise
-
-
-@contextmanager
-def _discarded(context: ServerContext, body: bytes | Upload) -> Iterator[None]:
-    """Delete the stored rows at the end of the block."""
-    try:
-        yield
-    finally:
-        _discard(context, body)
-
-
-def _discard(context: ServerContext, body: bytes | Upload) -> None:
-    if isinstance(body, Upload):
-        open_store(context.settings).delete(body.stored.location)
+    digest = body.stored.sha256 if isinstance(body, Upload) else hashlib.sha256(body).hexdigest()
+    key = ("repair", batch_id, kind, digest, deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.REPAIRS, discard)
+    )
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import gzip
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
-from producer.batches import views
+from producer.batches import retry, views
+from producer.batches.retry import RetryResult
 from producer.server.native.batches import long_acts, objects, repairs
 from producer.server.native.batches.long_acts import ActPermits
 from producer.tenants.principal import Scope
@@ -194,19 +196,43 @@ class TestActs:
     def test_a_long_act_is_answered_before_its_end(
         self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        goes_on, retry_jobs = Event(), retry.retry_jobs
+
+        def retry_slowly(*args: Any) -> RetryResult:
+            result = retry_jobs(*args)
+            assert goes_on.wait(10)
+            return result
+
         monkeypatch.setattr(long_acts, "MAX_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(retry, "retry_jobs", retry_slowly)
         batch_id = ended_batch(database)
 
         response = api.post(f"/api/batches/{batch_id}/retry")
+        goes_on.set()
 
         assert (response.status_code, response.json()["id"]) == (202, batch_id)
+        assert response.json()["status"] == "in_progress"
         wait_until(lambda: views.get_batch(database, batch_id).counts.failed == 0, "the retry goes on")
+
+    def test_an_act_that_may_still_be_refused_is_not_answered_before_its_end(
+        self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(long_acts, "MAX_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
+        path = f"/api/batches/{ended_batch(database)}"
+
+        repair = api.post(f"{path}/repair", json={"inputs": [{"position": 1, "text": "not failed"}]})
+        retried = api.post(f"{path}/retry", json={"status": "cancelled"})
+
+        assert (repair.status_code, repair.json()["error"]["code"]) == (400, "invalid_rows")
+        assert (retried.status_code, retried.json()["error"]["code"]) == (400, "nothing_to_retry")
 
     def test_too_many_acts_of_a_tenant_are_asked_to_come_again(
         self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         permits = ActPermits(3, 2)
-        monkeypatch.setattr(long_acts.perform, "__defaults__", (permits,))
+        monkeypatch.setattr(long_acts, "CHANGES", permits)
         one, other = (key_headers(database, tenant) for tenant in ("one", "other"))
         for _ in range(2):
             permits.take("one")
