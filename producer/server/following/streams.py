@@ -19,6 +19,7 @@ from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body
 from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch
+from producer.server.native import shown
 
 HEARTBEAT_SECONDS = 15.0  # proxies close what is silent for 30 or 60
 # A follower that reads slowly holds one page, as bytes; its rows exist only in one of the few threads that read pages.
@@ -64,7 +65,7 @@ async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -
                 return
             yield event_stream.event("progress", state.as_dict(), cursor)
             if ended is not None:
-                yield event_stream.event("end", ended.as_dict(), cursor)
+                yield event_stream.event("end", shown.batch_object(ended, follow.tenant), cursor)
                 return
             while not await follower.wait_for_change(HEARTBEAT_SECONDS):
                 yield event_stream.HEARTBEAT

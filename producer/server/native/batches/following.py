@@ -15,7 +15,7 @@ from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream, streams
 from producer.server.following.event_stream import StreamResponse
 from producer.server.following.streams import Follow
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import objects
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.results import MEDIA_TYPES, After, Statuses
@@ -48,7 +48,7 @@ async def wait_for_batch(
     async with context.watch.follow(batch_id) as follower:
         await streams.wait_until(follower, timeout, after_status)
     batch = await to_thread.run_sync(context.get_batch, principal, batch_id)
-    return responses.json_with_etag(request, batch.as_dict())
+    return responses.json_with_etag(request, shown.batch_object(batch, principal.tenant))
 
 
 @router.get("/batches/{batch_id}/follow", summary="Follow a batch", response_class=StreamingResponse, responses=STREAM)
