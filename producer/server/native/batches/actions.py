@@ -1,6 +1,5 @@
 """Acting on batches: cancel, retry and delete; see `long_acts.py` for those that take long."""
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
