@@ -8,8 +8,8 @@ from fastapi import BackgroundTasks, Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from models.db import Database
-from models.errors import BatchmillError, Forbidden
-from producer.server.context import Context
+from models.errors import BatchmillError, Forbidden, Unauthorized
+from producer.server.context import Context, ServerContext
 from producer.tenants import keys
 from producer.tenants.principal import Principal, Scope
 
@@ -30,6 +30,16 @@ async def authenticate(request: Request, context: Context, background: Backgroun
     if is_use_unknown and principal.key_id is not None:
         background.add_task(_note_use, context.database, principal.key_id)  # after the response
     return principal
+
+
+async def is_still_valid(request: Request, context: ServerContext) -> bool:
+    """Whether the key of a request that is being answered is still valid; raises Unreachable."""
+    headers = request.headers.getlist("authorization")
+    try:
+        await run_in_threadpool(context.authenticator.authenticate, context.database, headers)
+    except Unauthorized:
+        return False
+    return True
 
 
 def _note_use(database: Database, key_id: str) -> None:

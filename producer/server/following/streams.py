@@ -1,13 +1,14 @@
 """The streams of followers: results as they land, progress, and the end of the batch."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import anyio
 from anyio import to_thread
 
 from models.db import Database
-from models.errors import NotFound
+from models.errors import NotFound, Unauthorized, Unreachable
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.changes import BatchState
@@ -18,6 +19,7 @@ from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body
 from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch
+from producer.server.native import shown
 
 HEARTBEAT_SECONDS = 15.0  # proxies close what is silent for 30 or 60
 # A follower that reads slowly holds one page, as bytes; its rows exist only in one of the few threads that read pages.
@@ -63,7 +65,7 @@ async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -
                 return
             yield event_stream.event("progress", state.as_dict(), cursor)
             if ended is not None:
-                yield event_stream.event("end", ended.as_dict(), cursor)
+                yield event_stream.event("end", shown.batch_object(ended, follow.tenant), cursor)
                 return
             while not await follower.wait_for_change(HEARTBEAT_SECONDS):
                 yield event_stream.HEARTBEAT
@@ -96,6 +98,24 @@ async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncGenerato
         while not follower.is_closing():
             changes: list[BatchState] = await follower.next_changes(HEARTBEAT_SECONDS)
             yield b"".join(event_stream.event("batch", state.as_dict()) for state in changes) or event_stream.HEARTBEAT
+
+
+async def while_allowed(
+    parts: AsyncGenerator[bytes], is_allowed: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
+    """Yield the parts of a stream as long as its key is valid, which each heartbeat checks; raises IncompleteResponse.
+
+    is_allowed: may raise Unreachable, which ends nothing
+    """
+    next_check = anyio.current_time() + HEARTBEAT_SECONDS
+    async with aclosing(parts):
+        async for part in parts:
+            if anyio.current_time() >= next_check:
+                next_check = anyio.current_time() + HEARTBEAT_SECONDS
+                with suppress(Unreachable):
+                    if not await is_allowed():
+                        raise IncompleteResponse(Unauthorized.code)
+            yield part
 
 
 async def wait_until(follower: BatchFollower, timeout: float, after_status: str | None) -> None:

@@ -15,7 +15,7 @@ from producer.batches.retry import RetryResult, RetrySelection
 from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import long_acts, objects, warnings
 from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
@@ -46,7 +46,9 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
 
     def act() -> Response:
         context.get_batch(principal, batch_id)
-        return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
+        return responses.json_response(
+            shown.batch_object(cancelling.cancel(context.database, batch_id), principal.tenant)
+        )
 
     key = ("cancel", batch_id)
     return await long_acts.perform(
@@ -72,7 +74,9 @@ async def retry_batch(
     def act() -> Response:
         context.get_batch(principal, batch_id)
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
-        return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
+        return requeued(
+            context, principal, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of)
+        )
 
     key = ("retry", batch_id, selection, body.deadline)
     return await long_acts.perform(
@@ -104,7 +108,7 @@ async def delete_batch(
     return await long_acts.perform(Act(key, principal.tenant, act, lambda: deleted(is_done=False), long_acts.CHANGES))
 
 
-def requeued(context: ServerContext, result: RetryResult) -> Response:
+def requeued(context: ServerContext, principal: Principal, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
     warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
@@ -113,17 +117,17 @@ def requeued(context: ServerContext, result: RetryResult) -> Response:
             "requeued_jobs": result.jobs,
             "advice": result.advice,
             "warning": warning,
-            "batch": views.get_batch(context.database, result.batch_id).as_dict(),
+            "batch": shown.batch_object(views.get_batch(context.database, result.batch_id), principal.tenant),
         }
     )
 
 
 def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
     """The batch as it is while an act goes on."""
-    return responses.json_response(context.get_batch(principal, batch_id).as_dict(), 202)
+    return responses.json_response(shown.batch_object(context.get_batch(principal, batch_id), principal.tenant), 202)
 
 
 def show_reopened(context: ServerContext, principal: Principal, batch_id: str) -> Response | None:
     """The batch once an act has reopened it, so that it can't be refused as a whole any more; None before."""
     batch = context.get_batch(principal, batch_id)
-    return None if batch.status.has_ended else responses.json_response(batch.as_dict(), 202)
+    return None if batch.status.has_ended else responses.json_response(shown.batch_object(batch, principal.tenant), 202)

@@ -11,7 +11,7 @@ from producer.batches.listing import BatchFilter
 from producer.results import attempts as history
 from producer.server.access import Reader
 from producer.server.context import Context
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import objects
 
 router = APIRouter(tags=["batches"])
@@ -42,7 +42,7 @@ def list_batches(
         tenant=principal.tenant,
     )
     batches = views.list_batches(context.database, limit + 1, batch_filter)
-    data = [batch.as_dict() for batch in batches[:limit]]
+    data = [shown.batch_object(batch, principal.tenant) for batch in batches[:limit]]
     return responses.list_response(data, has_more=len(batches) > limit, last_id=data[-1]["id"] if data else None)
 
 
@@ -54,7 +54,9 @@ def list_batches(
 )
 def show_batch(request: Request, context: Context, principal: Reader, batch_id: BatchId) -> Response:
     """Show one batch, with an ETag for `If-None-Match`."""
-    return responses.json_with_etag(request, context.get_batch(principal, batch_id).as_dict())
+    return responses.json_with_etag(
+        request, shown.batch_object(context.get_batch(principal, batch_id), principal.tenant)
+    )
 
 
 @router.get("/batches/{batch_id}/blockers", summary="Say what a batch waits for", response_model=objects.BlockerList)
@@ -63,7 +65,7 @@ def list_blockers(context: Context, principal: Reader, batch_id: BatchId) -> Res
     settings = context.settings
     batch = context.get_batch(principal, batch_id)
     reasons = blockers.find_blockers(context.database, batch, settings.lease_seconds, settings.home_path)
-    return responses.list_response([reason.as_dict() for reason in reasons])
+    return responses.list_response(shown.blocker_objects(reasons, batch.pipeline, principal.tenant))
 
 
 @router.get("/batches/{batch_id}/attempts", summary="List attempts", response_model=objects.AttemptList)

@@ -95,7 +95,9 @@ async def repair_batch(
                 when = deadline if given_deadline is None else given_deadline
                 new_deadline = None if when is None else Deadline.parse_future(when)
                 size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
-                return requeued(context, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of))
+                return requeued(
+                    context, principal, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of)
+                )
 
     def discard() -> None:
         if isinstance(body, Upload):

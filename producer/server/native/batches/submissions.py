@@ -11,7 +11,7 @@ from producer.readers.files import format_from_name
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import bodies, objects, refusals, sample_check, submission_options, warnings
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
@@ -63,7 +63,7 @@ async def submit_batch(
         submitted = await to_thread.run_sync(submit_document)
     else:
         submitted = await _submit_upload(request, context, principal, kind, idempotency_key)
-    return await _answer(context, submitted, wait)
+    return await _answer(context, principal, submitted, wait)
 
 
 @router.post("/dry-run", summary="Check a submission", response_model=dict[str, Any], **DRY_RUN_DOCS)
@@ -114,7 +114,7 @@ async def _submit_upload(
     return await to_thread.run_sync(submit_upload)
 
 
-async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> Response:
+async def _answer(context: ServerContext, principal: Principal, submitted: Submitted, wait: float) -> Response:
     """The batch, once its rows were read or the wait is over; raises the reason if they can't be jobs."""
     async with context.watch.follow(submitted.batch_id) as follower:
         await streams.wait_until(follower, wait, "validating")
@@ -124,7 +124,11 @@ async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> 
         warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
     else:
         warning = submitted.warning or submit.warn_of_ended(batch.id, batch.status)
-    document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": warning}
+    document = {
+        **shown.batch_object(batch, principal.tenant),
+        "already_submitted": submitted.existed,
+        "warning": warning,
+    }
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})
 

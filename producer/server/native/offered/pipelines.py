@@ -12,7 +12,7 @@ from producer.batches import workers
 from producer.catalogue import pipeline_objects
 from producer.server.access import Reader
 from producer.server.context import Context, ServerContext
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.offered import objects
 from producer.tenants.principal import Principal, Scope
 
@@ -56,5 +56,6 @@ def _describe(
         document["workers"] = served[pipeline.name]
         if with_backlog:
             document["backlog"] = waiting_jobs.get(pipeline.name, waiting.EMPTY).as_dict()
-        documents.append(document)
+        guards = {name: shown.hide_folders(guard, principal.tenant) for name, guard in document["guards"].items()}
+        documents.append({**shown.hide_folders(document, principal.tenant), "guards": guards})
     return documents
