@@ -69,9 +69,9 @@ class RemoteBatch:
 
     def repair(self, inputs_: Iterable[Any] | Table, deadline: Deadline | None) -> str | None:
         """Replace failed jobs."""
-        records = inputs.InputRecords(inputs_, None, SubmitOptions())
+        records = inputs.InputRecords(inputs_, None, SubmitOptions(), lambda: None)
         params = {"deadline": deadline and deadline.as_text()}
-        with inputs.spool() as file, pages.restate_rows(records.name, records.unit):
+        with inputs.spool() as file, pages.restate_rows(records.name, records.restate):
             inputs.write_lines(file, records)
             return self._requeue(lambda: self._post("repair", params=params, upload=Upload(file, NDJSON)))
 

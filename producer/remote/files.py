@@ -1,16 +1,19 @@
 """Files of this machine as the body of a submission: one as it is, several as JSON lines."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from models import tasks
 from models.errors import InvalidRows
 from producer import readers
 from producer.readers.files import find_files
-from producer.readers.rows import WHOLE_ROW, ColumnMapping, Problem, Row
+from producer.readers.rows import WHOLE_ROW, ColumnMapping, Problem, Row, Source
 from producer.remote import inputs
+from producer.remote.columns import FindFields, map_columns
+from producer.remote.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions
 
 MAX_PROBLEMS = 20  # listed in an error
@@ -22,50 +25,84 @@ class FileBody:
 
     name: of the source, for messages
     file_format: one of FILE_FORMATS
+    restate: makes a sentence of a line's number and what is wrong with it
     """
 
     file: BinaryIO
     name: str
     file_format: str
+    restate: Callable[[int, str], str]
 
 
 @contextmanager
-def open_files(paths: Sequence[str], file_format: str | None, options: SubmitOptions) -> Iterator[FileBody]:
-    """Yield the body that the files make; raises UnreadableSource."""
+def open_files(
+    paths: Sequence[str], file_format: str | None, options: SubmitOptions, find_fields: FindFields
+) -> Iterator[FileBody]:
+    """Yield the body that the files make; raises UnreadableSource.
+
+    find_fields: asks the server for the pipeline's
+    """
     found = find_files(paths, file_format)
     if len(found) == 1:
         file = found[0]
+        unit = "row" if file.file_format == "parquet" else "line"
         with file.access.open_file(file.path) as stream:
-            yield FileBody(stream, file.name, file.file_format)
+            yield FileBody(stream, file.name, file.file_format, lambda number, message: f"{unit} {number}: {message}")
         return
-    with readers.open_source(paths, _whole_records(options), file_format) as source, inputs.spool() as spooled:
-        keep_invalid, problems = options.on_invalid != "reject", []
-        for row in source.rows:
-            if isinstance(row, Problem) and not keep_invalid:
-                problems.append(f"{source.describe_location(row.location)}: {row.message}")
-                if len(problems) >= MAX_PROBLEMS:
-                    break
-            else:
-                spooled.write(inputs.encode({WHOLE_ROW: row.raw_input} if isinstance(row, Problem) else row.raw_input))
-        if problems:
-            raise InvalidRows(source.name, problems)
-        yield FileBody(spooled, source.name, "jsonl")
+    columns = _whole_records(options, find_fields)
+    with readers.open_source(paths, columns, file_format) as source, inputs.spool() as spooled:
+        restate = _write_rows(spooled, source, columns, keeps_invalid=options.on_invalid != "reject")
+        yield FileBody(spooled, source.name, "jsonl", restate)
+
+
+def _write_rows(
+    file: BinaryIO, source: Source, columns: ColumnMapping, *, keeps_invalid: bool
+) -> Callable[[int, str], str]:
+    """Write the rows of several files as lines, and return what restates the problem of a line; raises InvalidRows."""
+    encoder = RecordEncoder(columns.id_columns, frozenset(column for _, column, _ in columns.fields))
+    locations, problems = array("q"), []  # eight bytes for each row, so that its file can be named
+    for row in source.rows:
+        if isinstance(row, Problem) and not keeps_invalid:
+            problems.append(f"{source.describe_location(row.location)}: {row.message}")
+            if len(problems) >= MAX_PROBLEMS:
+                break
+        else:
+            record = {WHOLE_ROW: row.raw_input} if isinstance(row, Problem) else row.raw_input
+            locations.append(row.location)
+            file.write(encoder.encode(len(locations), record))
+    if problems:
+        raise InvalidRows(source.name, problems)
+
+    def restate(number: int, message: str) -> str:
+        place = source.describe_location(locations[number - 1]) if 0 < number <= len(locations) else f"line {number}"
+        return f"{place}: {encoder.restate(number, message)}"
+
+    return restate
 
 
 class _WholeRecords(ColumnMapping):
-    """Takes each record as it is, because only the server knows the pipeline's fields."""
+    """Takes each record as it is; a table's header is checked, and its rows by the server."""
 
     def map_row(self, location: int, record: object) -> Row:
         """The record itself."""
         return Row(location, None, record)
 
 
-def _whole_records(options: SubmitOptions) -> ColumnMapping:
-    named = options.input_columns or {}
-    # An empty cell of an optional field means that it was left out.
-    optional = {field.name for spec in tasks.TASKS.values() for field in spec.fields if not field.required}
-    required = {field.name for spec in tasks.TASKS.values() for field in spec.fields if field.required}
-    fields: tuple[tuple[str, Any, bool], ...] = tuple(
-        (name, named.get(name, name), False) for name in sorted(optional - required)
+def _whole_records(options: SubmitOptions, find_fields: FindFields) -> ColumnMapping:
+    fields = find_fields()
+    columns = map_columns(options, _optional_fields() if fields is None else fields, use_ids=True)
+    return _WholeRecords(
+        columns.fields,
+        columns.id_columns,
+        columns.is_id_required,
+        columns.passthrough,
+        keeps_all=True,
+        advice=columns.advice,
     )
-    return _WholeRecords(fields, (), is_id_required=False, keeps_all=True)
+
+
+def _optional_fields() -> tuple[tuple[str, bool], ...]:
+    """The fields that no task of ours requires: an empty cell means that they were left out."""
+    required = {field.name for spec in tasks.TASKS.values() for field in spec.fields if field.required}
+    optional = {field.name for spec in tasks.TASKS.values() for field in spec.fields if not field.required}
+    return tuple((name, False) for name in sorted(optional - required))

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Protocol
 import httpx2
 
 from models import version
-from models.errors import BatchmillError, Unreachable, first_line
+from models.errors import BatchmillError, Unreachable, UsageError, first_line
 from producer.remote.address import ServerAddress
 from producer.remote.errors import AnswerLost, error_from_response, foreign_response
 from producer.remote.retrying import REPEAT, RetryPolicy
@@ -159,6 +159,8 @@ class ServerHttp:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):  # time mends nothing
                 unreachable = UntrustedCertificate(f"the certificate of {self.url} is not trusted ({_reason(error)})")
             raise unreachable from None
+        except httpx2.LocalProtocolError:  # without its text, which may quote a header
+            raise UsageError(f"the request to {self.url} can't be sent; was its file changed meanwhile?") from None
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise AnswerLost(f"the connection to {self.url} was lost ({_reason(error)})") from None
 

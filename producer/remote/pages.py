@@ -27,6 +27,13 @@ def quote_id(batch_id: object) -> str:
     return quote(batch_id[:MAX_ID_CHARACTERS], safe="", errors="replace")
 
 
+def quote_name(name: object) -> str:
+    """Return a pipeline's name as a part of a path; raises NotFound for what can be none."""
+    if not isinstance(name, str) or name.strip(".") == "":
+        raise NotFound(f"there is no pipeline {str(name)[:80]!r}")
+    return quote(name, safe="", errors="replace")
+
+
 def iter_results(
     http: ServerHttp, path: str, get_batch: GetBatch, after: int, outcomes: Outcomes
 ) -> Iterator[ResultRow]:
@@ -110,13 +117,18 @@ def _names(outcomes: Outcomes) -> list[str] | None:
 
 
 @contextmanager
-def restate_rows(name: str, unit: str) -> Iterator[None]:
-    """Let InvalidRows name the inputs as the program knows them, and not the lines that they were sent as."""
+def restate_rows(name: str, restate: Callable[[int, str], str]) -> Iterator[None]:
+    """Let InvalidRows name the inputs as the program knows them, and not the lines that they were sent as.
+
+    restate: makes a sentence of a line's number and what is wrong with it
+    """
     try:
         yield
     except InvalidRows as error:
-        problems = [
-            f"{unit} {problem.removeprefix('line ')}" if problem.startswith("line ") else problem
-            for problem in error.problems
-        ]
-        raise InvalidRows(name, problems) from None
+        raise InvalidRows(name, [_restate(problem, restate) for problem in error.problems]) from None
+
+
+def _restate(problem: str, restate: Callable[[int, str], str]) -> str:
+    place, _, message = problem.partition(": ")
+    unit, _, number = place.partition(" ")
+    return restate(int(number), message) if unit in ("line", "row") and number.isdecimal() and message else problem

@@ -1,27 +1,28 @@
 """Submissions over HTTP: rows as JSON lines, files as they are, and sources that the server has."""
 
+import json
 import secrets
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, UsageError
 from models.states import BatchStatus
 from producer.batches import polling
 from producer.readers.input_source import PythonSource
-from producer.remote import inputs
+from producer.remote import columns, inputs
 from producer.remote.errors import make_error
 from producer.remote.files import open_files
 from producer.remote.http import ServerHttp, Upload
 from producer.remote.pages import NDJSON, restate_rows
 from producer.submission.options import SubmitOptions
+from producer.submission.request import check_options
 from producer.times import Deadline
 
 PATH = "/api/batches"
 WAIT_SECONDS = 20.0  # in the first request, for small sources
-MAX_QUERY_CHARACTERS = 6_000  # more goes into a form: servers and proxies take about 8,000
 MEDIA_TYPES = {
     "jsonl": NDJSON,
     "csv": "text/csv",
@@ -39,23 +40,43 @@ def submit(http: ServerHttp, pipeline: str, source: PythonSource, options: Submi
     """
     # With the caller's own key the deadline may have passed when a submission is repeated; the server then checks it.
     fields = _fields(pipeline, source, options)
-    headers = {"idempotency-key": options.idempotency_key or secrets.token_hex(16)}
+    _check(options)
+    find_fields = partial(columns.find_fields, http, pipeline)
+    own_key = options.idempotency_key
+    headers = {"idempotency-key": secrets.token_hex(16) if own_key is None else own_key}
     with ExitStack() as cleanup:
         if source.inputs is not None:
-            records = inputs.InputRecords(source.inputs, source.ids, options)
-            cleanup.enter_context(restate_rows(records.name, records.unit))
+            records = inputs.InputRecords(source.inputs, source.ids, options, find_fields)
+            cleanup.enter_context(restate_rows(records.name, records.restate))
             file = cleanup.enter_context(inputs.spool())
             inputs.write_lines(file, records)
             fields |= {"id_column": records.id_column or fields["id_column"], "file_format": "jsonl"}
             document = _send(http, fields, headers, Upload(file, NDJSON))
         elif source.files is not None:
-            body = cleanup.enter_context(open_files(source.list_paths(), source.file_format, options))
-            cleanup.enter_context(restate_rows(body.name, "row" if body.file_format == "parquet" else "line"))
+            body = cleanup.enter_context(open_files(source.list_paths(), source.file_format, options, find_fields))
+            cleanup.enter_context(restate_rows(body.name, body.restate))
             fields["file_format"] = body.file_format
             document = _send(http, fields, headers, Upload(body.file, MEDIA_TYPES[body.file_format]))
         else:
             document = _send(http, fields, headers, None)
+        if own_key is None:  # the batch existed only because the client sent it again
+            document = {**document, "already_submitted": False}
         return _wait_until_read(http, document)
+
+
+def _check(options: SubmitOptions) -> None:
+    """Raise UsageError for options that are wrong whatever the pipeline is, or that HTTP can't carry."""
+    check_options(
+        name=options.name,
+        metadata=options.metadata,
+        priority=options.priority,
+        on_invalid=options.on_invalid,
+        max_failures=options.max_failures,
+        idempotency_key=options.idempotency_key,
+    )
+    key = options.idempotency_key
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise UsageError("over HTTP an idempotency key is a header; use ASCII letters, digits and signs in one line")
 
 
 def _fields(pipeline: str, source: PythonSource, options: SubmitOptions) -> Document:
@@ -91,28 +112,28 @@ def _fields(pipeline: str, source: PythonSource, options: SubmitOptions) -> Docu
     return fields
 
 
-def _text_names(columns: object) -> dict[str, str]:
-    if not isinstance(columns, Mapping):
+def _text_names(names: object) -> dict[str, str]:
+    if not isinstance(names, Mapping):
         raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
-    return {str(field): str(column) for field, column in columns.items()}
+    return {str(field): str(column) for field, column in names.items()}
 
 
 def _send(http: ServerHttp, fields: Document, headers: Mapping[str, str], upload: Upload | None) -> Document:
-    """Send the request; with a body of rows the options stand in the address, or in a form if they are long."""
+    """Send the request; options stand beside the rows in a form, because logs of proxies have addresses."""
     given = {name: value for name, value in fields.items() if value is not None}
-    document: Document
     try:
-        if upload is None:
-            _, document = http.request("POST", PATH, {"wait": WAIT_SECONDS}, json=given, headers=headers)
-            return document
         texts = {name: _as_text(value) for name, value in given.items()}
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("an option has half a surrogate pair, which no database stores") from None
     except (TypeError, ValueError, RecursionError):
         raise UsageError("an option has a value that JSON has not; give texts, numbers, lists and objects") from None
-    if len(urlencode(texts)) <= MAX_QUERY_CHARACTERS:
-        params: dict[str, Any] = {**texts, "wait": WAIT_SECONDS}
-        _, document = http.request("POST", PATH, params, upload=upload, headers=headers)
+    params = {"wait": WAIT_SECONDS}
+    document: Document
+    if upload is None:
+        _, document = http.request("POST", PATH, params, json=given, headers=headers)
     else:
-        _, document = http.request("POST", PATH, {"wait": WAIT_SECONDS}, upload=upload, form=texts, headers=headers)
+        _, document = http.request("POST", PATH, params, upload=upload, form=texts, headers=headers)
     return document
 
 

@@ -47,10 +47,15 @@ def _note_use(database: Database, key_id: str) -> None:
         keys.touch_key(database, key_id)
 
 
+def check_scope(principal: Principal, scope: Scope) -> None:
+    """Raise Forbidden if the principal lacks the scope."""
+    if scope not in principal.scopes:
+        raise Forbidden(f"this key lacks the scope {scope}; use another, or make one: batchmill keys create")
+
+
 def _require(scope: Scope) -> Callable[[Principal], Awaitable[Principal]]:
     async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
-        if scope not in principal.scopes:
-            raise Forbidden(f"this key lacks the scope {scope}; use another, or make one: batchmill keys create")
+        check_scope(principal, scope)
         return principal
 
     return check

@@ -1,5 +1,7 @@
 """The application: its routes and what they share."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -16,6 +18,7 @@ from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
 from producer.server.requests import outages
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
+from producer.server.requests.key_first import KeyFirst
 from producer.server.requests.origins import OriginCheck
 from producer.server.requests.outages import DatabaseWatch, OutageGuard
 from producer.server.requests.rates import RateLimit
@@ -49,6 +52,7 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     app.state.document_slots = UploadSlots(MAX_DOCUMENTS)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.add_middleware(BodyLimit)
+    app.add_middleware(KeyFirst, check=partial(context.authenticator.authenticate, context.database))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -25,6 +25,7 @@ MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other reque
 class ServerContext:
     """The parts of the application that requests share.
 
+    measuring_thread: of the one file of results that is read for its size; all that wait for it then know the size
     stopping: set when the server stops, so that followers end and their clients come again
     """
 
@@ -35,6 +36,7 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+    measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
     dry_run_threads: CapacityLimiter = field(init=False, default_factory=partial(CapacityLimiter, MAX_DRY_RUNS))
 
     def __post_init__(self) -> None:

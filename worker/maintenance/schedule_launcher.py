@@ -47,6 +47,14 @@ class ScheduleLauncher:
         """Whether a tick was started whose end is not known yet."""
         return self._launcher.is_running()
 
+    def is_unfinished(self) -> bool:
+        """Whether a process runs, or its failure has still to be returned."""
+        return self._launcher.is_unfinished()
+
+    def can_run(self) -> bool:
+        """Whether a process runs or can be started, so that others need not."""
+        return self._launcher.can_run()
+
     def run_once(self) -> str:
         """Start a tick if work is due and none is running; returns the last tick's failure, or "".
 

@@ -4,6 +4,7 @@ import gzip
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import polars
 import pytest
 from sqlalchemy import text
 
-from batchmill import Client, InvalidRows, Unauthorized, UnknownPipeline, UsageError
+from batchmill import Client, InvalidRows, Unauthorized, UnknownPipeline, UnreadableSource, UsageError
 from models.db import Database
 from models.dialects.columns import Document
 from models.pipelines.catalogue import Catalogue
@@ -106,7 +107,7 @@ class TestInputs:
 
         assert jobs(database) == [("1", "a", {"region": "EU"}), ("2", "b", {"region": None})]
 
-    def test_options_that_fill_no_address_go_into_a_form(self, client: Client, database: Database) -> None:
+    def test_options_stand_in_a_form(self, client: Client, database: Database) -> None:
         metadata = {f"key {number}": "€" * 500 for number in range(16)}
 
         batch = client.submit(PIPELINE, ["a"], metadata=metadata, name="long", priority=3, max_failures="2.5%")
@@ -124,6 +125,41 @@ class TestInputs:
         else:
             batch = client.submit(PIPELINE, ["a", looped], on_invalid=on_invalid)
             assert batch.request_counts.failed == 1
+
+    @pytest.mark.parametrize(
+        ("item", "problem"),
+        [
+            ({"x": b"1"}, "item 2: x holds bytes, which JSON has not; keep other columns"),
+            ({"x": [timedelta(1)]}, "item 2: x holds timedelta, which JSON has not; keep other columns"),
+            ({"x": float("nan")}, "item 2: has a value in x that JSON can't hold; keep other columns"),
+            ({"x": {5: 1}}, "item 2: x has a key that is not text; keep other columns"),
+            ({None: "x"}, "item 2: has a column to keep whose name is not storable text; rename it"),
+            ({"text": date(2026, 1, 1)}, "item 2: text must be text, not date"),
+        ],
+    )
+    def test_a_value_that_json_has_not_is_refused_and_not_lost(
+        self, client: Client, item: dict[Any, Any], problem: str
+    ) -> None:
+        with pytest.raises(InvalidRows) as error:
+            client.submit(PIPELINE, ["a", {"text": "b", **item}], passthrough="*")
+        batch = client.submit(PIPELINE, ["a", {"text": "b", **item}], passthrough="*", on_invalid="fail-row")
+
+        assert error.value.problems == (problem,)
+        assert batch.request_counts.failed == 1
+
+    def test_a_value_in_a_column_that_is_not_kept_may_be_any(self, client: Client, database: Database) -> None:
+        client.submit(PIPELINE, [{"text": "a", "x": b"1", 5: float("nan")}])
+
+        assert jobs(database) == [(None, "a", None)]
+
+    @pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
+    def test_a_table_needs_its_columns(self, client: Client, on_invalid: str) -> None:
+        frame = polars.DataFrame({"body": ["a"], "day": [1]})
+
+        with pytest.raises(UnreadableSource, match="no column 'text'"):
+            client.submit(PIPELINE, frame, on_invalid=on_invalid)
+
+        assert client.batches() == []
 
     def test_inputs_and_ids_must_match(self, client: Client) -> None:
         with pytest.raises(UsageError, match="differ in number: one of them ends before item 2"):
@@ -160,6 +196,19 @@ class TestFiles:
             client.submit(PIPELINE, files="a.jsonl")
         with pytest.raises(UsageError, match=r"there is no file none\.csv"):
             client.submit(PIPELINE, files="none.csv")
+
+    @pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
+    def test_each_of_several_tables_needs_its_columns(self, client: Client, on_invalid: str) -> None:
+        with pytest.raises(UnreadableSource, match=r"b\.csv has no column 'text'"):
+            client.submit(PIPELINE, files=["a.jsonl", "b.csv"], on_invalid=on_invalid)
+
+    def test_wrong_rows_of_several_files_are_named(self, client: Client) -> None:
+        Path("d.jsonl").write_text('{"body": "first"}\n\n{"body": ""}\n')
+
+        with pytest.raises(InvalidRows) as error:
+            client.submit(PIPELINE, files=["b.csv", "d.jsonl"], input_columns={"text": "body"})
+
+        assert [problem.partition(": ")[0] for problem in error.value.problems] == ["d.jsonl, line 3"]
 
     def test_a_large_file_that_is_refused_leaves_nothing(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, database: Database
@@ -200,7 +249,20 @@ class TestRepeats:
         assert transport.sent[:3] == ["POST /api/batches"] * 3
         assert [listed.id for listed in client.batches()] == [batch.id]
         assert len(jobs(database)) == 2
+        assert not batch.already_submitted
         client.close()
+
+    @pytest.mark.parametrize("key", ["", "day 1\n", "\u043a\u043b\u044e\u0447", "k" * 256, 5])
+    def test_a_key_that_no_header_holds_is_refused(self, client: Client, key: Any) -> None:
+        with pytest.raises(UsageError, match="idempotency key"):
+            client.submit(PIPELINE, ["a"], idempotency_key=key)
+
+    @pytest.mark.parametrize(
+        "options", [{"name": "\ud800"}, {"metadata": {"a": "\ud800"}}, {"parameters": {"top_k": "\ud800"}}]
+    )
+    def test_half_a_surrogate_pair_is_refused(self, client: Client, options: Any) -> None:
+        with pytest.raises(UsageError, match="half a surrogate pair"):
+            client.submit(PIPELINE, ["a"], **options)
 
     def test_a_key_is_the_same_batch_again(self, client: Client) -> None:
         first = client.submit(PIPELINE, ["a"], idempotency_key="k")

@@ -191,3 +191,14 @@ def test_a_key_has_a_rate(database: Database) -> None:
     assert first.status_code == 200
     assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert 50 <= int(second.headers["retry-after"]) <= 60
+
+
+def test_a_large_body_without_a_key_is_refused_before_it_is_received(database: Database) -> None:
+    key = keys.create_key(database, KeyRequest("acme", (Scope.READ,))).text
+
+    with client_of(database) as client:
+        large = b" " * 10_000
+        assert client.post("/trial/words", content=large).status_code == 401
+        forged = {"authorization": f"Bearer {key[:-4]}AAAA"}
+        assert client.post("/trial/words", content=large, headers=forged).status_code == 401
+        assert client.post("/trial/words", content=large, headers={"authorization": f"Bearer {key}"}).status_code == 400

@@ -101,7 +101,9 @@ class Submission:
         if options.inputs is not None:
             return self._submit_now(self.open_inputs())
         if options.file_id is not None:
-            return self._open(files.get_file(self.context.database, options.file_id, self._tenant))
+            file = files.get_file(self.context.database, options.file_id, self._tenant)
+            files.check_input(file, "file_id")
+            return self._open(file)
         return self._open(None)
 
     def submit_upload(self, upload: Upload) -> Submitted:

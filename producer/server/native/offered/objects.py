@@ -44,6 +44,13 @@ class Backlog(BaseModel):
     oldest_created_at: datetime | None
 
 
+class PipelineInput(BaseModel):
+    """A column of the rows that a pipeline takes."""
+
+    name: str
+    required: bool
+
+
 class Pipeline(BaseModel):
     """An entry of the catalogue; its other fields are those of `[pipelines.NAME]` in batchmill.toml."""
 
@@ -57,6 +64,7 @@ class Pipeline(BaseModel):
     guards: dict[str, Any]
     workers: int = Field(description="Worker processes that serve it now.")
     backlog: Backlog | None = Field(None, description="Only with `backlog=true`.")
+    inputs: list[PipelineInput] | None = Field(None, description="Only of one pipeline.")
 
 
 class PipelineList(BaseModel):

@@ -40,7 +40,10 @@ def show_pipeline(
         pipeline = context.catalogue[name]
     except UnknownPipeline as error:
         raise NotFound(str(error)) from None
-    return responses.json_response(_describe(context, principal, [pipeline], with_backlog=backlog)[0])
+    document = _describe(context, principal, [pipeline], with_backlog=backlog)[0]
+    # A template of the pipeline may have other inputs than its task.
+    document["inputs"] = [{"name": field.name, "required": field.required} for field in pipeline.spec.fields]
+    return responses.json_response(document)
 
 
 def _describe(

@@ -233,29 +233,6 @@ class TestManyFollowers:
         assert max(polled) == 4
         assert new_watch._followers == {}
 
-    def test_followers_that_read_slowly_hold_one_page_of_bytes(
-        self, database: Database, new_watch: BatchWatch, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(streams, "PAGE_ROWS", 10)
-        batch_id = insert_batch(database, 40)
-        fake_worker.write_results(database, batch_id, [(position, GOOD) for position in range(40)])
-        follow = Follow(batch_id, None)
-
-        async def read_slowly() -> tuple[list[bytes], int]:
-            events = streams.stream_events(database, new_watch, follow)
-            lines = streams.stream_lines(database, new_watch, follow)
-            await anext(events)  # the beginning
-            parts = [await anext(events), await anext(lines)]
-            rows = sum(isinstance(thing, ResultRow) for thing in gc.get_objects())
-            await events.aclose()
-            await lines.aclose()
-            return parts, rows
-
-        parts, rows = asyncio.run(read_slowly())
-
-        assert (parts[0].count(b"event: result"), parts[1].count(b"\n")) == (10, 10)
-        assert rows == 0
-
     def test_a_stream_ends_with_its_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.0)
         answers: list[bool | Exception] = [True, Unreachable("no answer"), False]
@@ -294,6 +271,29 @@ class TestManyFollowers:
         assert is_valid()
         keys.revoke_key(database, key.view.id)
         assert not is_valid()
+
+    def test_followers_that_read_slowly_hold_one_page_of_bytes(
+        self, database: Database, new_watch: BatchWatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "PAGE_ROWS", 10)
+        batch_id = insert_batch(database, 40)
+        fake_worker.write_results(database, batch_id, [(position, GOOD) for position in range(40)])
+        follow = Follow(batch_id, None)
+
+        async def read_slowly() -> tuple[list[bytes], int]:
+            events = streams.stream_events(database, new_watch, follow)
+            lines = streams.stream_lines(database, new_watch, follow)
+            await anext(events)  # the beginning
+            parts = [await anext(events), await anext(lines)]
+            rows = sum(isinstance(thing, ResultRow) for thing in gc.get_objects())
+            await events.aclose()
+            await lines.aclose()
+            return parts, rows
+
+        parts, rows = asyncio.run(read_slowly())
+
+        assert (parts[0].count(b"event: result"), parts[1].count(b"\n")) == (10, 10)
+        assert rows == 0
 
     def test_a_follower_sees_a_retry_that_happens_meanwhile(self, database: Database, new_watch: BatchWatch) -> None:
         batch_id = insert_batch(database, 2)

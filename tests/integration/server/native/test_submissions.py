@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from models.settings import Settings
 from producer.batches import views
 from producer.server.following import streams
 from producer.server.native.batches import bodies, objects, sample_check
-from producer.uploads import immediate_reading
+from producer.uploads import files, immediate_reading
+from producer.uploads.files import PURPOSE_OUTPUT, NewFile
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
 from tests.factories.http_server import client_over, key_headers
@@ -410,6 +412,32 @@ class TestLater:
         assert take_in(database, database_url, response.json()["id"]) is Outcome.ACCEPTED
         assert stored_jobs(database, response.json()["id"]) == [(None, "X")]
         assert views.get_batch(database, response.json()["id"]).source_batch_id == source
+
+
+@pytest.mark.parametrize(
+    ("bind", "message"),
+    [({}, "needs day"), ({"day": 1, "night": 2}, "has no parameter 'night'"), ({"day": [1]}, "a number or null")],
+)
+def test_parameters_of_a_query_are_checked_at_once(
+    database: Database, database_url: str, bind: dict[str, Any], message: str
+) -> None:
+    source = {"url": database_url, "query": "SELECT id AS text FROM batches WHERE name = :day"}
+    with client_over(database, database_url, sources={"orders": source}) as api:
+        response = submit(api, {"sql": "orders", "bind": bind})
+
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
+    assert count_rows(database, "batches") == 0
+
+
+def test_results_are_no_input(api: TestClient, database: Database, database_url: str) -> None:
+    settings, results = Settings(database_url=database_url), NewFile("output.jsonl", PURPOSE_OUTPUT)
+    file_id = database.transact(partial(files.insert_file, sql=database.sql, settings=settings, new=results))
+
+    response = submit(api, {"file_id": file_id})
+
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "file_id")
+    assert count_rows(database, "batches") == 0
 
 
 class TestTenants:
