@@ -340,7 +340,9 @@ def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
     old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
     differing = [name for name, value in new.items() if old[name] != value]
-    difference = " and ".join(differing) or "on-invalid, deadline, max-failures, reuse, source batch or webhook"
+    difference = " and ".join(differing) or (
+        "on-invalid, deadline, max-failures, reuse, source batch, webhook or way (SQL or HTTP)"
+    )
     other = "other" if difference.startswith(("parameters", "metadata")) else "another"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "

@@ -149,7 +149,7 @@ class MultipartReceiver:
             raise InvalidUpload("a part of the form has a Content-Transfer-Encoding; send its bytes as they are")
         part.name = name.decode("utf-8", "replace")
         if part.name in self._fields or (part.name == FILE_FIELD and self._writer is not None):
-            raise InvalidUpload(f"the form has the field {_shown(part.name)} twice; send it once")
+            raise InvalidUpload(f"the form has the field {_shown(part.name)} twice; send it once, and a list as JSON")
         part.is_file = part.name == FILE_FIELD
         if part.is_file:
             if self._check_fields is not None:

@@ -113,7 +113,7 @@ def _find_by_key(database: Database, request: SubmitRequest, fingerprint: str) -
     if row.request_fingerprint != fingerprint:
         raise IdempotencyConflict(
             f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with another "
-            "request or file; use another key, or the same request"
+            "request or file, or over SQL; use another key, or the same request"
         )
     return str(row.id)
 

@@ -1,5 +1,6 @@
 """The options of a submission: the fields of a JSON body, or texts in a query string or a form."""
 
+import codecs
 import json
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -131,6 +132,8 @@ def parse_json(name: str, text: str | bytes) -> object:
 
     name: of what it is, for the message
     """
+    if isinstance(text, bytes):
+        text = text.removeprefix(codecs.BOM_UTF8)
     try:
         return jsonl.parse_json(text)
     except ValueError as error:

@@ -17,6 +17,7 @@ from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission, Submitted
 from producer.submission import submit
+from producer.submission.request import MAX_IDEMPOTENCY_KEY_CHARACTERS
 from producer.tenants.principal import Principal
 from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
@@ -38,7 +39,11 @@ async def submit_batch(
         float, Query(ge=0, le=MAX_WAIT_SECONDS, description="How many seconds to wait until all rows were read.")
     ] = 10.0,
     idempotency_key: Annotated[
-        str | None, Header(max_length=1_000, description="The same request with the same key is the same batch.")
+        str | None,
+        Header(
+            max_length=MAX_IDEMPOTENCY_KEY_CHARACTERS,
+            description="The same request with the same key is the same batch.",
+        ),
     ] = None,
 ) -> Response:
     """Submit one batch: a JSON object, or rows as the body with the options in the query string.
@@ -81,7 +86,7 @@ async def check_submission(request: Request, context: Context, principal: Submit
         return sample_check.check_body(submission, body)
 
     if kind == bodies.FORM:
-        raise HTTPException(415, "a dry run takes the rows as the body, not a form")
+        raise HTTPException(415, "a dry run takes no form; send the rows as the body, and the options in the query")
     return await to_thread.run_sync(check, limiter=context.dry_run_threads)
 
 
@@ -136,6 +141,9 @@ def _parse_query(request: Request) -> SubmissionOptions:
 
 
 def _form_options(request: Request, upload: Upload) -> SubmissionOptions:
+    for name in QUERY_ONLY:
+        if name in upload.fields:
+            raise UsageError(f"{name} goes into the query string, also with a form")
     options = submission_options.parse_texts([*_query_pairs(request), *upload.fields.items()])
     return _complete_format(options, None, upload.filename)
 

@@ -1,5 +1,6 @@
 """Submitting over HTTP: small sources within the request, others afterwards; nothing stays of what was refused."""
 
+import codecs
 import gzip
 import json
 from functools import partial
@@ -100,6 +101,18 @@ class TestJson:
 
         assert stored_jobs(database, columns["id"]) == [("k", "a")]
         assert stored_jobs(database, ids["id"]) == [("x", "a"), ("y", "b")]
+
+    def test_a_byte_order_mark_is_passed_over(self, api: TestClient) -> None:
+        content = codecs.BOM_UTF8 + json.dumps({"pipeline": PIPELINE, "inputs": ["a"]}).encode()
+
+        response = api.post("/api/batches", content=content, headers={"content-type": "application/json"})
+
+        assert response.status_code == 201, response.text
+
+    def test_a_key_is_as_long_as_the_document_says(self, api: TestClient) -> None:
+        longest, longer = (submit(api, {"inputs": ["a"]}, **{"idempotency-key": "k" * size}) for size in (255, 256))
+
+        assert (longest.status_code, longer.status_code) == (201, 400)
 
     def test_rows_that_can_not_be_jobs_refuse_it_whole(self, api: TestClient, database: Database) -> None:
         response = submit(api, {"inputs": ["a", 7, {"texte": "b"}]})
@@ -244,6 +257,15 @@ class TestBodies:
 
         assert response.status_code == 201, response.text
         assert stored_jobs(database, response.json()["id"]) == [(None, "a")]
+        assert stored_files(batchmill_home) == []
+
+    def test_a_form_has_no_wait(self, api: TestClient, batchmill_home: Path) -> None:
+        data = {"pipeline": PIPELINE, "wait": "1"}
+
+        response = api.post("/api/batches", data=data, files={"file": ("rows.csv", b"text\na\n")})
+
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
+        assert "query string" in response.json()["error"]["message"]
         assert stored_files(batchmill_home) == []
 
     @pytest.mark.parametrize(
