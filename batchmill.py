@@ -121,7 +121,8 @@ COMMANDS = {
 
 
 HIDDEN_COMMANDS = {  # started by other processes
-    "intake": Command("producer.cli.operations.intake", "intake", "Read uploaded files into their batches.")
+    "intake": Command("producer.cli.operations.intake", "intake", "Read uploaded files into their batches."),
+    "webhooks": Command("producer.cli.operations.webhooks", "webhooks", "Send due events to their webhooks."),
 }
 
 

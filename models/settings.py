@@ -229,7 +229,7 @@ class Settings(BaseSettings):
         default=30.0,
         gt=0,
         description="How long a client of the server may take for a request's headers, or to read what it asked for, "
-        "until it is disconnected; twice as long for the next kilobyte of a body.",
+        "until it is disconnected; twice as long for the next 32 KiB of a body.",
     )
 
     metrics_port: int | None = Field(

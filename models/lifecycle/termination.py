@@ -7,7 +7,7 @@ crashes.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -72,9 +72,9 @@ PROGRESS_COLUMNS = "total, failed, max_failures, ingesting, succeeded + failed +
 
 @dataclass(frozen=True, slots=True)
 class ClosingProgress:
-    """The progress of a termination after one chunk.
+    """The progress of a termination after one chunk, or several.
 
-    closed_jobs: number of jobs closed by this chunk
+    closed_jobs: number of jobs closed by them
     last_position: the position to continue after
     has_ended: whether the batch has ended
     """
@@ -165,15 +165,20 @@ def close_next_chunk(database: Database, batch_id: str, after: int = -1) -> Clos
     return database.transact(lambda connection: close_chunk(connection, database.sql, batch_id, after))
 
 
-def finish_termination(database: Database, batch_id: str, max_chunks: int | None = None) -> int:
-    """Close all unanswered jobs, or at most `max_chunks` chunks of them, and return the number of closed jobs."""
-    jobs, after = 0, -1
+def finish_termination(
+    database: Database, batch_id: str, max_chunks: int | None = None, after: int = -1
+) -> ClosingProgress:
+    """Close all unanswered jobs, or those of at most `max_chunks` chunks of positions behind `after`.
+
+    Returns the number of jobs that were closed, and the position from which the next call continues.
+    """
+    jobs, step = 0, ClosingProgress(0, after, has_ended=False)
     for _ in count() if max_chunks is None else range(max_chunks):
-        step = close_next_chunk(database, batch_id, after)
-        jobs, after = jobs + step.closed_jobs, step.last_position
+        step = close_next_chunk(database, batch_id, step.last_position)
+        jobs += step.closed_jobs
         if step.has_ended:
             break
-    return jobs
+    return replace(step, closed_jobs=jobs)
 
 
 def close_chunk(connection: Connection, sql: SqlFragments, batch_id: str, after: int = -1) -> ClosingProgress:

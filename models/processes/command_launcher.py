@@ -24,6 +24,7 @@ class CommandLauncher:
 
     words: the command's, such as ("schedule", "tick"); it must know --exit-with-parent
     base_seconds: the first pause
+    max_idle_seconds: the longest pause after a child that found nothing to do
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class CommandLauncher:
         words: Sequence[str],
         base_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
+        max_idle_seconds: float = MAX_PAUSE_SECONDS,
     ) -> None:
         self._settings = settings
         self._words = tuple(words)
         self._base_seconds = base_seconds
         self._monotonic = monotonic
+        self._max_idle_seconds = max_idle_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._failed_starts = 0
         self._next_start_at = 0.0
@@ -45,6 +48,14 @@ class CommandLauncher:
     def is_running(self) -> bool:
         """Whether a child was started whose end is not known yet."""
         return self._process is not None
+
+    def is_unfinished(self) -> bool:
+        """Whether a child runs, or one has failed and nobody has taken its exit status."""
+        return self._process is not None or self._failed_status is not None
+
+    def can_run(self) -> bool:
+        """Whether a child runs or can be started; False in the pause after one, when another process may have it."""
+        return self.is_ready() or self.is_running()
 
     def is_ready(self) -> bool:
         """Whether no child runs, and the pause after the last one is over."""
@@ -100,12 +111,12 @@ class CommandLauncher:
         if status == 0:
             self._failed_starts, self._next_start_at = 0, self._monotonic()
         else:
-            self._back_off()
+            self._back_off(self._max_idle_seconds if status == EXIT_NOTHING_DUE else MAX_PAUSE_SECONDS)
         return False
 
-    def _back_off(self) -> float:
+    def _back_off(self, max_seconds: float = MAX_PAUSE_SECONDS) -> float:
         self._failed_starts += 1
-        longest = max(MAX_PAUSE_SECONDS, self._base_seconds)
+        longest = max(max_seconds, self._base_seconds)
         pause = max_backoff_seconds(self._failed_starts, self._base_seconds, longest)
         self._next_start_at = self._monotonic() + pause
         return pause

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, literal, or_, text
 
+from models.states import BatchStatus
 from models.tables import Batch
 
 # The order of the list is (created_at, id), the newest first.
@@ -24,6 +25,7 @@ class BatchFilter:
     after: the id of a batch; only those after it in the list, which are older
     older_than: the same by a batch's time and id, so that the batch may be deleted meanwhile
     tenant: to whom they belong
+    hides_deleting: leave out those that are being deleted
     """
 
     status: str | None = None
@@ -34,11 +36,14 @@ class BatchFilter:
     after: str | None = None
     older_than: tuple[datetime, str] | None = None
     tenant: str | None = None
+    hides_deleting: bool = False
 
     def apply(self, query: Select[Any], dialect: str) -> Select[Any]:  # noqa: C901
         """Return the query with these conditions."""
         if self.tenant is not None:
             query = query.where(Batch.tenant == self.tenant)
+        if self.hides_deleting:
+            query = query.where(Batch.status != BatchStatus.DELETING.value)
         if self.status is not None:
             query = query.where(Batch.status == self.status)
         if self.pipeline is not None:

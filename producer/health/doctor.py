@@ -169,7 +169,7 @@ def _describe_changed_settings(settings: Settings, file: Path | None) -> Iterato
     environment = {name.upper() for name in os.environ}
     for name in sorted(settings.model_fields_set - tables):
         value = str(getattr(settings, name))
-        origin = "environment" if f"BATCHMILL_{name.upper()}" in environment else file
+        origin = "environment" if f"BATCHMILL_{name.upper()}" in environment else file or "flag"
         if name in URL_SETTINGS:
             value = urls.redact_url(value)
         elif name == "file_store":

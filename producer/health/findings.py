@@ -5,11 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models import schema
 from models.lifecycle.seats import worker_name_for
-from models.lifecycle.wakeups import ServerInfo
 from models.postgresql.access import RolePrivileges
 from models.postgresql.grants import Purpose, quote_identifier
 from models.postgresql.privileges import format_missing, grants_command
@@ -23,6 +22,9 @@ from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules.status import ScheduleStatus
 from producer.webhooks.batch_deliveries import UndeliveredEvents
+
+if TYPE_CHECKING:
+    from models.lifecycle.wakeups import ServerInfo  # imports Celery
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
@@ -102,7 +104,7 @@ def check_limits(settings: Settings) -> Finding:
     return Finding(OK, "limits", f"sources: {files}, {urls}; webhooks: {addresses}")
 
 
-def check_redis(server_info: ServerInfo, url: str) -> Iterator[Finding]:
+def check_redis(server_info: "ServerInfo", url: str) -> Iterator[Finding]:
     """Check the version of Redis, and that it will not drop or refuse wakeups."""
     used, limit = server_info.used_memory_bytes, server_info.max_memory_bytes
     memory = f"{format_bytes(used)} used" + (f" of {format_bytes(limit)}" if limit else "")

@@ -35,7 +35,7 @@ def read_records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Ite
     """Each line's number and value; blank lines are skipped."""
     is_first = True
     for number, line in text_lines.read_lines(stream, name, meter, skip_blank=True):
-        if line.isspace():
+        if not line or line.isspace():  # nothing but a byte-order mark, or blanks
             continue
         record = _parse_line(number, line)
         if is_first and line[:1024].lstrip().startswith(b"[") and not _is_chat(record):

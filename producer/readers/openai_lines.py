@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
-from models.errors import JobError, Unreachable, first_line
+from models.errors import JobError, Unreachable, UnreadableSource, first_line
 from models.tasks.fields import describe_type
 from producer.endpoints import BodyError, Endpoint
 from producer.endpoints.endpoint import MODEL, Settings
@@ -18,7 +18,10 @@ from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
 from producer.readers.rows import MAX_COLUMNS_LISTED, Problem, Row, Source, parse_custom_id, unexpected_problem
 
 METHOD = "POST"
-MAX_LINES_TRIED = 100  # for the first request, before a file is refused
+# For the first request, before a file is refused. It is looked for in the thread of an HTTP request.
+MAX_LINES_TRIED = 100
+MAX_LINES_READ = 10_000  # with blank ones
+MAX_BYTES_READ = 64 * 2**20  # unpacked
 MAX_MODEL_CHARACTERS = 200
 MAX_QUOTED_CHARACTERS = 40
 UNIT = "line"
@@ -58,13 +61,28 @@ class LineRules:
     fields: frozenset[str] = frozenset()
 
 
+class _FirstLinesMeter(Meter):
+    """Ends the search for the first request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = 0
+
+    def add(self, byte_count: int, location: str) -> None:
+        """Count the bytes of a line, or of a part of one; raises UnreadableSource beyond the limits."""
+        self._lines += 1
+        self.total_bytes += byte_count
+        if self._lines > MAX_LINES_READ or self.total_bytes > MAX_BYTES_READ:
+            raise UnreadableSource(f"{location}: no request comes before this line; leave out blank and wrong lines")
+
+
 def read_first_request(stream: BinaryIO, name: str, endpoint: Endpoint) -> FirstRequest | list[Problem]:
     """Return the request of the first line that can be read, or the problems of all that were tried.
 
-    Raises UnreadableSource if the stream is no UTF-8 text.
+    Raises UnreadableSource if the stream is no UTF-8 text, or has no request near its beginning.
     """
     problems = []
-    for record in islice(jsonl.read_records(stream, name), MAX_LINES_TRIED):
+    for record in islice(jsonl.read_records(stream, name, _FirstLinesMeter()), MAX_LINES_TRIED):
         if isinstance(record, Problem):
             problems.append(_unreadable_line(record))
             continue

@@ -1,5 +1,7 @@
 """The application: its routes and what they share."""
 
+from functools import partial
+
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -15,7 +17,8 @@ from producer.server.metrics.registry import ServerMetrics
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
 from producer.server.requests import outages
-from producer.server.requests.bodies import BodyLimit, UploadSlots
+from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
+from producer.server.requests.key_first import KeyFirst
 from producer.server.requests.origins import OriginCheck
 from producer.server.requests.outages import DatabaseWatch, OutageGuard
 from producer.server.requests.rates import RateLimit
@@ -46,8 +49,10 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     """Add what holds for every request; the last layer that is added is the outermost."""
     settings = context.settings
     app.state.upload_slots = UploadSlots(settings.max_concurrent_uploads)
+    app.state.document_slots = UploadSlots(MAX_DOCUMENTS)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.add_middleware(BodyLimit)
+    app.add_middleware(KeyFirst, check=partial(context.authenticator.authenticate, context.database))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -17,11 +18,14 @@ from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 
+MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other requests
+
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
     """The parts of the application that requests share.
 
+    measuring_thread: of the one file of results that is read for its size; all that wait for it then know the size
     stopping: set when the server stops, so that followers end and their clients come again
     """
 
@@ -32,6 +36,8 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
+    measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
+    dry_run_threads: CapacityLimiter = field(init=False, default_factory=partial(CapacityLimiter, MAX_DRY_RUNS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))

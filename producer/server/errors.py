@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,12 +12,14 @@ from starlette.exceptions import HTTPException
 
 from models.errors import (
     BatchmillError,
+    DatabaseRefused,
     FileStoreUnavailable,
     Forbidden,
     IdempotencyConflict,
     IdempotencyKeyInUse,
     InvalidRows,
     NotFound,
+    SchemaMismatch,
     SourceNotReady,
     SourceTooLarge,
     TooManyRequests,
@@ -27,6 +30,8 @@ from models.errors import (
     WaitTimeout,
 )
 from producer.server import openapi_document
+
+log = structlog.get_logger(__name__)
 
 # The first class that an error belongs to decides.
 STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
@@ -43,7 +48,15 @@ STATUSES: tuple[tuple[type[BatchmillError], int], ...] = (
     (Unreachable, 503),
     (FileStoreUnavailable, 503),
     (SourceNotReady, 503),
-    (SourceNotReady, 503),
+)
+
+# Messages of these errors name hosts, databases and folders, which are for the operator and go to the log only.
+DATABASE_UNREACHABLE = "the database does not answer; try again soon"
+PUBLIC_MESSAGES: tuple[tuple[type[BatchmillError], str], ...] = (
+    (SchemaMismatch, "the server and its database have different versions; the server's log says more"),
+    (Unreachable, DATABASE_UNREACHABLE),
+    (DatabaseRefused, "the database refuses this; the server's log says more"),
+    (FileStoreUnavailable, "the file store is full or does not answer; try again later"),
 )
 
 TYPES = {
@@ -82,10 +95,19 @@ def error_response(error: BatchmillError) -> JSONResponse:
         headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
+    message = _public_message(error)
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
     return JSONResponse(
-        error_body(status, str(error), error.code, getattr(error, "param", None), **problems), status, headers
+        error_body(status, message, error.code, getattr(error, "param", None), **problems), status, headers
     )
+
+
+def _public_message(error: BatchmillError) -> str:
+    message = str(error)
+    public = next((text for kind, text in PUBLIC_MESSAGES if isinstance(error, kind)), message)
+    if public != message:
+        log.warning("request.part_unavailable", error_code=error.code, error=message)
+    return public
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -10,8 +10,10 @@ import socket
 import ssl
 import sys
 import threading
+from asyncio import sslproto
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -39,6 +41,8 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 # Writing a page of 1,000 rows keeps the interpreter busy for milliseconds, in which short requests wait for their turn.
 # With Python's interval of 5 ms, 50 pollers got a status after twice the time.
 SWITCH_SECONDS = 0.0005
+# asyncio keeps a buffer of 256 KiB for each connection over TLS; a TLS record has at most 16 KiB.
+TLS_BUFFER_BYTES = 16 * 1024
 # A thread may wait for a database that does not answer; the process ends all the same.
 EXIT_SECONDS = 2.0
 
@@ -56,8 +60,16 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
         to_thread.current_default_thread_limiter().total_tokens = MAX_THREADS
+        if self.config.is_ssl:
+            self._limit_tls(asyncio.get_running_loop())
         await super().startup(sockets)
         self._on_listening()
+
+    def _limit_tls(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Bound what a connection takes before uvicorn, which has no option for it, knows of it."""
+        seconds = self._context.settings.slow_client_seconds
+        loop.create_server = partial(loop.create_server, ssl_handshake_timeout=seconds)  # type: ignore[method-assign]
+        sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
 
     async def on_tick(self, counter: int) -> bool:
         """Close connections that do not go on; uvicorn calls this ten times a second."""
@@ -155,14 +167,17 @@ def check_tls(settings: Settings) -> bool:
         return False
     if certificate is None or key is None:
         raise SettingsError("TLS needs both a certificate and its key: --tls-cert FILE --tls-key FILE")
+    for file in (certificate, key):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise SettingsError(f"the TLS file {file} can't be read: {error.strerror}") from None
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError:
         raise SettingsError(
             f"{certificate} and {key} are no certificate and unencrypted key in PEM form that belong together"
         ) from None
-    except OSError as error:
-        raise SettingsError(f"the TLS file {error.filename or certificate} can't be read: {error.strerror}") from None
     return True
 
 

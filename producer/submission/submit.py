@@ -33,8 +33,11 @@ from producer.submission.open_submission import (
 from producer.submission.request import SubmitRequest
 from producer.submission.resume import ResumeCheck
 from producer.tenants import job_cap
+from producer.tenants.job_cap import JobsNeverFit
 
 STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time, so that workers can begin
+
+ENDING_ERRORS = (UsageError, JobsNeverFit)  # after which a resumed submission would fail again
 
 # The same submission with a repaired source becomes another batch. Locks nothing else, so it can't cause a deadlock.
 CLEAR_KEY_OF_PARTIAL_BATCH = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
@@ -70,12 +73,20 @@ class SubmitResult:
     @property
     def warning(self) -> str | None:
         """A sentence if the existing batch has ended without completing, so that nothing will run; else None."""
-        if self.existing_status in (None, BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
-            return None
-        return (
-            f"{self.batch_id}, submitted under this key before, is {self.existing_status}, and nothing was submitted "
-            f"now; run it again with: batchmill retry {self.batch_id}, or use another key"
-        )
+        return None if self.existing_status is None else warn_of_ended(self.batch_id, self.existing_status)
+
+
+def warn_of_ended(batch_id: str, status: BatchStatus) -> str | None:
+    """A sentence if the batch of an idempotency key has ended without completing, so that nothing will run; else None.
+
+    status: of that batch
+    """
+    if status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
+        return None
+    return (
+        f"{batch_id}, submitted under this key before, is {status}, and nothing was submitted now; run it again with: "
+        f"batchmill retry {batch_id}, or use another key"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,7 @@ class _Ingestion:
                     writer.skip(chunk)
                 else:
                     writer.write(chunk, self.resume_check.rows_digest)
+                    self._check_size(chunk.start_position - writer.failed)
                     if chunk.is_cut:  # a slow source: its jobs don't wait for the next chunk
                         writer.flush()
                     if writer.slices > announced_slices and self.on_slices_queued is not None:
@@ -146,6 +158,11 @@ class _Ingestion:
 
     def _check_room(self, connection: Connection, new_jobs: int) -> None:
         job_cap.check_room(connection, self.request.tenant, self.request.max_unanswered_jobs, new_jobs)
+
+    def _check_size(self, stored_jobs: int) -> None:
+        """Raise JobsNeverFit as soon as it is known; with `reuse` any number of jobs may be answered already."""
+        if not self.request.reuse:
+            job_cap.check_size(self.request.tenant, self.request.max_unanswered_jobs, stored_jobs)
 
     def _accept_with_reuse(self, jobs: IngestedJobs, result: SubmitResult) -> SubmitResult:
         with (
@@ -202,7 +219,7 @@ def submit(
             database, slice_size, request, submission, chunker, resume_check, on_progress, announce
         ).run()
     except BaseException as error:
-        if resume_check.matches and (submission.idempotency_key is None or isinstance(error, UsageError)):
+        if resume_check.matches and (submission.idempotency_key is None or isinstance(error, ENDING_ERRORS)):
             discard(database, submission, error)
         raise
     if result.source_failure is not None and submission.idempotency_key is not None:

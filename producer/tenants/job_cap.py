@@ -18,6 +18,10 @@ WHERE tenant = :tenant AND status = 'in_progress'
 """
 
 
+class JobsNeverFit(TooManyJobs):
+    """One batch has more jobs than its tenant may have at any time."""
+
+
 CapOf = Callable[[str], int | None]  # a tenant's cap, such as `Settings.unanswered_jobs_cap`
 
 
@@ -45,4 +49,12 @@ def check_room(connection: Connection, tenant: str, cap: int | None, new_jobs: i
             f"tenant {tenant} has {unanswered:,} unanswered jobs and may have {cap:,}, so {more} must wait until some "
             "are answered; or submit fewer at a time",
             RETRY_AFTER_SECONDS,
+        )
+
+
+def check_size(tenant: str, cap: int | None, jobs: int) -> None:
+    """Raise JobsNeverFit for a batch that has more unanswered jobs than its tenant may have, before more are stored."""
+    if cap is not None and jobs > cap:
+        raise JobsNeverFit(
+            f"tenant {tenant} may have {cap:,} unanswered jobs, and this batch has more; split it", RETRY_AFTER_SECONDS
         )

@@ -5,7 +5,6 @@ starts. After a kill another process goes on behind the rows that are there, bec
 changes. A query or another batch's results may change, so those are read again from their start.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, text
 
+from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.dialects.columns import Document
 from models.documents import to_json
@@ -22,6 +22,7 @@ from models.errors import (
     BatchmillError,
     FileStoreUnavailable,
     InvalidRows,
+    MissingSource,
     SettingsError,
     SourceNotReady,
     TooManyJobs,
@@ -50,9 +51,12 @@ log = structlog.get_logger(__name__)
 MAX_STARTS = 20  # of readers that got no further, each of which was killed; the rows then kill them
 MAX_OPEN_BATCHES = 1_000  # looked at in one round
 
+# A file or database that can't be reached is tried again after so many seconds, in all for about a day.
+POSTPONED_SECONDS, MAX_POSTPONEMENTS = 5.0, 150
+
 SELECT_BATCH = f"""
 SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location,
+       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location, f.bytes,
        (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
 FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
 LEFT JOIN files f ON f.id = b.input_file_id
@@ -66,8 +70,14 @@ WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
 DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
 
 RELEASE = (
-    "UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND status = 'validating'"
+    f"UPDATE batches SET holder_id = NULL WHERE id = :batch_id AND holder_id = :holder_id AND {due_intakes.IS_OPEN}"  # noqa: S608
 )
+
+# Nobody takes over a batch whose heartbeat is in the future.
+POSTPONE = f"""
+UPDATE batches SET holder_id = NULL, holder_heartbeat_at = {{later}}, read_request = {{document}}
+WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND holder_id = :holder_id
+"""  # noqa: S608
 
 # A batch that has all its rows, or has ended, needs its file no more.
 FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
@@ -85,11 +95,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WaitingBatch:
-    """A batch whose rows are not all read, and that nobody reads now."""
+    """A batch whose rows are not all read, and that nobody reads now.
+
+    is_tenant_served: another batch of its tenant is being read
+    """
 
     id: str
     location: str | None
     size_bytes: int
+    is_tenant_served: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,12 +120,13 @@ class Intake:
         return open_store(self.settings)
 
     def waiting_batches(self) -> list[WaitingBatch]:
-        """The batches that can be taken in now, small files first."""
-        query = text(due_intakes.SELECT_OPEN.format(later=self.database.sql.now_plus_seconds))
+        """The batches that can be taken in now: each tenant's in turn, and its small files first."""
+        sql = self.database.sql
+        query = text(due_intakes.SELECT_OPEN.format(now=sql.now, later=sql.now_plus_seconds))
         with self.database.read() as connection:
             rows = connection.execute(query, {"seconds": -due_intakes.SILENT_SECONDS, "most": MAX_OPEN_BATCHES}).all()
         return [
-            WaitingBatch(row.id, row.location, row.size_bytes)
+            WaitingBatch(row.id, row.location, row.size_bytes, bool(row.held))
             for row in rows
             if row.holder_id is None or row.silent or holders.is_holder_gone(row.holder_id)
         ]
@@ -138,19 +153,40 @@ class Intake:
         read_request = ReadRequest.from_document(row.read_request)
         if read_request.needs_file and row.location is not None and not self.store.has(row.location):
             return Outcome.NOT_HERE
+        try:
+            pipeline = self.catalogue[row.pipeline].with_templates(row.parameters)
+        except (UnknownPipeline, SettingsError):
+            return Outcome.NOT_HERE
         submission = submission or self._take_over(row)
         if submission is None:
             return Outcome.LOST
         try:
             with open_submission.lease_of(self.database, submission).heartbeat_thread():
-                return _Reading(self, row, read_request, submission).run()
-        except (Unreachable, FileStoreUnavailable, SourceNotReady):
+                return _Reading(self, row, read_request, submission).run(pipeline)
+        except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:
             with suppress(BatchmillError):  # else the others wait until this process is silent
-                self.release(submission)
+                self._postpone(row, submission, error)
             raise
         except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
             log.info("intake.lost", batch_id=batch_id, error=str(error))
             return Outcome.LOST
+
+    def _postpone(self, row: Row[Any], submission: OpenSubmission, error: BatchmillError) -> None:
+        """Let a batch be tried again later; after about a day it fails.
+
+        With the read request from before the try, this one does not count among those that were killed.
+        """
+        count = row.read_request.get("postponements", 0) + 1
+        if count > MAX_POSTPONEMENTS:
+            failing.fail_batch(self.database, submission, error.code, f"its rows could not be read for a day: {error}")
+            return
+        params = {
+            **submission.params,
+            "read_request": to_json({**row.read_request, "postponements": count}),
+            "seconds": max_backoff_seconds(count, POSTPONED_SECONDS, due_intakes.MAX_POSTPONED_SECONDS),
+        }
+        statement = text(POSTPONE.format(later=self.database.sql.now_plus_seconds, document=self._document))
+        self.database.transact(partial(Connection.execute, statement=statement, parameters=params))
 
     def _find(self, batch_id: str) -> Row[Any] | None:
         query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
@@ -170,7 +206,7 @@ class Intake:
             "read_request": to_json(document),
         }
         sql = self.database.sql
-        statement = TAKE_OVER.format(now=sql.now, document=DOCUMENTS[self.database.engine.dialect.name])
+        statement = TAKE_OVER.format(now=sql.now, document=self._document)
         taken = self.database.transact(lambda connection: connection.execute(text(statement), params).rowcount)
         if not taken:
             return None
@@ -184,6 +220,11 @@ class Intake:
             return None
         return submission
 
+    @property
+    def _document(self) -> str:
+        """The parameter `read_request` in SQL."""
+        return DOCUMENTS[self.database.engine.dialect.name]
+
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
@@ -194,14 +235,9 @@ class _Reading:
     read_request: ReadRequest
     submission: OpenSubmission
 
-    def run(self) -> Outcome:
+    def run(self, pipeline: Pipeline) -> Outcome:
         """Read the rows, and accept or fail the batch."""
         database = self.intake.database
-        try:
-            pipeline = self.intake.catalogue[self.row.pipeline].with_templates(self.row.parameters)
-        except (UnknownPipeline, SettingsError):
-            self.intake.release(self.submission)
-            return Outcome.NOT_HERE
         failpoint("before_intake")
         try:
             result = self._submit_rows(pipeline)
@@ -248,7 +284,10 @@ class _Reading:
         settings = self.intake.settings
         if not self.read_request.needs_file:
             return sources.open_other(settings, pipeline, self.read_request)
-        location, file_id = self.row.location or "", self.row.input_file_id
+        location, file_id = self.row.location, self.row.input_file_id
+        if location is None:
+            raise MissingSource(f"{file_id} has no bytes that a batch can read; upload the rows as a file")
+        self.intake.store.check_whole(location, self.row.bytes or 0)
         return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
 
     def _request(self, pipeline: Pipeline) -> SubmitRequest:
@@ -281,15 +320,23 @@ class _Reading:
             database.transact(work)
 
 
-def take_in_waiting(intake: Intake, max_bytes: int | None = None) -> int:
+def take_in_waiting(intake: Intake, max_bytes: int | None = None, *, unserved_tenants: bool = False) -> int:
     """Take in batches until none waits that can be read here; returns the number of those accepted or failed.
 
     max_bytes: leave larger files to another process
+    unserved_tenants: leave the batches of tenants one of whose batches is being read
     """
     tried: set[str] = set()
     finished = 0
     while True:
-        batch = next(iter(_candidates(intake.waiting_batches(), tried, max_bytes)), None)
+        candidates = (
+            batch
+            for batch in intake.waiting_batches()
+            if batch.id not in tried
+            and (max_bytes is None or batch.size_bytes <= max_bytes)
+            and not (unserved_tenants and batch.is_tenant_served)
+        )
+        batch = next(candidates, None)
         if batch is None:
             return finished
         tried.add(batch.id)
@@ -300,12 +347,6 @@ def forget_read_request(database: Database, batch_id: str) -> None:
     """Record that a batch's rows need not be read any more, unless some are missing."""
     statement = text(FORGET_READ_REQUEST)
     database.transact(lambda connection: connection.execute(statement, {"batch_id": batch_id}))
-
-
-def _candidates(batches: Sequence[WaitingBatch], tried: set[str], max_bytes: int | None) -> list[WaitingBatch]:
-    return [
-        batch for batch in batches if batch.id not in tried and (max_bytes is None or batch.size_bytes <= max_bytes)
-    ]
 
 
 def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -12,13 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from models.errors import FileStoreUnavailable, MissingSource
+from models import file_store_ids
+from models.errors import FileStoreUnavailable
+from models.file_store_ids import ID_FILE
 from models.privacy import private_files
-from producer.uploads.store import STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
-ID_FILE = "store-id"
-MAX_ID_BYTES = 64
+UNFINISHED_ID = re.compile(rf"{ID_FILE}-[0-9a-f]{{16}}")  # of a process that was killed while it wrote the id
+LOST_AND_FOUND = "lost+found"  # a new file system has it
 BUFFER_BYTES = 2**20
 
 # Uploads leave this much of the disk free, because an embedded database may be on it. Asked for after so many bytes.
@@ -33,13 +36,19 @@ class LocalStore(FileStore):
 
     @cached_property
     def store_id(self) -> str:
-        """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere."""
+        """The id that the folder's first user wrote there, so that a mounted folder is the same store everywhere.
+
+        Raises FileStoreUnavailable for a folder with other files and without an id, because it is somebody else's.
+        """
         with _explain(self._folder):
             private_files.make_folder(self._folder)
             path = self._folder / ID_FILE
             if not path.exists():
+                has_other_files = any(not _is_ignored(entry.name) for entry in self._folder.iterdir())
+                if has_other_files and not path.exists():  # not even by now, so no other process has begun this store
+                    raise _foreign_error(self._folder)
                 self._write_id(path)
-            return path.read_bytes()[:MAX_ID_BYTES].decode("ascii", "replace").strip()
+            return file_store_ids.id_of_folder(self._folder)
 
     @property
     def description(self) -> str:
@@ -47,12 +56,12 @@ class LocalStore(FileStore):
         return str(self._folder)
 
     def names(self) -> Iterator[StoredName]:
-        """All files of the folder."""
+        """The files of the folder that a store has written; no others, because a sweep deletes what has no row."""
         with _explain(self._folder):
             if not self._folder.is_dir():
                 return
             for entry in os.scandir(self._folder):
-                if entry.name != ID_FILE and entry.is_file(follow_symlinks=False):
+                if _is_ours(entry.name) and entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
                         age_seconds = time.time() - entry.stat(follow_symlinks=False).st_mtime
                         yield StoredName(entry.name, age_seconds)
@@ -79,12 +88,14 @@ class LocalStore(FileStore):
         try:
             descriptor = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise _gone_error() from None
+            raise gone_error() from None
         except OSError as error:
+            if error.errno == errno.ELOOP:  # a link in its place
+                raise gone_error() from None
             raise _unavailable_error(self._folder, error) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise _gone_error()
+            raise gone_error()
         return os.fdopen(descriptor, "rb", buffering=BUFFER_BYTES)
 
     def _size_bytes(self, name: str) -> int | None:
@@ -97,10 +108,10 @@ class LocalStore(FileStore):
 
     def _write_id(self, path: Path) -> None:
         """Write a new id, unless another process is faster."""
-        new = path.with_name(f"{ID_FILE}-{secrets.token_hex(8)}")
+        new = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
         try:
             with os.fdopen(private_files.create_exclusive(new), "wb") as file:
-                file.write(secrets.token_hex(STORE_ID_BYTES).encode())
+                file.write(secrets.token_hex(file_store_ids.ID_BYTES).encode())
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):
@@ -146,6 +157,16 @@ class _LocalWriter(FileWriter):
             self._partial_path.unlink(missing_ok=True)
 
 
+def _is_ours(name: str) -> bool:
+    is_file = NAME_PATTERN.fullmatch(name.removesuffix(PARTIAL_SUFFIX)) is not None
+    return is_file or UNFINISHED_ID.fullmatch(name) is not None
+
+
+def _is_ignored(name: str) -> bool:
+    """Whether a new store may begin in a folder with such an entry."""
+    return name.startswith((".", f"{ID_FILE}-")) or name == LOST_AND_FOUND
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -167,5 +188,7 @@ def _unavailable_error(folder: Path, error: OSError) -> FileStoreUnavailable:
     return FileStoreUnavailable(f"the file store {folder} refuses this ({error.strerror}); {advice}")
 
 
-def _gone_error() -> MissingSource:
-    return MissingSource("the bytes of the file are gone from the file store; upload it again")
+def _foreign_error(folder: Path) -> FileStoreUnavailable:
+    return FileStoreUnavailable(
+        f"the folder {folder} has files and no {ID_FILE}, so it is no file store; set file_store to an empty folder"
+    )

@@ -6,7 +6,7 @@ off or is malformed leaves nothing behind.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
@@ -60,10 +60,18 @@ class MultipartReceiver:
     """Takes the bytes of a form in any pieces; leaving the block discards a file that was not finished.
 
     content_type: the header of the request, which has the boundary
+    check_fields: called before the file with the fields that precede it; raises what ends the upload
     """
 
-    def __init__(self, store: FileStore, content_type: str | None, max_file_bytes: int) -> None:
+    def __init__(
+        self,
+        store: FileStore,
+        content_type: str | None,
+        max_file_bytes: int,
+        check_fields: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> None:
         self._store = store
+        self._check_fields = check_fields
         self._max_file_bytes = max_file_bytes
         self._part = _Part()
         self._writer: FileWriter | None = None
@@ -144,6 +152,8 @@ class MultipartReceiver:
             raise InvalidUpload(f"the form has the field {_shown(part.name)} twice; send it once")
         part.is_file = part.name == FILE_FIELD
         if part.is_file:
+            if self._check_fields is not None:
+                self._check_fields(self._fields)
             self._filename = safe_filename(options.get(b"filename", b""))
             self._writer = self._store.create()
         elif b"filename" in options:

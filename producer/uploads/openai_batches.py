@@ -1,21 +1,19 @@
 """A batch of an OpenAI client: its first lines say which pipeline it is for, and a repeat of it is the same batch.
 
-OpenAI's client sends a request again after a timeout, without a key that would tell it from a new one. So the same file
-for the same endpoint, window and metadata within `REPEAT_SECONDS` is taken for a repeat. Two at once agree on one
-batch, because both make the same idempotency key from the last such batch before them.
+OpenAI's client sends a request again after a timeout, without a key that would tell it from a new one. So the same
+request, with all its options, within `REPEAT_SECONDS` is taken for a repeat, also if its batch has failed. Two at once
+agree on one batch, because both make the same idempotency key from the last such batch before them.
 """
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import text
 
 from models.db import Database
-from models.dialects.columns import Document
 from models.documents import to_json
 from models.errors import (
     FileStoreUnavailable,
@@ -40,13 +38,15 @@ from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files, opening, refused_batches
 from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
-from producer.uploads.files import PURPOSE_BATCH, FileView
+from producer.uploads.files import FileView
+from producer.uploads.immediate_reading import is_immediate
 from producer.uploads.intake import Intake
 from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
 from producer.uploads.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
+FIRST = "first"  # in place of the id of a batch before
 CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
 PARAMETERS_OF_KEYS = {
     "max_tokens": "max_new_tokens",
@@ -54,15 +54,15 @@ PARAMETERS_OF_KEYS = {
     "stop": "stop_strings",
     "response_format": "output_schema",
 }
+OWN_PARAMETERS = "parameters"  # of the endpoints whose bodies have the task's own
 MODEL_NOT_FOUND, EMPTY_FILE = "model_not_found", "empty_file"
 
-# The last batch of the same file that asks for the same; a cancelled one may be wanted again at once.
+# The last batch of the same request, which its key tells; a cancelled one may be wanted again at once.
 SELECT_LAST_TWIN = """
-SELECT id, metadata, CASE WHEN created_at > {earlier} AND status NOT IN ('cancelling', 'cancelled', 'deleting')
-                          THEN 1 ELSE 0 END AS is_repeat
-FROM batches WHERE input_file_id = :file_id AND tenant = :tenant AND endpoint = :endpoint
-  AND completion_window = :completion_window
-ORDER BY created_at DESC, id DESC
+SELECT id, CASE WHEN created_at > {earlier} AND status NOT IN ('cancelling', 'cancelled', 'deleting')
+                THEN 1 ELSE 0 END AS is_repeat
+FROM batches WHERE input_file_id = :file_id AND tenant = :tenant AND idempotency_key LIKE :keys
+ORDER BY created_at DESC, id DESC LIMIT 1
 """
 
 
@@ -82,14 +82,14 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
     checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
     check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
     file = files.get_file(database, order.input_file_id, order.tenant)
-    if file.purpose != PURPOSE_BATCH or file.location is None:
-        raise invalid("input_file_id", f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
+    files.check_input(file, "input_file_id")
     key = order.idempotency_key
     if key is None:
-        twin_id, is_repeat = _find_last_twin(database, order)
+        prefix = _repeat_key_prefix(order)
+        twin_id, is_repeat = _find_last_twin(database, order, prefix)
         if twin_id is not None and is_repeat:
             return OpenedBatch(twin_id, existed=True)
-        key = _repeat_key(order, twin_id)
+        key = f"{prefix}{twin_id or FIRST}"
     return _Creation(database, settings, catalogue, order, endpoint, file, key).run()
 
 
@@ -122,7 +122,7 @@ class _Creation:
             max_failures=options.get("max_failures"),
             reuse=bool(options.get("reuse")),
         )
-        is_small = (self.file.size_bytes or 0) <= opening.READ_AT_ONCE_BYTES
+        is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
         opened = opening.open_batch(
             self.database, self.settings, request, read_request, self.file, is_read_here=is_small
         )
@@ -131,9 +131,10 @@ class _Creation:
         return opened
 
     def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
-        name = self.file.id
+        name, location = self.file.id, self.file.location or ""
         try:
-            with intake.store.open(self.file.location or "") as stream:
+            intake.store.check_whole(location, self.file.size_bytes or 0)
+            with intake.store.open(location) as stream:
                 found = openai_lines.read_first_request(decompress(stream, name), name, self.endpoint)
         except UnreadableSource as error:
             raise Refusal(self.endpoint.pipeline, [input_error(error.code, str(error))]) from None
@@ -168,8 +169,9 @@ class _Creation:
                 webhook_url=options.get("webhook_url"),
             )
         except (InvalidParameters, BodyError) as error:
-            param = error.param or _find_param(first, str(error))
-            errors = [input_error(error.code, str(error), first.line, param)]
+            key = _find_key(first, str(error))
+            param = error.param or ".".join(["body", *([] if key is None else [key])])
+            errors = [input_error(error.code, _name_as_line(key, str(error)), first.line, param)]
             raise Refusal(pipeline.name, errors) from None
 
 
@@ -189,10 +191,17 @@ def invalid(param: str, message: str) -> UsageError:
     return error
 
 
-def _find_param(first: FirstRequest, message: str) -> str:
-    """The part of a body that a message about the task's parameters means."""
-    keys = (key for key in first.raw_settings if PARAMETERS_OF_KEYS.get(key, key) in message)
-    return ".".join(["body", *islice(keys, 1)])
+def _find_key(first: FirstRequest, message: str) -> str | None:
+    """The key of a body that a message about the task's parameters means; None = not known."""
+    if OWN_PARAMETERS in first.raw_settings:
+        return OWN_PARAMETERS
+    return next((key for key in first.raw_settings if PARAMETERS_OF_KEYS.get(key, key) in message), None)
+
+
+def _name_as_line(key: str | None, message: str) -> str:
+    """The message with the name that the line has for a parameter."""
+    parameter = PARAMETERS_OF_KEYS.get(key or "")
+    return message if parameter is None else message.replace(f"parameter {parameter!r}", f"parameter {key!r}")
 
 
 def _check_window(window: str) -> None:
@@ -209,23 +218,22 @@ def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def _find_last_twin(database: Database, order: BatchOrder) -> tuple[str | None, bool]:
+def _find_last_twin(database: Database, order: BatchOrder, key_prefix: str) -> tuple[str | None, bool]:
     """The last batch that was asked for in the same way, and whether this request repeats it."""
-    query = text(SELECT_LAST_TWIN.format(earlier=database.sql.now_plus_seconds)).columns(metadata=Document)
+    query = text(SELECT_LAST_TWIN.format(earlier=database.sql.now_plus_seconds))
     params = {
         "file_id": order.input_file_id,
         "tenant": order.tenant,
-        "endpoint": order.endpoint,
-        "completion_window": order.completion_window,
+        "keys": f"{key_prefix}%",
         "seconds": -REPEAT_SECONDS,
     }
     with database.read() as connection:
-        rows = connection.execute(query, params).all()
-    twin = next((row for row in rows if row.metadata == dict(order.metadata)), None)
+        twin = connection.execute(query, params).one_or_none()
     return (None, False) if twin is None else (twin.id, bool(twin.is_repeat))
 
 
-def _repeat_key(order: BatchOrder, last_twin_id: str | None) -> str:
-    """An idempotency key that only those requests share which came at the same time."""
-    values = [order.input_file_id, order.endpoint, order.completion_window, dict(order.metadata), last_twin_id]
-    return f"openai-{hashlib.sha256(to_json(values).encode()).hexdigest()}"
+def _repeat_key_prefix(order: BatchOrder) -> str:
+    """How the idempotency keys of the same request begin; the id of the batch before it follows."""
+    texts = [sorted(values.items()) for values in (order.metadata, order.options)]
+    values = [order.input_file_id, order.endpoint, order.completion_window, *texts]
+    return f"openai-{hashlib.sha256(to_json(values).encode()).hexdigest()}-"

@@ -21,8 +21,6 @@ from producer.uploads import result_files
 from producer.uploads.files import FileView
 from producer.uploads.read_request import ReadRequest
 
-READ_AT_ONCE_BYTES = 2**20  # of a file that is read before its request is answered; a larger one takes too long
-
 SELECT_BY_KEY = "SELECT id, request_fingerprint FROM batches WHERE tenant = :tenant AND idempotency_key = :key"
 
 

@@ -93,7 +93,7 @@ class ReadRequest:
         if self.on_invalid not in ON_INVALID:
             raise UsageError(f"on_invalid {self.on_invalid[:80]!r} is not known; use {' or '.join(ON_INVALID)}")
         if self.sql is not None:
-            sql_sources.find_sql_source(settings, self.sql)
+            sql_sources.find_sql_source(settings, self.sql).bind(self.bind or {})
         _ = self.failure_limit, self.selection
         if self.endpoint is None:
             self.columns(pipeline)

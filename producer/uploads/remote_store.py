@@ -1,6 +1,5 @@
 """A URL that fsspec knows, such as s3://bucket/files, as a file store."""
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +8,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, TypeVar
 
-from models.errors import BatchmillError, FileStoreUnavailable, MissingSource
+from models import file_store_ids
+from models.errors import BatchmillError, FileStoreUnavailable
 from models.privacy import urls
 from producer.readers import remote
 from producer.timeouts import call_within
-from producer.uploads.store import NAME_PATTERN, STORE_ID_BYTES, FileStore, FileWriter, StoredName
+from producer.uploads.store import NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 THREAD_NAME = "file store"
 TIME_FIELDS = ("LastModified", "last_modified", "updated", "mtime", "created")  # as the packages of fsspec name it
@@ -34,7 +34,7 @@ class RemoteStore(FileStore):
     @cached_property
     def store_id(self) -> str:
         """A hash of the URL, which all processes have from the same setting."""
-        return hashlib.sha256(self.description.encode()).hexdigest()[: 2 * STORE_ID_BYTES]
+        return file_store_ids.id_of_url(self._url)
 
     @property
     def description(self) -> str:
@@ -94,7 +94,7 @@ class RemoteStore(FileStore):
         try:
             stream = self.call(lambda system, folder: system.open(f"{folder}/{name}", "rb"))
         except FileNotFoundError:
-            raise MissingSource("the bytes of the file are gone from the file store; upload it again") from None
+            raise gone_error() from None
         return io.BufferedReader(remote.RemoteStream(stream, self._timeout_seconds), remote.BUFFER_BYTES)
 
     def _size_bytes(self, name: str) -> int | None:

@@ -10,16 +10,15 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from models import file_store_ids
 from models.errors import MissingSource, SourceNotReady
 from models.settings import Settings
 
-DEFAULT_FOLDER = "files"  # under home
 NAME_PATTERN = re.compile(r"[0-9a-f]{32}")
-NAME_BYTES, STORE_ID_BYTES = 16, 6
+NAME_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +127,16 @@ class FileStore(ABC):
         """The size of a file; None if it is gone."""
         return self._size_bytes(self._name_of(location))
 
+    def check_whole(self, location: str, size_bytes: int) -> None:
+        """Raise MissingSource if a file is gone, or has lost bytes since it was uploaded."""
+        actual_bytes = self.size_bytes(location)
+        if actual_bytes is None:
+            raise gone_error()
+        if actual_bytes != size_bytes:
+            raise MissingSource(
+                f"the file store has {actual_bytes:,} bytes of the file, not {size_bytes:,}; upload it again"
+            )
+
     def delete(self, location: str) -> None:
         """Delete a file; one that is gone already is no error."""
         self.delete_name(self._name_of(location))
@@ -169,16 +178,20 @@ class FileStore(ABC):
 
 def open_store(settings: Settings) -> FileStore:
     """Return the file store that the settings name, without touching it yet."""
-    place = settings.file_store
-    if place is not None and "://" in place and not place.startswith(("file://", "local://")):
-        return _remote_store(place, settings.source_timeout_seconds)
+    folder = file_store_ids.folder_of(settings)
+    if folder is None:
+        return _remote_store(settings.file_store or "", settings.source_timeout_seconds)
     from producer.uploads.local_store import LocalStore
 
-    folder = settings.home_path / DEFAULT_FOLDER if place is None else Path(place.partition("://")[2] or place)
-    return LocalStore(folder.expanduser().absolute())
+    return LocalStore(folder)
 
 
 def _remote_store(url: str, timeout_seconds: float) -> FileStore:
     from producer.uploads.remote_store import RemoteStore
 
     return RemoteStore(url, timeout_seconds)
+
+
+def gone_error() -> MissingSource:
+    """The error of a file that is not in its store any more."""
+    return MissingSource("the bytes of the file are gone from the file store; upload it again")

@@ -22,9 +22,10 @@ NAMES_PER_LOOKUP = 500
 
 MARK_EXPIRED = "UPDATE files SET deleted_at = {now} WHERE expires_at <= {now} AND deleted_at IS NULL"
 
-# A batch that has still to be read keeps its file. Results have no bytes: their rows go with their batch.
+# Only of this store, because files of another one would fill each sweep. A batch that has still to be read keeps its
+# file. Results have no bytes: their rows go with their batch.
 SELECT_DELETED = f"""
-SELECT id, location FROM files f WHERE deleted_at <= {{later}} AND location IS NOT NULL
+SELECT id, location FROM files f WHERE deleted_at <= {{later}} AND location LIKE :locations
   AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.input_file_id = f.id AND {due_intakes.IS_OPEN})
 ORDER BY deleted_at LIMIT :most
 """  # noqa: S608
@@ -57,8 +58,9 @@ def sweep_files(database: Database, store: FileStore) -> SweepResult:
         for statement in (MARK_EXPIRED, DELETE_ROWS_OF_DELETED_BATCHES, FORGET_READ_REQUESTS):
             connection.execute(text(statement.format(now=database.sql.now)))
     query = text(SELECT_DELETED.format(later=database.sql.now_plus_seconds))
+    params = {"seconds": -GRACE_SECONDS, "locations": f"{store.store_id}/%", "most": MAX_FILES}
     with database.read() as connection:
-        rows = connection.execute(query, {"seconds": -GRACE_SECONDS, "most": MAX_FILES}).all()
+        rows = connection.execute(query, params).all()
     count = 0
     for row in rows:
         if store.has(row.location):

@@ -20,6 +20,10 @@ class DeliveryFailed(Exception):
     """The receiver did not accept the message; the error text names neither the address nor the message."""
 
 
+class DeliveryTimedOut(DeliveryFailed):
+    """The receiver did not answer in time."""
+
+
 def post(
     url: str,
     body: bytes,
@@ -52,8 +56,9 @@ def post(
             "its host leads to no public address; where that is meant, name the host in webhook_allowed_hosts"
         ) from None
     except (OSError, httpcore2.ProtocolError, UnicodeError) as error:
-        reason = "in time" if isinstance(error, TimeoutError) else f"({type(error).__name__})"
-        raise DeliveryFailed(f"it did not answer {reason}") from None
+        if isinstance(error, TimeoutError):
+            raise DeliveryTimedOut("it did not answer in time") from None
+        raise DeliveryFailed(f"it did not answer ({type(error).__name__})") from None
     if not 200 <= status < 300:
         raise DeliveryFailed(f"it answered {status}")
 

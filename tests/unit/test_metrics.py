@@ -115,6 +115,7 @@ def test_a_query_names_metrics_and_labels_that_exist(query: str) -> None:
     assert names
     assert selected | grouped <= labels
     assert query.count("(") == query.count(")")
+    assert "[1m]" not in query, "one scrape per minute would give no rate"
     for name in METRIC.findall(query):
         kind = known[family_of(name, known)][0]
         assert (kind == "histogram") == (name not in known), "a histogram by its buckets, others by their name"

@@ -52,7 +52,8 @@ def plan_server(settings: Settings) -> ServerProcess:
     descriptor = listener.fileno()
     arguments = ("serve", "--host", HOST, "--socket", str(descriptor), "--exit-with-parent")
     spec = ChildSpec("server", "batchmill", arguments, descriptors=(descriptor,), may_be_refused=True)
-    return ServerProcess((spec,), (f"HTTP API: {sockets.format_address(listener, HOST, has_tls=False)}",), listener)
+    address = sockets.format_address(listener, HOST, has_tls=settings.serve_tls_cert is not None)
+    return ServerProcess((spec,), (f"HTTP API: {address}",), listener)
 
 
 def _open_first(ports: Sequence[int]) -> socket.socket | None:

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 
 from models.states import JobOutcome
-from worker.leasing.commit import BatchCommit, CommitResult
+from worker.leasing.commit import BatchCommit, CommitResult, JobResult
 from worker.metrics.recorder import MetricsRecorder
 
 
@@ -21,11 +21,12 @@ def record_commit(metrics: MetricsRecorder, pipeline: str, planned: BatchCommit,
     if not metrics.is_enabled:
         return
     if work := result.work:
-        failures = Counter(_failure_codes(planned, result)) if work.failed else {}
+        stored = _stored_results(planned, result)
+        failures = Counter(job.error_code or "" for job in stored if job.status is JobOutcome.FAILED)
         metrics.record_results(pipeline, work.succeeded, failures, work.tokens, work.padded_tokens)
         if planned.guards:
             verdicts: Counter[tuple[str, str, str]] = Counter(
-                (verdict.guard, verdict.on, verdict.action) for job in planned.results for verdict in job.verdicts
+                (verdict.guard, verdict.on, verdict.action) for job in stored for verdict in job.verdicts
             )
             metrics.record_verdicts(pipeline, verdicts)
     if retried := sum(len(deferred.failures) for deferred in planned.deferred_slices):
@@ -36,11 +37,7 @@ def record_commit(metrics: MetricsRecorder, pipeline: str, planned: BatchCommit,
         metrics.record_batch_end(pipeline, result.final_status.value, margin)
 
 
-def _failure_codes(planned: BatchCommit, result: CommitResult) -> list[str]:
-    """The error codes of the failures that were stored, or all that were planned when the commit ended the batch."""
+def _stored_results(planned: BatchCommit, result: CommitResult) -> list[JobResult]:
+    """The results that were stored, or all that were planned when the commit ended the batch."""
     lost = frozenset() if result.final_status else result.lost_slice_ids
-    return [
-        job.error_code or ""
-        for job in planned.results
-        if job.status is JobOutcome.FAILED and job.lease.slice_id not in lost
-    ]
+    return [job for job in planned.results if job.lease.slice_id not in lost]

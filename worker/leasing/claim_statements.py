@@ -65,6 +65,14 @@ pipeline = :pipeline
 AND tenant = (SELECT tenant FROM slices WHERE {which} AND pipeline = :pipeline ORDER BY tenant LIMIT 1)
 """
 
+# A slice of a retry is a range with few jobs to run in it. Bounded on both sides, so that only its range is read.
+COUNT_UNANSWERED_JOBS = """
+SELECT count(*) FROM jobs j
+WHERE j.batch_id = :batch_id AND j.position >= :start_position AND j.position < :end_position
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
+                  AND r.position >= :start_position AND r.position < :end_position)
+"""
+
 IN_BATCH = "batch_id = :batch_id"
 OF_TENANT = {
     "postgresql": "pipeline = :pipeline AND slices.tenant = turns.tenant",
@@ -102,7 +110,9 @@ RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, 
 IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
 SELECT_BATCHES = """
-SELECT id, parameters, max_attempts, in_progress_at, expires_at FROM batches WHERE id IN :batch_ids
+SELECT id, parameters, max_attempts, in_progress_at, expires_at,
+       EXISTS (SELECT 1 FROM superseded_results p WHERE p.batch_id = batches.id) AS was_retried
+FROM batches WHERE id IN :batch_ids
 """
 
 
@@ -210,10 +220,20 @@ class ClaimTransaction:
         params = {"batch_ids": sorted({row.batch_id for row in rows})}
         return {batch.id: batch for batch in self._connection.execute(typed, params)}
 
-    def record_turns(self, rows: Sequence[Row[Any]]) -> None:
-        """Count the jobs of these rows as served to their tenants; the last statement, see `tenant_turns`."""
-        leased = ((row.tenant, row.size) for row in rows)
+    def record_turns(self, rows: Sequence[Row[Any]], slice_size: int) -> None:
+        """Count the jobs of these rows as served to their tenants; the last statement, see `tenant_turns`.
+
+        slice_size: jobs of a usual slice; in a larger one, those with a result are not counted
+        """
+        if len(self._turns) < 2:
+            return
+        leased = [(row.tenant, row.size if row.size <= slice_size else self._count_unanswered(row)) for row in rows]
         tenant_turns.record_turns(self._connection, self._claimant.pipeline, self._turns, leased)
+
+    def _count_unanswered(self, row: Row[Any]) -> int:
+        end = row.start_position + row.size
+        params = {"batch_id": row.batch_id, "start_position": row.start_position, "end_position": end}
+        return int(self._connection.scalar(text(COUNT_UNANSWERED_JOBS), params))
 
     def _lease_slices(self, slices: str, params: Mapping[str, Any]) -> list[Row[Any]]:
         kept = IS_PICKED[self._connection.dialect.name]

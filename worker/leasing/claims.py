@@ -102,7 +102,7 @@ def claim(
             if jobs_left > 0 and len(rows) < max_slices:
                 rows += transaction.lease_from_any_batch(max_slices - len(rows), jobs_left)
         batches = transaction.select_batches(rows)
-        transaction.record_turns(rows)
+        transaction.record_turns(rows, slice_size)
     recipes = {batch_id: split_parameters(batch.parameters) for batch_id, batch in batches.items()}
     return [_to_lease(row, batches[row.batch_id], *recipes[row.batch_id]) for row in rows]
 
@@ -226,6 +226,6 @@ def _to_lease(row: Row[Any], batch: Row[Any], parameters: dict[str, Any], prompt
 
 
 def _queued_seconds(row: Row[Any], batch: Row[Any]) -> float | None:
-    if row.attempts > 1 or batch.in_progress_at is None:
+    if row.attempts > 1 or batch.was_retried or batch.in_progress_at is None:  # its new slices did not wait since then
         return None
     return max(0.0, float((row.leased_at - batch.in_progress_at).total_seconds()))

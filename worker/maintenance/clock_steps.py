@@ -12,7 +12,7 @@ from functools import partial
 from sqlalchemy import Connection, text
 
 from models.db import Database, SqlFragments
-from models.lifecycle import slices
+from models.lifecycle import due_intakes, slices
 from models.lifecycle.termination import lock_batch
 from models.settings import Settings
 
@@ -66,8 +66,15 @@ TIMESTAMP_COLUMNS = (
     TimestampColumn(
         "batches",
         "holder_heartbeat_at",
-        f"{IS_ACTIVE} AND coalesce(holder_heartbeat_at, created_at)",
+        f"{IS_ACTIVE} AND NOT ({due_intakes.IS_POSTPONED}) AND coalesce(holder_heartbeat_at, created_at)",
         MAX_SKEW_SECONDS,
+        0.0,
+    ),
+    TimestampColumn(
+        "batches",
+        "holder_heartbeat_at",
+        f"{IS_ACTIVE} AND {due_intakes.IS_POSTPONED} AND holder_heartbeat_at",
+        due_intakes.MAX_POSTPONED_SECONDS + MAX_SKEW_SECONDS,
         0.0,
     ),
     TimestampColumn("workers", "heartbeat_at", "heartbeat_at", MAX_SKEW_SECONDS, 0.0),
@@ -108,7 +115,8 @@ def reset_future_timestamps(database: Database, settings: Settings) -> str:
     counts = {name: _reset_slices(database, rule) for name, rule in _slice_rules(settings).items()}
     for timestamp in _timestamp_columns(settings):
         reset_column = partial(_reset_column, sql=database.sql, timestamp=timestamp)
-        counts[f"{timestamp.table}.{timestamp.column}"] = database.transact(reset_column)
+        name = f"{timestamp.table}.{timestamp.column}"
+        counts[name] = counts.get(name, 0) + database.transact(reset_column)
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"the database's clock stepped back; reset: {summary}" if summary else ""
 

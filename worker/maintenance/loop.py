@@ -113,7 +113,9 @@ class MaintenanceLoop(PeriodicThread):
             tasks = [task for task in self._tasks if now >= self._next_checks[task.name]]
             for task in tasks:
                 self._next_checks[task.name] = now + task.interval_seconds
-            for run in self._claim_runs(tasks, now) if tasks else ():
+            # A claim without a run would keep a process away that could do the work.
+            runnable = [task for task in tasks if task.can_run()]
+            for run in self._claim_runs(runnable, now) if runnable else ():
                 if not self._stopping.is_set():
                     self._run_task(run, now)
         except Unreachable:

@@ -1,4 +1,4 @@
-"""The schedule launcher checks in SQL whether schedules or webhooks have work due, and starts a process for it.
+"""The schedule launcher checks in SQL whether schedules have work due, and starts a process for it.
 
 A worker never reads a source, because that would compete with its device thread, and the code belongs to the producer.
 """
@@ -22,8 +22,6 @@ SELECT_DUE_KIND = f"""
 SELECT CASE
     WHEN EXISTS (SELECT 1 {due_runs.DUE_SCHEDULES}) THEN 'a schedule'
     WHEN EXISTS (SELECT 1 {due_runs.DUE_RUNS} {due_runs.RUN_IS_NOT_HELD}) THEN 'a run'
-    WHEN EXISTS (SELECT 1 {due_runs.DUE_EVENTS}) THEN 'an event'
-    WHEN EXISTS (SELECT 1 {due_runs.DUE_BATCH_EVENTS}) THEN 'the event of a batch'
 END
 """
 
@@ -48,6 +46,14 @@ class ScheduleLauncher:
     def is_running(self) -> bool:
         """Whether a tick was started whose end is not known yet."""
         return self._launcher.is_running()
+
+    def is_unfinished(self) -> bool:
+        """Whether a process runs, or its failure has still to be returned."""
+        return self._launcher.is_unfinished()
+
+    def can_run(self) -> bool:
+        """Whether a process runs or can be started, so that others need not."""
+        return self._launcher.can_run()
 
     def run_once(self) -> str:
         """Start a tick if work is due and none is running; returns the last tick's failure, or "".

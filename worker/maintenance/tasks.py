@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import text
+from sqlalchemy import column, text
 
 from models.db import Database
+from models.dialects.columns import UtcDateTime
 from models.lifecycle import due_intakes, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
@@ -16,6 +17,7 @@ from worker.leasing import reclaim
 from worker.maintenance import clock_steps, resend_wakeups
 from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.maintenance.webhook_launcher import WebhookLauncher
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
@@ -26,7 +28,13 @@ MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop so
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
-SELECT_PAST_DEADLINE = f"SELECT id FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100"  # noqa: S608
+# A batch whose file waits to be read. Another index finds it, so the two are asked for separately.
+IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
+SELECT_PAST_DEADLINE = f"""
+SELECT id, pipeline, expires_at, {{now}} AS now FROM batches WHERE {IS_PAST_DEADLINE}
+UNION ALL SELECT id, pipeline, expires_at, {{now}} AS now FROM batches WHERE {IS_UNREAD_PAST_DEADLINE}
+ORDER BY id LIMIT 100
+"""  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
@@ -70,6 +78,11 @@ def is_finished() -> bool:
     return False
 
 
+def can_always_run() -> bool:
+    """The default of `MaintenanceTask.can_run`."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
     """A task that is due every `interval_seconds`.
@@ -78,6 +91,7 @@ class MaintenanceTask:
     event: the log event for a run that did something.
     has_work: an SQL condition; where it is false, `run` is not called.
     is_unfinished: whether `run` must be called in this process even without work.
+    can_run: whether this process can do anything now; otherwise it leaves the run to another one.
     """
 
     name: str
@@ -86,6 +100,7 @@ class MaintenanceTask:
     event: str
     has_work: str = "true"
     is_unfinished: Callable[[], bool] = is_finished
+    can_run: Callable[[], bool] = can_always_run
 
 
 def default_tasks(
@@ -95,7 +110,9 @@ def default_tasks(
     sql = database.sql
     launcher = ScheduleLauncher(database, settings)
     intake_launcher = IntakeLauncher(database, settings)
+    webhook_launcher = WebhookLauncher(database, settings)
     submit_timeout_seconds = settings.submit_timeout_seconds
+    positions: dict[str, int] = {}
     return [
         MaintenanceTask(
             RECLAIM_TASK,
@@ -114,14 +131,17 @@ def default_tasks(
         MaintenanceTask(
             "deadlines",
             settings.deadline_check_seconds,
-            lambda: expire_batches(database),
+            lambda: expire_batches(database, metrics),
             event="batches.expired",
-            has_work=_any_row("batches", IS_PAST_DEADLINE.format(now=sql.now)),
+            has_work=" OR ".join(
+                _any_row("batches", condition.format(now=sql.now))
+                for condition in (IS_PAST_DEADLINE, IS_UNREAD_PAST_DEADLINE)
+            ),
         ),
         MaintenanceTask(
             "terminations",
             settings.poll_interval_seconds,
-            lambda: finish_terminations(database),
+            lambda: finish_terminations(database, positions),
             event="batches.terminated",
             has_work=_any_row("batches", "status = 'cancelling'"),
         ),
@@ -145,7 +165,16 @@ def default_tasks(
             launcher.run_once,
             event="tick.failed",
             has_work=launcher.has_work_due,
-            is_unfinished=launcher.is_running,
+            is_unfinished=launcher.is_unfinished,
+            can_run=launcher.can_run,
+        ),
+        MaintenanceTask(
+            "webhooks",
+            settings.schedule_check_seconds,
+            webhook_launcher.run_once,
+            event="webhook.sender_failed",
+            has_work=webhook_launcher.has_work_due,
+            is_unfinished=webhook_launcher.is_running,
         ),
         MaintenanceTask(
             "intakes",
@@ -153,7 +182,8 @@ def default_tasks(
             intake_launcher.run_once,
             event="intake.ended",
             has_work=intake_launcher.has_work_due,
-            is_unfinished=intake_launcher.is_running,
+            is_unfinished=intake_launcher.is_unfinished,
+            can_run=intake_launcher.can_run,
         ),
         MaintenanceTask(
             "retention",
@@ -178,22 +208,38 @@ def reclaim_expired_leases(database: Database, max_attempts: int, metrics: Metri
     return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 
-def expire_batches(database: Database) -> str:
-    """End the batches whose deadline has passed."""
-    ids = [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_PAST_DEADLINE)
-        if termination.terminate(database, batch_id, Termination.EXPIRED, None, None) is not None
-    ]
+def expire_batches(database: Database, metrics: MetricsRecorder = NO_METRICS) -> str:
+    """End the batches whose deadline has passed, also those whose file was not read in time."""
+    query = text(SELECT_PAST_DEADLINE.format(now=database.sql.now)).columns(
+        column("id"), column("pipeline"), column("expires_at", UtcDateTime), column("now", UtcDateTime)
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    open_statuses = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
+    ids = []
+    for row in rows:
+        closed = termination.terminate(database, row.id, Termination.EXPIRED, None, None, from_statuses=open_statuses)
+        if closed is not None:
+            ids.append(row.id)
+            margin = (row.expires_at - row.now).total_seconds()
+            metrics.record_batch_end(row.pipeline, BatchStatus.EXPIRED.value, margin)
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 
-def finish_terminations(database: Database) -> str:
-    """Write the remaining results of terminating batches."""
-    closed_jobs = {
-        batch_id: termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN)
-        for batch_id in _select_ids(database, SELECT_TERMINATING)
-    }
+def finish_terminations(database: Database, positions: dict[str, int]) -> str:
+    """Write the remaining results of terminating batches.
+
+    positions: how far this process has come in each of them, so that the next call does not begin with jobs that are
+        answered already; another process may repeat them
+    """
+    closed_jobs: dict[str, int] = {}
+    ids = _select_ids(database, SELECT_TERMINATING)
+    for batch_id in positions.keys() - set(ids):
+        del positions[batch_id]
+    for batch_id in ids:
+        after = positions.get(batch_id, -1)
+        progress = termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN, after)
+        closed_jobs[batch_id], positions[batch_id] = progress.closed_jobs, progress.last_position
     summary = ", ".join(f"{batch_id} ({count:,} jobs)" for batch_id, count in closed_jobs.items())
     return f"closed remaining jobs: {summary}" if summary else ""
 

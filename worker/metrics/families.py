@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from worker.metrics import job_codes
 from worker.metrics.recorder import MetricsRecorder
 
+EXIT_OUTCOMES = ("crashed", "hung", "killed")
 SHORT_REVISION = 12  # characters
 
 MICRO_BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -49,7 +50,9 @@ class PrometheusRecorder(MetricsRecorder):
         self._margins = self._histogram(
             "deadline_margin_seconds", "From a batch's end to its deadline.", of_pipeline, MARGIN_BUCKETS
         )
-        self._ended = self._counter("batches_ended", "Batches that ended with a commit.", (*of_pipeline, "status"))
+        self._ended = self._counter(
+            "batches_ended", "Batches that ended with a commit, or expired.", (*of_pipeline, "status")
+        )
         self._verdicts = self._counter(
             "guard_verdicts", "Verdicts of guards.", (*of_pipeline, "guard", "stage", "action")
         )
@@ -58,6 +61,8 @@ class PrometheusRecorder(MetricsRecorder):
         )
         self._reclaimed = self._counter("slices_reclaimed", "Slices taken from workers that are gone.", ("treatment",))
         self._exits = self._counter("worker_exits", "Ends of worker processes, in their supervisor.", ("outcome",))
+        for outcome in EXIT_OUTCOMES:  # `increase()` does not see the first event of a new series
+            self._exits.labels(outcome)
         self._models = Gauge(
             "batchmill_model_info",
             "The pipeline on the device: always 1.",

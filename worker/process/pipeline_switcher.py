@@ -182,7 +182,8 @@ class PipelineSwitcher:
         loaded = self._loader.prepare(target, pipeline, runtime)
         version = runtime.version
         device = row_name(self._context.device, version.device)
-        self._context.metrics.record_load(pipeline.name, version.model, version.batch_revision, version.dtype, device)
+        model = version.model if pipeline.folder is None else pipeline.folder.name  # no paths in labels
+        self._context.metrics.record_load(pipeline.name, model, version.batch_revision, version.dtype, device)
         engine = Engine(self._context, loaded, self._engine_idle.set)
         self._active = ActivePipeline(target, pipeline, loaded, engine)
         engine.start()

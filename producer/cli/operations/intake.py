@@ -15,11 +15,12 @@ from producer.uploads.intake import Intake, take_in_waiting
 
 @click.command(short_help="Read uploaded files into their batches.", hidden=True)
 @click.option("--small", is_flag=True, help="Leave large files to another process.")
+@click.option("--unserved", is_flag=True, help="Leave tenants one of whose files is being read to another process.")
 @click.option(
     "--exit-with-parent", is_flag=True, help="End when standard input, which the starting process holds, closes."
 )
 @click.pass_context
-def intake(ctx: click.Context, small: bool, exit_with_parent: bool) -> None:
+def intake(ctx: click.Context, small: bool, unserved: bool, exit_with_parent: bool) -> None:
     """Read the files of all batches that wait for it, and exit.
 
     Any number of these may run at the same time, and may be killed at any time.
@@ -31,7 +32,8 @@ def intake(ctx: click.Context, small: bool, exit_with_parent: bool) -> None:
         background.exit_with_parent()
     with common.open_database(settings) as database:
         max_bytes = due_intakes.SMALL_FILE_BYTES if small else None
-        count = take_in_waiting(Intake(database, settings, Catalogue.load(settings)), max_bytes)
+        reader = Intake(database, settings, Catalogue.load(settings))
+        count = take_in_waiting(reader, max_bytes, unserved_tenants=unserved)
     if exit_with_parent:
         ctx.exit(0 if count else EXIT_NOTHING_DUE)
-    terminal.print_notice(f"read the files of {terminal.format_count(count, 'batch')}")
+    terminal.print_notice(f"read the files of {count:,} {'batch' if count == 1 else 'batches'}")

@@ -69,7 +69,6 @@ def summarize_tick(result: TickResult) -> str:
         (result.evaluated, "scheduled time", "evaluated"),
         (result.sources_read, "source", "read"),
         (result.runs_ended, "run", "ended"),
-        (result.events_sent, "event", "sent"),
     ]
     return ", ".join(f"{terminal.format_count(count, noun)} {verb}" for count, noun, verb in parts if count)
 

@@ -71,7 +71,7 @@ class SqlSource(BaseModel):
             if name in schedule_times:
                 raise UsageError(f"parameter {name!r} of {self.label} is set by the schedule; leave it out")
             if name not in names:
-                raise UsageError(f"{self.label} has no parameter {name!r}; it has: {_join_names(names)}")
+                raise UsageError(f"{self.label} has no parameter {name[:80]!r}; it has: {_join_names(names)}")
             if not isinstance(value, str | int | float | bool | None):
                 raise UsageError(f"parameter {name!r} of {self.label} must be text, a number or null")
         values = {**self.parameters, **arguments, **schedule_times}

@@ -116,13 +116,13 @@ class ResultsContent:
         return cls(database, batch, endpoint, has_errors, etag_of(batch, has_errors=has_errors), cache)
 
     def measure(self) -> int:
-        """The number of bytes; reads the file once, unless a process has read it to its end."""
+        """The number of bytes; reads what no pass of this process has read yet."""
         checkpoints = self.cache.get(self.etag)
         if checkpoints.size_bytes is None:
-            for _ in self.read():
+            for _ in self._read(checkpoints, checkpoints.offsets[-1], None):
                 pass
         size = checkpoints.size_bytes
-        assert size is not None
+        assert size is not None, "a pass to the end records it"
         return size
 
     def read(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -130,7 +130,10 @@ class ResultsContent:
 
         Raises ResultsChanged instead of giving the last block.
         """
-        checkpoints = self.cache.get(self.etag)
+        return self._read(self.cache.get(self.etag), start, end)
+
+    def _read(self, checkpoints: Checkpoints, start: int, end: int | None) -> Iterator[bytes]:
+        """The same with the checkpoints of the file, which the cache may forget meanwhile."""
         position, offset = checkpoints.before(start)
         held = b""  # until the next block is there, or nothing has changed
         for block, last_position in self._blocks(position):
@@ -163,6 +166,11 @@ class ResultsContent:
             after_position = page[-1].position
         if lines:
             yield "".join(lines).encode(), after_position
+
+    @property
+    def lines(self) -> int:
+        """The number of lines."""
+        return sum(self._count(status) for status in (ERRORS if self.has_errors else SUCCESSES))
 
     def _count(self, status: JobOutcome) -> int:
         return int(getattr(self.batch.counts, status.value))

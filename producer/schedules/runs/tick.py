@@ -1,4 +1,4 @@
-"""A tick, which does all due work of schedules, from planning runs to finishing them, and sends webhooks.
+"""A tick, which does all due work of schedules, from planning runs to finishing them.
 
 Any number of ticks may run at once and crash anywhere. Every step is one transaction, or the next tick restarts it.
 """
@@ -12,7 +12,6 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.schedules.alerts.event_outbox import SCHEDULE_EVENTS
 from producer.schedules.runs import deadline_watch, finish, planning, read_source, run_errors, run_views
 from producer.schedules.runs.deadline_watch import STEP as WATCHING
 from producer.schedules.runs.finish import STEP as FINISHING
@@ -20,24 +19,21 @@ from producer.schedules.runs.following import opening
 from producer.schedules.runs.following.opening import STEP as OPENING
 from producer.schedules.runs.read_source import STEP as READING
 from producer.schedules.runs.run_views import RunView
-from producer.webhooks import delivery
-from producer.webhooks.batch_outbox import BATCH_EVENTS
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class TickResult:
-    """The work that was done: times evaluated, sources read, runs ended and events sent."""
+    """The work that was done: times evaluated, sources read and runs ended."""
 
     evaluated: int
     sources_read: int
     runs_ended: int
-    events_sent: int
 
     def __bool__(self) -> bool:
         """Return whether there was anything to do."""
-        return bool(self.evaluated or self.sources_read or self.runs_ended or self.events_sent)
+        return bool(self.evaluated or self.sources_read or self.runs_ended)
 
 
 def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> TickResult:
@@ -52,8 +48,7 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
     read_source.mark_started_runs(database, now)
     read_count, ended_count = _process_due_runs(database, settings, catalogue, now)
     evaluated = sum(len(plan.runs) + len(plan.skipped) + plan.missed_count for plan in plans)
-    sent_count = delivery.send_due(database, settings, (SCHEDULE_EVENTS, BATCH_EVENTS))
-    return TickResult(evaluated, read_count, ended_count, sent_count)
+    return TickResult(evaluated, read_count, ended_count)
 
 
 def _process_due_runs(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:

@@ -1,13 +1,14 @@
 """The streams of followers: results as they land, progress, and the end of the batch."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import anyio
 from anyio import to_thread
 
 from models.db import Database
-from models.errors import NotFound
+from models.errors import NotFound, Unauthorized, Unreachable
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.changes import BatchState
@@ -20,8 +21,8 @@ from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch
 
 HEARTBEAT_SECONDS = 15.0  # proxies close what is silent for 30 or 60
-# A follower that reads slowly holds one page.
-PAGE_ROWS, PAGE_CHARACTERS = 500, 256 * 1024
+# A follower that reads slowly holds one page, as bytes; its rows exist only in one of the few threads that read pages.
+PAGE_ROWS, PAGE_CHARACTERS = 500, 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,11 @@ async def stream_events(database: Database, watch: BatchWatch, follow: Follow) -
             ended = await _read_ended(database, watch, follow) if state.status.has_ended else None
             has_more = follow.with_results
             while has_more and not follower.is_closing():
-                rows, cursor, has_more = await _read_page(database, watch, follow, cursor)
-                if rows:
-                    yield event_stream.result_events(rows)
+                page = await _read_page(database, watch, follow, cursor, event_stream.result_events)
+                cursor, has_more = page.cursor, page.has_more
+                if page.content:
+                    yield page.content
+                del page  # many followers wait for long
             if follower.is_closing():
                 return
             yield event_stream.event("progress", state.as_dict(), cursor)
@@ -75,9 +78,11 @@ async def stream_lines(database: Database, watch: BatchWatch, follow: Follow) ->
             ended = await _read_ended(database, watch, follow) if state.status.has_ended else None
             has_more = True
             while has_more and not follower.is_closing():
-                rows, cursor, has_more = await _read_page(database, watch, follow, cursor)
-                if rows:
-                    yield escape_line_separators("".join(row.json_line() for row in rows)).encode()
+                page = await _read_page(database, watch, follow, cursor, _lines)
+                cursor, has_more = page.cursor, page.has_more
+                if page.content:
+                    yield page.content
+                del page  # many followers wait for long
             if ended is not None and not follower.is_closing():
                 return
             while not await follower.wait_for_change(HEARTBEAT_SECONDS):
@@ -92,6 +97,24 @@ async def stream_changes(watch: BatchWatch, tenant: str | None) -> AsyncGenerato
         while not follower.is_closing():
             changes: list[BatchState] = await follower.next_changes(HEARTBEAT_SECONDS)
             yield b"".join(event_stream.event("batch", state.as_dict()) for state in changes) or event_stream.HEARTBEAT
+
+
+async def while_allowed(
+    parts: AsyncGenerator[bytes], is_allowed: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
+    """Yield the parts of a stream as long as its key is valid, which each heartbeat checks; raises IncompleteResponse.
+
+    is_allowed: may raise Unreachable, which ends nothing
+    """
+    next_check = anyio.current_time() + HEARTBEAT_SECONDS
+    async with aclosing(parts):
+        async for part in parts:
+            if anyio.current_time() >= next_check:
+                next_check = anyio.current_time() + HEARTBEAT_SECONDS
+                with suppress(Unreachable):
+                    if not await is_allowed():
+                        raise IncompleteResponse(Unauthorized.code)
+            yield part
 
 
 async def wait_until(follower: BatchFollower, timeout: float, after_status: str | None) -> None:
@@ -114,15 +137,31 @@ async def _read_ended(database: Database, watch: BatchWatch, follow: Follow) -> 
     return batch if batch.status.has_ended else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """The next results of a stream, as they are sent.
+
+    cursor: of the last row that was read, which may have been left out
+    """
+
+    content: bytes
+    cursor: int
+    has_more: bool
+
+
 async def _read_page(
-    database: Database, watch: BatchWatch, follow: Follow, cursor: int
-) -> tuple[list[ResultRow], int, bool]:
-    """Read the next results; returns those to send, the new cursor, and whether there are more."""
+    database: Database, watch: BatchWatch, follow: Follow, cursor: int, write: Callable[[Sequence[ResultRow]], bytes]
+) -> _Page:
+    """Read the next results, and write those that are to be sent."""
 
-    def read() -> tuple[list[ResultRow], bool]:
-        return pages.fetch_page(database, follow.batch_id, cursor, PAGE_ROWS, max_characters=PAGE_CHARACTERS)
+    def read() -> _Page:
+        rows, has_more = pages.fetch_page(database, follow.batch_id, cursor, PAGE_ROWS, max_characters=PAGE_CHARACTERS)
+        # Not filtered in SQL: the cursor must advance over the other rows, or each change would read them again.
+        selected = [row for row in rows if not follow.statuses or row.status in follow.statuses]
+        return _Page(write(selected), rows[-1].seq if rows else cursor, has_more)
 
-    rows, has_more = await to_thread.run_sync(read, limiter=watch.page_threads)
-    # Not filtered in SQL: the cursor must advance over the other rows, or each change would read them again.
-    selected = [row for row in rows if not follow.statuses or row.status in follow.statuses]
-    return selected, rows[-1].seq if rows else cursor, has_more
+    return await to_thread.run_sync(read, limiter=watch.page_threads)
+
+
+def _lines(rows: Sequence[ResultRow]) -> bytes:
+    return escape_line_separators("".join(row.json_line() for row in rows)).encode()

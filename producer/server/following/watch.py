@@ -183,7 +183,8 @@ class BatchWatch:
             has_changed = True
             for list_follower in tuple(self._list_followers):
                 list_follower.notify(changed)
-        self._listed = listed
+        if is_listing:  # another follower of the list may have come meanwhile, and brought the states
+            self._listed = listed
         return has_changed
 
     def _read(

@@ -9,17 +9,18 @@ from producer.server.context import Context
 from producer.server.requests.outages import DatabaseWatch
 
 OK = "ok"
+METHODS = ["GET", "HEAD"]  # some load balancers send the latter
 
 router = APIRouter()
 
 
-@router.get("/healthz", include_in_schema=False)
+@router.api_route("/healthz", methods=METHODS, include_in_schema=False)
 async def healthz() -> dict[str, str]:
     """Say that the process answers; no thread is needed, so that an outage of the database changes nothing."""
     return {"status": OK}
 
 
-@router.get("/readyz", include_in_schema=False)
+@router.api_route("/readyz", methods=METHODS, include_in_schema=False)
 async def readyz(request: Request, context: Context) -> JSONResponse:
     """Say whether the server can do its work, part by part; the status is 503 if it can't."""
     watch: DatabaseWatch = request.app.state.database_watch

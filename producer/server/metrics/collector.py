@@ -12,6 +12,7 @@ from producer.schedules import metrics as schedule_metrics
 from producer.server.metrics.database_numbers import DatabaseNumbers
 
 CACHE_SECONDS = 5.0  # several scrapers, or a dashboard that is reloaded, cost no more than one
+DATABASE_UP = ("batchmill_database_up", "Whether the database answers the server.")
 
 
 class DatabaseCollector(Collector):
@@ -34,7 +35,7 @@ class DatabaseCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the families."""
         numbers = self._numbers()
-        is_up = GaugeMetricFamily("batchmill_database_up", "Whether the database answers the server.")
+        is_up = GaugeMetricFamily(*DATABASE_UP)
         is_up.add_metric((), float(numbers is not None))
         yield is_up
         if numbers is not None:

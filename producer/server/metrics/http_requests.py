@@ -3,12 +3,14 @@
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.server.requests.request_log import route_template
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.08, 0.15, 0.3, 0.6, 1, 2.5, 5, 10, 30, 60)
 METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"))
+BROKEN_OFF = 499  # nginx's status for a client that was gone before its response began
 OTHER = "other"  # a route or a method that does not exist
 
 
@@ -43,7 +45,7 @@ class HttpMeasurement:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500
+        status = 0
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
@@ -55,7 +57,11 @@ class HttpMeasurement:
         self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, send_and_note)
+        except ClientDisconnect:
+            status = status or BROKEN_OFF
+            raise
         finally:
+            status = status or 500
             self._metrics.in_flight.dec()
             route = route_template(scope) or OTHER
             method = scope["method"] if scope["method"] in METHODS else OTHER

@@ -3,7 +3,15 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from models.states import BatchStatus
@@ -33,7 +41,17 @@ def _check_storable(value: str) -> str:
     return value
 
 
+def _check_max_failures(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """The value; its error names the field alone, not the type that it should be."""
+    try:
+        return check(value)
+    except ValidationError:
+        message = "it is not a number of jobs, such as 20, nor a share, such as 2.5%"
+        raise PydanticCustomError("max_failures", message) from None
+
+
 Text = Annotated[str, AfterValidator(_check_storable)]
+MaxFailures = Annotated[Text | int | None, WrapValidator(_check_max_failures)]
 
 
 class CreateBatch(BaseModel):
@@ -53,7 +71,7 @@ class CreateBatch(BaseModel):
     output_expires_after: dict[str, Any] | None = Field(default=None, description="Not supported.")
     name: Text | None = Field(default=None, description="A name to find the batch by.")
     priority: int | None = Field(default=None, description="Higher ones are served first; 0 if left out.")
-    max_failures: Text | int | None = Field(default=None, description="More failed jobs end it: 20, or 2.5%.")
+    max_failures: MaxFailures = Field(default=None, description="More failed jobs end it: 20, or 2.5%.")
     on_invalid: Literal["reject", "fail-row"] | None = Field(
         default=None, description="Whether a bad line fails the batch, as OpenAI has it, or alone."
     )
@@ -91,9 +109,9 @@ def list_batches(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_BATCHES)] = DEFAULT_PAGE_BATCHES,
 ) -> dict[str, Any]:
     """List the batches, the newest first."""
-    batches = views.list_batches(context.database, limit + 1, BatchFilter(after=after or None, tenant=principal.tenant))
-    shown = [batch for batch in batches[:limit] if batch.status is not BatchStatus.DELETING]
-    return objects.list_object(_show(context, shown), has_more=len(batches) > limit)
+    batch_filter = BatchFilter(after=after or None, tenant=principal.tenant, hides_deleting=True)
+    batches = views.list_batches(context.database, limit + 1, batch_filter)
+    return objects.list_object(_show(context, batches[:limit]), has_more=len(batches) > limit)
 
 
 @router.get("/{batch_id}")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 
+from anyio import to_thread
 from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from models.errors import MissingSource, NotFound
@@ -20,6 +22,7 @@ from producer.uploads.files import PURPOSE_ERRORS, FileView
 from producer.uploads.store import open_store
 
 BLOCK_BYTES = 2**18
+MAX_QUICK_LINES = 1_000  # of a results file that is read for its size alone
 MEDIA_TYPE = "application/octet-stream"
 
 
@@ -28,13 +31,20 @@ class Content:
     """What a file has, before any of it is read.
 
     size_bytes: None = not known yet; `measure` finds it
+    measure: raises NotFound if the bytes are gone or not whole
     read: the bytes from a place on, and before another or to the end
+    is_quick: whether `measure` takes no longer than other requests
     """
 
     etag: str
     size_bytes: int | None
     measure: Callable[[], int]
     read: Callable[[int, int | None], Iterator[bytes]]
+    is_quick: bool = True
+
+    def quick_size(self) -> int | None:
+        """The size; None for results of many lines that nobody has read to the end yet."""
+        return self.measure() if self.size_bytes is None and self.is_quick else self.size_bytes
 
 
 def open_content(context: ServerContext, file: FileView) -> Content:
@@ -53,12 +63,19 @@ def open_content(context: ServerContext, file: FileView) -> Content:
             raise NotFound(str(error)) from None
         return _read_stream(stream, start, size if end is None else end)
 
-    return Content(file.sha256 or file.id, size, lambda: size, read)
+    def measure() -> int:
+        try:
+            store.check_whole(location, size)
+        except MissingSource as error:
+            raise NotFound(str(error)) from None
+        return size
+
+    return Content(file.sha256 or file.id, size, measure, read)
 
 
-def respond(context: ServerContext, file: FileView, request: Request) -> Response:
+async def respond(context: ServerContext, file: FileView, request: Request) -> Response:
     """The response to GET or HEAD."""
-    content = open_content(context, file)
+    content = await run_in_threadpool(open_content, context, file)
     etag = f'"{content.etag}"'
     headers = {
         "etag": etag,
@@ -69,9 +86,12 @@ def respond(context: ServerContext, file: FileView, request: Request) -> Respons
     }
     if has_same_etag(request.headers, etag):
         return Response(status_code=304, headers=headers)
-    start, end, status = 0, None, 200
-    if wants_part(request.headers, etag):
-        size = content.measure()
+    if request.method == "HEAD":
+        return await run_in_threadpool(_respond_to_head, content, headers)
+    start, end, status, size = 0, None, 200, content.size_bytes
+    if wants_part(request.headers, etag):  # RFC 9110 knows ranges of GET alone
+        if size is None:
+            size = await to_thread.run_sync(content.measure, limiter=context.measuring_thread)
         try:
             part = parse_range(request.headers["range"], size)
         except UnsatisfiableRange:
@@ -79,12 +99,18 @@ def respond(context: ServerContext, file: FileView, request: Request) -> Respons
             return JSONResponse(body, 416, {**headers, "content-range": f"bytes */{size}"})
         start, end, status = part.start, part.end, 206
         headers |= {"content-range": part.content_range, "content-length": str(end - start)}
-    elif (known := content.measure() if request.method == "HEAD" else content.size_bytes) is not None:
-        headers["content-length"] = str(known)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    elif size is not None:
+        headers["content-length"] = str(size)
     blocks = content.read(start, end)
     return StreamingResponse(send_blocks(blocks, context.download_threads), status, headers, MEDIA_TYPE)
+
+
+def _respond_to_head(content: Content, headers: dict[str, str]) -> Response:
+    """The headers of the whole file, with its length if that takes no long read."""
+    size = content.measure() if content.is_quick else content.size_bytes
+    if size is None:  # a length of 0 would be wrong
+        return StreamingResponse(iter(()), headers=headers, media_type=MEDIA_TYPE)
+    return Response(headers={**headers, "content-length": str(size)}, media_type=MEDIA_TYPE)
 
 
 def content_disposition(filename: str) -> str:
@@ -107,11 +133,17 @@ def _results_content(context: ServerContext, file: FileView, batch_id: str) -> C
         return size_bytes
 
     def read(start: int, end: int | None) -> Iterator[bytes]:
-        yield from results.read(start, end)
+        size = 0
+        for block in results.read(start, end):
+            size += len(block)
+            yield block
         if start == 0 and end is None:
-            remember(results.measure())
+            remember(size)
 
-    return Content(results.etag, known, lambda: remember(results.measure()) if known is None else known, read)
+    def measure() -> int:
+        return remember(results.measure()) if known is None else known
+
+    return Content(results.etag, known, measure, read, is_quick=results.lines <= MAX_QUICK_LINES)
 
 
 def _read_stream(stream: BinaryIO, start: int, end: int) -> Iterator[bytes]:
@@ -120,6 +152,6 @@ def _read_stream(stream: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         while start < end:
             block = stream.read(min(BLOCK_BYTES, end - start))
             if not block:
-                return
+                raise MissingSource("the file has lost its last bytes; upload it again")
             start += len(block)
             yield block

@@ -1,5 +1,6 @@
 """`/v1/files`: upload, list, show, read and delete."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -50,7 +51,7 @@ async def upload_file(request: Request, context: Context, principal: Submitter, 
     multipart.check_length(request.headers.get("content-length"), max_bytes)
 
     def open_receiver() -> MultipartReceiver:
-        return MultipartReceiver(store, request.headers.get("content-type"), max_bytes)
+        return MultipartReceiver(store, request.headers.get("content-type"), max_bytes, _check_purpose)
 
     upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
     return await run_in_threadpool(_save, context, principal, upload)
@@ -79,9 +80,9 @@ def list_files(
 
 @router.get("/{file_id}")
 def get_file(file_id: str, context: Context, principal: Reader) -> dict[str, Any]:
-    """Show one file, with its size."""
+    """Show one file, with its size; that of a large file of results is null until somebody has read the file."""
     file = files.get_file(context.database, file_id, principal.tenant)
-    return objects.file_object(file, content.open_content(context, file).measure())
+    return objects.file_object(file, content.open_content(context, file).quick_size())
 
 
 @router.delete("/{file_id}")
@@ -93,9 +94,10 @@ def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[st
 
 @router.get("/{file_id}/content", response_class=Response)
 @router.head("/{file_id}/content", include_in_schema=False)
-def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
+async def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
     """Read a file, or the part that `Range` names."""
-    return content.respond(context, files.get_file(context.database, file_id, principal.tenant), request)
+    file = await run_in_threadpool(files.get_file, context.database, file_id, principal.tenant)
+    return await content.respond(context, file, request)
 
 
 def _known_size(file: FileView, batch: BatchView | None) -> int | None:
@@ -106,12 +108,16 @@ def _known_size(file: FileView, batch: BatchView | None) -> int | None:
     return file.size_bytes if is_current else None
 
 
+def _check_purpose(fields: Mapping[str, str]) -> None:
+    """Raise UsageError for another purpose; before the file, it may not be known yet."""
+    if fields.get("purpose", PURPOSE_BATCH) != PURPOSE_BATCH:
+        raise invalid("purpose", f"the purpose must be {PURPOSE_BATCH}, the only one that this server has")
+
+
 def _save(context: ServerContext, principal: Principal, upload: Upload) -> dict[str, Any]:
     """Give an upload its row; without one its bytes are deleted."""
     try:
-        purpose = upload.fields.get("purpose")
-        if purpose != PURPOSE_BATCH:
-            raise invalid("purpose", f"the purpose must be {PURPOSE_BATCH}, the only one that this server has")
+        _check_purpose({"purpose": "", **upload.fields})
         seconds = files.parse_expiry(
             upload.fields.get("expires_after[anchor]"), upload.fields.get("expires_after[seconds]")
         )

@@ -21,7 +21,7 @@ from producer.server.requests.messages import Message, Receive, Scope, Send, sen
 
 log = structlog.get_logger(__name__)
 
-MIN_WINDOW_BYTES = 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
+MIN_WINDOW_BYTES = 32 * 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
 BODY_PATIENCE = 2  # routes that read a stream give up earlier, with an answer
 EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
 RETRY_SECONDS = 2

@@ -159,6 +159,6 @@ def _explain(other: ServerRow, *, is_shared: bool) -> str:
     if is_shared:
         return f"{server} with another file store; set file_store to the same URL for each server"
     return (
-        f"{server}, and each would miss the files that the other received; to run several, set file_store to a store "
-        "that they share, such as file:///mnt/files, for each of them"
+        f"{server}, and each would miss the files that the other received; if `batchmill up` started it, use "
+        "`up --no-serve`; to run several, set file_store to a store that they share, such as file:///mnt/files"
     )

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.privacy import urls
-from producer.server.errors import error_response
+from producer.server.errors import DATABASE_UNREACHABLE, error_response
 from producer.server.requests.messages import App, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
@@ -31,11 +31,13 @@ log = structlog.get_logger(__name__)
 SUSPECT_SECONDS = 0.2
 PING_SECONDS = 0.5
 AGAIN_SECONDS = 0.5  # between two questions while the database is out
-PATIENT_SECONDS = 2.0  # between two while it answers, and requests take long
+PATIENT_SECONDS = 2.0  # between two while it answers, and no other request begins to wait long
+SHORT_SECONDS = 0.1  # between two at least
 BREAK_SECONDS = 5.0  # an outage this long breaks connections, so that their threads are free again
 CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+UNAVAILABLE = 503
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 
@@ -50,6 +52,7 @@ class _Exchange:
     is_receiving: bool = False  # its body, so that it waits for the client and not for the database
     has_started: bool = False
     was_failed: bool = False
+    was_unavailable: bool = False  # answered with the status 503
     timer: asyncio.TimerHandle | None = None
 
     async def receive(self) -> Message:
@@ -61,6 +64,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if not self.was_failed:
             self.has_started = True
+            self.was_unavailable |= message.get("status") == UNAVAILABLE
             await self.send_on(message)
 
     async def fail(self, error: Unreachable) -> None:
@@ -90,9 +94,10 @@ class DatabaseWatch:
         self._lock = threading.Lock()
         self._breaks = False
         self._threads = ThreadPoolExecutor(MAX_PINGS, "ping")
-        self.error = Unreachable(
-            f"the database at {urls.redact_url(self.database.url)} does not answer; try again soon"
-        )
+        self._suspected = asyncio.Event()
+        self._answers = 0  # statements of requests that the database has answered
+        event.listen(self.database.engine, "after_cursor_execute", self._count_answer)
+        self.error = Unreachable(DATABASE_UNREACHABLE)
         if self.database.engine.dialect.name == "postgresql":
             for engine in (self.database.engine, self.pings.engine):
                 event.listen(engine, "connect", self._note_connection)
@@ -115,6 +120,7 @@ class DatabaseWatch:
     def suspect(self, exchange: _Exchange) -> None:
         """Answer a request that waits, should the database be out."""
         self._waiting.add(exchange)
+        self._suspected.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._watch())
 
@@ -124,20 +130,36 @@ class DatabaseWatch:
 
     async def _watch(self) -> None:
         """Ask until no request waits and the database answers."""
-        while self._waiting or self.out_since is not None:
+        while self._waiting or self.out_since is not None or self._suspected.is_set():
+            self._suspected.clear()
+            answers = self._answers
             try:
                 await self.ask()
             except Unreachable as error:
-                self._note_outage(error)
-                for exchange in tuple(self._waiting):
-                    self._waiting.discard(exchange)
-                    with suppress(Exception):  # its client may be gone
-                        await exchange.fail(self.error)
+                if self._answers == answers:
+                    await self._fail_waiting(error)
+                else:  # this process is busy, and the database is not out
+                    self._suspected.set()
             except BatchmillError:
                 self._note_answer()  # it answers, though with a refusal, which requests report
             else:
                 self._note_answer()
-            await asyncio.sleep(PATIENT_SECONDS if self.out_since is None else AGAIN_SECONDS)
+            await self._pause()
+
+    async def _fail_waiting(self, error: Unreachable) -> None:
+        self._note_outage(error)
+        for exchange in tuple(self._waiting):
+            self._waiting.discard(exchange)
+            with suppress(Exception):  # its client may be gone
+                await exchange.fail(self.error)
+
+    async def _pause(self) -> None:
+        if self.out_since is not None:
+            await asyncio.sleep(AGAIN_SECONDS)
+            return
+        await asyncio.sleep(SHORT_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._suspected.wait(), PATIENT_SECONDS)
 
     def _read_version(self) -> str | None:
         try:
@@ -153,6 +175,9 @@ class DatabaseWatch:
             if not self._pinging:
                 self.pings.close()  # the next question shows whether a new connection can be had
 
+    def _count_answer(self, *_: Any) -> None:
+        self._answers += 1
+
     def _note_connection(self, _driver: Any, record: Any) -> None:
         record.info["outages"] = self._outages
 
@@ -165,7 +190,9 @@ class DatabaseWatch:
         now = asyncio.get_running_loop().time()
         if self.out_since is None:
             self.out_since = now
-            log.warning("database.unreachable", operation="server", error=str(error), retry_seconds=AGAIN_SECONDS)
+            address = urls.redact_url(self.database.url)
+            message = f"the database at {address} does not answer" if error is self.error else str(error)
+            log.warning("database.unreachable", operation="server", error=message, retry_seconds=AGAIN_SECONDS)
         elif now - self.out_since > BREAK_SECONDS:
             self._breaks = True
             for driver in tuple(self._in_use.values()):
@@ -204,6 +231,8 @@ class OutageGuard:
         finally:
             if exchange.timer is not None:
                 exchange.timer.cancel()
+            if exchange.was_unavailable:  # the watch finds out whether the database is out, and says so once
+                self._watch.suspect(exchange)
             self._watch.forget(exchange)
 
     def _suspect_later(self, exchange: _Exchange) -> None:

@@ -1,5 +1,6 @@
 """The outermost layer of every request: its id, the headers of its response, its line in the log, and its defects."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.requests import ClientDisconnect
 
-from models.errors import BatchmillError
+from models.errors import BatchmillError, Unreachable
 from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body, error_response
 from producer.server.requests.messages import App, Message, Receive, Scope, Send, send_json
@@ -63,10 +64,13 @@ class RequestLog:
     async def _handle(self, scope: Scope, receive: Receive, response: _Response) -> None:
         try:
             await self._app(scope, receive, response.send)
-        except ClientDisconnect:
-            pass  # nobody waits for an answer
-        except IncompleteResponse:
-            pass  # it was logged where it happened
+        except (ClientDisconnect, IncompleteResponse):
+            pass  # nobody waits for an answer, or it was logged where it happened
+        except asyncio.CancelledError:  # the server stops, and grace_seconds are over
+            log.warning("request.cancelled", route=route_template(scope), request_id=response.request_id)
+            if not response.status:
+                stopping = Unreachable("the server stops; send the request again")
+                await error_response(stopping)(scope, receive, response.send)
         except BatchmillError as error:
             await self._answer(error, scope, receive, response)
         except Exception as error:

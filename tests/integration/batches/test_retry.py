@@ -84,6 +84,21 @@ def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> Non
     assert sorted(seqs) == list(range(1, 16)), "a cursor sees the new rows behind all others"
 
 
+def test_a_slice_of_a_retry_has_not_waited_since_the_batch_began(database: Database) -> None:
+    batch_id = insert_batch(database, 4)
+    execute(database, f"UPDATE batches SET in_progress_at = {database.sql.now}")
+    [first] = claims.claim(database, claimant_for(), 1000, SLICE)
+    with database.write() as connection:
+        claims.release(connection, [first])
+    run(database, 3)
+    try_again(database, batch_id)
+
+    [again] = claims.claim(database, claimant_for(), 1000, SLICE)
+
+    assert first.queued_seconds is not None
+    assert again.queued_seconds is None
+
+
 def test_again_and_again_keeps_every_result(database: Database) -> None:
     batch_id = insert_batch(database, 4)
     run(database, 3)

@@ -2,14 +2,15 @@
 
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.request import urlopen
 
-import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,9 +34,12 @@ from worker.leasing import claims
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.metrics import listener
+from worker.metrics.listener import MAX_CONNECTIONS, MetricsServer
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildExit
+
+EXITS = "batchmill_worker_exits_total"
 
 
 @pytest.fixture
@@ -47,18 +51,17 @@ def port() -> int:
 
 @pytest.fixture
 def metrics(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[MetricsRecorder]:
-    servers: list[Any] = []
+    servers: list[MetricsServer] = []
 
     def start_and_keep(*arguments: Any) -> None:
         servers.append(start(*arguments))
 
-    start = prometheus_client.start_http_server
-    monkeypatch.setattr(prometheus_client, "start_http_server", start_and_keep)
+    start = listener.start_server
+    monkeypatch.setattr(listener, "start_server", start_and_keep)
     yield listener.listen(Settings.load(metrics_port=port))
-    for server, thread in servers:
+    for server in servers:
         server.shutdown()
         server.server_close()
-        thread.join()
 
 
 def scrape(port: int) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -137,18 +140,54 @@ def test_retries_and_reclaimed_slices_are_counted(database: Database, metrics: M
     assert not [name for name, _ in scrape(port) if name == "batchmill_model_info"]
 
 
+def test_a_batch_that_misses_its_deadline_has_a_negative_margin(
+    database: Database, metrics: MetricsRecorder, port: int
+) -> None:
+    insert_batch(database, 4, expires_at=datetime.now(UTC) - timedelta(seconds=30))
+
+    tasks.expire_batches(database, metrics)
+
+    samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
+    ended, margin = "batchmill_batches_ended_total", "batchmill_deadline_margin_seconds_bucket"
+    assert {value for key, value in samples.items() if key[0] == ended and "expired" in key} == {1}
+    assert {le: samples[key] for key in samples if key[0] == margin for le in ("-60.0", "-1.0") if le in key} == {
+        "-60.0": 0,
+        "-1.0": 1,
+    }
+
+
 def test_a_supervisor_counts_crashes_and_what_it_took_back(
     database: Database, metrics: MetricsRecorder, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.supervisor.crash_recovery.wakeups.send_wakeups", lambda *_: None)
     insert_batch(database, 12)
     claims.claim(database, claimant_for("crashed"), 8, 4)
+    before = {tuple(labels): value for (name, labels), value in scrape(port).items() if name == EXITS}
 
     CrashRecovery(database, Settings.load(), metrics)(ChildExit("crashed", -signal.SIGSEGV, oom_suspected=False))
 
     samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
-    assert samples["batchmill_worker_exits_total", "crashed"] == 1
+    assert before == {(("outcome", outcome),): 0 for outcome in ("crashed", "hung", "killed")}
+    assert samples[EXITS, "crashed"] == 1
     assert samples["batchmill_slices_reclaimed_total", "requeued"] == 2
+
+
+def test_half_requests_neither_pile_up_nor_stay(
+    metrics: MetricsRecorder, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener._RequestHandler, "timeout", 0.5)
+    threads_before = threading.active_count()
+    with ExitStack() as connections:
+        for _ in range(5 * MAX_CONNECTIONS):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+            with suppress(OSError):  # closed already
+                connection.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert metrics.is_enabled
+        assert threading.active_count() <= threads_before + MAX_CONNECTIONS
+
+        wait_until(lambda: threading.active_count() <= threads_before, "the slow clients to be closed")
+
+        assert scrape(port)
 
 
 def test_a_port_in_use_costs_only_the_metrics(port: int) -> None:

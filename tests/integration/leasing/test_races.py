@@ -162,7 +162,7 @@ def test_closing_and_a_deadline(database: Database) -> None:
             *[lambda lease=lease: close(database, lease).results_written for lease in leases],
             lambda: tasks.expire_batches(database) and 1,
         )
-        tasks.finish_terminations(database)
+        tasks.finish_terminations(database, {})
 
         row = get_batch(database, batch_id)
         assert row.succeeded == sum(closed)

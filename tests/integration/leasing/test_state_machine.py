@@ -288,7 +288,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_ends(self) -> None:
-        tasks.finish_terminations(self.database)
+        tasks.finish_terminations(self.database, {})
         assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
 
     @precondition(lambda self: self.batches)

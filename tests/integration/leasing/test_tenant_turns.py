@@ -10,8 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from models.db import Database
+from models.states import JobOutcome
+from producer.batches import retry
+from producer.batches.retry import RetrySelection
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, insert_batch, update_batch
-from worker.leasing import claims
+from worker.leasing import claims, commit
+from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.tenant_turns import order_turns
 
@@ -92,6 +96,26 @@ class TestClaims:
         leases = claims.claim(database, claimant_for(), 100, SLICE)
 
         assert {lease.batch_id for lease in leases} == {own}
+
+    def test_of_a_sparse_retry_count_what_runs_again(self, database: Database) -> None:
+        batch_id = insert(database, "a", 32)
+        failing = {1, 30}
+        for lease in claims.claim(database, claimant_for(), 1_000, SLICE):
+            results = [
+                JobResult(lease, position, JobOutcome.FAILED, error_code="model_error")
+                if position in failing
+                else JobResult(lease, position, JobOutcome.SUCCEEDED, output="{}")
+                for position in range(lease.start_position, lease.start_position + lease.size)
+            ]
+            with database.write() as connection:
+                commit.commit_results(connection, BatchCommit([lease], results, {lease.slice_id}))
+        retry.retry_jobs(database, batch_id, RetrySelection(), SLICE)
+        insert(database, "b", SLICE)
+
+        leases = claims.claim(database, claimant_for(), 1, SLICE)
+
+        assert [(lease.batch_id, lease.size) for lease in leases] == [(batch_id, 30)]
+        assert turns(database)["a"] == len(failing)
 
     def test_of_one_tenant_count_nothing(self, database: Database) -> None:
         insert(database, "a", 40)

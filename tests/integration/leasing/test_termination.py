@@ -100,9 +100,33 @@ class TestCancel:
         assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
         assert take(database) == []
 
-        assert batch_id in tasks.finish_terminations(database)
+        assert batch_id in tasks.finish_terminations(database, {})
 
         assert get_batch(database, batch_id).status == "cancelled"
+        assert_consistent(database, batch_id)
+
+    def test_ends_however_many_answered_jobs_are_before_the_first_unanswered_one(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a batch whose answered jobs are more than a duty looks at in one run
+        monkeypatch.setattr(termination, "CHUNK_JOBS", 2)
+        monkeypatch.setattr(tasks, "MAX_CHUNKS_PER_RUN", 2)
+        batch_id = insert_batch(database, 20)
+        for lease in take(database, room=15):
+            answer(database, lease)
+        termination.terminate(database, batch_id, Termination.CANCELLED, None, None)
+        positions: dict[str, int] = {}
+
+        # When it runs again and again
+        runs = 0
+        while tasks.finish_terminations(database, positions):
+            runs += 1
+            assert runs <= 5, "it begins anew each time"
+
+        # Then the batch ends, and is forgotten
+        batch = get_batch(database, batch_id)
+        assert (batch.status, batch.succeeded, batch.cancelled) == ("cancelled", 16, 4)
+        assert positions == {}
         assert_consistent(database, batch_id)
 
     def test_looks_from_the_start_again_where_something_is_open_behind_it(self, database: Database) -> None:
@@ -111,7 +135,7 @@ class TestCancel:
 
         step = termination.close_next_chunk(database, batch_id, after=6)
         assert (step.closed_jobs, step.last_position, step.has_ended) == (3, -1, False)
-        assert termination.finish_termination(database, batch_id) == 7
+        assert termination.finish_termination(database, batch_id).closed_jobs == 7
 
         assert get_batch(database, batch_id).status == "cancelled"
         assert_consistent(database, batch_id)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
+from models.lifecycle import due_intakes
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
 from models.states import BatchStatus
@@ -222,6 +223,15 @@ class TestSubmitters:
         assert seconds_ahead(database, "batches", "holder_heartbeat_at") <= 0
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
         assert batch_id in tasks.end_abandoned_batches(database, 60.0)
+
+    def test_whose_file_is_read_later_keep_their_backoff(self, database: Database, batch_id: str, step: float) -> None:
+        execute(database, "UPDATE batches SET holder_id = NULL, read_request = '{}' WHERE id = :id", id=batch_id)
+        put_ahead(database, "batches", "holder_heartbeat_at", due_intakes.MAX_POSTPONED_SECONDS)
+        assert reset_timestamps(database) == ""
+
+        put_ahead(database, "batches", "holder_heartbeat_at", step)
+        assert "1 batches.holder_heartbeat_at" in reset_timestamps(database)
+        assert seconds_ahead(database, "batches", "holder_heartbeat_at") <= 0
 
 
 def test_deadlines_stay_where_they_are(database: Database, step: float) -> None:

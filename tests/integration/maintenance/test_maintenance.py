@@ -322,6 +322,29 @@ class TestWork:
         assert done == [2]
         assert row(database).last_run_by == "worker-1"
 
+    def test_is_left_to_a_process_that_can_do_it(self, database: Database) -> None:
+        # Given a process that can do nothing for now, and comes first at each turn
+        done: list[str] = []
+        can_run = iter([True, False])
+        loops = [
+            MaintenanceLoop(
+                database,
+                [MaintenanceTask("sweep", HOUR, lambda name=name: done.append(name) or "", "sweep.done", can_run=able)],
+                name,
+                reclaim_grace_seconds=5.0,
+            )
+            for name, able in (("unable", lambda: next(can_run)), ("able", lambda: True))
+        ]
+
+        # When the work is due again
+        for now in (0.0, HOUR + 1):
+            for loop in loops:
+                loop.run_once(now)
+            execute(database, PAST)
+
+        # Then the other one does it
+        assert done == ["unable", "able"]
+
     @pytest.mark.parametrize(
         ("name", "change"),
         [

@@ -137,6 +137,21 @@ def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(harness: Sc
     assert "--now" not in office.started[0].command
 
 
+def test_in_the_pause_after_a_tick_another_process_may_have_the_work(harness: ScheduleHarness, office: Office) -> None:
+    harness.create_schedule()
+    assert office.duty.can_run()
+    office.started_after()
+    assert office.duty.can_run(), "a tick runs"
+
+    office.started[0].status = 1
+    assert not office.duty.can_run()
+    assert office.duty.is_unfinished(), "its failure is still to be told"
+
+    office.now += MAX_PAUSE_SECONDS
+    assert office.duty.can_run()
+    assert office.duty.run_once() == "a tick ended with 1"
+
+
 @pytest.mark.parametrize("status", [EXIT_NOTHING_DUE, 1, -9])
 def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(
     harness: ScheduleHarness, office: Office, status: int

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -28,6 +29,7 @@ from tests.servers import wait_until
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
 from worker.loading.runtime import Runtime
+from worker.metrics.recorder import MetricsRecorder
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.pipeline_switcher import PipelineSwitcher
@@ -411,3 +413,18 @@ def test_the_budget_that_was_found_is_where_the_next_process_begins(
 
     assert second.switcher._active is not None
     assert second.switcher._active.loaded.token_budget.tokens == 4096
+
+
+def test_metrics_name_the_folder_of_a_model_without_its_path(start_process: Callable[..., SwitchingProcess]) -> None:
+    shown: list[str] = []
+
+    class Recorder(MetricsRecorder):
+        def record_load(self, pipeline: str, model: str, revision: str, dtype: str, device: str) -> None:
+            shown.append(model)
+
+    for folders in (True, False):
+        process = start_process(folders=folders)
+        process.switcher._context = replace(process.switcher._context, metrics=Recorder())
+        process.switcher.run_once(time.monotonic())
+
+    assert shown == ["first", "made/first"]

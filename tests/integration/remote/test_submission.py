@@ -21,7 +21,7 @@ from models.settings import Settings
 from producer.remote.address import ServerAddress
 from producer.remote.connection import RemoteConnection
 from producer.remote.http import ServerHttp
-from producer.server.native.batches import submitting
+from producer.uploads import immediate_reading
 from producer.uploads.intake import Intake
 from tests import fake_worker
 from tests.factories import served_app
@@ -213,7 +213,7 @@ class TestFiles:
     def test_a_large_file_that_is_refused_leaves_nothing(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, database: Database
     ) -> None:
-        monkeypatch.setattr(submitting, "MAX_IMMEDIATE_BYTES", 10)
+        monkeypatch.setattr(immediate_reading, "MAX_IMMEDIATE_BYTES", 10)
         Path("a.jsonl").write_text('{"text": "first"}\n{"text": ""}\n')
 
         settings = Settings(database_url=database.url)

@@ -309,7 +309,10 @@ class TestPolling:
         assert facts["padding"] == "25.0% of the tokens"
         assert f"batchmill results {batch_id}" in result.stderr
         document = json.loads(run("show", batch_id, "--json").stdout)
-        assert document == views.get_batch(database, batch_id).as_dict() | {"follower_batch_ids": [], "webhook_events": []}
+        assert document == views.get_batch(database, batch_id).as_dict() | {
+            "follower_batch_ids": [],
+            "webhook_events": [],
+        }
 
     @pytest.mark.parametrize(
         ("ending", "status", "code"),

@@ -258,7 +258,7 @@ def test_a_webhook_s_defect_keeps_no_other_event(harness: ScheduleHarness) -> No
             )
     settings = harness.settings.model_copy(update={"webhook_secret": None})
 
-    assert delivery.send_due(harness.database, settings, (SCHEDULE_EVENTS,), send=send) == 0
+    assert delivery.send_due(harness.database, settings, (SCHEDULE_EVENTS,), send=send).delivered == 0
     assert registry.get(harness.database, "nightly")
     [row] = harness.query(
         "SELECT count(*) AS waiting FROM events WHERE delivery_attempts = 1 AND next_delivery_at IS NOT NULL"

@@ -148,6 +148,7 @@ def test_a_postgresql_that_is_stopped_or_frozen_or_cut_off(postgres: Postgres, m
         assert server.refuses_quickly()
         assert server.get("/readyz").json()["parts"] == {"server": "ok", "database": "unreachable"}
         assert server.get("/healthz").status_code == 200
+        assert "batchmill_database_up 0.0" in server.get("/metrics").text
         postgres.start()
         wait_until(server.is_well, "the server to recover from a stopped database")
 
@@ -155,8 +156,10 @@ def test_a_postgresql_that_is_stopped_or_frozen_or_cut_off(postgres: Postgres, m
         assert server.refuses_quickly()
         assert server.refuses_quickly()
         assert server.get("/readyz").status_code == 503
+        assert "batchmill_database_up 0.0" in server.get("/metrics").text
         freeze(postgres, signal.SIGCONT)
         wait_until(server.is_well, "the server to recover from a frozen database")
+        wait_until(lambda: "batchmill_database_up 1.0" in server.get("/metrics").text, "the metrics to recover")
 
         proxy.is_dead = True
         assert server.refuses_quickly()

@@ -56,6 +56,10 @@ def client_of(database: Database, **settings: object) -> TestClient:
     async def count_bytes(request: Request, _body: StreamedBody) -> int:
         return sum([len(chunk) async for chunk in request.stream()])
 
+    @app.post("/trial/own-stream")
+    async def count_own_bytes(request: Request, _principal: Reader, _body: StreamedBody) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
+
     return TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
 
 
@@ -164,6 +168,19 @@ class TestBodies:
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
         assert served == [200, 200, 200]
 
+    def test_a_tenant_has_half_of_the_streams(self, database: Database) -> None:
+        key = keys.create_key(database, KeyRequest("one", tuple(Scope))).text
+        headers = {"authorization": f"Bearer {key}"}
+        with client_of(database, max_concurrent_uploads=4) as client:
+            slots = client.app.state.upload_slots  # type: ignore[attr-defined]
+            slots.take("one")
+            slots.take("other")
+            served = client.post("/trial/own-stream", content=b"x", headers=headers)
+            slots.take("one")
+            refused = client.post("/trial/own-stream", content=b"x", headers=headers)
+
+        assert (served.status_code, refused.status_code) == (200, 429)
+
 
 def test_a_key_has_a_rate(database: Database) -> None:
     key = keys.create_key(database, KeyRequest(None, (Scope.READ,))).text
@@ -174,3 +191,14 @@ def test_a_key_has_a_rate(database: Database) -> None:
     assert first.status_code == 200
     assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert 50 <= int(second.headers["retry-after"]) <= 60
+
+
+def test_a_large_body_without_a_key_is_refused_before_it_is_received(database: Database) -> None:
+    key = keys.create_key(database, KeyRequest("acme", (Scope.READ,))).text
+
+    with client_of(database) as client:
+        large = b" " * 10_000
+        assert client.post("/trial/words", content=large).status_code == 401
+        forged = {"authorization": f"Bearer {key[:-4]}AAAA"}
+        assert client.post("/trial/words", content=large, headers=forged).status_code == 401
+        assert client.post("/trial/words", content=large, headers={"authorization": f"Bearer {key}"}).status_code == 400

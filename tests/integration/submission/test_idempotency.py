@@ -198,7 +198,7 @@ class TestAbandoned:
     def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
         first = half_way(database, on_invalid=on_invalid)
         assert first in tasks.end_abandoned_batches(database, 60.0)
-        tasks.finish_terminations(database)
+        tasks.finish_terminations(database, {})
 
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
@@ -455,7 +455,7 @@ class TestCommand:
         self.kill_half_way(path, database)
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
         assert "abandoned" in tasks.end_abandoned_batches(database, 86_400.0)
-        tasks.finish_terminations(database)
+        tasks.finish_terminations(database, {})
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 

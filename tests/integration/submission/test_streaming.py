@@ -433,7 +433,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
         case "cancel" if number % 3 == 0:
             termination.terminate(database, batch_id, Termination.CANCELLED, None, None)
         case "finish":
-            tasks.finish_terminations(database)
+            tasks.finish_terminations(database, {})
         case "replay":
             with suppress(UsageError):
                 retry.retry_jobs(database, batch_id, RetrySelection((JobOutcome.CANCELLED, JobOutcome.FAILED)), SLICE)

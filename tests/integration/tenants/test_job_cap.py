@@ -117,6 +117,26 @@ def test_a_batch_that_runs_while_it_is_read_fails_where_there_is_no_room(
     assert_consistent(database, batch.id)
 
 
+@pytest.mark.parametrize("fields", [{}, {"idempotency_key": "nightly"}])
+def test_a_batch_that_never_fits_is_not_read_to_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    read: list[int] = []
+
+    def read_rows() -> Iterator[Row | Problem]:
+        for line in range(1, 1000):
+            read.append(line)
+            yield Row(line, None, f"text {line}")
+
+    request = SubmitRequest.create(PIPELINE, tenant="acme", max_unanswered_jobs=10, **fields)
+    with pytest.raises(TooManyJobs, match="may have 10 unanswered jobs, and this batch has more; split it"):
+        submit.submit(database, 4, request, Source("a.jsonl", "line", read_rows()))
+
+    assert len(read) < 30
+    assert count_batches(database) == 0
+
+
 def test_invalid_rows_take_no_room(database: Database) -> None:
     request = SubmitRequest.create(PIPELINE, tenant="acme", max_unanswered_jobs=2, on_invalid="fail-row")
     rows: list[Row | Problem] = [Problem(line, "it is empty", "empty_text") for line in range(1, 9)]

@@ -2,26 +2,33 @@
 
 import gzip
 import sqlite3
+import time
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from models.db import Database
-from models.errors import IdempotencyConflict, NotFound, TooManyJobs, UsageError
+from models.errors import FileStoreUnavailable, IdempotencyConflict, NotFound, TooManyJobs, UsageError
 from models.processes import failpoints
+from models.processes.command_launcher import EXIT_NOTHING_DUE
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import cancel, views
 from producer.submission import chunks, job_writer
 from producer.uploads import intake
 from producer.uploads.intake import Intake, Outcome
+from producer.uploads.opening import OpenedBatch
 from producer.uploads.read_request import ReadRequest
+from producer.uploads.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until
 from worker.maintenance import tasks
-from worker.maintenance.intake_launcher import IntakeLauncher
+from worker.maintenance.intake_launcher import MAX_IDLE_SECONDS, IntakeLauncher
+from worker.maintenance.loop import MaintenanceLoop
 
 
 class Killed(BaseException):
@@ -174,6 +181,19 @@ def test_a_file_of_another_machine_is_left_to_it(uploads: Uploads, tmp_path: Pat
     assert intake.take_in_waiting(uploads.intake) == 1
 
 
+def test_a_file_that_lost_its_last_lines_fails_the_batch(uploads: Uploads) -> None:
+    file = uploads.upload(lines(5))
+    assert file.location is not None
+    path = uploads.settings.home_path / "files" / file.location.partition("/")[2]
+    path.write_text(lines(3))
+    opened = uploads.open(file)
+
+    intake.take_in_waiting(uploads.intake)
+
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.error_code, batch.counts.total) == (BatchStatus.FAILED, "missing_source", 0)
+
+
 def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
     file = uploads.upload(lines(2))
     opened = uploads.open(file)
@@ -185,9 +205,12 @@ def test_bytes_that_are_gone_fail_the_batch(uploads: Uploads) -> None:
 def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     execute(uploads.database, "UPDATE batches SET pipeline = 'gone'")
-    assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
+    before = get_batch(uploads.database, opened.id)
+    for _ in range(intake.MAX_STARTS + 2):
+        assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
     row = get_batch(uploads.database, opened.id)
-    assert (row.status, row.holder_id) == ("validating", None)
+    assert (row.status, row.holder_id, row.holder_heartbeat_at) == ("validating", None, None)
+    assert row.read_request == before.read_request
 
 
 @pytest.mark.parametrize("on_invalid", ["reject", "fail-row"])
@@ -216,6 +239,36 @@ def test_a_cancelled_batch_is_not_read(uploads: Uploads) -> None:
     assert intake.take_in_waiting(uploads.intake) == 0
 
 
+@pytest.mark.parametrize("rows_read", [0, 4])
+def test_a_batch_whose_deadline_passes_before_it_is_read_expires(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, rows_read: int
+) -> None:
+    # Given a batch of which nothing was read, or a part
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    opened = uploads.open(uploads.upload(lines(10)))
+    if rows_read:
+        failpoints.arm("after_ingest_chunk:raise")
+        with pytest.raises(Killed):
+            uploads.intake.take_in(opened.id)
+        failpoints.arm("")
+        silence(uploads.database)
+
+    # When its deadline passes
+    execute(
+        uploads.database, "UPDATE batches SET expires_at = '2020-01-01 00:00:00+00:00' WHERE id = :id", id=opened.id
+    )
+    loop = MaintenanceLoop(
+        uploads.database, tasks.default_tasks(uploads.database, uploads.settings), "worker-1", reclaim_grace_seconds=0
+    )
+    loop.run_once(time.monotonic())
+
+    # Then it ends with the rows that it has, and nobody reads it
+    batch = views.get_batch(uploads.database, opened.id)
+    assert (batch.status, batch.counts.expired) == (BatchStatus.EXPIRED, rows_read)
+    assert_consistent(uploads.database, opened.id)
+    assert intake.take_in_waiting(uploads.intake) == 0
+
+
 def test_a_batch_that_ends_its_readers_fails_after_a_while(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     failpoints.arm("before_intake:raise")
@@ -229,11 +282,122 @@ def test_a_batch_that_ends_its_readers_fails_after_a_while(uploads: Uploads) -> 
     assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_crashed")
 
 
+@pytest.mark.parametrize("read_request", [ReadRequest(), FAIL_ROW])
+def test_an_outage_of_the_file_store_counts_as_no_crash(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, read_request: ReadRequest
+) -> None:
+    # Given a batch with some rows, whose reader was killed long ago
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    opened = uploads.open(uploads.upload(lines(5)), read_request)
+    failpoints.arm("after_ingest_chunk:raise")
+    with pytest.raises(Killed):
+        uploads.intake.take_in(opened.id)
+    failpoints.arm("")
+    silence(uploads.database)
+    before = get_batch(uploads.database, opened.id)
+
+    # When its store can't be reached for a long time
+    def refuse(_: FileStore, location: str) -> BinaryIO:
+        raise FileStoreUnavailable(location)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(FileStore, "open", refuse)
+        for _ in range(intake.MAX_STARTS + 2):
+            assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+    # Then only the killed reader counts, and the next one goes on
+    after = get_batch(uploads.database, opened.id)
+    assert after.holder_id is None
+    assert after.read_request == before.read_request | {"postponements": intake.MAX_STARTS + 2}
+    assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
+    assert views.get_batch(uploads.database, opened.id).counts.total == 5
+    assert_consistent(uploads.database, opened.id)
+
+
+def test_an_outage_after_some_rows_lets_others_go_on(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a store that is lost after the first rows of a streamed batch
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+    opened = uploads.open(uploads.upload(lines(5)), FAIL_ROW)
+
+    def lose(point: str) -> None:
+        if point == "after_ingest_chunk":
+            raise FileStoreUnavailable(point)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(job_writer, "failpoint", lose)
+        assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+    # Then nobody holds it, and another reader goes on
+    row = get_batch(uploads.database, opened.id)
+    assert (row.status, row.holder_id) == ("in_progress", None)
+    assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
+    assert_consistent(uploads.database, opened.id)
+
+
 def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
     large, small = uploads.open(uploads.upload(lines(50))), uploads.open(uploads.upload(lines(1)))
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [small.id, large.id]
     assert intake.take_in_waiting(uploads.intake, max_bytes=200) == 1
     assert [batch.id for batch in uploads.intake.waiting_batches()] == [large.id]
+
+
+def test_the_next_file_is_of_a_tenant_that_none_is_read_of(uploads: Uploads) -> None:
+    # Given a tenant with many small files, one of which is being read
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd", here=True)
+    others = [uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other") for _ in range(2)]
+
+    # Then the other tenant's come first, though they are larger
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [*others, *crowd]]
+
+
+def test_tenants_have_their_files_read_in_turn(uploads: Uploads) -> None:
+    crowd = [uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd") for _ in range(3)]
+    other = uploads.open(uploads.upload(lines(9), tenant="other"), tenant="other")
+
+    ids = [batch.id for batch in uploads.intake.waiting_batches()]
+    assert ids == [batch.id for batch in [crowd[0], other, *crowd[1:]]]
+
+
+class TestPostponement:
+    @pytest.fixture
+    def opened(self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> OpenedBatch:
+        """A batch whose file can't be reached."""
+
+        def refuse(*_: object) -> None:
+            raise FileStoreUnavailable("the store does not answer")
+
+        monkeypatch.setattr(uploads.intake.store, "open", refuse)
+        return uploads.open(uploads.upload(lines(2)))
+
+    def test_a_batch_is_tried_again_later(
+        self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+        assert not uploads.intake.waiting_batches(), "it keeps no process busy meanwhile"
+
+        monkeypatch.undo()
+        execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
+        assert intake.take_in_waiting(uploads.intake) == 1
+        assert_consistent(uploads.database, opened.id)
+
+    def test_it_fails_after_a_day(self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(intake, "MAX_POSTPONEMENTS", 30)  # more than the starts that a batch may have
+        for _ in range(31):
+            assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
+
+        batch = views.get_batch(uploads.database, opened.id)
+        assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "file_store_unavailable")
+        assert uploads.intake.take_in(opened.id) is Outcome.LOST
+
+
+def test_a_file_without_bytes_fails_the_batch(uploads: Uploads) -> None:
+    opened = uploads.open(uploads.upload(lines(2)))
+    execute(uploads.database, "UPDATE files SET location = NULL")
+
+    assert intake.take_in_waiting(uploads.intake) == 1
+    assert views.get_batch(uploads.database, opened.id).error_code == "missing_source"
 
 
 class TestOpening:
@@ -360,3 +524,50 @@ class TestMaintenance:
 
         # Then the batch is accepted
         assert views.get_batch(uploads.database, opened.id).counts.total == 3
+
+    def test_a_worker_starts_none_for_a_file_of_another_machine(self, uploads: Uploads, tmp_path: Path) -> None:
+        # Given two workers elsewhere, one of which has a file store of its own
+        uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+        without_store, with_store = (uploads.other_machine(tmp_path / name) for name in ("without", "with"))
+        assert with_store.store.store_id
+
+        # When their maintenance looks
+        launchers = [IntakeLauncher(each.database, each.settings) for each in (without_store, with_store)]
+        for launcher in launchers:
+            launcher.run_once()
+
+        # Then they start nothing
+        assert not any(launcher.is_running() for launcher in launchers)
+        assert not (tmp_path / "without").exists()
+
+    def test_its_pauses_grow_to_minutes_while_nothing_can_be_read(
+        self, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a batch whose pipeline no machine has, and processes that find nothing to do
+        starts: list[int] = []
+        seconds = [0]
+
+        class Idle:
+            stdin = None
+
+            def __init__(self, *_: object, **__: object) -> None:
+                starts.append(seconds[-1])
+
+            def poll(self) -> int:
+                return EXIT_NOTHING_DUE
+
+        monkeypatch.setattr("models.processes.command_launcher.subprocess.Popen", Idle)
+        uploads.open(uploads.upload(lines(3)))
+        execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
+        launcher = IntakeLauncher(uploads.database, uploads.settings, lambda: seconds[-1])
+
+        # When maintenance looks for a quarter of an hour
+        for second in range(0, 900, 10):
+            seconds.append(second)
+            launcher.run_once()
+
+        # Then fewer and fewer processes are started
+        gaps = [later - earlier for earlier, later in pairwise(starts)]
+        assert gaps[0] < MAX_IDLE_SECONDS <= gaps[-1]
+        assert gaps == sorted(gaps)

@@ -5,6 +5,7 @@ import pytest
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.states import BatchStatus
 from producer.batches import views
+from producer.uploads import intake, intake_watch
 from producer.uploads.intake_watch import IntakeWatch
 from tests.factories.batch_rows import execute
 from tests.integration.uploads.conftest import Uploads, lines
@@ -54,3 +55,26 @@ class TestWhichProcess:
         watch.run_once()
         watch.run_once()
         assert started[1:] == [("intake", "--small", "--exit-with-parent")]
+
+    def test_a_tenant_never_waits_for_another_ones_files(
+        self, uploads: Uploads, started: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given two processes that read files of one tenant, which has a third
+        watch = IntakeWatch(uploads.intake)
+        for _ in range(3):
+            uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd")
+        watch.run_once()
+        watch.run_once()
+        uploads.open(uploads.upload(lines(1), tenant="crowd"), tenant="crowd", here=True)
+        monkeypatch.setattr(intake_watch, "TURN_SECONDS", 0.0)
+        watch.run_once()
+        assert len(started) == 2
+
+        # When another tenant's file comes
+        other = uploads.open(uploads.upload(lines(1), tenant="other"), tenant="other")
+        watch.run_once()
+
+        # Then a third process is started for it, and reads no other
+        assert started[2:] == [("intake", "--unserved", "--exit-with-parent")]
+        assert intake.take_in_waiting(uploads.intake, unserved_tenants=True) == 1
+        assert views.get_batch(uploads.database, other.id).status is BatchStatus.IN_PROGRESS

@@ -73,6 +73,18 @@ def test_files_of_another_machine_are_left_alone(uploads: Uploads, tmp_path: Pat
     assert count_rows(uploads) == 1
 
 
+def test_many_deleted_files_of_another_machine_stop_no_sweep(
+    uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "MAX_FILES", 2)
+    elsewhere = Uploads(uploads.database, uploads.settings.model_copy(update={"home": tmp_path / "elsewhere"}))
+    for place in (elsewhere, elsewhere, uploads):
+        files.delete_file(uploads.database, place.upload(lines(1)).id)
+
+    assert sweep_files(uploads.database, uploads.intake.store).files == 1
+    assert count_rows(uploads) == 2
+
+
 def test_what_has_no_row_goes_after_a_day(uploads: Uploads) -> None:
     # Given a file with a row, and what two killed servers left: a whole file and half of one
     store = uploads.intake.store

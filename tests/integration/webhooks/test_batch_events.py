@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -23,10 +24,11 @@ from producer.client import Client
 from producer.health import findings
 from producer.webhooks import batch_deliveries, delivery
 from producer.webhooks.batch_outbox import BATCH_EVENTS
-from producer.webhooks.http_post import DeliveryFailed
+from producer.webhooks.http_post import DeliveryFailed, DeliveryTimedOut
 from tests.factories.batch_rows import execute, get_batch, insert_batch
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.webhook_server import WebhookServer, run_webhook_server
-from worker.maintenance.schedule_launcher import ScheduleLauncher
+from worker.maintenance.webhook_launcher import WebhookLauncher
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -42,7 +44,7 @@ def settings() -> Settings:
 
 
 def send(database: Database, **options: Any) -> int:
-    return delivery.send_due(database, settings(), (BATCH_EVENTS,), **options)
+    return delivery.send_due(database, settings(), (BATCH_EVENTS,), **options).delivered
 
 
 def answer_all(database: Database, batch_id: str, *, failed: int = 0) -> BatchStatus | None:
@@ -167,8 +169,36 @@ def test_the_event_of_a_deleted_batch_is_sent(database: Database, here: WebhookS
     assert send(database) == 1
 
 
-def test_workers_start_a_tick_for_it(database: Database, here: WebhookServer) -> None:
-    launcher = ScheduleLauncher(database, settings())
+def test_a_tenant_with_many_silent_receivers_delays_no_other_tenant(database: Database) -> None:
+    for number in range(delivery.MAX_SENDING_OF_TENANT + 2):
+        url = f"https://silent-{number}.example/"
+        answer_all(database, insert_batch(database, 1, tenant="many", webhook_url=url))
+    answer_all(database, insert_batch(database, 1, tenant="other", webhook_url="https://quick.example/"))
+    others_were_sent, started = Event(), []
+
+    def send_first_to_others(url: str, *_: object, **__: object) -> None:
+        started.append(url)
+        if "quick" in url:
+            assert len(started) <= delivery.MAX_SENDING_OF_TENANT + 1
+            others_were_sent.set()
+        elif not others_were_sent.wait(WAIT_TIMEOUT_SECONDS):
+            raise DeliveryTimedOut("it did not answer in time")
+
+    assert send(database, send=send_first_to_others) == len(started) == delivery.MAX_SENDING_OF_TENANT + 3
+
+
+def test_the_command_sends_what_is_due(database: Database, database_url: str) -> None:
+    answer_all(database, insert_batch(database, 1, webhook_url="https://hooks.example/"))
+    command = ["--database-url", database_url, "webhooks"]
+
+    result = CliRunner().invoke(batchmill.cli, command, env={"BATCHMILL_WEBHOOK_SECRET": None})
+
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (0, "delivered 0 events")
+    assert "webhook_secret is not set here" in result.stderr
+
+
+def test_workers_start_a_sender_for_it(database: Database, here: WebhookServer) -> None:
+    launcher = WebhookLauncher(database, settings())
 
     def has_work() -> bool:
         with database.read() as connection:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def settings(secret: str | None = STORED) -> Settings:
 
 
 def send(database: Database, post: delivery.PostFunction = post) -> int:
-    return delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=post, clock=lambda: SENT_AT)
+    return delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=post, clock=lambda: SENT_AT).delivered
 
 
 def is_due_again(database: Database) -> None:
@@ -226,16 +227,28 @@ def test_a_sender_that_dies_over_it_leaves_it_to_others(database: Database, here
     assert send(database) == 1
 
 
-def test_one_that_hangs_holds_nobody_up_for_long(database: Database, here: WebhookServer) -> None:
+def test_a_receiver_that_hangs_gets_one_event_and_delays_no_other(database: Database, here: WebhookServer) -> None:
+    with run_webhook_server() as hanging:
+        hanging.before_response = lambda _handler: hanging.is_closing.wait(WAIT_TIMEOUT_SECONDS)
+        note(database, hanging.url, EventKind.FAILED, EventKind.OVERDUE)
+        note(database, here.url, EventKind.MISSED, EventKind.DRIFT)
+
+        sent = delivery.send_due(
+            database, settings(), (SCHEDULE_EVENTS,), send=partial(post, timeout_seconds=0.1), clock=lambda: SENT_AT
+        )
+
+        assert (sent.delivered, sent.attempts) == (2, 3)
+        assert (len(hanging.requests), len(here.requests)) == (1, 2)
+        assert send(database) == 0, "both wait now"
+
+
+def test_after_half_a_minute_nothing_more_is_started(database: Database, here: WebhookServer) -> None:
     note(database, here.url, EventKind.FAILED, EventKind.OVERDUE)
-    here.before_response = lambda _handler: here.is_closing.wait(WAIT_TIMEOUT_SECONDS)
-    clock = iter([0.0, 0.0, 1.0, delivery.MAX_ROUND_SECONDS])
+    clock = chain([0.0, 0.0, 1.0], repeat(delivery.MAX_ROUND_SECONDS))
 
-    impatient = partial(post, timeout_seconds=0.1)
-    sent = delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=impatient, clock=lambda: next(clock))
-    here.is_closing.set()
+    sent = delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), clock=lambda: next(clock))
 
-    assert (sent, len(here.requests)) == (0, 1)
+    assert sent.delivered == len(here.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -246,7 +259,7 @@ def test_without_a_secret_it_is_left_to_whoever_has_one(
 ) -> None:
     note(database, here.url, EventKind.FAILED)
     with capture_logs() as logs:
-        assert delivery.send_due(database, settings(secret), (SCHEDULE_EVENTS,)) == 0
+        assert delivery.send_due(database, settings(secret), (SCHEDULE_EVENTS,)).delivered == 0
 
     assert logs[0]["error"].startswith(problem)
     assert "hunter2" not in str(logs)

@@ -16,9 +16,9 @@ from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
-from producer.server.native.batches import long_acts, objects
+from producer.server.native.batches import long_acts, objects, warnings
+from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
-from producer.submission import submit
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 
@@ -48,7 +48,10 @@ async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId
         context.get_batch(principal, batch_id)
         return responses.json_response(cancelling.cancel(context.database, batch_id).as_dict())
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    key = ("cancel", batch_id)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_later(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.post(
@@ -71,7 +74,10 @@ async def retry_batch(
         size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
         return requeued(context, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
+    key = ("retry", batch_id, selection, body.deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.CHANGES)
+    )
 
 
 @router.delete(
@@ -94,12 +100,13 @@ async def delete_batch(
         deleting.delete(context.database, batch_id, cancel=cancel)
         return deleted(is_done=True)
 
-    return await long_acts.perform(act, lambda: deleted(is_done=False))
+    key = ("delete", batch_id, cancel)
+    return await long_acts.perform(Act(key, principal.tenant, act, lambda: deleted(is_done=False), long_acts.CHANGES))
 
 
 def requeued(context: ServerContext, result: RetryResult) -> Response:
     """Wake workers for requeued jobs, and answer with the batch."""
-    warning = submit.notify_workers(context.settings, result.pipeline, result.slices)
+    warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
     return responses.json_response(
         {
             "object": "batch.requeued",
@@ -114,3 +121,9 @@ def requeued(context: ServerContext, result: RetryResult) -> Response:
 def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:
     """The batch as it is while an act goes on."""
     return responses.json_response(context.get_batch(principal, batch_id).as_dict(), 202)
+
+
+def show_reopened(context: ServerContext, principal: Principal, batch_id: str) -> Response | None:
+    """The batch once an act has reopened it, so that it can't be refused as a whole any more; None before."""
+    batch = context.get_batch(principal, batch_id)
+    return None if batch.status.has_ended else responses.json_response(batch.as_dict(), 202)

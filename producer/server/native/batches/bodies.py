@@ -5,7 +5,7 @@ from fastapi import HTTPException, Request
 from models.errors import SourceTooLarge
 from producer.server.context import ServerContext
 from producer.server.native import responses
-from producer.server.requests.bodies import receiving
+from producer.server.requests.bodies import receiving, receiving_document
 from producer.uploads import multipart
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
 from producer.uploads.store import open_store
@@ -34,7 +34,7 @@ def content_type(request: Request) -> str:
 async def read_body(request: Request) -> bytes:
     """The body, which is parsed at once; raises SourceTooLarge."""
     parts, length = [], 0
-    with receiving(request):
+    with receiving_document(request):
         async for part in request.stream():
             length += len(part)
             if length > MAX_JSON_BYTES:

@@ -1,5 +1,7 @@
 """Following batches: wait for one, stream its results as they land, and stream the changes of all."""
 
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -8,8 +10,8 @@ from fastapi.responses import StreamingResponse
 
 from producer.batches import views
 from producer.results import export
-from producer.server.access import Reader
-from producer.server.context import Context
+from producer.server.access import Reader, is_still_valid
+from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream, streams
 from producer.server.following.event_stream import StreamResponse
 from producer.server.following.streams import Follow
@@ -71,16 +73,21 @@ async def follow_batch(
     await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
     if MEDIA_TYPES["ndjson"] in request.headers.get("accept", ""):
         lines = streams.stream_lines(context.database, context.watch, follow)
-        return StreamResponse(lines, MEDIA_TYPES["ndjson"])
-    events = streams.stream_events(context.database, context.watch, follow)
-    return StreamResponse(events, event_stream.MEDIA_TYPE)
+        return _respond(request, context, lines, MEDIA_TYPES["ndjson"])
+    return _respond(request, context, streams.stream_events(context.database, context.watch, follow))
 
 
 @router.get("/follow", summary="Follow all batches", response_class=StreamingResponse, responses=STREAM)
-async def follow_all(context: Context, principal: Reader) -> Response:
+async def follow_all(request: Request, context: Context, principal: Reader) -> Response:
     """Stream an event `batch` for each batch that has not ended, and then for each change of any batch.
 
     Several changes of one batch within a second become one event. A client that comes again starts over.
     """
-    events = streams.stream_changes(context.watch, principal.tenant)
-    return StreamResponse(events, event_stream.MEDIA_TYPE)
+    return _respond(request, context, streams.stream_changes(context.watch, principal.tenant))
+
+
+def _respond(
+    request: Request, context: ServerContext, parts: AsyncGenerator[bytes], media_type: str = event_stream.MEDIA_TYPE
+) -> StreamResponse:
+    """The response with a stream, which ends with its key."""
+    return StreamResponse(streams.while_allowed(parts, partial(is_still_valid, request, context)), media_type)

@@ -1,12 +1,16 @@
 """Acts that commit in chunks and may take minutes on millions of jobs.
 
 A request waits a while for its act and then answers 202. The act goes on to its end, also if the client has gone, and
-what a killed server leaves undone is finished by the same request, or by maintenance.
+what a killed server leaves undone is finished by the same request, or by maintenance. While an act runs, an equal
+request joins it.
 """
 
 import asyncio
-from collections.abc import Callable
-from threading import BoundedSemaphore
+from collections import Counter
+from collections.abc import Callable, Hashable
+from copy import copy
+from dataclasses import dataclass
+from threading import Lock
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -15,44 +19,114 @@ from fastapi import Response
 from models.errors import TooManyRequests
 
 MAX_WAIT_SECONDS = 20.0  # proxies give up after 30 or 60
-MAX_ACTS = 8  # at once in this process
 RETRY_SECONDS = 5.0
+POLL_SECONDS = 1.0  # between two looks at an act that may not be answered yet
 
 log = structlog.get_logger(__name__)
 
-_permits = BoundedSemaphore(MAX_ACTS)
-_tasks: set[asyncio.Task[Response | Exception]] = set()  # the loop itself keeps none alive
 
+class ActPermits:
+    """A limit on acts at once, in this process and for one tenant, so that no tenant keeps others from theirs.
 
-async def perform(act: Callable[[], Response], answer_later: Callable[[], Response]) -> Response:
-    """Perform an act in a separate thread, and return its response; raises what it raises, or TooManyRequests.
-
-    answer_later: makes the response while the act goes on
+    most: acts of all tenants
+    most_of_tenant: acts of one; the operator has no such limit
     """
-    if not _permits.acquire(blocking=False):
-        raise TooManyRequests(f"{MAX_ACTS} other requests change batches now; come again", RETRY_SECONDS)
-    # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
-    # happens to the request ends it.
-    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+
+    def __init__(self, most: int, most_of_tenant: int) -> None:
+        self._most = most
+        self._most_of_tenant = most_of_tenant
+        self._taken: Counter[str | None] = Counter()
+        self._lock = Lock()
+
+    def take(self, tenant: str | None) -> None:
+        """Take a permit; raises TooManyRequests."""
+        with self._lock:
+            if tenant is not None and self._taken[tenant] >= self._most_of_tenant:
+                raise TooManyRequests(
+                    f"{self._most_of_tenant} of your requests change batches now; come again", RETRY_SECONDS
+                )
+            if self._taken.total() >= self._most:
+                raise TooManyRequests(f"{self._most} other requests change batches now; come again", RETRY_SECONDS)
+            self._taken[tenant] += 1
+
+    def give_back(self, tenant: str | None) -> None:
+        """Give a permit back."""
+        with self._lock:
+            self._taken[tenant] -= 1
+            self._taken += Counter()  # keeps those above 0
+
+
+# A repair reads its rows, so it may take minutes; a batch must be cancelled at once.
+REPAIRS = ActPermits(4, 1)
+CHANGES = ActPermits(8, 2)
+
+_tasks: dict[Hashable, "asyncio.Task[Response | Exception]"] = {}  # those that run; the loop itself keeps none alive
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One change of a batch.
+
+    key: equal for requests of the same change, which share one act if they come from the same tenant
+    tenant: who asks for it; None = the operator
+    run: performs it, and makes the response
+    answer_early: makes the response while the act goes on; None = its outcome is still open, so the client waits
+    permits: how many such acts there may be
+    discard: called for a request whose act is not run, because it joins another or is refused
+    """
+
+    key: Hashable
+    tenant: str | None
+    run: Callable[[], Response]
+    answer_early: Callable[[], Response | None]
+    permits: ActPermits
+    discard: Callable[[], object] = lambda: None
+
+
+async def perform(act: Act) -> Response:
+    """Perform an act in a separate thread, and return its response; raises what it raises, or TooManyRequests."""
+    task = _tasks.get((act.tenant, act.key))
+    if task is None:
+        task = await _start(act)
+    else:
+        await to_thread.run_sync(act.discard)
     await asyncio.wait({task}, timeout=MAX_WAIT_SECONDS)
-    if not task.done():
-        task.add_done_callback(_log_failure)
-        return await to_thread.run_sync(answer_later)
+    while not task.done():
+        response = await to_thread.run_sync(act.answer_early)
+        if response is not None:
+            task.add_done_callback(_log_failure)
+            return response
+        await asyncio.wait({task}, timeout=POLL_SECONDS)
     outcome = task.result()
     if isinstance(outcome, Exception):
         raise outcome
-    return outcome
+    response = copy(outcome)  # each request adds headers to it
+    response.raw_headers = list(outcome.raw_headers)
+    return response
 
 
-def _run(act: Callable[[], Response]) -> Response | Exception:
+async def _start(act: Act) -> "asyncio.Task[Response | Exception]":
     try:
-        return act()
+        act.permits.take(act.tenant)
+    except TooManyRequests:
+        await to_thread.run_sync(act.discard)
+        raise
+    # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
+    # happens to the request ends it.
+    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
+    key = (act.tenant, act.key)
+    _tasks[key] = task
+    task.add_done_callback(lambda _: _tasks.pop(key))
+    return task
+
+
+def _run(act: Act) -> Response | Exception:
+    try:
+        return act.run()
     except Exception as error:
         return error
     finally:
-        _permits.release()
+        act.permits.give_back(act.tenant)
 
 
 def _log_failure(task: asyncio.Task[Response | Exception]) -> None:

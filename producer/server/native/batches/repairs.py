@@ -1,9 +1,12 @@
 """`POST /api/batches/{id}/repair`: put corrected inputs in the places of failed jobs, and run them."""
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +19,8 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
 from producer.server.native.batches import bodies, long_acts, objects
-from producer.server.native.batches.actions import requeued, show_later
+from producer.server.native.batches.actions import requeued, show_reopened
+from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission_options import parse_json
@@ -27,6 +31,8 @@ from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
 
 router = APIRouter(tags=["batches"])
+
+MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 
 ADVICE = {200: {"description": "How many jobs run again."}, 202: {"description": "It takes longer, and goes on."}}
 
@@ -77,10 +83,12 @@ async def repair_batch(
     kind = bodies.content_type(request)
     if kind != responses.JSON and bodies.FORMAT_BY_TYPE.get(kind) is None:
         raise HTTPException(415, "send application/json, or rows as application/x-ndjson, text/csv or Parquet")
+    await to_thread.run_sync(context.get_batch, principal, batch_id)  # before anything is received
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
 
     def act() -> Response:
-        with _discarded(context, body):
+        with ExitStack() as cleanup:
+            cleanup.callback(discard)
             context.get_batch(principal, batch_id)
             columns = RepairColumns.for_batch(context.database, batch_id, advice=RENAMING_ADVICE)
             with _open_rows(context, columns, kind, body) as (source, given_deadline):
@@ -89,17 +97,15 @@ async def repair_batch(
                 size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
                 return requeued(context, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of))
 
-    return await long_acts.perform(act, lambda: show_later(context, principal, batch_id))
-
-
-@contextmanager
-def _discarded(context: ServerContext, body: bytes | Upload) -> Iterator[None]:
-    """Delete the stored rows at the end of the block."""
-    try:
-        yield
-    finally:
+    def discard() -> None:
         if isinstance(body, Upload):
             open_store(context.settings).delete(body.stored.location)
+
+    digest = body.stored.sha256 if isinstance(body, Upload) else hashlib.sha256(body).hexdigest()
+    key = ("repair", batch_id, kind, digest, deadline)
+    return await long_acts.perform(
+        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.REPAIRS, discard)
+    )
 
 
 @contextmanager
@@ -108,6 +114,7 @@ def _open_rows(
 ) -> Iterator[tuple[Source, str | None]]:
     """The rows, and the deadline that a JSON body has."""
     limits = Limits.from_settings(context.settings)
+    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_REPAIR_BYTES))
     if isinstance(body, bytes):
         parsed = _parse(body)
         yield open_items(parsed.inputs, None, columns, limits), parsed.deadline

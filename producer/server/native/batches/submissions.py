@@ -1,27 +1,22 @@
 """`POST /api/batches` and `POST /api/dry-run`: rows as JSON, as a file in the body or in a form, or by name."""
 
-import io
-from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 
 from models.errors import UsageError
-from producer import readers
 from producer.batches import views
-from producer.dry_run import dry_run as dry_runs
 from producer.readers.files import format_from_name
-from producer.readers.limits import Limits
-from producer.readers.rows import Source
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
 from producer.server.native import responses
-from producer.server.native.batches import bodies, objects, submission_options
+from producer.server.native.batches import bodies, objects, refusals, sample_check, submission_options, warnings
 from producer.server.native.batches.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission, Submitted
+from producer.submission import submit
 from producer.tenants.principal import Principal
 from producer.uploads.multipart import Upload
 from producer.uploads.store import open_store
@@ -50,17 +45,17 @@ async def submit_batch(
 
     A small source is refused whole with 400 and the rows that are wrong, or accepted with 201. A larger one, a query
     and the results of a batch are read afterwards: 202 is the answer if that takes longer than `wait`, and the batch
-    turns `failed` with `input_errors` if rows can't be jobs.
+    turns `failed` with `input_errors` if rows can't be jobs. Within `wait` that is a 400, too, and nothing stays.
     """
     kind = bodies.content_type(request)
     if kind == responses.JSON:
         body = await bodies.read_body(request)
 
-        def submit() -> Submitted:
+        def submit_document() -> Submitted:
             options = _parse_document(request, body)
             return Submission(context, principal, options, idempotency_key).submit_document()
 
-        submitted = await to_thread.run_sync(submit)
+        submitted = await to_thread.run_sync(submit_document)
     else:
         submitted = await _submit_upload(request, context, principal, kind, idempotency_key)
     return await _answer(context, submitted, wait)
@@ -80,14 +75,14 @@ async def check_submission(request: Request, context: Context, principal: Submit
             submission = Submission(context, principal, _parse_document(request, body))
             if submission.options.inputs is None:
                 raise UsageError("a dry run checks a sample: give inputs, or rows as the body")
-            return _dry_run(submission, submission.open_inputs())
+            return sample_check.check_sample(submission, submission.open_inputs())
         options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
         submission = Submission(context, principal, options)
-        return _dry_run(submission, _open_bytes(submission, body))
+        return sample_check.check_body(submission, body)
 
     if kind == bodies.FORM:
         raise HTTPException(415, "a dry run takes the rows as the body, not a form")
-    return await to_thread.run_sync(check)
+    return await to_thread.run_sync(check, limiter=context.dry_run_threads)
 
 
 async def _submit_upload(
@@ -102,7 +97,7 @@ async def _submit_upload(
 
     upload = await bodies.receive(request, context)
 
-    def submit() -> Submitted:
+    def submit_upload() -> Submitted:
         try:
             options = body_options or _form_options(request, upload)
             submission = Submission(context, principal, options, idempotency_key)
@@ -111,33 +106,22 @@ async def _submit_upload(
             raise
         return submission.submit_upload(upload)
 
-    return await to_thread.run_sync(submit)
+    return await to_thread.run_sync(submit_upload)
 
 
 async def _answer(context: ServerContext, submitted: Submitted, wait: float) -> Response:
-    """The batch, once its rows were read or the wait is over."""
+    """The batch, once its rows were read or the wait is over; raises the reason if they can't be jobs."""
     async with context.watch.follow(submitted.batch_id) as follower:
         await streams.wait_until(follower, wait, "validating")
     batch = await to_thread.run_sync(views.get_batch, context.database, submitted.batch_id)
-    document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": submitted.warning}
+    if not submitted.existed:
+        await to_thread.run_sync(refusals.refuse_failed, context, batch)
+        warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
+    else:
+        warning = submitted.warning or submit.warn_of_ended(batch.id, batch.status)
+    document = {**batch.as_dict(), "already_submitted": submitted.existed, "warning": warning}
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})
-
-
-def _dry_run(submission: Submission, source: AbstractContextManager[Source]) -> Response:
-    settings, request = submission.context.settings, submission.request
-    dry_runs.check_pipeline(request, settings.resolved_database_url)
-    with source as rows:
-        report = dry_runs.dry_run(request, rows, settings.slice_size)
-    report.forecast = dry_runs.forecast_for(report, request, settings.resolved_database_url)
-    return responses.json_response(report.as_dict())
-
-
-def _open_bytes(submission: Submission, body: bytes) -> AbstractContextManager[Source]:
-    read_request = submission.options.read_request
-    columns = read_request.columns(submission.request.pipeline)
-    limits = Limits.from_settings(submission.context.settings)
-    return readers.open_stream(io.BytesIO(body), "the body", read_request.file_format, columns, limits)
 
 
 def _parse_document(request: Request, body: bytes) -> SubmissionOptions:

@@ -15,19 +15,18 @@ from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
+from producer.server.native.batches import warnings
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
 from producer.uploads import files, opening, sources
 from producer.uploads.files import FileView, NewFile
+from producer.uploads.immediate_reading import is_immediate
 from producer.uploads.intake import Intake
 from producer.uploads.multipart import Upload
 from producer.uploads.store import FileStore, open_store
 from producer.webhooks import webhook_address
-
-# A file of this size is read in a fraction of a second. A larger one would keep its client, and the thread, waiting.
-MAX_IMMEDIATE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +35,13 @@ class Submitted:
 
     existed: under its idempotency key
     warning: why workers may start late, or how an existing batch ended
+    webhook_url: of a new batch
     """
 
     batch_id: str
     existed: bool = False
     warning: str | None = None
+    webhook_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ class Submission:
         if options.inputs is not None:
             return self._submit_now(self.open_inputs())
         if options.file_id is not None:
-            return self._open(files.get_file(self.context.database, options.file_id, self._tenant))
+            file = files.get_file(self.context.database, options.file_id, self._tenant)
+            files.check_input(file, "file_id")
+            return self._open(file)
         return self._open(None)
 
     def submit_upload(self, upload: Upload) -> Submitted:
@@ -109,7 +112,7 @@ class Submission:
             cleanup.callback(self._store.delete, upload.stored.location)
             if any((self.options.sql, self.options.from_batch, self.options.file_id)):
                 raise UsageError("the body has the rows already; leave out sql, from_batch and file_id")
-            if upload.stored.size_bytes <= MAX_IMMEDIATE_BYTES:
+            if is_immediate(self._store, upload.stored.location, upload.stored.size_bytes):
                 return self._submit_now(self.open_upload(upload))
             new = NewFile(upload.filename, tenant=self._tenant, stored=upload.stored)
             file = files.save_file(self.context.database, self.context.settings, new)
@@ -149,12 +152,13 @@ class Submission:
             )
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
-        return Submitted(result.batch_id, warning=submit.notify_workers(settings, result.pipeline, result.slices))
+        warning = warnings.notify_workers(settings, result.pipeline, result.slices)
+        return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
 
     def _open(self, file: FileView | None) -> Submitted:
         """Open a batch whose rows are read afterwards, or at once if its file is small."""
         context = self.context
-        is_small = file is not None and (file.size_bytes or 0) <= MAX_IMMEDIATE_BYTES
+        is_small = file is not None and is_immediate(self._store, file.location or "", file.size_bytes or 0)
         opened = opening.open_batch(
             context.database,
             context.settings,
@@ -165,7 +169,7 @@ class Submission:
         )
         if opened.submission is not None:
             Intake(context.database, context.settings, context.catalogue).take_in(opened.id, opened.submission)
-        return Submitted(opened.id, opened.existed)
+        return Submitted(opened.id, opened.existed, webhook_url=None if opened.existed else self.options.webhook_url)
 
     @property
     def _pipeline(self) -> Pipeline:

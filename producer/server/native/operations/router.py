@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 
 from models.errors import Forbidden, TooManyRequests
 from producer.batches import blockers
-from producer.health import audit, doctor
+from producer.health import audit
 from producer.health.audit import AuditSummary
 from producer.health.findings import PROBLEM, Finding, report_as_dict
 from producer.server.access import Admin, Reader
@@ -39,6 +39,8 @@ def check_parts(context: Context, principal: Admin) -> Response:
     """
     if principal.tenant is not None:
         raise Forbidden("the doctor needs a key of all tenants; make one: batchmill keys create --all-tenants")
+    from producer.health import doctor  # imports Celery, which takes a third of a second: not before a server listens
+
     _take_permit()
     findings: list[Finding] = []
 

@@ -1,9 +1,11 @@
 """What Prometheus reads of a server: open work, processes, schedules and requests, for the operator alone."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from models.db import Database
@@ -105,6 +107,28 @@ def test_counts_requests_by_route_and_never_by_path(client: TestClient) -> None:
     assert sample(samples, "http_requests_in_flight") == 1
 
 
+def test_count_a_request_that_its_client_breaks_off_as_the_client_s(database: Database) -> None:
+    app = create_app(ServerContext(Settings.load(), database, Catalogue({})))
+
+    @app.post("/trial")
+    async def trial() -> None:
+        raise ClientDisconnect
+
+    @app.post("/defect")
+    async def fail() -> None:
+        raise ValueError
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for path in ("/trial", "/defect"):
+            with suppress(Exception):  # there is no response
+                client.post(path)
+        samples = scrape(client)
+
+    assert sample(samples, "http_requests_total", route="/trial", method="POST", status="4xx") == 1
+    assert sample(samples, "http_requests_total", route="/trial", method="POST", status="5xx") is None
+    assert sample(samples, "http_requests_total", route="/defect", method="POST", status="5xx") == 1
+
+
 def test_are_for_the_operator(client: TestClient, database: Database) -> None:
     everyone, tenant, reader = (
         keys.create_key(database, KeyRequest(name, scopes))
@@ -143,7 +167,12 @@ def test_without_a_database_only_tell_so() -> None:
     collector = DatabaseCollector(lambda: read_numbers(database, Settings.load()))
 
     families = {family.name: family for family in collector.collect()}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        client.get("/healthz")
+        samples = scrape(client)
 
     assert {name: family.samples[0].value for name, family in families.items()} == {"batchmill_database_up": 0}
-    assert app.state.metrics.http.requests is not None
+    assert sample(samples, "database_up") == 0
+    assert sample(samples, "http_requests_total", route="/healthz", method="GET", status="2xx") == 1
+    assert {name for name, _ in samples if not name.startswith("batchmill_http_")} == {"batchmill_database_up"}
     database.close()

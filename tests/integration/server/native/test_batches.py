@@ -1,13 +1,18 @@
 """Batches over HTTP: what the command line shows and does, and only to the tenant that they belong to."""
 
+import gzip
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
-from producer.batches import views
-from producer.server.native.batches import long_acts, objects
+from producer.batches import retry, views
+from producer.batches.retry import RetryResult
+from producer.server.native.batches import long_acts, objects, repairs
+from producer.server.native.batches.long_acts import ActPermits
 from producer.tenants.principal import Scope
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
@@ -191,22 +196,74 @@ class TestActs:
     def test_a_long_act_is_answered_before_its_end(
         self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        goes_on, retry_jobs = Event(), retry.retry_jobs
+
+        def retry_slowly(*args: Any) -> RetryResult:
+            result = retry_jobs(*args)
+            assert goes_on.wait(10)
+            return result
+
         monkeypatch.setattr(long_acts, "MAX_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(retry, "retry_jobs", retry_slowly)
         batch_id = ended_batch(database)
 
         response = api.post(f"/api/batches/{batch_id}/retry")
+        goes_on.set()
 
         assert (response.status_code, response.json()["id"]) == (202, batch_id)
+        assert response.json()["status"] == "in_progress"
         wait_until(lambda: views.get_batch(database, batch_id).counts.failed == 0, "the retry goes on")
 
-    def test_too_many_acts_are_asked_to_come_again(
+    def test_an_act_that_may_still_be_refused_is_not_answered_before_its_end(
         self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(long_acts._permits, "acquire", lambda **_: False)
+        monkeypatch.setattr(long_acts, "MAX_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
+        path = f"/api/batches/{ended_batch(database)}"
 
-        response = api.post(f"/api/batches/{ended_batch(database)}/retry")
+        repair = api.post(f"{path}/repair", json={"inputs": [{"position": 1, "text": "not failed"}]})
+        retried = api.post(f"{path}/retry", json={"status": "cancelled"})
 
-        assert (response.status_code, response.headers["retry-after"]) == (429, "5")
+        assert (repair.status_code, repair.json()["error"]["code"]) == (400, "invalid_rows")
+        assert (retried.status_code, retried.json()["error"]["code"]) == (400, "nothing_to_retry")
+
+    def test_too_many_acts_of_a_tenant_are_asked_to_come_again(
+        self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        permits = ActPermits(3, 2)
+        monkeypatch.setattr(long_acts, "CHANGES", permits)
+        one, other = (key_headers(database, tenant) for tenant in ("one", "other"))
+        for _ in range(2):
+            permits.take("one")
+
+        refused = api.post(f"/api/batches/{ended_batch(database)}/retry", headers=one)
+        others = api.post(f"/api/batches/{insert_batch(database, 1, tenant='other')}/cancel", headers=other)
+        permits.take("other")
+        full = api.post(f"/api/batches/{ended_batch(database)}/retry", headers=other)
+
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        assert (others.status_code, full.status_code) == (200, 429)
+
+    def test_a_refused_repair_leaves_no_bytes_behind(
+        self, api: TestClient, database: Database, batchmill_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(long_acts, "REPAIRS", ActPermits(0, 0))
+        batch_id = ended_batch(database)
+        lines, headers = b'{"position": 0, "text": "better"}\n', {"content-type": "application/x-ndjson"}
+
+        response = api.post(f"/api/batches/{batch_id}/repair", content=lines, headers=headers)
+
+        assert response.status_code == 429
+        assert [path for path in batchmill_home.rglob("*") if path.is_file() and len(path.name) == 32] == []
+
+    def test_a_repair_has_few_bytes(self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(repairs, "MAX_REPAIR_BYTES", 1_000)
+        lines, headers = gzip.compress(b"\n" * 5_000), {"content-type": "application/x-ndjson"}
+
+        response = api.post(f"/api/batches/{ended_batch(database)}/repair", content=lines, headers=headers)
+
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "source_too_large")
 
 
 class TestTenants:

@@ -1,14 +1,16 @@
 """Following over HTTP: nothing is lost and nothing comes twice, however many follow and reconnect."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from models.db import Database
@@ -18,15 +20,19 @@ from producer.batches import changes, retry, views
 from producer.batches.changes import read_states
 from producer.batches.retry import RetrySelection
 from producer.results import pages
+from producer.results.result_row import ResultRow
+from producer.server import access
 from producer.server.downloads import IncompleteResponse
 from producer.server.following import streams, watch
 from producer.server.following.streams import Follow
 from producer.server.following.watch import BatchWatch
 from producer.server.native.batches import objects
+from producer.tenants import keys
+from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
-from tests.factories.http_server import client_over, key_headers
+from tests.factories.http_server import app_over, client_over, key_headers
 from tests.factories.served_app import served
 from tests.servers import wait_until
 
@@ -226,6 +232,68 @@ class TestManyFollowers:
         assert polled.count(1) >= 200  # each follower looks once by itself
         assert max(polled) == 4
         assert new_watch._followers == {}
+
+    def test_a_stream_ends_with_its_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.0)
+        answers: list[bool | Exception] = [True, Unreachable("no answer"), False]
+        was_closed, received = [], []
+
+        async def parts() -> AsyncGenerator[bytes]:
+            try:
+                for number in range(9):
+                    yield b"%d" % number
+            finally:
+                was_closed.append(True)
+
+        async def is_allowed() -> bool:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async def follow() -> None:
+            async for part in streams.while_allowed(parts(), is_allowed):
+                received.append(part)
+
+        with pytest.raises(IncompleteResponse):
+            asyncio.run(follow())
+        assert (received, was_closed) == ([b"0", b"1"], [True])
+
+    def test_a_revoked_key_is_no_longer_valid(self, database: Database, database_url: str) -> None:
+        key = keys.create_key(database, KeyRequest("one", (Scope.READ,)))
+        scope = {"type": "http", "headers": [(b"authorization", f"Bearer {key.text}".encode())]}
+        app = app_over(database, database_url)
+
+        def is_valid() -> bool:
+            app.state.context.authenticator._remembered.clear()
+            return asyncio.run(access.is_still_valid(Request(scope), app.state.context))
+
+        assert is_valid()
+        keys.revoke_key(database, key.view.id)
+        assert not is_valid()
+
+    def test_followers_that_read_slowly_hold_one_page_of_bytes(
+        self, database: Database, new_watch: BatchWatch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streams, "PAGE_ROWS", 10)
+        batch_id = insert_batch(database, 40)
+        fake_worker.write_results(database, batch_id, [(position, GOOD) for position in range(40)])
+        follow = Follow(batch_id, None)
+
+        async def read_slowly() -> tuple[list[bytes], int]:
+            events = streams.stream_events(database, new_watch, follow)
+            lines = streams.stream_lines(database, new_watch, follow)
+            await anext(events)  # the beginning
+            parts = [await anext(events), await anext(lines)]
+            rows = sum(isinstance(thing, ResultRow) for thing in gc.get_objects())
+            await events.aclose()
+            await lines.aclose()
+            return parts, rows
+
+        parts, rows = asyncio.run(read_slowly())
+
+        assert (parts[0].count(b"event: result"), parts[1].count(b"\n")) == (10, 10)
+        assert rows == 0
 
     def test_a_follower_sees_a_retry_that_happens_meanwhile(self, database: Database, new_watch: BatchWatch) -> None:
         batch_id = insert_batch(database, 2)

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -14,7 +16,9 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.server.following import streams
-from producer.server.native.batches import bodies, objects, submitting
+from producer.server.native.batches import bodies, objects, sample_check
+from producer.uploads import files, immediate_reading
+from producer.uploads.files import PURPOSE_OUTPUT, NewFile
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
 from tests.factories.http_server import client_over, key_headers
@@ -196,7 +200,7 @@ class TestBodies:
         assert stored_files(batchmill_home) == []
         assert count_rows(database, "files") == 0
 
-    def test_parquet(self, api: TestClient, database: Database, tmp_path: Path) -> None:
+    def test_parquet(self, api: TestClient, database: Database, database_url: str, tmp_path: Path) -> None:
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
@@ -207,10 +211,20 @@ class TestBodies:
             "application/vnd.apache.parquet",
             input_columns='{"text": "body"}',
             passthrough=["region"],
+            wait=0,
         )
 
-        assert response.status_code == 201, response.text
+        assert response.status_code == 202, response.text  # a small file may have any number of rows
+        assert take_in(database, database_url, response.json()["id"]) is Outcome.ACCEPTED
         assert stored_jobs(database, response.json()["id"]) == [(None, "a"), (None, "b")]
+
+    def test_a_small_body_with_many_rows_is_read_afterwards(self, api: TestClient, database: Database) -> None:
+        bomb = gzip.compress(b'{"text": "a"}\n' * 100_000, mtime=0)
+
+        response = submit_body(api, bomb, wait=0)
+
+        assert (response.status_code, response.json()["status"]) == (202, "validating")
+        assert count_rows(database, "jobs") == 0
 
     @pytest.mark.parametrize(
         ("fields", "name"), [({}, "rows.csv"), ({"file_format": "csv"}, "rows"), ({"passthrough": '["x"]'}, "a.CSV")]
@@ -261,7 +275,7 @@ class TestBodies:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every body be too large to be read within its request."""
-    monkeypatch.setattr(submitting, "MAX_IMMEDIATE_BYTES", 0)
+    monkeypatch.setattr(immediate_reading, "MAX_IMMEDIATE_BYTES", 0)
 
 
 def take_in(database: Database, url: str, batch_id: str) -> Outcome:
@@ -279,16 +293,17 @@ class TestLater:
             slots = api.app.state.upload_slots  # type: ignore[attr-defined]
 
             async def look(*_: object) -> None:
-                taken.append(slots._taken)
+                taken.append(slots._taken.total())
 
             monkeypatch.setattr(streams, "wait_until", look)
             submit(api, {"inputs": ["a"]})
             submit_body(api, b'"a"\n')
             full = [slots.take() for _ in range(16)]
-            refused = submit(api, {"inputs": ["a"]}), submit_body(api, b'"a"\n')
+            refused = submit_body(api, b'"a"\n')
+            served = submit(api, {"inputs": ["a"]})
 
-        assert (taken, len(full)) == ([0, 0], 16)
-        assert [response.status_code for response in refused] == [429, 429]
+        assert (taken[:2], len(full)) == ([0, 0], 16)
+        assert (refused.status_code, served.status_code) == (429, 201), "documents need no slot of uploads"
 
     def test_a_large_body_is_taken_in_afterwards(self, api: TestClient, database: Database, database_url: str) -> None:
         response = submit_body(api, b'{"text": "a"}\n{"text": "b"}\n', wait=0)
@@ -307,6 +322,46 @@ class TestLater:
         failed = api.get(f"/api/batches/{batch['id']}").json()
         assert (failed["status"], failed["error_code"]) == ("failed", "invalid_rows")
         assert failed["input_errors"][0]["line"] == 1
+
+    @pytest.mark.parametrize(
+        ("content", "code", "message"),
+        [(b'"b"\n{"texte": "a"}\n', "invalid_rows", "text"), (b"\n", "unreadable_source", "no rows")],
+    )
+    def test_wrong_rows_are_refused_if_the_request_still_waits(
+        self,
+        api: TestClient,
+        database: Database,
+        database_url: str,
+        monkeypatch: pytest.MonkeyPatch,
+        content: bytes,
+        code: str,
+        message: str,
+    ) -> None:
+        async def read(*_: object) -> None:
+            [(batch_id,)] = fetch_all(database, "SELECT id FROM batches")
+            await to_thread.run_sync(take_in, database, database_url, batch_id)
+
+        monkeypatch.setattr(streams, "wait_until", read)
+        headers = {**LINES, "idempotency-key": "monday"}
+        refused = api.post("/api/batches", params={"pipeline": PIPELINE}, content=content, headers=headers)
+        mended = api.post("/api/batches", params={"pipeline": PIPELINE}, content=b'"a"\n', headers=headers)
+
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (400, code), refused.text
+        assert message in error["message"]
+        assert [problem.partition(":")[0] for problem in error.get("problems", ["line 2"])] == ["line 2"]
+        assert (mended.status_code, mended.json()["status"]) == (201, "in_progress")
+        assert count_rows(database, "batches") == 1
+
+    def test_a_repeat_of_a_cancelled_batch_says_that_nothing_runs(self, api: TestClient) -> None:
+        params, headers = {"pipeline": PIPELINE, "wait": 0}, {**LINES, "idempotency-key": "monday"}
+        first = api.post("/api/batches", params=params, content=b'"a"\n', headers=headers).json()
+        api.post(f"/api/batches/{first['id']}/cancel")
+
+        second = api.post("/api/batches", params=params, content=b'"a"\n', headers=headers)
+
+        assert (second.status_code, first["warning"]) == (200, None)
+        assert "is cancelled, and nothing was submitted now" in second.json()["warning"]
 
     def test_a_repeat_under_a_key_is_the_same_batch_and_no_file_is_listed(
         self, api: TestClient, database: Database
@@ -335,6 +390,32 @@ class TestLater:
         assert take_in(database, database_url, response.json()["id"]) is Outcome.ACCEPTED
         assert stored_jobs(database, response.json()["id"]) == [(None, "X")]
         assert views.get_batch(database, response.json()["id"]).source_batch_id == source
+
+
+@pytest.mark.parametrize(
+    ("bind", "message"),
+    [({}, "needs day"), ({"day": 1, "night": 2}, "has no parameter 'night'"), ({"day": [1]}, "a number or null")],
+)
+def test_parameters_of_a_query_are_checked_at_once(
+    database: Database, database_url: str, bind: dict[str, Any], message: str
+) -> None:
+    source = {"url": database_url, "query": "SELECT id AS text FROM batches WHERE name = :day"}
+    with client_over(database, database_url, sources={"orders": source}) as api:
+        response = submit(api, {"sql": "orders", "bind": bind})
+
+    assert response.status_code == 400
+    assert message in response.json()["error"]["message"]
+    assert count_rows(database, "batches") == 0
+
+
+def test_results_are_no_input(api: TestClient, database: Database, database_url: str) -> None:
+    settings, results = Settings(database_url=database_url), NewFile("output.jsonl", PURPOSE_OUTPUT)
+    file_id = database.transact(partial(files.insert_file, sql=database.sql, settings=settings, new=results))
+
+    response = submit(api, {"file_id": file_id})
+
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "file_id")
+    assert count_rows(database, "batches") == 0
 
 
 class TestTenants:
@@ -390,6 +471,20 @@ class TestDryRun:
         response = api.post("/api/dry-run", json={"pipeline": PIPELINE, "sql": "x"})
 
         assert response.status_code == 400
+
+    @pytest.mark.parametrize(
+        ("limit", "value", "message"), [("MAX_BYTES", 1000, "unpacked rows"), ("MAX_SECONDS", -1.0, "seconds to check")]
+    )
+    def test_a_body_that_unpacks_to_many_rows_is_refused(
+        self, api: TestClient, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, message: str
+    ) -> None:
+        monkeypatch.setattr(sample_check, limit, value)
+        bomb = gzip.compress(b'"a"\n' * 1000, mtime=0)
+
+        response = api.post("/api/dry-run", params={"pipeline": PIPELINE}, content=bomb, headers=LINES)
+
+        assert response.status_code == 413
+        assert message in response.json()["error"]["message"]
 
 
 class TestPrivacy:

@@ -70,6 +70,10 @@ def test_one_that_may_not_be_called_is_refused(how: Any, client: TestClient, url
     assert client.get("/api/batches").json()["data"] == []
 
 
+def test_one_that_nobody_can_sign_is_accepted_with_a_warning(client: TestClient) -> None:
+    assert "webhook_secret is not set here" in submit(client, URL).json()["warning"]
+
+
 def test_a_file_that_can_t_be_read_sends_its_failure(client: TestClient, database: Database) -> None:
     batch_id = create(client, URL, model="nothing-like-it").json()["id"]
 

@@ -14,7 +14,7 @@ from models.lifecycle import termination
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Termination
-from producer.uploads import opening
+from producer.uploads import immediate_reading
 from producer.uploads.intake import Intake, take_in_waiting
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
@@ -71,6 +71,22 @@ class TestCreation:
 
         assert first == second
         assert len({first, other, again}) == 3
+
+    @pytest.mark.parametrize("is_bad", [False, True])
+    def test_another_option_is_another_batch(self, door: Door, is_bad: bool) -> None:
+        file_id = door.upload(*([b"{"] if is_bad else []), request_line("a"))
+        order = {"input_file_id": file_id, "endpoint": "/v1/pipelines/sentiment-analysis", "completion_window": "24h"}
+        options: list[dict[str, object]] = [{}, {"on_invalid": "fail-row"}, {"priority": 5}, {"name": "x"}]
+
+        batches, repeats = (
+            [door.http.post("/v1/batches", json={**order, **option}).json() for option in options] for _ in range(2)
+        )
+
+        assert len({batch["id"] for batch in batches}) == len(options)
+        assert [batch["id"] for batch in repeats] == [batch["id"] for batch in batches]
+        assert batches[0]["status"] == ("failed" if is_bad else "in_progress")
+        assert batches[1]["status"] == "in_progress"
+        assert (batches[2]["priority"], batches[3]["name"]) == (5, "x")
 
     def test_two_at_once_are_one_batch(self, door: Door) -> None:
         file_id = door.upload(request_line("a"))
@@ -145,6 +161,10 @@ class TestCreation:
             ('{"input_file_id": "f", "endpoint": "/v1/embeddings", "completion_window": "24h", "x": 1}', "x"),
             ('{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "metadata": {"a": 1}}', "metadata.a"),
             ("{", None),
+            (
+                '{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "max_failures": 1.5}',
+                "max_failures",
+            ),
             ("[]", None),
             ("", None),
         ],
@@ -184,7 +204,7 @@ class TestCreation:
         assert batch.job_counts["failed"] == 1
 
     def test_a_large_file_is_read_by_another_process(self, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(opening, "READ_AT_ONCE_BYTES", 10)
+        monkeypatch.setattr(immediate_reading, "MAX_IMMEDIATE_BYTES", 10)
         batch = door.create(request_line("a"), request_line("b"))
         settings = Settings.load()
 
@@ -228,6 +248,7 @@ class TestFilesThatFail:
         [
             (b"", "empty_file", None),
             (b"\n\n", "empty_file", None),
+            (b"\xef\xbb\xbf", "empty_file", None),
             (b"[1]", "unreadable_source", None),
             (b"\xff\xfe{", "unreadable_source", None),
             (b"{}", "missing_required_parameter", "custom_id"),
@@ -265,6 +286,7 @@ class TestFilesThatFail:
         (error,) = sqlite_door.create(line, endpoint="/v1/completions").errors.data
 
         assert (error.code, error.param) == ("invalid_parameters", param)
+        assert f"parameter {param.removeprefix('body.')!r}" in error.message
 
     def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
         content = gzip.compress(json.dumps(request_line("a")).encode())
@@ -291,7 +313,7 @@ class TestFilesThatFail:
         assert [(error.code, error.line, error.param) for error in errors] == [
             ("model_not_found", 1, "body.model"),
             ("invalid_url", 1, "url"),
-            ("invalid_parameters", 1, "body"),
+            ("invalid_parameters", 1, "body.parameters"),
         ]
         assert [batch.status for batch in (unknown, other, wrong)] == ["failed"] * 3
         assert {batch.id for batch in door.openai.batches.list()} == {unknown.id, other.id, wrong.id}
@@ -317,6 +339,16 @@ class TestListing:
             door.openai.batches.list(after="batch_none")
         with pytest.raises(openai.BadRequestError):
             door.openai.batches.list(limit=0)
+
+    def test_batches_that_are_being_deleted_make_no_empty_page(self, door: Door) -> None:
+        ids = [door.create(request_line("a"), metadata={"number": str(number)}).id for number in range(4)]
+        with door.database.write() as connection:
+            connection.execute(
+                text("UPDATE batches SET status = 'deleting' WHERE id IN (:third, :second)"),
+                {"second": ids[1], "third": ids[2]},
+            )
+
+        assert [batch.id for batch in door.openai.batches.list(limit=1)] == [ids[3], ids[0]]
 
 
 class TestEnds:

@@ -1,5 +1,6 @@
 """Files are uploaded, listed, read in parts and deleted, also those that are written from SQL on demand."""
 
+import io
 import json
 from typing import Any
 
@@ -7,13 +8,16 @@ import openai
 import pytest
 from sqlalchemy import text
 
+from models.errors import MissingSource
 from models.settings import Settings
 from producer.batches import retry, views
 from producer.batches.retry import RetrySelection
 from producer.results.responses import content
 from producer.results.responses.content import CheckpointCache, ResultsChanged, ResultsContent
+from producer.server.openai_api import content as file_content
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
+from tests.threads import run_concurrently
 
 POSITIVE = {"label": "POSITIVE", "score": 0.9}
 MULTIPART = "multipart/form-data; boundary=b"
@@ -58,7 +62,17 @@ class TestUploads:
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "purpose"
         folder = Settings.load().home_path / "files"
-        assert [path for path in folder.iterdir() if path.name != "store-id"] == []
+        assert [path for path in folder.glob("*") if path.name != "store-id"] == []
+
+    def test_another_purpose_is_refused_before_the_file(self, sqlite_door: Door) -> None:
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\ncut off here'
+        )
+
+        response = sqlite_door.http.post("/v1/files", content=form, headers={"Content-Type": MULTIPART})
+
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "purpose")
 
     @pytest.mark.parametrize(
         ("body", "content_type"),
@@ -227,6 +241,94 @@ class TestContent:
         assert (whole.status_code, len(whole.content)) == (200, int(head.headers["content-length"]))
         assert (same.status_code, same.content) == (304, b"")
         assert f"{batch.id}_output.jsonl" in head.headers["content-disposition"]
+
+    def test_head_knows_no_ranges(self, sqlite_door: Door) -> None:
+        url = f"/v1/files/{sqlite_door.upload(request_line('a'))}/content"
+
+        head = sqlite_door.http.head(url, headers={"Range": "bytes=0-1"})
+
+        assert head.status_code == 200
+        assert head.headers["content-length"] == str(len(sqlite_door.http.get(url).content))
+        assert "content-range" not in head.headers
+
+    @pytest.mark.parametrize("kept_bytes", [None, 3])
+    def test_lost_bytes_make_no_complete_download(self, sqlite_door: Door, kept_bytes: int | None) -> None:
+        file_id = sqlite_door.upload(request_line("a"))
+        (path,) = (item for item in (Settings.load().home_path / "files").iterdir() if item.name != "store-id")
+        if kept_bytes is None:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:kept_bytes])
+        url = f"/v1/files/{file_id}/content"
+
+        assert sqlite_door.http.head(url).status_code == 404
+        if kept_bytes is None:
+            assert sqlite_door.http.get(url).status_code == 404
+        assert sqlite_door.openai.files.retrieve(file_id).bytes > 3
+
+    def test_a_download_of_a_file_that_lost_bytes_is_broken_off(self) -> None:
+        blocks = file_content._read_stream(io.BytesIO(b"abc"), 0, 4)
+
+        assert next(blocks) == b"abc"
+        with pytest.raises(MissingSource, match="lost its last bytes"):
+            next(blocks)
+
+    def test_many_lines_are_not_read_for_their_size_alone(
+        self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a file of more lines than are read at once, and a count of the passes over it
+        monkeypatch.setattr(file_content, "MAX_QUICK_LINES", 2)
+        passes: list[int] = []
+        read_blocks = ResultsContent._blocks
+
+        def count_passes(opened: ResultsContent, after_position: int) -> Any:
+            passes.append(after_position)
+            return read_blocks(opened, after_position)
+
+        monkeypatch.setattr(ResultsContent, "_blocks", count_passes)
+        batch = ended(sqlite_door, POSITIVE, POSITIVE, POSITIVE)
+        url = f"/v1/files/{batch.output_file_id}/content"
+
+        # When it is looked at
+        head = sqlite_door.http.head(url)
+        shown = sqlite_door.openai.files.retrieve(batch.output_file_id)
+
+        # Then its size stays unknown, until several clients ask at once for a part
+        assert (head.status_code, "content-length" in head.headers, shown.bytes) == (200, False, None)
+        assert passes == []
+        statuses: list[int] = []
+        run_concurrently(
+            *[lambda: statuses.append(sqlite_door.http.get(url, headers={"Range": "bytes=0-0"}).status_code)] * 4
+        )
+        assert statuses == [206] * 4
+        assert len(passes) == 1 + 4, "one pass for the size, and one for each part"
+        size = len(sqlite_door.http.get(url).content)
+        assert sqlite_door.openai.files.retrieve(batch.output_file_id).bytes == size
+        assert sqlite_door.http.head(url).headers["content-length"] == str(size)
+
+    def test_a_size_is_found_behind_what_was_read_also_if_the_cache_is_full(
+        self, sqlite_door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a cache that keeps one file, and forgets it while the file is read
+        monkeypatch.setattr(content, "BLOCK_BYTES", 300)
+        batch = ended(sqlite_door, *[POSITIVE] * 5)
+        cache = CheckpointCache(max_checkpoints=1)
+        view = views.get_batch(sqlite_door.database, batch.id)
+        opened = ResultsContent.open(sqlite_door.database, view, has_errors=False, cache=cache)
+        whole = b"".join(opened.read())
+        cache.get("another")
+        read_blocks = ResultsContent._blocks
+
+        def forget(opened: ResultsContent, after_position: int) -> Any:
+            for block in read_blocks(opened, after_position):
+                cache.get("yet another")
+                yield block
+
+        # When its size is asked for
+        monkeypatch.setattr(ResultsContent, "_blocks", forget)
+
+        # Then it is found
+        assert opened.measure() == len(whole)
 
     def test_the_etag_changes_when_results_do(self, door: Door) -> None:
         batch = ended(door, POSITIVE, "text_too_long")

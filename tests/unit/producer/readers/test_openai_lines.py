@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from models.errors import UnreadableSource
 from producer.endpoints import Endpoint, find_endpoint
+from producer.readers import openai_lines
 from producer.readers.openai_lines import FirstRequest, read_first_request, read_rows
 from producer.readers.rows import Problem, Row
 
@@ -105,3 +107,15 @@ def test_a_pipelines_own_endpoint_takes_the_inputs_of_its_task() -> None:
     assert isinstance(unknown, Problem)
     assert isinstance(mismatched, Problem)
     assert (unknown.code, mismatched.code) == ("unknown_parameter", "mismatched_model")
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \n"])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_LINES_READ", 5), ("MAX_BYTES_READ", 10)])
+def test_the_first_request_is_looked_for_near_the_beginning(
+    monkeypatch: pytest.MonkeyPatch, blank: bytes, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(openai_lines, limit, value)
+    stream = io.BytesIO(blank * 20 + json.dumps(line("a")).encode())
+
+    with pytest.raises(UnreadableSource, match="no request comes before this line"):
+        read_first_request(stream, "the file", endpoint_of(EMBEDDINGS))

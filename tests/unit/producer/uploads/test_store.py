@@ -72,6 +72,17 @@ def test_a_deleted_file_is_gone(file_store: FileStore) -> None:
         file_store.open(stored.location)
 
 
+def test_a_file_that_lost_bytes_is_not_whole(file_store: FileStore) -> None:
+    stored = put(file_store, b"one")
+
+    file_store.check_whole(stored.location, 3)
+    with pytest.raises(MissingSource, match="has 3 bytes of the file, not 4"):
+        file_store.check_whole(stored.location, 4)
+    file_store.delete(stored.location)
+    with pytest.raises(MissingSource, match="gone"):
+        file_store.check_whole(stored.location, 3)
+
+
 def test_names_are_random_and_have_an_age(file_store: FileStore) -> None:
     locations = {put(file_store, b"same").location for _ in range(3)}
     assert len(locations) == 3
@@ -121,9 +132,41 @@ class TestFolder:
 
     def test_follows_no_link(self, tmp_path: Path) -> None:
         file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
+        assert file_store.store_id
         (tmp_path / ("0" * 32)).symlink_to("/etc/passwd")
-        with pytest.raises(FileStoreUnavailable):
+        with pytest.raises(MissingSource):
             file_store.open(f"{file_store.store_id}/{'0' * 32}")
+
+    @pytest.mark.parametrize("name", ["precious.txt", "0" * 32, f"{'0' * 32}.part"])
+    def test_of_somebody_else_is_refused(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("mine")
+        file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
+        for use in (lambda: file_store.store_id, file_store.create):
+            with pytest.raises(FileStoreUnavailable, match="set file_store to an empty folder"):
+                use()
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize("name", ["lost+found", ".snapshot", "store-id-0123456789abcdef"])
+    def test_may_have_what_a_file_system_or_a_killed_process_left(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).touch()
+        file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
+        assert file_store.has(put(file_store, b"one").location)
+
+    def test_shows_only_what_a_store_has_written(self, tmp_path: Path) -> None:
+        # Given a store with a file, half of one, and what a killed process left
+        file_store = store.open_store(Settings.load(file_store=str(tmp_path)))
+        whole = put(file_store, b"one").location.partition("/")[2]
+        half = file_store.create()
+        (tmp_path / "store-id-0123456789abcdef").touch()
+
+        # When a user puts files beside them
+        for name in ("precious.txt", "data.csv", "a.part", "store-id-mine", "A" * 32, f"{'0' * 32}.txt"):
+            (tmp_path / name).write_text("mine")
+
+        # Then a sweep does not see those
+        partial = next(path.name for path in tmp_path.glob("?" * 32 + ".part"))
+        assert sorted(names(file_store)) == sorted([whole, partial, "store-id-0123456789abcdef"])
+        half.discard()
 
     def test_that_is_full_says_so(self) -> None:
         file_store = store.open_store(Settings.load(file_store="/dev/full/files"))

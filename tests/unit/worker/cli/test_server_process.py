@@ -53,3 +53,11 @@ def test_no_free_port_is_a_warning(monkeypatch: pytest.MonkeyPatch, taken_port: 
 
     assert plan.specs == ()
     assert "BATCHMILL_SERVE_PORT" in plan.notices[0]
+
+
+def test_the_address_says_whether_the_server_encrypts(taken_port: int) -> None:
+    plan = plan_server(Settings.load(serve_port=taken_port, serve_tls_cert="c.pem", serve_tls_key="k.pem"))
+
+    assert plan.listener is not None
+    with plan.listener:
+        assert plan.notices[0].startswith("HTTP API: https://127.0.0.1:")
