@@ -103,11 +103,16 @@ def dry_run(
     return report
 
 
-def forecast_for(report: DryRunReport, request: SubmitRequest, database_url: str) -> Forecast | None:
-    """Forecast how long the jobs take; None where no batch compares, or the database can't be read."""
+def forecast_for(
+    report: DryRunReport, request: SubmitRequest, database_url: str, tenant: str | None = None
+) -> Forecast | None:
+    """Forecast how long the jobs take; None where no batch compares, or the database can't be read.
+
+    tenant: whose batches may be used; None = all
+    """
     with _readable_database(database_url) as database, suppress(BatchmillError):
         if database is not None:
-            past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters)
+            past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters, tenant)
             return forecasts.forecast(past_batches, report.jobs, report.characters)
     return None
 

@@ -25,6 +25,7 @@ MIN_SIZE_RATIO = 0.25  # small batches below this share show only how long it ta
 SELECT_RECENT_BATCHES = """
 SELECT id, succeeded - reused + {claimed_failures} AS jobs, parameters FROM batches
 WHERE pipeline = :pipeline AND task = :task AND model = :model AND status = 'completed' AND succeeded > reused
+  {of_tenant}
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
@@ -71,16 +72,23 @@ def forecast(past_batches: Sequence[PastBatch], jobs: int, characters: float) ->
     return Forecast(jobs, statistics.median(estimates), is_upper_bound=not telling)
 
 
-def recent_batches(database: Database, pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[PastBatch]:
+def recent_batches(
+    database: Database, pipeline: Pipeline, parameters: Mapping[str, Any], tenant: str | None = None
+) -> list[PastBatch]:
     """Return the last batches that compare with one of these parameters, the newest first.
 
     Equal parameters compare best; any seed is like another, but not like none. How long a text is generated depends on
     the parameters, so for these tasks no others compare.
+
+    tenant: whose batches may be used; None = all
     """
     claimed_failures = pace.count_claimed_failures(database.engine.dialect.name)
-    recent = text(SELECT_RECENT_BATCHES.format(claimed_failures=claimed_failures))
+    of_tenant = "" if tenant is None else "AND tenant = :tenant"
+    recent = text(SELECT_RECENT_BATCHES.format(claimed_failures=claimed_failures, of_tenant=of_tenant))
     query = recent.columns(column("id"), column("jobs"), column("parameters", Document))
     key = {"pipeline": pipeline.name, "task": pipeline.task, "model": pipeline.model, "limit": MAX_BATCHES}
+    if tenant is not None:
+        key["tenant"] = tenant
     with database.read() as connection:
         rows = connection.execute(query, key).all()
         equal = [row for row in rows if _cost_factors(row.parameters) == _cost_factors(parameters)]

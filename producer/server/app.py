@@ -53,14 +53,6 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.add_middleware(BodyLimit)
     app.add_middleware(KeyFirst, check=partial(context.authenticator.authenticate, context.database))
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("authorization", "content-type", "idempotency-key", "last-event-id"),
-            expose_headers=EXPOSED_HEADERS,
-        )
     if checks_origins:
         app.add_middleware(
             OriginCheck,
@@ -71,6 +63,14 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     app.state.metrics = ServerMetrics(context.database, settings)
     app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)
+    if settings.cors_origins:  # outermost, so that pages can read errors too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),  # OpenAI's client sends a dozen
+            expose_headers=EXPOSED_HEADERS,
+        )
 
 
 def _watch_database(context: ServerContext, app: FastAPI) -> DatabaseWatch:

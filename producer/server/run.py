@@ -36,7 +36,6 @@ KEEP_ALIVE_SECONDS = 60
 TICKS_PER_SECOND = 10
 MAX_THREADS = 12  # of requests; SQLAlchemy's pool for SQLite has 15 connections
 MAX_CONNECTIONS = MAX_THREADS + 2  # of the database; two for heartbeats and other work beside requests
-MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 # Writing a page of 1,000 rows keeps the interpreter busy for milliseconds, in which short requests wait for their turn.
 # With Python's interval of 5 ms, 50 pollers got a status after twice the time.
@@ -196,7 +195,7 @@ def configure(context: ServerContext, app: FastAPI) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        h11_max_incomplete_event_size=connections.MAX_HEAD_BYTES,
         ssl_certfile=settings.serve_tls_cert,
         ssl_keyfile=settings.serve_tls_key and str(settings.serve_tls_key),
     )

@@ -258,6 +258,14 @@ def check_length(content_length: str | None, max_file_bytes: int) -> None:
         raise _too_large_error(max_file_bytes)
 
 
+def check_encoding(content_encoding: str | None) -> None:
+    """Raise UnsupportedEncoding if the header of a request names an encoding."""
+    if (content_encoding or "identity").strip().lower() != "identity":
+        raise UnsupportedEncoding(
+            "a body with Content-Encoding is not taken; compress the file itself, or send it plain"
+        )
+
+
 async def receive(
     open_receiver: Callable[[], Receiver],
     body: AsyncIterator[bytes],
@@ -273,10 +281,7 @@ async def receive(
     Raises InvalidUpload, SourceTooLarge, UnsupportedEncoding, FileStoreUnavailable, and WaitTimeout if the client is
     silent for too long.
     """
-    if (content_encoding or "identity").strip().lower() != "identity":
-        raise UnsupportedEncoding(
-            "a body with Content-Encoding is not taken; compress the file itself, or send it plain"
-        )
+    check_encoding(content_encoding)
     receiver = _ReceiverInThreads(open_receiver)
     try:
         async for chunk in _join_chunks(body, max_silence_seconds):

@@ -21,6 +21,7 @@ from producer.server.requests.messages import Message, Receive, Scope, Send, sen
 
 log = structlog.get_logger(__name__)
 
+MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
 MIN_WINDOW_BYTES = 32 * 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
 BODY_PATIENCE = 2  # routes that read a stream give up earlier, with an answer
 EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
@@ -115,7 +116,10 @@ class ClientConnection(H11Protocol):
 
         # A proxy in front may take the other one of the two lengths, and what follows for another request.
         has_two_lengths = {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
-        await (_refuse_lengths if has_two_lengths else self._served_app)(scope, receive, send_to_client)
+        app = _refuse_lengths if has_two_lengths else self._served_app
+        if _head_bytes(scope) > MAX_HEAD_BYTES:  # h11 counts only one that comes in several parts
+            app = _refuse_head
+        await app(scope, receive, send_to_client)
 
     @property
     def _has_request(self) -> bool:
@@ -158,6 +162,16 @@ async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
 async def _refuse_lengths(_scope: Scope, _receive: Receive, send: Send) -> None:
     message = "the request has both Content-Length and Transfer-Encoding; send one of them"
     await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
+
+
+async def _refuse_head(_scope: Scope, _receive: Receive, send: Send) -> None:
+    message = f"the request line and the headers have more than {MAX_HEAD_BYTES:,} bytes; send fewer"
+    await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
+
+
+def _head_bytes(scope: Scope) -> int:
+    lengths = (len(name) + len(value) for name, value in scope["headers"])
+    return sum(lengths) + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 def _set_options(transport: Any) -> None:

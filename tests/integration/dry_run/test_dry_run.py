@@ -79,6 +79,8 @@ def test_invalid_rows_do_not_make_a_past_batch_faster(database: Database) -> Non
     set_claim_times(database, batch_id, 0, 2)
 
     [past_batch] = forecast.recent_batches(database, pipeline, {})
+    assert forecast.recent_batches(database, pipeline, {}, "default") == [past_batch]
+    assert forecast.recent_batches(database, pipeline, {}, "other") == []
 
     assert (past_batch.jobs, past_batch.seconds) == (1, pytest.approx(2.0))
 

@@ -147,6 +147,7 @@ def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nx: a\x00b\r\n\r\n",
         b"GET /" + b"a" * 40_000,
+        b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 40_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 100) for number in range(400)),
     ],
 )

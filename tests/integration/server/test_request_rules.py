@@ -134,11 +134,15 @@ class TestOrigins:
             allowed = client.get("/trial/a", headers={"origin": "https://app.example.com"})
             refused = client.get("/trial/a", headers={"origin": "https://other.example.com"})
             asked = {"origin": "https://app.example.com", "access-control-request-method": "POST"}
+            asked["access-control-request-headers"] = "authorization,x-stainless-lang,range"
             preflight = client.options("/trial/words", headers=asked)
+            defect = client.get("/trial/defect", headers={"origin": "https://app.example.com"})
 
         assert allowed.headers["access-control-allow-origin"] == "https://app.example.com"
         assert refused.status_code == 403
         assert preflight.status_code == 200
+        assert "x-stainless-lang" in preflight.headers["access-control-allow-headers"]
+        assert (defect.status_code, defect.headers["access-control-allow-origin"]) == (500, "https://app.example.com")
 
 
 class TestBodies:

@@ -32,7 +32,8 @@ def content_type(request: Request) -> str:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, which is parsed at once; raises SourceTooLarge."""
+    """The body, which is parsed at once; raises SourceTooLarge or UnsupportedEncoding."""
+    multipart.check_encoding(request.headers.get("content-encoding"))
     parts, length = [], 0
     with receiving_document(request):
         async for part in request.stream():

@@ -41,7 +41,9 @@ def check_sample(submission: Submission, source: AbstractContextManager[Source])
     deadline = _Deadline()
     with source as rows:
         report = dry_runs.dry_run(request, rows, settings.slice_size, deadline.check)
-    report.forecast = dry_runs.forecast_for(report, request, settings.resolved_database_url)
+    report.forecast = dry_runs.forecast_for(
+        report, request, settings.resolved_database_url, submission.principal.tenant
+    )
     return responses.json_response(report.as_dict())
 
 

@@ -124,11 +124,8 @@ async def _answer(context: ServerContext, principal: Principal, submitted: Submi
         warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
     else:
         warning = submitted.warning or submit.warn_of_ended(batch.id, batch.status)
-    document = {
-        **shown.batch_object(batch, principal.tenant),
-        "already_submitted": submitted.existed,
-        "warning": warning,
-    }
+    shown_batch = shown.batch_object(batch, principal.tenant)
+    document = {**shown_batch, "already_submitted": submitted.existed, "warning": warning}
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})
 

@@ -63,6 +63,13 @@ def count_rows(database: Database, table: str) -> int:
 
 
 class TestJson:
+    def test_a_document_has_no_encoding(self, api: TestClient) -> None:
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+
+        response = api.post("/api/batches", content=gzip.compress(b"{}"), headers=headers)
+
+        assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_encoding")
+
     def test_inputs_become_jobs(self, api: TestClient, database: Database) -> None:
         response = submit(
             api,
