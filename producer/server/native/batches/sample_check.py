@@ -19,7 +19,7 @@ from producer.server.native import responses
 from producer.server.native.batches.submitting import Submission
 
 MAX_BYTES = 64 * 2**20  # unpacked
-MAX_SECONDS = 20.0
+MAX_SECONDS = 10.0
 ADVICE = "send a sample of the rows, or run batchmill submit --dry-run"
 
 
