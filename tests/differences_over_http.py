@@ -8,7 +8,7 @@ DIFFERENCES = {
     "broken_off": "an output unlike the first ends an export with UsageError, as over SQL, but without its position",
     "no_settings": "settings, catalogue and database raise UsageError: they are the server's",
     "queries_of_the_server": "sql names a query of the server's batchmill.toml, that its operator allows to the tenant",
-    "unencodable": "an item that JSON can't hold is sent as null, so its problem names the missing field",
+    "unencodable": "a value that JSON has not is sent as half a surrogate pair, which a failed job's message names",
     "keys_per_tenant": "batches(tenant=…) raises UsageError: the key says whose batches are listed",
     "warnings": "what a submission warns of is the handle's `warning` and is not logged by the client",
 }

@@ -1,11 +1,11 @@
 """One batch behind a server."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import NotFound, UsageError
+from models.errors import NotFound, Unreachable, UsageError
 from producer.batch_access import Outcomes, UpdateView
 from producer.batches import polling
 from producer.batches.batch_view import BatchView
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 NDJSON = "application/x-ndjson"
 GOES_ON = 202  # the server still works on what was asked
+REPEAT_ACT_SECONDS = 30.0  # after which a request is sent again, because its server may have been killed
+LOST_ACT_SECONDS = 3.0  # in which an act shows whose answer was lost
+MAX_ACT_SECONDS = 600.0
 
 
 class RemoteBatch:
@@ -52,8 +55,13 @@ class RemoteBatch:
         return progress.find_blockers(self._http, self._path)
 
     def cancel(self) -> BatchView:
-        """Cancel it; a large one takes several requests."""
-        return batch_view(self._finish("POST", f"{self._path}/cancel"))
+        """Cancel it, and wait until the server has closed all its jobs."""
+        while True:
+            status, document = self._http.request("POST", f"{self._path}/cancel")
+            if status != GOES_ON:
+                return batch_view(document)
+            if (batch := self._poll(lambda batch: batch.status.has_ended, REPEAT_ACT_SECONDS)) is not None:
+                return batch
 
     def retry(
         self, outcomes: Outcomes, codes: Sequence[str], positions: Sequence[int], deadline: Deadline | None
@@ -76,8 +84,13 @@ class RemoteBatch:
             return self._requeue(lambda: self._post("repair", params=params, upload=Upload(file, NDJSON)))
 
     def delete(self, *, cancel: bool) -> None:
-        """Delete it; a large one takes several requests."""
-        self._finish("DELETE", self._path, {"cancel": "true"} if cancel else None)
+        """Delete it, and wait until the server has deleted all its rows."""
+        params = {"cancel": "true"} if cancel else None
+        status, _ = self._http.request("DELETE", self._path, params)
+        with suppress(NotFound):  # it is gone
+            while status == GOES_ON:
+                self._poll(lambda _: False, REPEAT_ACT_SECONDS)
+                status, _ = self._http.request("DELETE", self._path, params)
 
     def results(self, after: int, outcomes: Outcomes) -> Iterator[ResultRow]:
         """Return the results so far."""
@@ -117,28 +130,35 @@ class RemoteBatch:
         return self._http.request("POST", f"{self._path}/{act}", policy=REPEAT_UNSENT, **content)
 
     def _requeue(self, send: Callable[[], tuple[int, Any]]) -> str | None:
-        """Return what the user should know after an act on failed jobs."""
+        """Return what the user should know after an act on failed jobs, once it has reopened the batch."""
+        before = _progress(self.get())
         try:
-            _, document = send()
+            status, document = send()
         except AnswerLost:
-            # Done or not? A second request would be refused if the first one has reopened the batch.
-            if self.get().status.has_ended:
+            # Done or not? A second request would be refused, or run jobs again that have ended meanwhile.
+            if self._poll(lambda batch: _progress(batch) != before, LOST_ACT_SECONDS) is None:
                 raise
             return None
+        if status == GOES_ON and self._poll(lambda batch: _progress(batch) != before, MAX_ACT_SECONDS) is None:
+            raise Unreachable(
+                f"the server has not reopened {self.batch_id} within {MAX_ACT_SECONDS:g} seconds; try again"
+            )
         return "; ".join(filter(None, (document.get("advice"), document.get("warning")))) or None
 
-    def _finish(self, method: str, path: str, params: dict[str, Any] | None = None) -> Any:
-        """Repeat a request that may be repeated until the server has done all of it."""
-        is_repeat = False
+    def _poll(self, is_done: Callable[[BatchView], bool], max_seconds: float) -> BatchView | None:
+        """Return the batch once a condition holds; None if that takes longer."""
+        waited = 0.0
         for pause in polling.poll_intervals():
-            try:
-                status, document = self._http.request(method, path, params)
-            except NotFound:
-                if method == "DELETE" and is_repeat:
-                    return None
-                raise
-            if status != GOES_ON:
-                return document
-            is_repeat = True
+            batch = self.get()
+            if is_done(batch):
+                return batch
+            if waited >= max_seconds:
+                break
             self._http.pause(pause)
-        raise AssertionError("poll_intervals() never ends")
+            waited += pause
+        return None
+
+
+def _progress(batch: BatchView) -> tuple[object, ...]:
+    """What changes when jobs run again, also if they have ended in the same way meanwhile."""
+    return batch.status, batch.counts, batch.timestamps

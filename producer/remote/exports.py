@@ -56,9 +56,10 @@ class Download:
             try:
                 return receive_once()
             except AnswerLost:
-                if file.tell() == broken_at:
+                received = file.tell()
+                if received and received == broken_at:  # without a byte, the server may just be starting
                     raise UsageError(BROKEN_OFF_MESSAGE) from None
-                broken_at = file.tell()
+                broken_at = received
                 raise
 
         def receive_once() -> int:

@@ -290,6 +290,28 @@ class TestRepeats:
         assert sum(line.endswith("/retry") for line in transport.sent) == 1
         client.close()
 
+    def test_a_retry_has_run_although_its_jobs_end_before_anybody_looks(self, address: str, database: Database) -> None:
+        batch_id = insert_batch(database, 2)
+        fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "model_error")])
+        fake_worker.end_batch(database, batch_id)
+
+        def loses(request: httpx2.Request) -> bool:
+            is_retry = request.url.path.endswith("/retry")
+            if is_retry:
+                fake_worker.write_results(database, batch_id, [(1, "model_error")])
+                fake_worker.end_batch(database, batch_id)
+            return is_retry
+
+        connection = RemoteConnection(ServerAddress(address))
+        connection.__dict__["_http"] = ServerHttp(ServerAddress(address), transport=LosingTransport(loses))
+        client = Client(address)
+        client.__dict__["_connection"] = connection
+
+        batch = client.batch(batch_id).retry()
+
+        assert (batch.status, batch.request_counts.failed) == ("completed", 1)
+        client.close()
+
 
 def test_results_are_followed_over_a_lost_connection(
     address: str, database: Database, monkeypatch: pytest.MonkeyPatch

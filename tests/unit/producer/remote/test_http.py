@@ -1,5 +1,6 @@
 """Requests to a server that fails, is slow to start, or is none of Batchmill's."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,9 @@ from models.errors import (
     UsageError,
 )
 from producer.remote.address import ServerAddress
+from producer.remote.batch import RemoteBatch
 from producer.remote.errors import AnswerLost
+from producer.remote.exports import Download
 from producer.remote.http import ServerHttp
 from producer.remote.retrying import REPEAT_UNSENT
 
@@ -177,6 +180,33 @@ def test_tries_end() -> None:
 
     assert 20 < server.now <= 60
     assert len(server.requests) < 30
+
+
+def test_an_export_without_a_byte_is_tried_for_as_long_as_others() -> None:
+    server = Server(httpx2.ReadError("reset"))
+
+    with pytest.raises(Unreachable), tempfile.TemporaryFile() as file:
+        Download(server.http, "/api/batches/batch_1", 0, ()).write(file, "jsonl")
+
+    assert server.now > 20
+
+
+def test_a_request_that_is_no_http_is_not_repeated() -> None:
+    server = Server(httpx2.LocalProtocolError(f"Illegal header value {KEY}"))
+
+    with pytest.raises(UsageError, match="can't be sent") as raised:
+        server.http.get("/api/batches")
+
+    assert KEY not in str(raised.value)
+
+
+def test_a_deletion_that_goes_on_is_awaited_and_not_sent_again() -> None:
+    later = httpx2.Response(202, json={"id": "batch_1", "deleted": False})
+    server = Server(later, error(404, "not_found"))
+
+    RemoteBatch(server.http, "batch_1").delete(cancel=False)
+
+    assert [request.method for request in server.requests] == ["DELETE", "GET"]
 
 
 def test_an_act_that_may_have_been_done_is_not_repeated() -> None:
