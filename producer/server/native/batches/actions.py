@@ -130,4 +130,6 @@ def show_later(context: ServerContext, principal: Principal, batch_id: str) -> R
 def show_reopened(context: ServerContext, principal: Principal, batch_id: str) -> Response | None:
     """The batch once an act has reopened it, so that it can't be refused as a whole any more; None before."""
     batch = context.get_batch(principal, batch_id)
-    return None if batch.status.has_ended else responses.json_response(shown.batch_object(batch, principal.tenant), 202)
+    if batch.status.has_ended:
+        return None
+    return responses.json_response(shown.batch_object(batch, principal.tenant), 202)
