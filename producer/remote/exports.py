@@ -39,7 +39,7 @@ class Download:
     def write(self, file: IO[bytes], file_format: str) -> int:
         """Write the whole export, and return its number of lines; a lost connection starts again.
 
-        Raises UsageError if it breaks off twice at the same place: the server can't write a row.
+        Raises UsageError if a response breaks off twice at the same place: the server can't write a row.
         """
         params = {
             "format": SERVER_FORMATS.get(file_format, file_format),
@@ -48,23 +48,27 @@ class Download:
         }
 
         broken_at = -1
+        has_begun = False  # without a response, the server may just be starting
 
         def receive() -> int:
-            nonlocal broken_at
+            nonlocal broken_at, has_begun
+            has_begun = False
             file.seek(0)
             file.truncate()
             try:
                 return receive_once()
             except AnswerLost:
                 received = file.tell()
-                if received and received == broken_at:  # without a byte, the server may just be starting
+                if has_begun and received == broken_at:
                     raise UsageError(BROKEN_OFF_MESSAGE) from None
-                broken_at = received
+                broken_at = received if has_begun else -1
                 raise
 
         def receive_once() -> int:
+            nonlocal has_begun
             lines = LineCounter(has_quotes=file_format == "csv")
             with self.http.stream(f"{self.path}/results", params) as response:
+                has_begun = True
                 for chunk in response.iter_bytes():
                     file.write(chunk)
                     lines.add(chunk)

@@ -29,7 +29,7 @@ from producer.server.requests.messages import App, Message, Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 SUSPECT_SECONDS = 0.2
-PING_SECONDS = 0.5
+PING_SECONDS = 0.7
 AGAIN_SECONDS = 0.5  # between two questions while the database is out
 PATIENT_SECONDS = 2.0  # between two while it answers, and no other request begins to wait long
 SHORT_SECONDS = 0.1  # between two at least
@@ -79,10 +79,12 @@ class DatabaseWatch:
 
     database: whose connections are broken in a long outage
     pings: the same database, with connections of the watch's own
+    ping_seconds: how long it may take to answer
     """
 
     database: Database
     pings: Database
+    ping_seconds: float = PING_SECONDS
     out_since: float | None = None
     _waiting: set[_Exchange] = field(default_factory=set)
     _task: "asyncio.Task[None] | None" = None
@@ -111,7 +113,7 @@ class DatabaseWatch:
                 raise self.error  # earlier questions have no answer yet
             self._pinging += 1
         answer = asyncio.get_running_loop().run_in_executor(self._threads, self._read_version)
-        done, _ = await asyncio.wait({answer}, timeout=PING_SECONDS)
+        done, _ = await asyncio.wait({answer}, timeout=self.ping_seconds)
         if not done and not answer.done():
             answer.add_done_callback(lambda late: late.exception())  # nobody waits for it any more
             raise self.error

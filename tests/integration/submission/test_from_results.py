@@ -411,7 +411,7 @@ class TestTheSameAgain:
         first, second = ended(summaries(2)), ended(summaries(2))
         self.submit_again(first)
 
-        with pytest.raises(IdempotencyConflict, match="source batch or webhook; use another key"):
+        with pytest.raises(IdempotencyConflict, match="source batch, webhook or way"):
             self.submit_again(second)
 
 

@@ -265,7 +265,7 @@ def test_the_command_line_stores_it_and_warns_of_what_this_machine_lacks(
 
     assert get_batch(database, submitted.stdout.strip()).webhook_url == PUBLIC_URL
     assert "webhook_secret is not set here" in submitted.stderr
-    assert (other.exit_code, "or webhook" in other.stderr) == (2, True), "another address is another request"
+    assert (other.exit_code, "webhook or way" in other.stderr) == (2, True), "another address is another request"
     assert (refused.exit_code, "is not https" in refused.stderr) == (2, True)
     assert "hidden" not in submitted.output + other.output + refused.output
 
