@@ -12,9 +12,11 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
+from producer.server.native.batches import long_acts
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
+from tests.servers import wait_until
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
 
@@ -40,4 +42,5 @@ def client_over(database: Database, url: str, **settings: Any) -> Iterator[TestC
     app = app_over(database, url, **settings)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+        wait_until(lambda: not long_acts._tasks, "acts that went on after their response to end")
     app.state.context.watch.close()
