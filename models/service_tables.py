@@ -1,4 +1,4 @@
-"""The tables of a service for several tenants: keys, uploaded files, servers, usage, turns, and events of batches."""
+"""The tables of a service for several tenants: keys, sessions, files, servers, usage, activity, turns and events."""
 
 from datetime import datetime
 from typing import Any
@@ -99,6 +99,41 @@ class Usage(Base):
     tokens: Mapped[int] = mapped_column(server_default="0")
     padded_tokens: Mapped[int] = mapped_column(server_default="0")
     device_seconds: Mapped[float] = mapped_column(Double, server_default="0")
+
+
+class Activity(Base):
+    """What a worker did in a minute, for one tenant and pipeline; changes in the transactions that store results.
+
+    Succeeded jobs are in the row whose `error_code` is empty, failed ones in the row of their code. Tokens and seconds
+    are in the row without a code.
+    """
+
+    __tablename__ = "activity"
+
+    minute: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # since 1970, by the database's clock
+    worker_id: Mapped[str] = mapped_column(Key, primary_key=True)
+    tenant: Mapped[str] = mapped_column(Key, primary_key=True)
+    pipeline: Mapped[str] = mapped_column(Key, primary_key=True)
+    error_code: Mapped[str] = mapped_column(Key, primary_key=True)
+    jobs: Mapped[int] = mapped_column(server_default="0")
+    tokens: Mapped[int] = mapped_column(server_default="0")
+    padded_tokens: Mapped[int] = mapped_column(server_default="0")
+    device_seconds: Mapped[float] = mapped_column(Double, server_default="0")  # with those of the guards' models
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class Session(Base):
+    """Somebody who signed in on the pages with a key; only a hash of the cookie's token is stored."""
+
+    __tablename__ = "sessions"
+
+    token_hash: Mapped[str] = mapped_column(Key, primary_key=True)
+    key_id: Mapped[str] = mapped_column(Key)
+    created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (Index("sessions_expiring", "expires_at"),)
 
 
 class BatchEvent(Base):

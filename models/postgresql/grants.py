@@ -19,7 +19,7 @@ TablePrivileges = Mapping[str, tuple[str, ...]]  # by table
 
 INSERT, UPDATE, DELETE, SELECT = "INSERT", "UPDATE", "DELETE", "SELECT"
 
-SECRET_TABLES = {"api_keys"}  # readers have no use for hashes of keys
+SECRET_TABLES = {"api_keys", "sessions"}  # readers have no use for hashes of keys
 
 READER_PRIVILEGES: TablePrivileges = dict.fromkeys(
     (*sorted(METADATA.tables.keys() - SECRET_TABLES), *VIEWS, VERSION_TABLE), (SELECT,)
@@ -37,6 +37,7 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "runs": (INSERT, UPDATE, DELETE),
     "events": (INSERT, UPDATE, DELETE),
     "api_keys": (SELECT, INSERT, UPDATE),
+    "sessions": (SELECT, INSERT, DELETE),
     "files": (INSERT, UPDATE, DELETE),
     "servers": (INSERT, UPDATE, DELETE),
     "batch_events": (INSERT, UPDATE, DELETE),
@@ -50,6 +51,7 @@ WORKER_PRIVILEGES: TablePrivileges = {
     "tenant_turns": (INSERT, UPDATE),
     "model_versions": (INSERT,),
     "usage": (INSERT, UPDATE),
+    "activity": (INSERT, UPDATE, DELETE),
     "jobs": (UPDATE,),  # inputs that a guard redacted
 }
 

@@ -16,6 +16,7 @@ from producer.server.metrics.http_requests import HttpMeasurement
 from producer.server.metrics.registry import ServerMetrics
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
+from producer.server.pages import router as pages
 from producer.server.requests import outages
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
 from producer.server.requests.key_first import KeyFirst
@@ -41,6 +42,7 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(openapi_document.router)
+    app.include_router(pages.router)
     openapi_document.describe(app)
     return app
 

@@ -1,0 +1,44 @@
+"""What the pages need: what workers did in each minute, and sessions of people who signed in with a key."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+TIME = sa.DateTime(timezone=True)
+
+# On SQLite in the format of the other times that SQL itself writes.
+CLOCK = {"postgresql": "clock_timestamp()", "sqlite": "(strftime('%Y-%m-%d %H:%M:%f', 'now'))"}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "activity",
+        sa.Column("minute", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("worker_id", KEY, primary_key=True),
+        sa.Column("tenant", KEY, primary_key=True),
+        sa.Column("pipeline", KEY, primary_key=True),
+        sa.Column("error_code", KEY, primary_key=True),
+        sa.Column("jobs", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("tokens", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("padded_tokens", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("device_seconds", sa.Double, nullable=False, server_default="0"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("token_hash", KEY, primary_key=True),
+        sa.Column("key_id", KEY, nullable=False),
+        sa.Column("created_at", TIME, nullable=False, server_default=sa.text(CLOCK[op.get_bind().dialect.name])),
+        sa.Column("expires_at", TIME, nullable=False),
+    )
+    op.create_index("sessions_expiring", "sessions", ["expires_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("sessions")
+    op.drop_table("activity")

@@ -1,0 +1,1 @@
+"""The pages at `/`: what the API shows and does, for people in a browser. Rendered here, readable without scripts."""

@@ -1,0 +1,1 @@
+"""Who looks at a page: sessions, signing in, and the token that every action carries."""

@@ -1,0 +1,8 @@
+"""The routes of the pages of batches."""
+
+from fastapi import APIRouter
+
+from producer.server.pages.batches import batch_list
+
+router = APIRouter()
+router.include_router(batch_list.router)

@@ -1,0 +1,1 @@
+"""Pages that change by themselves: server-sent events of rendered parts."""

@@ -1,0 +1,1 @@
+"""The pages for operators: workers, pipelines and models, the doctor, and usage by tenant."""

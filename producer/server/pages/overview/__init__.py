@@ -1,0 +1,1 @@
+"""The first page: throughput, backlog, workers, and what needs attention."""
