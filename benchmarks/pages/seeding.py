@@ -110,7 +110,8 @@ FROM numbers
 INSERT_ACTIVITY = """
 INSERT INTO activity (minute, worker_id, tenant, pipeline, error_code, jobs, tokens, padded_tokens, device_seconds)
 {numbers} SELECT {minute} - i % :minutes, 'worker-' || (i / :minutes % :workers),
-    'tenant-' || (i / (:minutes * :workers)), {pipeline_of_worker}, CASE WHEN i % 10 = 3 THEN 'text_too_long' ELSE '' END,
+    'tenant-' || (i / (:minutes * :workers)), {pipeline_of_worker},
+    CASE WHEN i % 10 = 3 THEN 'text_too_long' ELSE '' END,
     CASE WHEN i % 10 = 3 THEN 2 ELSE 900 + i % 400 END, 12000, 14000, 21.0 + i % 20
 FROM numbers
 """
