@@ -10,7 +10,7 @@ from sqlalchemy import column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.lifecycle import due_intakes, retention, termination
+from models.lifecycle import due_intakes, expired_sessions, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
 from worker.leasing import reclaim
@@ -192,6 +192,13 @@ def default_tasks(
             lambda: delete_old_batches(database, settings.retention_days),
             event="batches.deleted",
             has_work=_any_row("batches", "status = 'deleting'") if settings.retention_days is None else "true",
+        ),
+        MaintenanceTask(
+            "sessions",
+            RETENTION_INTERVAL_SECONDS,
+            lambda: expired_sessions.sweep(database),
+            event="sessions.deleted",
+            has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=sql.now)),
         ),
     ]
 
