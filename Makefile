@@ -37,7 +37,7 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-openapi: $(VENV)/.tests ## Write docs/openapi.json, the copy of the server's OpenAPI document.
+openapi: $(VENV)/.tests ## Write docs/reference/openapi.json, the copy of the server's OpenAPI document.
 	$(BIN)/python -m tests.openapi_copy
 
 fuzz-api: $(VENV)/.tests ## Make up requests from the OpenAPI document: EXAMPLES=100 per operation.

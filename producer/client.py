@@ -125,7 +125,7 @@ class Client:
         inputs: texts, or objects with the task's fields; a generator is read in constant memory. Also a table of
             pandas, polars or Arrow, whose columns are the objects' keys, or a column of texts.
         files: in place of inputs: paths, patterns such as "parts/*.parquet", and URLs that the operator allows.
-        file_format: one of jsonl, csv, tsv and parquet; None = by each file's name.
+        file_format: one of jsonl, csv, tsv, parquet and text; None = by each file's name.
         sql: in place of inputs: the query [sources.NAME] of batchmill.toml, with its parameters in `bind`.
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.

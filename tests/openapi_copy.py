@@ -1,4 +1,4 @@
-"""Writes `docs/openapi.json`, the copy of the server's OpenAPI document: `make openapi`."""
+"""Writes `docs/reference/openapi.json`, the copy of the server's OpenAPI document: `make openapi`."""
 
 import json
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from models.db import Database
 from tests.factories.http_server import app_over
 
-COPY = Path(__file__).parents[1] / "docs" / "openapi.json"
+COPY = Path(__file__).parents[1] / "docs" / "reference" / "openapi.json"
 
 
 def main() -> None:

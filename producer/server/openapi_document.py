@@ -1,6 +1,6 @@
 """The OpenAPI document: what FastAPI knows of the routes, with our errors and the key that requests carry.
 
-`docs/openapi.json` is a copy, made by `make openapi`; a test compares the two.
+`docs/reference/openapi.json` is a copy, made by `make openapi`; a test compares the two.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The example of docs/own-tasks.md, as it stands on the page, run by the engine and tried by the checks."""
+"""The example of docs/how-to/own-tasks.md, as it stands on the page, run by the engine and tried by the checks."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 from worker.task_checks import process
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-tasks.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "own-tasks.md").read_text("utf-8")
 FILES = ("review_task.py", "review_adapter.py", "batchmill.toml")
 MAX_LINES = 79
 

@@ -31,12 +31,12 @@ from worker.process import main
 from worker.process.heartbeat import Heartbeat
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("worker", "supervisor", "tick", "submit")  # in the order of the table in docs/postgresql.md
+KINDS = ("worker", "supervisor", "tick", "submit")  # in the order of the table in docs/how-to/postgresql.md
 
 
 def documented() -> dict[str, int]:
     """The most connections of each kind of process, as the page says."""
-    section = (ROOT / "docs" / "postgresql.md").read_text("utf-8").partition("\n## Connections\n")[2]
+    section = (ROOT / "docs" / "how-to" / "postgresql.md").read_text("utf-8").partition("\n## Connections\n")[2]
     cells = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")][1:]
     most = {kind: max(map(int, re.findall(r"\d+", cell))) for kind, cell in zip(KINDS, cells, strict=False)}
     return most | {"maintain": most["supervisor"]}

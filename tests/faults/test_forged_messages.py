@@ -20,7 +20,7 @@ from tests.deployment import Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts
 from tests.servers import Valkey
 
-PAGE = Path(__file__).parents[2] / "docs/redis.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/redis.md"
 WAKEUPS_ONLY = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "600"}
 QUEUE = wakeups.queue_name(FAKE_PIPELINE)
 FLOOD = 3000

@@ -28,8 +28,11 @@ from producer.webhooks.signing import SigningSecret
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-SCHEDULES = (DOCS / "schedules.md").read_text("utf-8")
+ROOMS = ("tutorials", "how-to", "reference", "explanation")
+DOCUMENTS = sorted(page for room in ROOMS for page in (DOCS / room).glob("*.md"))
+DECISIONS = sorted((DOCS / "explanation" / "decisions").glob("*.md"))
+PAGES = [*DOCUMENTS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+SCHEDULES = (DOCS / "how-to" / "schedules.md").read_text("utf-8")
 JOB_ERROR = re.compile(r"JobError\(\s*\"([a-z_]+)\"")
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
@@ -56,14 +59,14 @@ def error_classes(parent: type[errors.BatchmillError] = errors.BatchmillError) -
             yield from error_classes(error)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *DECISIONS, ROOT / "ARCHITECTURE.md"], ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
     text = page.read_text("utf-8")
 
     assert [link for link in RELATIVE_LINK.findall(text) if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
     title, _, text = page.read_text("utf-8").partition("\n\n")
 
@@ -72,7 +75,9 @@ def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
 
 
 def test_the_page_on_configuration_has_every_setting() -> None:
-    named = {word.partition("=")[0] for word in code_words("configuration.md") if word.startswith("BATCHMILL_")}
+    named = {
+        word.partition("=")[0] for word in code_words("reference/configuration.md") if word.startswith("BATCHMILL_")
+    }
     tables = {"pipelines", "sources", "schedules"}
     expected = {f"BATCHMILL_{name.upper()}" for name in Settings.model_fields}
 
@@ -81,31 +86,31 @@ def test_the_page_on_configuration_has_every_setting() -> None:
 
 
 def test_the_page_on_commands_has_every_command() -> None:
-    words = [word.split() for word in code_words("commands.md")]
+    words = [word.split() for word in code_words("reference/commands.md")]
     named = {" ".join(word[:length]) for word in words for length in (1, 2)}
 
     assert COMMANDS.keys() - named == set()
 
 
 def test_the_page_on_python_has_every_public_name() -> None:
-    page = re.sub(r"```.*?```", "", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    page = re.sub(r"```.*?```", "", (DOCS / "how-to" / "python.md").read_text("utf-8"), flags=re.DOTALL)
     words = set(re.findall(r"\b\w+", " ".join(re.findall(r"`([^`\n]+)`", page))))
     names = {name for kind in (Client, BatchHandle, ResultRow) for name in vars(kind) if not name.startswith("_")}
 
     assert names - words == {"json_line", "documents_length"}
-    for block in blocks("python", (DOCS / "python.md").read_text("utf-8")):
-        compile(block, "docs/python.md", "exec")
+    for block in blocks("python", (DOCS / "how-to" / "python.md").read_text("utf-8")):
+        compile(block, "docs/how-to/python.md", "exec")
 
 
 def test_the_page_on_pipelines_has_every_task_and_every_key() -> None:
-    words = code_words("pipelines.md")
+    words = code_words("reference/pipelines.md")
 
     assert tasks.TASKS.keys() - words == set()
     assert Pipeline.model_fields.keys() - words == {"name"}
 
 
 def test_the_page_on_guards_has_every_key_of_a_guard_and_of_a_verdict() -> None:
-    page = (DOCS / "guards.md").read_text("utf-8")
+    page = (DOCS / "how-to" / "guards.md").read_text("utf-8")
     keys, stored = page.partition("## Keys")[2], page.partition("## What is stored")[2]
 
     assert first_cells(keys.partition("\n## ")[0]) == Guard.model_fields.keys()
@@ -114,7 +119,7 @@ def test_the_page_on_guards_has_every_key_of_a_guard_and_of_a_verdict() -> None:
 
 def test_the_settings_on_the_page_on_guards_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("toml", (DOCS / "guards.md").read_text("utf-8"))
+    first, second = blocks("toml", (DOCS / "how-to" / "guards.md").read_text("utf-8"))
     commit = "0123456789abcdef" * 2 + "01234567"
     pinned = second.replace("the commit, 40 hexadecimal digits", commit)
     answers = first.partition("\n\n")[0]
@@ -130,7 +135,7 @@ def test_the_settings_on_the_page_on_pipelines_of_transformers_are_accepted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = "\n".join(blocks("toml", (DOCS / "transformers-pipelines.md").read_text("utf-8")))
+    page = "\n".join(blocks("toml", (DOCS / "how-to" / "transformers-pipelines.md").read_text("utf-8")))
 
     catalogue = Catalogue.load(Settings(**tomllib.loads(page)))
 
@@ -148,7 +153,7 @@ def test_the_page_on_output_has_every_error_code() -> None:
     codes |= {error.code for error in error_classes() if error is not errors.JobError}
 
     assert len(codes) > 50
-    assert codes - code_words("output.md") == set()
+    assert codes - code_words("reference/output.md") == set()
 
 
 def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
@@ -173,8 +178,8 @@ def test_the_page_on_schedules_has_every_event_command_and_time_code() -> None:
 
 def test_the_webhook_receiver_accepts_our_signature_and_no_other() -> None:
     scope: dict[str, Any] = {}
-    receiver = blocks("python", (DOCS / "webhooks.md").read_text("utf-8"))[0]
-    exec(compile(receiver, "docs/webhooks.md", "exec"), scope)
+    receiver = blocks("python", (DOCS / "how-to" / "webhooks.md").read_text("utf-8"))[0]
+    exec(compile(receiver, "docs/how-to/webhooks.md", "exec"), scope)
     secret, body, now = "whsec_" + base64.b64encode(b"k" * 32).decode(), b'{"type": "schedule.drift"}', int(time.time())
     headers = SigningSecret.parse(secret).signature_headers("msg_1", now, body)
 
@@ -197,7 +202,7 @@ def test_the_example_on_the_page_is_the_example_that_runs() -> None:
 
 
 def test_the_page_on_postgresql_has_the_grants_that_are_printed() -> None:
-    page = (DOCS / "postgresql.md").read_text("utf-8")
+    page = (DOCS / "how-to" / "postgresql.md").read_text("utf-8")
 
     assert "BATCHMILL_DATABASE_BEHIND_POOLER" in page
     assert Settings.model_fields["database_behind_pooler"].default is False

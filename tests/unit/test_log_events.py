@@ -1,4 +1,4 @@
-"""Each log event has its line in docs/logs.md, with its levels and fields, and each line there is an event."""
+"""Each log event has its line in logs.md, with its levels and fields, and each line there is an event."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import batchmill
 from producer.schedules.alerts.events import EventKind
 
 ROOT = Path(batchmill.__file__).parent
-PAGE = (ROOT / "docs" / "logs.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "reference" / "logs.md").read_text("utf-8")
 EVENT_NAME = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 LOGGERS = ("log", "logger", "_log")

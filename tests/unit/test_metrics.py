@@ -1,4 +1,4 @@
-"""docs/metrics.md, the dashboard and the alert rules name the metrics that exist, with the labels that they have."""
+"""metrics.md, the dashboard and the alert rules name the metrics that exist, with the labels that they have."""
 
 import json
 import re
@@ -21,8 +21,9 @@ from producer.server.metrics.http_requests import HttpMetrics
 from worker.metrics import job_codes
 from worker.metrics.families import PrometheusRecorder
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE = (DOCS / "metrics.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+PAGE = (REFERENCE / "metrics.md").read_text("utf-8")
 ROW = re.compile(r"^\| `(batchmill_\w+)` \| (counter|gauge|histogram) \| ([^|]*)\|", re.MULTILINE)
 METRIC = re.compile(r"batchmill_\w+")
 SELECTOR = re.compile(r"batchmill_\w+\{([^}]*)\}")
@@ -85,12 +86,12 @@ def family_of(name: str, known: Labels) -> str:
 
 
 def dashboard_queries() -> Iterator[str]:
-    for panel in json.loads((DOCS / "metrics" / "grafana.json").read_text("utf-8"))["panels"]:
+    for panel in json.loads((REFERENCE / "metrics" / "grafana.json").read_text("utf-8"))["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))
 
 
 def alert_rules() -> list[dict[str, Any]]:
-    [group] = yaml.safe_load((DOCS / "metrics" / "alerts.yml").read_text("utf-8"))["groups"]
+    [group] = yaml.safe_load((REFERENCE / "metrics" / "alerts.yml").read_text("utf-8"))["groups"]
     rules: list[dict[str, Any]] = group["rules"]
     return rules
 
@@ -139,7 +140,7 @@ def test_each_alert_says_what_is_wrong_and_of_what() -> None:
 
 
 def test_the_codes_are_those_of_failed_jobs() -> None:
-    section = (DOCS / "output.md").read_text("utf-8").partition("## Codes of failed jobs")[2].partition("\n## ")[0]
+    section = (REFERENCE / "output.md").read_text("utf-8").partition("## Codes of failed jobs")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
 
     assert {code for row in rows for code in re.findall(r"`(\w+)`", row)} == job_codes.JOB_CODES
@@ -150,11 +151,11 @@ def test_the_codes_are_those_of_failed_jobs() -> None:
 def test_only_the_families_need_the_client_in_a_worker() -> None:
     importing = {
         path.name
-        for path in (DOCS.parent / "worker").rglob("*.py")
+        for path in (ROOT / "worker").rglob("*.py")
         if re.search(r"^(import|from) prometheus_client", path.read_text("utf-8"), re.MULTILINE)
     }
 
     assert importing == {"families.py"}
-    users = [path for path in (DOCS.parent / "worker").rglob("*.py") if "worker.metrics.families" in path.read_text()]
+    users = [path for path in (ROOT / "worker").rglob("*.py") if "worker.metrics.families" in path.read_text()]
     assert [path.name for path in users] == ["listener.py"]
     assert "    from worker.metrics.families import" in users[0].read_text("utf-8"), "inside the function"

@@ -59,7 +59,7 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_make_has_the_targets_that_the_documents_name() -> None:
-    pages = {page: (ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/schedules.md")}
+    pages = {page: (ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/how-to/schedules.md")}
     targets = {page: set(re.findall(r"^\$ make ([\w-]+)", text, re.MULTILINE)) for page, text in pages.items()}
 
     assert targets["README.md"] == {"demo", "demo-schedule"}

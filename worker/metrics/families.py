@@ -1,6 +1,6 @@
 """The metrics of worker processes, by the names that Prometheus reads. Their labels have few values.
 
-docs/metrics.md has the same list, which a test compares.
+docs/reference/metrics.md has the same list, which a test compares.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The error codes of jobs that metrics tell apart, as docs/output.md lists them; a test compares both.
+"""The error codes of jobs that metrics tell apart, as docs/reference/output.md lists them; a test compares both.
 
 Own tasks may make up others. They count as `other`, so that no label has more values than this list.
 """

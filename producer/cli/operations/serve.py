@@ -52,7 +52,8 @@ def serve(
 ) -> None:
     """Serve the OpenAI-compatible API under /v1 and Batchmill's own under /api, until Ctrl-C or SIGTERM.
 
-    Without API keys it listens on this machine only; see `batchmill keys`. docs/serve.md has examples of a proxy.
+    Without API keys it listens on this machine only; see `batchmill keys`. docs/how-to/serve.md has examples of
+    a proxy.
     """
     settings = Settings.load(
         serve_host=host, serve_port=port, serve_tls_cert=tls_cert, serve_tls_key=tls_key, log_file=log_file

@@ -12,7 +12,7 @@ from producer.server import openapi_document
 router = APIRouter(include_in_schema=False)
 
 DIRECT_CALL = "batch_only"
-DOCUMENTATION = "docs/openai-api.md"
+DOCUMENTATION = "docs/how-to/openai-api.md"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 

@@ -163,7 +163,7 @@ def test_the_view_of_batches_says_what_the_batch_says(database: Database, status
 def test_the_view_of_batches_is_the_documented_one(database: Database) -> None:
     with database.read() as connection:
         names = list(connection.execute(text("SELECT * FROM batch_status")).keys())
-    section = (ROOT / "docs/output.md").read_text().split("## The view `batch_status`")[1].split("\n## ")[0]
+    section = (ROOT / "docs/reference/output.md").read_text().split("## The view `batch_status`")[1].split("\n## ")[0]
     documented = [
         name for line in section.splitlines() if line.startswith("| `") for name in NAME.findall(line.split("|")[1])
     ]

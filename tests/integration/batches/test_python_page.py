@@ -13,7 +13,7 @@ from models import vectors
 from models.db import Database
 from tests import fake_worker
 
-PAGE = (Path(__file__).parents[3] / "docs" / "python.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "python.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

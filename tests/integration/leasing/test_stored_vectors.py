@@ -95,7 +95,7 @@ def test_a_repeated_commit_writes_no_vector_twice(database: Database) -> None:
 
 
 class TestSql:
-    """The expressions of docs/vectors.md."""
+    """The expressions of docs/how-to/vectors.md."""
 
     def test_of_postgresql_reads_numbers_and_json(self, postgresql_url: str) -> None:
         database = Database(postgresql_url)

@@ -1,4 +1,4 @@
-"""Backup, restore, vacuum and upgrade, with the commands that docs/operations.md gives."""
+"""Backup, restore, vacuum and upgrade, with the commands that docs/how-to/operations.md gives."""
 
 import importlib.util
 import os
@@ -30,7 +30,7 @@ from worker.leasing import claims, commit
 from worker.leasing.commit import BatchCommit, JobResult
 from worker.loading import versions
 
-PAGE = (Path(batchmill.__file__).parent / "docs" / "operations.md").read_text("utf-8")
+PAGE = (Path(batchmill.__file__).parent / "docs" / "how-to" / "operations.md").read_text("utf-8")
 LEASE_SECONDS = 30.0
 
 

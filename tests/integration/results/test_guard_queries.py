@@ -1,4 +1,4 @@
-"""The queries of docs/guards.md run as they stand, on the database that they are for."""
+"""The queries of docs/how-to/guards.md run as they stand, on the database that they are for."""
 
 import re
 from decimal import Decimal
@@ -14,7 +14,7 @@ from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.guard_rows import insert_guards, verdict
 
-PAGE = (Path(__file__).parents[3] / "docs" / "guards.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "guards.md").read_text("utf-8")
 POSTGRESQL, SQLITE, COUNTS, THRESHOLD = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""The snippets on vectors in docs/output.md, docs/vectors.md and docs/python.md run as they stand."""
+"""The snippets on vectors in the pages output.md, vectors.md and python.md run as they stand."""
 
 import csv
 import re
@@ -19,16 +19,16 @@ from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGE = (DOCS / "output.md").read_text("utf-8")
+PAGE = (DOCS / "reference" / "output.md").read_text("utf-8")
 SECTION = PAGE.split("\n## Vectors\n")[1].split("\n## ")[0]
 [PYTHON] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 PGVECTOR, SQLITE_VEC = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
 [ALTER_TYPE] = re.findall(r"`(ALTER TABLE .*?)`", SECTION)
-SEARCHES = (DOCS / "vectors.md").read_text("utf-8")
+SEARCHES = (DOCS / "how-to" / "vectors.md").read_text("utf-8")
 [NEAREST_BY_PGVECTOR] = re.findall(r"^(SELECT s\.text.*?);", SEARCHES, re.DOTALL | re.MULTILINE)
 [NEAREST_BY_SQLITE_VEC] = re.findall(r'execute\("""(.*?)"""\)', SEARCHES, re.DOTALL)
 NEAREST_BY_NUMPY = re.findall(r"print\((np\..*)\)", SEARCHES)
-[NEAREST_TO_THE_FIRST] = re.findall(r"nearest = (.*)", (DOCS / "python.md").read_text("utf-8"))
+[NEAREST_TO_THE_FIRST] = re.findall(r"nearest = (.*)", (DOCS / "how-to" / "python.md").read_text("utf-8"))
 NUMBERS = [[1.0, 0.0], [0.0, 1.0], [0.75, 0.25]]
 
 
@@ -101,7 +101,7 @@ def test_sqlite_vec_finds_the_nearest_rows(sqlite_url: str, tmp_path: Path, monk
 
 
 def insert_tickets(database: Database) -> None:
-    """Write the tables of docs/vectors.md; each first job has failed, and ticket 2 is the nearest to search 1."""
+    """Write the tables of vectors.md; each first job has failed, and ticket 2 is the nearest to search 1."""
     for table, numbers in (("ticket_vectors", [[0.0, 1.0], [1.0, 0.0]]), ("search_vectors", [[0.75, 0.25]])):
         batch_id = insert_batch(database, 1 + len(numbers))
         found = enumerate(map(vectors.from_numbers, numbers), start=1)

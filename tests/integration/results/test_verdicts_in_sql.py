@@ -1,4 +1,4 @@
-"""The expressions for verdicts that docs/output.md gives to SQL users."""
+"""The expressions for verdicts that docs/reference/output.md gives to SQL users."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.guard_rows import verdict
 
-PAGE = (Path(__file__).parents[3] / "docs" / "output.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "output.md").read_text("utf-8")
 COUNTS = {"postgresql": "jsonb_array_elements", "sqlite": "CROSS JOIN json_each"}
 CAUGHT = {"postgresql": "@?", "sqlite": "EXISTS"}
 

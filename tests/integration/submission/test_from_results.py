@@ -440,7 +440,7 @@ def test_a_repaired_job_keeps_its_link(database: Database, ended: MakeBatch, tmp
 def test_the_query_and_the_join_of_the_page_work(
     database: Database, database_url: str, ended: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs" / "chaining.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "chaining.md").read_text("utf-8")
     [settings] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     [join] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     sources = tomllib.loads(settings)["sources"]

@@ -15,7 +15,7 @@ from tests.factories.batch_rows import insert_batch
 from tests.factories.http_server import UNREACHABLE_REDIS
 from tests.factories.served_app import served
 
-PAGE = (Path(batchmill.__file__).parent / "docs" / "http-api.md").read_text("utf-8")
+PAGE = (Path(batchmill.__file__).parent / "docs" / "reference" / "http-api.md").read_text("utf-8")
 COMMANDS = re.findall(r"^\$ ((?:curl|printf) .*)$", PAGE, re.MULTILINE)
 # In this state of the example's batch these are refused, which the page's reader sees too.
 MAY_BE_REFUSED = ("/cancel", "/repair")

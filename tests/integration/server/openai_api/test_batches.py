@@ -438,7 +438,7 @@ class TestOtherRoutes:
         assert response.status_code == 400
         error = response.json()["error"]
         assert (error["code"], error["type"], error["param"]) == ("batch_only", "invalid_request_error", None)
-        assert "docs/openai-api.md" in error["message"]
+        assert "docs/how-to/openai-api.md" in error["message"]
 
     def test_the_client_reads_the_error_of_a_direct_call(self, sqlite_door: Door) -> None:
         with pytest.raises(openai.BadRequestError, match="POST /v1/batches"):

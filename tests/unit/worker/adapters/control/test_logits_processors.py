@@ -135,7 +135,7 @@ def test_one_that_cannot_be_loaded_is_a_problem_of_this_machine(folder: Path, na
 def test_the_example_of_the_docs_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    page = (Path(__file__).resolve().parents[5] / "docs/structured-output.md").read_text("utf-8")
+    page = (Path(__file__).resolve().parents[5] / "docs/how-to/structured-output.md").read_text("utf-8")
     [code] = re.findall(r"```python\n# no_digits.py.*?\n(.*?)```", page, re.DOTALL)
     [toml] = re.findall(r"```toml\n(\[pipelines.stories\].*?)```", page, re.DOTALL)
     (tmp_path / "no_digits.py").write_text(code)
