@@ -6,19 +6,16 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from models.errors import Forbidden, Unauthorized
 from producer.batches import views
-from producer.server.access import check_scope
 from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream
 from producer.server.following.event_stream import StreamResponse
-from producer.server.pages.access.visitor import PageReader, Visitor, find_visitor
+from producer.server.pages.access.visitor import PageReader, is_session_valid
 from producer.server.pages.live import parts, streams
 from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
 from producer.server.pages.live.channel import ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.hub import LiveHub
-from producer.tenants.principal import Scope
 
 router = APIRouter(prefix="/events")
 
@@ -39,7 +36,7 @@ async def check_session(visitor: PageReader) -> Response:
 async def follow_overview(request: Request, context: Context, visitor: PageReader, since: Since = 0) -> Response:
     """Stream the parts of the first page."""
     key = ChannelKey("overview", "", "/", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, key, PageFollower(since))
 
 
 @router.get("/batches")
@@ -56,7 +53,7 @@ async def follow_list(
     """
     key = ChannelKey("batches", "", "/batches", parts.audience_of(visitor.principal))
     ids = [batch_id for batch_id in rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS] if batch_id]
-    return _respond(request, context, visitor, key, PageFollower(since, ids))
+    return _respond(request, context, key, PageFollower(since, ids))
 
 
 @router.get("/batches/{batch_id}")
@@ -66,22 +63,10 @@ async def follow_batch(
     """Stream the parts of the page of a batch."""
     await to_thread.run_sync(views.check_visible, context.database, batch_id, visitor.principal.tenant)
     key = ChannelKey("batch", batch_id, f"/batches/{batch_id}", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, key, PageFollower(since))
 
 
-def _respond(
-    request: Request, context: ServerContext, visitor: Visitor, key: ChannelKey, follower: PageFollower
-) -> Response:
+def _respond(request: Request, context: ServerContext, key: ChannelKey, follower: PageFollower) -> Response:
     hub: LiveHub = request.app.state.live_hub
-    is_allowed = partial(_is_allowed, request, context, visitor)
+    is_allowed = partial(is_session_valid, request, context)
     return StreamResponse(streams.stream_page(hub, key, follower, is_allowed), event_stream.MEDIA_TYPE)
-
-
-async def _is_allowed(request: Request, context: ServerContext, visitor: Visitor) -> bool:
-    """Whether the session that opened a stream still sees the same."""
-    try:
-        now = await find_visitor(request, context)
-        check_scope(now.principal, Scope.READ)
-    except (Unauthorized, Forbidden):
-        return False
-    return now.principal.tenant == visitor.principal.tenant
