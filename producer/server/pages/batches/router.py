@@ -2,8 +2,11 @@
 
 from fastapi import APIRouter
 
-from producer.server.pages.batches import batch_list, results
+from producer.server.pages.batches import actions, batch_list, results, retries, row
 
 router = APIRouter()
 router.include_router(batch_list.router)
 router.include_router(results.router)
+router.include_router(retries.router)
+router.include_router(actions.router)
+router.include_router(row.router)

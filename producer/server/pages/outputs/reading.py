@@ -80,8 +80,10 @@ def _read_document(output: Any, document: Mapping[str, Any]) -> Reading | None:
         return Reading("texts", texts=(output,))
     if isinstance(output, dict):
         return _read_object(output, document)
-    if not isinstance(output, list):
-        return None
+    return _read_list(output, document) if isinstance(output, list) else None
+
+
+def _read_list(output: list[Any], document: Mapping[str, Any]) -> Reading | None:
     if not output:
         return Reading("empty")
     if all(_is_number(item) for item in output):
