@@ -23,7 +23,7 @@ WAIT_SECONDS = 1.0  # for an act; then the page shows that it goes on
 def confirm_cancel(request: Request, context: Context, visitor: PageSubmitter, batch_id: BatchId) -> Response:
     """Show how many jobs will not run."""
     batch = context.get_batch(visitor.principal, batch_id)
-    return _confirm(request, visitor, "cancel", f"Cancel {_name(batch)}", batch, can_cancel=batch.status in CANCELLABLE)
+    return _confirm(request, visitor, "cancel", "Cancel a batch", batch, can_cancel=batch.status in CANCELLABLE)
 
 
 @router.post("/batches/{batch_id}/cancel")
@@ -49,7 +49,7 @@ def confirm_delete(request: Request, context: Context, visitor: PageSubmitter, b
     """Show what is lost, and what still reads it."""
     batch = context.get_batch(visitor.principal, batch_id)
     readers = readers_of_batch.find_readers(context.database, batch_id)
-    return _confirm(request, visitor, "delete", f"Delete {_name(batch)}", batch, readers=readers)
+    return _confirm(request, visitor, "delete", "Delete a batch", batch, readers=readers)
 
 
 @router.post("/batches/{batch_id}/delete")
@@ -73,7 +73,3 @@ def _confirm(request: Request, visitor: Visitor, action: str, title: str, batch:
     if is_part(request):
         return render(request, visitor, part, batch=batch, **values)
     return render(request, visitor, "batches/confirm.html", part=part, title=title, batch=batch, **values)
-
-
-def _name(batch: BatchView) -> str:
-    return batch.name or batch.id

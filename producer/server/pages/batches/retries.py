@@ -47,8 +47,7 @@ def confirm_retry(request: Request, context: Context, visitor: PageSubmitter, ba
     }
     if is_part(request):
         return render(request, visitor, "batches/_retry.html", **values)
-    title = f"Retry jobs of {batch.name or batch.id}"
-    return render(request, visitor, "batches/confirm.html", part="batches/_retry.html", title=title, **values)
+    return render(request, visitor, "batches/confirm.html", part="batches/_retry.html", title="Retry jobs", **values)
 
 
 @router.post("/batches/{batch_id}/retry")

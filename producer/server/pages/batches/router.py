@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from producer.server.pages.batches import actions, batch_list, results, retries, row
+from producer.server.pages.batches import actions, batch_list, downloads, results, retries, row
 
 router = APIRouter()
 router.include_router(batch_list.router)
@@ -10,3 +10,4 @@ router.include_router(results.router)
 router.include_router(retries.router)
 router.include_router(actions.router)
 router.include_router(row.router)
+router.include_router(downloads.router)
