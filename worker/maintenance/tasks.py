@@ -10,7 +10,7 @@ from sqlalchemy import column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.lifecycle import due_intakes, retention, termination
+from models.lifecycle import due_intakes, expired_sessions, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
 from worker.leasing import activity, reclaim
@@ -195,6 +195,13 @@ def default_tasks(
             has_work=f"({_any_row('batches', IS_DELETING)} OR {activity.has_old_minutes(database.engine.dialect.name)})"
             if settings.retention_days is None
             else "true",
+        ),
+        MaintenanceTask(
+            "sessions",
+            RETENTION_INTERVAL_SECONDS,
+            lambda: expired_sessions.sweep(database),
+            event="sessions.deleted",
+            has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=sql.now)),
         ),
     ]
 

@@ -45,7 +45,7 @@ def delete_file(
     """Delete a file; a batch that has still to read it does so."""
     file = _find(context, visitor, file_id)
     files.delete_file(context.database, file.id, visitor.principal.tenant)
-    return see_other(request, visitor, "/submit/files")
+    return see_other(request, visitor, "/submit/files", f"{file.filename} was deleted.")
 
 
 def _find(context: ServerContext, visitor: Visitor, file_id: str) -> FileView:

@@ -14,7 +14,7 @@ from producer.readers.files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches import refusals
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import is_part, render
 from producer.server.pages.submit import option_form, pipeline_choices, problems
 from producer.server.pages.submit.check_view import CheckView
 from producer.server.pages.submit.file_form import FileForm, load_form
@@ -58,7 +58,7 @@ def submit_file(request: Request, context: Context, visitor: PageSubmitter, form
         if not submitted.existed:
             refusals.refuse_failed(context, views.get_batch(context.database, submitted.batch_id))
     if caught.problem is None:
-        return see_other(request, visitor, f"/batches/{submitted.batch_id}")
+        return problems.see_batch(request, visitor, submitted)
     if isinstance(caught.problem.error, IdempotencyConflict):
         loaded = replace(loaded, key=problems.new_key())
     return _render(request, context, visitor, loaded, caught.problem)

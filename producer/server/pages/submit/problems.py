@@ -6,8 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fastapi import Request, Response
+
 from models.errors import BatchmillError, Forbidden, IdempotencyConflict, InvalidRows, NotFound, Unauthorized
 from producer.server import errors
+from producer.server.native.batches.submitting import Submitted
+from producer.server.pages.access.visitor import Visitor
+from producer.server.pages.frame.rendering import see_other
 
 KEY_PATTERN = re.compile(r"page-[\w-]{20,64}")
 SUBMITTED_ALREADY = "this form was submitted before, with other values; submit it again to make another batch"
@@ -55,6 +60,15 @@ def describe(error: BatchmillError) -> FormProblem:
     if isinstance(error, IdempotencyConflict):
         return FormProblem(status, error.code, SUBMITTED_ALREADY, error)
     return FormProblem(status, error.code, errors.public_message(error), error)
+
+
+def see_batch(request: Request, visitor: Visitor, submitted: Submitted) -> Response:
+    """Send the browser to the page of a batch that was submitted."""
+    address = f"/batches/{submitted.batch_id}"
+    if submitted.warning is not None:
+        return see_other(request, visitor, address, f"The batch was submitted; {submitted.warning}.", "warn")
+    message = "This form was submitted before: here is its batch." if submitted.existed else "The batch was submitted."
+    return see_other(request, visitor, address, message)
 
 
 def new_key() -> str:

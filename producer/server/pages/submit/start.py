@@ -78,7 +78,7 @@ def submit_example(request: Request, context: Context, visitor: PageSubmitter, f
         submitted = Submission(context, visitor.principal, options, key).submit_document()
     if caught.problem is not None:
         return render_start(request, context, visitor, StartForm(name), caught.problem)
-    return see_other(request, visitor, f"/batches/{submitted.batch_id}")
+    return problems.see_batch(request, visitor, submitted)
 
 
 def render_start(

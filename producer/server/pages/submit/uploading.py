@@ -1,6 +1,5 @@
 """`POST /submit/files`: a file, or lines of text, become an uploaded file of the tenant."""
 
-import hmac
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -10,7 +9,9 @@ from starlette.responses import PlainTextResponse
 
 from models.errors import BatchmillError, Forbidden, InvalidUpload, UsageError
 from producer.server.context import Context, ServerContext
-from producer.server.pages.access.visitor import CSRF_FIELD, CSRF_HEADER, FOREIGN_FORM, PageSubmitter, Visitor
+from producer.server.pages.access import forgery
+from producer.server.pages.access.forgery import CSRF_FIELD
+from producer.server.pages.access.visitor import PageSubmitter, Visitor
 from producer.server.pages.frame.rendering import is_part, see_other
 from producer.server.pages.submit import problems, start
 from producer.server.pages.submit.start import StartForm
@@ -29,12 +30,14 @@ NOTHING_SENT = "choose a file, or paste at least one line of text"
 @router.post("/submit/files")
 async def upload_file(request: Request, context: Context, visitor: PageSubmitter, _body: StreamedBody) -> Response:
     """Take a form with a file into the file store; the token is checked before the file is received."""
+    is_checked = forgery.has_token_header(request, visitor.csrf_token)
     fields: Mapping[str, str] = {}
 
     def check(before_file: Mapping[str, str]) -> None:
         nonlocal fields
         fields = before_file
-        _check_token(request, visitor, before_file)
+        if not is_checked:
+            forgery.check_token(visitor.csrf_token, before_file.get(CSRF_FIELD))
 
     def open_receiver() -> MultipartReceiver:
         max_bytes = context.settings.max_upload_bytes
@@ -92,12 +95,6 @@ def _store_texts(context: ServerContext, texts: str) -> StoredBytes:
     with open_store(context.settings).create() as writer:
         writer.write(content)
         return writer.commit()
-
-
-def _check_token(request: Request, visitor: Visitor, fields: Mapping[str, str]) -> None:
-    sent = fields.get(CSRF_FIELD) or request.headers.get(CSRF_HEADER) or ""
-    if not hmac.compare_digest(sent.encode(), visitor.csrf_token.encode()):
-        raise Forbidden(FOREIGN_FORM)
 
 
 def _address(file: FileView, pipeline: str | None) -> str:
