@@ -8,6 +8,7 @@ from producer.server.pages.frame import static_files
 from producer.server.pages.live import router as live
 from producer.server.pages.overview import overview
 from producer.server.pages.schedules import router as schedules
+from producer.server.pages.submit import router as submit
 
 router = APIRouter(include_in_schema=False)
 router.include_router(static_files.router)
@@ -16,3 +17,4 @@ router.include_router(overview.router)
 router.include_router(batches.router)
 router.include_router(live.router)
 router.include_router(schedules.router)
+router.include_router(submit.router)
