@@ -53,7 +53,7 @@ def revoke(request: Request, context: Context, visitor: PageAdmin, _form: Action
     """End a key; servers refuse it within a few seconds."""
     _require_operator(visitor)
     keys.revoke_key(context.database, _find(context, key_id).id)
-    return see_other(request, visitor, "/keys")
+    return see_other(request, visitor, "/keys", f"The key {key_id} is revoked.")
 
 
 def _find(context: ServerContext, key_id: str) -> KeyView:
