@@ -125,7 +125,7 @@ class Client:
         inputs: texts, or objects with the task's fields; a generator is read in constant memory. Also a table of
             pandas, polars or Arrow, whose columns are the objects' keys, or a column of texts.
         files: in place of inputs: paths, patterns such as "parts/*.parquet", and URLs that the operator allows.
-        file_format: one of jsonl, csv, tsv and parquet; None = by each file's name.
+        file_format: one of jsonl, csv, tsv, parquet and text; None = by each file's name.
         sql: in place of inputs: the query [sources.NAME] of batchmill.toml, with its parameters in `bind`.
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
@@ -188,6 +188,7 @@ class Client:
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         tenant: str | None = None,
+        search: str | None = None,
     ) -> list[BatchHandle]:
         """Return the newest batches, the newest first.
 
@@ -198,13 +199,14 @@ class Client:
         since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
             text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
         tenant: only batches of this tenant.
+        search: only batches whose name or metadata contains this text, or whose id begins with it.
 
         Raises UsageError if there is no such status, or no such time.
         """
         if status is not None and status not in list(BatchStatus):
             raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
         span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
-        query = BatchQuery(status, pipeline, name, *span, after, tenant)
+        query = BatchQuery(status, pipeline, name, *span, after, tenant, search)
         connection: Connection = self._connection
         return [BatchHandle(access, view=view) for access, view in connection.list_batches(limit, query)]
 

@@ -34,6 +34,7 @@ class BatchQuery:
     until: datetime | None = None
     after: str | None = None
     tenant: str | None = None
+    search: str | None = None
 
 
 class Connection(Protocol):

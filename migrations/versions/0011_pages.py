@@ -29,6 +29,8 @@ def upgrade() -> None:
         sa.Column("device_seconds", sa.Double, nullable=False, server_default="0"),
         sqlite_with_rowid=False,
     )
+    failed = sa.text("error_code <> ''")
+    op.create_index("activity_failures", "activity", ["minute"], postgresql_where=failed, sqlite_where=failed)
     op.create_table(
         "sessions",
         sa.Column("token_hash", KEY, primary_key=True),

@@ -134,18 +134,6 @@ def no_worker_message(pipeline: str, up: HolderId | None) -> str:
     )
 
 
-def list_worker_objects(database: Database, lease_seconds: float) -> list[dict[str, Any]]:
-    """Return the worker processes, each with what it can't load, as `batchmill workers --json` prints them."""
-    failures = list_load_failures(database)
-    return [
-        {
-            **worker.as_dict(),
-            "load_failures": [item.as_dict() for item in failures if item.worker_name == worker_name_for(worker.id)],
-        }
-        for worker in workers.list_workers(database, lease_seconds)
-    ]
-
-
 def list_load_failures(database: Database) -> list[LoadFailureView]:
     """Return the pipelines that workers could not load, except failures whose next try is long overdue."""
     now = literal_column(database.sql.now, UtcDateTime).label("now")

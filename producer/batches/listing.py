@@ -1,15 +1,24 @@
 """Filters and the cursor of a list of batches."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, literal, or_, text
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, func, literal, or_, text
 
+from models.documents import to_json
 from models.states import BatchStatus
 from models.tables import Batch
 
 # The order of the list is (created_at, id), the newest first.
+# A batch's place in it: a cursor that stays valid although the batch is deleted.
+Place = tuple[datetime, str]
+
+# Greater than every character of an id.
+AFTER_ALL_IDS = "\U0010ffff"
+
 AFTER_BATCH = "(batches.created_at, batches.id) < (SELECT c.created_at, c.id FROM batches c WHERE c.id = :after)"
 
 
@@ -17,26 +26,35 @@ AFTER_BATCH = "(batches.created_at, batches.id) < (SELECT c.created_at, c.id FRO
 class BatchFilter:
     """The batches to list; None = any.
 
-    status: the batch's status
+    status: the batch's status; several mean any of them
     pipeline: its pipeline
     name: its name, in which `*` stands for any text
     since: only batches that were created then or later
     until: only batches that were created before
     after: the id of a batch; only those after it in the list, which are older
     older_than: the same by a batch's time and id, so that the batch may be deleted meanwhile
+    newer_than: only batches before this place in the list
+    search: a part of the name or of a metadata value, in any case, or the beginning of an id
     tenant: to whom they belong
     hides_deleting: leave out those that are being deleted
     """
 
-    status: str | None = None
+    status: str | Sequence[str] | None = None
     pipeline: str | None = None
     name: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     after: str | None = None
-    older_than: tuple[datetime, str] | None = None
+    older_than: Place | None = None
     tenant: str | None = None
     hides_deleting: bool = False
+    newer_than: Place | None = None
+    search: str | None = None
+
+    @property
+    def is_by_index(self) -> bool:
+        """Whether an index finds the batches; otherwise a search may read many that do not match."""
+        return not (self.status or self.pipeline or self.name or self.search)
 
     def apply(self, query: Select[Any], dialect: str) -> Select[Any]:  # noqa: C901
         """Return the query with these conditions."""
@@ -44,8 +62,8 @@ class BatchFilter:
             query = query.where(Batch.tenant == self.tenant)
         if self.hides_deleting:
             query = query.where(Batch.status != BatchStatus.DELETING.value)
-        if self.status is not None:
-            query = query.where(Batch.status == self.status)
+        if self.status:
+            query = query.where(Batch.status.in_([self.status] if isinstance(self.status, str) else self.status))
         if self.pipeline is not None:
             query = query.where(Batch.pipeline == self.pipeline)
         if self.name is not None:
@@ -58,6 +76,10 @@ class BatchFilter:
             query = query.where(text(AFTER_BATCH).bindparams(bindparam("after", self.after)))
         if self.older_than is not None:
             query = query.where(_is_older(*self.older_than, dialect))
+        if self.newer_than is not None:
+            query = query.where(_is_newer(*self.newer_than, dialect))
+        if self.search is not None:
+            query = query.where(_matches_text(self.search, dialect))
         return query
 
 
@@ -71,15 +93,36 @@ def _matches_name(pattern: str, dialect: str) -> ColumnElement[bool]:
     return Batch.name.like(pattern.replace("*", "%"), escape="\\")
 
 
+def _matches_text(words: str, dialect: str) -> ColumnElement[bool]:
+    find = func.instr if dialect == "sqlite" else func.strpos
+    in_metadata = {json.dumps(words)[1:-1], to_json(words)[1:-1]}  # SQLite keeps the text with or without escapes
+    return or_(
+        and_(Batch.id >= words, Batch.id < words + AFTER_ALL_IDS),
+        find(func.lower(Batch.name), words.lower()) > 0,
+        *(find(func.lower(cast(Batch.metadata_, Text)), part.lower()) > 0 for part in sorted(in_metadata)),
+    )
+
+
 def _is_older(created_at: datetime, batch_id: str, dialect: str) -> ColumnElement[bool]:
     """Whether a batch comes after the one with this time and id, in any of the texts that SQLite has for the time."""
+    first, last = _texts_of_time(created_at, dialect)
+    return and_(Batch.created_at <= last, or_(Batch.created_at < first, Batch.id < batch_id))
+
+
+def _is_newer(created_at: datetime, batch_id: str, dialect: str) -> ColumnElement[bool]:
+    first, last = _texts_of_time(created_at, dialect)
+    return and_(Batch.created_at >= first, or_(Batch.created_at > last, Batch.id > batch_id))
+
+
+def _texts_of_time(created_at: datetime, dialect: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """The first and the last value in the order of the database that mean this time."""
     first: ColumnElement[Any] = literal(created_at)
     last = first
     if dialect == "sqlite":
         utc = created_at.astimezone(UTC).replace(tzinfo=None)
         last = literal(utc.isoformat(" ", "microseconds"), Text())
         first = last if utc.microsecond % 1000 else _bind_time(created_at, dialect)
-    return and_(Batch.created_at <= last, or_(Batch.created_at < first, Batch.id < batch_id))
+    return first, last
 
 
 def _bind_time(timestamp: datetime, dialect: str) -> ColumnElement[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, case, literal_column, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, case, literal_column, null, select
 
 from models.db import Database
 from models.errors import NotFound
@@ -64,6 +64,16 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     return _read_views(database, query)
 
 
+def list_brief(database: Database, query: Select[Any]) -> list[BatchView]:
+    """Return the batches that a query of `select_brief` finds; those that have ended lack their pace and device."""
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+        open_ids = [row.id for row in rows if not BatchStatus(row.status).has_ended]
+        working_times = pace.working_times(connection, open_ids)
+        guards = guard_counts.count_by_batch(connection, _guarded_ids(rows))
+    return [_view_from_row(row, working_times, guards) for row in rows]
+
+
 def find_batches(database: Database, batch_ids: Iterable[str]) -> dict[str, BatchView]:
     """Return those of these batches that exist, by id."""
     ids = list(dict.fromkeys(batch_ids))
@@ -106,6 +116,15 @@ def _batch_query(dialect: str) -> Select[Any]:
         .select_from(Batch)
         .outerjoin(ModelVersion, ModelVersion.id == version)
     )
+
+
+@cache
+def select_brief(dialect: str) -> Select[Any]:
+    """Select batches without what takes a look-up for each: their model version, and claims of those that ended."""
+    no_version = (null().label(column.key) for column in COLUMNS_OF_VERSION)
+    claimed_failures: ColumnElement[int] = literal_column(pace.count_claimed_failures(dialect), Integer)
+    of_open = case((Batch.status == BatchStatus.IN_PROGRESS.value, claimed_failures), else_=0)
+    return select(*Batch.__table__.c, *no_version, of_open.label("claimed_failures")).select_from(Batch)
 
 
 def _view_from_row(

@@ -102,7 +102,14 @@ class LocalConnection:
     def list_batches(self, limit: int | None, query: BatchQuery) -> list[tuple[LocalBatch, BatchView]]:
         """Return the newest batches, the newest first."""
         batch_filter = BatchFilter(
-            query.status, query.pipeline, query.name, query.since, query.until, query.after, tenant=query.tenant
+            query.status,
+            query.pipeline,
+            query.name,
+            query.since,
+            query.until,
+            query.after,
+            tenant=query.tenant,
+            search=query.search,
         )
         found: list[tuple[LocalBatch, BatchView]] = []
         while limit is None or len(found) < limit:

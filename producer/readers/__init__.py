@@ -6,7 +6,7 @@ from functools import partial
 from typing import BinaryIO
 
 from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
-from producer.readers import files, jsonl
+from producer.readers import files, jsonl, text_lines
 from producer.readers.access import UNRESTRICTED, Access
 from producer.readers.delimited import DelimitedReader
 from producer.readers.files import FILE_FORMATS, STDIN, SourceFile, StreamFile
@@ -103,6 +103,8 @@ def _read_file(
 def _read_records(stream: BinaryIO, file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter) -> Records:
     if file.file_format == "parquet":
         return reader.read_records(stream, file.name, columns, meter)
+    if file.file_format == "text":
+        return text_lines.read_texts(stream, file.name, meter)
     if file.file_format not in DELIMITERS:
         return jsonl.read_records(stream, file.name, meter)
     table = DelimitedReader(stream, file.name, DELIMITERS[file.file_format], meter)

@@ -16,7 +16,7 @@ from producer.readers.access import UNRESTRICTED, Access, is_url
 from producer.readers.compression import decompress
 
 STDIN = "-"
-FILE_FORMATS = ("jsonl", "csv", "tsv", "parquet")
+FILE_FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")
 FORMAT_BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -25,6 +25,7 @@ FORMAT_BY_SUFFIX = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".txt": "text",
 }
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_FILES = 100_000  # that one pattern may match

@@ -1,4 +1,7 @@
-"""Lines of UTF-8 text are read with their numbers, in bounded length, without the byte-order mark."""
+"""Lines of UTF-8 text are read with their numbers, in bounded length, without the byte-order mark.
+
+The lines of a text file are its records; the other text formats parse them.
+"""
 
 import codecs
 import io
@@ -7,8 +10,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers.limits import MAX_ROW_BYTES, Meter
-from producer.readers.rows import WHOLE_ROW
+from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
+from producer.readers.rows import WHOLE_ROW, Problem
 
 # A character past U+00FF makes each character of the decoded line take two bytes, and one past U+FFFF four.
 DECODED_TOO_LONG_MESSAGE = f"is longer than {MAX_ROW_BYTES // 2**20} MiB once it is decoded; split it"
@@ -57,6 +60,26 @@ def read_lines(
             while empty := _skip_empty_lines(stream):
                 number += empty
                 meter.add(empty, f"{name}, line {number}")
+
+
+def read_texts(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
+    """Each line's number and text, without the line's end; blank lines are skipped."""
+    for number, line in read_lines(stream, name, meter, skip_blank=True):
+        if not line or line.isspace():
+            continue
+        if len(line) > MAX_ROW_BYTES:
+            yield Problem(number, ROW_TOO_LONG_MESSAGE, ROW_TOO_LARGE, raw_input=keep_line(line))
+        elif is_too_long_decoded(line):
+            yield Problem(number, DECODED_TOO_LONG_MESSAGE, ROW_TOO_LARGE, raw_input=keep_line(line))
+        else:
+            yield _decode_text(number, line)
+
+
+def _decode_text(number: int, line: bytes) -> tuple[int, object] | Problem:
+    try:
+        return number, line.rstrip(b"\r\n").decode()
+    except UnicodeDecodeError as error:
+        return Problem(number, not_utf8_message(error), raw_input=keep_line(line))
 
 
 def _skip_empty_lines(stream: BinaryIO) -> int:

@@ -63,6 +63,7 @@ def _list_params(query: BatchQuery) -> Mapping[str, Any]:
         "status": query.status,
         "pipeline": query.pipeline,
         "name": query.name,
+        "search": query.search,
         "since": query.since and query.since.astimezone().isoformat(),
         "until": query.until and query.until.astimezone().isoformat(),
     }

@@ -28,6 +28,7 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "tsv": "text/tab-separated-values",
     "parquet": "application/vnd.apache.parquet",
+    "text": "text/plain",
 }
 
 Document = dict[str, Any]

@@ -79,7 +79,9 @@ class ScheduleDefinition(BaseModel):
     tz: Annotated[str, _validator_for(timezones.check_timezone)] = "UTC"
     sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
     file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {time:%Y-%m-%d}.")
-    format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
+    format: Literal["jsonl", "csv", "tsv", "parquet", "text"] | None = Field(
+        default=None, description="Unset: by the name."
+    )
     status: Texts = Field(default=(), description="Of the results to read: succeeded, failed, …; unset: succeeded.")
     labels: Texts = Field(default=(), description="Read only results with one of these labels.")
     min_score: float | None = Field(default=None, description="Read only results with at least this score.")

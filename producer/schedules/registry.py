@@ -134,6 +134,24 @@ def list_schedules(database: Database, tenant: str | None = None) -> list[Schedu
         return [_view_from_row(row) for row in connection.execute(query)]
 
 
+def list_deleted(database: Database, tenant: str | None = None) -> dict[str, datetime]:
+    """Return when each deleted schedule was deleted, by name; they keep their history until they are purged.
+
+    tenant: to whom they belong; None = to anybody
+    """
+    query = select(ScheduleRow.name, ScheduleRow.deleted_at).where(ScheduleRow.deleted_at.is_not(None))
+    if tenant is not None:
+        query = query.where(ScheduleRow.tenant == tenant)
+    with database.read() as connection:
+        return {row.name: row.deleted_at for row in connection.execute(query.order_by(ScheduleRow.name))}
+
+
+def list_followers(database: Database, name: str) -> list[str]:
+    """Return the names of the schedules that run after another one."""
+    with database.read() as connection:
+        return [other for other, after in _select_after(connection).items() if after == name]
+
+
 def suspend(database: Database, name: str, now: datetime) -> None:
     """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound."""
     with database.write() as connection:

@@ -28,7 +28,7 @@ async def authenticate(request: Request, context: Context, background: Backgroun
         request.state.key_id = principal.key_id
         request.app.state.rate_limit.take(principal.key_id)
     if is_use_unknown and principal.key_id is not None:
-        background.add_task(_note_use, context.database, principal.key_id)  # after the response
+        background.add_task(note_use, context.database, principal.key_id)  # after the response
     return principal
 
 
@@ -42,7 +42,8 @@ async def is_still_valid(request: Request, context: ServerContext) -> bool:
     return True
 
 
-def _note_use(database: Database, key_id: str) -> None:
+def note_use(database: Database, key_id: str) -> None:
+    """Note that a key was used; an error is ignored."""
     with suppress(BatchmillError):  # only `keys ls` shows it
         keys.touch_key(database, key_id)
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
 from models import version
@@ -17,9 +17,13 @@ from producer.server.metrics.registry import ServerMetrics
 from producer.server.native import router as native
 from producer.server.openai_api import router as openai_api
 from producer.server.pages import router as pages
+from producer.server.pages.access import forgery, visitor
+from producer.server.pages.access.guesses import GuessLimit
+from producer.server.pages.frame.page_rules import PageRules, is_for_machines
 from producer.server.requests import outages
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
 from producer.server.requests.key_first import KeyFirst
+from producer.server.requests.messages import Scope
 from producer.server.requests.origins import OriginCheck
 from producer.server.requests.outages import DatabaseWatch, OutageGuard
 from producer.server.requests.rates import RateLimit
@@ -54,7 +58,8 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     app.state.document_slots = UploadSlots(MAX_DOCUMENTS)
     app.state.rate_limit = RateLimit(settings.requests_per_minute)
     app.add_middleware(BodyLimit)
-    app.add_middleware(KeyFirst, check=partial(context.authenticator.authenticate, context.database))
+    app.state.guess_limit = GuessLimit()
+    app.add_middleware(KeyFirst, check=partial(_check_credentials, context))
     if checks_origins:
         app.add_middleware(
             OriginCheck,
@@ -65,6 +70,7 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
     app.state.metrics = ServerMetrics(context.database, settings)
     app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)
+    app.add_middleware(PageRules)
     if settings.cors_origins:  # outermost, so that pages can read errors too
         app.add_middleware(
             CORSMiddleware,
@@ -73,6 +79,18 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
             allow_headers=("*",),  # OpenAI's client sends a dozen
             expose_headers=EXPOSED_HEADERS,
         )
+
+
+def _check_credentials(context: ServerContext, scope: Scope) -> None:
+    """Raise Unauthorized if a request has neither a key nor, for a page, a session; Forbidden if it is forged."""
+    request = Request(scope)
+    key_headers = request.headers.getlist("authorization")
+    if key_headers or is_for_machines(scope["path"]):
+        context.authenticator.authenticate(context.database, key_headers)
+        return
+    forgery.check_origin(request)
+    if context.authenticator.needs_key(context.database):
+        context.authenticator.authenticate_session(context.database, visitor.session_token(request))
 
 
 def _watch_database(context: ServerContext, app: FastAPI) -> DatabaseWatch:

@@ -24,7 +24,7 @@ from worker.engine.assembly import PartAssembler
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.output_guards import OutputGuards
 from worker.engine.portions import RawOutputs
-from worker.leasing import commit, usage
+from worker.leasing import activity, commit, usage
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
 from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
@@ -187,7 +187,9 @@ class ResultWriter:
                 if len(commits) > 1:
                     _lock_rows(connection, self._database.sql, batches)
                 commit_results = [commit.commit_results(connection, planned, is_retry=is_retry) for planned in commits]
-                usage.add_usage(connection, (result.work for result in commit_results if result.work), self._worker_id)
+                works = [result.work for result in commit_results if result.work]
+                usage.add_usage(connection, works, self._worker_id)
+                activity.add_activity(connection, works, self._worker_id)
                 failpoint("before_commit")
                 return commit_results
 

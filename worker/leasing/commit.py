@@ -4,6 +4,7 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 `seq` order and a reader's cursor never misses a row.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -96,7 +97,7 @@ class BatchCommit:
 class CommitResult:
     """The effect of a commit: rows written, slices lost to other processes, and the batch's final status, if any.
 
-    work: what was computed, for `usage.add_usage` at the end of the transaction; None = nothing.
+    work: what was computed, for `usage` and `activity` at the end of the transaction; None = nothing.
     """
 
     results_written: int
@@ -253,15 +254,22 @@ def _to_json(verdicts: tuple[Verdict, ...]) -> str | None:
 def _sum_work(batch: Row[Any], results: Sequence[JobResult]) -> ComputedWork:
     """Sum what results are and cost, without the time of guards."""
     outcomes = [result.status for result in results]
+    succeeded = outcomes.count(JobOutcome.SUCCEEDED)
     return ComputedWork(
         batch.tenant,
         batch.pipeline,
-        outcomes.count(JobOutcome.SUCCEEDED),
+        succeeded,
         outcomes.count(JobOutcome.FAILED),
         sum([result.tokens for result in results]),
         sum([result.padded_tokens for result in results]),
         sum([result.device_seconds for result in results]),
+        _count_codes(results) if len(results) > succeeded else (),
     )
+
+
+def _count_codes(results: Sequence[JobResult]) -> tuple[tuple[str, int], ...]:
+    codes = Counter(result.error_code or "" for result in results if result.status is JobOutcome.FAILED)
+    return tuple(codes.items())
 
 
 def _add_guard_time(work: ComputedWork, results: Sequence[JobResult]) -> ComputedWork:

@@ -16,10 +16,11 @@ from models.db import Database, SqlFragments
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
-from worker.leasing import commit
+from worker.leasing import activity, commit
 from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Recovery, decide_recovery, is_crash_loop
+from worker.leasing.usage import ComputedWork
 
 # The slices to reclaim: those with expired leases, or all of one worker.
 LEASE_EXPIRED = "state = 'leased' AND lease_expires_at < {now}"
@@ -54,12 +55,16 @@ FROM batches b WHERE b.id = :batch_id
 
 @dataclass(slots=True)
 class ReclaimResult:
-    """The reclaimed slices' ids by their treatment, and the number of claimable ones by pipeline."""
+    """The reclaimed slices' ids by their treatment, and the number of claimable ones by pipeline.
+
+    given_up: the dead-lettered jobs of a transaction, to be counted at its end
+    """
 
     requeued: list[int] = field(default_factory=list)
     split: list[int] = field(default_factory=list)
     dead_lettered: list[int] = field(default_factory=list)
     claimable: Counter[str] = field(default_factory=Counter)
+    given_up: list[ComputedWork] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.requeued or self.split or self.dead_lettered)
@@ -120,10 +125,13 @@ def _reclaim_batch(
     batch = lock_batch(connection, sql, batch_id)  # before its slices, as everywhere
     if batch is None or batch.status != BatchStatus.IN_PROGRESS:
         return result
-    for row in slices.lock_leased(connection, sql, batch_id, lease_condition, params):
-        if _recover_slice(connection, sql, row, attempt_outcome, batch.max_attempts or max_attempts, result):
-            # The end of the batch has revoked all its other slices.
-            return ReclaimResult(dead_lettered=result.dead_lettered)
+    has_ended = any(
+        _recover_slice(connection, sql, row, attempt_outcome, batch.max_attempts or max_attempts, result)
+        for row in slices.lock_leased(connection, sql, batch_id, lease_condition, params)
+    )
+    activity.add_activity(connection, result.given_up, activity.GIVEN_UP)
+    if has_ended:  # which has revoked all other slices of the batch
+        return ReclaimResult(dead_lettered=result.dead_lettered)
     result.claimable[batch.pipeline] += len(result.requeued) + len(result.split)
     return result
 
@@ -142,7 +150,7 @@ def _recover_slice(
     recovery = decide_recovery(row.size, crashes, lost_leases, max_attempts)
     if recovery is Recovery.DEAD_LETTER:
         result.dead_lettered.append(row.slice_id)
-        return _dead_letter(connection, sql, row, attempt_outcome, crashes + lost_leases)
+        return _dead_letter(connection, sql, row, attempt_outcome, crashes + lost_leases, result)
     if recovery is Recovery.SPLIT:
         if slices.split(connection, sql, row, attempt_outcome, crashes=crashes, lost_leases=lost_leases):
             result.split.append(row.slice_id)
@@ -152,7 +160,12 @@ def _recover_slice(
 
 
 def _dead_letter(
-    connection: Connection, sql: SqlFragments, row: Row[Any], attempt_outcome: AttemptOutcome, failure_count: int
+    connection: Connection,
+    sql: SqlFragments,
+    row: Row[Any],
+    attempt_outcome: AttemptOutcome,
+    failure_count: int,
+    result: ReclaimResult,
 ) -> bool:
     """Fail a job after its last attempt, under the holder's fencing token, so that a holder that resumes has lost.
 
@@ -161,9 +174,11 @@ def _dead_letter(
     code, cause = DEAD_LETTER_ERRORS.get(attempt_outcome, LEASE_EXPIRED_ERROR)
     lease = Lease(row.slice_id, row.batch_id, row.start_position, row.size, row.fencing_token, row.attempts)
     message = f"{cause} ({failure_count} times); inspect it, then: batchmill retry {row.batch_id}"
-    result = JobResult(lease, row.start_position, JobOutcome.FAILED, error_code=code, error_message=message)
-    planned = BatchCommit([lease], [result], {lease.slice_id}, attempt_outcome=attempt_outcome)
+    failure = JobResult(lease, row.start_position, JobOutcome.FAILED, error_code=code, error_message=message)
+    planned = BatchCommit([lease], [failure], {lease.slice_id}, attempt_outcome=attempt_outcome)
     commit_result = commit.commit_results(connection, planned)
+    if commit_result.work is not None:
+        result.given_up.append(commit_result.work)
     return commit_result.final_status is not None or _end_crash_loop(connection, sql, row.batch_id)
 
 

@@ -1,6 +1,7 @@
 """Usage is counted in the transaction that stores results, so it equals what was computed, whatever is killed.
 
-Lock order: the rows of `usage` come last, by tenant and pipeline. A transaction locks no batch and no slice after them.
+Lock order: the rows of `usage` come last, by tenant and pipeline, and after them only those of `activity`. A
+transaction locks no batch and no slice after them.
 """
 
 import zlib
@@ -32,6 +33,7 @@ class ComputedWork:
     """What a commit has stored of one batch, and what that cost.
 
     device_seconds: with those of the guards' models
+    failures: error codes, each with its number of failed jobs
     """
 
     tenant: str
@@ -41,10 +43,11 @@ class ComputedWork:
     tokens: int
     padded_tokens: int
     device_seconds: float
+    failures: tuple[tuple[str, int], ...] = ()
 
 
 def add_usage(connection: Connection, works: Iterable[ComputedWork], worker_id: str) -> None:
-    """Add the work to the tenants' usage of today, as the last statement of a transaction."""
+    """Add the work to the tenants' usage of today, at the end of a transaction."""
     sums: dict[tuple[str, str], dict[str, float]] = {}
     for work in works:
         counters = sums.setdefault((work.tenant, work.pipeline), dict.fromkeys(COUNTERS, 0))

@@ -10,10 +10,10 @@ from sqlalchemy import column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.lifecycle import due_intakes, retention, termination
+from models.lifecycle import due_intakes, expired_sessions, retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Termination
-from worker.leasing import reclaim
+from worker.leasing import activity, reclaim
 from worker.maintenance import clock_steps, resend_wakeups
 from worker.maintenance.intake_launcher import IntakeLauncher
 from worker.maintenance.schedule_launcher import ScheduleLauncher
@@ -27,6 +27,7 @@ DAY_SECONDS = 86_400.0
 MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop soon
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
+IS_DELETING = "status = 'deleting'"
 IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
 # A batch whose file waits to be read. Another index finds it, so the two are asked for separately.
 IS_UNREAD_PAST_DEADLINE = "status = 'validating' AND read_request IS NOT NULL AND expires_at <= {now}"
@@ -191,7 +192,16 @@ def default_tasks(
             RETENTION_INTERVAL_SECONDS,
             lambda: delete_old_batches(database, settings.retention_days),
             event="batches.deleted",
-            has_work=_any_row("batches", "status = 'deleting'") if settings.retention_days is None else "true",
+            has_work=f"({_any_row('batches', IS_DELETING)} OR {activity.has_old_minutes(database.engine.dialect.name)})"
+            if settings.retention_days is None
+            else "true",
+        ),
+        MaintenanceTask(
+            "sessions",
+            RETENTION_INTERVAL_SECONDS,
+            lambda: expired_sessions.sweep(database),
+            event="sessions.deleted",
+            has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=sql.now)),
         ),
     ]
 
@@ -297,7 +307,10 @@ def delete_old_batches(database: Database, retention_days: float | None) -> str:
     """Delete old batches and those whose deletion has begun, for at most `MAX_DELETE_SECONDS`.
 
     retention_days: how long ended batches are kept; None = for ever.
+
+    Old minutes of `activity` are deleted too.
     """
+    activity.delete_old_minutes(database)
     if retention_days is not None:
         retention.delete_old_runs(database, retention_days * DAY_SECONDS)
         for batch in islice(retention.old_batches(database, retention_days * DAY_SECONDS), 100):

@@ -19,20 +19,30 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
 @click.option("--after", metavar="ID", help="Only batches after this one in the list, which are older.")
 @click.option(
-    "--status", type=click.Choice([status.value for status in BatchStatus]), help="Only batches with this status."
+    "--status",
+    "statuses",
+    type=click.Choice([status.value for status in BatchStatus]),
+    multiple=True,
+    help="Only batches with this status; may be repeated.",
 )
 @click.option("--pipeline", "-p", metavar="NAME", help="Only batches of this pipeline.")
 @click.option("--tenant", metavar="NAME", help="Only batches of this tenant.")
 @click.option("--name", metavar="NAME", help="Only batches of this name; * stands for any text.")
+@click.option(
+    "--search",
+    metavar="TEXT",
+    help="Only batches whose name or metadata contains this text, or whose id begins with it.",
+)
 @click.option("--since", metavar="WHEN", help="Only batches submitted since then, such as 2026-11-25 or 6h ago as 6h.")
 @click.option("--until", metavar="WHEN", help="Only batches submitted until then; a date counts as a whole day.")
 @common.json_option
 def ls(
     limit: int,
     after: str | None,
-    status: str | None,
+    statuses: tuple[str, ...],
     pipeline: str | None,
     name: str | None,
+    search: str | None,
     since: str | None,
     until: str | None,
     tenant: str | None,
@@ -41,7 +51,9 @@ def ls(
     """List batches, the newest first. To list older ones, give the last ID to --after."""
     since_time = None if since is None else times.parse_moment(since)
     until_time = None if until is None else times.parse_moment(until, is_end=True)
-    batch_filter = BatchFilter(status, pipeline, name, since_time, until_time, after, tenant=tenant)
+    batch_filter = BatchFilter(
+        statuses or None, pipeline, name, since_time, until_time, after, tenant=tenant, search=search
+    )
     with common.open_database(Settings.load()) as database:
         batches = views.list_batches(database, limit + 1, batch_filter)
     _print(batches[:limit], has_more=len(batches) > limit, is_filtered=batch_filter != BatchFilter(), as_json=as_json)

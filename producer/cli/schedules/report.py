@@ -14,6 +14,7 @@ from producer.cli.schedules import quality_table, run_tables
 from producer.cli.schedules.run_tables import COUNT_COLUMNS
 from producer.schedules import reports
 from producer.schedules.definition import EPOCH, ScheduleDefinition
+from producer.schedules.history import run_verdicts
 from producer.schedules.quality.stats import QualityStats
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
@@ -87,11 +88,11 @@ def _describe_state(run: RunView, definition: ScheduleDefinition) -> str:
     parts = [
         run.state.value if run.finished_at is None else f"{run.state.value} {definition.format_time(run.finished_at)}"
     ]
-    margin = run_tables.time_left(run)
+    margin = run_verdicts.time_left(run)
     if margin is not None and margin >= timedelta():
-        parts.append(f"{run_tables.format_duration(margin)} before its deadline")
+        parts.append(f"{run_verdicts.format_duration(margin)} before its deadline")
     return ", ".join(
-        [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.trigger), run_tables.describe_lateness(run)))]
+        [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.trigger), run_verdicts.describe_lateness(run)))]
     )
 
 
@@ -150,7 +151,7 @@ def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:
         advice.append(f"what failed, and why: batchmill errors {batch}")
     if run.state is RunState.RUNNING:
         advice.append(f"see its progress: batchmill watch {batch}")
-    if run_tables.has_drifted(run):
+    if run_verdicts.has_drifted(run):
         advice.append(f"look at some: batchmill results {batch}")
         advice.append(
             "if they are wrong, put right what changed, restart the workers, and run it again:\n"

@@ -1,14 +1,14 @@
 """Tables of runs and events for the terminal. Times are shown in the schedule's zone."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import click
 
 from models.privacy import terminal
-from models.states import RunState, RunTrigger
+from models.states import RunTrigger
 from producer.schedules.alerts.events import EventKind, EventView
 from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.history.run_verdicts import describe_lateness, has_drifted
 from producer.schedules.quality.drift import MODEL_CHANGED_PREFIX
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import UNSUCCESSFUL_STATES
@@ -17,7 +17,6 @@ COUNT_COLUMNS = ("total", "computed", "reused", "failed", "truncated")
 RUNS_HEADER = ("SCHEDULED", "STATE", "ROWS", *(name.upper() for name in COUNT_COLUMNS[1:]), "DRIFT", "NOTE")
 EVENTS_HEADER = ("SCHEDULED", "EVENT", "WHAT HAPPENED")
 NOTE_WIDTH = 80
-MIN_CATCHUP_DELAY = timedelta(minutes=5)  # a run planned later than this was caught up, because no worker was up
 TRIGGER_LABELS = {RunTrigger.MANUAL: "manual", RunTrigger.BACKFILL: "backfill"}
 LEVEL_COLOURS = {"error": "red", "warning": "yellow", "info": None}
 
@@ -43,34 +42,6 @@ def format_events(events: Sequence[EventView], definition: ScheduleDefinition) -
     )
 
 
-def has_drifted(run: RunView) -> bool:
-    """Return whether results have drifted further than the schedule allows."""
-    limit, drift = run.definition.get("alert_drift"), (run.summary or {}).get("drift")
-    return limit is not None and drift is not None and drift["worst"] > limit
-
-
-def describe_lateness(run: RunView) -> str | None:
-    """Describe a late start and a late end of a run; None if it was on time."""
-    parts = []
-    if (
-        run.started_at is not None
-        and run.trigger is RunTrigger.CRON
-        and run.planned_at - run.scheduled_at > MIN_CATCHUP_DELAY
-    ):
-        parts.append(f"caught up {format_duration(run.planned_at - run.scheduled_at)} late")
-    margin = time_left(run)
-    if margin is not None and margin < timedelta():
-        parts.append(f"done {format_duration(-margin)} after its deadline")
-    return ", ".join(parts) or None
-
-
-def time_left(run: RunView) -> timedelta | None:
-    """Return the time from a run's completion to its deadline; negative if it was late."""
-    if run.state is not RunState.COMPLETED or run.finished_at is None or run.deadline_at is None:
-        return None
-    return run.deadline_at - run.finished_at
-
-
 def run_colour(run: RunView) -> str | None:
     """Return red for a failed or missed run, and yellow for a late or drifted one."""
     return (
@@ -83,12 +54,6 @@ def colour_lines(text: str, colours: Iterable[str | None]) -> str:
     head, *lines = text.split("\n")
     styled = (click.style(line, fg=colour) if colour else line for line, colour in zip(lines, colours, strict=True))
     return "\n".join([head, *styled])
-
-
-def format_duration(span: timedelta) -> str:
-    """Format a duration to the minute."""
-    hours, minutes = divmod(round(span.total_seconds() / 60), 60)
-    return " ".join(f"{count} {unit}" for count, unit in ((hours, "h"), (minutes, "min")) if count) or "a moment"
 
 
 def _run_row(run: RunView, definition: ScheduleDefinition) -> list[object]:

@@ -7,6 +7,7 @@ from models.privacy import terminal
 from producer.cli.schedules import run_tables
 from producer.schedules import reports
 from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.history import run_verdicts
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
@@ -97,7 +98,7 @@ def _schedule_colour(status: ScheduleStatus) -> str | None:
 def _describe_last_run(run: RunView) -> str:
     rows = (run.summary or {}).get("total")
     parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.format_count(rows, 'row')}"]
-    return ", ".join([*parts, "drifted"] if run_tables.has_drifted(run) else parts)
+    return ", ".join([*parts, "drifted"] if run_verdicts.has_drifted(run) else parts)
 
 
 def _format_value(value: object) -> object:

@@ -49,6 +49,17 @@ class EventView:
     message: str
     occurred_at: datetime
     delivered_at: datetime | None  # by its webhook
+    has_webhook: bool = False
+    next_delivery_at: datetime | None = None
+
+    @property
+    def delivery(self) -> str:
+        """Whether its webhook accepted it: `none` (no webhook), `delivered`, `pending`, or `failed` for good."""
+        if not self.has_webhook:
+            return "none"
+        if self.delivered_at is not None:
+            return "delivered"
+        return "failed" if self.next_delivery_at is None else "pending"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the event as it is printed; these names are stable."""
@@ -181,4 +192,6 @@ _EVENT_COLUMNS = (
     Event.message,
     Event.occurred_at,
     Event.delivered_at,
+    Event.webhook_url.is_not(None),
+    Event.next_delivery_at,
 )

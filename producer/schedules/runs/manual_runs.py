@@ -13,7 +13,7 @@ from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.errors import NotFound, UsageError, WaitTimeout
 from models.pipelines.catalogue import Catalogue
-from models.states import RunTrigger
+from models.states import RunState, RunTrigger
 from producer.batches.polling import poll_intervals
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
@@ -38,6 +38,10 @@ SELECT_COMPLETED_TIMES = """
 SELECT scheduled_at FROM runs WHERE schedule = :after AND scheduled_at >= :start AND scheduled_at < :end
    AND state = 'completed' ORDER BY scheduled_at LIMIT :limit
 """
+SELECT_STATES = """
+SELECT scheduled_at, state FROM runs
+WHERE schedule = :schedule AND scheduled_at >= :first AND scheduled_at <= :last
+"""
 SELECT_RUN = "SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"
 
 
@@ -61,6 +65,31 @@ class BackfillResult(NamedTuple):
 
     started: list[StartedRun]
     skipped: list[datetime]
+
+
+class PlannedRun(NamedTuple):
+    """A scheduled time of a backfill, and the state of the run that it has already; None = it has none."""
+
+    scheduled_at: datetime
+    state: RunState | None
+
+    def runs_again(self, *, include_completed: bool) -> bool:
+        """Return whether a backfill runs this time; open runs are left alone."""
+        if self.state is None:
+            return True
+        return not self.state.is_open and (include_completed or self.state is not RunState.COMPLETED)
+
+
+def plan_backfill(
+    database: Database, definition: ScheduleDefinition, span: TimeRange, now: datetime
+) -> list[PlannedRun]:
+    """Return the scheduled times in a span, as `backfill` would find them; raises UsageError."""
+    times = _times_to_backfill(database, definition, span, now)
+    query = bind_datetimes(SELECT_STATES, "first", "last").columns(scheduled_at=UtcDateTime())
+    values = {"schedule": definition.name, "first": times[0], "last": times[-1]}
+    with database.read() as connection:
+        states = {row.scheduled_at: RunState(row.state) for row in connection.execute(query, values)}
+    return [PlannedRun(scheduled_at, states.get(scheduled_at)) for scheduled_at in times]
 
 
 def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> StartedRun:

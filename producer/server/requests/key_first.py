@@ -12,21 +12,20 @@ SMALL_BYTES = 4096  # of a body that is not worth the check
 
 
 class KeyFirst:
-    """Refuses requests with a large body whose key is missing or wrong, without a look at the body.
+    """Refuses requests with a large body whose key or session is missing or wrong, without a look at the body.
 
-    check: raises Unauthorized for the values of all `Authorization` headers; may ask the database
+    check: raises Unauthorized for the headers of a request; may ask the database
     """
 
-    def __init__(self, app: App, check: Callable[[list[str]], object]) -> None:
+    def __init__(self, app: App, check: Callable[[Scope], object]) -> None:
         self._app = app
         self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "http" and _has_large_body(scope):
-            values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
             try:
-                await run_in_threadpool(self._check, values)
+                await run_in_threadpool(self._check, scope)
             except BatchmillError as error:
                 await error_response(error)(scope, receive, send)
                 return

@@ -38,6 +38,7 @@ CONNECT_SECONDS = 2.0  # libpq takes no less
 MAX_PINGS = 4  # that wait for an answer at once
 UNAVAILABLE = 503
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OPEN_ROOT = "/static/"  # of files in memory, which the page about an outage needs
 
 SELECT_VERSION = "SELECT version_num FROM alembic_version"
 
@@ -220,7 +221,8 @@ class OutageGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"] in self._open_paths:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or path in self._open_paths or path.startswith(OPEN_ROOT):
             await self._app(scope, receive, send)
             return
         if self._watch.out_since is not None:

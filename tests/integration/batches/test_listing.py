@@ -36,6 +36,7 @@ def ids(database: Database) -> list[str]:
         for index, name in enumerate(NAMES)
     ]
     update_batch(database, ids[1], created_at=DAY, status="cancelled")
+    update_batch(database, ids[5], metadata_={"greeting": 'Grüße "a" b'})
     return [*ids[:1:-1], ids[1], ids[0]]
 
 
@@ -79,6 +80,10 @@ def test_cursors_reach_every_batch_once(
         ({"name": "1*%"}, [4]),
         ({"name": "?[a-z]*"}, []),
         ({"name": "*"}, [4, 3, 2, 1, 0]),
+        ({"search": "IGHTLY"}, [2, 1, 0]),
+        ({"search": "%"}, [4]),
+        ({"search": 'Grüße "a"'}, [5]),
+        ({"search": "ightly-", "pipeline": "q"}, [2, 0]),
         ({"since": DAY + timedelta(hours=4)}, [5, 4]),
         ({"until": DAY + timedelta(hours=3)}, [2, 1, 0]),
         ({"since": DAY, "until": DAY + timedelta(seconds=1)}, [1, 0]),
@@ -93,6 +98,12 @@ def test_filters(ids: list[str], database: Database, filters: dict[str, Any], nu
 
     assert [batch.id for batch in batches] == [by_number[number] for number in numbers]
     assert [batch["id"] for batch in run_ls(*options)["data"]] == [batch.id for batch in batches]
+
+
+def test_ids_are_found_by_their_beginning_and_statuses_by_any(ids: list[str], database: Database) -> None:
+    assert [batch["id"] for batch in run_ls("--search", ids[0])["data"]] == [ids[0]]
+    assert [batch["id"] for batch in run_ls("--search", "batch_")["data"]] == ids
+    assert [batch["id"] for batch in run_ls("--status", "cancelled", "--status", "failed")["data"]] == [ids[4]]
 
 
 def test_times_by_the_databases_clock(database: Database) -> None:

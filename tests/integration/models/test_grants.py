@@ -181,7 +181,7 @@ class TestRefusals:
                 ("schedule", "create", "x", "--cron", "0 1 * * *", "-p", SAMPLE, "--file", "{{time:%Y-%m-%d}}.jsonl"),
                 "UPDATE on schedules",
             ),
-            (("maintain",), "INSERT on attempts"),
+            (("maintain",), "INSERT on activity"),
         ],
     )
     def test_a_reader_is_told_what_it_lacks(

@@ -27,6 +27,8 @@ from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.http_server import app_over, key_headers
 from tests.factories.schedules import ScheduleHarness, utc
+from worker.leasing import activity
+from worker.leasing.usage import ComputedWork
 
 PIPELINE = "sample-sentiment-analysis"
 SECRET = "canary-of-the-other-tenant"
@@ -87,6 +89,9 @@ def server(database: Database, database_url: str, tmp_path: Path) -> Iterator[Se
         "INSERT INTO usage (day, tenant, pipeline, shard, succeeded) VALUES ('2026-11-25', 'other', :pipeline, 0, 7)",
         pipeline=SECRET,
     )
+    with database.write() as connection:
+        work = ComputedWork("other", SECRET, 3, 1, 9, 12, 0.5, ((SECRET, 1),))
+        activity.add_activity(connection, [work], "worker-1")
     with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         ours, theirs = (key_headers(database, tenant) for tenant in ("acme", "other"))
         yield Server(app, client, database, file.id, ours, theirs)

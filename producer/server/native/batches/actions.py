@@ -7,20 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UsageError
 from models.states import JobOutcome
-from producer.batches import cancel as cancelling
-from producer.batches import delete as deleting
-from producer.batches import retry as retrying
 from producer.batches import views
-from producer.batches.retry import RetryResult, RetrySelection
+from producer.batches.retry import RetrySelection
+from producer.batches.views import BatchView
 from producer.results import export
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses, shown
-from producer.server.native.batches import long_acts, objects, warnings
-from producer.server.native.batches.long_acts import Act
+from producer.server.native.batches import changes, long_acts, objects
+from producer.server.native.batches.changes import Requeued
+from producer.server.native.batches.long_acts import Reply
 from producer.server.native.batches.reading import BatchId
 from producer.tenants.principal import Principal
-from producer.times import Deadline
 
 router = APIRouter(tags=["batches"])
 
@@ -44,16 +42,11 @@ class RetryBody(BaseModel):
 async def cancel_batch(context: Context, principal: Submitter, batch_id: BatchId) -> Response:
     """Cancel a batch, and keep the results that it has."""
 
-    def act() -> Response:
-        context.get_batch(principal, batch_id)
-        return responses.json_response(
-            shown.batch_object(cancelling.cancel(context.database, batch_id), principal.tenant)
-        )
+    def show(batch: BatchView) -> Response:
+        return responses.json_response(shown.batch_object(batch, principal.tenant))
 
-    key = ("cancel", batch_id)
-    return await long_acts.perform(
-        Act(key, principal.tenant, act, lambda: show_later(context, principal, batch_id), long_acts.CHANGES)
-    )
+    act = changes.cancel_act(context, principal, batch_id)
+    return await long_acts.perform(act, Reply(show, lambda: show_later(context, principal, batch_id)))
 
 
 @router.post(
@@ -69,19 +62,8 @@ async def retry_batch(
         raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
     codes = (body.codes,) if isinstance(body.codes, str) else tuple(body.codes)
     selection = RetrySelection(outcomes, codes, tuple(body.positions))
-    deadline = None if body.deadline is None else Deadline.parse_future(body.deadline)
-
-    def act() -> Response:
-        context.get_batch(principal, batch_id)
-        size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
-        return requeued(
-            context, principal, retrying.retry_jobs(context.database, batch_id, selection, size, deadline, cap_of)
-        )
-
-    key = ("retry", batch_id, selection, body.deadline)
-    return await long_acts.perform(
-        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.CHANGES)
-    )
+    act = changes.retry_act(context, principal, batch_id, selection, body.deadline)
+    return await long_acts.perform(act, reply_requeued(context, principal, batch_id))
 
 
 @router.delete(
@@ -99,27 +81,26 @@ async def delete_batch(
         document = {"id": batch_id, "object": "batch.deleted", "deleted": is_done}
         return responses.json_response(document, 200 if is_done else 202)
 
-    def act() -> Response:
-        context.get_batch(principal, batch_id)
-        deleting.delete(context.database, batch_id, cancel=cancel)
-        return deleted(is_done=True)
-
-    key = ("delete", batch_id, cancel)
-    return await long_acts.perform(Act(key, principal.tenant, act, lambda: deleted(is_done=False), long_acts.CHANGES))
+    act = changes.delete_act(context, principal, batch_id, cancel=cancel)
+    return await long_acts.perform(act, Reply(lambda _: deleted(is_done=True), lambda: deleted(is_done=False)))
 
 
-def requeued(context: ServerContext, principal: Principal, result: RetryResult) -> Response:
-    """Wake workers for requeued jobs, and answer with the batch."""
-    warning = warnings.notify_workers(context.settings, result.pipeline, result.slices)
-    return responses.json_response(
-        {
-            "object": "batch.requeued",
-            "requeued_jobs": result.jobs,
-            "advice": result.advice,
-            "warning": warning,
-            "batch": shown.batch_object(views.get_batch(context.database, result.batch_id), principal.tenant),
-        }
-    )
+def reply_requeued(context: ServerContext, principal: Principal, batch_id: str) -> Reply[Requeued]:
+    """Answer with the batch whose jobs run again."""
+
+    def show(requeued: Requeued) -> Response:
+        result = requeued.result
+        return responses.json_response(
+            {
+                "object": "batch.requeued",
+                "requeued_jobs": result.jobs,
+                "advice": result.advice,
+                "warning": requeued.warning,
+                "batch": shown.batch_object(views.get_batch(context.database, result.batch_id), principal.tenant),
+            }
+        )
+
+    return Reply(show, lambda: show_reopened(context, principal, batch_id))
 
 
 def show_later(context: ServerContext, principal: Principal, batch_id: str) -> Response:

@@ -17,6 +17,7 @@ FORMAT_BY_TYPE = {
     "application/jsonl": "jsonl",
     "text/csv": "csv",
     "text/tab-separated-values": "tsv",
+    "text/plain": "text",
     "application/vnd.apache.parquet": "parquet",
     "application/octet-stream": None,  # file_format says it
 }

@@ -8,9 +8,9 @@ request joins it.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable
-from copy import copy
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any, Generic, TypeVar
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -23,6 +23,8 @@ RETRY_SECONDS = 5.0
 POLL_SECONDS = 1.0  # between two looks at an act that may not be answered yet
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class ActPermits:
@@ -60,39 +62,51 @@ class ActPermits:
 REPAIRS = ActPermits(4, 1)
 CHANGES = ActPermits(8, 2)
 
-_tasks: dict[Hashable, "asyncio.Task[Response | Exception]"] = {}  # those that run; the loop itself keeps none alive
+_tasks: dict[Hashable, "asyncio.Task[Any]"] = {}  # those that run; the loop itself keeps none alive
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Act(Generic[T]):
     """One change of a batch.
 
     key: equal for requests of the same change, which share one act if they come from the same tenant
     tenant: who asks for it; None = the operator
-    run: performs it, and makes the response
-    answer_early: makes the response while the act goes on; None = its outcome is still open, so the client waits
+    run: performs it, and returns what all these requests answer from
     permits: how many such acts there may be
     discard: called for a request whose act is not run, because it joins another or is refused
     """
 
     key: Hashable
     tenant: str | None
-    run: Callable[[], Response]
-    answer_early: Callable[[], Response | None]
+    run: Callable[[], T]
     permits: ActPermits
     discard: Callable[[], object] = lambda: None
 
 
-async def perform(act: Act) -> Response:
-    """Perform an act in a separate thread, and return its response; raises what it raises, or TooManyRequests."""
-    task = _tasks.get((act.tenant, act.key))
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """How one request is answered.
+
+    when_done: makes the response from what the act returned
+    meanwhile: makes the response while the act goes on; None = its outcome is still open, so the client waits
+    wait_seconds: how long the client waits before that; None = MAX_WAIT_SECONDS
+    """
+
+    when_done: Callable[[T], Response]
+    meanwhile: Callable[[], Response | None]
+    wait_seconds: float | None = None
+
+
+async def perform(act: Act[T], reply: Reply[T]) -> Response:
+    """Perform an act in a separate thread, and return the response; raises what it raises, or TooManyRequests."""
+    task: asyncio.Task[T | Exception] | None = _tasks.get((act.tenant, act.key))
     if task is None:
         task = await _start(act)
     else:
         await to_thread.run_sync(act.discard)
-    await asyncio.wait({task}, timeout=MAX_WAIT_SECONDS)
+    await asyncio.wait({task}, timeout=MAX_WAIT_SECONDS if reply.wait_seconds is None else reply.wait_seconds)
     while not task.done():
-        response = await to_thread.run_sync(act.answer_early)
+        response = await to_thread.run_sync(reply.meanwhile)
         if response is not None:
             task.add_done_callback(_log_failure)
             return response
@@ -100,12 +114,10 @@ async def perform(act: Act) -> Response:
     outcome = task.result()
     if isinstance(outcome, Exception):
         raise outcome
-    response = copy(outcome)  # each request adds headers to it
-    response.raw_headers = list(outcome.raw_headers)
-    return response
+    return await to_thread.run_sync(reply.when_done, outcome)
 
 
-async def _start(act: Act) -> "asyncio.Task[Response | Exception]":
+async def _start(act: Act[T]) -> "asyncio.Task[T | Exception]":
     try:
         act.permits.take(act.tenant)
     except TooManyRequests:
@@ -113,14 +125,15 @@ async def _start(act: Act) -> "asyncio.Task[Response | Exception]":
         raise
     # A separate thread, because it may be busy for long and others share theirs; a separate task, because nothing that
     # happens to the request ends it.
-    task = asyncio.create_task(to_thread.run_sync(_run, act, limiter=CapacityLimiter(1)))
+    limiter = CapacityLimiter(1)
+    task: asyncio.Task[T | Exception] = asyncio.create_task(to_thread.run_sync(_run, act, limiter=limiter))
     key = (act.tenant, act.key)
     _tasks[key] = task
     task.add_done_callback(lambda _: _tasks.pop(key))
     return task
 
 
-def _run(act: Act) -> Response | Exception:
+def _run(act: Act[T]) -> T | Exception:
     try:
         return act.run()
     except Exception as error:
@@ -129,7 +142,7 @@ def _run(act: Act) -> Response | Exception:
         act.permits.give_back(act.tenant)
 
 
-def _log_failure(task: asyncio.Task[Response | Exception]) -> None:
+def _log_failure(task: asyncio.Task[Any]) -> None:
     outcome = None if task.cancelled() else task.result()
     if isinstance(outcome, Exception):
         log.warning("request.act_failed", error_type=type(outcome).__name__)

@@ -25,21 +25,25 @@ def list_batches(
     principal: Reader,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
     after: Annotated[str | None, Query(max_length=100, description="The id of a batch; only older ones.")] = None,
-    status: Annotated[objects.BatchState | None, Query()] = None,
+    status: Annotated[list[objects.BatchState], Query(max_length=8, description="Only these; may be repeated.")] = [],  # noqa: B006
     pipeline: Annotated[str | None, Query(max_length=200)] = None,
     name: Annotated[str | None, Query(max_length=200, description="`*` stands for any text.")] = None,
     since: Annotated[str | None, Query(max_length=100, description="`2026-11-25`, or `6h` for six hours ago.")] = None,
     until: Annotated[str | None, Query(max_length=100, description="A date counts as a whole day.")] = None,
+    search: Annotated[
+        str | None, Query(max_length=200, description="A part of the name or the metadata, or the beginning of an id.")
+    ] = None,
 ) -> Response:
     """List batches, the newest first."""
     batch_filter = BatchFilter(
-        status,
+        status or None,
         pipeline,
         name,
         None if since is None else times.parse_moment(since),
         None if until is None else times.parse_moment(until, is_end=True),
         after,
         tenant=principal.tenant,
+        search=search,
     )
     batches = views.list_batches(context.database, limit + 1, batch_filter)
     data = [shown.batch_object(batch, principal.tenant) for batch in batches[:limit]]

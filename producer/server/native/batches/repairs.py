@@ -18,8 +18,9 @@ from producer.readers.rows import Source
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses
-from producer.server.native.batches import bodies, long_acts, objects
-from producer.server.native.batches.actions import requeued, show_reopened
+from producer.server.native.batches import bodies, changes, long_acts, objects
+from producer.server.native.batches.actions import reply_requeued
+from producer.server.native.batches.changes import Requeued
 from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission_docs import ROW_BODIES
@@ -86,7 +87,7 @@ async def repair_batch(
     await to_thread.run_sync(context.get_batch, principal, batch_id)  # before anything is received
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
 
-    def act() -> Response:
+    def run() -> Requeued:
         with ExitStack() as cleanup:
             cleanup.callback(discard)
             context.get_batch(principal, batch_id)
@@ -95,9 +96,8 @@ async def repair_batch(
                 when = deadline if given_deadline is None else given_deadline
                 new_deadline = None if when is None else Deadline.parse_future(when)
                 size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
-                return requeued(
-                    context, principal, repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of)
-                )
+                repaired = repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of)
+                return changes.requeue(context, repaired)
 
     def discard() -> None:
         if isinstance(body, Upload):
@@ -105,9 +105,8 @@ async def repair_batch(
 
     digest = body.stored.sha256 if isinstance(body, Upload) else hashlib.sha256(body).hexdigest()
     key = ("repair", batch_id, kind, digest, deadline)
-    return await long_acts.perform(
-        Act(key, principal.tenant, act, lambda: show_reopened(context, principal, batch_id), long_acts.REPAIRS, discard)
-    )
+    act = Act(key, principal.tenant, run, long_acts.REPAIRS, discard)
+    return await long_acts.perform(act, reply_requeued(context, principal, batch_id))
 
 
 @contextmanager

@@ -39,6 +39,7 @@ ROW_BODIES: dict[str, Any] = {
     "application/x-ndjson": {"schema": {"type": "string"}, "example": LINES_EXAMPLE},
     "text/csv": {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
     "text/tab-separated-values": {"schema": {"type": "string"}},
+    "text/plain": {"schema": {"type": "string"}, "example": "a fine day\na bad day\n"},
     "application/vnd.apache.parquet": BINARY,
     "application/octet-stream": BINARY,
 }

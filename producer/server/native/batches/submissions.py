@@ -159,5 +159,5 @@ def _complete_format(options: SubmissionOptions, file_format: str | None, filena
     if file_format is None and filename is not None:
         file_format = format_from_name(filename)
     if file_format is None:
-        raise UsageError("say what the body is: file_format=jsonl, csv, tsv or parquet")
+        raise UsageError("say what the body is: file_format=jsonl, csv, tsv, parquet or text")
     return options.model_copy(update={"file_format": file_format})

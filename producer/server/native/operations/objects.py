@@ -19,6 +19,9 @@ EXAMPLE_WORKER: dict[str, Any] = {
     "state_seconds": 312.5,
     "uptime_seconds": 340.1,
     "heartbeat_seconds_ago": 1.2,
+    "utilisation": 0.93,
+    "jobs_per_second": 1187.4,
+    "tokens_per_second": 20511.9,
     "load_failures": [],
 }
 EXAMPLE_FINDING: dict[str, Any] = {
@@ -58,6 +61,9 @@ class Worker(BaseModel):
     state_seconds: float
     uptime_seconds: float
     heartbeat_seconds_ago: float
+    utilisation: float = Field(description="The share of the last five minutes in which its device computed, 0 to 1.")
+    jobs_per_second: float | None = Field(description="In the minutes of the last hour in which it worked.")
+    tokens_per_second: float | None = Field(description="Without padding.")
     load_failures: list[LoadFailure]
 
 

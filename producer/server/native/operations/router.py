@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from models.errors import Forbidden, TooManyRequests
-from producer.batches import blockers
+from producer.activity import worker_objects
 from producer.health import audit
 from producer.health.audit import AuditSummary
 from producer.health.findings import PROBLEM, Finding, report_as_dict
@@ -27,8 +27,8 @@ _permits = BoundedSemaphore(MAX_CHECKS)
 
 @router.get("/workers", summary="List workers", response_model=objects.WorkerList, tags=["operations"])
 def list_workers(context: Context, _principal: Admin) -> Response:
-    """List the worker processes, and what they can't load."""
-    return responses.list_response(blockers.list_worker_objects(context.database, context.settings.lease_seconds))
+    """List the worker processes, what they do, and what they can't load."""
+    return responses.list_response(worker_objects.list_worker_objects(context.database, context.settings.lease_seconds))
 
 
 @router.get("/doctor", summary="Check every part", response_model=objects.DoctorReport, tags=["operations"])

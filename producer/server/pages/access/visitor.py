@@ -4,21 +4,32 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import BackgroundTasks, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from models.errors import Forbidden, Unauthorized
-from producer.server.access import check_scope
-from producer.server.context import Context
+from models.errors import Unauthorized
+from producer.server.access import check_scope, note_use
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access import forgery, messages
+from producer.server.pages.access.cookies import Cookies
+from producer.server.pages.access.forgery import CSRF_FIELD
+from producer.server.pages.access.messages import FlashMessage
 from producer.tenants.principal import OPERATOR, Principal, Scope
+from producer.tenants.sessions import MAX_TOKEN_CHARACTERS, TOKEN_BYTES
 
-COOKIE = "batchmill_session"
-CSRF_FIELD, CSRF_HEADER = "csrf_token", "x-csrf-token"
-FOREIGN_FORM = "this form is of an earlier session or of another page; load the page again and repeat the action"
+MAX_FIELDS = 500  # of the form of an action
+SIGN_IN = "sign in with an API key to see this"
+NOBODY = Principal("", frozenset())  # who has not signed in; no tenant has an empty name
+
+
+class CookieWithheld(Unauthorized):
+    """A link on another site led here, so the browser may have a cookie and has not sent it."""
+
+    code = "cookie_withheld"
 
 
 @dataclass(slots=True)
@@ -27,18 +38,19 @@ class Visitor:
 
     token: of the cookie
     is_signed_in: by a key; without keys everybody is the operator
+    is_new: whether the cookie has to be set
     """
 
     principal: Principal
     token: str
+    cookies: Cookies
     is_signed_in: bool = False
-    is_new: bool = False  # the cookie has to be set
-    is_secure: bool = False  # the page came over TLS
-    cookies: dict[str, str] = field(default_factory=dict)
+    is_new: bool = False
+    message: FlashMessage | None = None  # of the action before this page
 
     @property
     def csrf_token(self) -> str:
-        """What every action of this session carries; who can't read the cookie can't make it."""
+        """The token that every action of this session carries; who can't read the cookie can't make it."""
         return hmac.new(self.token.encode(), b"csrf", hashlib.sha256).hexdigest()
 
     @property
@@ -59,19 +71,92 @@ class Visitor:
     def set_cookies(self, response: Response) -> None:
         """Set the cookie of a new session."""
         if self.is_new:
-            response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict", secure=self.is_secure, path="/")
+            self.cookies.set(response, self.cookies.session, self.token)
+
+    def leave_message(self, response: Response, message: FlashMessage) -> None:
+        """Let the next page show a message."""
+        self.cookies.set(response, self.cookies.message, messages.pack(message, self.token))
+
+    def take_message(self, response: Response) -> None:
+        """Note that this page shows the message."""
+        if self.message is not None:
+            self.cookies.delete(response, self.cookies.message)
 
 
-async def find_visitor(request: Request, context: Context) -> Visitor:
+def visitor_with(request: Request, principal: Principal, *, is_signed_in: bool = False) -> Visitor:
+    """Return the visitor of a request whose principal is known; they get a cookie if they have none.
+
+    Raises CookieWithheld if a new cookie could replace one that the browser has.
+    """
+    cookies = Cookies.of(request)
+    token = request.cookies.get(cookies.session)
+    is_new = not token or len(token) > MAX_TOKEN_CHARACTERS
+    if is_new and comes_from_elsewhere(request):
+        raise CookieWithheld(SIGN_IN)
+    known_token = secrets.token_urlsafe(TOKEN_BYTES) if is_new or token is None else token
+    packed = request.cookies.get(cookies.message)
+    message = messages.unpack(packed, known_token) if packed else None
+    visitor = Visitor(principal, known_token, cookies, is_signed_in, is_new, message)
+    request.state.visitor = visitor  # a page of an error has their menu
+    return visitor
+
+
+def comes_from_elsewhere(request: Request) -> bool:
+    """Whether a browser follows a link on another site; it sends no cookies then."""
+    return request.headers.get("sec-fetch-site") == "cross-site" and request.method in ("GET", "HEAD")
+
+
+async def find_visitor(request: Request, context: Context, background: BackgroundTasks) -> Visitor:
     """Return who sends a request; raises Unauthorized, which a page answers with the form for signing in."""
-    token = request.cookies.get(COOKIE)
-    is_new = not token or len(token) > 200
-    session_token = secrets.token_urlsafe(32) if is_new or token is None else token
-    is_secure = request.url.scheme == "https"
-    if await run_in_threadpool(context.authenticator.needs_key, context.database):
-        raise Unauthorized("sign in with an API key")
-    request.state.tenant = OPERATOR.tenant
-    return Visitor(OPERATOR, session_token, is_new=is_new, is_secure=is_secure)
+    if not await needs_session(context):
+        principal, is_signed_in = OPERATOR, False
+    else:
+        principal, is_signed_in = await _verify_session(request, context, background), True
+    request.state.tenant = principal.tenant
+    if principal.key_id is not None:
+        request.state.key_id = principal.key_id
+        request.app.state.rate_limit.take(principal.key_id)
+    return visitor_with(request, principal, is_signed_in=is_signed_in)
+
+
+async def needs_session(context: ServerContext) -> bool:
+    """Whether there are keys, so that pages need a session."""
+    if (known := context.authenticator.recall_needs_key()) is not None:  # which takes no thread
+        return known
+    return await run_in_threadpool(context.authenticator.needs_key, context.database)
+
+
+async def is_session_valid(request: Request, context: ServerContext) -> bool:
+    """Whether the session of a request that is being answered is still valid; raises Unreachable.
+
+    A response that goes on for long asks again now and then.
+    """
+    if not await needs_session(context):
+        return True
+    try:
+        await run_in_threadpool(context.authenticator.authenticate_session, context.database, session_token(request))
+    except Unauthorized:
+        return False
+    return True
+
+
+def session_token(request: Request) -> str:
+    """Return the token of the session's cookie; raises Unauthorized if there is none."""
+    token = request.cookies.get(Cookies.of(request).session)
+    if not token or len(token) > MAX_TOKEN_CHARACTERS:
+        raise CookieWithheld(SIGN_IN) if comes_from_elsewhere(request) else Unauthorized(SIGN_IN)
+    return token
+
+
+async def _verify_session(request: Request, context: ServerContext, background: BackgroundTasks) -> Principal:
+    token = session_token(request)
+    if (known := context.authenticator.recall_session(token)) is not None:
+        return known
+    threaded = run_in_threadpool(context.authenticator.authenticate_session, context.database, token)
+    principal, is_use_unknown = await threaded
+    if is_use_unknown and principal.key_id is not None:
+        background.add_task(note_use, context.database, principal.key_id)  # after the response
+    return principal
 
 
 def _require(scope: Scope) -> Callable[[Visitor], Awaitable[Visitor]]:
@@ -87,13 +172,17 @@ PageSubmitter = Annotated[Visitor, Depends(_require(Scope.SUBMIT))]
 PageAdmin = Annotated[Visitor, Depends(_require(Scope.ADMIN))]
 
 
-async def _read_form(request: Request, visitor: Annotated[Visitor, Depends(find_visitor)]) -> FormData:
-    """Return the fields of an action's form; raises Forbidden without the token of this session."""
-    form = await request.form()
-    sent = form.get(CSRF_FIELD) or request.headers.get(CSRF_HEADER) or ""
-    if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), visitor.csrf_token.encode()):
-        raise Forbidden(FOREIGN_FORM)
+async def read_action(request: Request, visitor: Visitor) -> FormData:
+    """Return the fields of an action's form; raises ForgedAction if it is not of this session."""
+    is_checked = forgery.has_token_header(request, visitor.csrf_token)
+    form = await request.form(max_fields=MAX_FIELDS)
+    if not is_checked:
+        forgery.check_token(visitor.csrf_token, form.get(CSRF_FIELD))
     return form
+
+
+async def _read_form(request: Request, visitor: Annotated[Visitor, Depends(find_visitor)]) -> FormData:
+    return await read_action(request, visitor)
 
 
 # The form of a POST; a route that has it is safe from forged requests.

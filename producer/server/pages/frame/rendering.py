@@ -11,24 +11,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models import version
+from producer.server.pages.access.messages import FlashMessage, Level
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.frame import formats, static_files
 
 FOLDER = Path(__file__).parents[1] / "templates"
 MIN_COMPRESSED_BYTES = 1_000
-
-# No script and no style but our files; no frame around us; forms go nowhere else.
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "cache-control": "no-store",
-    "referrer-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "cross-origin-opener-policy": "same-origin",
-}
 
 # The menu: name, address, and whether only operators have the page.
 MENU = (
@@ -43,39 +31,63 @@ MENU = (
 )
 
 
-def render(request: Request, visitor: Visitor, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render a template, a whole page or a part of one.
+def render(request: Request, visitor: Visitor | None, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a template, a whole page or a part of one; the page's headers are added on its way.
 
+    visitor: None = unknown, so that the page has no menu
     template: its path under `templates/`; parts begin with an underscore
     values: what it shows
     """
+    is_whole = not template.rpartition("/")[2].startswith("_")
     text = (
         environment()
         .get_template(template)
         .render(
-            request=request, path=request.url.path, visitor=visitor, menu=MENU, version=version.full_version(), **values
+            request=request,
+            path=request.url.path,
+            visitor=visitor,
+            message=visitor.message if visitor and is_whole else None,
+            menu=MENU,
+            version=version.full_version(),
+            **values,
         )
     )
-    response = HTMLResponse(text, status, HEADERS)
+    response = HTMLResponse(text, status)
     if len(response.body) >= MIN_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
-        response = HTMLResponse(gzip.compress(response.body, 5), status, {**HEADERS, "content-encoding": "gzip"})
+        response = HTMLResponse(gzip.compress(response.body, 5), status, {"content-encoding": "gzip"})
     response.headers["vary"] = "accept-encoding, hx-request"
-    visitor.set_cookies(response)
+    if visitor is not None:
+        visitor.set_cookies(response)
+        if is_whole:
+            visitor.take_message(response)
     return response
 
 
 def is_part(request: Request) -> bool:
-    """Whether htmx asks for a part of a page."""
-    return request.headers.get("hx-request") == "true"
+    """Whether htmx asks for a part of a page; going back in the history wants a whole one."""
+    headers = request.headers
+    return (
+        headers.get("hx-request") == "true"
+        and headers.get("hx-request-type") != "full"
+        and "hx-history-restore-request" not in headers
+    )
 
 
-def see_other(request: Request, visitor: Visitor, address: str) -> RedirectResponse | HTMLResponse:
-    """Send the browser to another page after an action."""
-    if is_part(request):
-        response: RedirectResponse | HTMLResponse = HTMLResponse("", 200, {**HEADERS, "hx-redirect": address})
+def see_other(
+    request: Request, visitor: Visitor, address: str, message: str | None = None, level: Level = "good"
+) -> RedirectResponse | HTMLResponse:
+    """Send the browser to another page after an action.
+
+    message: what the action did, as a sentence that the page shows once
+    level: `good`, `warn` or `bad`
+    """
+    if "hx-request" in request.headers:
+        response: RedirectResponse | HTMLResponse = HTMLResponse("", 200, {"hx-redirect": address})
     else:
-        response = RedirectResponse(address, 303, HEADERS)
+        response = RedirectResponse(address, 303)
     visitor.set_cookies(response)
+    if message:
+        visitor.leave_message(response, FlashMessage(message, level))
     return response
 
 

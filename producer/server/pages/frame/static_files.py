@@ -62,6 +62,18 @@ async def send_file(request: Request, name: str) -> Response:
     return Response(file.content, headers=headers, media_type=file.media_type)
 
 
+@router.get("/favicon.ico")
+async def send_icon(request: Request) -> Response:
+    """Send the icon to browsers that ask for it without a look at the page."""
+    return await send_file(request, "icon.svg")
+
+
+@router.get("/robots.txt")
+async def send_robots() -> Response:
+    """Let no search engine in."""
+    return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
+
+
 def _file(content: bytes, media_type: str) -> StaticFile:
     digest = hashlib.sha256(content).hexdigest()[:16]
     return StaticFile(content, gzip.compress(content, 9, mtime=0), media_type, digest)

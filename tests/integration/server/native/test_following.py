@@ -265,7 +265,7 @@ class TestManyFollowers:
         app = app_over(database, database_url)
 
         def is_valid() -> bool:
-            app.state.context.authenticator._remembered.clear()
+            app.state.context.authenticator._keys._remembered.clear()
             return asyncio.run(access.is_still_valid(Request(scope), app.state.context))
 
         assert is_valid()

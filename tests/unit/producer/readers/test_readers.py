@@ -45,12 +45,24 @@ def test_the_name_shows_the_format(tmp_path: Path, name: str, content: str) -> N
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:
-    path = tmp_path / "reviews.txt"
+    path = tmp_path / "reviews.data"
     path.write_text("text\ngood\n")
 
     assert rows(path, "csv") == [Row(2, None, {"text": "good"})]
     with pytest.raises(UnreadableSource, match=r"name its format: jsonl or csv or tsv"):
         rows(path)
+
+
+def test_each_line_of_a_text_file_is_an_input(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.txt"
+    path.write_bytes(b'\xef\xbb\xbfgood\r\n\n  {"text": "a"} \nbad\xff\nlast')
+
+    assert rows(path) == [
+        Row(1, None, "good"),
+        Row(3, None, '  {"text": "a"} '),
+        Problem(4, "is not UTF-8 at byte 4 (0xff); save the file as UTF-8", raw_input={"row": "bad\\xff"}),
+        Row(5, None, "last"),
+    ]
 
 
 def test_an_empty_cell_of_an_optional_column_is_left_out(tmp_path: Path) -> None:

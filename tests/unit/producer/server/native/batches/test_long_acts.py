@@ -8,22 +8,24 @@ from fastapi import Response
 
 from models.errors import TooManyRequests
 from producer.server.native.batches import long_acts
-from producer.server.native.batches.long_acts import Act, ActPermits
+from producer.server.native.batches.long_acts import Act, ActPermits, Reply
+
+REPLY: Reply[bytes] = Reply(Response, lambda: None)
 
 
 def test_a_repeat_joins_the_act_that_runs() -> None:
     goes_on, runs, discarded = Event(), [], []
 
-    def run() -> Response:
+    def run() -> bytes:
         runs.append(1)
         assert goes_on.wait(10)
-        return Response(b"done")
+        return b"done"
 
-    def make_act(number: int) -> Act:
-        return Act("delete", "mine", run, lambda: None, ActPermits(1, 1), lambda: discarded.append(number))
+    def make_act(number: int) -> Act[bytes]:
+        return Act("delete", "mine", run, ActPermits(1, 1), lambda: discarded.append(number))
 
     async def request_three_times() -> list[Response]:
-        requests = [asyncio.create_task(long_acts.perform(make_act(number))) for number in range(3)]
+        requests = [asyncio.create_task(long_acts.perform(make_act(number), REPLY)) for number in range(3)]
         await asyncio.sleep(0)
         goes_on.set()
         return await asyncio.gather(*requests)
@@ -38,13 +40,13 @@ def test_a_repeat_joins_the_act_that_runs() -> None:
 def test_an_act_that_has_ended_is_not_joined() -> None:
     runs: list[int] = []
 
-    def run() -> Response:
+    def run() -> bytes:
         runs.append(1)
-        return Response()
+        return b""
 
     async def request_twice() -> None:
         for _ in range(2):
-            await long_acts.perform(Act("cancel", "mine", run, lambda: None, ActPermits(1, 1)))
+            await long_acts.perform(Act("cancel", "mine", run, ActPermits(1, 1)), REPLY)
 
     asyncio.run(request_twice())
 
@@ -54,9 +56,9 @@ def test_an_act_that_has_ended_is_not_joined() -> None:
 def test_a_refused_act_leaves_nothing_behind() -> None:
     discarded: list[bool] = []
 
-    act = Act("repair", None, Response, lambda: None, ActPermits(0, 0), lambda: discarded.append(True))
+    act = Act("repair", None, lambda: b"", ActPermits(0, 0), lambda: discarded.append(True))
 
     with pytest.raises(TooManyRequests):
-        asyncio.run(long_acts.perform(act))
+        asyncio.run(long_acts.perform(act, REPLY))
 
     assert discarded == [True]

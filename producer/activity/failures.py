@@ -1,0 +1,55 @@
+"""Failures by error code in the last minutes. They count jobs when they fail, also those that were retried since."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from models.db import Database
+from producer.activity.minutes import read_span
+from producer.activity.throughput import OF_TENANT
+
+MAX_ROWS = 1_000  # codes times pipelines
+
+# By the index `activity_failures`, so the succeeded jobs of a day cost nothing.
+SELECT_FAILURES = """
+SELECT error_code, pipeline, sum(jobs) AS jobs FROM activity
+WHERE minute >= :first AND minute <= :last AND error_code <> '' {of_tenant}
+GROUP BY error_code, pipeline ORDER BY sum(jobs) DESC, error_code, pipeline LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many jobs failed with a code.
+
+    pipelines: with the number of jobs of each, that with the most first
+    """
+
+    error_code: str
+    jobs: int
+    pipelines: tuple[tuple[str, int], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object that `GET /api/activity` sends."""
+        pipelines = [{"pipeline": name, "jobs": jobs} for name, jobs in self.pipelines]
+        return {"error_code": self.error_code, "jobs": self.jobs, "pipelines": pipelines}
+
+
+def count_failures(database: Database, minutes: int, tenant: str | None = None) -> list[FailureCount]:
+    """Count the jobs that failed in the last minutes by code, the most frequent first.
+
+    minutes: with the current one; at most a day
+    tenant: whose jobs; None = all
+    """
+    query = text(SELECT_FAILURES.format(of_tenant="" if tenant is None else OF_TENANT))
+    with database.read() as connection:
+        span = read_span(connection, minutes)
+        of_tenant = {} if tenant is None else {"tenant": tenant}
+        params = {"first": span.first, "last": span.last, "limit": MAX_ROWS, **of_tenant}
+        rows = connection.execute(query, params).all()
+    by_code: dict[str, list[tuple[str, int]]] = {}
+    for row in rows:
+        by_code.setdefault(row.error_code, []).append((row.pipeline, int(row.jobs)))
+    counts = [FailureCount(code, sum(jobs for _, jobs in own), tuple(own)) for code, own in by_code.items()]
+    return sorted(counts, key=lambda count: (-count.jobs, count.error_code))

@@ -1,0 +1,113 @@
+"""Utilisation: the share of the last minutes in which devices computed.
+
+The seconds of a micro-batch count in the minute of its commit, so those that take minutes make the numbers jump.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+
+from models.db import Database
+from producer.activity.minutes import MINUTE_SECONDS, Span, read_span
+from producer.activity.throughput import round_or_none
+from producer.batches.workers import WorkerView
+
+WINDOW_MINUTES = 5  # of the utilisation, with the current minute
+SHOWN_MINUTES = 60
+
+SELECT_BY_WORKER = """
+SELECT minute, worker_id, sum(jobs) AS jobs, sum(tokens) AS tokens, sum(device_seconds) AS device_seconds
+FROM activity WHERE minute >= :first AND minute <= :last AND worker_id <> ''
+GROUP BY minute, worker_id
+"""
+
+
+class WorkerMinute(NamedTuple):
+    """What a worker did in a minute."""
+
+    minute: int
+    worker_id: str
+    jobs: int
+    tokens: int
+    device_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerActivity:
+    """What a worker did in the last hour.
+
+    utilisation: the share of the last five minutes, or of the time since it started, in which its device computed
+    seconds_per_minute: device seconds of each minute, the oldest first
+    jobs_per_second, tokens_per_second: over the minutes in which it worked; None if it did not
+    """
+
+    utilisation: float
+    seconds_per_minute: tuple[float, ...]
+    jobs: int
+    jobs_per_second: float | None
+    tokens_per_second: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that `batchmill workers --json` adds to a worker."""
+        return {
+            "utilisation": round(self.utilisation, 3),
+            "jobs_per_second": round_or_none(self.jobs_per_second),
+            "tokens_per_second": round_or_none(self.tokens_per_second),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceActivity:
+    """A device with the worker processes that share it.
+
+    utilisation: the sum of its processes', at most 1: they may compute at the same time
+    """
+
+    host: str
+    device: str
+    processes: int
+    utilisation: float
+
+
+def read_worker_activity(database: Database, workers: Iterable[WorkerView]) -> dict[str, WorkerActivity]:
+    """Return what each of these workers did, by id."""
+    with database.read() as connection:
+        span = read_span(connection, SHOWN_MINUTES)
+        rows = connection.execute(text(SELECT_BY_WORKER), {"first": span.first, "last": span.last}).all()
+    by_worker: dict[str, list[WorkerMinute]] = {}
+    for row in rows:
+        minute = WorkerMinute(row.minute, row.worker_id, int(row.jobs), int(row.tokens), float(row.device_seconds))
+        by_worker.setdefault(row.worker_id, []).append(minute)
+    return {worker.id: sum_up(span, worker.uptime_seconds, by_worker.get(worker.id, ())) for worker in workers}
+
+
+def sum_up(span: Span, uptime_seconds: float, minutes: Sequence[WorkerMinute]) -> WorkerActivity:
+    """Sum up what a worker did. Pure."""
+    seconds = {minute.minute: minute.device_seconds for minute in minutes}
+    window_seconds = min((WINDOW_MINUTES - 1) * MINUTE_SECONDS + span.elapsed_seconds, max(1.0, uptime_seconds))
+    computed = sum(seconds.get(minute, 0.0) for minute in range(span.last - WINDOW_MINUTES + 1, span.last + 1))
+    busy = sum(span.elapsed_seconds if minute == span.last else MINUTE_SECONDS for minute in seconds)
+    busy_seconds = min(float(busy), max(1.0, uptime_seconds))
+    jobs, tokens = sum(minute.jobs for minute in minutes), sum(minute.tokens for minute in minutes)
+    return WorkerActivity(
+        min(1.0, computed / window_seconds),
+        tuple(seconds.get(minute, 0.0) for minute in range(span.first, span.last + 1)),
+        jobs,
+        jobs / busy_seconds if jobs else None,
+        tokens / busy_seconds if tokens else None,
+    )
+
+
+def sum_devices(workers: Iterable[WorkerView], activities: Mapping[str, WorkerActivity]) -> list[DeviceActivity]:
+    """Sum the workers that are alive by device. Pure."""
+    by_device: dict[tuple[str, str], list[float]] = {}
+    for worker in workers:
+        if worker.alive:
+            shares = by_device.setdefault((worker.host, worker.device), [])
+            shares.append(activities[worker.id].utilisation if worker.id in activities else 0.0)
+    return [
+        DeviceActivity(host, device, len(shares), min(1.0, sum(shares)))
+        for (host, device), shares in sorted(by_device.items())
+    ]

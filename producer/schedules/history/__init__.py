@@ -1,0 +1,1 @@
+"""What schedules did: their runs in pages, for the bars of a list, and for a calendar."""

@@ -1,0 +1,116 @@
+"""Errors as people see them: a page, or a notice where htmx asked for a part. The error itself is the API's."""
+
+import json
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from producer.server.errors import NO_ROUTE
+from producer.server.pages.access.next_address import address_of, local_address, sign_in_address
+from producer.server.pages.access.visitor import CookieWithheld, Visitor
+from producer.server.pages.frame.rendering import is_part, render
+
+NOTICES = "#notices"
+IN_DIALOG = "dialog#dialog"  # as htmx names the target
+RELOAD_SECONDS = 5  # until a page comes again that the database did not answer
+
+TITLES = {
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not found",
+    409: "This contradicts an earlier request",
+    413: "Too large",
+    429: "Too many requests",
+    500: "Something went wrong",
+    503: "Not available now",
+}
+# In place of what the API says about routes.
+MESSAGES = {
+    "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
+    "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
+}
+OTHER_TITLE = "This request can't be answered"
+
+
+@dataclass(frozen=True, slots=True)
+class PageError:
+    """An error that a page shows.
+
+    retry_seconds: after which the same request may succeed
+    """
+
+    status: int
+    code: str
+    message: str
+    retry_seconds: int | None = None
+
+    @classmethod
+    def parse(cls, status: int, body: bytes, retry_after: str | None) -> "PageError":
+        """Read an error as the API sends it."""
+        error = json.loads(body)["error"]
+        message = str(error["message"])
+        if status == 405 or message == NO_ROUTE:
+            message = MESSAGES[str(error["code"])]
+        seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
+        return cls(status, str(error["code"]), message[:1].upper() + message[1:], seconds)
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+        return TITLES.get(self.status, OTHER_TITLE)
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the page comes again by itself."""
+        return self.status == 503
+
+
+def error_page(request: Request, error: PageError) -> Response:
+    """Return the answer that a browser gets."""
+    if error.status == 401:
+        return _reload(request) if error.code == CookieWithheld.code else _ask_to_sign_in(request)
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    if is_part(request):
+        return _notice(request, visitor, error)
+    response = render(request, visitor, "frame/error.html", error.status, error=error, back=_back(request))
+    if error.reloads and request.method in ("GET", "HEAD"):
+        response.headers["refresh"] = str(RELOAD_SECONDS)
+    return response
+
+
+def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Response:
+    """A dialog shows the error itself; elsewhere it stands above the page, and what was there stays."""
+    response = render(request, visitor, "frame/_error.html", error.status, error=error)
+    if request.headers.get("hx-target") != IN_DIALOG:
+        response.headers["hx-retarget"] = NOTICES
+        response.headers["hx-reswap"] = "innerHTML"
+    return response
+
+
+def _ask_to_sign_in(request: Request) -> Response:
+    if "hx-request" in request.headers:
+        address = sign_in_address(address_of(request.headers.get("hx-current-url")))
+        return HTMLResponse("", 401, {"hx-redirect": address})
+    if request.method in ("GET", "HEAD"):
+        return RedirectResponse(sign_in_address(_own_address(request)), 303)
+    return RedirectResponse(sign_in_address(address_of(request.headers.get("referer"))), 303)
+
+
+def _reload(request: Request) -> Response:
+    """Load the same address from a page of ours: then the browser sends its cookie, which links elsewhere don't do."""
+    address = _own_address(request)
+    response = render(request, None, "frame/reload.html", address=address)
+    response.headers["refresh"] = f"0; url={address}"
+    return response
+
+
+def _own_address(request: Request) -> str:
+    query = request.scope["query_string"].decode("latin-1")
+    path = request.scope["raw_path"].decode("latin-1").partition("?")[0]
+    return local_address(f"{path}?{query}" if query else path)
+
+
+def _back(request: Request) -> str:
+    """Where the form or the link was."""
+    return address_of(request.headers.get("referer"))

@@ -1,0 +1,98 @@
+"""Actions on a schedule: run it now, suspend it, resume it. Each shows first what it affects."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from producer.schedules import registry
+from producer.schedules.definition import EPOCH
+from producer.schedules.history import run_pages
+from producer.schedules.registry import ScheduleView
+from producer.schedules.runs import manual_runs
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
+from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.schedules import addresses
+from producer.server.pages.schedules.addresses import ScheduleName
+
+router = APIRouter()
+
+NEWEST_RUNS = 20  # among which open ones are looked for
+
+
+@router.get("/schedules/{name}/trigger")
+def confirm_trigger(request: Request, context: Context, visitor: PageAdmin, name: ScheduleName) -> Response:
+    """Show which rows a run now would read, and whether one is open."""
+    view, now = _find(context, visitor, name)
+    definition = view.definition
+    values = {
+        "since": view.watermark or definition.initial_since,
+        "reads_all": (view.watermark or definition.initial_since) == EPOCH,
+        "until": now - definition.lag_duration,
+        "open_runs": _open_runs(context, name),
+    }
+    return _confirm(request, visitor, "trigger", view, **values)
+
+
+@router.post("/schedules/{name}/trigger")
+def trigger(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
+    """Run a schedule now, and show the run."""
+    _view, now = _find(context, visitor, name)
+    run = manual_runs.trigger(context.database, context.catalogue, name, now)
+    return see_other(request, visitor, addresses.run_address(name, run.scheduled_at))
+
+
+@router.get("/schedules/{name}/suspend")
+def confirm_suspend(request: Request, context: Context, visitor: PageAdmin, name: ScheduleName) -> Response:
+    """Show which runs will not start."""
+    view, _now = _find(context, visitor, name)
+    values = {"open_runs": _open_runs(context, name), "followers": registry.list_followers(context.database, name)}
+    return _confirm(request, visitor, "suspend", view, **values)
+
+
+@router.post("/schedules/{name}/suspend")
+def suspend(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
+    """Start no runs of a schedule until it is resumed."""
+    _view, now = _find(context, visitor, name)
+    registry.suspend(context.database, name, now)
+    return see_other(request, visitor, addresses.schedule_address(name))
+
+
+@router.get("/schedules/{name}/resume")
+def confirm_resume(request: Request, context: Context, visitor: PageAdmin, name: ScheduleName) -> Response:
+    """Show when the next run starts, and how many were not run meanwhile."""
+    view, now = _find(context, visitor, name)
+    values = {"next_run_at": next(view.definition.timetable.times_after(now), None), "missed": _count_missed(view, now)}
+    return _confirm(request, visitor, "resume", view, **values)
+
+
+@router.post("/schedules/{name}/resume")
+def resume(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
+    """Resume a schedule from its next time."""
+    _view, now = _find(context, visitor, name)
+    registry.resume(context.database, name, now)
+    return see_other(request, visitor, addresses.schedule_address(name))
+
+
+def _find(context: ServerContext, visitor: Visitor, name: str) -> tuple[ScheduleView, datetime]:
+    return registry.get(context.database, name, visitor.principal.tenant), addresses.current_time(context)
+
+
+def _open_runs(context: ServerContext, name: str) -> list[Any]:
+    newest = run_pages.list_runs(context.database, name, NEWEST_RUNS)
+    return [run for run in newest.runs if run.state.is_open]
+
+
+def _count_missed(view: ScheduleView, now: datetime) -> int:
+    """Return how many scheduled times came while the schedule was suspended."""
+    return 0 if view.suspended_at is None else view.definition.timetable.count_between(view.suspended_at, now)
+
+
+def _confirm(request: Request, visitor: Visitor, action: str, view: ScheduleView, **values: Any) -> Response:
+    part = f"schedules/_{action}.html"
+    values |= {"view": view, "definition": view.definition, "run_address": addresses.run_address}
+    if is_part(request):
+        return render(request, visitor, part, **values)
+    title = {"trigger": f"Run {view.name} now", "suspend": f"Suspend {view.name}", "resume": f"Resume {view.name}"}
+    return render(request, visitor, "schedules/confirm.html", part=part, title=title[action], **values)

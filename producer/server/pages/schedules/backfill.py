@@ -1,0 +1,88 @@
+"""`/schedules/{name}/backfill`: run past times again, after a look at which ones."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from models.errors import UsageError
+from producer.schedules import registry
+from producer.schedules.registry import ScheduleView
+from producer.schedules.runs import manual_runs
+from producer.schedules.runs.manual_runs import PlannedRun, SpanText
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access.visitor import ActionForm, PageAdmin
+from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.schedules import addresses
+from producer.server.pages.schedules.addresses import ScheduleName
+from producer.times import ONE_DAY
+
+router = APIRouter()
+
+MAX_TIMES_SHOWN = 100
+DAYS_SUGGESTED = 7
+
+SpanEnd = Annotated[str, Query(max_length=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a backfill would do: the times that run, and those that it leaves alone."""
+
+    planned: list[PlannedRun]
+    reruns: bool
+
+    @property
+    def count(self) -> int:
+        """How many runs start."""
+        return sum(run.runs_again(include_completed=self.reruns) for run in self.planned)
+
+
+@router.get("/schedules/{name}/backfill")
+def preview_backfill(
+    request: Request,
+    context: Context,
+    visitor: PageAdmin,
+    name: ScheduleName,
+    time: SpanEnd = "",
+    first: Annotated[str, Query(alias="from", max_length=100)] = "",
+    last: Annotated[str, Query(alias="to", max_length=100)] = "",
+    rerun: bool = False,
+) -> Response:
+    """Show the form, and for a span the times that would run."""
+    view = registry.get(context.database, name, visitor.principal.tenant)
+    now = addresses.current_time(context)
+    values: dict[str, Any] = {"view": view, "definition": view.definition, "problem": None, "preview": None}
+    if time or first:
+        try:
+            span_text = SpanText(time or None, first or None, last or None)
+            values["preview"] = Preview(_plan(context, view, span_text, now), rerun)
+        except UsageError as error:
+            values["problem"] = str(error)
+    zone = view.definition.timetable.zone_info
+    today = now.astimezone(zone).date()
+    span = (first or str(today - ONE_DAY * DAYS_SUGGESTED), last or str(today)) if not time else ("", "")
+    values |= {"time": time, "first": span[0], "last": span[1], "rerun": rerun, "most": MAX_TIMES_SHOWN}
+    template = "_backfill.html" if is_part(request) else "backfill.html"
+    return render(request, visitor, f"schedules/{template}", **values, run_address=addresses.run_address)
+
+
+@router.post("/schedules/{name}/backfill")
+def backfill(request: Request, context: Context, visitor: PageAdmin, form: ActionForm, name: ScheduleName) -> Response:
+    """Run the times of a span that have no completed run, or all of them."""
+    view = registry.get(context.database, name, visitor.principal.tenant)
+    now = addresses.current_time(context)
+    time, first, last = (str(form.get(field) or "") or None for field in ("time", "from", "to"))
+    span = manual_runs.parse_span(context.database, view.definition, SpanText(time, first, last), now)
+    result = manual_runs.backfill(
+        context.database, context.catalogue, name, span, now, include_completed=bool(form.get("rerun"))
+    )
+    if len(result.started) == 1:
+        return see_other(request, visitor, addresses.run_address(name, result.started[0].scheduled_at))
+    return see_other(request, visitor, f"{addresses.schedule_address(name)}#runs")
+
+
+def _plan(context: ServerContext, view: ScheduleView, span_text: SpanText, now: datetime) -> list[PlannedRun]:
+    span = manual_runs.parse_span(context.database, view.definition, span_text, now)
+    return manual_runs.plan_backfill(context.database, view.definition, span, now)
