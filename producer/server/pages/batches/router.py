@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from producer.server.pages.batches import batch_list
+from producer.server.pages.batches import batch_list, batch_page
 
 router = APIRouter()
-router.include_router(batch_list.router)
+router.include_router(batch_list.router)  # first, because `/batches/more` is no batch
+router.include_router(batch_page.router)
