@@ -101,6 +101,7 @@ def environment() -> Environment:
     templates.filters |= formats.FILTERS | texts.FILTERS
     templates.globals["static"] = static_files.address
     templates.globals["query"] = _query
+    templates.globals["now_milliseconds"] = formats.now_milliseconds
     return templates
 
 
