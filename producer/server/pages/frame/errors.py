@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from producer.server.errors import NO_ROUTE
 from producer.server.pages.access.next_address import address_of, local_address, sign_in_address
-from producer.server.pages.access.visitor import CookieWithheld, Visitor
+from producer.server.pages.access.visitor import CookieWithheld, Visitor, recall_visitor
 from producer.server.pages.frame.rendering import is_part, render
 
 NOTICES = "#notices"
@@ -70,7 +70,7 @@ def error_page(request: Request, error: PageError) -> Response:
     """Return the answer that a browser gets."""
     if error.status == 401:
         return _reload(request) if error.code == CookieWithheld.code else _ask_to_sign_in(request)
-    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    visitor = recall_visitor(request)
     if is_part(request):
         return _notice(request, visitor, error)
     response = render(request, visitor, "frame/error.html", error.status, error=error, back=_back(request))
