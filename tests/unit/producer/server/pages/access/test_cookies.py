@@ -17,7 +17,6 @@ from tests.factories.page_requests import request_of
         ({"host": "pages.example:8443"}, "https", "__Host-batchmill_session_8443"),
         ({"host": "pages.example", "x-forwarded-proto": "https, http"}, "http", "__Host-batchmill_session_443"),
         ({"host": "pages.example", "x-forwarded-proto": "http"}, "http", "batchmill_session_80"),
-        ({"host": "pages.example:99999"}, "http", "batchmill_session_80"),
         ({"host": "a:b:c"}, "http", "batchmill_session_8000"),
     ],
 )
