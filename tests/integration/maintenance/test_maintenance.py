@@ -357,10 +357,7 @@ class TestWork:
             ("abandoned_submissions", "UPDATE batches SET status = 'validating'"),
             ("abandoned_submissions", "UPDATE batches SET ingesting = true"),
             ("retention", "UPDATE batches SET status = 'deleting'"),
-            (
-                "sessions",
-                "INSERT INTO sessions (token_hash, key_id, expires_at) VALUES ('h', 'k', '2026-01-01 00:00')",
-            ),
+            ("sessions", "INSERT INTO sessions (token_hash, key_id, expires_at) VALUES ('h', 'k', '2026-01-01 00:00')"),
         ],
     )
     def test_is_found_by_the_question_of_its_task(self, database: Database, name: str, change: str) -> None:
