@@ -47,7 +47,9 @@ def test_a_run_now_shows_which_rows_it_reads_and_then_its_run(browser: TestClien
     response = act(browser, "trigger")
 
     assert "Run nightly now?" in confirmation
-    assert "from Mon 2026-03-02 02:00 UTC, where the last completed run ended, up to Mon 2026-03-02 12:0" in confirmation
+    assert (
+        "from Mon 2026-03-02 02:00 UTC, where the last completed run ended, up to Mon 2026-03-02 12:0" in confirmation
+    )
     assert "open already" not in confirmation
     assert response.status_code == 303
     assert response.headers["location"].startswith("/schedules/nightly/runs/2026-03-02T12:0")
@@ -134,9 +136,7 @@ def test_a_span_that_can_t_be_run_is_explained_on_the_form(
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_an_action_needs_the_token_of_the_session(
-    browser: TestClient, harness: ScheduleHarness, action: str
-) -> None:
+def test_an_action_needs_the_token_of_the_session(browser: TestClient, harness: ScheduleHarness, action: str) -> None:
     for fields in ({}, {"csrf_token": "0" * 64}):
         response = browser.post(f"/schedules/nightly/{action}", data={**fields, "from": "2026-02-28"})
         assert response.status_code == 403

@@ -189,7 +189,9 @@ def test_events_say_what_happened(browser: TestClient, harness: ScheduleHarness)
 @pytest.mark.parametrize("address", PAGES)
 def test_hostile_texts_are_escaped_and_cut(browser: TestClient, harness: ScheduleHarness, address: str) -> None:
     message = HOSTILE * 300
-    harness.execute("UPDATE runs SET state = 'failed', error_code = :code, error_message = :text", code=HOSTILE, text=message)
+    harness.execute(
+        "UPDATE runs SET state = 'failed', error_code = :code, error_message = :text", code=HOSTILE, text=message
+    )
     with harness.database.write() as connection:
         for number in range(12):
             time = utc("03-04 01:00") - timedelta(days=number)
