@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
 from starlette.testclient import TestClient
 
 from benchmarks import deployments, options, report, results_file
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long they stay open")
     parser.add_argument("--databases", nargs="+", default=["SQLite", "PostgreSQL"], choices=["SQLite", "PostgreSQL"])
     asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     figures, targets = {}, []
     with options.temporary_folder() as folder:
         for name in asked.databases:
