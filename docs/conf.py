@@ -36,6 +36,7 @@ suppress_warnings = ["misc.highlighting_failure"]  # examples shorten statements
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_mock_imports = ["torch"]  # only named in annotations; importing it takes seconds
