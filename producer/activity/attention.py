@@ -71,7 +71,7 @@ class Facts:
     unserved: pipelines with open work that no worker serves, each with its unanswered jobs
     paces: jobs per second by pipeline, of the last hour
     maintenance_failures: failures in a row, by task
-    failures: of the last day
+    blocked: the jobs of the last day that guards blocked
     now: the clock of the schedules
     """
 
@@ -82,7 +82,7 @@ class Facts:
     batches: Sequence[TroubledBatch] = ()
     deadlines: Sequence[OpenDeadline] = ()
     paces: Mapping[str, float] = field(default_factory=dict)
-    failures: Sequence[FailureCount] = ()
+    blocked: Sequence[FailureCount] = ()
     schedules: Sequence[ScheduleStatus] = ()
     unreadable_schedules: str | None = None
     maintenance_failures: Mapping[str, int] = field(default_factory=dict)
@@ -158,11 +158,10 @@ def _find_deadlines(facts: Facts) -> Iterator[Attention]:
 
 
 def _find_guard_blocks(facts: Facts) -> Iterator[Attention]:
-    for count in facts.failures:
-        if count.error_code == GUARD_BLOCKED:
-            for pipeline, jobs in count.pipelines:
-                message = f"guards blocked {jobs:,} {_rows(jobs)} of {pipeline} in the last day"
-                yield Attention(WARNING, "pipeline", pipeline, message)
+    for count in facts.blocked:
+        for pipeline, jobs in count.pipelines:
+            message = f"guards blocked {jobs:,} {_rows(jobs)} of {pipeline} in the last day"
+            yield Attention(WARNING, "pipeline", pipeline, message)
 
 
 def _find_schedules(facts: Facts) -> Iterator[Attention]:

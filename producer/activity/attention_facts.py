@@ -11,11 +11,11 @@ from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
-from producer.activity.attention import Facts, OpenDeadline, TroubledBatch
+from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.minutes import MAX_MINUTES
 from producer.activity.throughput import Throughput
-from producer.batches import blockers
+from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 from producer.schedules import status
 from producer.schedules.status import ScheduleStatus
@@ -47,15 +47,17 @@ def read_facts(
     database: Database,
     now: datetime,
     backlogs: Sequence[BacklogView],
-    workers: Sequence[WorkerView],
+    fleet: tuple[Sequence[WorkerView], Sequence[LoadFailureView]],
     throughput: Throughput,
     tenant: str | None = None,
 ) -> Facts:
     """Read what `decide_attention` needs besides what its caller has read.
 
     now: by the clock of the schedules
+    fleet: the workers, and what they can't load
     tenant: to whom things must belong; a tenant's facts have no workers, for they are the operator's
     """
+    workers, load_failures = fleet
     with database.read() as connection:
         batches = _select_troubled(connection, database, tenant)
         deadlines = _select_deadlines(connection, database, tenant)
@@ -69,11 +71,11 @@ def read_facts(
             if not item.workers and item.backlog.unanswered_jobs
         ],
         workers=workers if tenant is None else (),
-        load_failures=blockers.list_load_failures(database) if tenant is None else (),
+        load_failures=load_failures if tenant is None else (),
         batches=batches,
         deadlines=deadlines,
         paces={item.pipeline: item.jobs_per_second for item in throughput.pipelines if item.jobs_per_second},
-        failures=failures.count_failures(database, MAX_MINUTES, tenant),
+        blocked=failures.count_failures(database, MAX_MINUTES, tenant, GUARD_BLOCKED),
         schedules=schedules,
         unreadable_schedules=unreadable,
         maintenance_failures=maintenance,

@@ -1,21 +1,24 @@
 """The backlog of each pipeline with who serves it, and why nothing moves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 
 from models.db import Database
-from producer.batches import backlog, blockers, views
+from models.states import BatchStatus
+from producer.batches import backlog, blockers
 from producer.batches.backlog import PipelineBacklog
 from producer.batches.blocker import Blocker
+from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
 
-MAX_EXPLAINED = 5  # pipelines whose oldest batch is asked why it waits, with a few queries each
+MAX_EXPLAINED = 5  # pipelines whose oldest batch is asked why it waits, with three queries each
+MAX_REASONS = 2
 
 # By the index `batches_in_progress`.
 SELECT_OLDEST_BATCH = """
-SELECT id FROM batches WHERE status = 'in_progress' AND pipeline = :pipeline {of_tenant}
+SELECT id, revision, guarded FROM batches WHERE status = 'in_progress' AND pipeline = :pipeline {of_tenant}
 ORDER BY created_at, id LIMIT 1
 """
 
@@ -36,8 +39,20 @@ class BacklogView:
     batch_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OldestBatch:
+    """The oldest batch of a pipeline, which waits."""
+
+    pipeline: str
+    revision: str | None
+    status: BatchStatus = BatchStatus.IN_PROGRESS
+
+
 def list_backlogs(
-    database: Database, worker_views: Sequence[WorkerView], lease_seconds: float, tenant: str | None = None
+    database: Database,
+    worker_views: Sequence[WorkerView],
+    load_failures: Sequence[LoadFailureView],
+    tenant: str | None = None,
 ) -> list[BacklogView]:
     """Return the pipelines with open work, that with the most unanswered jobs first.
 
@@ -47,24 +62,31 @@ def list_backlogs(
     found = []
     explained = 0
     for name, waiting in sorted(counts.items(), key=lambda item: (-item[1].unanswered_jobs, item[0])):
-        serving = sum(worker.alive and name in worker.served_pipelines for worker in worker_views)
-        reasons: tuple[Blocker, ...] = ()
-        batch_id = None
+        serving = sum(worker.alive and name in (worker.pipeline, *worker.served_pipelines) for worker in worker_views)
+        item = BacklogView(name, waiting, serving)
         if not waiting.leased_slices and explained < MAX_EXPLAINED:
             explained += 1
-            reasons, batch_id = _explain(database, name, lease_seconds, tenant)
-        found.append(BacklogView(name, waiting, serving, reasons, batch_id))
+            item = _explain(database, item, worker_views, load_failures, tenant)
+        found.append(item)
     return found
 
 
 def _explain(
-    database: Database, pipeline: str, lease_seconds: float, tenant: str | None
-) -> tuple[tuple[Blocker, ...], str | None]:
-    of_tenant = "" if tenant is None else "AND tenant = :tenant"
-    params = {"pipeline": pipeline} | ({} if tenant is None else {"tenant": tenant})
+    database: Database,
+    item: BacklogView,
+    worker_views: Sequence[WorkerView],
+    load_failures: Sequence[LoadFailureView],
+    tenant: str | None,
+) -> BacklogView:
+    """Add why the oldest batch of a pipeline waits."""
+    of_tenant, params = ("", {}) if tenant is None else ("AND tenant = :tenant", {"tenant": tenant})
+    query = text(SELECT_OLDEST_BATCH.format(of_tenant=of_tenant))
     with database.read() as connection:
-        batch_id = connection.scalar(text(SELECT_OLDEST_BATCH.format(of_tenant=of_tenant)), params)
-    found = views.find_batches(database, [] if batch_id is None else [batch_id])
-    if batch_id is None or batch_id not in found:  # it ended meanwhile
-        return (), None
-    return tuple(blockers.find_blockers(database, found[batch_id], lease_seconds)), batch_id
+        row = connection.execute(query, {"pipeline": item.pipeline, **params}).one_or_none()
+    if row is None:  # it ended meanwhile
+        return item
+    guards = blockers.list_guards(database, row.id) if row.guarded else []
+    batch = OldestBatch(item.pipeline, row.revision)
+    slices = blockers.count_slices(database, row.id)
+    reasons = blockers.decide_blockers(batch, slices, worker_views, load_failures, guards)
+    return replace(item, reasons=tuple(reasons)[:MAX_REASONS], batch_id=row.id)

@@ -14,9 +14,10 @@ MAX_ROWS = 1_000  # codes times pipelines
 # By the index `activity_failures`, so the succeeded jobs of a day cost nothing.
 SELECT_FAILURES = """
 SELECT error_code, pipeline, sum(jobs) AS jobs FROM activity
-WHERE minute >= :first AND minute <= :last AND error_code <> '' {of_tenant}
+WHERE minute >= :first AND minute <= :last AND error_code <> '' {conditions}
 GROUP BY error_code, pipeline ORDER BY sum(jobs) DESC, error_code, pipeline LIMIT :limit
 """
+CONDITIONS = {"tenant": OF_TENANT, "code": "AND error_code = :code"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,22 @@ class FailureCount:
         return {"error_code": self.error_code, "jobs": self.jobs, "pipelines": pipelines}
 
 
-def count_failures(database: Database, minutes: int, tenant: str | None = None) -> list[FailureCount]:
+def count_failures(
+    database: Database, minutes: int, tenant: str | None = None, code: str | None = None
+) -> list[FailureCount]:
     """Count the jobs that failed in the last minutes by code, the most frequent first.
 
     minutes: with the current one; at most a day
     tenant: whose jobs; None = all
+    code: only this one
     """
-    query = text(SELECT_FAILURES.format(of_tenant="" if tenant is None else OF_TENANT))
+    wanted = {"tenant": tenant, "code": code}
+    params = {name: value for name, value in wanted.items() if value is not None}
+    conditions = " ".join(CONDITIONS[name] for name in params)
     with database.read() as connection:
         span = read_span(connection, minutes)
-        of_tenant = {} if tenant is None else {"tenant": tenant}
-        params = {"first": span.first, "last": span.last, "limit": MAX_ROWS, **of_tenant}
-        rows = connection.execute(query, params).all()
+        bounds = {"first": span.first, "last": span.last, "limit": MAX_ROWS}
+        rows = connection.execute(text(SELECT_FAILURES.format(conditions=conditions)), {**bounds, **params}).all()
     by_code: dict[str, list[tuple[str, int]]] = {}
     for row in rows:
         by_code.setdefault(row.error_code, []).append((row.pipeline, int(row.jobs)))

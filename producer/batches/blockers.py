@@ -24,7 +24,7 @@ from models.tables import LoadFailure
 from producer.batches import workers
 from producer.batches.blocker import Blocker as Blocker
 from producer.batches.views import BatchView
-from producer.batches.workers import WorkerView
+from producer.batches.workers import WaitingBatch, WorkerView
 
 DEFAULT_LEASE_SECONDS = 30.0  # the setting's default; a worker counts as gone after three of these
 
@@ -106,11 +106,11 @@ def find_blockers(
     """
     if batch.status is not BatchStatus.IN_PROGRESS:
         return []
-    slices = _count_slices(database, batch.id)
+    slices = count_slices(database, batch.id)
     if slices.leased and not slices.claimable:
         return []
     worker_views = workers.list_workers(database, lease_seconds)
-    guards = _list_guards(database, batch.id)
+    guards = list_guards(database, batch.id)
     is_served = any(worker.alive and batch.pipeline in worker.served_pipelines for worker in worker_views)
     up = None if is_served or home is None else find_up(home)
     reasons = decide_blockers(batch, slices, worker_views, list_load_failures(database), guards, up)
@@ -160,7 +160,7 @@ def list_load_failures(database: Database) -> list[LoadFailureView]:
 
 
 def decide_blockers(
-    batch: BatchView,
+    batch: WaitingBatch,
     slices: SliceCounts,
     worker_views: Sequence[WorkerView],
     load_failures: Sequence[LoadFailureView],
@@ -196,7 +196,7 @@ def decide_blockers(
 
 
 def _missing_guards_blocker(
-    batch: BatchView, capable_workers: Sequence[WorkerView], guards: Collection[str]
+    batch: WaitingBatch, capable_workers: Sequence[WorkerView], guards: Collection[str]
 ) -> Blocker:
     lists = [sorted(worker.missing_guards(batch.pipeline, guards)) for worker in capable_workers]
     missing = min(lists, key=len)
@@ -208,7 +208,7 @@ def _missing_guards_blocker(
     )
 
 
-def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) -> Iterator[Blocker]:
+def _worker_blockers(batch: WaitingBatch, capable_workers: Sequence[WorkerView]) -> Iterator[Blocker]:
     loaded = [
         worker for worker in capable_workers if worker.state == WorkerState.READY and worker.pipeline == batch.pipeline
     ]
@@ -244,12 +244,14 @@ def _worker_count_phrase(count: int) -> str:
     return "one worker is" if count == 1 else f"{count:,} workers are"
 
 
-def _list_guards(database: Database, batch_id: str) -> list[str]:
+def list_guards(database: Database, batch_id: str) -> list[str]:
+    """Return the names of the guards that each job of a batch must pass."""
     with database.read() as connection:
         return list(connection.scalars(text(SELECT_GUARDS), {"batch_id": batch_id}))
 
 
-def _count_slices(database: Database, batch_id: str) -> SliceCounts:
+def count_slices(database: Database, batch_id: str) -> SliceCounts:
+    """Count the unfinished slices of a batch."""
     query = text(COUNT_OPEN_SLICES.format(now=database.sql.now)).columns(
         column("leased"),
         column("claimable"),

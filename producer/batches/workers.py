@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import literal_column, select, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
+from models.states import BatchStatus
 from models.tables import Worker
-from producer.batches.views import BatchView
 
 GONE_AFTER_LEASES = 3  # a process without heartbeats for this many leases counts as gone
 MAX_SCHEDULE_CHECK_AGE_SECONDS = 60.0  # the maintenance task runs every few seconds
@@ -63,6 +63,22 @@ class WorkerView:
         }
 
 
+class WaitingBatch(Protocol):
+    """A batch, as far as the question needs it who can claim it."""
+
+    @property
+    def pipeline(self) -> str:
+        """Its pipeline."""
+
+    @property
+    def revision(self) -> str | None:
+        """The revision with which it began; None before."""
+
+    @property
+    def status(self) -> BatchStatus:
+        """Its status."""
+
+
 def list_workers(database: Database, lease_seconds: float) -> list[WorkerView]:
     """Return every process that has not signed off, by pipeline; those without heartbeats are not `alive`."""
     now = literal_column(database.sql.now, UtcDateTime).label("now")
@@ -71,7 +87,7 @@ def list_workers(database: Database, lease_seconds: float) -> list[WorkerView]:
         return [_view_from_row(row, lease_seconds) for row in connection.execute(query)]
 
 
-def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]:
+def other_revisions(workers: Iterable[WorkerView], batch: WaitingBatch) -> set[str]:
     """Return the revisions of a batch's workers when none has the batch's own, so that the batch waits for one."""
     if batch.status.has_ended or batch.revision is None:
         return set()
