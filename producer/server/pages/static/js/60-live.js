@@ -58,6 +58,7 @@ function closeStream() {
   clearTimeout(live.timer);
   live.source?.close();
   live.source = null;
+  live.root.dataset.liveState = "closed";
 }
 
 function streamAddress() {
@@ -97,6 +98,7 @@ function greet({ version }) {
     showStale("The server has another version now.", reload);
   }
   live.version ??= version;
+  live.root.dataset.liveState = "open";
   document.body.dispatchEvent(new CustomEvent("live:open", { bubbles: true }));
 }
 
