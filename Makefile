@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint docs openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.tests ## Build the documents into build/docs, strictly and without a network.
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 openapi: $(VENV)/.tests ## Write docs/reference/openapi.json, the copy of the server's OpenAPI document.
 	$(BIN)/python -m tests.openapi_copy
@@ -102,5 +106,5 @@ $(VENV)/.runs: $(VENV)/bin/pip $(PINS)
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,docs]'
 	@touch $@

@@ -14,9 +14,10 @@ from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
 from producer.readers.parquet import reader
 from producer.readers.rows import FILE_OFFSET, ColumnMapping, Problem, Row, Source, unexpected_problem
 
-__all__ = ["FILE_FORMATS", "STDIN", "Access", "open_source", "open_stream", "rows_from_records"]
+__all__ = ["FILE_FORMATS", "STDIN", "Access", "open_records", "open_source", "open_stream", "rows_from_records"]
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+ALL_COLUMNS = ColumnMapping((), (), is_id_required=False, keeps_all=True)
 
 Records = Iterable[tuple[int, object] | Problem]
 
@@ -60,6 +61,17 @@ def open_stream(
         yield Source(name, file.unit, rows, limits=limits)
 
 
+@contextmanager
+def open_records(stream: BinaryIO, name: str, file_format: str, limits: Limits) -> Iterator[Records]:
+    """The records of a stream with all their columns, before anything is mapped; the caller closes the stream.
+
+    Raises as `open_source` does.
+    """
+    file = StreamFile(stream, name, file_format)
+    with _explain_errors(name), file.open_stream() as content:
+        yield _read_records(content, file, ALL_COLUMNS, Meter(limits))
+
+
 def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row | Problem]:
     """The rows that records are mapped to."""
     # Unlike a generator's variable, `map` does not keep a large record in memory beside the next one.
@@ -89,15 +101,20 @@ def _read_files(
 def _read_file(
     file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter
 ) -> Generator[Row | Problem, None, None]:
+    with _explain_errors(file.name), file.open_stream() as stream:
+        yield from rows_from_records(_read_records(stream, file, columns, meter), columns)
+
+
+@contextmanager
+def _explain_errors(name: str) -> Iterator[None]:
     try:
-        with file.open_stream() as stream:
-            yield from rows_from_records(_read_records(stream, file, columns, meter), columns)
+        yield
     except OSError as error:
-        raise Unreachable(f"{file.name} broke off while it was read: {error.strerror or first_line(error)}") from error
+        raise Unreachable(f"{name} broke off while it was read: {error.strerror or first_line(error)}") from error
     except (BatchmillError, MemoryError):
         raise
     except Exception as error:  # raised by a package that reads this format
-        raise UnreadableSource(f"{file.name} can't be read any further ({type(error).__name__})") from error
+        raise UnreadableSource(f"{name} can't be read any further ({type(error).__name__})") from error
 
 
 def _read_records(stream: BinaryIO, file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter) -> Records:

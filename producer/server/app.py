@@ -20,6 +20,7 @@ from producer.server.pages import router as pages
 from producer.server.pages.access import forgery, visitor
 from producer.server.pages.access.guesses import GuessLimit
 from producer.server.pages.frame.page_rules import PageRules, is_for_machines
+from producer.server.pages.live.hub import LiveHub
 from producer.server.requests import outages
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
 from producer.server.requests.key_first import KeyFirst
@@ -39,6 +40,7 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
     """
     app = FastAPI(title="Batchmill", version=version.full_version(), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
+    app.state.live_hub = LiveHub(context)
     add_error_handlers(app)
     _add_rules(app, context, checks_origins=checks_origins)
     app.include_router(openai_api.router, prefix="/v1")

@@ -87,7 +87,7 @@ def error_body(status: int, message: str, code: str | None, param: str | None = 
 
 def error_response(error: BatchmillError) -> JSONResponse:
     """The response to an error of ours."""
-    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    status = status_of(error)
     headers = {} if error.retryable else {"x-should-retry": "false"}
     if isinstance(error, TooManyRequests):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_seconds)))
@@ -95,14 +95,20 @@ def error_response(error: BatchmillError) -> JSONResponse:
         headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
-    message = _public_message(error)
+    message = public_message(error)
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
     return JSONResponse(
         error_body(status, message, error.code, getattr(error, "param", None), **problems), status, headers
     )
 
 
-def _public_message(error: BatchmillError) -> str:
+def status_of(error: BatchmillError) -> int:
+    """The status of the response to an error."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def public_message(error: BatchmillError) -> str:
+    """The message of an error, without what only the operator may see; that goes to the log."""
     message = str(error)
     public = next((text for kind, text in PUBLIC_MESSAGES if isinstance(error, kind)), message)
     if public != message:

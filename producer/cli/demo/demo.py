@@ -12,12 +12,12 @@ import click
 from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.privacy import terminal
 from models.settings import Settings
 from producer import readers
 from producer.batches import polling, views
 from producer.batches.views import BatchView
+from producer.catalogue.examples import EXAMPLES_FOLDER, REVIEWS_FILE, TASK_PARAMETERS
 from producer.cli import common
 from producer.cli.batches.wait import exit_code
 from producer.cli.demo import sandbox, verdicts
@@ -52,13 +52,7 @@ class DemoBatch:
         return f"sample-{self.sample}"
 
 
-TASK_PARAMETERS: dict[str, dict[str, Any]] = {
-    "text-generation": {"seed": 1, "max_new_tokens": 64},
-    "fill-mask": {"top_k": 3},
-    "ner": {"aggregation_strategy": "simple"},
-}
-EXAMPLES_FOLDER = SAMPLES_FOLDER / "examples"
-REVIEWS_BATCH = DemoBatch("sentiment-analysis", SAMPLES_FOLDER / "reviews.jsonl")
+REVIEWS_BATCH = DemoBatch("sentiment-analysis", REVIEWS_FILE)
 GUARDED_BATCH = DemoBatch("guarded-sentiment", EXAMPLES_FOLDER / "guarded-sentiment.jsonl")
 DEMO_BATCHES = (
     REVIEWS_BATCH,

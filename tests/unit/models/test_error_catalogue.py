@@ -8,7 +8,7 @@ import pytest
 from models import error_catalogue
 from models.error_catalogue import BATCHES, JOBS, Explanation, Remedy
 
-OUTPUT = (Path(__file__).parents[3] / "docs" / "output.md").read_text("utf-8")
+OUTPUT = (Path(__file__).parents[3] / "docs" / "reference" / "output.md").read_text("utf-8")
 SECTION = OUTPUT.partition("## Codes of failed jobs")[2].partition("\n## ")[0]
 OF_SCHEDULES = {"source_not_ready", "output_table_not_ready", "step_crashed", "batch_deleted"}
 

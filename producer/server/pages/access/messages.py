@@ -31,7 +31,7 @@ def pack(message: FlashMessage, token: str) -> str:
     token: of the session
     """
     text = message.text if len(message.text) <= MAX_CHARACTERS else f"{message.text[: MAX_CHARACTERS - 1]}…"
-    content = urlsafe_b64encode(json.dumps([message.level, text]).encode()).decode()
+    content = urlsafe_b64encode(json.dumps([message.level, text], ensure_ascii=False).encode(errors="replace")).decode()
     return f"{_sign(content, token)}{content}"
 
 

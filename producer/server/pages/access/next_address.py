@@ -8,21 +8,20 @@ SIGN_IN_PATHS = ("/login", "/logout")
 
 
 def local_address(value: str | None) -> str:
-    """Return an address of this server, or `/` for everything that is none.
+    """Return an address of this server to go to, or `/` for everything that is none."""
+    if value is None or not is_local(value) or urlsplit(value).path in SIGN_IN_PATHS:
+        return FIRST_PAGE
+    return value
+
+
+def is_local(value: str) -> bool:
+    """Whether an address is one of this server.
 
     Browsers drop tabs and line breaks from addresses and take a backslash for a slash, so those could lead elsewhere.
     """
-    if not value or len(value) > MAX_CHARACTERS or not value.startswith("/") or value.startswith("//"):
-        return FIRST_PAGE
-    if "\\" in value or not value.isascii() or not value.isprintable() or " " in value:
-        return FIRST_PAGE
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return FIRST_PAGE
-    if parts.scheme or parts.netloc or parts.path in SIGN_IN_PATHS:
-        return FIRST_PAGE
-    return value
+    if len(value) > MAX_CHARACTERS or not value.startswith("/") or value.startswith("//"):
+        return False
+    return "\\" not in value and " " not in value and value.isascii() and value.isprintable()
 
 
 def address_of(url: str | None) -> str:

@@ -18,6 +18,7 @@ from producer.server.pages.access import forgery, messages
 from producer.server.pages.access.cookies import Cookies
 from producer.server.pages.access.forgery import CSRF_FIELD
 from producer.server.pages.access.messages import FlashMessage
+from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import OPERATOR, Principal, Scope
 from producer.tenants.sessions import MAX_TOKEN_CHARACTERS, TOKEN_BYTES
 
@@ -117,6 +118,21 @@ async def find_visitor(request: Request, context: Context, background: Backgroun
         request.state.key_id = principal.key_id
         request.app.state.rate_limit.take(principal.key_id)
     return visitor_with(request, principal, is_signed_in=is_signed_in)
+
+
+def recall_visitor(request: Request) -> Visitor | None:
+    """Return who sends a request that reached no page, if that is known without the database."""
+    known: Visitor | None = getattr(request.state, "visitor", None)
+    authenticator: Authenticator = request.app.state.context.authenticator
+    if known is not None:
+        return known
+    try:
+        if authenticator.recall_needs_key() is False:
+            return visitor_with(request, OPERATOR)
+        principal = authenticator.recall_session(session_token(request))
+        return visitor_with(request, principal, is_signed_in=True) if principal else None
+    except Unauthorized:
+        return None
 
 
 async def needs_session(context: ServerContext) -> bool:

@@ -7,8 +7,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from producer.server.errors import NO_ROUTE
-from producer.server.pages.access.next_address import address_of, local_address, sign_in_address
-from producer.server.pages.access.visitor import CookieWithheld, Visitor
+from producer.server.pages.access.next_address import FIRST_PAGE, address_of, is_local, sign_in_address
+from producer.server.pages.access.visitor import CookieWithheld, Visitor, recall_visitor
 from producer.server.pages.frame.rendering import is_part, render
 
 NOTICES = "#notices"
@@ -30,6 +30,8 @@ MESSAGES = {
     "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
     "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
 }
+# That begin a sentence of ours; another word may be a name, which is not ours to change.
+FIRST_WORDS = frozenset({"a", "another", "no", "send", "sign", "the", "there", "this", "too", "without", "your"})
 OTHER_TITLE = "This request can't be answered"
 
 
@@ -53,7 +55,9 @@ class PageError:
         if status == 405 or message == NO_ROUTE:
             message = MESSAGES[str(error["code"])]
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
-        return cls(status, str(error["code"]), message[:1].upper() + message[1:], seconds)
+        if message.partition(" ")[0] in FIRST_WORDS:
+            message = message[:1].upper() + message[1:]
+        return cls(status, str(error["code"]), message, seconds)
 
     @property
     def title(self) -> str:
@@ -70,7 +74,7 @@ def error_page(request: Request, error: PageError) -> Response:
     """Return the answer that a browser gets."""
     if error.status == 401:
         return _reload(request) if error.code == CookieWithheld.code else _ask_to_sign_in(request)
-    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    visitor = recall_visitor(request)
     if is_part(request):
         return _notice(request, visitor, error)
     response = render(request, visitor, "frame/error.html", error.status, error=error, back=_back(request))
@@ -81,10 +85,11 @@ def error_page(request: Request, error: PageError) -> Response:
 
 def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Response:
     """A dialog shows the error itself; elsewhere it stands above the page, and what was there stays."""
+    if request.headers.get("hx-target") == IN_DIALOG:
+        return render(request, visitor, "frame/_dialog_error.html", error.status, error=error)
     response = render(request, visitor, "frame/_error.html", error.status, error=error)
-    if request.headers.get("hx-target") != IN_DIALOG:
-        response.headers["hx-retarget"] = NOTICES
-        response.headers["hx-reswap"] = "innerHTML"
+    response.headers["hx-retarget"] = NOTICES
+    response.headers["hx-reswap"] = "innerHTML"
     return response
 
 
@@ -108,7 +113,8 @@ def _reload(request: Request) -> Response:
 def _own_address(request: Request) -> str:
     query = request.scope["query_string"].decode("latin-1")
     path = request.scope["raw_path"].decode("latin-1").partition("?")[0]
-    return local_address(f"{path}?{query}" if query else path)
+    address = f"{path}?{query}" if query else path
+    return address if is_local(address) else FIRST_PAGE
 
 
 def _back(request: Request) -> str:

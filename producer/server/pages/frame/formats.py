@@ -1,5 +1,6 @@
 """How pages write numbers, durations and times; every number has its unit."""
 
+import time
 from datetime import UTC, datetime
 
 from markupsafe import Markup
@@ -82,6 +83,11 @@ def age(value: datetime | None) -> str:
         utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
         _largest_unit(seconds),
     )
+
+
+def now_milliseconds() -> int:
+    """The server's time as a page carries it, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def _largest_unit(seconds: float) -> str:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from models import version
 from producer.server.pages.access.messages import FlashMessage, Level
 from producer.server.pages.access.visitor import Visitor
-from producer.server.pages.frame import formats, static_files
+from producer.server.pages.frame import formats, static_files, texts
 
 FOLDER = Path(__file__).parents[1] / "templates"
 MIN_COMPRESSED_BYTES = 1_000
@@ -98,9 +98,10 @@ def environment() -> Environment:
     templates = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters |= formats.FILTERS
+    templates.filters |= formats.FILTERS | texts.FILTERS
     templates.globals["static"] = static_files.address
     templates.globals["query"] = _query
+    templates.globals["now_milliseconds"] = formats.now_milliseconds
     return templates
 
 

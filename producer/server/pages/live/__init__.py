@@ -1,1 +1,1 @@
-"""Pages that change by themselves: server-sent events of rendered parts."""
+"""Pages that follow what happens: parts are rendered once for everybody who sees the same, and sent as events."""

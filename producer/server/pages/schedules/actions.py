@@ -40,7 +40,8 @@ def trigger(request: Request, context: Context, visitor: PageAdmin, _form: Actio
     """Run a schedule now, and show the run."""
     _view, now = _find(context, visitor, name)
     run = manual_runs.trigger(context.database, context.catalogue, name, now)
-    return see_other(request, visitor, addresses.run_address(name, run.scheduled_at))
+    message = f"A run of {name} is planned; a worker reads its rows within seconds."
+    return see_other(request, visitor, addresses.run_address(name, run.scheduled_at), message)
 
 
 @router.get("/schedules/{name}/suspend")
@@ -56,7 +57,8 @@ def suspend(request: Request, context: Context, visitor: PageAdmin, _form: Actio
     """Start no runs of a schedule until it is resumed."""
     _view, now = _find(context, visitor, name)
     registry.suspend(context.database, name, now)
-    return see_other(request, visitor, addresses.schedule_address(name))
+    message = f"{name} is suspended: no run starts until it is resumed."
+    return see_other(request, visitor, addresses.schedule_address(name), message)
 
 
 @router.get("/schedules/{name}/resume")
@@ -70,9 +72,10 @@ def confirm_resume(request: Request, context: Context, visitor: PageAdmin, name:
 @router.post("/schedules/{name}/resume")
 def resume(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
     """Resume a schedule from its next time."""
-    _view, now = _find(context, visitor, name)
-    registry.resume(context.database, name, now)
-    return see_other(request, visitor, addresses.schedule_address(name))
+    view, now = _find(context, visitor, name)
+    next_run_at = registry.resume(context.database, name, now)
+    following = "" if next_run_at is None else f" Its next run is {view.definition.format_time(next_run_at)}."
+    return see_other(request, visitor, addresses.schedule_address(name), f"{name} is resumed.{following}")
 
 
 def _find(context: ServerContext, visitor: Visitor, name: str) -> tuple[ScheduleView, datetime]:

@@ -10,8 +10,9 @@ from models.errors import UsageError
 from producer.schedules import registry
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs
-from producer.schedules.runs.manual_runs import PlannedRun, SpanText
+from producer.schedules.runs.manual_runs import BackfillResult, PlannedRun, SpanText
 from producer.server.context import Context, ServerContext
+from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin
 from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.schedules import addresses
@@ -78,9 +79,23 @@ def backfill(request: Request, context: Context, visitor: PageAdmin, form: Actio
     result = manual_runs.backfill(
         context.database, context.catalogue, name, span, now, include_completed=bool(form.get("rerun"))
     )
+    message, level = _describe(result)
     if len(result.started) == 1:
-        return see_other(request, visitor, addresses.run_address(name, result.started[0].scheduled_at))
-    return see_other(request, visitor, f"{addresses.schedule_address(name)}#runs")
+        address = addresses.run_address(name, result.started[0].scheduled_at)
+        return see_other(request, visitor, address, message, level)
+    return see_other(request, visitor, f"{addresses.schedule_address(name)}#runs", message, level)
+
+
+def _describe(result: BackfillResult) -> tuple[str, Level]:
+    """Return what a backfill did, and whether that is good news."""
+    skipped = f" {_count(len(result.skipped), 'scheduled time')} left alone." if result.skipped else ""
+    if not result.started:
+        return f"Nothing to run.{skipped}", "warn"
+    return f"{_count(len(result.started), 'run')} planned.{skipped}", "good"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
 
 
 def _plan(context: ServerContext, view: ScheduleView, span_text: SpanText, now: datetime) -> list[PlannedRun]:

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from producer.health import doctor
-from producer.server.native.operations import objects, router
+from producer.server.native.operations import checks, objects
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.http_server import client_over, key_headers
@@ -46,9 +46,9 @@ def test_the_doctor_answers_in_time_with_what_it_found(client: TestClient, monke
         is_over.wait(WAIT_TIMEOUT_SECONDS)
 
     monkeypatch.setattr(doctor, "run_checks", check_slowly)
-    monkeypatch.setattr(router, "MAX_DOCTOR_SECONDS", 0.2)
+    monkeypatch.setattr(checks, "MAX_DOCTOR_SECONDS", 0.2)
 
-    reports = [client.get("/api/doctor") for _ in range(router.MAX_CHECKS + 1)]
+    reports = [client.get("/api/doctor") for _ in range(checks.MAX_CHECKS + 1)]
     is_over.set()
 
     assert reports[-1].status_code == 429, "checks that hang do not pile up"
@@ -75,11 +75,11 @@ def test_a_batch_is_audited_for_its_tenant(client: TestClient, database: Databas
 
 
 def test_a_few_checks_run_at_once_and_no_more(client: TestClient) -> None:
-    permits = [router._permits.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(router.MAX_CHECKS)]
+    permits = [checks._permits.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(checks.MAX_CHECKS)]
     try:
         response = client.get("/api/doctor")
     finally:
         for _ in permits:
-            router._permits.release()
+            checks._permits.release()
 
     assert (response.status_code, response.headers["retry-after"]) == (429, "5")

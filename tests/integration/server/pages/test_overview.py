@@ -101,7 +101,9 @@ def test_a_tenant_sees_its_own_numbers_and_no_hosts(database: Database, database
 
 def test_hostile_texts_are_escaped_and_cut(database: Database, database_url: str) -> None:
     hostile = HOSTILE.replace("\n", " ")
-    batch_id = insert_batch(database, 2, name=hostile, pipeline=hostile, error_message=hostile, metadata_={"a": hostile})
+    batch_id = insert_batch(
+        database, 2, name=hostile, pipeline=hostile, error_message=hostile, metadata_={"a": hostile}
+    )
     fake_worker.write_results(database, batch_id, [(0, hostile)])
     failed = insert_batch(database, 1, name=hostile, pipeline=hostile, error_code=hostile)
     fake_worker.end_batch(database, failed, BatchStatus.FAILED)

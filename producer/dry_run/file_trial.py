@@ -1,0 +1,90 @@
+"""A dry run of an uploaded file: its first rows are checked, and what they show is extended to the whole file."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from models.db import Database
+from models.settings import Settings
+from producer.batches import model_checks
+from producer.dry_run import dry_run as dry_runs
+from producer.dry_run import forecast as forecasts
+from producer.dry_run.dry_run import DryRunReport
+from producer.dry_run.forecast import Forecast
+from producer.readers.limits import count_characters
+from producer.readers.rows import Problem, Row
+from producer.submission.request import SubmitRequest
+from producer.uploads import sources
+from producer.uploads.files import FileView
+from producer.uploads.read_request import ReadRequest
+from producer.uploads.store import open_store
+
+MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 20_000, 32 * 2**20, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileTrial:
+    """What the first rows of a file show.
+
+    is_whole: they are all rows
+    row_count: of the file, None = not known
+    forecast: of all rows, as far as their number is known, else of those that were read; None = nothing compares
+    """
+
+    report: DryRunReport
+    is_whole: bool
+    row_count: int | None
+    forecast: Forecast | None
+
+
+@dataclass(slots=True)
+class _FirstRows:
+    """The first rows of a source, until there are enough of them or it takes too long."""
+
+    rows: Iterator[Row | Problem]
+    ends_at: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
+    count: int = 0
+    characters: int = 0
+    is_whole: bool = False
+
+    def __iter__(self) -> Iterator[Row | Problem]:
+        for row in self.rows:
+            if self.count and self._is_enough():
+                return
+            self.count += 1
+            self.characters += count_characters(row.raw_input)
+            yield row
+        self.is_whole = True
+
+    def _is_enough(self) -> bool:
+        return self.count >= MAX_ROWS or self.characters >= MAX_CHARACTERS or time.monotonic() > self.ends_at
+
+
+def try_file(
+    database: Database,
+    settings: Settings,
+    request: SubmitRequest,
+    file: FileView,
+    read_request: ReadRequest,
+    row_count: int | None,
+) -> FileTrial:
+    """Check the first rows of a file as a submission would, and write nothing.
+
+    row_count: of the file as far as it is known without reading it
+
+    Raises SettingsError and InvalidParameters as a submission does, UnreadableSource where the file is not in its
+    format, SourceNotReady and FileStoreUnavailable.
+    """
+    model_checks.check_before_submit(database, request.pipeline, request.parameters)
+    store = open_store(settings)
+    store.check_whole(file.location or "", file.size_bytes or 0)
+    with sources.open_file(settings, store, file.location or "", "the file", request.pipeline, read_request) as source:
+        first_rows = _FirstRows(source.rows)
+        report = dry_runs.dry_run(request, replace(source, rows=iter(first_rows)), settings.slice_size)
+    rows = report.rows if first_rows.is_whole else row_count
+    if rows is not None:
+        report.slices = -(-rows // settings.slice_size)
+    past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters, request.tenant)
+    share = max(rows or 0, report.rows) / report.rows if report.rows else 1.0
+    forecast = forecasts.forecast(past_batches, round(report.jobs * share), report.characters * share)
+    return FileTrial(report, first_rows.is_whole, rows, forecast)

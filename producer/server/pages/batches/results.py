@@ -1,0 +1,134 @@
+"""`/batches/{id}/results`: the rows of a batch, filtered and page by page; also a part of the batch's page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from producer.batches import failure_counts, views
+from producer.batches.failure_counts import FailureCounts
+from producer.batches.views import BatchView
+from producer.results.browsing import row_pages
+from producer.results.browsing.row_pages import Order, RowPage
+from producer.results.browsing.row_preview import RowPreview
+from producer.server.context import Context, ServerContext
+from producer.server.native.batches.reading import BatchId
+from producer.server.pages.access.visitor import PageReader
+from producer.server.pages.batches import row_query
+from producer.server.pages.batches.row_query import MAX_CHARACTERS, RowQuery
+from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.outputs.inputs import ShownInput, read_input
+from producer.server.pages.outputs.reading import Reading, read_output
+from producer.server.pages.outputs.verdicts import ShownVerdict, read_verdicts
+from producer.tenants.principal import Principal
+
+router = APIRouter()
+
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """One row of the table."""
+
+    row: RowPreview
+    input: ShownInput
+    output: Reading
+    verdicts: tuple[ShownVerdict, ...]  # of guards that caught something
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsTable:
+    """The table with its form.
+
+    failures: by code, for the form; empty if none has failed
+    """
+
+    batch: BatchView
+    query: RowQuery
+    page: RowPage
+    rows: tuple[ShownRow, ...]
+    failures: FailureCounts
+
+    @property
+    def is_newest_first(self) -> bool:
+        """Whether the last result comes first."""
+        return self.query.cursor.order is Order.NEWEST
+
+    @property
+    def code_names(self) -> list[str]:
+        """The error codes to choose from, and the one that is chosen."""
+        names = [count.code for count in self.failures.codes if count.code and len(count.code) <= MAX_CHARACTERS]
+        return list(dict.fromkeys([*names, *filter(None, [self.query.value("code")])]))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a filter by label makes sense."""
+        kinds = {shown.output.kind for shown in self.rows}
+        return bool(kinds & {"labels", "entities"} or self.query.value("label"))
+
+    @property
+    def first_query(self) -> str | None:
+        """The query string of the first page; None = this is it."""
+        return None if self.query.cursor.place is None else self._query_string()
+
+    @property
+    def previous_query(self) -> str | None:
+        """The query string of the page before."""
+        place = self.page.previous_place
+        return None if place is None else self._query_string(before=place)
+
+    @property
+    def next_query(self) -> str | None:
+        """The query string of the page after."""
+        place = self.page.next_place
+        return None if place is None else self._query_string(after=place)
+
+    def _query_string(self, **place: int) -> str:
+        values = {name: value for name, value in self.query.values.items() if name != "from"}
+        return f"?{urlencode(values | place)}"
+
+
+def values_for(
+    context: ServerContext,
+    principal: Principal,
+    batch_id: str,
+    params: Mapping[str, str],
+    failures: FailureCounts | None = None,
+) -> dict[str, Any]:
+    """Return what `batches/_results.html` shows; raises NotFound.
+
+    params: of the address
+    failures: of the batch, if they were counted already
+    """
+    batch = context.get_batch(principal, batch_id)
+    views.check_not_deleting(batch)
+    query = row_query.parse(params)
+    database = context.database
+    if query.custom_id is not None:
+        page = row_pages.find_by_custom_id(database, batch_id, query.custom_id, PAGE_ROWS)
+    else:
+        page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, PAGE_ROWS)
+        if query.cursor.is_backward and not page.is_cut and len(page.rows) < PAGE_ROWS:
+            # The first page is full, although fewer rows are before the place that a reader came from.
+            query = replace(query, cursor=replace(query.cursor, place=None, is_backward=False))
+            page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, PAGE_ROWS)
+    if failures is None:
+        failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
+    return {"results": ResultsTable(batch, query, page, tuple(map(_show_row, page.rows)), failures)}
+
+
+@router.get("/batches/{batch_id}/results")
+def show_results(request: Request, context: Context, visitor: PageReader, batch_id: BatchId) -> Response:
+    """Show the rows of a batch."""
+    values = values_for(context, visitor.principal, batch_id, request.query_params)
+    template = "batches/_results.html" if is_part(request) else "batches/results.html"
+    return render(request, visitor, template, batch=values["results"].batch, **values)
+
+
+def _show_row(row: RowPreview) -> ShownRow:
+    shown = read_input(row.input_text, row.input_length)
+    output = read_output(row.output_text, row.output_length, row.vector, shown.document)
+    return ShownRow(row, shown, output, read_verdicts(row.guards_text))

@@ -1,0 +1,97 @@
+"""Retry jobs of a batch: all failed ones, those with some codes, or one. A page or a dialog first shows which."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import FormData, QueryParams
+
+from models import error_catalogue
+from models.errors import NotFound, UsageError
+from models.states import JobOutcome
+from producer.batches import retry_plan
+from producer.batches.retry import RetrySelection
+from producer.results import export
+from producer.server.context import Context
+from producer.server.native.batches import changes, long_acts
+from producer.server.native.batches.changes import Requeued
+from producer.server.native.batches.long_acts import Reply
+from producer.server.native.batches.reading import BatchId
+from producer.server.pages.access.visitor import ActionForm, PageSubmitter
+from producer.server.pages.frame.rendering import is_part, render, see_other
+
+router = APIRouter()
+
+WAIT_SECONDS = 1.0  # for an act; then the page shows that it goes on
+MAX_CODES = 100
+MAX_CODE_CHARACTERS = 200
+MAX_DEADLINE_CHARACTERS = 100
+NOTHING_CHOSEN = "no error code is chosen, so there is nothing to try again; choose at least one"
+
+
+@router.get("/batches/{batch_id}/retry")
+def confirm_retry(request: Request, context: Context, visitor: PageSubmitter, batch_id: BatchId) -> Response:
+    """Show which jobs would run again, and which a retry can't help."""
+    batch = context.get_batch(visitor.principal, batch_id)
+    selection = _selection(request.query_params)
+    job = None
+    if selection.positions:
+        job = retry_plan.find_job(context.database, batch_id, selection.positions[0])
+        if job is None:
+            raise NotFound(f"{batch_id} has no job at position {selection.positions[0]:,}")
+    values: dict[str, Any] = {
+        "batch": batch,
+        "plan": retry_plan.plan_retry(context.database, batch, selection),
+        "job": job,
+        "explanation": error_catalogue.explain(job.code) if job is not None else None,
+    }
+    if is_part(request):
+        return render(request, visitor, "batches/_retry.html", **values)
+    return render(request, visitor, "batches/confirm.html", part="batches/_retry.html", title="Retry jobs", **values)
+
+
+@router.post("/batches/{batch_id}/retry")
+async def retry(
+    request: Request, context: Context, visitor: PageSubmitter, form: ActionForm, batch_id: BatchId
+) -> Response:
+    """Run jobs again, and show the batch."""
+    selection = _selection(form)
+    if form.get("choose") == "yes" and not selection.codes:
+        raise UsageError(NOTHING_CHOSEN)
+    deadline = str(form.get("deadline") or "").strip()[:MAX_DEADLINE_CHARACTERS] or None
+    act = changes.retry_act(context, visitor.principal, batch_id, selection, deadline)
+
+    def show(requeued: Requeued) -> Response:
+        jobs = requeued.result.jobs
+        sentences = [f"{jobs:,} {'job runs' if jobs == 1 else 'jobs run'} again."]
+        sentences += [f"{text[:1].upper()}{text[1:]}." for text in (requeued.warning, requeued.result.advice) if text]
+        return see_other(request, visitor, _address(batch_id, selection), " ".join(sentences))
+
+    def show_reopened() -> Response | None:
+        # Until the batch is open again, the retry may be refused as a whole.
+        if context.get_batch(visitor.principal, batch_id).status.has_ended:
+            return None
+        return see_other(request, visitor, f"/batches/{batch_id}", "The batch runs again; more jobs are still added.")
+
+    return await long_acts.perform(act, Reply(show, show_reopened, WAIT_SECONDS))
+
+
+def _selection(values: QueryParams | FormData) -> RetrySelection:
+    """Read which jobs are meant; raises UsageError."""
+    outcomes = export.parse_statuses(_texts(values, "outcome") or [JobOutcome.FAILED])
+    if JobOutcome.SUCCEEDED in outcomes:
+        raise UsageError("a retry takes jobs with the outcome failed, cancelled or expired")
+    positions = _texts(values, "position")
+    if any(not (text.isascii() and text.isdigit()) for text in positions):
+        raise UsageError("a position is the number of a job among the inputs, from 0")
+    return RetrySelection(outcomes, tuple(_texts(values, "code")), tuple(int(text[:20]) for text in positions[:1]))
+
+
+def _texts(values: QueryParams | FormData, name: str) -> Sequence[str]:
+    texts = [value.strip()[:MAX_CODE_CHARACTERS] for value in values.getlist(name) if isinstance(value, str)]
+    return list(dict.fromkeys(filter(None, texts)))[:MAX_CODES]
+
+
+def _address(batch_id: str, selection: RetrySelection) -> str:
+    rows = f"/rows/{selection.positions[0]}" if selection.positions else ""
+    return f"/batches/{batch_id}{rows}"

@@ -1,0 +1,59 @@
+"""The channel of the list of batches: it renders the rows of batches that changed and that a follower's page shows."""
+
+import time
+from typing import Any
+
+from anyio import to_thread
+
+from producer.batches import views
+from producer.batches.changes import BatchState
+from producer.server.pages.frame.formats import now_milliseconds
+from producer.server.pages.live import parts
+from producer.server.pages.live.channel import Channel
+from producer.server.pages.live.followers import part_event
+
+TEMPLATE = "batches/_rows.html"
+SECONDS = 2.0  # between two renderings
+MAX_ROWS = 50  # rendered at once; the others follow
+MAX_FOLLOWER_ROWS = 200  # of one page
+
+
+class BatchRowsChannel(Channel):
+    """Sends each row to the followers whose page has it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._waiting: dict[str, None] = {}  # ids of batches that changed, in order
+        self._due_at = 0.0
+
+    async def show_states(self, states: tuple[BatchState, ...]) -> None:
+        """Render the rows of batches that changed, at most 50 in two seconds."""
+        self._waiting |= dict.fromkeys(state.id for state in states)
+        if time.monotonic() < self._due_at:
+            return
+        shown = frozenset().union(*(follower.rows for follower in self.followers))
+        self._waiting = {batch_id: None for batch_id in self._waiting if batch_id in shown}
+        if not self._waiting:
+            return
+        self._due_at = time.monotonic() + SECONDS
+        ids = list(self._waiting)[:MAX_ROWS]
+        moment = now_milliseconds()
+        rows = await to_thread.run_sync(self._render_rows, ids, limiter=self._threads)
+        for batch_id in ids:
+            self._waiting.pop(batch_id, None)
+        for batch_id, html in rows.items():
+            event = part_event(f"row-{batch_id}", html, moment)
+            for follower in self.followers:
+                if batch_id in follower.rows:
+                    follower.put(batch_id, event)
+
+    def _render_rows(self, ids: list[str]) -> dict[str, str]:
+        audience = self.key.audience
+        found = views.find_batches(self._context.database, ids)
+        return {
+            batch_id: parts.render_part(
+                TEMPLATE, audience, self.key.path, {"batches": [batch], "shows_tenants": audience.is_operator}
+            )
+            for batch_id, batch in found.items()
+            if audience.principal.may_see(batch.tenant)
+        }

@@ -1,0 +1,106 @@
+"""Parts of a page that change while somebody looks at it."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from models import version
+from producer.server.context import ServerContext
+from producer.server.pages.frame.rendering import environment
+from producer.tenants.principal import Principal, Scope
+
+# Texts such as `5 min ago`, which the page's script rewrites; a part that differs only there has not changed.
+AGE = re.compile(r"(<time [^>]*data-age[^>]*>)[^<]*")
+
+ReadValues = Callable[[ServerContext, Principal, str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Everybody who sees the same: the principal without its key. Templates have it as `visitor`.
+
+    It has no token, so a part that is sent to several people can't contain a form of one of them.
+    """
+
+    principal: Principal
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether actions on batches are offered."""
+        return Scope.SUBMIT in self.principal.scopes
+
+    @property
+    def may_administrate(self) -> bool:
+        """Whether actions on schedules and the operator's pages are offered."""
+        return Scope.ADMIN in self.principal.scopes
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether all tenants are shown."""
+        return self.principal.tenant is None
+
+
+def audience_of(principal: Principal) -> Audience:
+    """The audience that a visitor belongs to."""
+    return Audience(Principal(principal.tenant, principal.scopes))
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """A part of a page.
+
+    name: of the element that it fills, in `data-live`
+    template: which renders it, alone or in its page
+    read: returns its values, for a principal and the id of what the page shows
+    seconds: at least between two renderings
+    clock_seconds: after which it is rendered although nothing has changed; None = never
+    """
+
+    name: str
+    template: str
+    read: ReadValues
+    seconds: float = 1.0
+    clock_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class PartPace:
+    """When a part is to be rendered again.
+
+    is_changed: something has happened since it was rendered
+    """
+
+    part: LivePart
+    is_changed: bool = True
+    rendered_at: float = field(default=-math.inf)
+
+    def seconds_left(self, now: float) -> float:
+        """Seconds until it is due; infinite if nothing has changed."""
+        if self.is_changed:
+            return max(0.0, self.rendered_at + self.part.seconds - now)
+        if self.part.clock_seconds is not None:
+            return max(0.0, self.rendered_at + self.part.clock_seconds - now)
+        return math.inf
+
+    def note_change(self, *, is_urgent: bool = False) -> None:
+        """Something has happened; if it is urgent, the part is due at once."""
+        self.is_changed = True
+        if is_urgent:
+            self.rendered_at = -math.inf
+
+    def note_rendering(self, now: float) -> None:
+        """It is about to be rendered with all that has happened."""
+        self.is_changed, self.rendered_at = False, now
+
+
+def render_part(template: str, audience: Audience, path: str, values: Mapping[str, Any]) -> str:
+    """Return the part as HTML, as its page contains it."""
+    fixed = {"request": None, "path": path, "visitor": audience, "version": version.full_version()}
+    return environment().get_template(template).render({**fixed, **values})
+
+
+def without_ages(html: str) -> str:
+    """The part without what the page's script keeps up to date, to compare it."""
+    return AGE.sub(r"\1", html)

@@ -1,0 +1,72 @@
+"""`/events/…`: the streams of open pages, which a page's script reads."""
+
+from functools import partial
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from producer.batches import views
+from producer.server.context import Context, ServerContext
+from producer.server.following import event_stream
+from producer.server.following.event_stream import StreamResponse
+from producer.server.pages.access.visitor import PageReader, is_session_valid
+from producer.server.pages.live import parts, streams
+from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
+from producer.server.pages.live.channel import ChannelKey
+from producer.server.pages.live.followers import PageFollower
+from producer.server.pages.live.hub import LiveHub
+
+router = APIRouter(prefix="/events")
+
+MAX_ID = 200
+
+# Milliseconds since 1970, by the server's clock: what was rendered before, the page shows already.
+Since = Annotated[int, Query(ge=0, le=2**53)]
+
+
+@router.get("/check")
+async def check_session(visitor: PageReader) -> Response:
+    """Answer whether the session is still valid, for a page that lost its stream."""
+    del visitor
+    return Response(status_code=204, headers={"cache-control": "no-store"})
+
+
+@router.get("/overview")
+async def follow_overview(request: Request, context: Context, visitor: PageReader, since: Since = 0) -> Response:
+    """Stream the parts of the first page."""
+    key = ChannelKey("overview", "", "/", parts.audience_of(visitor.principal))
+    return _respond(request, context, key, PageFollower(since))
+
+
+@router.get("/batches")
+async def follow_list(
+    request: Request,
+    context: Context,
+    visitor: PageReader,
+    since: Since = 0,
+    rows: Annotated[str, Query(max_length=MAX_FOLLOWER_ROWS * MAX_ID)] = "",
+) -> Response:
+    """Stream the rows of the list that change, and the ids of new batches.
+
+    rows: ids of the batches in the list, with commas between them
+    """
+    key = ChannelKey("batches", "", "/batches", parts.audience_of(visitor.principal))
+    ids = [batch_id for batch_id in rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS] if batch_id]
+    return _respond(request, context, key, PageFollower(since, ids))
+
+
+@router.get("/batches/{batch_id}")
+async def follow_batch(
+    request: Request, context: Context, visitor: PageReader, batch_id: str, since: Since = 0
+) -> Response:
+    """Stream the parts of the page of a batch."""
+    await to_thread.run_sync(views.check_visible, context.database, batch_id, visitor.principal.tenant)
+    key = ChannelKey("batch", batch_id, f"/batches/{batch_id}", parts.audience_of(visitor.principal))
+    return _respond(request, context, key, PageFollower(since))
+
+
+def _respond(request: Request, context: ServerContext, key: ChannelKey, follower: PageFollower) -> Response:
+    hub: LiveHub = request.app.state.live_hub
+    is_allowed = partial(is_session_valid, request, context)
+    return StreamResponse(streams.stream_page(hub, key, follower, is_allowed), event_stream.MEDIA_TYPE)

@@ -1,0 +1,111 @@
+"""`/usage`: what tenants computed, by day, tenant and pipeline."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from models.errors import NotFound, UsageError
+from producer.results.files import escape_formula
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access.visitor import PageReader, Visitor
+from producer.server.pages.frame.rendering import render
+from producer.server.pages.operations import usage_chart
+from producer.tenants import usage as reports
+from producer.tenants import usage_summary
+from producer.tenants.usage import Days, UsageRow
+from producer.tenants.usage_summary import Measure
+
+router = APIRouter()
+
+MAX_GROUPS_SHOWN = 100
+
+Text = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/usage")
+def show_usage(
+    request: Request,
+    context: Context,
+    visitor: PageReader,
+    since: Text = "",
+    until: Text = "",
+    tenant: Text = "",
+    pipeline: Text = "",
+    measure: Text = "",
+) -> Response:
+    """Show the report."""
+    problem = None
+    try:
+        days = Days.parse(since or None, until or None)
+        rows = _read(context, visitor, days, tenant)
+    except UsageError as error:
+        problem, days, rows = str(error), Days.parse(None, None), []
+    chosen = Measure(measure) if measure in tuple(Measure) else Measure.ROWS
+    values: dict[str, Any] = {
+        "days": days,
+        "problem": problem,
+        "filters": {"since": since, "until": until, "tenant": tenant, "pipeline": pipeline, "measure": measure},
+        "measure": chosen,
+        "measures": tuple(Measure),
+        "tenants": sorted({row.tenant for row in rows} | ({tenant} if tenant else set())),
+        "pipelines": sorted({row.pipeline for row in rows} | ({pipeline} if pipeline else set())),
+        **_report([row for row in rows if pipeline in ("", row.pipeline)], days, chosen),
+    }
+    return render(request, visitor, "operations/usage.html", **values)
+
+
+@router.get("/usage.csv")
+def download_usage(
+    context: Context, visitor: PageReader, since: Text = "", until: Text = "", tenant: Text = "", pipeline: Text = ""
+) -> Response:
+    """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
+    days = Days.parse(since or None, until or None)
+    rows = [row for row in _read(context, visitor, days, tenant) if pipeline in ("", row.pipeline)]
+    headers = {
+        "content-disposition": f'attachment; filename="usage-{days.since}-{days.until}.csv"',
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+    }
+    return Response("".join(_csv_lines(rows)), headers=headers, media_type="text/csv")
+
+
+def _read(context: ServerContext, visitor: Visitor, days: Days, tenant: str) -> list[UsageRow]:
+    if tenant and not visitor.principal.may_see(tenant):
+        raise NotFound("this key sees the usage of its tenant only")
+    return reports.read_usage(context.database, days, tenant or visitor.principal.tenant)
+
+
+def _report(rows: Sequence[UsageRow], days: Days, measure: Measure) -> dict[str, Any]:
+    by_pipeline = usage_summary.group_by(rows, lambda row: row.pipeline, measure)
+    by_tenant = usage_summary.group_by(rows, lambda row: row.tenant, measure)
+    periods = usage_summary.list_periods(rows, days, lambda row: row.pipeline)
+    return {
+        "totals": usage_summary.add_up(rows),
+        "by_pipeline": by_pipeline[:MAX_GROUPS_SHOWN],
+        "by_tenant": by_tenant[:MAX_GROUPS_SHOWN],
+        "most": MAX_GROUPS_SHOWN,
+        "group_counts": (len(by_pipeline), len(by_tenant)),
+        "chart": usage_chart.draw(periods, by_pipeline, measure),
+        "by_period": [(period.label, _total_of(period)) for period in reversed(periods) if period.totals],
+        "has_rows": bool(rows),
+    }
+
+
+def _total_of(period: usage_summary.Period) -> usage_summary.Totals:
+    totals = usage_summary.Totals()
+    for part in period.totals.values():
+        totals.add(part)
+    return totals
+
+
+def _csv_lines(rows: Sequence[UsageRow]) -> Iterator[str]:
+    names = list(UsageRow.__slots__)
+    for cells in (names, *([row.as_dict()[name] for name in names] for row in rows)):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(
+            escape_formula(cell) if isinstance(cell, str) else cell for cell in cells
+        )
+        yield line.getvalue()

@@ -1,0 +1,1 @@
+"""Inputs and outputs as people read them. Nothing in them is trusted: neither their size nor their form."""

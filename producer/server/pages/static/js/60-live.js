@@ -1,0 +1,207 @@
+// Fills the parts of a page from its stream of events, and says when what is shown is no longer up to date.
+const live = {
+  root: document.querySelector("[data-live-stream]"),
+  source: null, // the open stream
+  since: 0, // by the server's clock: all that was rendered before is shown
+  lastHeard: Date.now(),
+  version: null,
+  retrySeconds: 1,
+  timer: null,
+  isOver: false, // nothing more will come: signed out, or deleted
+  newBatches: new Set(),
+};
+const QUIET_SECONDS = 25; // the server sends something every 10
+const clockTime = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+function showStale(...lines) {
+  const mark = document.getElementById("stale");
+  const text = lines.map((line) => line.textContent ?? line).join(" ");
+  if (mark.dataset.text !== text) {
+    mark.dataset.text = text;
+    mark.replaceChildren(...lines.map((line) => {
+      const paragraph = document.createElement("p");
+      paragraph.append(line);
+      return paragraph;
+    }));
+  }
+  mark.hidden = false;
+}
+
+function hideStale() {
+  const mark = document.getElementById("stale");
+  mark.hidden = true;
+  delete mark.dataset.text;
+  document.body.classList.remove("is-stale");
+}
+
+function linkTo(address, text) {
+  const link = document.createElement("a");
+  link.href = address;
+  link.textContent = text;
+  return link;
+}
+
+// An old page must not look like a new one, nor take actions that can't be sent.
+function markStale(reason) {
+  document.body.classList.add("is-stale");
+  showStale(`${reason} Data as of ${clockTime.format(new Date(live.lastHeard))}; trying again…`);
+}
+
+function endLive(...lines) {
+  live.isOver = true;
+  closeStream();
+  document.body.classList.add("is-stale");
+  showStale(...lines);
+}
+
+function closeStream() {
+  clearTimeout(live.timer);
+  live.source?.close();
+  live.source = null;
+}
+
+function streamAddress() {
+  const address = new URL(live.root.dataset.liveStream, location.href);
+  address.searchParams.set("since", live.since);
+  const rows = [...document.querySelectorAll("[data-live^='row-']")].map((row) => row.dataset.live.slice(4));
+  if (rows.length) address.searchParams.set("rows", rows.slice(0, 200).join(","));
+  return address;
+}
+
+function openStream() {
+  if (live.isOver || live.source || document.hidden) return;
+  const source = new EventSource(streamAddress());
+  live.source = source;
+  const on = (name, act) => source.addEventListener(name, (event) => {
+    if (source !== live.source) return;
+    live.lastHeard = Date.now();
+    act(JSON.parse(event.data));
+  });
+  on("hello", greet);
+  on("beat", ({ at }) => { live.since = at; });
+  on("part", fillPart);
+  on("state", showState);
+  on("new", ({ ids }) => showNewBatches(ids));
+  on("trouble", () => markStale("The server can't read its database."));
+  on("fine", hideStale);
+  on("gone", () => endLive("This batch was deleted.", linkTo("/batches", "All batches")));
+  on("signed-out", showSignedOut);
+  source.addEventListener("error", () => { if (source === live.source) loseStream(); });
+}
+
+function greet({ version }) {
+  live.retrySeconds = 1;
+  hideStale();
+  if (live.version && live.version !== version) {
+    const reload = linkTo(location.href, "Load the page again");
+    showStale("The server has another version now.", reload);
+  }
+  live.version ??= version;
+  document.body.dispatchEvent(new CustomEvent("live:open", { bubbles: true }));
+}
+
+function showSignedOut() {
+  const next = encodeURIComponent(location.pathname + location.search);
+  endLive("Your session has ended.", linkTo(`/login?next=${next}`, "Sign in"));
+}
+
+async function loseStream() {
+  closeStream();
+  if (live.isOver || document.hidden || live.isLeaving) return;
+  live.timer = setTimeout(openStream, live.retrySeconds * 1000);
+  live.retrySeconds = Math.min(5, live.retrySeconds * 1.5);
+  try {
+    const answer = await fetch("/events/check", { redirect: "manual", headers: { "HX-Request": "true" }, cache: "no-store" });
+    const isSignedOut = answer.type === "opaqueredirect" || [401, 403].includes(answer.status) || answer.headers.has("hx-redirect");
+    if (isSignedOut) showSignedOut();
+    else if (answer.status >= 500) markStale("The server can't answer now.");
+    else if (live.retrySeconds > 3) markStale("The live connection fails.");
+  } catch {
+    if (!live.isLeaving && !live.source) markStale("Connection lost.");
+  }
+}
+
+function fillPart({ name, html, at }) {
+  live.since = Math.max(live.since, at);
+  if (document.body.classList.contains("is-stale")) hideStale();
+  const target = document.querySelector(`[data-live="${CSS.escape(name)}"]`);
+  if (!target || target.contains(document.querySelector("dialog[open]"))) return;
+  const swap = target.tagName === "TR" ? "outerMorph" : "innerMorph";
+  htmx.swap({ sourceElement: target, target, text: html, swap });
+}
+
+// Results are not put under the eyes of somebody who reads them: a line says that there are more.
+function showState({ last_seq: lastSeq }) {
+  for (const line of document.querySelectorAll("[data-live-results]")) {
+    const count = lastSeq - Number(line.dataset.liveResults);
+    line.hidden = count <= 0;
+    line.firstElementChild.textContent = `${count.toLocaleString("en-US")} new ${count === 1 ? "result" : "results"}. Show`;
+  }
+}
+
+function showNewBatches(ids) {
+  for (const id of ids) {
+    if (!document.querySelector(`[data-live="row-${CSS.escape(id)}"]`)) live.newBatches.add(id);
+  }
+  const count = live.newBatches.size;
+  for (const line of document.querySelectorAll("[data-live-new]")) {
+    line.hidden = !count;
+    line.firstElementChild.textContent = `${count} new ${count === 1 ? "batch" : "batches"}. Show`;
+  }
+}
+
+// What htmx could not do is said, too.
+function showFailure(text) {
+  document.querySelector(".toast")?.remove();
+  const toast = document.createElement("div");
+  toast.className = "toast";
+  toast.setAttribute("role", "alert");
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "small";
+  close.textContent = "Close";
+  close.addEventListener("click", () => toast.remove());
+  toast.append(text, close);
+  document.body.append(toast);
+}
+
+htmx.config.morphIgnore.push("open"); // what the reader has opened stays open
+
+document.addEventListener("htmx:error", () => {
+  showFailure("The server could not be reached, and nothing was changed on this page. Try again.");
+});
+document.addEventListener("htmx:response:error", (event) => {
+  const status = event.detail.ctx.response.status;
+  if (status >= 500) showFailure(`The server answered with an error (${status}). Try again; its log says more.`);
+});
+
+// While the connection is lost, an action would end in the browser's error page, and the page would be gone.
+document.addEventListener("submit", (event) => {
+  if (!document.body.classList.contains("is-stale") || event.target.method !== "post") return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  showFailure("Nothing was sent, because the connection is lost. Try again once the data is up to date.");
+}, true);
+
+if (live.root) {
+  live.since = Number(live.root.dataset.liveSince);
+  addEventListener("beforeunload", () => { live.isLeaving = true; });
+  addEventListener("pagehide", closeStream);
+  addEventListener("pageshow", (event) => {
+    live.isLeaving = false;
+    if (event.persisted) location.reload(); // from the browser's cache of pages
+  });
+  addEventListener("offline", () => { closeStream(); markStale("This device is offline."); });
+  addEventListener("online", openStream);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) closeStream(); // six of them would take all connections that a browser opens
+    else openStream();
+  });
+  setInterval(() => {
+    if (live.source && Date.now() - live.lastHeard > QUIET_SECONDS * 1000) {
+      markStale("Connection lost.");
+      loseStream();
+    }
+  }, 5000);
+  openStream();
+}

@@ -1,0 +1,213 @@
+import http.client
+import json
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from jinja2 import ChoiceLoader, DictLoader
+from sqlalchemy import delete
+
+from models.db import Database
+from models.tables import Batch
+from producer.batches import views
+from producer.server.context import ServerContext
+from producer.server.pages.frame import rendering
+from producer.server.pages.live import batch_rows, hub, streams
+from producer.server.pages.live.parts import LivePart
+from producer.tenants.principal import Principal, Scope
+from tests.factories.batch_rows import insert_batch
+from tests.factories.http_server import key_headers
+from tests.factories.served_app import served
+from tests.fake_worker import end_batch, write_results
+
+TEMPLATE = "<b>{{ batch.counts.ended }}</b>{% if visitor.may_submit %}<i>{{ batch.name }}</i>{% endif %}"
+MAX_SECONDS = 20.0
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def renderings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the page of a batch one part; returns the ids of the batches that it was rendered for."""
+    rendered: list[str] = []
+
+    def read(context: ServerContext, principal: Principal, batch_id: str) -> Mapping[str, Any]:
+        rendered.append(batch_id)
+        return {"batch": views.get_batch(context.database, batch_id, principal.tenant)}
+
+    part = LivePart("counts", "test/_counts.html", read, seconds=0.1)
+    monkeypatch.setattr(hub, "PARTS", {"overview": (), "batches": (), "batch": (part,)})
+    add_template(monkeypatch, part.template, TEMPLATE)
+    return rendered
+
+
+def add_template(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """Add a template for this test."""
+    templates = rendering.environment()
+    assert templates.loader is not None
+    monkeypatch.setattr(templates, "loader", ChoiceLoader([DictLoader({name: text}), templates.loader]))
+
+
+@contextmanager
+def following(address: str, path: str) -> Iterator[Iterator[tuple[str, Any]]]:
+    """Yield the events of a stream: names with their documents."""
+    with urllib.request.urlopen(f"{address}{path}", timeout=MAX_SECONDS) as response:
+        yield parse(line.decode().rstrip("\n") for line in response)
+
+
+def status_of(address: str) -> int:
+    """Return the status of a response without following it to another page."""
+    url = urllib.parse.urlsplit(address)
+    connection = http.client.HTTPConnection(url.netloc, timeout=MAX_SECONDS)
+    try:
+        connection.request("GET", f"{url.path}?{url.query}")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def parse(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the events; a stream goes on for ever, a test does not."""
+    name, end = "", time.monotonic() + MAX_SECONDS
+    for line in lines:
+        assert time.monotonic() < end
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def next_part(events: Iterator[tuple[str, Any]]) -> Any:
+    """Return the next part."""
+    return next(document for name, document in events if name == "part")
+
+
+def test_a_page_gets_its_part_and_then_each_change(database: Database, renderings: list[str]) -> None:
+    batch_id = insert_batch(database, 3, name=HOSTILE)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        assert next(events)[0] == "hello"
+        first = next_part(events)
+        write_results(database, batch_id, [(0, {"label": "A"})])
+        second = next_part(events)
+
+    assert first["name"] == "counts"
+    assert first["html"] == "<b>0</b><i>&lt;script&gt;alert(1)&lt;/script&gt;</i>"
+    assert second["html"].startswith("<b>1</b>")
+    assert second["at"] > first["at"]
+
+
+def test_pages_of_one_audience_share_their_renderings(database: Database, renderings: list[str]) -> None:
+    batch_id = insert_batch(database, 3)
+    path = f"/events/batches/{batch_id}"
+
+    with served(database) as address, following(address, path) as events:
+        next_part(events)
+        with following(address, path) as others:
+            assert next_part(others)["html"].startswith("<b>0</b>")  # as it was rendered before
+            write_results(database, batch_id, [(0, {"label": "A"})])
+            assert next_part(others) == next_part(events)
+
+    assert len(renderings) == 2
+
+
+def test_a_page_that_is_up_to_date_is_sent_nothing(
+    database: Database, renderings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "BEAT_SECONDS", 0.2)
+    batch_id = insert_batch(database, 3)
+    path = f"/events/batches/{batch_id}"
+
+    with served(database) as address, following(address, path) as events:
+        since = next_part(events)["at"]
+        with following(address, f"{path}?since={since + 1}") as others:
+            names = [next(others)[0] for _ in range(3)]
+
+    assert names == ["hello", "beat", "beat"]
+
+
+def test_the_state_of_a_batch_says_how_many_results_it_has(database: Database, renderings: list[str]) -> None:
+    batch_id = insert_batch(database, 1)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        next_part(events)
+        write_results(database, batch_id, [(0, {"label": "A"})])
+        end_batch(database, batch_id)
+        states = (document for name, document in events if name == "state")
+        last = next(state for state in states if state["status"] == "completed")
+
+    assert last["last_seq"] == 1
+
+
+def test_a_deleted_batch_ends_the_stream(database: Database, renderings: list[str]) -> None:
+    batch_id = insert_batch(database, 1)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        next_part(events)
+        with database.write() as connection:
+            connection.execute(delete(Batch).where(Batch.id == batch_id))
+        names = [name for name, _ in events]
+
+    assert names[-1] == "gone"
+
+
+def test_the_list_gets_the_rows_that_it_shows_and_names_of_new_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_rows, "TEMPLATE", "test/_rows.html")
+    monkeypatch.setattr(batch_rows, "SECONDS", 0.1)
+    add_template(
+        monkeypatch, "test/_rows.html", "<tr><td>{{ batches[0].name }} {{ batches[0].counts.ended }}</td></tr>"
+    )
+    shown, other = insert_batch(database, 2, name=HOSTILE), insert_batch(database, 2)
+
+    with served(database) as address, following(address, f"/events/batches?rows={shown}") as events:
+        next(events)
+        write_results(database, other, [(0, {"label": "A"})])
+        write_results(database, shown, [(0, {"label": "A"})])
+        rows = (document for name, document in events if name == "part")
+        row = next(row for row in rows if " 1<" in row["html"])
+        added = insert_batch(database, 1)
+        new = next(document for name, document in events if name == "new")
+
+    assert row["name"] == f"row-{shown}"
+    assert row["html"] == "<tr><td>&lt;script&gt;alert(1)&lt;/script&gt; 1</td></tr>"
+    assert new["ids"] == [added]
+
+
+def test_a_failing_part_is_said_and_comes_later(
+    database: Database, renderings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = insert_batch(database, 3)
+    monkeypatch.setattr("producer.server.pages.live.channel.TROUBLE_SECONDS", 0.1)
+    read, failures = views.get_batch, [OSError("disk")]
+
+    def fail_once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(views, "get_batch", fail_once)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        names = [next(events)[0] for _ in range(4)]
+
+    assert names[:2] == ["hello", "trouble"]
+    assert set(names[2:]) == {"part", "fine"}
+
+
+@pytest.mark.parametrize("path", ["/events/overview", "/events/batches", "/events/batches/{id}", "/events/check"])
+def test_streams_need_a_session_once_there_are_keys(database: Database, path: str) -> None:
+    batch_id = insert_batch(database, 1)
+    key_headers(database, "a", Scope.READ)
+
+    with served(database) as address:
+        assert status_of(address + path.format(id=batch_id)) in (303, 401)
+
+
+def test_an_unknown_batch_has_no_stream(database: Database) -> None:
+    with served(database) as address:
+        assert status_of(f"{address}/events/batches/unknown") == 404
