@@ -32,6 +32,7 @@ class TestWorkers:
     def test_what_each_does(self, database: Database, client: TestClient) -> None:
         fake_worker.register_worker(database, PIPELINE)
         fake_worker.register_worker(database, "gone-pipeline", heartbeat_age_seconds=9999.0)
+        execute(database, f"UPDATE workers SET started_at = {database.sql.now_plus_seconds}", seconds=-3600.0)
         add_minute(database, work(PIPELINE, 600), worker_id="w-0.0", age_minutes=2)
         execute(database, INSERT_LOAD_FAILURE.format(now=database.sql.now), pipeline="unloadable")
 

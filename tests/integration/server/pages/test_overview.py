@@ -1,5 +1,6 @@
 """The first page over both databases: numbers, what needs attention, and what a tenant sees."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -91,7 +92,7 @@ def test_a_tenant_sees_its_own_numbers_and_no_hosts(database: Database, database
 
     assert (ours.throughput.jobs, all_of_it.throughput.jobs) == (9, 5018)
     assert [failure["count"].error_code for failure in ours.failures] == ["model_error"]
-    assert (ours.unanswered_jobs, all_of_it.unanswered_jobs) == (6, 12)
+    assert (ours.unanswered_jobs, all_of_it.unanswered_jobs) == (3, 6)
     assert [batch.name for batch in ours.newest] == ["of acme"]
     messages = [item.message for item, _ in ours.attention]
     assert any("of acme" in message for message in messages)
@@ -117,7 +118,7 @@ def test_hostile_texts_are_escaped_and_cut(database: Database, database_url: str
         page = get_page(database, database_url, path)
         assert "<script>alert" not in page
         assert "&lt;script&gt;alert" in page
-        assert "x" * 600 not in page.replace(f"/pipelines/{hostile}", ""), path
+        assert "x" * 600 not in re.sub(r'href="[^"]*"', "", page), path
 
 
 @pytest.mark.parametrize("part", ["facts", "attention", "throughput", "backlog", "failures", "workers", "newest"])
