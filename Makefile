@@ -7,8 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint docs openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-gpu test-versions bundle samples clean
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test test-hosts screenshots lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-pages bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test test-hosts screenshots lint docs openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-pages bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
