@@ -104,7 +104,7 @@ def test_runs_in_one_state(harness: ScheduleHarness) -> None:
 def test_pages_leave_out_the_mean_vector_alone(harness: ScheduleHarness) -> None:
     harness.run_schedule(utc("03-02 02:00"))
     cast = "CAST(:summary AS jsonb)" if harness.database.engine.dialect.name == "postgresql" else ":summary"
-    harness.execute(f"UPDATE runs SET summary = {cast}", summary=to_json(SUMMARY))  # noqa: S608
+    harness.execute(f"UPDATE runs SET summary = {cast}", summary=to_json(SUMMARY))
 
     [run] = run_pages.list_runs(harness.database, "nightly", 10).runs
 
