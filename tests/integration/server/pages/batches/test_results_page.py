@@ -106,6 +106,15 @@ def test_links_keep_the_filter(browser: TestClient, batch_id: str, monkeypatch: 
     assert rows(browser, address) == [3, 0]
 
 
+def test_a_batch_that_runs_says_when_more_results_land(browser: TestClient, batch_id: str, database: Database) -> None:
+    running = browser.get(f"/batches/{batch_id}/results").text
+    update_batch(database, batch_id, status="completed")
+    ended = browser.get(f"/batches/{batch_id}/results").text
+
+    assert 'data-live-results="10"' in running
+    assert "data-live-results" not in ended
+
+
 def test_htmx_gets_the_table_alone(browser: TestClient, batch_id: str) -> None:
     text = browser.get(f"/batches/{batch_id}/results", headers=PART).text
 
