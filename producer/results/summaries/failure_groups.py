@@ -3,13 +3,14 @@
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Boolean, column, text
+from sqlalchemy import Boolean, Connection, column, text
 
 from models.db import Database, comma_separated
 from models.error_catalogue import Explanation, explain
 from models.errors import NotFound
+from producer.results.summaries.marks import PICK_RESULTS
 
 MAX_COUNTED = 10_000  # failures that are counted by code at once: 20 ms
 ALL = 2**62
@@ -30,8 +31,7 @@ SELECT f.error_code, count(*) AS jobs, min(f.position) AS position FROM (
 SELECT_EXAMPLES = """
 SELECT r.position, r.error_code, j.custom_id, substr(CAST(j.input AS TEXT), 1, :most) AS input,
        substr(r.error_message, 1, :most) AS error_message, j.invalid AS is_invalid
-FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id = :batch_id AND r.position {in_numbers}
+FROM {results} JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 """
 
 
@@ -116,7 +116,7 @@ def count_failures(database: Database, batch_id: str, total: int, most: int = MA
         query = text(COUNT_BY_CODE.format(hint=HINT[connection.dialect.name]))
         rows = connection.execute(query, {"batch_id": batch_id, "most": most}).all()
         shown = rows[:MAX_GROUPS]
-        examples = _read_examples(database, connection, batch_id, [row.position for row in shown])
+        examples = _read_examples(connection, batch_id, [row.position for row in shown])
     groups = tuple(
         FailureGroup(row.error_code or "unknown", row.jobs, examples[row.position], explain(row.error_code))
         for row in shown
@@ -138,10 +138,9 @@ def find_last_seq(database: Database, batch_id: str) -> int:
     return last_seq
 
 
-def _read_examples(
-    database: Database, connection: Any, batch_id: str, positions: list[int]
-) -> dict[int, FailureExample]:
-    query = text(SELECT_EXAMPLES.format(in_numbers=database.sql.in_numbers))
+def _read_examples(connection: Connection, batch_id: str, positions: list[int]) -> dict[int, FailureExample]:
+    results = PICK_RESULTS[connection.dialect.name].format(column="position")
+    query = text(SELECT_EXAMPLES.format(results=results))
     typed = query.columns(
         *(column(name) for name in ("position", "error_code", "custom_id", "input", "error_message")),
         column("is_invalid", Boolean),

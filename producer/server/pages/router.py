@@ -5,8 +5,8 @@ from fastapi import APIRouter
 from producer.server.pages.access import sign_in
 from producer.server.pages.batches import router as batches
 from producer.server.pages.frame import static_files
-from producer.server.pages.operations import audit, doctor, keys, usage
 from producer.server.pages.live import router as live
+from producer.server.pages.operations import audit, doctor, keys, usage
 from producer.server.pages.overview import overview
 from producer.server.pages.schedules import router as schedules
 from producer.server.pages.submit import router as submit

@@ -30,6 +30,8 @@ MESSAGES = {
     "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
     "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
 }
+# That begin a sentence of ours; another word may be a name, which is not ours to change.
+FIRST_WORDS = frozenset({"a", "another", "no", "send", "sign", "the", "there", "this", "too", "without", "your"})
 OTHER_TITLE = "This request can't be answered"
 
 
@@ -53,9 +55,9 @@ class PageError:
         if status == 405 or message == NO_ROUTE:
             message = MESSAGES[str(error["code"])]
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
-        names_field = error["param"] is not None and message.startswith(str(error["param"]))
-        sentence = message if names_field else message[:1].upper() + message[1:]
-        return cls(status, str(error["code"]), sentence, seconds)
+        if message.partition(" ")[0] in FIRST_WORDS:
+            message = message[:1].upper() + message[1:]
+        return cls(status, str(error["code"]), message, seconds)
 
     @property
     def title(self) -> str:

@@ -1,0 +1,153 @@
+"""What pages read of the runs of schedules: bars, days of a calendar, and pages of runs."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from models.documents import to_json
+from models.states import RunState
+from producer.schedules import registry, reports
+from producer.schedules.history import run_marks, run_pages
+from producer.schedules.runs import manual_runs
+from producer.times import TimeRange
+from tests.factories.schedules import ScheduleHarness, utc
+
+GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
+SUMMARY = {"total": 7, "failed": 1, "quality": {"rows": 7, "vectors": {"mean": [0.5] * 500, "zero": 1}}}
+
+
+@pytest.fixture
+def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    created = ScheduleHarness(database_url, tmp_path)
+    created.create_schedule(alert_drift=0.2)
+    yield created
+    created.close()
+
+
+def play_runs(harness: ScheduleHarness, *outputs: object) -> None:
+    for day, output in enumerate(outputs, start=2):
+        for _ in range(40):
+            harness.tickets.insert_ticket(utc(f"03-0{day - 1} 21:00"))
+        harness.run_schedule(utc(f"03-0{day} 02:00"), output, failures_per_claim=day % 2)
+
+
+def test_a_mark_has_the_state_the_rows_and_the_drift_of_a_run(harness: ScheduleHarness) -> None:
+    play_runs(harness, GOOD, GOOD, BAD)
+
+    marks = run_marks.last_marks(harness.database, ["nightly"], 30)["nightly"]
+
+    assert [mark.scheduled_at for mark in marks] == [utc(f"03-0{day} 02:00") for day in (2, 3, 4)]
+    assert [(mark.state, mark.rows, mark.failed) for mark in marks] == [
+        (RunState.COMPLETED, 40, 0),
+        (RunState.COMPLETED, 40, 1),
+        (RunState.COMPLETED, 40, 0),
+    ]
+    assert marks[0].drift is None
+    assert [mark.has_drifted for mark in marks] == [False, False, True]
+    assert marks[-1].max_drift == 0.2
+    assert marks[-1].seconds == timedelta(minutes=5).total_seconds()
+
+
+def test_only_the_last_runs_of_each_schedule_are_marks(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other")
+    harness.create_schedule("without-runs", cron="0 0 1 1 *")
+    for day in range(2, 7):
+        harness.run_schedule(utc(f"03-0{day} 02:00"))
+
+    marks = run_marks.last_marks(harness.database, ["nightly", "other", "without-runs", "unknown"], 2)
+
+    last_two = [utc("03-05 02:00"), utc("03-06 02:00")]
+    assert [mark.scheduled_at for mark in marks["nightly"]] == last_two
+    assert [mark.scheduled_at for mark in marks["other"]] == last_two
+    assert marks["without-runs"] == marks["unknown"] == []
+    assert run_marks.last_marks(harness.database, [], 2) == {}
+
+
+def test_marks_since_a_time_are_the_newest_ones(harness: ScheduleHarness) -> None:
+    for day in range(2, 7):
+        harness.run_schedule(utc(f"03-0{day} 02:00"))
+
+    since = run_marks.marks_since(harness.database, "nightly", utc("03-04 02:00"))
+    newest = run_marks.marks_since(harness.database, "nightly", utc("03-01 00:00"), 2)
+
+    assert [mark.scheduled_at.day for mark in since] == [4, 5, 6]
+    assert [mark.scheduled_at.day for mark in newest] == [5, 6]
+
+
+def test_pages_of_runs_neither_miss_nor_repeat_one(harness: ScheduleHarness) -> None:
+    for day in range(2, 9):
+        harness.run_schedule(utc(f"03-0{day} 02:00"))
+    days, page = [], run_pages.list_runs(harness.database, "nightly", 3)
+    while True:
+        days.extend(run.scheduled_at.day for run in page.runs)
+        if not page.has_more:
+            break
+        page = run_pages.list_runs(harness.database, "nightly", 3, before=page.runs[-1].scheduled_at)
+
+    assert days == [8, 7, 6, 5, 4, 3, 2]
+
+
+def test_runs_in_one_state(harness: ScheduleHarness) -> None:
+    for day in range(2, 5):
+        harness.run_schedule(utc(f"03-0{day} 02:00"))
+    harness.execute("UPDATE runs SET state = 'failed' WHERE scheduled_at < :time", time="2026-03-03 00:00:00+00")
+
+    failed = run_pages.list_runs(harness.database, "nightly", 10, state=RunState.FAILED).runs
+    completed = run_pages.list_runs(harness.database, "nightly", 10, state=RunState.COMPLETED).runs
+
+    assert [run.scheduled_at.day for run in failed] == [2]
+    assert [run.scheduled_at.day for run in completed] == [4, 3]
+
+
+def test_pages_leave_out_the_mean_vector_alone(harness: ScheduleHarness) -> None:
+    harness.run_schedule(utc("03-02 02:00"))
+    cast = "CAST(:summary AS jsonb)" if harness.database.engine.dialect.name == "postgresql" else ":summary"
+    harness.execute(f"UPDATE runs SET summary = {cast}", summary=to_json(SUMMARY))
+
+    [run] = run_pages.list_runs(harness.database, "nightly", 10).runs
+
+    assert run.summary == {"total": 7, "failed": 1, "quality": {"rows": 7, "vectors": {"zero": 1}}}
+
+
+def test_a_run_is_found_by_its_exact_time(harness: ScheduleHarness) -> None:
+    harness.run_schedule(utc("03-02 02:00"))
+    by_hand = utc("03-02 02:00") + timedelta(seconds=30)
+    manual_runs.trigger(harness.database, harness.catalogue, "nightly", by_hand)
+
+    report = reports.report_run_at(harness.database, "nightly", utc("03-02 02:00"))
+
+    assert report.run.scheduled_at == utc("03-02 02:00")
+    assert reports.report_run_at(harness.database, "nightly", by_hand).run.trigger.value == "manual"
+
+
+def test_the_plan_of_a_backfill_is_what_it_does(harness: ScheduleHarness) -> None:
+    harness.run_schedule(utc("03-02 02:00"))
+    harness.run_schedule(utc("03-03 02:00"))
+    harness.execute("UPDATE runs SET state = 'failed' WHERE scheduled_at < :time", time="2026-03-03 00:00:00+00")
+    harness.tickets.insert_ticket(utc("03-03 21:00"))
+    harness.tick(utc("03-04 02:00"))  # its job is unanswered
+    now, definition = utc("03-04 03:00"), registry.get(harness.database, "nightly").definition
+    span = TimeRange(utc("03-01 00:00"), utc("03-05 00:00"))
+
+    plan = manual_runs.plan_backfill(harness.database, definition, span, now)
+    result = manual_runs.backfill(harness.database, harness.catalogue, "nightly", span, now)
+
+    assert [run.state for run in plan] == [None, RunState.FAILED, RunState.COMPLETED, RunState.RUNNING]
+    assert [run.scheduled_at for run in plan if run.runs_again(include_completed=False)] == [
+        run.scheduled_at for run in result.started
+    ]
+    assert [run.runs_again(include_completed=True) for run in plan] == [True, True, True, False]
+
+
+def test_deleted_schedules_are_listed_for_their_tenant(harness: ScheduleHarness) -> None:
+    harness.create_schedule("second", after="nightly")
+    harness.create_schedule("of-acme", tenant="acme")
+    assert registry.list_followers(harness.database, "nightly") == ["second"]
+    for name in ("second", "of-acme"):
+        registry.delete(harness.database, name, utc("03-02 03:00"))
+
+    assert registry.list_deleted(harness.database) == dict.fromkeys(("of-acme", "second"), utc("03-02 03:00"))
+    assert list(registry.list_deleted(harness.database, "acme")) == ["of-acme"]
+    assert registry.list_followers(harness.database, "nightly") == []

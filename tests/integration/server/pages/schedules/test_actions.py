@@ -1,0 +1,157 @@
+"""Actions on schedules: what their confirmations say, what they do, and who may."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from producer.schedules import registry
+from producer.tenants.principal import Scope
+from tests.factories.http_server import app_over
+from tests.factories.page_clients import PART, Page, browser_over, csrf_token, sign_in_as
+from tests.factories.schedules import ScheduleHarness, utc
+
+ACTIONS = ("trigger", "suspend", "resume", "backfill")
+
+
+@pytest.fixture
+def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    created = ScheduleHarness(database_url, tmp_path)
+    created.tickets.insert_ticket(utc("03-01 21:00"))
+    created.create_schedule()
+    created.run_schedule(utc("03-02 02:00"))
+    yield created
+    created.close()
+
+
+@pytest.fixture
+def browser(harness: ScheduleHarness, database_url: str, tmp_path: Path) -> Iterator[TestClient]:
+    fields = {"sources": harness.settings.sources, "home": tmp_path / "home", "simulated_clock": "2026-03-02T12:00Z"}
+    with browser_over(app_over(harness.database, database_url, **fields)) as client:
+        yield client
+
+
+def words(response: Response) -> str:
+    assert response.status_code == 200, response.text[:1000]
+    return " ".join(Page(response.text).text.split())
+
+
+def act(browser: TestClient, action: str, **fields: str) -> Response:
+    return browser.post(f"/schedules/nightly/{action}", data={"csrf_token": csrf_token(browser), **fields})
+
+
+def test_a_run_now_shows_which_rows_it_reads_and_then_its_run(browser: TestClient, harness: ScheduleHarness) -> None:
+    confirmation = words(browser.get("/schedules/nightly/trigger"))
+    response = act(browser, "trigger")
+
+    assert "Run nightly now?" in confirmation
+    assert (
+        "from Mon 2026-03-02 02:00 UTC, where the last completed run ended, up to Mon 2026-03-02 12:0" in confirmation
+    )
+    assert "open already" not in confirmation
+    assert response.status_code == 303
+    assert response.headers["location"].startswith("/schedules/nightly/runs/2026-03-02T12:0")
+    shown = words(browser.get(response.headers["location"]))
+    assert "started by hand" in shown
+    assert "A run of nightly is planned" in shown
+    assert harness.run_states() == ["completed", "waiting"]
+    again = words(browser.get("/schedules/nightly/trigger"))
+    assert "1 run is open already" in again
+
+
+def test_a_confirmation_is_a_part_for_the_dialog(browser: TestClient) -> None:
+    for action in ACTIONS:
+        assert "<html" not in browser.get(f"/schedules/nightly/{action}", headers=PART).text
+        assert "<html" in browser.get(f"/schedules/nightly/{action}").text
+
+
+def test_suspending_says_what_does_not_start_and_resuming_what_passed(
+    browser: TestClient, harness: ScheduleHarness
+) -> None:
+    assert "The next run, Tue 2026-03-03 02:00 UTC, does not start" in words(browser.get("/schedules/nightly/suspend"))
+    assert act(browser, "suspend").headers["location"] == "/schedules/nightly"
+    assert registry.get(harness.database, "nightly").suspended_at is not None
+    shown = words(browser.get("/schedules/nightly"))
+    assert "Suspended" in shown
+    assert "Resume" in shown
+
+    harness.execute("UPDATE schedules SET suspended_at = :time", time="2026-02-25 00:00:00+00")
+    assert "6 scheduled times passed" in words(browser.get("/schedules/nightly/resume"))
+    assert act(browser, "resume").status_code == 303
+    view = registry.get(harness.database, "nightly")
+    assert (view.suspended_at, view.next_run_at) == (None, utc("03-03 02:00"))
+    assert "Its next run is Tue 2026-03-03 02:00 UTC" in words(browser.get("/schedules/nightly"))
+
+
+def test_a_backfill_shows_first_which_times_run(browser: TestClient, harness: ScheduleHarness) -> None:
+    span = {"from": "2026-02-28", "to": "2026-03-02"}
+    form = words(browser.get("/schedules/nightly/backfill"))
+    preview = words(browser.get("/schedules/nightly/backfill", params=span))
+    with_completed = words(browser.get("/schedules/nightly/backfill", params={**span, "rerun": "true"}))
+
+    assert "scheduled times will run" not in form
+    assert "2 of 3 scheduled times will run" in preview
+    assert "left alone: it is completed" in preview
+    assert "3 of 3 scheduled times will run" in with_completed
+    assert harness.run_states() == ["completed"], "looking changes nothing"
+
+    response = act(browser, "backfill", **span)
+
+    assert response.headers["location"] == "/schedules/nightly#runs"
+    assert harness.run_states() == ["waiting", "waiting", "completed"]
+    assert "2 runs are planned. 1 scheduled time is left alone." in words(browser.get("/schedules/nightly"))
+
+
+def test_one_time_is_run_again(browser: TestClient, harness: ScheduleHarness) -> None:
+    address = "/schedules/nightly/runs/2026-03-02T02:00:00.000Z"
+    [again] = [link["href"] for link in Page(browser.get(address).text).all("a") if "backfill" in link["href"]]
+
+    assert "1 of 1 scheduled times will run" in words(browser.get(again))
+    response = act(browser, "backfill", time="2026-03-02T02:00:00+00:00", rerun="true")
+
+    assert response.headers["location"] == address
+    assert harness.run_states() == ["waiting"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"from": "2026-04-01"}, "still to come"),
+        ({"from": "yesterday-ish"}, "yesterday-ish"),
+        ({"from": "2026-03-02", "to": "2026-02-01"}, "swap its two ends"),
+        ({"time": "2026-03-02 02:00", "from": "2026-03-02"}, "give either"),
+        ({"from": "2000-01-01"}, "more than 1,000 runs"),
+        ({"from": "<script>alert(1)</script>"}, "is not a time"),
+    ],
+)
+def test_a_span_that_can_t_be_run_is_explained_on_the_form(
+    browser: TestClient, fields: dict[str, str], message: str
+) -> None:
+    response = browser.get("/schedules/nightly/backfill", params=fields)
+
+    assert message in words(response)
+    assert "<script>alert" not in response.text
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_needs_the_token_of_the_session(browser: TestClient, harness: ScheduleHarness, action: str) -> None:
+    for fields in ({}, {"csrf_token": "0" * 64}):
+        response = browser.post(f"/schedules/nightly/{action}", data={**fields, "from": "2026-02-28"})
+        assert response.status_code == 403
+
+    assert harness.run_states() == ["completed"]
+    assert registry.get(harness.database, "nightly").suspended_at is None
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_needs_the_scope_and_the_tenant(browser: TestClient, harness: ScheduleHarness, action: str) -> None:
+    token = sign_in_as(browser, harness.database, "default", Scope.READ, Scope.SUBMIT)
+    assert browser.get(f"/schedules/nightly/{action}").status_code == 403
+    assert browser.post(f"/schedules/nightly/{action}", data={"csrf_token": token}).status_code == 403
+
+    token = sign_in_as(browser, harness.database, "acme", *Scope)
+    assert browser.get(f"/schedules/nightly/{action}").status_code == 404
+    assert browser.post(f"/schedules/nightly/{action}", data={"csrf_token": token}).status_code == 404
+    assert harness.run_states() == ["completed"]
