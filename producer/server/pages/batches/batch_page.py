@@ -4,12 +4,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from models.states import BatchStatus
 from producer.batches import views
 from producer.batches.batch_view import BatchView
+from producer.batches.failure_counts import CodeCount, FailureCounts
+from producer.results.summaries.cache import find_last_seq
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
-from producer.server.pages.batches import batch_parts
+from producer.server.pages.batches import batch_parts, results
 from producer.server.pages.frame.rendering import is_part, render
 from producer.tenants.principal import Principal
 
@@ -35,7 +38,11 @@ def show_failures(request: Request, context: Context, visitor: PageReader, batch
 
 def page_values(context: ServerContext, principal: Principal, batch: BatchView) -> dict[str, Any]:
     """Read all parts of the page."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"last_seq": find_last_seq(context.database, batch.id)}
+    if batch.status is BatchStatus.DELETING:  # its results are vanishing
+        return values | {"batch": batch}
     for _, values_of in batch_parts.PARTS.values():
         values |= values_of(context, principal, batch)
-    return values
+    codes = [CodeCount(g.code, g.jobs, g.example.position, g.example.is_invalid) for g in values["failures"].groups]
+    counted = FailureCounts(tuple(codes), values["failures"].is_exact)
+    return values | results.values_for(context, principal, batch.id, {}, counted)

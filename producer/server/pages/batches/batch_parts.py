@@ -14,8 +14,9 @@ from producer.batches.batch_view import BatchView
 from producer.batches.eta import Eta
 from producer.results import attempts
 from producer.results.summaries import failure_groups, marks, samples
-from producer.results.summaries.distribution import distribution_of
-from producer.results.summaries.failure_groups import FailureCache, FailureGroup
+from producer.results.summaries.cache import ResultsState, SummaryCache, find_last_seq
+from producer.results.summaries.distribution import Distribution, distribution_of
+from producer.results.summaries.failure_groups import ALL, MAX_COUNTED, FailureGroup, Failures
 from producer.results.summaries.pace_curve import estimate_rest, pace_curve
 from producer.schedules.runs import run_views
 from producer.server.context import ServerContext
@@ -30,7 +31,7 @@ MAX_INPUT_ERRORS = 100
 Values = dict[str, Any]
 Part = Callable[[ServerContext, Principal, BatchView], Values]
 
-_exact_failures = FailureCache()
+_summaries = SummaryCache()
 
 
 def progress_values(context: ServerContext, principal: Principal, batch: BatchView) -> Values:
@@ -63,8 +64,13 @@ def pace_values(context: ServerContext, _principal: Principal, batch: BatchView)
 
 def distribution_values(context: ServerContext, principal: Principal, batch: BatchView) -> Values:
     """Labels, scores, lengths and entities, and the model versions that computed them."""
-    distribution = distribution_of(samples.read_sample(context.database, batch.id, batch.counts.ended))
-    versions = samples.read_versions(context.database, distribution.versions)
+    database = context.database
+
+    def read() -> Distribution:
+        return distribution_of(samples.read_sample(database, batch.id, batch.counts.ended))
+
+    distribution = _summaries.get(("distribution", database.url, batch.id), _state(context, batch), read)
+    versions = samples.read_versions(database, distribution.versions)
     hidden = [(shown.hide_folders(version._asdict(), principal.tenant), count) for version, count in versions]
     return {"batch": batch, "distribution": distribution, "versions": hidden}
 
@@ -77,11 +83,12 @@ def failures_values(
     is_exact: count all, which takes seconds where there are very many
     """
     database, failed = context.database, batch.counts.failed
-    if is_exact and failed > failure_groups.MAX_COUNTED:
-        last_seq = failure_groups.find_last_seq(database, batch.id)
-        failures = _exact_failures.count(database, batch.id, failed, last_seq)
-    else:
-        failures = failure_groups.count_failures(database, batch.id, failed)
+    most = ALL if is_exact else MAX_COUNTED
+
+    def read() -> Failures:
+        return failure_groups.count_failures(database, batch.id, failed, most)
+
+    failures = _summaries.get(("failures", most, database.url, batch.id), _state(context, batch), read)
     return {"batch": batch, "failures": failures, "examples": {g.code: _example_input(g) for g in failures.groups}}
 
 
@@ -153,6 +160,10 @@ def _elapsed_seconds(batch: BatchView, now: datetime) -> float:
     ended_at = next((time for time in ends if time is not None), now) if batch.status.has_ended else now
     created_at = times["created_at"] or now
     return max(0.0, (ended_at - created_at).total_seconds())
+
+
+def _state(context: ServerContext, batch: BatchView) -> ResultsState:
+    return ResultsState(find_last_seq(context.database, batch.id), batch.counts)
 
 
 def _example_input(group: FailureGroup) -> str:

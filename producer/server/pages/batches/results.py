@@ -92,11 +92,16 @@ class ResultsTable:
 
 
 def values_for(
-    context: ServerContext, principal: Principal, batch_id: str, params: Mapping[str, str]
+    context: ServerContext,
+    principal: Principal,
+    batch_id: str,
+    params: Mapping[str, str],
+    failures: FailureCounts | None = None,
 ) -> dict[str, Any]:
     """Return what `batches/_results.html` shows; raises NotFound.
 
     params: of the address
+    failures: of the batch, if they were counted already
     """
     batch = context.get_batch(principal, batch_id)
     views.check_not_deleting(batch)
@@ -110,7 +115,8 @@ def values_for(
             # The first page is full, although fewer rows are before the place that a reader came from.
             query = replace(query, cursor=replace(query.cursor, place=None, is_backward=False))
             page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, PAGE_ROWS)
-    failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
+    if failures is None:
+        failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
     return {"results": ResultsTable(batch, query, page, tuple(map(_show_row, page.rows)), failures)}
 
 

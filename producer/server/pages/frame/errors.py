@@ -85,10 +85,11 @@ def error_page(request: Request, error: PageError) -> Response:
 
 def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Response:
     """A dialog shows the error itself; elsewhere it stands above the page, and what was there stays."""
+    if request.headers.get("hx-target") == IN_DIALOG:
+        return render(request, visitor, "frame/_dialog_error.html", error.status, error=error)
     response = render(request, visitor, "frame/_error.html", error.status, error=error)
-    if request.headers.get("hx-target") != IN_DIALOG:
-        response.headers["hx-retarget"] = NOTICES
-        response.headers["hx-reswap"] = "innerHTML"
+    response.headers["hx-retarget"] = NOTICES
+    response.headers["hx-reswap"] = "innerHTML"
     return response
 
 

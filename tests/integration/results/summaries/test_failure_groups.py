@@ -4,7 +4,7 @@ import pytest
 
 from models.db import Database
 from producer.results.summaries import failure_groups
-from producer.results.summaries.failure_groups import ALL, FailureCache, count_failures
+from producer.results.summaries.failure_groups import ALL, count_failures
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 
@@ -55,20 +55,6 @@ def test_rare_codes_are_summed_up(database: Database, batch_id: str, monkeypatch
 
     assert [group.code for group in failures.groups] == ["empty_text"]
     assert failures.other_jobs == 3
-
-
-def test_exact_numbers_are_kept_until_something_changes(database: Database, batch_id: str) -> None:
-    cache = FailureCache()
-
-    first = cache.count(database, batch_id, 6, failure_groups.find_last_seq(database, batch_id))
-    fake_worker.write_results(database, batch_id, [(7, "guard_blocked")])
-    kept = cache.count(database, batch_id, 6, 7)
-    counted = cache.count(database, batch_id, 7, failure_groups.find_last_seq(database, batch_id))
-
-    assert kept is first
-    assert first.is_exact
-    assert counted.total == 7
-    assert "guard_blocked" in [group.code for group in counted.groups]
 
 
 def test_a_batch_without_failures_has_no_groups(database: Database) -> None:
