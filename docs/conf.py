@@ -32,8 +32,7 @@ nitpick_ignore_regex = [  # names in annotations that have no page here
 default_role = "code"  # docstrings write `name` as Markdown does
 highlight_language = "none"
 suppress_warnings = [
-    "misc.highlighting_failure",  # examples shorten statements with …
-    "toc.empty_glob",  # the menu's last entry takes the pages that it does not name, and there may be none
+    "misc.highlighting_failure"  # examples shorten statements with …
 ]
 
 myst_heading_anchors = 3

@@ -8,6 +8,7 @@ A table stands in a page between two comments, the first of which names it:
 The pages are read in the repository as well, so the tables are committed. A test compares them with the code.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -83,10 +84,23 @@ def metrics_table(*, is_server: bool) -> str:
     return table(("name", "type", "labels", "meaning"), rows)
 
 
+def routes_table(root: str) -> str:
+    """The routes below /api or /v1, from the copy of the OpenAPI document."""
+    paths = json.loads((REFERENCE / "openapi.json").read_text("utf-8"))["paths"]
+    rows = (
+        (f"`{method.upper()} {path}`", clause(re.split(r"(?<=\.)\s", operation["description"])[0]))
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if path.startswith(f"/{root}/")
+    )
+    return table(("route", "what it does"), rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "settings": settings_table,
     "codes of jobs": lambda _: codes_table(JOBS),
     "codes of batches": lambda _: codes_table(BATCHES),
+    "routes": routes_table,
     "metrics of workers": lambda _: metrics_table(is_server=False),
     "metrics of servers": lambda _: metrics_table(is_server=True),
 }
