@@ -98,7 +98,7 @@ class JobToRetry:
 
 
 def plan_retry(database: Database, batch: BatchView, selection: RetrySelection) -> RetryPlan:
-    """Return what a retry would do; reads at most 20,000 failures."""
+    """Return what a retry would do; reads at most 10,000 failures."""
     counts = failure_counts.count_failures(database, batch.id) if batch.counts.failed else FailureCounts((), True)
     takes_failed = JobOutcome.FAILED in selection.outcomes
     codes = tuple(
