@@ -114,6 +114,7 @@ def _insert_running(database: Database) -> str:
         for code, message in MESSAGES.items():
             connection.execute(text(explain), {"code": code, "message": message, "id": batch_id})
         connection.execute(text("UPDATE batches SET device_seconds = 212.5 WHERE id = :id"), {"id": batch_id})
+        connection.execute(text("UPDATE results SET slice_id = 1 WHERE batch_id = :id"), {"id": batch_id})
         connection.execute(text(claim), {"seconds": -1_440.0, "id": batch_id})
         connection.execute(text(keep), {"seconds": 3_600.0, "id": batch_id})
     return batch_id
