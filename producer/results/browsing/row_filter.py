@@ -7,7 +7,7 @@ from typing import Any
 from models.states import JobOutcome
 
 # Rows that one request looks at: by their small columns, or by their documents, which take longer to read.
-MAX_SCANNED_ROWS = 20_000
+MAX_SCANNED_ROWS = 10_000
 MAX_SCANNED_DOCUMENTS = 5_000
 
 GUARDS = {

@@ -51,6 +51,7 @@ def progress_values(context: ServerContext, principal: Principal, batch: BatchVi
         "blockers": shown.blocker_objects(reasons, batch.pipeline, principal.tenant),
         "explanation": explain_batch(batch.error_code) if batch.error_code else None,
         "elapsed_seconds": _elapsed_seconds(batch, now),
+        "input_errors": batch.input_errors[:MAX_INPUT_ERRORS],
         "misses_deadline": _misses_deadline(batch, eta, now),
     }
 
@@ -112,7 +113,6 @@ def facts_values(context: ServerContext, principal: Principal, batch: BatchView)
         "run": run,
         "followers": followers.list_followers(database, batch.id),
         "deliveries": batch_deliveries.list_deliveries(database, batch.id) if batch.webhook_url else [],
-        "input_errors": batch.input_errors[:MAX_INPUT_ERRORS],
     }
 
 

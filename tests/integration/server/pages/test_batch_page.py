@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.guards.definition import Guard
 from models.states import BatchStatus
-from producer.results.summaries import failure_groups
 from producer.server.pages.batches import batch_parts
 from producer.tenants.principal import Principal, Scope
 from tests import fake_worker
@@ -97,8 +96,7 @@ def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, databas
 def test_very_many_failures_are_counted_on_demand(
     pages: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failure_groups, "MAX_COUNTED", 2)
-    monkeypatch.setattr(failure_groups.count_failures, "__defaults__", (2,))
+    monkeypatch.setattr(batch_parts, "MAX_COUNTED", 2)
     batch_id = insert_batch(database, 5, created_at=NOW)
     fake_worker.write_results(database, batch_id, [(place, "empty_text") for place in range(5)])
 

@@ -232,7 +232,7 @@ class TestForm:
     def test_it_shows_what_is_in_the_file(self, pages: TestClient) -> None:
         page = pages.get(uploaded(pages)).text
 
-        assert '<span class="column-name">review</span> <span class="tag">input text</span>' in page
+        assert '<span class="column-name">review</span> <span class="role-tag">input text</span>' in page
         assert '<td class="text">a fine day</td>' in page
         assert '<option value="review" selected>' in page
         assert "automatic: id" in page
@@ -286,6 +286,7 @@ class TestForm:
             assert pages.get(path).status_code == 404
             assert pages.post(path, data={"csrf_token": token(pages)}).status_code == 404
         assert pages.post("/submit/files/file-x/check", data={"csrf_token": token(pages)}).status_code == 404
+        assert pages.get("/submit/files/file-x/check").headers["location"] == "/submit/files/file-x"
 
 
 class TestCheck:
