@@ -31,7 +31,9 @@ nitpick_ignore_regex = [  # names in annotations that have no page here
 ]
 default_role = "code"  # docstrings write `name` as Markdown does
 highlight_language = "none"
-suppress_warnings = ["misc.highlighting_failure"]  # examples shorten statements with …
+suppress_warnings = [
+    "misc.highlighting_failure"  # examples shorten statements with …
+]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
