@@ -12,7 +12,9 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
-LINK = re.compile(r"(?P<image>!?)\[(?P<label>[^\[\]]*)\]\((?!https?:|mailto:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(
+    r"(?P<image>!?)\[(?P<label>[^\[\]]*)\]\((?!https?:|mailto:|#)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+)
 PAGES = {  # the page where each outside document stands
     "ARCHITECTURE.md": "docs/explanation/architecture.md",
     "benchmarks/README.md": "docs/explanation/benchmarks.md",
