@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test lint openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test test-hosts screenshots lint docs reference openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-pages bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,11 +31,27 @@ demo-chain: $(VENV)/.runs ## Translate notes in two nights, then label the trans
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
+test-hosts: $(VENV)/.hosts ## Install Chromium where it is missing, then run the tests of the pages in it.
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 || { echo "These tests need Chromium: apt-get install chromium"; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; }
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: $(VENV)/.hosts ## Seed a database, and write the pictures of the pages to docs/images.
+	$(BIN)/python -m tests.browser.screenshots
+
 lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.tests ## Build the documents into build/docs, strictly and without a network.
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
+
+reference: $(VENV)/.tests ## Write the tables of docs/reference that come from the code: settings, codes, metrics.
+	$(BIN)/python -m tests.reference_tables
 
 openapi: $(VENV)/.tests ## Write docs/reference/openapi.json, the copy of the server's OpenAPI document.
 	$(BIN)/python -m tests.openapi_copy
@@ -64,6 +80,9 @@ bench-host: $(VENV)/.tests ## Measure Batchmill's own cost per text against an o
 
 bench-http: $(VENV)/.tests ## Measure the HTTP server: uploads, pollers, streams, followers: ITEMS=1000000 RESULTS=1000000 SECONDS=15 DATABASES=SQLite.
 	$(BIN)/python -m benchmarks.http_door $(if $(ITEMS),--items $(ITEMS)) $(if $(RESULTS),--results $(RESULTS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(STAGES),--stages $(STAGES)) $(if $(DATABASES),--databases $(DATABASES))
+
+bench-pages: $(VENV)/.tests ## Measure the pages with a million jobs and 10,000 batches on both databases: JOBS_SEEDED=1000000 BATCHES=10000 DATABASES=SQLite.
+	$(BIN)/python -m benchmarks.pages $(if $(JOBS_SEEDED),--jobs $(JOBS_SEEDED)) $(if $(BATCHES),--batches $(BATCHES)) $(if $(DATABASES),--databases $(DATABASES))
 
 bench-gpu: $(VENV)/.tests ## Measure one CUDA card in seven minutes; SMOKE=1 runs tiny models on the CPU.
 	$(BIN)/python -m benchmarks.gpu $(if $(SMOKE),--smoke) $(if $(STAGES),--stages $(STAGES))
@@ -102,5 +121,9 @@ $(VENV)/.runs: $(VENV)/bin/pip $(PINS)
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,docs]'
+	@touch $@
+
+$(VENV)/.hosts: $(VENV)/.tests
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,docs,browser]'
 	@touch $@

@@ -31,11 +31,14 @@ nitpick_ignore_regex = [  # names in annotations that have no page here
 ]
 default_role = "code"  # docstrings write `name` as Markdown does
 highlight_language = "none"
-suppress_warnings = ["misc.highlighting_failure"]  # examples shorten statements with …
+suppress_warnings = [
+    "misc.highlighting_failure"  # examples shorten statements with …
+]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
+python_maximum_signature_line_length = 80
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_mock_imports = ["torch"]  # only named in annotations; importing it takes seconds

@@ -33,7 +33,7 @@ def convert(lines: list[str]) -> list[str]:
             converted += ["", ":Parameters:"]
         if parameter:
             names = ", ".join(f"**{escape(name)}**" for name in parameter["names"].split(", "))
-            converted.append(f"   * {names} – {escape(parameter['text'])}")
+            converted.append(f"   * {names}: {escape(parameter['text'])}")
         elif is_list and line.startswith("    "):
             converted.append(f"     {escape(line.strip())}")
             continue

@@ -1,8 +1,8 @@
 """Sphinx: documents that stand outside docs/ become parts of its pages, and links to other files become paths.
 
-In the repository, a page such as docs/explanation/architecture.md links to ARCHITECTURE.md. When the pages are built, the
-text of that file follows there, and links to the file lead to the page. A link to a file that is no document, such as an
-example, becomes the file's path.
+In the repository, a page such as docs/explanation/architecture.md links to ARCHITECTURE.md. When the pages are built,
+the text of that file follows there, and links to the file lead to the page. A link to a file that is no document, such
+as an example, becomes the file's path.
 """
 
 import os.path
@@ -26,16 +26,24 @@ FIRST_LINES = re.compile(r"\A# .*\n\n(After reading this page (.+\n)+)?")  # the
 BUILT = {".md", ".json", ".yml"}
 
 
+def title(document: str) -> str:
+    """The title of a document."""
+    return (ROOT / document).read_text("utf-8").partition("\n")[0].removeprefix("# ")
+
+
 def rewrite(text: str, folder: str, page: str) -> str:
-    """Rewrite the links of a text that stands in `folder`, so that they work on `page`; both are paths in the repository."""
-    here = os.path.dirname(page)
+    """Rewrite the links of a text in `folder`, so that they work on `page`; both are paths in the repository."""
+    here = Path(page).parent
 
     def replace(link: re.Match[str]) -> str:
-        target = os.path.normpath(os.path.join(folder, link["path"]))
+        target = os.path.normpath(Path(folder, link["path"]))
+        label = link["label"]
+        if label.endswith(".md") and (ROOT / target).is_file():
+            label = title(target)  # on the built pages a file's name says little
         is_built = target.startswith("docs/") and Path(target).suffix in BUILT
         if link["image"] or is_built or target in PAGES or not (ROOT / target).exists():
             place = os.path.relpath(PAGES.get(target, target), here)
-            return f"{link['image']}[{link['label']}]({place}{link['anchor'] or ''})"
+            return f"{link['image']}[{label}]({place}{link['anchor'] or ''})"
         path = f"`{target}`"
         return path if link["label"].strip("`/") == target else f"{link['label']} ({path})"
 
@@ -47,14 +55,14 @@ def outside_text(page: str) -> str:
     for document, place in PAGES.items():
         if place == page and (ROOT / document).is_file():
             text = FIRST_LINES.sub("", (ROOT / document).read_text("utf-8"), count=1)
-            return f"\n{rewrite(text, os.path.dirname(document), page)}"
+            return f"\n{rewrite(text, str(Path(document).parent), page)}"
     return ""
 
 
 def read(_app: Sphinx, name: str, source: list[str]) -> None:
     """Complete the source of one page."""
     page = f"docs/{name}.md"
-    source[0] = rewrite(source[0], os.path.dirname(page), page) + outside_text(page)
+    source[0] = rewrite(source[0], str(Path(page).parent), page) + outside_text(page)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

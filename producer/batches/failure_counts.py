@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from models.db import Database
 
-MAX_COUNTED_FAILURES = 20_000
+MAX_COUNTED_FAILURES = 10_000
 
 # Invalid rows have no attempt. A batch that fails as a whole gives its jobs none either, so one job of each group is
 # looked at: a join with `jobs` would read the batch from its beginning on PostgreSQL. SQLite considers a scan of the

@@ -61,19 +61,13 @@ class ProgressTracker:
     def progress_for(self, batch: BatchView) -> BatchProgress:
         """Return the progress of a batch that was just read."""
         ended = batch.status.has_ended
-        workers = () if ended else self._active_workers()
+        workers = () if ended else list_active_workers(self._database, self._batch_id)
         eta = self._eta_estimator.estimate(batch.counts.unanswered) if batch.is_running else None
         waiting_for = () if workers else self._find_blockers(batch)
         return BatchProgress(batch, workers, self._update_failures(batch), eta, waiting_for)
 
     def _find_blockers(self, batch: BatchView) -> tuple[Blocker, ...]:
         return tuple(blockers.find_blockers(self._database, batch, self._lease_seconds, self._home))
-
-    def _active_workers(self) -> tuple[ActiveWorker, ...]:
-        query = text(SELECT_ACTIVE_WORKERS.format(now=self._database.sql.now))
-        with self._database.read() as connection:
-            rows = connection.execute(query, {"batch_id": self._batch_id})
-            return tuple(ActiveWorker(row.worker_id, row.host, row.device, row.slices, int(row.jobs)) for row in rows)
 
     def _update_failures(self, batch: BatchView) -> tuple[tuple[str, int], ...]:
         failed = batch.counts.failed
@@ -91,3 +85,11 @@ class ProgressTracker:
             for code, count in connection.execute(text(COUNT_FAILURES_BY_CODE), params):
                 self._failures[code or "unknown"] += count
         self._counted_until_seq = last_seq
+
+
+def list_active_workers(database: Database, batch_id: str) -> tuple[ActiveWorker, ...]:
+    """Return the worker processes that hold slices of a batch."""
+    query = text(SELECT_ACTIVE_WORKERS.format(now=database.sql.now))
+    with database.read() as connection:
+        rows = connection.execute(query, {"batch_id": batch_id})
+        return tuple(ActiveWorker(row.worker_id, row.host, row.device, row.slices, int(row.jobs)) for row in rows)

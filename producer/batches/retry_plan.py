@@ -57,8 +57,9 @@ class RetryPlan:
 
     @property
     def has_choice(self) -> bool:
-        """Whether somebody may choose among the codes: they are all known, and other outcomes have none."""
-        return self.is_exact and not self.selection.codes and self.selection.outcomes == (JobOutcome.FAILED,)
+        """Whether somebody may choose among the codes: all are known, and other outcomes have none."""
+        is_of_failed = not self.selection.codes and self.selection.outcomes == (JobOutcome.FAILED,)
+        return is_of_failed and self.is_exact and all(code.count.code for code in self.codes)
 
     @property
     def jobs(self) -> int:
@@ -98,7 +99,7 @@ class JobToRetry:
 
 
 def plan_retry(database: Database, batch: BatchView, selection: RetrySelection) -> RetryPlan:
-    """Return what a retry would do; reads at most 20,000 failures."""
+    """Return what a retry would do; reads at most 10,000 failures."""
     counts = failure_counts.count_failures(database, batch.id) if batch.counts.failed else FailureCounts((), True)
     takes_failed = JobOutcome.FAILED in selection.outcomes
     codes = tuple(

@@ -19,7 +19,7 @@ from producer.uploads.files import FileView
 from producer.uploads.read_request import ReadRequest
 from producer.uploads.store import open_store
 
-MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 20_000, 32 * 2**20, 5.0
+MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 10_000, 16 * 2**20, 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Browsers for tests: clients that accept pages, sign in with a key, and send forms with their token."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -73,3 +74,23 @@ def sign_in_as(client: TestClient, database: Database, tenant: str | None, *scop
 def csrf_token(client: TestClient) -> str:
     """The token of the session."""
     return Page(client.get("/").text).csrf_token
+
+
+SCRIPTS = re.compile(r"/static/[\w.-]+\.js\?v=\w+")
+ADDRESSES = ("href", "src", "action", "hx-get", "hx-post", "hx-push-url", "formaction", "xlink:href")
+
+
+def assert_harmless(html: str) -> Page:
+    """Return a page after a check that no element or attribute of it could run or load something foreign."""
+    page = Page(html)
+    for tag, fields in page.elements:
+        assert tag not in ("style", "iframe", "object", "embed", "base"), tag
+        assert tag != "script" or SCRIPTS.fullmatch(fields.get("src", "")), fields
+        assert tag != "img" or fields["src"].startswith("/static/"), fields
+        for name, value in fields.items():
+            assert not name.startswith(("on", "hx-on", "data-hx-on")), (tag, name)
+            assert name != "style", tag
+            if name in ADDRESSES and value:
+                assert re.match(r"/(?!/)|\?|#|true$|https://|$", value), (tag, name, value)
+            assert not value.strip().lower().startswith(("javascript:", "js:")), (tag, name)
+    return page

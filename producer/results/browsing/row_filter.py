@@ -7,7 +7,7 @@ from typing import Any
 from models.states import JobOutcome
 
 # Rows that one request looks at: by their small columns, or by their documents, which take longer to read.
-MAX_SCANNED_ROWS = 20_000
+MAX_SCANNED_ROWS = 10_000
 MAX_SCANNED_DOCUMENTS = 5_000
 
 GUARDS = {
@@ -18,7 +18,7 @@ GUARDS = {
 # Labels as the tasks write them: an object or the first of a list, zero-shot's best, and any entity.
 LABELS = {
     "postgresql": """(
-        c.output ->> 'label' = :label OR c.output -> 0 ->> 'label' = :label OR c.output -> 'labels' ->> 0 = :label
+        c.output ->> 'label' = :label OR c.output -> 0 ->> 'label' = :label OR c.output #>> '{labels,0}' = :label
         OR c.output @> jsonb_build_array(jsonb_build_object('entity_group', CAST(:label AS text)))
         OR c.output @> jsonb_build_array(jsonb_build_object('entity', CAST(:label AS text))))""",
     "sqlite": """(

@@ -47,8 +47,9 @@ ORDER BY j.position LIMIT :limit
 
 SELECT_LAST_JOB = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 
+# The sign excludes the primary key: SQLite would read the whole batch in its order.
 SELECT_BY_CUSTOM_ID = (
-    "SELECT position FROM jobs WHERE batch_id = :batch_id AND custom_id = :custom_id ORDER BY position LIMIT :limit"
+    "SELECT position FROM jobs WHERE batch_id = :batch_id AND custom_id = :custom_id ORDER BY +position LIMIT :limit"
 )
 
 
@@ -127,8 +128,9 @@ def _find_matches(
 ) -> tuple[list[tuple[int, int]], int | None]:
     """Return (place, position) of at most one match more than `limit`, and where the search stopped too early."""
     dialect = connection.dialect.name
-    scanned = row_filter.scanned_rows or limit + 1
     by_failures = row_filter.is_of_failures and cursor.key == "position"
+    every_one_matches = row_filter.scanned_rows is None or (by_failures and list(row_filter.params) == ["outcome"])
+    scanned = limit + 1 if every_one_matches or row_filter.scanned_rows is None else row_filter.scanned_rows
     parts = {
         "key": cursor.key,
         "hint": SQLITE_FAILED_HINT if dialect == "sqlite" and by_failures else "",
@@ -144,7 +146,7 @@ def _find_matches(
     )
     rows = connection.execute(text(query), {**params, "limit": limit + 1})
     matches = [(place, position) for place, position in rows]
-    if len(matches) > limit or row_filter.scanned_rows is None:
+    if len(matches) > limit or every_one_matches:
         return matches, None
     stopped_at: int | None = connection.scalar(text(SELECT_LAST_CANDIDATE.format(**parts)), params)
     return matches, stopped_at

@@ -37,6 +37,17 @@ SELECT (SELECT min(seq) FROM results WHERE batch_id = :batch_id) AS first_seq,
 """
 
 
+# The results with one of :numbers in a column with a unique index, as `r`. A look-up for each, because PostgreSQL may
+# otherwise read all results of the batch and compare each with all numbers.
+PICK_RESULTS = {
+    "postgresql": """
+unnest(CAST(string_to_array(:numbers, ',') AS bigint[])) AS n (value) CROSS JOIN LATERAL (
+    SELECT * FROM results f WHERE f.batch_id = :batch_id AND f.{column} = n.value LIMIT 1) AS r""",
+    "sqlite": """
+json_each('[' || :numbers || ']') AS n CROSS JOIN results r ON r.batch_id = :batch_id AND r.{column} = n.value""",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One result by its place in the order of arrival.

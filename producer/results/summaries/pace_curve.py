@@ -66,6 +66,8 @@ def _worked_points(marks: Marks) -> list[tuple[datetime, float]]:
         previous_seq = mark.seq
         if mark.is_worked:
             _add_point(points, mark, worked, marks.began_at)
+    if len(points) > 2 and points[0][1] == 0:
+        del points[1]  # the first result alone; those that landed with it are counted at the next mark
     return points
 
 

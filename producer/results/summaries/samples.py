@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, column, text
 
 from models.db import Database, comma_separated
 from models.documents import from_json
-from producer.results.summaries.marks import spread
+from producer.results.summaries.marks import PICK_RESULTS, spread
 
 MAX_ALL = 2_000  # results of which each is read
 SAMPLE = 1_000
@@ -23,8 +23,9 @@ SELECT (SELECT min(seq) FROM results WHERE batch_id = :batch_id) AS first_seq,
 SELECT_OUTPUTS = """
 SELECT r.status, {output} AS output, r.output IS NOT NULL AS has_output, {vector_length} AS vector_length,
        r.truncated, r.model_version_id
-FROM results r WHERE r.batch_id = :batch_id AND {condition}
+FROM {results} LIMIT :limit
 """
+ALL_RESULTS = "results r WHERE r.batch_id = :batch_id AND r.seq > 0"
 OUTPUT = {
     "postgresql": "CASE WHEN pg_column_size(r.output) <= :most THEN CAST(r.output AS text) END",
     "sqlite": "CASE WHEN length(r.output) <= :most THEN r.output END",
@@ -91,14 +92,12 @@ def read_sample(database: Database, batch_id: str, total: int) -> Sample:
         if ends.last_seq is None:
             return Sample((), 0)
         dialect = connection.dialect.name
-        params: dict[str, Any] = {"batch_id": batch_id, "most": MAX_CHARACTERS}
-        condition = "r.seq > 0"
+        params: dict[str, Any] = {"batch_id": batch_id, "most": MAX_CHARACTERS, "limit": MAX_ALL}
+        results = ALL_RESULTS
         if total > MAX_ALL:
-            condition = f"r.seq {database.sql.in_numbers}"
+            results = PICK_RESULTS[dialect].format(column="seq")
             params["numbers"] = comma_separated(spread(ends.first_seq, ends.last_seq, SAMPLE))
-        query = SELECT_OUTPUTS.format(
-            output=OUTPUT[dialect], vector_length=VECTOR_LENGTH[dialect], condition=f"{condition} LIMIT {MAX_ALL}"
-        )
+        query = SELECT_OUTPUTS.format(output=OUTPUT[dialect], vector_length=VECTOR_LENGTH[dialect], results=results)
         names = ("status", "output", "has_output", "vector_length", "truncated", "model_version_id")
         typed = text(query).columns(*(column(name, Boolean if name == "truncated" else None) for name in names))
         rows = connection.execute(typed, params).all()

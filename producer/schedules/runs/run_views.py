@@ -117,6 +117,12 @@ def find_run(database: Database, schedule: str, scheduled_at: datetime) -> RunVi
     return runs[0] if runs else None
 
 
+def run_of_batch(database: Database, batch_id: str) -> RunView | None:
+    """Return the run that submitted a batch; None if none did."""
+    runs = _fetch(database, select_views().where(Run.batch_id == batch_id))
+    return runs[0] if runs else None
+
+
 def iter_due_runs(database: Database, now: datetime) -> Iterator[RunView]:
     """Yield the runs with a step due, by schedule and scheduled time, each in its current state.
 

@@ -25,7 +25,7 @@ WithBacklog = Annotated[bool, Query(description="Also count the unanswered work 
 def list_pipelines(context: Context, principal: Reader, backlog: WithBacklog = False) -> Response:
     """List the catalogue's pipelines with their task, model, parameters, limits and guards."""
     pipelines = list(context.catalogue.values())
-    return responses.list_response(_describe(context, principal, pipelines, with_backlog=backlog))
+    return responses.list_response(describe(context, principal, pipelines, with_backlog=backlog))
 
 
 @router.get("/pipelines/{name}", summary="Show a pipeline", response_model=objects.Pipeline)
@@ -40,15 +40,16 @@ def show_pipeline(
         pipeline = context.catalogue[name]
     except UnknownPipeline as error:
         raise NotFound(str(error)) from None
-    document = _describe(context, principal, [pipeline], with_backlog=backlog)[0]
+    document = describe(context, principal, [pipeline], with_backlog=backlog)[0]
     # A template of the pipeline may have other inputs than its task.
     document["inputs"] = [{"name": field.name, "required": field.required} for field in pipeline.spec.fields]
     return responses.json_response(document)
 
 
-def _describe(
+def describe(
     context: ServerContext, principal: Principal, pipelines: list[Pipeline], *, with_backlog: bool
 ) -> list[dict[str, Any]]:
+    """Return the documents of pipelines as the principal may see them."""
     is_operator = principal.tenant is None and Scope.ADMIN in principal.scopes
     alive = [item for item in workers.list_workers(context.database, context.settings.lease_seconds) if item.alive]
     served = Counter(name for worker in alive for name in {worker.pipeline, *worker.served_pipelines})

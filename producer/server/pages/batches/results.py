@@ -13,6 +13,7 @@ from producer.batches.views import BatchView
 from producer.results.browsing import row_pages
 from producer.results.browsing.row_pages import Order, RowPage
 from producer.results.browsing.row_preview import RowPreview
+from producer.results.summaries.cache import find_last_seq
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
@@ -92,34 +93,44 @@ class ResultsTable:
 
 
 def values_for(
-    context: ServerContext, principal: Principal, batch_id: str, params: Mapping[str, str]
+    context: ServerContext,
+    principal: Principal,
+    batch_id: str,
+    params: Mapping[str, str],
+    failures: FailureCounts | None = None,
+    page_rows: int = PAGE_ROWS,
 ) -> dict[str, Any]:
     """Return what `batches/_results.html` shows; raises NotFound.
 
     params: of the address
+    failures: of the batch, if they were counted already
+    page_rows: how many it shows at once
     """
     batch = context.get_batch(principal, batch_id)
     views.check_not_deleting(batch)
     query = row_query.parse(params)
     database = context.database
     if query.custom_id is not None:
-        page = row_pages.find_by_custom_id(database, batch_id, query.custom_id, PAGE_ROWS)
+        page = row_pages.find_by_custom_id(database, batch_id, query.custom_id, page_rows)
     else:
-        page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, PAGE_ROWS)
-        if query.cursor.is_backward and not page.is_cut and len(page.rows) < PAGE_ROWS:
+        page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, page_rows)
+        if query.cursor.is_backward and not page.is_cut and len(page.rows) < page_rows:
             # The first page is full, although fewer rows are before the place that a reader came from.
             query = replace(query, cursor=replace(query.cursor, place=None, is_backward=False))
-            page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, PAGE_ROWS)
-    failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
+            page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, page_rows)
+    if failures is None:
+        failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
     return {"results": ResultsTable(batch, query, page, tuple(map(_show_row, page.rows)), failures)}
 
 
 @router.get("/batches/{batch_id}/results")
 def show_results(request: Request, context: Context, visitor: PageReader, batch_id: BatchId) -> Response:
     """Show the rows of a batch."""
+    views.check_visible(context.database, batch_id, visitor.principal.tenant)
+    last_seq = find_last_seq(context.database, batch_id)  # first, so that what lands meanwhile counts as new
     values = values_for(context, visitor.principal, batch_id, request.query_params)
     template = "batches/_results.html" if is_part(request) else "batches/results.html"
-    return render(request, visitor, template, batch=values["results"].batch, **values)
+    return render(request, visitor, template, batch=values["results"].batch, last_seq=last_seq, **values)
 
 
 def _show_row(row: RowPreview) -> ShownRow:

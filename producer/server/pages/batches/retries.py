@@ -71,7 +71,7 @@ async def retry(
         # Until the batch is open again, the retry may be refused as a whole.
         if context.get_batch(visitor.principal, batch_id).status.has_ended:
             return None
-        return see_other(request, visitor, f"/batches/{batch_id}", "The batch runs again; more jobs are still added.")
+        return see_other(request, visitor, _address(batch_id, selection), "The batch runs again.")
 
     return await long_acts.perform(act, Reply(show, show_reopened, WAIT_SECONDS))
 

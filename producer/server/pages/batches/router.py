@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter
 
-from producer.server.pages.batches import actions, batch_list, downloads, results, retries, row
+from producer.server.pages.batches import actions, batch_list, batch_page, downloads, results, retries, row
 
 router = APIRouter()
-router.include_router(batch_list.router)
+router.include_router(batch_list.router)  # first, because `/batches/more` is no batch
+router.include_router(batch_page.router)
 router.include_router(results.router)
 router.include_router(retries.router)
 router.include_router(actions.router)

@@ -30,6 +30,8 @@ MESSAGES = {
     "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
     "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
 }
+# That begin a sentence of ours; another word may be a name, which is not ours to change.
+FIRST_WORDS = frozenset({"a", "another", "no", "send", "sign", "the", "there", "this", "too", "without", "your"})
 OTHER_TITLE = "This request can't be answered"
 
 
@@ -46,16 +48,19 @@ class PageError:
     retry_seconds: int | None = None
 
     @classmethod
-    def parse(cls, status: int, body: bytes, retry_after: str | None) -> "PageError":
-        """Read an error as the API sends it."""
-        error = json.loads(body)["error"]
-        message = str(error["message"])
+    def parse(cls, status: int, body: bytes, retry_after: str | None) -> "PageError | None":
+        """Read an error as the API sends it; None = it is none."""
+        try:
+            error = json.loads(body)["error"]
+            message = str(error["message"])
+        except (ValueError, KeyError, TypeError):
+            return None
         if status == 405 or message == NO_ROUTE:
-            message = MESSAGES[str(error["code"])]
+            message = MESSAGES[str(error.get("code"))]
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
-        names_field = error["param"] is not None and message.startswith(str(error["param"]))
-        sentence = message if names_field else message[:1].upper() + message[1:]
-        return cls(status, str(error["code"]), sentence, seconds)
+        if message.partition(" ")[0] in FIRST_WORDS:
+            message = message[:1].upper() + message[1:]
+        return cls(status, str(error.get("code")), message, seconds)
 
     @property
     def title(self) -> str:
@@ -83,10 +88,11 @@ def error_page(request: Request, error: PageError) -> Response:
 
 def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Response:
     """A dialog shows the error itself; elsewhere it stands above the page, and what was there stays."""
+    if request.headers.get("hx-target") == IN_DIALOG:
+        return render(request, visitor, "frame/_dialog_error.html", error.status, error=error)
     response = render(request, visitor, "frame/_error.html", error.status, error=error)
-    if request.headers.get("hx-target") != IN_DIALOG:
-        response.headers["hx-retarget"] = NOTICES
-        response.headers["hx-reswap"] = "innerHTML"
+    response.headers["hx-retarget"] = NOTICES
+    response.headers["hx-reswap"] = "innerHTML"
     return response
 
 

@@ -28,6 +28,7 @@ STARTS = {
     "metadata": "metadata",
     "a metadata key": "metadata",
     "webhook_url": "webhook_url",
+    "webhook": "webhook_url",
     "the webhook": "webhook_url",
     "on_invalid": "on_invalid",
 }

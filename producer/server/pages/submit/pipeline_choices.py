@@ -11,6 +11,8 @@ from producer.catalogue import examples
 from producer.server.context import ServerContext
 from producer.server.native.shown import hide_folders
 
+FIRST = "sample-sentiment-analysis"  # its model is bundled, and takes any text
+
 
 @dataclass(frozen=True, slots=True)
 class PipelineChoice:
@@ -59,10 +61,14 @@ def count_served(views: Iterable[WorkerView]) -> Mapping[str, int]:
 
 
 def choose(catalogue: Mapping[str, Pipeline], wanted: str | None, served: Mapping[str, int]) -> str | None:
-    """Return the pipeline to begin with: the wanted one, or else one that a worker serves; None without any. Pure."""
+    """Return the pipeline to begin with; None without any. Pure.
+
+    It is the wanted one, or else one that a worker serves, or one whose model comes with Batchmill.
+    """
     if wanted and wanted in catalogue:
         return wanted
-    names = sorted(name for name in served if name in catalogue) or sorted(catalogue)
+    begin = [name for name in catalogue if name == FIRST or name in served]
+    names = sorted(begin or catalogue, key=lambda name: (name not in served, name != FIRST, name))
     return names[0] if names else None
 
 

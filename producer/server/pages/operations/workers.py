@@ -1,0 +1,57 @@
+"""`/workers`: the worker processes, their devices, the servers and the maintenance tasks."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+
+from models.error_catalogue import explain_batch
+from producer.activity import utilisation
+from producer.activity.utilisation import WorkerActivity
+from producer.batches import blockers, workers
+from producer.batches.blockers import LoadFailureView
+from producer.batches.workers import WorkerView
+from producer.health import database_stats, servers
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access.visitor import PageAdmin
+from producer.server.pages.frame.rendering import render
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class ShownWorker:
+    """A worker process with what it does."""
+
+    view: WorkerView
+    activity: WorkerActivity
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFailure:
+    """A pipeline that a worker can't load, and what to do."""
+
+    view: LoadFailureView
+    advice: str
+
+
+@router.get("/workers")
+def show_workers(request: Request, context: Context, visitor: PageAdmin) -> Response:
+    """Show the page."""
+    views = workers.list_workers(context.database, context.settings.lease_seconds)
+    activities = utilisation.read_worker_activity(context.database, views)
+    return render(
+        request,
+        visitor,
+        "operations/workers.html",
+        workers=[ShownWorker(view, activities[view.id]) for view in views],
+        devices=utilisation.sum_devices(views, activities),
+        load_failures=_list_load_failures(context),
+        servers=servers.list_servers(context.database, context.settings.lease_seconds),
+        tasks=database_stats.list_maintenance_tasks(context.database),
+        lease_seconds=context.settings.lease_seconds,
+    )
+
+
+def _list_load_failures(context: ServerContext) -> list[ShownFailure]:
+    failures = blockers.list_load_failures(context.database)
+    return [ShownFailure(failure, explain_batch(failure.code).advice) for failure in failures]

@@ -1,0 +1,244 @@
+"""The page of one batch: in every status, with failures, guards and hostile content, and only for its tenant."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.db import Database
+from models.guards.definition import Guard
+from models.states import BatchStatus
+from producer.server.pages.batches import batch_parts
+from producer.tenants.principal import Principal, Scope
+from tests import fake_worker
+from tests.factories.batch_rows import execute, insert_batch, update_batch
+from tests.factories.http_server import client_over
+
+NOW = datetime.now(UTC)
+HOSTILE = "<script>alert(1)</script>\"'\u202e\n\t"
+
+
+@pytest.fixture
+def pages(database: Database, database_url: str) -> Iterator[TestClient]:
+    with client_over(database, database_url) as client:
+        yield client
+
+
+def text_of(pages: TestClient, address: str, status: int = 200) -> str:
+    """Return a page without tags, with single blanks."""
+    response = pages.get(address)
+    assert response.status_code == status
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
+
+
+def test_a_batch_that_runs_says_how_far_it_is(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 40, name="nightly", created_at=NOW, metadata_={"team": "growth"})
+    fake_worker.write_results(
+        database, batch_id, [*((place, {"label": "A", "score": 0.9}) for place in range(9)), (9, "empty_text")]
+    )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "nightly" in text
+    assert "in progress 25.0 %" in text
+    assert "succeeded 9 failed 1 unanswered 30 jobs in all 40" in text
+    assert "Waiting: no worker serves reviews now" in text
+    assert "team growth" in text
+    assert "Of all 10 results." in text
+    assert f'data-copy="{batch_id}"' in pages.get(f"/batches/{batch_id}").text
+
+
+@pytest.mark.parametrize("jobs", [0, 3])
+def test_a_batch_in_any_status_has_a_page(pages: TestClient, database: Database, jobs: int) -> None:
+    for status in BatchStatus:
+        check_page_in_status(pages, database, status, jobs)
+
+
+def check_page_in_status(pages: TestClient, database: Database, status: BatchStatus, jobs: int) -> None:
+    batch_id = insert_batch(database, 3, created_at=NOW, status=status.value)
+    update_batch(database, batch_id, total=jobs)
+    if jobs:
+        fake_worker.write_results(database, batch_id, [(0, {"label": "A"}), (1, "model_error")])
+
+    html = pages.get(f"/batches/{batch_id}").text
+
+    assert status.value.replace("_", " ") in html or status is BatchStatus.DELETING
+    has_ended = status.has_ended
+    assert (f"/batches/{batch_id}/delete" in html) is has_ended
+    assert (f"/batches/{batch_id}/retry?code=model_error" in html) is (has_ended and jobs > 0)
+    assert (f"/batches/{batch_id}/cancel" in html) is (status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS))
+    assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
+
+
+def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 5, created_at=NOW)
+    codes = ["empty_text", "out_of_memory", "empty_text", "own code/1"]
+    fake_worker.write_results(database, batch_id, list(enumerate(codes)))
+    fake_worker.end_batch(database, batch_id)
+    execute(database, "UPDATE jobs SET invalid = :yes WHERE position IN (0, 2)", yes=True)
+
+    html = pages.get(f"/batches/{batch_id}").text
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "4 jobs failed" in text
+    assert text.index("empty_text") < text.index("out_of_memory")
+    assert f'href="/batches/{batch_id}/rows/1"' in html
+    assert f"/batches/{batch_id}/results?outcome=failed&amp;code=own%20code/1" in html
+    assert f"/batches/{batch_id}/retry?code=out_of_memory" in html
+    assert f"/batches/{batch_id}/retry?code=empty_text" not in html
+    assert f"batchmill submit FILE --repair {batch_id}" in html
+    assert "text 1" in text
+
+
+def test_very_many_failures_are_counted_on_demand(
+    pages: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_parts, "MAX_COUNTED", 2)
+    batch_id = insert_batch(database, 5, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, "empty_text") for place in range(5)])
+
+    html = pages.get(f"/batches/{batch_id}").text
+    exact = text_of(pages, f"/batches/{batch_id}/failures")
+    part = pages.get(f"/batches/{batch_id}/failures", headers={"hx-request": "true"}).text
+
+    assert "Counted from the first 2 failures" in html
+    assert f'href="/batches/{batch_id}/failures"' in html
+    assert "at least" not in exact
+    assert "5 100 %" in exact
+    assert "<html" not in part
+    assert part.lstrip().startswith("<section")
+
+
+def test_a_batch_that_failed_says_why_and_shows_its_lines(pages: TestClient, database: Database) -> None:
+    lines = [
+        {"line": place, "code": "invalid_json", "message": f"bad {place}", "param": None} for place in range(1, 131)
+    ]
+    batch_id = insert_batch(database, 1, created_at=NOW)
+    update_batch(
+        database,
+        batch_id,
+        status="failed",
+        total=0,
+        error_code="invalid_rows",
+        error_message="130 lines are no jobs",
+        input_errors=lines,
+    )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "130 lines are no jobs" in text
+    assert "The first 100 of 130." in text
+    assert "bad 100" in text
+    assert "bad 101" not in text
+
+
+def test_guards_and_sources_have_links(pages: TestClient, database: Database) -> None:
+    guard = Guard(on="input", words=("x",), action="flag")
+    source_id = insert_batch(database, 1, created_at=NOW)
+    batch_id = insert_batch(database, 2, created_at=NOW, guards={"pii": guard}, guarded=True, source_batch_id=source_id)
+    execute(database, "UPDATE batch_guards SET passed = 1, flagged = 7")
+
+    html = pages.get(f"/batches/{batch_id}").text
+
+    assert f'href="/batches/{batch_id}/results?verdict=flagged">7</a>' in html
+    assert f'href="/batches/{source_id}"' in html
+    assert f'href="/batches/{batch_id}"' in pages.get(f"/batches/{source_id}").text
+
+
+def test_attempts_that_failed_are_listed(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 4, created_at=NOW)
+    execute(
+        database,
+        """INSERT INTO attempts (batch_id, slice_id, start_position, end_position, attempt, fencing_token, worker_id,
+           outcome, error_code, error_message)
+           VALUES (:id, 1, 0, 4, 1, 1, 'gpu1:0', 'crashed', 'worker_crashed', :text)""",
+        id=batch_id,
+        text=HOSTILE,
+    )
+
+    html = pages.get(f"/batches/{batch_id}").text
+
+    assert "Attempts that failed or were retried" in html
+    assert "gpu1:0" in html
+    assert "<script>alert" not in html
+
+
+def test_hostile_content_is_text_and_bounded(pages: TestClient, database: Database) -> None:
+    long_text = HOSTILE + "x" * 10_000
+    batch_id = insert_batch(
+        database,
+        [{"text": long_text}, {"text": "fine"}],
+        created_at=NOW,
+        name=long_text,
+        pipeline=HOSTILE,
+        metadata_={HOSTILE: long_text},
+        parameters={HOSTILE: long_text},
+        error_code=HOSTILE,
+        error_message=long_text,
+    )
+    fake_worker.write_results(database, batch_id, [(0, HOSTILE), (1, {"label": long_text, "score": 0.5})])
+    execute(database, "UPDATE results SET error_message = :text WHERE status = 'failed'", text=long_text)
+    execute(database, "UPDATE jobs SET custom_id = :text WHERE position = 0", text=long_text)
+
+    response = pages.get(f"/batches/{batch_id}")
+
+    assert response.status_code == 200
+    assert "<script>alert" not in response.text
+    assert "&lt;script&gt;alert(1)" in response.text
+    assert len(response.text) < 60_000
+    assert " style=" not in response.text
+    assert " onclick=" not in response.text
+    assert "unsafe" not in response.headers["content-security-policy"]
+
+
+def test_outputs_of_any_shape_have_a_page(pages: TestClient, database: Database) -> None:
+    outputs: list[Any] = [None, [], {}, 5, "text", [[{"x": []}]], {"label": None}, {"labels": [], "scores": []}, [None]]
+    batch_id = insert_batch(database, len(outputs), created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, {"wrapped": o}) for place, o in enumerate(outputs)])
+    execute(database, "UPDATE results SET output = 'null' WHERE position = 0")
+
+    assert pages.get(f"/batches/{batch_id}").status_code == 200
+
+
+def test_others_do_not_exist_for_a_tenant(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 2, tenant="acme", model="/srv/models/mine", created_at=NOW)
+    context = pages.app.state.context  # type: ignore[attr-defined]
+    owner = Principal("acme", frozenset({Scope.READ}))
+
+    values = batch_parts.reader_of("facts")(context, owner, batch_id)
+
+    assert values["document"]["model"] == "mine"
+    assert [
+        blocker["message"] for blocker in batch_parts.reader_of("progress")(context, owner, batch_id)["blockers"]
+    ] == ["no worker serves reviews now; the operator has to start one"]
+    for name in batch_parts.PARTS:
+        with pytest.raises(Exception, match="there is no batch"):
+            batch_parts.reader_of(name)(context, Principal("other", frozenset({Scope.READ})), batch_id)
+
+
+@pytest.mark.parametrize("address", ["/batches/batch_nope", "/batches/batch_nope/failures", "/batches/%00"])
+def test_unknown_batches_are_not_found(pages: TestClient, address: str) -> None:
+    assert pages.get(address, headers={"accept": "text/html"}).status_code == 404
+
+
+def test_a_deadline_that_is_missed_is_announced(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 500, created_at=NOW, slice_size=250)
+    fake_worker.write_results(database, batch_id, [(place, {}) for place in range(60)])
+    update_batch(database, batch_id, expires_at=NOW + timedelta(minutes=1))
+    execute(
+        database,
+        f"""UPDATE slices SET state = 'leased', worker_id = 'w', leased_at = {database.sql.seconds_from_now(-60)},
+            lease_expires_at = {database.sql.seconds_from_now(60)} WHERE start_position = 0""",
+    )
+    for seq in range(1, 61):
+        execute(
+            database, f"UPDATE results SET finished_at = {database.sql.seconds_from_now(seq - 61)} WHERE seq = {seq}"
+        )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "At this pace it does not end before its deadline" in text
+    assert "Pace now 1.0 jobs/s" in text

@@ -1,0 +1,139 @@
+"""The first page over both databases: numbers, what needs attention, and what a tenant sees."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.db import Database
+from models.states import BatchStatus
+from producer.server.pages.overview.glance import Glance
+from tests import fake_worker
+from tests.factories.activity_rows import add_minute, work
+from tests.factories.batch_rows import execute, insert_batch
+from tests.factories.http_server import client_over
+
+PIPELINE = "sample-sentiment-analysis"
+HOSTILE = "<script>alert(1)</script>\"'\n\u202e" + "x" * 10_000
+
+
+@contextmanager
+def page_client(database: Database, url: str) -> Iterator[TestClient]:
+    with client_over(database, url) as client:
+        client.base_url = "http://127.0.0.1:8000"
+        yield client
+
+
+def get_page(database: Database, url: str, path: str = "/") -> str:
+    with page_client(database, url) as client:
+        response = client.get(path)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def glance(database: Database, url: str, tenant: str | None = None) -> Glance:
+    with page_client(database, url) as client:
+        return Glance(client.app.state.context, tenant)  # type: ignore[attr-defined]
+
+
+def test_an_empty_system_says_how_to_begin(database: Database, database_url: str) -> None:
+    page = get_page(database, database_url)
+
+    assert "Three steps to the first result" in page
+    assert "batchmill up" in page
+
+
+def test_numbers_of_the_last_hour(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 4, pipeline=PIPELINE, name="monday")
+    fake_worker.write_results(database, batch_id, [(0, [{"label": "A", "score": 0.5}]), (1, "empty_text")])
+    add_minute(database, work(PIPELINE, 2990, ("empty_text", 10)), age_minutes=3)
+
+    page = get_page(database, database_url)
+
+    assert "3,000 <span" in page
+    assert "0.3 %" in page
+    assert "data-chart" in page
+    assert "monday has 1 failed of 4 jobs" in page
+    assert f"/batches/{batch_id}?code=empty_text#failures" in page
+
+
+def test_why_nothing_moves(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 4, pipeline=PIPELINE)
+
+    page = get_page(database, database_url)
+
+    assert f"no worker serves {PIPELINE}, and 4 jobs wait for it" in page
+    assert f'<a href="/batches/{batch_id}">Waits</a>: no worker serves' in page
+
+
+def test_all_is_well(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 1)
+    fake_worker.write_results(database, batch_id, [(0, [{"label": "A", "score": 0.5}])])
+    fake_worker.end_batch(database, batch_id)
+
+    page = get_page(database, database_url)
+
+    assert "All is well" in page
+    assert "No job ended in the last hour" in page
+    assert "Nothing waits" in page
+
+
+def test_a_tenant_sees_its_own_numbers_and_no_hosts(database: Database, database_url: str) -> None:
+    add_minute(database, work(PIPELINE, 7, ("model_error", 2), tenant="acme"))
+    add_minute(database, work("secret-pipeline", 5000, ("secret_code", 9), tenant="other"))
+    for tenant in ("acme", "other"):
+        batch_id = insert_batch(database, 4, tenant=tenant, name=f"of {tenant}")
+        fake_worker.write_results(database, batch_id, [(0, "model_error")])
+    fake_worker.register_worker(database, PIPELINE, heartbeat_age_seconds=9999.0)
+
+    ours, all_of_it = (glance(database, database_url, tenant) for tenant in ("acme", None))
+
+    assert (ours.throughput.jobs, all_of_it.throughput.jobs) == (9, 5018)
+    assert [failure["count"].error_code for failure in ours.failures] == ["model_error"]
+    assert (ours.unanswered_jobs, all_of_it.unanswered_jobs) == (3, 6)
+    assert [batch.name for batch in ours.newest] == ["of acme"]
+    messages = [item.message for item, _ in ours.attention]
+    assert any("of acme" in message for message in messages)
+    assert not any("other" in message or "here" in message for message in messages)
+    assert any(item.subject == "workers" for item, _ in all_of_it.attention)
+
+
+def test_hostile_texts_are_escaped_and_cut(database: Database, database_url: str) -> None:
+    hostile = HOSTILE.replace("\n", " ")
+    batch_id = insert_batch(
+        database, 2, name=hostile, pipeline=hostile, error_message=hostile, metadata_={"a": hostile}
+    )
+    fake_worker.write_results(database, batch_id, [(0, hostile)])
+    failed = insert_batch(database, 1, name=hostile, pipeline=hostile, error_code=hostile)
+    fake_worker.end_batch(database, failed, BatchStatus.FAILED)
+    add_minute(database, work(hostile, 3, (hostile, 2)))
+    fake_worker.register_worker(database, hostile)
+    execute(database, "UPDATE workers SET host = :text, device = :text, model = :text, revision = :text", text=hostile)
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM load_failures")
+
+    for path in ("/", "/workers", "/pipelines"):
+        page = get_page(database, database_url, path)
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert" in page
+        assert "x" * 600 not in re.sub(r'href="[^"]*"', "", page), path
+
+
+@pytest.mark.parametrize("part", ["facts", "attention", "throughput", "backlog", "failures", "workers", "newest"])
+def test_each_part_renders_alone(database: Database, database_url: str, part: str) -> None:
+    """As the stream of the page sends it."""
+    from producer.server.pages.frame.rendering import environment
+    from producer.server.pages.live.parts import audience_of
+    from producer.tenants.principal import OPERATOR
+
+    insert_batch(database, 4, pipeline=PIPELINE)
+    add_minute(database, work(PIPELINE, 7, ("model_error", 2)))
+    fake_worker.register_worker(database, PIPELINE)
+
+    with page_client(database, database_url) as client:
+        shown = Glance(client.app.state.context, None)  # type: ignore[attr-defined]
+        text = environment().get_template(f"overview/_{part}.html").render(glance=shown, visitor=audience_of(OPERATOR))
+
+    assert text.strip()
