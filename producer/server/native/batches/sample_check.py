@@ -13,10 +13,14 @@ from fastapi import Response
 from models.errors import SourceTooLarge
 from producer import readers
 from producer.dry_run import dry_run as dry_runs
+from producer.dry_run.file_trial import try_file
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.server.native import responses
 from producer.server.native.batches.submitting import Submission
+from producer.uploads import files
+from producer.uploads.preview import preview_file
+from producer.uploads.store import open_store
 
 MAX_BYTES = 64 * 2**20  # unpacked
 MAX_SECONDS = 10.0
@@ -45,6 +49,20 @@ def check_sample(submission: Submission, source: AbstractContextManager[Source])
         report, request, settings.resolved_database_url, submission.principal.tenant
     )
     return responses.json_response(report.as_dict())
+
+
+def check_file(submission: Submission, file_id: str) -> Response:
+    """Check the first rows of an uploaded file; raises NotFound."""
+    context, tenant = submission.context, submission.request.tenant
+    settings = context.settings
+    file = files.get_file(context.database, file_id, tenant)
+    files.check_input(file, "file_id")
+    read_request = submission.options.read_request
+    preview = preview_file(settings, open_store(settings), file, read_request.file_format)
+    trial = try_file(context.database, settings, submission.request, file, read_request, preview.row_count)
+    trial.report.forecast = trial.forecast
+    document = {**trial.report.as_dict(), "file_rows": trial.row_count, "is_sample": not trial.is_whole}
+    return responses.json_response(document)
 
 
 def check_body(submission: Submission, body: bytes) -> Response:

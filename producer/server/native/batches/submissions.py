@@ -68,18 +68,21 @@ async def submit_batch(
 
 @router.post("/dry-run", summary="Check a submission", response_model=dict[str, Any], **DRY_RUN_DOCS)
 async def check_submission(request: Request, context: Context, principal: Submitter) -> Response:
-    """Read and check a sample of rows as a submission would, and write nothing.
+    """Read and check a sample of rows, or the start of an uploaded file, as a submission would, and write nothing.
 
     The answer has the number of rows, the problems of the first invalid ones, the lengths of the inputs, and, where
-    batches of the same pipeline have run, how long it may take.
+    batches of the same pipeline have run, how long it may take. Of a file, `file_rows` is the number of rows as far as
+    that is known, `is_sample` says that only the first were read, and `seconds` is for all of them.
     """
     kind, body = bodies.content_type(request), await bodies.read_body(request)
 
     def check() -> Response:
         if kind == responses.JSON:
             submission = Submission(context, principal, _parse_document(request, body))
+            if submission.options.file_id is not None and submission.options.inputs is None:
+                return sample_check.check_file(submission, submission.options.file_id)
             if submission.options.inputs is None:
-                raise UsageError("a dry run checks a sample: give inputs, or rows as the body")
+                raise UsageError("a dry run checks a sample: give inputs, file_id, or rows as the body")
             return sample_check.check_sample(submission, submission.open_inputs())
         options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
         submission = Submission(context, principal, options)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
@@ -14,7 +15,7 @@ from producer.readers.files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches import refusals
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.submit import option_form, pipeline_choices, problems
 from producer.server.pages.submit.check_view import CheckView
 from producer.server.pages.submit.file_form import FileForm, load_form
@@ -47,6 +48,12 @@ async def check_file(
         return _render(request, context, visitor, loaded, caught.problem, view)
 
     return await to_thread.run_sync(check, limiter=context.dry_run_threads)
+
+
+@router.get("/submit/files/{file_id}/check")
+def leave_check(request: Request, visitor: PageSubmitter, file_id: str) -> Response:
+    """Lead to the form; without scripts, this address stands above a dry run."""
+    return see_other(request, visitor, f"/submit/files/{quote(file_id, safe='')}")
 
 
 @router.post("/submit/files/{file_id}")

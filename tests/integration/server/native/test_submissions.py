@@ -16,9 +16,10 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
+from producer.dry_run import file_trial
 from producer.server.following import streams
 from producer.server.native.batches import bodies, objects, sample_check
-from producer.uploads import files, immediate_reading
+from producer.uploads import files, immediate_reading, preview
 from producer.uploads.files import PURPOSE_OUTPUT, NewFile
 from producer.uploads.intake import Intake, Outcome
 from tests import fake_worker
@@ -495,6 +496,18 @@ class TestDryRun:
         assert len(report["problems"]) == 1
         assert lines["jobs"] == 2
         assert count_rows(database, "batches") == 0
+
+    def test_it_reads_the_start_of_an_uploaded_file(self, api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(file_trial, "MAX_ROWS", 100)
+        monkeypatch.setattr(preview, "MAX_ROWS", 100)
+        form = {"file": ("a.jsonl", b'"a fine day"\n' * 300)}
+        file_id = api.post("/v1/files", data={"purpose": "batch"}, files=form).json()["id"]
+
+        report = api.post("/api/dry-run", json={"pipeline": PIPELINE, "file_id": file_id}).json()
+        unknown = api.post("/api/dry-run", json={"pipeline": PIPELINE, "file_id": "file-x"})
+
+        assert (report["rows"], report["file_rows"], report["is_sample"]) == (100, 300, True)
+        assert unknown.status_code == 404
 
     def test_it_needs_a_sample(self, api: TestClient) -> None:
         response = api.post("/api/dry-run", json={"pipeline": PIPELINE, "sql": "x"})

@@ -286,6 +286,7 @@ class TestForm:
             assert pages.get(path).status_code == 404
             assert pages.post(path, data={"csrf_token": token(pages)}).status_code == 404
         assert pages.post("/submit/files/file-x/check", data={"csrf_token": token(pages)}).status_code == 404
+        assert pages.get("/submit/files/file-x/check").headers["location"] == "/submit/files/file-x"
 
 
 class TestCheck:

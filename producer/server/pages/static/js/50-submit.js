@@ -93,6 +93,7 @@
   if (!form) return;
   form.addEventListener("input", () => form.classList.add("is-changed"));
   document.addEventListener("htmx:after:swap", (event) => {
-    if (event.target.closest && event.target.closest("#check")) form.classList.remove("is-changed");
+    const target = event.detail.ctx.target;
+    if (target === "#check" || target?.id === "check") form.classList.remove("is-changed");
   });
 })();

@@ -58,6 +58,7 @@ function closeStream() {
   clearTimeout(live.timer);
   live.source?.close();
   live.source = null;
+  live.root.dataset.liveState = "closed";
 }
 
 function streamAddress() {
@@ -82,7 +83,7 @@ function openStream() {
   on("part", fillPart);
   on("state", showState);
   on("new", ({ ids }) => showNewBatches(ids));
-  on("trouble", () => markStale("The server can't read its database."));
+  on("trouble", ({ code }) => markStale(code === "unreachable" ? "The server can't reach its database." : "The server can't update this page."));
   on("fine", hideStale);
   on("gone", () => endLive("This batch was deleted.", linkTo("/batches", "All batches")));
   on("signed-out", showSignedOut);
@@ -97,6 +98,7 @@ function greet({ version }) {
     showStale("The server has another version now.", reload);
   }
   live.version ??= version;
+  live.root.dataset.liveState = "open";
   document.body.dispatchEvent(new CustomEvent("live:open", { bubbles: true }));
 }
 
@@ -143,6 +145,7 @@ function showNewBatches(ids) {
   for (const id of ids) {
     if (!document.querySelector(`[data-live="row-${CSS.escape(id)}"]`)) live.newBatches.add(id);
   }
+  if (document.querySelector("[data-live-reload]")) location.reload(); // the first steps have been taken
   const count = live.newBatches.size;
   for (const line of document.querySelectorAll("[data-live-new]")) {
     line.hidden = !count;
