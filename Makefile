@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test test-hosts screenshots lint docs openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-pages bench-gpu test-versions bundle samples clean
+.PHONY: help demo demo-schedule demo-nearest demo-chain demo-own-task test test-hosts screenshots lint docs reference openapi fuzz-api soak bench bench-bulk bench-claims bench-embeddings bench-host bench-http bench-pages bench-gpu test-versions bundle samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 docs: $(VENV)/.tests ## Build the documents into build/docs, strictly and without a network.
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
+
+reference: $(VENV)/.tests ## Write the tables of docs/reference that come from the code: settings, codes, metrics.
+	$(BIN)/python -m tests.reference_tables
 
 openapi: $(VENV)/.tests ## Write docs/reference/openapi.json, the copy of the server's OpenAPI document.
 	$(BIN)/python -m tests.openapi_copy
@@ -122,5 +125,5 @@ $(VENV)/.tests: $(VENV)/.runs
 	@touch $@
 
 $(VENV)/.hosts: $(VENV)/.tests
-	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,browser]'
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,serve,dev,docs,browser]'
 	@touch $@

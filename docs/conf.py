@@ -31,7 +31,9 @@ nitpick_ignore_regex = [  # names in annotations that have no page here
 ]
 default_role = "code"  # docstrings write `name` as Markdown does
 highlight_language = "none"
-suppress_warnings = ["misc.highlighting_failure"]  # examples shorten statements with …
+suppress_warnings = [
+    "misc.highlighting_failure"  # examples shorten statements with …
+]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -47,6 +49,7 @@ html_static_path = ["_static"]
 html_css_files = ["batchmill.css"]
 html_show_sphinx = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch each page, which browsers refuse from disk
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"

@@ -54,12 +54,12 @@ class Settings(BaseSettings):
         env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__", hide_input_in_errors=True
     )
 
-    home: Path = Field(default=Path("~/.batchmill"), description="Where the embedded database and Valkey live.")
+    home: Path = Field(default=Path("~/.batchmill"), description="Folder of the embedded database and Valkey.")
     database_url: str | None = Field(
-        default=None, repr=False, description="PostgreSQL or SQLite; unset: SQLite under home."
+        default=None, repr=False, description="`postgresql://…` or `sqlite:///…`; unset: SQLite in home."
     )
     redis_url: str | None = Field(
-        default=None, repr=False, description="Redis or Valkey; unset: the embedded Valkey under home."
+        default=None, repr=False, description="`redis://…`, `rediss://…` or `unix://…`; unset: the embedded Valkey."
     )
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
     sources: dict[str, dict[str, Any]] = Field(
@@ -71,26 +71,31 @@ class Settings(BaseSettings):
     tenants: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of single tenants: `max_unanswered_jobs`."
     )
-    webhook_secret: SecretStr | None = Field(default=None, description="Signs what is sent to webhooks; never shown.")
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs the webhooks of batches and schedules; it is never shown; unset: none."
+    )
 
     webhook_allowed_hosts: WordList = Field(
         default=(),
-        description="Hosts, addresses and networks (10.0.0.0/8) that webhooks may call though they are not public.",
+        description="Hosts, addresses and networks that webhooks may call although they are not public; unset: none.",
     )
     source_schemes: WordList = Field(
-        default=(), description="Schemes of URLs that sources may name, such as s3; unset: files of this machine only."
+        default=(),
+        description="URL schemes that sources may use: `s3,gs,hf`, with fsspec's package for each; unset: none.",
     )
     source_roots: FolderList | None = Field(
-        default=None, description="Folders under which the files of sources must lie, links followed; unset: any."
+        default=None,
+        description="Absolute folders under which source files must lie, links followed: `/data,/more`; unset: any "
+        "folder.",
     )
     source_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="How long a source behind a URL may be silent until it is given up."
+        default=60.0, gt=0, description="How long a source behind a URL may be silent."
     )
     max_input_characters: int = Field(
         default=1_000_000, ge=1, le=1_000_000, description="Most characters of one input, all its texts together."
     )
     max_source_bytes: int = Field(
-        default=16 * 2**30, ge=1, description="Most bytes of one submission's source, over all its files, unpacked."
+        default=16 * 2**30, ge=1, description="Most bytes of one submission's source, over all its files, decompressed."
     )
     max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
 
@@ -98,9 +103,11 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         description="Where servers keep uploaded files: a folder of this machine, or the URL of a store that several "
-        "servers share, such as file:///mnt/files or s3://bucket/files; unset: files under home.",
+        "servers share, such as `file:///mnt/files` or `s3://bucket/files`; unset: `files` under home.",
     )
-    max_upload_bytes: int = Field(default=2 * 2**30, ge=1, description="Most bytes of one uploaded file.")
+    max_upload_bytes: int = Field(
+        default=2 * 2**30, ge=1, description="Most bytes of one uploaded file, as it is sent."
+    )
     keep_uploads_days: float = Field(
         default=30.0, gt=0, le=3650, description="After how many days uploaded files are deleted, at the latest."
     )
@@ -108,113 +115,121 @@ class Settings(BaseSettings):
     max_unanswered_jobs: int | None = Field(
         default=None,
         ge=1,
-        description="Most unanswered jobs that one tenant may have in all its batches; unset: any number.",
+        description="Most unanswered jobs that one tenant may have in all its batches, unless `[tenants.NAME]` sets "
+        "it; unset: any number.",
     )
 
     slice_size: int = Field(
-        default=1024, ge=1, le=65_536, description="Jobs in one slice, the unit of claim and wakeup."
+        default=1024, ge=1, le=65_536, description="Jobs in one slice, the unit of claim and retry."
     )
     linger_ms: float = Field(
         default=20.0,
         ge=0,
         le=10_000,
-        description="How long a busy process waits for more work to share its next claim.",
+        description="Milliseconds that a busy process waits for more jobs to share its next claim.",
     )
     max_claim_jobs: int | None = Field(
-        default=None, ge=1, le=262_144, description="Most jobs of one claim; unset: by device."
+        default=None,
+        ge=1,
+        le=262_144,
+        description="Most jobs that one claim takes: 4,096 on a CPU, 16,384 on a GPU; unset: by device.",
     )
-    target_claim_seconds: float = Field(default=10.0, gt=0, description="Work of one claim, at the measured pace.")
+    target_claim_seconds: float = Field(
+        default=10.0, gt=0, description="Seconds of work that a claim aims at, at the measured pace."
+    )
     max_prepared_mb: float = Field(
         default=8.0,
         gt=0,
         le=1024,
-        description="Most megabytes of inputs, or of their tokens, that a worker prepares at a time; a larger input "
-        "comes alone.",
+        description="Megabytes of inputs, or of their tokens, that a worker prepares at a time.",
     )
     devices: str = Field(
         default="auto",
-        description="Devices of `up` and `worker`, such as cuda:0,cuda:1 or, for four processes on one GPU, cuda:0*4.",
+        description="The devices of `up` and `worker`, as for `--devices`: `cuda:0,cuda:1`, `cuda:0*4` or `cpu`.",
     )
     micro_batch_tokens: int | None = Field(
-        default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
+        default=None,
+        ge=1,
+        description="Padded tokens in a micro-batch; tuning starts with 512 to 4,096 on a CPU, by the model's widest "
+        "layer, and with 32,768 on a GPU; for generated text with 512 and 16,384; unset: tuned.",
     )
     max_attempts: int = Field(
         default=3,
         ge=3,
         le=100,
-        description="Attempts of a job, or crashes of workers that ran it, until it is a dead letter.",
+        description="Attempts of a job, or crashes of workers over it, until it is a dead letter.",
     )
     retry_base_seconds: float = Field(
         default=1.0, gt=0, description="First backoff of a transient failure; it doubles, with full jitter."
     )
     max_retry_seconds: float = Field(default=300.0, gt=0, description="Longest backoff.")
     forward_timeout_seconds: float = Field(
-        default=600.0, gt=0, description="How long one micro-batch may take until its process is ended as hung."
+        default=600.0, gt=0, description="How long one micro-batch may take before its process is ended as hung."
     )
 
     switch_after_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="How long a pipeline's work waits until a process busy with another pipeline switches.",
+        description="How long a pipeline's work waits while a process is busy with another pipeline.",
     )
     load_timeout_seconds: float = Field(
-        default=3600.0, gt=0, description="How long loading a pipeline may take until its process is ended as hung."
+        default=3600.0, gt=0, description="How long loading a pipeline may take before its process is ended as hung."
     )
     model_cache_gb: float = Field(
-        default=2.0, ge=0, description="Weights of inactive pipelines that a process may keep in memory, in gigabytes."
+        default=2.0, ge=0, description="Weights of earlier pipelines that a process may keep in memory."
     )
 
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
     poll_interval_seconds: float = Field(
-        default=2.0, gt=0, description="How often an idle process looks at SQL without a wakeup."
+        default=2.0, gt=0, description="How often an idle process polls SQL without a wakeup."
     )
     deadline_check_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are checked.")
     wakeup_resend_seconds: float = Field(
-        default=5.0, gt=0, description="How often wakeups are sent again where SQL has work and Redis has no wakeup."
+        default=5.0, gt=0, description="How often wakeups are resent for work that has none in Redis."
     )
     submit_timeout_seconds: float = Field(
-        default=86_400.0, gt=0, description="How long a batch may be `validating` without a heartbeat of its submitter."
+        default=86_400.0, gt=0, description="How long a batch may be `validating` without a sign from its submitter."
     )
-    schedule_check_seconds: float = Field(
-        default=2.0, gt=0, description="How often schedules are checked for due runs."
-    )
+    schedule_check_seconds: float = Field(default=2.0, gt=0, description="How often due schedules are looked for.")
     simulated_clock: str | None = Field(
-        default=None,
-        description="To try schedules out: START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600; unset: "
-        "the database's clock.",
+        default=None, description="A simulated clock for schedules; unset: the database's clock."
     )
     retention_days: float | None = Field(
-        default=None, ge=0, le=3650, description="After how many days ended batches are deleted; unset: never."
+        default=None, ge=0, le=3650, description="Days after which ended batches are deleted; unset: never."
     )
     grace_seconds: float = Field(
-        default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
+        default=30.0, gt=0, description="How long a stopping worker may finish its micro-batch."
     )
     redis_timeout_seconds: float = Field(
         default=3.0,
         gt=0,
-        description="Timeout for sending wakeups to Redis; then workers find the work by polling SQL.",
+        description="How long sending wakeups may take; after that, workers find the work by polling SQL.",
     )
     connect_timeout_seconds: float = Field(
         default=5.0, gt=0, description="How long connecting to the database may take."
     )
     database_behind_pooler: bool = Field(
-        default=False, description="Whether a pooler, such as PgBouncer, gives each transaction another session."
+        default=False, description="True where a pooler such as PgBouncer gives each transaction another session."
     )
 
-    serve_host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
+    serve_host: str = Field(default="127.0.0.1", description="Address that `serve` listens on; the flag is `--host`.")
     serve_port: int = Field(
         default=8000,
         ge=0,
         le=65_535,
-        description="Port of `serve`, and the first that `up` tries; 0: any free port for `serve`, no server for `up`.",
+        description="Port of `serve`, and the first that `up` tries; 0: any free port for `serve`, no server for "
+        "`up`; the flag is `--port`.",
     )
     serve_tls_cert: Path | None = Field(
         default=None, description="Certificate chain of `serve` as a PEM file; unset: plain HTTP."
     )
-    serve_tls_key: Path | None = Field(default=None, description="Private key of the certificate, as a PEM file.")
+    serve_tls_key: Path | None = Field(
+        default=None, description="Private key of the certificate as a PEM file; unset: none."
+    )
     cors_origins: WordList = Field(
-        default=(), description="Origins of web pages that may call the server, such as https://app.example.com."
+        default=(),
+        description="Origins of web pages that may call the server, such as `https://app.example.com`; unset: none.",
     )
     requests_per_minute: int | None = Field(
         default=None, ge=1, description="Most requests of one API key in a minute; unset: any number."
@@ -228,23 +243,30 @@ class Settings(BaseSettings):
     slow_client_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a client of the server may take for a request's headers, or to read what it asked for, "
-        "until it is disconnected; twice as long for the next 32 KiB of a body.",
+        description="How long a client may take for a request's headers, or to read what it asked for, before it is "
+        "disconnected; twice as long for the next 32 KiB of a body.",
     )
 
     metrics_port: int | None = Field(
         default=None,
         ge=1,
         le=65_000,
-        description="Where Prometheus reads worker processes: the supervisor here, its children on the ports after it.",
+        description="Port on which Prometheus reads the supervisor; its worker processes listen on the ports after "
+        "it; unset: none.",
     )
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="The address of these ports.")
-    log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
-    log_file: Path | None = Field(
-        default=None, description="Where `up`, `worker`, `maintain` and `serve` append the log; unset: standard error."
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`console`, `json`, or `auto`: console on a terminal, JSON elsewhere."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    debug: bool = Field(default=False, description="Show tracebacks.")
+    log_file: Path | None = Field(
+        default=None,
+        description="File to which `up`, `worker`, `maintain` and `serve` append their log; the flag is "
+        "`--log-file`; unset: standard error.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="`debug`, `info`, `warning` or `error`."
+    )
+    debug: bool = Field(default=False, description="True shows tracebacks.")
 
     @field_validator("log_file", mode="before")
     @classmethod

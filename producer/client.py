@@ -182,7 +182,7 @@ class Client:
         limit: int | None = 20,
         *,
         after: str | None = None,
-        status: str | None = None,
+        status: str | Iterable[str] | None = None,
         pipeline: str | None = None,
         name: str | None = None,
         since: datetime | str | None = None,
@@ -194,7 +194,7 @@ class Client:
 
         limit: maximum number; None = all. The last one's id, given as `after`, continues the list.
         after: the id of a batch; only those after it in this list, which are older. Raises NotFound if it is gone.
-        status, pipeline: only batches with this status, of this pipeline.
+        status, pipeline: only batches with this status, or one of several, and of this pipeline.
         name: only batches of this name, in which `*` stands for any text.
         since, until: only batches created then or later, or before; a time without a zone is in this machine's. Also
             text as `batchmill ls` takes it, such as "2026-11-25", or "6h" for six hours ago.
@@ -203,10 +203,9 @@ class Client:
 
         Raises UsageError if there is no such status, or no such time.
         """
-        if status is not None and status not in list(BatchStatus):
-            raise UsageError(f"there is no batch status {str(status)[:80]!r}; use {', '.join(BatchStatus)}")
+        statuses = _parse_statuses(status)
         span = _parse_moment("since", since), _parse_moment("until", until, is_end=True)
-        query = BatchQuery(status, pipeline, name, *span, after, tenant, search)
+        query = BatchQuery(statuses, pipeline, name, *span, after, tenant, search)
         connection: Connection = self._connection
         return [BatchHandle(access, view=view) for access, view in connection.list_batches(limit, query)]
 
@@ -220,6 +219,16 @@ class Client:
             raise UsageError(f"{self._server.url} is a server, which keeps its {what}; give a database's URL")
         connection: LocalConnection = self._connection  # type: ignore[assignment]
         return connection
+
+
+def _parse_statuses(status: object) -> tuple[str, ...]:
+    if status is None:
+        return ()
+    statuses = tuple(status) if isinstance(status, Iterable) and not isinstance(status, str) else (status,)
+    for item in statuses:
+        if item not in list(BatchStatus):
+            raise UsageError(f"there is no batch status {str(item)[:80]!r}; use {', '.join(BatchStatus)}")
+    return statuses
 
 
 def _parse_moment(option: str, value: object, *, is_end: bool = False) -> datetime | None:

@@ -25,9 +25,9 @@ class Submitted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchQuery:
-    """The batches to list, as `BatchFilter` describes them; None = any."""
+    """The batches to list, as `BatchFilter` describes them; None = any, and so is no status."""
 
-    status: str | None = None
+    status: tuple[str, ...] = ()
     pipeline: str | None = None
     name: str | None = None
     since: datetime | None = None

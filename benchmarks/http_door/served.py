@@ -13,7 +13,7 @@ from tests.deployment import Deployment
 
 MAX_START_SECONDS = 30.0
 SAMPLE_SECONDS = 0.05
-ADDRESS = re.compile(r"serving the API on http://([\d.]+):(\d+)")
+ADDRESS = re.compile(r"serving the pages and the API on http://([\d.]+):(\d+)")
 
 
 @dataclass

@@ -8,7 +8,7 @@ EXPLANATIONS = {
     "missing_field": Explanation(
         "Field missing",
         "The input lacks a field that the task needs.",
-        "Name the column with `--map`, or add the field and repair the row.",
+        "Name the column with `--input`, or add the field and repair the row.",
     ),
     "not_text": Explanation("No text", "A field that must be text has a number, a list or another value.", REPAIR),
     "empty_text": Explanation(

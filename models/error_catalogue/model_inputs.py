@@ -93,6 +93,6 @@ EXPLANATIONS = {
     "unsuitable_pipeline": Explanation(
         "Unsuitable pipeline",
         "The pipeline of transformers can't run this input in a micro-batch.",
-        "Write an own task for this model.",
+        "Write a task of your own for this model.",
     ),
 }

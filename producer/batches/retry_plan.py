@@ -57,8 +57,9 @@ class RetryPlan:
 
     @property
     def has_choice(self) -> bool:
-        """Whether somebody may choose among the codes: they are all known, and other outcomes have none."""
-        return self.is_exact and not self.selection.codes and self.selection.outcomes == (JobOutcome.FAILED,)
+        """Whether somebody may choose among the codes: all are known, and other outcomes have none."""
+        is_of_failed = not self.selection.codes and self.selection.outcomes == (JobOutcome.FAILED,)
+        return is_of_failed and self.is_exact and all(code.count.code for code in self.codes)
 
     @property
     def jobs(self) -> int:

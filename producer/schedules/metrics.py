@@ -140,21 +140,17 @@ def _drift_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
 FAMILIES = (
     ScheduleFamily(
         "last_completed_scheduled_timestamp_seconds",
-        "The newest scheduled time whose run completed, in Unix seconds.",
+        "The newest scheduled time whose run completed.",
         _last_scheduled_at_samples,
     ),
-    ScheduleFamily("runs", "Runs that are kept, by state.", _run_samples),
+    ScheduleFamily("runs", "Runs that are kept.", _run_samples),
     ScheduleFamily(
-        "overdue_seconds",
-        "Since the first deadline that passed with no run completed since; 0: none.",
-        _overdue_samples,
+        "overdue_seconds", "Since the first deadline that passed with no run completed since.", _overdue_samples
     ),
     ScheduleFamily("last_run_rows", "Rows of the last completed run.", _summary_samples("total")),
     ScheduleFamily("last_run_failed_rows", "Rows of it that failed.", _summary_samples("failed")),
-    ScheduleFamily(
-        "last_run_reused_rows", "Rows of it that were taken from earlier results.", _summary_samples("reused")
-    ),
-    ScheduleFamily("last_run_guard_rows", "Rows of it by guard, and by what the guard did.", _guard_samples),
+    ScheduleFamily("last_run_reused_rows", "Rows of it taken from earlier results.", _summary_samples("reused")),
+    ScheduleFamily("last_run_guard_rows", "Rows of it by what a guard did.", _guard_samples),
     ScheduleFamily("last_run_seconds", "How long it took.", _summary_samples("seconds")),
     ScheduleFamily("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
 )

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +92,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture
+def own_address(database: Database) -> Iterator[str]:
+    """Yield the address of a server over the test's database; name it before `visit`, which closes the pages first."""
+    with served(database) as address:
+        yield address
+
+
 OpenVisit = Callable[..., Any]
 
 
@@ -142,10 +148,3 @@ def _record(visit: Visit) -> None:
     page.on("request", note_request)
     page.on("response", lambda response: visit.responses.append(response))
     page.on("dialog", lambda dialog: (visit.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-
-
-@contextmanager
-def serving(database: Database, **settings: Any) -> Iterator[str]:
-    """Yield the address of a server over a test's database."""
-    with served(database, **settings) as address:
-        yield address

@@ -26,7 +26,7 @@ def start(deployment: Deployment, *options: str) -> tuple[subprocess.Popen[bytes
 
     def address() -> str | None:
         assert process.poll() is None, deployment.log
-        found = re.search(r"serving the API on (\S+),", deployment.log[seen:])
+        found = re.search(r"serving the pages and the API on (\S+),", deployment.log[seen:])
         return found and found[1]
 
     return process, wait_for(address, "the server's address")

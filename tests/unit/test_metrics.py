@@ -3,23 +3,14 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
-from models.states import RunState
-from producer.batches.backlog import PipelineBacklog
-from producer.schedules.metrics import ScheduleMetrics
-from producer.server.metrics.collector import DatabaseCollector
-from producer.server.metrics.database_numbers import DatabaseNumbers
-from producer.server.metrics.http_requests import HttpMetrics
+from tests.factories.metric_families import metric_families, server_registry, worker_registry
 from worker.metrics import job_codes
-from worker.metrics.families import PrometheusRecorder
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -33,52 +24,12 @@ OF_PROMETHEUS = {"instance", "job", "le"}
 Labels = Mapping[str, tuple[str, frozenset[str]]]  # type and labels, by name
 
 
-def record_everything(recorder: PrometheusRecorder) -> CollectorRegistry:
-    recorder.record_claim("p", 0.1, [1.0], 1)
-    recorder.record_micro_batch("p", 0.1)
-    recorder.record_guard_time("p", 0.1)
-    recorder.record_commit("p", 0.1)
-    recorder.record_results("p", 1, {"no_mask": 1}, 10, 12)
-    recorder.record_retries("p", 1)
-    recorder.record_verdicts("p", {("g", "input", "flag"): 1})
-    recorder.record_batch_end("p", "completed", -1.0)
-    recorder.record_wakeup(0.1)
-    recorder.record_reclaim(1, 1, 1)
-    recorder.record_exit("crashed")
-    recorder.record_load("p", "m", "a" * 40, "float32", "cpu")
-    return recorder.registry
-
-
-def server_registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    http = HttpMetrics(registry)
-    http.requests.labels("/healthz", "GET", "2xx").inc()
-    http.seconds.labels("/healthz", "GET").observe(0.1)
-    summary = {
-        "total": 3,
-        "failed": 1,
-        "reused": 1,
-        "seconds": 2.0,
-        "guards": {"g": {"flagged": 1}},
-        "drift": {"worst": 0.1},
-    }
-    moment = datetime(2026, 11, 30, tzinfo=UTC)
-    schedule = ScheduleMetrics("s", {RunState.COMPLETED.value: 1}, moment, 0.0, summary)
-    backlog = PipelineBacklog(1, 1, 8, 1, moment, 5.0)
-    numbers = DatabaseNumbers({"p": backlog}, {"p": 9.0}, {("p", "ready"): 1}, {"t": 0}, {"batch": 0}, [schedule])
-    registry.register(DatabaseCollector(lambda: numbers))
-    return registry
-
-
 def exported() -> Labels:
-    found: dict[str, tuple[str, frozenset[str]]] = {}
-    for registry in (record_everything(PrometheusRecorder()), server_registry()):
-        for family in text_string_to_metric_families(generate_latest(registry).decode()):
-            if not family.name.endswith("_created"):
-                name = f"{family.name}_total" if family.type == "counter" else family.name
-                labels = {label for item in family.samples for label in item.labels}
-                found[name] = (family.type, frozenset(labels - {"le"}))
-    return found
+    families = metric_families(worker_registry()) | metric_families(server_registry())
+    return {
+        name: (family.type, frozenset(label for item in family.samples for label in item.labels) - {"le"})
+        for name, family in families.items()
+    }
 
 
 def family_of(name: str, known: Labels) -> str:

@@ -28,44 +28,71 @@ class PrometheusRecorder(MetricsRecorder):
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         of_pipeline = ("pipeline",)
-        self._jobs = self._counter("jobs", "Results that were stored.", (*of_pipeline, "outcome", "code"))
+        self._jobs = self._counter(
+            "jobs",
+            "Results that workers computed and stored; `code` is empty for `succeeded`. Jobs that were "
+            "cancelled, expired or given up after crashes are not in it.",
+            (*of_pipeline, "outcome", "code"),
+        )
         self._retried = self._counter("jobs_retried", "Jobs that run again after a backoff.", of_pipeline)
         self._tokens = self._counter("tokens", "Tokens of the inputs that were answered.", of_pipeline)
         self._padding = self._counter("padding_tokens", "Tokens that were computed beside those.", of_pipeline)
         self._micro_batches = self._histogram(
-            "micro_batch_seconds", "Device time of a forward pass.", of_pipeline, MICRO_BATCH_BUCKETS
+            "micro_batch_seconds",
+            "Device time of a forward pass; in generation, until the next rows were finished.",
+            of_pipeline,
+            MICRO_BATCH_BUCKETS,
         )
         self._busy = self._counter(
-            "device_busy_seconds", "Time that the device computed; its rate is the utilisation.", (*of_pipeline, "kind")
+            "device_busy_seconds",
+            "Time that the device computed for the `model` and for `guards`; its `rate()` is the utilisation.",
+            (*of_pipeline, "kind"),
         )
-        self._claims = self._histogram("claim_seconds", "A claim of slices.", of_pipeline, STATEMENT_BUCKETS)
-        self._commits = self._histogram("commit_seconds", "A commit of results.", of_pipeline, STATEMENT_BUCKETS)
+        self._claims = self._histogram("claim_seconds", "A claim that leased slices.", of_pipeline, STATEMENT_BUCKETS)
+        self._commits = self._histogram(
+            "commit_seconds", "A transaction that stores results, with its repeats.", of_pipeline, STATEMENT_BUCKETS
+        )
         self._queue_waits = self._histogram(
             "queue_wait_seconds",
-            "From the beginning of a batch to the first claim of a slice.",
+            "From the beginning of a batch to the first claim of each of its slices; not for slices of a retry.",
             of_pipeline,
             QUEUE_WAIT_BUCKETS,
         )
-        self._quarantined = self._counter("slices_quarantined", "Claimed slices that run alone.", of_pipeline)
+        self._quarantined = self._counter("slices_quarantined", "Claims of slices that run alone.", of_pipeline)
         self._margins = self._histogram(
-            "deadline_margin_seconds", "From a batch's end to its deadline.", of_pipeline, MARGIN_BUCKETS
+            "deadline_margin_seconds",
+            "From a batch's end to its deadline; negative if it came too late. It has no `_sum`.",
+            of_pipeline,
+            MARGIN_BUCKETS,
         )
         self._ended = self._counter(
-            "batches_ended", "Batches that ended with a commit, or expired.", (*of_pipeline, "status")
+            "batches_ended",
+            "Batches that ended with the commit of a worker, or `expired` in its maintenance.",
+            (*of_pipeline, "status"),
         )
         self._verdicts = self._counter(
-            "guard_verdicts", "Verdicts of guards.", (*of_pipeline, "guard", "stage", "action")
+            "guard_verdicts", "Verdicts that were stored.", (*of_pipeline, "guard", "stage", "action")
         )
         self._wakeups = self._histogram(
-            "wakeup_wait_seconds", "From receiving a wakeup to the look at SQL.", (), STATEMENT_BUCKETS
+            "wakeup_wait_seconds",
+            "From receiving a wakeup to the look at SQL; a busy worker lets wakeups wait.",
+            (),
+            STATEMENT_BUCKETS,
         )
-        self._reclaimed = self._counter("slices_reclaimed", "Slices taken from workers that are gone.", ("treatment",))
-        self._exits = self._counter("worker_exits", "Ends of worker processes, in their supervisor.", ("outcome",))
+        self._reclaimed = self._counter(
+            "slices_reclaimed",
+            "Slices taken from workers that are gone: `requeued`, `split`, `dead_lettered`.",
+            ("treatment",),
+        )
+        self._exits = self._counter(
+            "worker_exits", "Ends of worker processes: `crashed`, `hung`, `killed`.", ("outcome",)
+        )
         for outcome in EXIT_OUTCOMES:  # `increase()` does not see the first event of a new series
             self._exits.labels(outcome)
         self._models = Gauge(
             "batchmill_model_info",
-            "The pipeline on the device: always 1.",
+            "1 for the pipeline on the device; `model` is a Hub id or the name of a folder, and "
+            "`revision` has 12 characters.",
             (*of_pipeline, "model", "revision", "dtype", "device"),
             registry=self.registry,
         )

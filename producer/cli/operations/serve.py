@@ -125,7 +125,8 @@ def _serve(settings: Settings, database: Database, listeners: Sequence[socket.so
 
         def announce() -> None:
             place = urls.redact_url(settings.resolved_database_url)
-            notices = [f"serving the API on {address}, over {place}", f"pid {os.getpid()}; Ctrl-C stops it"]
+            served = f"serving the pages and the API on {address}, over {place}"
+            notices = [served, f"pid {os.getpid()}; Ctrl-C stops it"]
             for notice in [*notices, *([f"log: {settings.log_file_path}"] if log_file else [])]:
                 terminal.print_notice(notice)
             redirection.enter_context(log.redirect_output(log_file))

@@ -12,7 +12,7 @@ from producer.schedules import metrics as schedule_metrics
 from producer.server.metrics.database_numbers import DatabaseNumbers
 
 CACHE_SECONDS = 5.0  # several scrapers, or a dashboard that is reloaded, cost no more than one
-DATABASE_UP = ("batchmill_database_up", "Whether the database answers the server.")
+DATABASE_UP = ("batchmill_database_up", "1 if the database answers; if not, only this and the requests are shown.")
 
 
 class DatabaseCollector(Collector):
@@ -56,7 +56,7 @@ class DatabaseCollector(Collector):
 
 def _backlog_families(numbers: DatabaseNumbers) -> Iterator[GaugeMetricFamily]:
     for name, description, attribute in (
-        ("queued_slices", "Slices that wait for a worker.", "queued_slices"),
+        ("queued_slices", "Slices that wait for a worker, or for the end of a backoff.", "queued_slices"),
         ("leased_slices", "Slices that workers hold.", "leased_slices"),
         ("unanswered_jobs", "Jobs without a result.", "unanswered_jobs"),
         ("open_batches", "Batches that have not ended.", "open_batches"),
@@ -67,7 +67,7 @@ def _backlog_families(numbers: DatabaseNumbers) -> Iterator[GaugeMetricFamily]:
             family.add_metric((pipeline,), getattr(backlog, attribute))
         yield family
     family = GaugeMetricFamily(
-        "batchmill_next_deadline_seconds", "Until the nearest deadline of an open batch.", labels=("pipeline",)
+        "batchmill_next_deadline_seconds", "Until the nearest deadline of a batch in progress.", labels=("pipeline",)
     )
     for pipeline, seconds in numbers.seconds_to_deadline.items():
         family.add_metric((pipeline,), seconds)
@@ -75,18 +75,26 @@ def _backlog_families(numbers: DatabaseNumbers) -> Iterator[GaugeMetricFamily]:
 
 
 def _process_families(numbers: DatabaseNumbers) -> Iterator[GaugeMetricFamily]:
-    family = GaugeMetricFamily("batchmill_workers", "Worker processes by state.", labels=("pipeline", "state"))
+    family = GaugeMetricFamily(
+        "batchmill_workers",
+        "Worker processes by the pipeline that they have loaded; `gone` without heartbeats.",
+        labels=("pipeline", "state"),
+    )
     for labels, count in numbers.worker_counts.items():
         family.add_metric(labels, count)
     yield family
     family = GaugeMetricFamily(
-        "batchmill_maintenance_failures_in_a_row", "Failures since the last success.", labels=("task",)
+        "batchmill_maintenance_failures_in_a_row",
+        "Failures of a maintenance task since its last success.",
+        labels=("task",),
     )
     for task, failures in numbers.maintenance_failures.items():
         family.add_metric((task,), failures)
     yield family
     family = GaugeMetricFamily(
-        "batchmill_webhooks_undelivered", "Events that were sent in vain and will be sent again.", labels=("kind",)
+        "batchmill_webhooks_undelivered",
+        "Events of a `batch` or a `schedule` that were sent in vain and will be sent again.",
+        labels=("kind",),
     )
     for kind, count in numbers.undelivered.items():
         family.add_metric((kind,), count)

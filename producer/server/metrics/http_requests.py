@@ -19,11 +19,15 @@ class HttpMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
-            "batchmill_http_requests", "Requests.", ("route", "method", "status"), registry=registry
+            "batchmill_http_requests",
+            "Requests by the template of their route and `2xx` to `5xx`; `other` without a route. One "
+            "that its client breaks off before the response is a `4xx`.",
+            ("route", "method", "status"),
+            registry=registry,
         )
         self.seconds = Histogram(
             "batchmill_http_request_seconds",
-            "Until the response was sent.",
+            "Until the response was sent; a follower counts for as long as it follows.",
             ("route", "method"),
             buckets=BUCKETS,
             registry=registry,

@@ -204,6 +204,15 @@ def test_equal_times_are_paged_by_id_however_they_are_written(
         assert [batch.id for batch in client.batches(None)] == sorted(ids, reverse=True)
 
 
+def test_several_statuses_mean_any_of_them(ids: list[str], client: Client, database: Database) -> None:
+    update_batch(database, ids[0], status="failed")
+
+    assert [batch.id for batch in client.batches(status=["failed", "cancelled"])] == [ids[0], ids[4]]
+    assert [batch.id for batch in client.batches(status=[])] == ids
+    with pytest.raises(UsageError, match="no batch status 'open'"):
+        client.batches(status=["failed", "open"])
+
+
 def test_texts_name_times(ids: list[str], database: Database) -> None:
     with Client(database.url) as client:
         assert [batch.id for batch in client.batches(since="2026-03-01T04:00Z", until="1h")] == ids[:2]

@@ -65,6 +65,14 @@ def test_more_failures_than_are_counted_are_not_exact(
     assert (plan.jobs, plan.has_choice) == (10, False)
 
 
+def test_failures_without_a_code_can_not_be_chosen_by_it(database: Database, batch_id: str) -> None:
+    execute(database, "UPDATE results SET error_code = NULL WHERE position = 0")
+
+    plan = retry_plan.plan_retry(database, views.get_batch(database, batch_id), RetrySelection())
+
+    assert (plan.jobs, plan.has_choice) == (8, False)
+
+
 def test_jobs_that_were_not_run_are_counted(database: Database, batch_id: str) -> None:
     update_batch(database, batch_id, cancelled=7, expired=2)
     both = RetrySelection((JobOutcome.CANCELLED, JobOutcome.EXPIRED))

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.errors import UsageError
 from models.states import JobOutcome
+from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches import views
 from producer.results import arguments, export, pages
 from producer.results.result_row import ResultRow
@@ -56,7 +57,7 @@ def download(
     if format is not None:
         choice = Choice(format, arguments.parse_statuses(statuses), code or None)
         return _send(context, batch, choice)
-    names, commands = _formats(context, batch), _commands(request, batch_id)
+    names, commands = _formats(batch), _commands(request, batch_id)
     return render(request, visitor, "batches/download.html", batch=batch, names=names, commands=commands)
 
 
@@ -78,10 +79,9 @@ def _rows(context: ServerContext, batch_id: str, choice: Choice) -> Iterator[Res
     return pages.iter_by_position(context.database, batch_id, statuses=choice.status)
 
 
-def _formats(context: ServerContext, batch: views.BatchView) -> dict[str, str]:
+def _formats(batch: views.BatchView) -> dict[str, str]:
     """The formats that this batch can be had in: a matrix only if its outputs are vectors."""
-    first = pages.first_success(context.database, batch.id) if batch.counts.succeeded else None
-    has_vectors = first is not None and first.vector is not None
+    has_vectors = batch.task == FEATURE_EXTRACTION.name and batch.parameters.get("pooling") != NO_POOLING
     return {name: title for name, title in NAMES.items() if name != "npy" or has_vectors}
 
 

@@ -13,6 +13,7 @@ from producer.batches.views import BatchView
 from producer.results.browsing import row_pages
 from producer.results.browsing.row_pages import Order, RowPage
 from producer.results.browsing.row_preview import RowPreview
+from producer.results.summaries.cache import find_last_seq
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
@@ -125,9 +126,11 @@ def values_for(
 @router.get("/batches/{batch_id}/results")
 def show_results(request: Request, context: Context, visitor: PageReader, batch_id: BatchId) -> Response:
     """Show the rows of a batch."""
+    views.check_visible(context.database, batch_id, visitor.principal.tenant)
+    last_seq = find_last_seq(context.database, batch_id)  # first, so that what lands meanwhile counts as new
     values = values_for(context, visitor.principal, batch_id, request.query_params)
     template = "batches/_results.html" if is_part(request) else "batches/results.html"
-    return render(request, visitor, template, batch=values["results"].batch, **values)
+    return render(request, visitor, template, batch=values["results"].batch, last_seq=last_seq, **values)
 
 
 def _show_row(row: RowPreview) -> ShownRow:

@@ -48,16 +48,19 @@ class PageError:
     retry_seconds: int | None = None
 
     @classmethod
-    def parse(cls, status: int, body: bytes, retry_after: str | None) -> "PageError":
-        """Read an error as the API sends it."""
-        error = json.loads(body)["error"]
-        message = str(error["message"])
+    def parse(cls, status: int, body: bytes, retry_after: str | None) -> "PageError | None":
+        """Read an error as the API sends it; None = it is none."""
+        try:
+            error = json.loads(body)["error"]
+            message = str(error["message"])
+        except (ValueError, KeyError, TypeError):
+            return None
         if status == 405 or message == NO_ROUTE:
-            message = MESSAGES[str(error["code"])]
+            message = MESSAGES[str(error.get("code"))]
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
         if message.partition(" ")[0] in FIRST_WORDS:
             message = message[:1].upper() + message[1:]
-        return cls(status, str(error["code"]), message, seconds)
+        return cls(status, str(error.get("code")), message, seconds)
 
     @property
     def title(self) -> str:

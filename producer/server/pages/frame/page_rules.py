@@ -60,6 +60,10 @@ class _Answer:
     async def _send_page(self, start: Message) -> None:
         kept = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
         error = PageError.parse(start["status"], bytes(self.body), kept.get("retry-after"))
+        if error is None:  # a page answered with JSON for a script that reads it
+            await self._send_with_headers(start)
+            await self._send_with_headers({"type": "http.response.body", "body": bytes(self.body)})
+            return
         response = error_page(Request(self.scope), error)
         for name in ("x-request-id", "retry-after", "allow"):
             if name in kept:

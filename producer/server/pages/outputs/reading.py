@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models import vectors
@@ -41,6 +41,7 @@ class Reading:
     pairs: of a flat object
     json: of any other output
     hidden: how many more labels, entities or texts there are
+    is_cut: there are more than that, because only a part of the output was read
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Reading:
     pairs: tuple[tuple[str, str], ...] = ()
     json: str = ""
     hidden: int = 0
+    is_cut: bool = False
 
 
 def read_output(text: str | None, length: int | None, vector: bytes | None, document: Mapping[str, Any]) -> Reading:
@@ -68,11 +70,12 @@ def read_output(text: str | None, length: int | None, vector: bytes | None, docu
         )
     if text is None:
         return Reading("nothing")
+    is_cut = length is not None and length > len(text)
     try:
-        output = read_json(text) if length is None or length <= len(text) else read_cut_json(text)
+        output = read_cut_json(text) if is_cut else read_json(text)
     except Unreadable:
-        return Reading("json", json=text)
-    return _read_document(output, document) or Reading("json", json=text)
+        return Reading("json", json=text, is_cut=is_cut)
+    return replace(_read_document(output, document) or Reading("json", json=text), is_cut=is_cut)
 
 
 def _read_document(output: Any, document: Mapping[str, Any]) -> Reading | None:

@@ -106,6 +106,27 @@ def test_links_keep_the_filter(browser: TestClient, batch_id: str, monkeypatch: 
     assert rows(browser, address) == [3, 0]
 
 
+def test_failures_that_are_shown_can_be_tried_again_at_once(
+    browser: TestClient, batch_id: str, database: Database
+) -> None:
+    link = f'href="/batches/{batch_id}/retry?code=code_1"'
+    running = browser.get(f"/batches/{batch_id}/results?code=code_1").text
+    update_batch(database, batch_id, status="completed")
+    ended = browser.get(f"/batches/{batch_id}/results?code=code_1").text
+
+    assert link not in running
+    assert link in ended
+
+
+def test_a_batch_that_runs_says_when_more_results_land(browser: TestClient, batch_id: str, database: Database) -> None:
+    running = browser.get(f"/batches/{batch_id}/results").text
+    update_batch(database, batch_id, status="completed")
+    ended = browser.get(f"/batches/{batch_id}/results").text
+
+    assert 'data-live-results="10"' in running
+    assert "data-live-results" not in ended
+
+
 def test_htmx_gets_the_table_alone(browser: TestClient, batch_id: str) -> None:
     text = browser.get(f"/batches/{batch_id}/results", headers=PART).text
 

@@ -80,7 +80,6 @@ def assert_harmless(html: str) -> Page:
     page = Page(html)
     assert {script.get("src", "").partition("?")[0] for script in page.all("script")} <= {
         "/static/htmx-4.0.1.min.js",
-        "/static/hx-sse-4.0.1.min.js",
         "/static/app.js",
     }
     assert all(not name.startswith("on") and name != "style" for _, fields in page.elements for name in fields)

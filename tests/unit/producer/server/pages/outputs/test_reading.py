@@ -137,7 +137,7 @@ def test_a_text_that_was_cut_is_read_up_to_there() -> None:
 
     reading = read_output(whole[:1_000], len(whole), None, {})
 
-    assert reading.kind == "texts"
+    assert (reading.kind, reading.is_cut) == ("texts", True)
     assert reading.texts[0].startswith("word word")
 
 
