@@ -30,10 +30,6 @@ class Attention:
     name: str
     message: str
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the object that `GET /api/activity` sends."""
-        return {"level": self.level, "subject": self.subject, "name": self.name, "message": self.message}
-
 
 @dataclass(frozen=True, slots=True)
 class TroubledBatch:

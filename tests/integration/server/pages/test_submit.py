@@ -286,7 +286,7 @@ class TestForm:
             assert pages.get(path).status_code == 404
             assert pages.post(path, data={"csrf_token": token(pages)}).status_code == 404
         assert pages.post("/submit/files/file-x/check", data={"csrf_token": token(pages)}).status_code == 404
-        assert pages.get("/submit/files/file-x/check").headers["location"] == "/submit/files/file-x"
+        assert pages.get("/submit/files/file-x/check").status_code == 404
 
 
 class TestCheck:
@@ -311,6 +311,13 @@ class TestCheck:
         assert "All rows can be jobs." in page
         assert 'name="name" value="mine"' in page
         assert 'name="parameter.top_k" value="2"' in page
+
+    def test_its_address_leads_to_the_form(self, pages: TestClient) -> None:
+        address = uploaded(pages).partition("?")[0]
+
+        response = pages.get(f"{address}/check")
+
+        assert (response.status_code, response.headers["location"]) == (303, address)
 
     def test_wrong_rows_are_listed(self, pages: TestClient) -> None:
         address = uploaded(pages, b"id,review\n1,good\n1,again\n2,\n")
