@@ -205,7 +205,7 @@ def _run_schedule(url: str, folder: Path) -> None:
     if today > datetime.now(UTC) - timedelta(minutes=10):
         today -= timedelta(days=1)
     first = today - timedelta(days=34)
-    harness.create_schedule("nightly-tickets", now=first - timedelta(hours=3))
+    harness.create_schedule("nightly-tickets", now=first - timedelta(hours=3), alert_drift=0.3)
     for night in range(35):
         moment = first + timedelta(days=night)
         for number in range(60 + rng.randrange(40)):
