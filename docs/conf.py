@@ -49,6 +49,7 @@ html_static_path = ["_static"]
 html_css_files = ["batchmill.css"]
 html_show_sphinx = False
 html_copy_source = False
+html_show_search_summary = False  # it would fetch each page, which browsers refuse from disk
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"

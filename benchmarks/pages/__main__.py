@@ -74,8 +74,11 @@ def _measure(url: str, folder: Path, asked: argparse.Namespace) -> dict[str, Any
     finally:
         database.close()
     for title, rows in (("pages", pages), ("parts", parts)):
-        table = [(row.name, f"{row.p50:.1f}", f"{row.p99:.1f}", f"{row.bytes:,}", str(row.status)) for row in rows]
-        report.print_table(title, ("", "p50, ms", "p99, ms", "bytes", "status"), table)
+        table = [
+            (row.name, f"{row.p50:.1f}", f"{row.p99:.1f}", f"{row.cpu:.1f}", f"{row.bytes:,}", str(row.status))
+            for row in rows
+        ]
+        report.print_table(title, ("", "p50, ms", "p99, ms", "processor, ms", "bytes", "status"), table)
     lists: dict[str, list[Any]] = {"pages": pages, "parts": parts, "open_pages": opened}
     return {"first_load_bytes": first_load} | {key: [asdict(row) for row in rows] for key, rows in lists.items()}
 

@@ -34,6 +34,7 @@ DECISIONS = sorted((DOCS / "explanation" / "decisions").glob("*.md"))
 PAGES = [*DOCUMENTS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 SCHEDULES = (DOCS / "how-to" / "schedules.md").read_text("utf-8")
 JOB_ERROR = re.compile(r"JobError\(\s*\"([a-z_]+)\"")
+PICTURE = re.compile(r"(?:src|srcset)=\"([^\"]+)\"")
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -64,6 +65,20 @@ def test_links_lead_to_files(page: Path) -> None:
     text = page.read_text("utf-8")
 
     assert [link for link in RELATIVE_LINK.findall(text) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "index.md"], ids=lambda page: page.name)
+def test_pictures_exist(page: Path) -> None:
+    pictures = PICTURE.findall(page.read_text("utf-8"))
+
+    assert [picture for picture in pictures if not (page.parent / picture).is_file()] == []
+
+
+def test_the_landing_page_leads_to_every_page() -> None:
+    text = (DOCS / "index.md").read_text("utf-8").partition("```{toctree}")[0]
+
+    links = set(RELATIVE_LINK.findall(text))
+    assert {str(page.relative_to(DOCS)) for page in DOCUMENTS} - links == set()
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)

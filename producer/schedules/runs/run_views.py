@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text, tuple_
 
 from models.db import Database
 from models.dialects.columns import Key, UtcDateTime
@@ -100,10 +100,15 @@ def completed_runs_before(database: Database, schedule: str, scheduled_at: datet
 
 def last_run_by_schedule(database: Database) -> dict[str, RunView]:
     """Return the latest run of every schedule that has one."""
-    # One index lookup for each schedule, not for each run, because runs accumulate.
+    return {view.schedule: view for view in _fetch(database, select_last_runs())}
+
+
+def select_last_runs() -> Select[Any]:
+    """Return the query for the latest run of every schedule: one index lookup for each, because runs accumulate."""
     last = select(func.max(Run.scheduled_at)).where(Run.schedule == Schedule.name).correlate(Schedule).scalar_subquery()
-    query = select_views(_OUTER_RUNS).where(_OUTER_RUNS.c.schedule == Schedule.name, _OUTER_RUNS.c.scheduled_at == last)
-    return {view.schedule: view for view in _fetch(database, query)}
+    # A join would let SQLite read all runs.
+    keys = select(Schedule.name, last)
+    return select_views(_OUTER_RUNS).where(tuple_(_OUTER_RUNS.c.schedule, _OUTER_RUNS.c.scheduled_at).in_(keys))
 
 
 def find_run(database: Database, schedule: str, scheduled_at: datetime) -> RunView | None:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from producer.server.pages.access import sign_in
+from producer.server.pages import sign_in
 from producer.server.pages.batches import router as batches
 from producer.server.pages.frame import static_files
 from producer.server.pages.live import router as live

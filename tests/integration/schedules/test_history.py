@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.documents import to_json
-from models.states import RunState
+from models.states import BatchStatus, RunState
 from producer.schedules import registry, reports
 from producer.schedules.history import run_marks, run_pages
-from producer.schedules.runs import manual_runs
+from producer.schedules.runs import manual_runs, run_views
 from producer.times import TimeRange
 from tests.factories.schedules import ScheduleHarness, utc
 
@@ -151,3 +151,18 @@ def test_deleted_schedules_are_listed_for_their_tenant(harness: ScheduleHarness)
     assert registry.list_deleted(harness.database) == dict.fromkeys(("of-acme", "second"), utc("03-02 03:00"))
     assert list(registry.list_deleted(harness.database, "acme")) == ["of-acme"]
     assert registry.list_followers(harness.database, "nightly") == []
+
+
+def test_the_last_run_of_each_schedule_is_found_without_reading_all_runs(harness: ScheduleHarness) -> None:
+    harness.create_schedule("other")
+    for day in (2, 3):
+        harness.run_schedule(utc(f"03-0{day} 02:00"))
+
+    last = run_views.last_run_by_schedule(harness.database)
+
+    assert {name: run.scheduled_at.day for name, run in last.items()} == {"nightly": 3, "other": 3}
+    assert {run.batch_status for run in last.values()} == {BatchStatus.COMPLETED}
+    if harness.database.engine.dialect.name == "sqlite":
+        statement = str(run_views.select_last_runs().compile(harness.database.engine))
+        plan = [row.detail for row in harness.query(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not any(step.startswith("SCAN outer_runs") for step in plan), plan

@@ -57,7 +57,7 @@ def suspend(request: Request, context: Context, visitor: PageAdmin, _form: Actio
     """Start no runs of a schedule until it is resumed."""
     _view, now = _find(context, visitor, name)
     registry.suspend(context.database, name, now)
-    message = f"{name} is suspended: no run starts until it is resumed."
+    message = f"The schedule {name} is suspended: no run starts until it is resumed."
     return see_other(request, visitor, addresses.schedule_address(name), message)
 
 
@@ -75,7 +75,7 @@ def resume(request: Request, context: Context, visitor: PageAdmin, _form: Action
     view, now = _find(context, visitor, name)
     next_run_at = registry.resume(context.database, name, now)
     following = "" if next_run_at is None else f" Its next run is {view.definition.format_time(next_run_at)}."
-    return see_other(request, visitor, addresses.schedule_address(name), f"{name} is resumed.{following}")
+    return see_other(request, visitor, addresses.schedule_address(name), f"The schedule {name} is resumed.{following}")
 
 
 def _find(context: ServerContext, visitor: Visitor, name: str) -> tuple[ScheduleView, datetime]:

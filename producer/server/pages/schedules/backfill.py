@@ -12,8 +12,9 @@ from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs
 from producer.schedules.runs.manual_runs import BackfillResult, PlannedRun, SpanText
 from producer.server.context import Context, ServerContext
+from producer.server.native.batches.long_acts import CHANGES, Act, Reply, perform
 from producer.server.pages.access.messages import Level
-from producer.server.pages.access.visitor import ActionForm, PageAdmin
+from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
 from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
@@ -23,6 +24,8 @@ router = APIRouter()
 
 MAX_TIMES_SHOWN = 100
 DAYS_SUGGESTED = 7
+WAIT_SECONDS = 2.0  # for the runs to be planned; then the page comes, and the rest is planned meanwhile
+STILL_PLANNED = "The runs are being planned; load the page again to see all of them."
 
 SpanEnd = Annotated[str, Query(max_length=100)]
 
@@ -70,20 +73,38 @@ def preview_backfill(
 
 
 @router.post("/schedules/{name}/backfill")
-def backfill(request: Request, context: Context, visitor: PageAdmin, form: ActionForm, name: ScheduleName) -> Response:
-    """Run the times of a span that have no completed run, or all of them."""
+async def backfill(
+    request: Request, context: Context, visitor: PageAdmin, form: ActionForm, name: ScheduleName
+) -> Response:
+    """Run the times of a span that have no completed run, or all of them; a thousand runs take a while to plan."""
+    time, first, last = (str(form.get(field) or "") or None for field in ("time", "from", "to"))
+    span_text, rerun = SpanText(time, first, last), bool(form.get("rerun"))
+
+    runs_address = f"{addresses.schedule_address(name)}#runs"
+
+    def show(result: BackfillResult) -> Response:
+        message, level = _describe(result)
+        started = result.started
+        address = addresses.run_address(name, started[0].scheduled_at) if len(started) == 1 else runs_address
+        return see_other(request, visitor, address, message, level)
+
+    def show_meanwhile() -> Response:
+        return see_other(request, visitor, runs_address, STILL_PLANNED)
+
+    act = Act(
+        ("schedule.backfill", name, span_text, rerun),
+        visitor.principal.tenant,
+        lambda: _start(context, visitor, name, span_text, rerun=rerun),
+        CHANGES,
+    )
+    return await perform(act, Reply(show, show_meanwhile, WAIT_SECONDS))
+
+
+def _start(context: ServerContext, visitor: Visitor, name: str, span_text: SpanText, *, rerun: bool) -> BackfillResult:
     view = registry.get(context.database, name, visitor.principal.tenant)
     now = addresses.current_time(context)
-    time, first, last = (str(form.get(field) or "") or None for field in ("time", "from", "to"))
-    span = manual_runs.parse_span(context.database, view.definition, SpanText(time, first, last), now)
-    result = manual_runs.backfill(
-        context.database, context.catalogue, name, span, now, include_completed=bool(form.get("rerun"))
-    )
-    message, level = _describe(result)
-    if len(result.started) == 1:
-        address = addresses.run_address(name, result.started[0].scheduled_at)
-        return see_other(request, visitor, address, message, level)
-    return see_other(request, visitor, f"{addresses.schedule_address(name)}#runs", message, level)
+    span = manual_runs.parse_span(context.database, view.definition, span_text, now)
+    return manual_runs.backfill(context.database, context.catalogue, name, span, now, include_completed=rerun)
 
 
 def _describe(result: BackfillResult) -> tuple[str, Level]:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
@@ -21,6 +20,7 @@ from producer.server.pages.submit.check_view import CheckView
 from producer.server.pages.submit.file_form import FileForm, load_form
 from producer.server.pages.submit.option_form import Pairs
 from producer.server.pages.submit.problems import FormProblem
+from producer.uploads import files
 
 router = APIRouter()
 
@@ -51,9 +51,10 @@ async def check_file(
 
 
 @router.get("/submit/files/{file_id}/check")
-def leave_check(request: Request, visitor: PageSubmitter, file_id: str) -> Response:
+def leave_check(request: Request, context: Context, visitor: PageSubmitter, file_id: str) -> Response:
     """Lead to the form; without scripts, this address stands above a dry run."""
-    return see_other(request, visitor, f"/submit/files/{quote(file_id, safe='')}")
+    file = files.get_file(context.database, file_id, visitor.principal.tenant)
+    return see_other(request, visitor, f"/submit/files/{file.id}")
 
 
 @router.post("/submit/files/{file_id}")

@@ -259,6 +259,17 @@ class TestForm:
         assert "more parameters</summary>" in page
         assert '<select id="parameter.do_sample"' in page
 
+    def test_an_optional_field_has_the_column_of_its_name(self, pages: TestClient) -> None:
+        address = uploaded(pages, b"text,text_pair\na,b\n")
+
+        page = pages.get(f"{address}&column.text_pair=").text
+
+        assert (
+            '<option value="text_pair" selected>'
+            in page.partition('id="column.text_pair"')[2].partition("</select>")[0]
+        )
+        assert ">none</option>" not in page.partition('id="column.text_pair"')[2].partition("</select>")[0]
+
     def test_hostile_content_is_text(self, pages: TestClient) -> None:
         row = {HOSTILE: HOSTILE + "x" * 10_000, "id": HOSTILE}
 
@@ -286,7 +297,7 @@ class TestForm:
             assert pages.get(path).status_code == 404
             assert pages.post(path, data={"csrf_token": token(pages)}).status_code == 404
         assert pages.post("/submit/files/file-x/check", data={"csrf_token": token(pages)}).status_code == 404
-        assert pages.get("/submit/files/file-x/check").headers["location"] == "/submit/files/file-x"
+        assert pages.get("/submit/files/file-x/check").status_code == 404
 
 
 class TestCheck:
@@ -311,6 +322,13 @@ class TestCheck:
         assert "All rows can be jobs." in page
         assert 'name="name" value="mine"' in page
         assert 'name="parameter.top_k" value="2"' in page
+
+    def test_its_address_leads_to_the_form(self, pages: TestClient) -> None:
+        address = uploaded(pages).partition("?")[0]
+
+        response = pages.get(f"{address}/check")
+
+        assert (response.status_code, response.headers["location"]) == (303, address)
 
     def test_wrong_rows_are_listed(self, pages: TestClient) -> None:
         address = uploaded(pages, b"id,review\n1,good\n1,again\n2,\n")

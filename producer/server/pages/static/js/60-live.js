@@ -7,6 +7,7 @@ const live = {
   version: null,
   retrySeconds: 1,
   timer: null,
+  mark: null, // the timer that says that the connection is lost
   isOver: false, // nothing more will come: signed out, or deleted
   newBatches: new Set(),
 };
@@ -28,6 +29,8 @@ function showStale(...lines) {
 }
 
 function hideStale() {
+  clearTimeout(live.mark);
+  live.mark = null;
   const mark = document.getElementById("stale");
   mark.hidden = true;
   delete mark.dataset.text;
@@ -49,6 +52,7 @@ function markStale(reason) {
 
 function endLive(...lines) {
   live.isOver = true;
+  clearTimeout(live.mark);
   closeStream();
   document.body.classList.add("is-stale");
   showStale(...lines);
@@ -111,6 +115,7 @@ async function loseStream() {
   closeStream();
   if (live.isOver || document.hidden || live.isLeaving) return;
   live.timer = setTimeout(openStream, live.retrySeconds * 1000);
+  live.mark ??= setTimeout(() => markStale("Connection lost."), 1200); // a server that starts again may let us wait
   live.retrySeconds = Math.min(5, live.retrySeconds * 1.5);
   try {
     const answer = await fetch("/events/check", { redirect: "manual", headers: { "HX-Request": "true" }, cache: "no-store" });
@@ -119,7 +124,7 @@ async function loseStream() {
     else if (answer.status >= 500) markStale("The server can't answer now.");
     else if (live.retrySeconds > 3) markStale("The live connection fails.");
   } catch {
-    if (!live.isLeaving && !live.source) markStale("Connection lost.");
+    if (!live.isLeaving && live.mark) markStale("Connection lost.");
   }
 }
 

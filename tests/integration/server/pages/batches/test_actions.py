@@ -8,11 +8,14 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from models.states import BatchStatus, JobOutcome
-from producer.batches import views
+from producer.batches import failure_counts, views
+from producer.server.native.batches import long_acts
+from producer.server.pages.batches import actions, retries
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.page_clients import PART, Page, csrf_token, sign_in_as
 from tests.fake_worker import end_batch, write_results
+from tests.servers import wait_until
 
 
 def post(browser: TestClient, address: str, **fields: Any) -> Response:
@@ -59,6 +62,19 @@ def test_a_retry_of_all_says_which_codes_are_worth_it(browser: TestClient, batch
     assert "no, it fails again" in html
     assert "1 row was invalid when submitted" in html
     assert "submit --repair" in html
+
+
+def test_more_failures_than_are_counted_are_named_as_a_bound(
+    browser: TestClient, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_counts.count_failures, "__defaults__", (4,))
+
+    every = Page(browser.get(f"/batches/{batch_id}/retry").text)
+    some = Page(browser.get(f"/batches/{batch_id}/retry?code=out_of_memory").text)
+
+    assert "Retry up to 6 jobs?" in every.text
+    assert "Retry at least 3 jobs?" in some.text
+    assert not [box for box in every.all("input") if box.get("type") == "checkbox"]
 
 
 def test_the_codes_that_are_ticked_run_again(browser: TestClient, database: Database, batch_id: str) -> None:
@@ -223,6 +239,27 @@ def test_a_tenant_over_its_cap_is_refused_in_words(
 
     assert answer.status_code == 429
     assert "may have 2" in answer.text
+
+
+def test_an_act_that_takes_longer_is_answered_at_once_and_goes_on(
+    browser: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
+    batch_id = insert_batch(database, 3)
+
+    for action, address in (("cancel", f"/batches/{batch_id}"), ("retry", f"/batches/{batch_id}")):
+        answer = post(browser, f"/batches/{batch_id}/{action}", outcome="cancelled")
+        wait_until(lambda: not long_acts._tasks, "the act to end")
+        assert (answer.status_code, answer.headers["location"]) == (303, address)
+    deleted = post(browser, f"/batches/{batch_id}/delete", cancel="yes")
+    message = browser.get("/batches").text
+    wait_until(lambda: not long_acts._tasks, "the deletion to end")
+
+    assert deleted.headers["location"] == "/batches"
+    assert f"{batch_id} is being deleted." in message
+    assert browser.get(f"/batches/{batch_id}").status_code == 404
 
 
 def test_hostile_content_is_escaped(browser: TestClient, hostile_batch: str) -> None:

@@ -3,16 +3,22 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
 from producer.schedules import registry
+from producer.schedules.runs import manual_runs
+from producer.schedules.runs.manual_runs import BackfillResult
+from producer.server.pages.schedules import backfill
 from producer.tenants.principal import Scope
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import PART, Page, browser_over, csrf_token, sign_in_as
 from tests.factories.schedules import ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 
 ACTIONS = ("trigger", "suspend", "resume", "backfill")
 
@@ -28,7 +34,10 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 
 
 @pytest.fixture
-def browser(harness: ScheduleHarness, database_url: str, tmp_path: Path) -> Iterator[TestClient]:
+def browser(
+    harness: ScheduleHarness, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestClient]:
+    monkeypatch.setattr(backfill, "WAIT_SECONDS", WAIT_TIMEOUT_SECONDS)
     fields = {"sources": harness.settings.sources, "home": tmp_path / "home", "simulated_clock": "2026-03-02T12:00Z"}
     with browser_over(app_over(harness.database, database_url, **fields)) as client:
         yield client
@@ -114,6 +123,28 @@ def test_one_time_is_run_again(browser: TestClient, harness: ScheduleHarness) ->
 
     assert response.headers["location"] == address
     assert harness.run_states() == ["waiting"]
+
+
+def test_a_long_backfill_goes_on_while_the_page_comes(
+    browser: TestClient, harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_begin = Event()
+    plan_runs = manual_runs.backfill
+
+    def plan_later(*arguments: Any, **options: Any) -> BackfillResult:
+        may_begin.wait(WAIT_TIMEOUT_SECONDS)
+        return plan_runs(*arguments, **options)
+
+    monkeypatch.setattr(manual_runs, "backfill", plan_later)
+    monkeypatch.setattr(backfill, "WAIT_SECONDS", 0.01)
+
+    response = act(browser, "backfill", **{"from": "2026-02-28", "to": "2026-03-01"})
+    assert response.headers["location"] == "/schedules/nightly#runs"
+    assert backfill.STILL_PLANNED in words(browser.get("/schedules/nightly"))
+    assert harness.run_states() == ["completed"]
+
+    may_begin.set()
+    wait_until(lambda: harness.run_states() == ["waiting", "waiting", "completed"], "the runs to be planned")
 
 
 @pytest.mark.parametrize(
