@@ -13,6 +13,8 @@ from producer.batches.failure_counts import CodeCount, FailureCounts
 from producer.batches.retry import RetrySelection
 from producer.batches.views import BatchView
 
+MAX_CHOICES = 50  # codes among which somebody may choose
+
 SELECT_JOB = """
 SELECT r.status, r.error_code, r.error_message, j.invalid FROM jobs j
 LEFT JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
@@ -59,11 +61,17 @@ class RetryPlan:
     def has_choice(self) -> bool:
         """Whether somebody may choose among the codes: all are known, and other outcomes have none."""
         is_of_failed = not self.selection.codes and self.selection.outcomes == (JobOutcome.FAILED,)
-        return is_of_failed and self.is_exact and all(code.count.code for code in self.codes)
+        can_name_all = len(self.codes) <= MAX_CHOICES and all(code.count.code for code in self.codes)
+        return is_of_failed and self.is_exact and can_name_all
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether `jobs` may include rows that were invalid, because not all failures were counted."""
+        return not self.is_exact and not self.selection.codes and JobOutcome.FAILED in self.selection.outcomes
 
     @property
     def jobs(self) -> int:
-        """How many jobs run again; at least that many unless it `is_exact`."""
+        """How many jobs run again. Unless it `is_exact`: at least so many, or at most if it `is_upper_bound`."""
         outcomes = self.selection.outcomes
         failed = sum(code.count.jobs for code in self.chosen)
         if not self.is_exact and not self.selection.codes and JobOutcome.FAILED in outcomes:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from models.db import Database
+from models.errors import SourceTooLarge
 from models.settings import Settings
 from producer.batches import model_checks
 from producer.dry_run import dry_run as dry_runs
@@ -20,6 +21,7 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.store import open_store
 
 MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 10_000, 16 * 2**20, 3.0
+MAX_BYTES = 64 * 2**20  # unpacked; a megabyte of gzip may have a gigabyte of blank lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,29 @@ class _FirstRows:
     """The first rows of a source, until there are enough of them or it takes too long."""
 
     rows: Iterator[Row | Problem]
+    is_cut: bool  # whether the reader stops at MAX_BYTES, where the operator's limit is higher
     ends_at: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
     count: int = 0
     characters: int = 0
     is_whole: bool = False
 
     def __iter__(self) -> Iterator[Row | Problem]:
-        for row in self.rows:
-            if self.count and self._is_enough():
-                return
+        while (row := self._next()) is not None:
             self.count += 1
             self.characters += count_characters(row.raw_input)
             yield row
-        self.is_whole = True
+
+    def _next(self) -> Row | Problem | None:
+        if self.count and self._is_enough():
+            return None
+        try:
+            row = next(self.rows, None)
+        except SourceTooLarge:
+            if not self.is_cut:
+                raise
+            return None
+        self.is_whole = row is None
+        return row
 
     def _is_enough(self) -> bool:
         return self.count >= MAX_ROWS or self.characters >= MAX_CHARACTERS or time.monotonic() > self.ends_at
@@ -78,8 +90,9 @@ def try_file(
     model_checks.check_before_submit(database, request.pipeline, request.parameters)
     store = open_store(settings)
     store.check_whole(file.location or "", file.size_bytes or 0)
-    with sources.open_file(settings, store, file.location or "", "the file", request.pipeline, read_request) as source:
-        first_rows = _FirstRows(source.rows)
+    cut = settings.model_copy(update={"max_source_bytes": min(settings.max_source_bytes, MAX_BYTES)})
+    with sources.open_file(cut, store, file.location or "", "the file", request.pipeline, read_request) as source:
+        first_rows = _FirstRows(source.rows, is_cut=cut.max_source_bytes < settings.max_source_bytes)
         report = dry_runs.dry_run(request, replace(source, rows=iter(first_rows)), settings.slice_size)
     rows = report.rows if first_rows.is_whole else row_count
     if rows is not None:

@@ -25,18 +25,21 @@ def guess_columns(spec: TaskSpec, columns: Iterable[ColumnSummary]) -> dict[str,
     """
     by_name = {column.name.lower(): column for column in columns}
     guessed: dict[str, str] = {}
+    # A task that takes one of several fields requires none of them; its first is the usual one.
+    needed = [item.name for item in spec.fields if item.required] or [spec.fields[0].name]
+    if not any(item.required for item in spec.fields) and any(item.name in by_name for item in spec.fields):
+        needed = []
     for item in spec.fields:
         column = by_name.get(item.name.lower())
-        if column is None and item.required:
+        if column is None and item.name in needed:
             names = USUAL_NAMES.get(item.name, ())
             column = next((by_name[name] for name in names if name in by_name), None)
         if column is not None and column.name not in guessed.values():
             guessed[item.name] = column.name
-    required = [item for item in spec.fields if item.required]
-    if len(required) == 1 and required[0].name not in guessed:
+    if len(needed) == 1 and needed[0] not in guessed:
         longest = _longest_text(by_name.values(), guessed.values())
         if longest is not None:
-            guessed[required[0].name] = longest
+            guessed[needed[0]] = longest
     return guessed
 
 

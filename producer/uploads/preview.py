@@ -9,7 +9,15 @@ from itertools import islice
 from typing import Any
 
 from models.documents import to_json
-from models.errors import BatchmillError, FileStoreUnavailable, JobError, SourceNotReady, Unreachable, UsageError
+from models.errors import (
+    BatchmillError,
+    FileStoreUnavailable,
+    JobError,
+    SourceNotReady,
+    SourceTooLarge,
+    Unreachable,
+    UsageError,
+)
 from models.settings import Settings
 from producer import readers
 from producer.readers.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress
@@ -26,6 +34,9 @@ MAX_BYTES = 32 * 2**20  # of them, uncompressed; two rows of the greatest length
 SHOWN_ROWS, MAX_COLUMNS, MAX_NAME_CHARACTERS = 10, 50, 200
 MAX_CELL_CHARACTERS = 2_000
 MAX_PROBLEMS = 20
+NO_ROWS_MESSAGE = (
+    f"the file has no row within its first {MAX_BYTES // 2**20} MiB, unpacked; submit it by the command line"
+)
 OPENAI_KEYS = {"custom_id", "method", "url", "body"}  # of a line in OpenAI's batch format
 LINE_TEXT = "text"  # the name of the only column of records that are bare texts
 NUMBER = re.compile(r"[-+]?\d{1,18}(\.\d{1,18})?")  # as a cell of CSV, which has only texts
@@ -133,7 +144,7 @@ def preview_file(settings: Settings, store: FileStore, file: FileView, file_form
             store.open(file.location or "") as stream,
             readers.open_records(stream, "the file", preview.file_format, limits) as records,
         ):
-            _sample(preview, records)
+            _sample(preview, records, is_cut=limits.max_source_bytes < settings.max_source_bytes)
         _count_rows(preview, store, file)
     except (SourceNotReady, FileStoreUnavailable, Unreachable):
         raise
@@ -162,18 +173,28 @@ def _begin(store: FileStore, file: FileView, file_format: str | None) -> Preview
     return Preview(file_format or "text", compression, has_mark, unit, error=error)
 
 
-def _sample(preview: Preview, records: Iterable[tuple[int, object] | Problem]) -> None:
+def _sample(preview: Preview, records: Iterable[tuple[int, object] | Problem], *, is_cut: bool) -> None:
+    """Read the first rows.
+
+    is_cut: whether the reader stops at MAX_BYTES, where the operator's limit is higher
+    """
     ends_at = time.monotonic() + MAX_SECONDS
     iterator = iter(records)
-    for record in islice(iterator, MAX_ROWS):
-        preview.sampled_rows += 1
-        if isinstance(record, Problem):
-            _note_problem(preview, record)
-        else:
-            _add_record(preview, *record)
-        if time.monotonic() > ends_at:
-            break
-    preview.is_whole = next(iterator, None) is None
+    try:
+        for record in islice(iterator, MAX_ROWS):
+            preview.sampled_rows += 1
+            if isinstance(record, Problem):
+                _note_problem(preview, record)
+            else:
+                _add_record(preview, *record)
+            if time.monotonic() > ends_at:
+                break
+        preview.is_whole = next(iterator, None) is None
+    except SourceTooLarge:
+        if not is_cut:
+            raise
+        if not preview.sampled_rows:
+            raise SourceTooLarge(NO_ROWS_MESSAGE) from None
 
 
 def _note_problem(preview: Preview, problem: Problem) -> None:

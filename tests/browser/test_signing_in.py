@@ -133,3 +133,17 @@ def test_an_error_in_place_is_shown_and_nothing_is_lost(opened: str, visit: Open
     page.locator("#in-page").click()
     expect(page.locator("#notices")).to_contain_text("no batch")
     expect(page.get_by_role("heading", level=1)).to_have_text("Usage")
+
+
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_commands_can_be_copied_also_over_plain_http(closed: str, visit: OpenVisit, is_secure: bool) -> None:
+    page = visit(closed, permissions=["clipboard-read", "clipboard-write"]).page
+    if not is_secure:
+        page.add_init_script("Object.defineProperty(window, 'isSecureContext', { value: false })")
+    page.goto(f"{closed}/login")
+
+    page.get_by_role("button", name="Copy").click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_focused()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("batchmill keys create --tenant NAME")
+    expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()

@@ -28,7 +28,7 @@ FROM {results} LIMIT :limit
 ALL_RESULTS = "results r WHERE r.batch_id = :batch_id AND r.seq > 0"
 OUTPUT = {
     "postgresql": "CASE WHEN pg_column_size(r.output) <= :most THEN CAST(r.output AS text) END",
-    "sqlite": "CASE WHEN length(r.output) <= :most THEN r.output END",
+    "sqlite": "CASE WHEN length(r.output) <= :most THEN CAST(r.output AS TEXT) END",
 }
 VECTOR_LENGTH = {"postgresql": "array_length(r.vector, 1)", "sqlite": "length(r.vector) / 4"}
 

@@ -62,7 +62,7 @@ def test_more_failures_than_are_counted_are_not_exact(
 
     monkeypatch.setattr(failure_counts.count_failures, "__defaults__", (6,))
     plan = retry_plan.plan_retry(database, views.get_batch(database, batch_id), RetrySelection())
-    assert (plan.jobs, plan.has_choice) == (10, False)
+    assert (plan.jobs, plan.has_choice, plan.is_upper_bound) == (10, False, True)
 
 
 def test_failures_without_a_code_can_not_be_chosen_by_it(database: Database, batch_id: str) -> None:

@@ -1,12 +1,13 @@
 """A dry run of an uploaded file reads its start, and forecasts the whole."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from models.db import Database
-from models.errors import MissingSource, UnreadableSource
+from models.errors import MissingSource, SourceTooLarge, UnreadableSource
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.dry_run import file_trial, forecast
@@ -83,6 +84,21 @@ def test_characters_and_seconds_are_bounded(
 
     assert not shown.is_whole
     assert 1 <= shown.report.rows <= 251
+
+
+def test_what_unpacks_to_many_blank_lines_ends(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_trial, "MAX_BYTES", 10_000)
+
+    shown = trial.run(gzip.compress(b"text\ngood\n" + b"\n" * 1_000_000 + b"bad\n"))
+
+    assert (shown.is_whole, shown.report.rows) == (False, 1)
+
+
+def test_a_source_over_the_operators_limit_is_refused(trial: Trial) -> None:
+    trial.settings = trial.settings.model_copy(update={"max_source_bytes": 10})
+
+    with pytest.raises(SourceTooLarge, match="more than 10 bytes"):
+        trial.run(b"text\ngood\nbad\n")
 
 
 def test_a_wrong_file_says_why(trial: Trial) -> None:

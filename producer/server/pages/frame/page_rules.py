@@ -6,6 +6,7 @@ It is a layer around the whole application, so that errors of the other layers a
 from dataclasses import dataclass, field
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from producer.server.pages.frame.errors import PageError, error_page
 from producer.server.pages.frame.headers import headers_for
@@ -77,7 +78,10 @@ class _Answer:
             missing = [pair for pair in ours if pair[0] not in present]
             message = {**message, "headers": [*message.get("headers", ()), *missing]}
         elif self.is_head and message["type"] == "http.response.body":
-            message = {**message, "body": b""}
+            await self.send_on({"type": "http.response.body", "body": b""})
+            if message.get("more_body", False):
+                raise ClientDisconnect  # so that nobody makes the rest of a download
+            return
         await self.send_on(message)
 
 

@@ -16,6 +16,7 @@ MAX_PAIRS = 12
 SHOWN_NUMBERS = 4  # of a vector
 TEXT_KEYS = ("generated_text", "summary_text", "translation_text", "text")
 CONTEXT_CHARACTERS = 120  # on either side of an answer
+SMALLEST_SHARE = 0.001
 MAX_INTEGER = 2**63  # a greater one may not fit into a float
 
 
@@ -162,7 +163,14 @@ def _scored(label: object, score: object) -> Scored:
         return Scored(_write(label))
     value = float(score)  # type: ignore[arg-type]
     is_share = 0 <= value <= 1
-    return Scored(_write(label), f"{value:.3f}" if is_share else _write(value), value if is_share else None)
+    return Scored(_write(label), _write_share(value) if is_share else _write(value), value if is_share else None)
+
+
+def _write_share(value: float) -> str:
+    """A share with three digits; neither 0 nor 1 unless it is exactly that."""
+    if 0 < value < SMALLEST_SHARE:
+        return f"< {SMALLEST_SHARE}"
+    return f"> {1 - SMALLEST_SHARE}" if 1 - SMALLEST_SHARE < value < 1 else f"{value:.3f}"
 
 
 def _entity(item: Mapping[str, Any]) -> tuple[str, Any]:

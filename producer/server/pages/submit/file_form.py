@@ -112,12 +112,17 @@ def load_form(context: ServerContext, visitor: Visitor, file_id: str, pairs: Pai
 
 
 def _columns(pipeline: Pipeline, preview: Preview, values: FormValues) -> dict[str, str]:
-    """The column of each field: the one that is chosen, or else the one that is guessed."""
+    """The column of each field: the one that is chosen, or else the one that is guessed.
+
+    An optional field has the column of its name, if there is one, as a submission has it.
+    """
     guessed = guess_columns(pipeline.spec, preview.columns.values())
-    return {
-        item.name: values.column(item.name) if values.has(COLUMN + item.name) else guessed.get(item.name, "")
-        for item in pipeline.spec.fields
-    }
+    columns = {}
+    for item in pipeline.spec.fields:
+        column = values.column(item.name) if values.has(COLUMN + item.name) else guessed.get(item.name, "")
+        is_named = not item.required and item.name in preview.columns
+        columns[item.name] = item.name if is_named and not column else column
+    return columns
 
 
 def _warnings(

@@ -158,6 +158,8 @@ def _parse_columns(values: FormValues, pipeline: Pipeline) -> dict[str, Any]:
             columns[item.name] = column
         elif item.required:
             raise MissingColumn(item.name)
+    if not columns:
+        raise MissingColumn(pipeline.spec.fields[0].name)
     document: dict[str, Any] = {"input_columns": columns, "passthrough": list(values.kept)}
     id_column = values.texts.get("id_column", "")
     if id_column == NO_IDS:

@@ -45,7 +45,7 @@ class ParameterField:
     @property
     def limits(self) -> str:
         """The smallest and the largest value in words; empty without any."""
-        low, high = (None if value is None else f"{value:,.12g}" for value in (self.minimum, self.maximum))
+        low, high = (None if value is None else _as_number(value) for value in (self.minimum, self.maximum))
         if low is not None and high is not None:
             return f"{low} to {high}"
         return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
@@ -152,7 +152,12 @@ def _maximum(name: str, number: Mapping[str, Any], pipeline: Pipeline) -> float 
     limits = pipeline.generation_limits
     if maximum is None or limits is None or name not in LIMITED_BY:
         return maximum
-    return min(maximum, float(getattr(limits, LIMITED_BY[name])))
+    lower: float = min(maximum, getattr(limits, LIMITED_BY[name]))
+    return lower
+
+
+def _as_number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
 
 
 def _as_text(value: object) -> str:

@@ -73,6 +73,16 @@ def check_page_in_status(pages: TestClient, database: Database, status: BatchSta
     assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
 
 
+def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 5, created_at=NOW, status="cancelled", cancelled=3, expired=1)
+    address = f"/batches/{batch_id}/retry"
+
+    html = pages.get(f"/batches/{batch_id}").text
+
+    assert f'href="{address}?outcome=cancelled&amp;outcome=expired"' in html
+    assert f'href="{address}"' not in html
+
+
 def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, database: Database) -> None:
     batch_id = insert_batch(database, 5, created_at=NOW)
     codes = ["empty_text", "out_of_memory", "empty_text", "own code/1"]

@@ -259,6 +259,17 @@ class TestForm:
         assert "more parameters</summary>" in page
         assert '<select id="parameter.do_sample"' in page
 
+    def test_an_optional_field_has_the_column_of_its_name(self, pages: TestClient) -> None:
+        address = uploaded(pages, b"text,text_pair\na,b\n")
+
+        page = pages.get(f"{address}&column.text_pair=").text
+
+        assert (
+            '<option value="text_pair" selected>'
+            in page.partition('id="column.text_pair"')[2].partition("</select>")[0]
+        )
+        assert ">none</option>" not in page.partition('id="column.text_pair"')[2].partition("</select>")[0]
+
     def test_hostile_content_is_text(self, pages: TestClient) -> None:
         row = {HOSTILE: HOSTILE + "x" * 10_000, "id": HOSTILE}
 

@@ -28,6 +28,8 @@ QUESTION = {"question": "query", "context": "text"}
         ("sentiment-analysis", [column("id", "a long id of a row")], {}),
         ("sentiment-analysis", [column("stars", "12345")], {}),
         ("sentiment-analysis", [], {}),
+        ("text-generation", [column("sku", "SKU-1"), column("remarks", "a fine day")], {"text": "remarks"}),
+        ("text-generation", [column("Body", "a fine day"), column("messages", "[]")], {"messages": "messages"}),
         ("question-answering", [column("query", "who?"), column("text", "a story")], QUESTION),
         ("question-answering", [column("a", "who are you?")], {}),
         ("zero-shot-classification", [column("labels", "a, b"), column("message", "fine")], {"text": "message"}),

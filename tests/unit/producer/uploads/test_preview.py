@@ -69,6 +69,16 @@ def test_only_the_start_of_a_long_file_is_read(look: Look, monkeypatch: pytest.M
     assert len(plain.rows) == preview.SHOWN_ROWS
 
 
+def test_rows_of_many_bytes_are_no_error(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "MAX_BYTES", 10_000)
+
+    shown = look(b"text\n" + (b"x" * 3_000 + b"\n") * 10)
+    blank = look(b"\n" * 20_000, "a.txt")
+
+    assert (shown.error, shown.sampled_rows, shown.is_whole, shown.row_count) == (None, 3, False, 10)
+    assert blank.error == preview.NO_ROWS_MESSAGE
+
+
 def test_lines_of_text_are_a_column(look: Look) -> None:
     shown = look("a fine day\n\nein schöner Tag\n".encode(), "notes.txt")
 
@@ -92,7 +102,7 @@ def test_rows_that_cannot_be_read_are_named(look: Look) -> None:
         (b'[{"text": "a"}]', "a.jsonl", "is one JSON array"),
         (b"no parquet", "a.parquet", "is not a Parquet file"),
         (b"PAR1 cut off", "a.parquet", "can't be read as Parquet"),
-        (gzip.compress(b"text\na\n")[:-12], "a.csv.gz", "cut off"),
+        (gzip.compress(b"text\na\n", mtime=0)[:-12], "a.csv.gz", "cut off"),
         (b"\x1f\x8b\x08\x00" + b"x" * 40, "a.csv", "can't be decompressed"),
         (b"text,text\na,b\n", "a.csv", "has two columns 'text'"),
     ],

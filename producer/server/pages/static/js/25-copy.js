@@ -11,6 +11,7 @@ async function copyText(text) {
   area.setAttribute("readonly", "");
   area.className = "sr-only";
   (document.querySelector("dialog[open]") || document.body).append(area);
+  area.focus();
   area.select();
   const isCopied = document.execCommand("copy");
   area.remove();

@@ -24,6 +24,13 @@
     problem.hidden = false;
   }
 
+  function readMessage(request) {
+    const isText = (request.getResponseHeader("content-type") || "").startsWith("text/plain");
+    const page = isText ? null : new DOMParser().parseFromString(request.responseText, "text/html");
+    const message = isText ? request.responseText : page.body.textContent.trim();
+    return message.slice(0, 1000) || `The server answers ${request.status}. Load the page again and repeat the upload.`;
+  }
+
   function showProgress(loaded, total) {
     progress.querySelector("progress").value = total ? (100 * loaded) / total : 0;
     progress.querySelector(".upload-text").textContent = loaded >= total
@@ -52,8 +59,7 @@
     request.addEventListener("load", () => {
       const address = request.getResponseHeader("hx-redirect");
       if (address) window.location.assign(address);
-      else showProblem((request.getResponseHeader("content-type") || "").startsWith("text/plain")
-        ? request.responseText : `The server answers ${request.status}. Load the page again and repeat the upload.`);
+      else showProblem(readMessage(request));
     });
     request.addEventListener("error", () => showProblem("The connection broke off. Send the file again."));
     progress.hidden = false;

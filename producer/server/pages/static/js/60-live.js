@@ -170,7 +170,7 @@ function showFailure(text) {
   close.textContent = "Close";
   close.addEventListener("click", () => toast.remove());
   toast.append(text, close);
-  document.body.append(toast);
+  (document.querySelector("dialog[open]") ?? document.body).append(toast); // a dialog is above everything else
 }
 
 htmx.config.morphIgnore.push("open"); // what the reader has opened stays open

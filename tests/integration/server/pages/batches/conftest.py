@@ -41,6 +41,9 @@ def hostile_batch(database: Database) -> str:
         {"answer": HOSTILE, "score": 0.2, "start": 3, "end": 9},
         [{"score": 0.1, "token_str": SCRIPT}],
         {"labels": [HOSTILE], "scores": [0.1]},
+        42,
+        True,
+        [],
     ]
     inputs = [{"text": HOSTILE, "context": HOSTILE, SCRIPT: [HOSTILE]}] * (len(outputs) + 1)
     batch_id = insert_batch(database, inputs, name=HOSTILE, metadata_={SCRIPT: HOSTILE})

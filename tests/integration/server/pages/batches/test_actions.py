@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from models.states import BatchStatus, JobOutcome
-from producer.batches import views
+from producer.batches import failure_counts, views
 from producer.server.native.batches import long_acts
 from producer.server.pages.batches import actions, retries
 from producer.tenants.principal import Scope
@@ -62,6 +62,19 @@ def test_a_retry_of_all_says_which_codes_are_worth_it(browser: TestClient, batch
     assert "no, it fails again" in html
     assert "1 row was invalid when submitted" in html
     assert "submit --repair" in html
+
+
+def test_more_failures_than_are_counted_are_named_as_a_bound(
+    browser: TestClient, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_counts.count_failures, "__defaults__", (4,))
+
+    every = Page(browser.get(f"/batches/{batch_id}/retry").text)
+    some = Page(browser.get(f"/batches/{batch_id}/retry?code=out_of_memory").text)
+
+    assert "Retry up to 6 jobs?" in every.text
+    assert "Retry at least 3 jobs?" in some.text
+    assert not [box for box in every.all("input") if box.get("type") == "checkbox"]
 
 
 def test_the_codes_that_are_ticked_run_again(browser: TestClient, database: Database, batch_id: str) -> None:

@@ -177,7 +177,7 @@ def test_hostile_content_is_escaped_and_bounded(browser: TestClient, hostile_bat
     assert len(response.text) < 150_000
 
 
-@pytest.mark.parametrize("position", range(11))
+@pytest.mark.parametrize("position", range(14))
 def test_hostile_rows_are_escaped_and_bounded(browser: TestClient, hostile_batch: str, position: int) -> None:
     response = browser.get(f"/batches/{hostile_batch}/rows/{position}")
 
@@ -185,3 +185,13 @@ def test_hostile_rows_are_escaped_and_bounded(browser: TestClient, hostile_batch
     assert "<script>alert" not in response.text
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e\u200b]", response.text)
     assert len(response.text) < 500_000
+
+
+def test_the_page_of_a_batch_with_hostile_content_is_escaped_and_bounded(
+    browser: TestClient, hostile_batch: str
+) -> None:
+    response = browser.get(f"/batches/{hostile_batch}")
+
+    assert response.status_code == 200
+    assert "<script>alert" not in response.text
+    assert len(response.text) < 300_000

@@ -1,11 +1,12 @@
 """Rules of all pages, over an application with pages of the test's own: headers, errors, HEAD and messages."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 from fastapi import FastAPI, Query, Request, Response
+from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
@@ -33,6 +34,9 @@ ERRORS = {
 }
 
 
+CHUNKS: list[bytes] = []  # that downloads have made
+
+
 def app_with_trials(database: Database, **settings: object) -> FastAPI:
     context = ServerContext(Settings.load(**settings), database, Catalogue({}))
     app = create_app(context, checks_origins=True)
@@ -49,6 +53,15 @@ def app_with_trials(database: Database, **settings: object) -> FastAPI:
     @app.post("/act")
     def act(request: Request, visitor: PageReader, form: ActionForm) -> Response:
         return see_other(request, visitor, "/batches", str(form["message"]), "warn")
+
+    @app.get("/download")
+    async def download() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(5):
+                CHUNKS.append(b"row")
+                yield b"row"
+
+        return StreamingResponse(chunks(), media_type="text/csv")
 
     @app.get("/admin")
     def administrate(_visitor: PageAdmin) -> None:
@@ -213,6 +226,14 @@ class TestHeaders:
             got, head = browser.get(path), browser.head(path)
             assert (head.status_code, head.content) == (got.status_code, b"")
             assert head.headers.get("content-type") == got.headers.get("content-type")
+
+    def test_head_of_a_download_does_not_make_it(self, browser: TestClient) -> None:
+        CHUNKS.clear()
+        response = browser.head("/download")
+
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"].startswith("text/csv")
+        assert len(CHUNKS) < 5
 
     def test_icon_and_robots(self, browser: TestClient) -> None:
         assert browser.get("/favicon.ico").headers["content-type"] == "image/svg+xml"

@@ -38,6 +38,13 @@ def test_a_label_has_its_score_and_share() -> None:
     assert read({"label": "POSITIVE", "score": 0.98461}).labels == (Scored("POSITIVE", "0.985", 0.98461),)
 
 
+@pytest.mark.parametrize(
+    ("score", "text"), [(0, "0.000"), (1e-9, "< 0.001"), (0.9996, "> 0.999"), (1.0, "1.000"), (0.999, "0.999")]
+)
+def test_a_share_is_neither_all_nor_nothing_unless_it_is(score: float, text: str) -> None:
+    assert read({"label": "x", "score": score}).labels[0].score == text
+
+
 def test_the_best_labels_are_shown_and_the_others_are_counted() -> None:
     reading = read([{"label": f"l{number}", "score": 0.01} for number in range(30)])
 
