@@ -128,7 +128,7 @@ def show_results(request: Request, context: Context, visitor: PageReader, batch_
     """Show the rows of a batch."""
     views.check_visible(context.database, batch_id, visitor.principal.tenant)
     last_seq = find_last_seq(context.database, batch_id)  # first, so that what lands meanwhile counts as new
-    values = values_for(context, visitor.principal, batch_id, request.query_params)
+    values = values_for(context, visitor.principal, batch_id, request.query_params, page_rows=PAGE_ROWS)
     template = "batches/_results.html" if is_part(request) else "batches/results.html"
     return render(request, visitor, template, batch=values["results"].batch, last_seq=last_seq, **values)
 

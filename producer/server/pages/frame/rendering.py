@@ -18,16 +18,19 @@ from producer.server.pages.frame import formats, static_files, texts
 FOLDER = Path(__file__).parents[1] / "templates"
 MIN_COMPRESSED_BYTES = 1_000
 
-# The menu: name, address, and whether only operators have the page.
+EVERYBODY, ADMINS, OPERATORS = "everybody", "admins", "operators"
+
+# The menu: name, address, and who has the page.
 MENU = (
-    ("Overview", "/", False),
-    ("Batches", "/batches", False),
-    ("Submit", "/submit", False),
-    ("Schedules", "/schedules", False),
-    ("Pipelines", "/pipelines", False),
-    ("Usage", "/usage", False),
-    ("Workers", "/workers", True),
-    ("Doctor", "/doctor", True),
+    ("Overview", "/", EVERYBODY),
+    ("Batches", "/batches", EVERYBODY),
+    ("Submit", "/submit", EVERYBODY),
+    ("Schedules", "/schedules", EVERYBODY),
+    ("Pipelines", "/pipelines", EVERYBODY),
+    ("Usage", "/usage", EVERYBODY),
+    ("Workers", "/workers", ADMINS),
+    ("Doctor", "/doctor", OPERATORS),
+    ("API keys", "/keys", OPERATORS),
 )
 
 
@@ -47,7 +50,7 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
             path=request.url.path,
             visitor=visitor,
             message=visitor.message if visitor and is_whole else None,
-            menu=MENU,
+            menu=_menu_of(visitor),
             version=version.full_version(),
             **values,
         )
@@ -61,6 +64,14 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
         if is_whole:
             visitor.take_message(response)
     return response
+
+
+def _menu_of(visitor: Visitor | None) -> list[tuple[str, str]]:
+    """The names and addresses of the pages that a visitor may open."""
+    audiences = {EVERYBODY}
+    if visitor is not None and visitor.may_administrate:
+        audiences |= {ADMINS, OPERATORS} if visitor.is_operator else {ADMINS}
+    return [(name, address) for name, address, audience in MENU if audience in audiences]
 
 
 def is_part(request: Request) -> bool:

@@ -195,6 +195,32 @@ class TestASession:
         assert "acme may admin, read, submit" in text
         assert "Sign out" in text
 
+    @pytest.mark.parametrize(
+        ("tenant", "scopes", "has", "has_not"),
+        [
+            ("acme", (Scope.READ,), {"/batches"}, {"/workers", "/doctor", "/keys"}),
+            ("acme", tuple(Scope), {"/workers"}, {"/doctor", "/keys"}),
+            (None, (Scope.READ,), {"/usage"}, {"/workers", "/doctor", "/keys"}),
+            (None, tuple(Scope), {"/workers", "/doctor", "/keys"}, set()),
+        ],
+    )
+    def test_has_a_menu_of_the_pages_that_open(
+        self,
+        browser: TestClient,
+        database: Database,
+        tenant: str | None,
+        scopes: tuple[Scope, ...],
+        has: set[str],
+        has_not: set[str],
+    ) -> None:
+        sign_in(browser, keys.create_key(database, KeyRequest(tenant, scopes)).text)
+
+        links = {link["href"] for link in Page(browser.get("/").text).all("a")}
+        assert has <= links
+        assert not has_not & links
+        assert all(browser.get(path).status_code == 200 for path in has)
+        assert all(browser.get(path).status_code == 403 for path in has_not)
+
     def test_signing_in_again_ends_the_session_before(self, browser: TestClient, key: NewKey) -> None:
         sign_in(browser, key.text)
         first = browser.cookies[COOKIE]

@@ -266,7 +266,7 @@ class TestMessages:
         self.act(browser, "412 jobs wait again")
         browser.cookies.delete("batchmill_session_8000")
 
-        assert "412" not in browser.get("/batches").text
+        assert "412 jobs" not in browser.get("/batches").text
 
     def test_actions_without_the_token_do_nothing(self, browser: TestClient) -> None:
         token = Page(browser.get("/").text).csrf_token

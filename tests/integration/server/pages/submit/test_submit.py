@@ -538,3 +538,20 @@ class TestFiles:
         assert (deleted.status_code, deleted.headers["location"]) == (303, "/submit/files")
         assert pages.get(address).status_code == 404
         assert pages.get(f"/api/batches/{batch_id}").status_code == 200
+
+
+def test_no_input_reaches_a_log(pages: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    canary = "canary-4711"
+    good = uploaded(pages, f"review\n{canary}\n".encode())
+    bad = uploaded(pages, f'{{"review": "{canary}"}}\n{canary}\n'.encode(), "a.jsonl")
+    broken = uploaded(pages, canary.encode(), "a.parquet")
+
+    for address in (good, bad, broken):
+        form = {**form_of(pages.get(good).text), "column.text": "review", "file_format": "jsonl", "priority": canary}
+        for path in (address, f"{address.partition('?')[0]}/check"):
+            pages.post(path.partition("?")[0], data=form)
+        submit_as_is = {**form_of(pages.get(good).text), "column.text": "review"}
+        pages.post(address.partition("?")[0], data=submit_as_is)
+    upload(pages, b"", "", texts=canary, csrf_token="0" * 64)
+
+    assert canary not in "".join(capsys.readouterr())
