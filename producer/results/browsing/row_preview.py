@@ -15,6 +15,7 @@ from producer.results.pages import VECTOR_COLUMN
 PREVIEW_CHARACTERS = 20_000  # of a document in a table
 MESSAGE_CHARACTERS = 1_000
 
+# The numbers stand twice: else PostgreSQL reads all results of a large batch to join these.
 SELECT_PREVIEWS = """
 SELECT j.position, j.custom_id, substr(CAST(j.input AS TEXT), 1, :most) AS input,
        length(CAST(j.input AS TEXT)) AS input_length, r.status, substr(CAST(r.output AS TEXT), 1, :most) AS output,
@@ -22,7 +23,7 @@ SELECT j.position, j.custom_id, substr(CAST(j.input AS TEXT), 1, :most) AS input
        substr(r.error_code, 1, :short) AS error_code, substr(r.error_message, 1, :short) AS error_message, r.truncated,
        r.windows, r.attempts, r.seq, r.finished_at,
        substr(CAST(r.guards AS TEXT), 1, :most) AS guards, r.reused_from
-FROM jobs j LEFT JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
+FROM jobs j LEFT JOIN results r ON r.batch_id = :batch_id AND r.position = j.position AND r.position {in_numbers}
 WHERE j.batch_id = :batch_id AND j.position {in_numbers}
 """
 
