@@ -14,6 +14,7 @@ from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.server import downloads
+from producer.server.following.stream_limit import StreamLimit
 from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
@@ -35,12 +36,14 @@ class ServerContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
+    streams: StreamLimit = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
     dry_run_threads: CapacityLimiter = field(init=False, default_factory=partial(CapacityLimiter, MAX_DRY_RUNS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
+        object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

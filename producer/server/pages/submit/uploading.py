@@ -30,14 +30,14 @@ NOTHING_SENT = "choose a file, or paste at least one line of text"
 @router.post("/submit/files")
 async def upload_file(request: Request, context: Context, visitor: PageSubmitter, _body: StreamedBody) -> Response:
     """Take a form with a file into the file store; the token is checked before the file is received."""
-    is_checked = forgery.has_token_header(request, visitor.csrf_token)
+    is_checked = forgery.has_token_header(request, visitor.csrf_secret)
     fields: Mapping[str, str] = {}
 
     def check(before_file: Mapping[str, str]) -> None:
         nonlocal fields
         fields = before_file
         if not is_checked:
-            forgery.check_token(visitor.csrf_token, before_file.get(CSRF_FIELD))
+            forgery.check_token(visitor.csrf_secret, before_file.get(CSRF_FIELD))
 
     def open_receiver() -> MultipartReceiver:
         max_bytes = context.settings.max_upload_bytes
