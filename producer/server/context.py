@@ -17,6 +17,7 @@ from producer.server import downloads
 from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
+from producer.uploads.preview_cache import PreviewCache
 
 MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other requests
 
@@ -37,6 +38,7 @@ class ServerContext:
     watch: BatchWatch = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
+    previews: PreviewCache = field(init=False, default_factory=PreviewCache)
     dry_run_threads: CapacityLimiter = field(init=False, default_factory=partial(CapacityLimiter, MAX_DRY_RUNS))
 
     def __post_init__(self) -> None:
