@@ -39,7 +39,9 @@ def test_an_empty_list_says_how_to_begin(pages: TestClient) -> None:
 
 
 def test_a_row_shows_the_batch(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 10, name="nightly", pipeline="reviews", created_at=NOW - timedelta(minutes=5))
+    batch_id = insert_batch(
+        database, 10, name="nightly", pipeline="reviews", created_at=datetime.now(UTC) - timedelta(minutes=5)
+    )
     fake_worker.write_results(database, batch_id, [(0, {}), (1, "empty_text")])
 
     text = pages.get("/batches").text
