@@ -75,6 +75,36 @@ def check_page_in_status(pages: TestClient, database: Database, status: BatchSta
     assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
 
 
+def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: Database) -> None:
+    reused, waiting = (insert_batch(database, 2, created_at=NOW) for _ in range(2))
+    fake_worker.write_results(database, reused, [(0, {"label": "A"}), (1, {"label": "A"})])
+    fake_worker.end_batch(database, reused)
+    update_batch(database, reused, reused=2)
+
+    ended = text_of(pages, f"/batches/{reused}")
+
+    assert "No job of this batch was computed by a worker, so there is no pace to draw: 2 results were reused." in ended
+    assert "No worker has answered a job yet" not in ended
+    assert "No worker has answered a job yet" in text_of(pages, f"/batches/{waiting}")
+
+
+def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 40, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, {"label": "A"}) for place in range(40)])
+    times = [NOW + timedelta(days=-19 if place < 30 else 0, seconds=place) for place in range(40)]
+    for place, moment in enumerate(times):
+        execute(
+            database,
+            "UPDATE results SET slice_id = 1, finished_at = :time WHERE position = :position",
+            time=moment.replace(tzinfo=None).isoformat(" ") if database.url.startswith("sqlite") else moment,
+            position=place,
+        )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "Not drawn: a pause of 19 d from" in text
+
+
 def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) -> None:
     batch_id = insert_batch(database, 5, created_at=NOW, status="cancelled", cancelled=3, expired=1)
     address = f"/batches/{batch_id}/retry"
