@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
-from models.documents import from_json
+from models.documents import from_json, to_json
 from models.errors import SettingsError
 from models.privacy import private_files
 
@@ -50,6 +50,8 @@ def create_own_engine(url: URL, connect_timeout_seconds: float) -> Engine:
         cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+        driver.create_function("lower_text", 1, _lower, deterministic=True)
+        driver.create_function("lower_json", 1, _lower_json, deterministic=True)
 
     return engine
 
@@ -76,6 +78,19 @@ def _use_explicit_begin(engine: Engine) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _lower(value: str | None) -> str | None:
+    """Lower every letter; SQLite's `lower` knows A to Z alone."""
+    return None if value is None else value.lower()
+
+
+def _lower_json(value: str | None) -> str | None:
+    r"""Lower a document, whose letters may be written as `\u00dc`."""
+    if value is not None and "\\u" in value:
+        with suppress(ValueError):
+            value = to_json(from_json(value)).encode(errors="replace").decode()
+    return _lower(value)
 
 
 def _use_wal(cursor: Any, path: Path, timeout_seconds: float) -> None:

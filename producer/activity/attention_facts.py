@@ -11,7 +11,7 @@ from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
-from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, TroubledBatch
+from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.minutes import MAX_MINUTES
 from producer.activity.throughput import Throughput
@@ -20,20 +20,24 @@ from producer.batches.workers import WorkerView
 from producer.schedules import status
 from producer.schedules.status import ScheduleStatus
 
-NEWEST_BATCHES = 1_000  # which are looked at; no index finds batches by their failures
+NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100
+STUCK_CODES = ("other_revision", "guard_missing")  # of batches that wait until a person acts; others pass
 
-# The newest by their index; the others of the day before have ended long ago, or are old news.
+# By an index of batches with failures, however many others are newer. Its condition is the one of the index.
 SELECT_TROUBLED = """
 SELECT id, name, pipeline, status, total, failed, error_code FROM (
     SELECT id, name, pipeline, status, total, failed, error_code, created_at,
            coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches {of_tenant} ORDER BY created_at DESC, id DESC LIMIT :newest
+    FROM batches WHERE (failed > 0 OR status IN ('failed', 'expired')) {of_tenant}
+    ORDER BY created_at DESC, id DESC LIMIT :newest
 ) AS newest
-WHERE (failed > 0 OR status IN ('failed', 'expired')) AND status NOT IN ('deleting', 'cancelled')
-  AND (ended_at IS NULL OR ended_at >= {later})
+WHERE status NOT IN ('deleting', 'cancelled') AND (ended_at IS NULL OR ended_at >= {later})
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
+# The sign keeps SQLite from reading all batches of the tenant by their index.
+OF_TENANT = {"postgresql": "AND tenant = :tenant", "sqlite": "AND +tenant = :tenant"}
+
 SELECT_DEADLINES = """
 SELECT id, name, pipeline, total - succeeded - failed - cancelled - expired AS unanswered, expires_at, {now} AS now
 FROM batches WHERE status = 'in_progress' AND expires_at IS NOT NULL {of_tenant} ORDER BY expires_at LIMIT :limit
@@ -70,6 +74,7 @@ def read_facts(
             for item in backlogs
             if not item.workers and item.backlog.unanswered_jobs
         ],
+        stuck=_find_stuck(backlogs),
         workers=workers if tenant is None else (),
         load_failures=load_failures if tenant is None else (),
         batches=batches,
@@ -82,8 +87,20 @@ def read_facts(
     )
 
 
+def _find_stuck(backlogs: Sequence[BacklogView]) -> list[StuckBatch]:
+    """The batches that no worker can run; what stops them is about the batch, so tenants may read it."""
+    return [
+        StuckBatch(item.batch_id, item.pipeline, reason.message)
+        for item in backlogs
+        if item.batch_id is not None
+        for reason in item.reasons[:1]
+        if reason.code in STUCK_CODES
+    ]
+
+
 def _select_troubled(connection: Connection, database: Database, tenant: str | None) -> list[TroubledBatch]:
-    of_tenant, params = ("", {}) if tenant is None else ("WHERE tenant = :tenant", {"tenant": tenant})
+    of_tenant = "" if tenant is None else OF_TENANT[connection.dialect.name]
+    params = {} if tenant is None else {"tenant": tenant}
     query = SELECT_TROUBLED.format(of_tenant=of_tenant, later=database.sql.now_plus_seconds)
     bounds = {"newest": NEWEST_BATCHES, "limit": MAX_BATCHES, "seconds": -86_400.0}
     return [

@@ -1,6 +1,5 @@
 """Filters and the cursor of a list of batches."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,13 +93,15 @@ def _matches_name(pattern: str, dialect: str) -> ColumnElement[bool]:
 
 
 def _matches_text(words: str, dialect: str) -> ColumnElement[bool]:
-    find = func.instr if dialect == "sqlite" else func.strpos
-    in_metadata = {json.dumps(words)[1:-1], to_json(words)[1:-1]}  # SQLite keeps the text with or without escapes
-    return or_(
-        and_(Batch.id >= words, Batch.id < words + AFTER_ALL_IDS),
-        find(func.lower(Batch.name), words.lower()) > 0,
-        *(find(func.lower(cast(Batch.metadata_, Text)), part.lower()) > 0 for part in sorted(in_metadata)),
-    )
+    in_json = to_json(words)[1:-1]
+    name, metadata = Batch.name, cast(Batch.metadata_, Text)
+    if dialect == "sqlite":
+        in_name = func.instr(func.lower_text(name), words.lower())
+        in_metadata = func.instr(func.lower_json(metadata), in_json.lower())
+    else:  # which letters it lowers depends on its locale, so it lowers the words too
+        in_name = func.strpos(func.lower(name), func.lower(words))
+        in_metadata = func.strpos(func.lower(metadata), func.lower(in_json))
+    return or_(and_(Batch.id >= words, Batch.id < words + AFTER_ALL_IDS), in_name > 0, in_metadata > 0)
 
 
 def _is_older(created_at: datetime, batch_id: str, dialect: str) -> ColumnElement[bool]:

@@ -142,8 +142,25 @@ def test_no_action_is_sent_while_the_connection_is_lost(database: Database, own_
     with cut_off(page):
         expect(page.locator("body")).to_have_class(re.compile("is-stale"))
         dialog.locator("button").first.click()
-        expect(page.locator(".toast")).to_contain_text("Nothing was sent")
+        expect(dialog.get_by_role("alert")).to_contain_text("Nothing was sent")
+        expect(page.get_by_role("alert")).to_have_count(1)
         expect(dialog).to_be_visible()
+
+
+def test_an_error_of_the_connection_is_shown_once_and_only_for_what_somebody_asked(
+    own_address: str, visit: OpenVisit
+) -> None:
+    visited = visit(own_address)
+    visited.expected = ["ERR_INTERNET_DISCONNECTED", "Failed to fetch"]
+    page = visited.open("/doctor")
+    expect(page.locator("#findings .panel").first).to_contain_text("Fine")
+    with cut_off(page):
+        page.evaluate("htmx.ajax('GET', '/doctor', { source: '#main' }).catch(() => null)")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.get_by_role("link", name="Check again").click()
+        expect(page.get_by_role("alert")).to_have_text(
+            "The server could not be reached, so nothing was done. Try again."
+        )
 
 
 def test_a_deleted_batch_says_so(database: Database, own_address: str, visit: OpenVisit) -> None:

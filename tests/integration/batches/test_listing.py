@@ -16,6 +16,7 @@ from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.states import BatchStatus
 from producer.batches import views
+from producer.batches.listing import BatchFilter
 from producer.local import connection as connection_module
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
@@ -98,6 +99,23 @@ def test_filters(ids: list[str], database: Database, filters: dict[str, Any], nu
 
     assert [batch.id for batch in batches] == [by_number[number] for number in numbers]
     assert [batch["id"] for batch in run_ls(*options)["data"]] == [batch.id for batch in batches]
+
+
+@pytest.mark.parametrize("words", ["Ünïcode 3", "ünïcode", "ÜNÏCODE", "für Übung", "FÜR ÜBUNG"])
+def test_letters_are_found_in_any_case(database: Database, words: str) -> None:
+    named = insert_batch(database, 1, name="Ünïcode 3 für Übung")
+    described = insert_batch(database, 1, metadata_={"note": "Ünïcode 3 für Übung"})
+    written = insert_batch(database, 1)  # as `to_json` writes it, without escapes
+    execute(
+        database, "UPDATE batches SET metadata = :text WHERE id = :id", text='{"a":"Ünïcode 3 für Übung"}', id=written
+    )
+    insert_batch(
+        database, 1, name="Unicode", metadata_={"note": "fur Ubung \ud800" if "sqlite" in database.url else ""}
+    )
+
+    found = views.list_batches(database, 10, BatchFilter(search=words))
+
+    assert {batch.id for batch in found} == {named, described, written}
 
 
 def test_ids_are_found_by_their_beginning_and_statuses_by_any(ids: list[str], database: Database) -> None:

@@ -68,8 +68,8 @@ class PageError:
         return TITLES.get(self.status, OTHER_TITLE)
 
     @property
-    def reloads(self) -> bool:
-        """Whether the page comes again by itself."""
+    def is_outage(self) -> bool:
+        """Whether the same request succeeds once the database answers."""
         return self.status == 503
 
 
@@ -80,8 +80,10 @@ def error_page(request: Request, error: PageError) -> Response:
     visitor = recall_visitor(request)
     if is_part(request):
         return _notice(request, visitor, error)
-    response = render(request, visitor, "frame/error.html", error.status, error=error, back=_back(request))
-    if error.reloads and request.method in ("GET", "HEAD"):
+    reloads = error.is_outage and request.method in ("GET", "HEAD")
+    values = {"error": error, "reloads": reloads, "back": _back(request)}
+    response = render(request, visitor, "frame/error.html", error.status, **values)
+    if reloads:
         response.headers["refresh"] = str(RELOAD_SECONDS)
     return response
 
@@ -89,8 +91,8 @@ def error_page(request: Request, error: PageError) -> Response:
 def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Response:
     """A dialog shows the error itself; elsewhere it stands above the page, and what was there stays."""
     if request.headers.get("hx-target") == IN_DIALOG:
-        return render(request, visitor, "frame/_dialog_error.html", error.status, error=error)
-    response = render(request, visitor, "frame/_error.html", error.status, error=error)
+        return render(request, visitor, "frame/_dialog_error.html", error.status, error=error, reloads=False)
+    response = render(request, visitor, "frame/_error.html", error.status, error=error, reloads=False)
     response.headers["hx-retarget"] = NOTICES
     response.headers["hx-reswap"] = "innerHTML"
     return response

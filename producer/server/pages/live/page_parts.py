@@ -25,10 +25,6 @@ def _of_batch(name: str, seconds: float, clock_seconds: float | None = None) -> 
     return LivePart(name, template, values_of, seconds, clock_seconds)
 
 
-def _read_actions(_context: ServerContext, _principal: Principal, batch: BatchView) -> Mapping[str, Any]:
-    return {"batch": batch}
-
-
 def _read_facts(context: ServerContext, principal: Principal, batch: BatchView) -> Mapping[str, Any]:
     """Read the facts with the model versions, which are read with the distribution."""
     versions = batch_parts.distribution_values(context, principal, batch)
@@ -59,7 +55,7 @@ PAGES: Mapping[str, LivePage] = {
         ServerContext.get_batch,
         (
             _of_batch("progress", 2.0, 30.0),
-            LivePart("actions", "batches/_actions.html", _read_actions, 10.0),
+            LivePart("actions", "batches/_actions.html", batch_parts.PARTS["failures"][1], 10.0),
             _of_batch("failures", 10.0),
             _of_batch("pace", 10.0),
             _of_batch("distribution", 30.0),

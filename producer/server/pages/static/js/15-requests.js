@@ -5,19 +5,26 @@ document.addEventListener("htmx:config:request", (event) => {
   if (token && request.method !== "GET") request.headers["X-CSRF-Token"] = token.content;
 });
 
+// A dialog is above everything else, and what is filled in there stays.
 function showNotice(text) {
-  const notices = document.getElementById("notices");
   const notice = document.createElement("p");
   notice.className = "notice bad";
   notice.setAttribute("role", "alert");
   notice.textContent = text;
-  notices.replaceChildren(notice);
-  closeDialogs();
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) {
+    dialog.querySelector(":scope > .notice")?.remove();
+    dialog.append(notice);
+  } else {
+    document.getElementById("notices").replaceChildren(notice);
+  }
   notice.scrollIntoView({ block: "nearest" });
 }
 
-function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+// htmx names what it fills by its element or by its selector.
+function isTarget(event, id) {
+  const { target } = event.detail.ctx;
+  return target === `#${id}` || target?.id === id;
 }
 
 document.addEventListener("htmx:error", (event) => {
@@ -27,11 +34,19 @@ document.addEventListener("htmx:error", (event) => {
   showNotice("The server could not be reached, so nothing was done. Try again.");
 });
 
+// A notice of the server stands above the page, where an open dialog would hide it.
 document.addEventListener("htmx:after:swap", (event) => {
-  const target = event.detail.ctx.target;
-  const id = typeof target === "string" ? target.replace("#", "") : target?.id;
-  if (id === "notices") {
-    closeDialogs();
-    document.getElementById("notices").scrollIntoView({ block: "nearest" });
-  }
+  if (!isTarget(event, "notices")) return;
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  document.getElementById("notices").scrollIntoView({ block: "nearest" });
+});
+
+// A second click on the button of an action must not send it twice.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) return;
+  for (const button of form.querySelectorAll("button:not([type=button])")) setTimeout(() => { button.disabled = true; });
+});
+addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("form[method=post] button:disabled")) button.disabled = false;
 });

@@ -14,9 +14,7 @@ function focusFirst(dialog) {
 
 document.addEventListener("htmx:after:swap", (event) => {
   const dialog = document.getElementById("dialog");
-  const target = event.detail.ctx.target;
-  if (target !== dialog && target !== "#dialog") return;
-  if (!dialog.textContent.trim()) return;
+  if (!isTarget(event, "dialog") || !dialog.textContent.trim()) return;
   openDialog(dialog);
   const heading = dialog.querySelector("h1, h2");
   if (heading) {

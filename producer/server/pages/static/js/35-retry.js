@@ -16,13 +16,3 @@ document.addEventListener("change", (event) => {
 });
 document.addEventListener("htmx:after:swap", () => document.querySelectorAll("form[data-retry]").forEach(countRetry));
 document.querySelectorAll("form[data-retry]").forEach(countRetry);
-
-// A second click on the button of an action must not send it twice.
-document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (form.method !== "post" || event.defaultPrevented) return;
-  for (const button of form.querySelectorAll("button:not([type=button])")) setTimeout(() => { button.disabled = true; });
-});
-addEventListener("pageshow", () => {
-  for (const button of document.querySelectorAll("form[method=post] button:disabled")) button.disabled = false;
-});

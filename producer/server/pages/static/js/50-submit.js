@@ -99,7 +99,6 @@
   if (!form) return;
   form.addEventListener("input", () => form.classList.add("is-changed"));
   document.addEventListener("htmx:after:swap", (event) => {
-    const target = event.detail.ctx.target;
-    if (target === "#check" || target?.id === "check") form.classList.remove("is-changed");
+    if (isTarget(event, "check")) form.classList.remove("is-changed");
   });
 })();

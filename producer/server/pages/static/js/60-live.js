@@ -163,37 +163,14 @@ function showNewBatches(ids) {
   }
 }
 
-// What htmx could not do is said, too.
-function showFailure(text) {
-  document.querySelector(".toast")?.remove();
-  const toast = document.createElement("div");
-  toast.className = "toast";
-  toast.setAttribute("role", "alert");
-  const close = document.createElement("button");
-  close.type = "button";
-  close.className = "small";
-  close.textContent = "Close";
-  close.addEventListener("click", () => toast.remove());
-  toast.append(text, close);
-  (document.querySelector("dialog[open]") ?? document.body).append(toast); // a dialog is above everything else
-}
-
 htmx.config.morphIgnore.push("open"); // what the reader has opened stays open
-
-document.addEventListener("htmx:error", () => {
-  showFailure("The server could not be reached, and nothing was changed on this page. Try again.");
-});
-document.addEventListener("htmx:response:error", (event) => {
-  const status = event.detail.ctx.response.status;
-  if (status >= 500) showFailure(`The server answered with an error (${status}). Try again; its log says more.`);
-});
 
 // While the connection is lost, an action would end in the browser's error page, and the page would be gone.
 document.addEventListener("submit", (event) => {
   if (!document.body.classList.contains("is-stale") || event.target.method !== "post") return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  showFailure("Nothing was sent, because the connection is lost. Try again once the data is up to date.");
+  showNotice("Nothing was sent, because the connection is lost. Try again once the data is up to date.");
 }, true);
 
 if (live.root) {

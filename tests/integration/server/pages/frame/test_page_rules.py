@@ -297,6 +297,19 @@ def test_an_outage_has_a_page_with_its_style(app: FastAPI, browser: TestClient) 
     assert "/static/app.css" in page.text
 
 
+def test_only_a_page_that_comes_again_says_so(app: FastAPI, browser: TestClient) -> None:
+    app.state.database_watch.out_since = 1.0
+
+    page, part, act = browser.get("/"), browser.get("/", headers=PART), browser.post("/act", data={"message": "x"})
+
+    assert "tries again by itself" in page.text
+    for answer in (part, act):
+        assert answer.status_code == 503
+        assert "refresh" not in answer.headers
+        assert "tries again by itself" not in answer.text
+        assert "Nothing was done. Try again in a few seconds." in answer.text
+
+
 def test_routes_and_keys_are_in_the_log(browser: TestClient) -> None:
     with capture_logs() as lines:
         browser.get("/trial/missing?secret=1")
