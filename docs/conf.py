@@ -43,6 +43,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_mock_imports = ["torch"]  # only named in annotations; importing it takes seconds
 
+smartquotes = False  # a copied command keeps its two dashes
+
 html_theme = "furo"
 html_title = "Batchmill"
 html_static_path = ["_static"]

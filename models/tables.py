@@ -20,6 +20,9 @@ class Base(DeclarativeBase):
     type_annotation_map = {str: Text(), int: BigInteger(), datetime: UtcDateTime(), dict[str, Any]: Document}  # noqa: RUF012
 
 
+TROUBLED = "(failed > 0 OR status IN ('failed', 'expired'))"  # of batches that somebody may have to look at
+
+
 class Batch(Base):
     """One submission; its counters change in the same transaction as the results that they count."""
 
@@ -98,6 +101,14 @@ class Batch(Base):
                 ("batches_to_read", "id", "read_request IS NOT NULL"),
                 ("batches_open_of_tenant", "tenant", "status IN ('validating', 'in_progress', 'cancelling')"),
             )
+        ),
+        Index(
+            "batches_troubled",
+            "created_at",
+            "id",
+            "tenant",
+            postgresql_where=text(TROUBLED),
+            sqlite_where=text(TROUBLED),
         ),
         Index(
             "batches_source",

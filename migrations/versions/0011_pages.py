@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+TROUBLED = "(failed > 0 OR status IN ('failed', 'expired'))"
 TIME = sa.DateTime(timezone=True)
 
 # On SQLite in the format of the other times that SQL itself writes.
@@ -39,8 +40,16 @@ def upgrade() -> None:
         sa.Column("expires_at", TIME, nullable=False),
     )
     op.create_index("sessions_expiring", "sessions", ["expires_at"])
+    op.create_index(
+        "batches_troubled",
+        "batches",
+        ["created_at", "id", "tenant"],
+        postgresql_where=sa.text(TROUBLED),
+        sqlite_where=sa.text(TROUBLED),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("batches_troubled", "batches")
     op.drop_table("sessions")
     op.drop_table("activity")

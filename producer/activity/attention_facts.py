@@ -20,20 +20,23 @@ from producer.batches.workers import WorkerView
 from producer.schedules import status
 from producer.schedules.status import ScheduleStatus
 
-NEWEST_BATCHES = 1_000  # which are looked at; no index finds batches by their failures
+NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100
 
-# The newest by their index; the others of the day before have ended long ago, or are old news.
+# By an index of batches with failures, however many others are newer. Its condition is the one of the index.
 SELECT_TROUBLED = """
 SELECT id, name, pipeline, status, total, failed, error_code FROM (
     SELECT id, name, pipeline, status, total, failed, error_code, created_at,
            coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches {of_tenant} ORDER BY created_at DESC, id DESC LIMIT :newest
+    FROM batches WHERE (failed > 0 OR status IN ('failed', 'expired')) {of_tenant}
+    ORDER BY created_at DESC, id DESC LIMIT :newest
 ) AS newest
-WHERE (failed > 0 OR status IN ('failed', 'expired')) AND status NOT IN ('deleting', 'cancelled')
-  AND (ended_at IS NULL OR ended_at >= {later})
+WHERE status NOT IN ('deleting', 'cancelled') AND (ended_at IS NULL OR ended_at >= {later})
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
+# The sign keeps SQLite from reading all batches of the tenant by their index.
+OF_TENANT = {"postgresql": "AND tenant = :tenant", "sqlite": "AND +tenant = :tenant"}
+
 SELECT_DEADLINES = """
 SELECT id, name, pipeline, total - succeeded - failed - cancelled - expired AS unanswered, expires_at, {now} AS now
 FROM batches WHERE status = 'in_progress' AND expires_at IS NOT NULL {of_tenant} ORDER BY expires_at LIMIT :limit
@@ -83,7 +86,8 @@ def read_facts(
 
 
 def _select_troubled(connection: Connection, database: Database, tenant: str | None) -> list[TroubledBatch]:
-    of_tenant, params = ("", {}) if tenant is None else ("WHERE tenant = :tenant", {"tenant": tenant})
+    of_tenant = "" if tenant is None else OF_TENANT[connection.dialect.name]
+    params = {} if tenant is None else {"tenant": tenant}
     query = SELECT_TROUBLED.format(of_tenant=of_tenant, later=database.sql.now_plus_seconds)
     bounds = {"newest": NEWEST_BATCHES, "limit": MAX_BATCHES, "seconds": -86_400.0}
     return [

@@ -1,6 +1,7 @@
 """The documents are built strictly: a broken link, a missing page or a malformed docstring is an error."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSIONS = ROOT / "docs" / "_extensions"
+LOST_DASHES = re.compile(r"[–—][a-z]")  # an option whose two dashes became one
 
 
 def load(name: str) -> ModuleType:
@@ -32,6 +34,8 @@ def test_the_documents_are_built_without_a_warning(tmp_path: Path) -> None:
     command_line = (tmp_path / "html" / "reference" / "command-line.html").read_text("utf-8")
     python_api = (tmp_path / "html" / "reference" / "python-api.html").read_text("utf-8")
     assert "--on-invalid" in command_line
+    dashes = [page.name for page in (tmp_path / "html").rglob("*.html") if LOST_DASHES.search(page.read_text("utf-8"))]
+    assert dashes == []
     assert "batchmill.Client.submit" in python_api
     assert "idempotency_key_in_use" in python_api
     architecture = (tmp_path / "html" / "explanation" / "architecture.html").read_text("utf-8")

@@ -17,11 +17,12 @@ MAX_TEXT = 2_000
 # SQLite would scan all results of the batch instead of the failed ones.
 HINT = {"postgresql": "", "sqlite": " INDEXED BY results_failed"}
 
+# Invalid rows have no attempt. A code may stand for such rows and for jobs that ran.
 COUNT_BY_CODE = """
 SELECT f.error_code, count(*) AS jobs, min(f.position) AS position FROM (
-    SELECT error_code, position FROM results{hint} WHERE batch_id = :batch_id AND status = 'failed'
-    ORDER BY position LIMIT :most
-) AS f GROUP BY f.error_code ORDER BY count(*) DESC, f.error_code
+    SELECT error_code, position, CASE WHEN attempts > 0 THEN 1 ELSE 0 END AS has_attempt FROM results{hint}
+    WHERE batch_id = :batch_id AND status = 'failed' ORDER BY position LIMIT :most
+) AS f GROUP BY f.error_code, f.has_attempt ORDER BY count(*) DESC, f.error_code, f.has_attempt
 """
 
 SELECT_EXAMPLES = """
@@ -46,7 +47,7 @@ class FailureExample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """The failures with one code."""
+    """The failures with one code, either jobs that ran or rows that could not."""
 
     code: str
     jobs: int
@@ -72,6 +73,17 @@ class Failures:
     def is_exact(self) -> bool:
         """Whether all failures were counted; otherwise each number is a least one."""
         return self.counted >= self.total
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether a retry may help some of them, because they are no rows that were invalid when submitted."""
+        knows_all = self.is_exact and not self.other_jobs
+        return not knows_all or any(not group.example.is_invalid for group in self.groups)
+
+    @property
+    def invalid_rows(self) -> int:
+        """The rows that only a repair helps, among those that were counted."""
+        return sum(group.jobs for group in self.groups if group.example.is_invalid)
 
 
 def count_failures(database: Database, batch_id: str, total: int, most: int = MAX_COUNTED) -> Failures:

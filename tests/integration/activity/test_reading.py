@@ -1,16 +1,21 @@
 """What is read from `activity`, on both databases."""
 
 import json
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 
 import batchmill
 from models.db import Database
-from producer.activity import failures, throughput, utilisation
+from models.states import BatchStatus
+from producer.activity import attention_facts, failures, throughput, utilisation
 from producer.batches import workers
 from tests import fake_worker
 from tests.factories.activity_rows import add_minute, work
+from tests.factories.batch_rows import insert_batch, update_batch
 from tests.factories.http_server import client_over, key_headers
 
 
@@ -97,3 +102,42 @@ class TestRoute:
     def test_what_is_no_span(self, database: Database, database_url: str, minutes: str) -> None:
         with client_over(database, database_url) as client:
             assert client.get("/api/activity", params={"minutes": minutes}).status_code == 400
+
+
+class TestTroubledBatches:
+    def test_are_found_behind_many_others(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(attention_facts, "NEWEST_BATCHES", 2)
+        failed, partly = insert_batch(database, 1), insert_batch(database, 2, tenant="acme")
+        fake_worker.end_batch(database, failed, BatchStatus.FAILED)
+        fake_worker.write_results(database, partly, [(0, "model_error")])
+        for _ in range(3):
+            fake_worker.end_batch(database, insert_batch(database, 1))
+
+        ours, all_of_them = (self.find(database, tenant) for tenant in ("acme", None))
+
+        assert ours == [partly]
+        assert all_of_them == [partly, failed]
+
+    def test_of_the_last_day_alone(self, database: Database) -> None:
+        old, deleted, cancelled = (insert_batch(database, 1) for _ in range(3))
+        fake_worker.end_batch(database, old, BatchStatus.EXPIRED)
+        update_batch(database, old, expired_at=datetime.now(UTC) - timedelta(days=2))
+        update_batch(database, deleted, status="deleting", failed=1)
+        update_batch(database, cancelled, status="cancelled", failed=1)
+
+        assert self.find(database, None) == []
+
+    @pytest.mark.parametrize("of_tenant", ["", attention_facts.OF_TENANT["sqlite"]])
+    def test_sqlite_finds_them_by_their_index(self, sqlite_url: str, of_tenant: str) -> None:
+        query = attention_facts.SELECT_TROUBLED.format(of_tenant=of_tenant, later="'2026'")
+        params = {"newest": 9, "limit": 9} | ({"tenant": "acme"} if of_tenant else {})
+        with closing(Database(sqlite_url)) as database, database.read() as connection:
+            plan = connection.execute(text(f"EXPLAIN QUERY PLAN {query}"), params).all()
+
+        assert any("batches_troubled" in row.detail for row in plan)
+
+    def find(self, database: Database, tenant: str | None) -> list[str]:
+        found = attention_facts.read_facts(
+            database, datetime.now(UTC), [], ([], []), throughput.read_throughput(database), tenant
+        )
+        return [batch.id for batch in found.batches]

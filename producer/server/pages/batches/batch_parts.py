@@ -90,7 +90,11 @@ def failures_values(
         return failure_groups.count_failures(database, batch.id, failed, most)
 
     failures = _summaries.get(("failures", most, database.url, batch.id), _state(context, batch), read)
-    return {"batch": batch, "failures": failures, "examples": {g.code: _example_input(g) for g in failures.groups}}
+    return {
+        "batch": batch,
+        "failures": failures,
+        "examples": {g.example.position: _example_input(g) for g in failures.groups},
+    }
 
 
 def attempts_values(context: ServerContext, principal: Principal, batch: BatchView) -> Values:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
+from models.states import JobOutcome
 from producer.batches import failure_counts, views
 from producer.batches.failure_counts import FailureCounts
 from producer.batches.views import BatchView
@@ -63,6 +64,14 @@ class ResultsTable:
         """The error codes to choose from, and the one that is chosen."""
         names = [count.code for count in self.failures.codes if count.code and len(count.code) <= MAX_CHARACTERS]
         return list(dict.fromkeys([*names, *filter(None, [self.query.value("code")])]))
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether the form asks for failures of which some may run again."""
+        code = self.query.value("code")
+        if not code and self.query.value("outcome") != JobOutcome.FAILED:
+            return False
+        return not self.failures.is_exact or any(not code or count.code == code for count in self.failures.retryable)
 
     @property
     def has_labels(self) -> bool:

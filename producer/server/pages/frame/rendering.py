@@ -110,6 +110,7 @@ def environment() -> Environment:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     templates.filters |= formats.FILTERS | texts.FILTERS
+    del templates.filters["truncate"]  # which leaves in characters that nobody sees; `cut` shows them
     templates.globals["static"] = static_files.address
     templates.globals["query"] = _query
     templates.globals["now_milliseconds"] = formats.now_milliseconds

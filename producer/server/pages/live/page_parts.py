@@ -19,10 +19,6 @@ def _of_batch(name: str, seconds: float, clock_seconds: float | None = None) -> 
     return LivePart(name, template, batch_parts.reader_of(name), seconds, clock_seconds)
 
 
-def _read_batch(context: ServerContext, principal: Principal, batch_id: str) -> Mapping[str, Any]:
-    return {"batch": context.get_batch(principal, batch_id)}
-
-
 def _read_facts(context: ServerContext, principal: Principal, batch_id: str) -> Mapping[str, Any]:
     """Read the facts with the model versions, which are read with the distribution."""
     batch = context.get_batch(principal, batch_id)
@@ -44,7 +40,7 @@ PARTS: Mapping[str, tuple[LivePart, ...]] = {
     "batches": (),
     "batch": (
         _of_batch("progress", 2.0, 30.0),
-        LivePart("actions", "batches/_actions.html", _read_batch, 10.0),
+        LivePart("actions", "batches/_actions.html", batch_parts.reader_of("failures"), 10.0),
         _of_batch("failures", 10.0),
         _of_batch("pace", 10.0),
         _of_batch("distribution", 30.0),

@@ -33,6 +33,25 @@ def test_the_most_frequent_come_first_with_their_first_job(database: Database, b
     assert failures.groups[1].example.message == "it could not be answered"
 
 
+def test_rows_that_never_ran_are_apart_from_jobs_with_the_same_code(database: Database, batch_id: str) -> None:
+    execute(database, "UPDATE jobs SET invalid = :yes WHERE position IN (1, 3)", yes=True)
+    execute(database, "UPDATE results SET attempts = 0 WHERE position IN (1, 3)")
+
+    failures = count_failures(database, batch_id, 6)
+
+    empty = [(group.jobs, group.example.is_invalid) for group in failures.groups if group.code == "empty_text"]
+    assert empty == [(2, True), (1, False)]
+    assert (failures.invalid_rows, failures.can_retry) == (2, True)
+
+
+def test_no_retry_helps_where_every_failure_is_an_invalid_row(database: Database, batch_id: str) -> None:
+    execute(database, "UPDATE jobs SET invalid = :yes", yes=True)
+    execute(database, "UPDATE results SET attempts = 0")
+
+    assert not count_failures(database, batch_id, 6).can_retry
+    assert count_failures(database, batch_id, 6, 2).can_retry  # others may be among those that were not counted
+
+
 def test_texts_of_examples_are_cut(database: Database, batch_id: str) -> None:
     execute(database, "UPDATE results SET error_message = :text WHERE position = 1", text="y" * 5000)
 

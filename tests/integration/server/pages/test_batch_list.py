@@ -39,7 +39,9 @@ def test_an_empty_list_says_how_to_begin(pages: TestClient) -> None:
 
 
 def test_a_row_shows_the_batch(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 10, name="nightly", pipeline="reviews", created_at=NOW - timedelta(minutes=5))
+    batch_id = insert_batch(
+        database, 10, name="nightly", pipeline="reviews", created_at=NOW - timedelta(hours=5, minutes=30)
+    )
     fake_worker.write_results(database, batch_id, [(0, {}), (1, "empty_text")])
 
     text = pages.get("/batches").text
@@ -47,7 +49,7 @@ def test_a_row_shows_the_batch(pages: TestClient, database: Database) -> None:
     assert f'href="/batches/{batch_id}"' in text
     assert "20.0 % ended, 1 failed" in text
     assert f'href="/batches/{batch_id}#failures">1</a>' in text
-    assert "5 min ago" in text
+    assert "5 h ago" in text
 
 
 def test_filters_stand_in_the_address(pages: TestClient, database: Database) -> None:

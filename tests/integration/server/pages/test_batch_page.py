@@ -88,7 +88,7 @@ def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, databas
     codes = ["empty_text", "out_of_memory", "empty_text", "own code/1"]
     fake_worker.write_results(database, batch_id, list(enumerate(codes)))
     fake_worker.end_batch(database, batch_id)
-    execute(database, "UPDATE jobs SET invalid = :yes WHERE position IN (0, 2)", yes=True)
+    mark_invalid(database, batch_id, "0, 2")
 
     html = pages.get(f"/batches/{batch_id}").text
     text = text_of(pages, f"/batches/{batch_id}")
@@ -99,8 +99,54 @@ def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, databas
     assert f"/batches/{batch_id}/results?outcome=failed&amp;code=own%20code/1" in html
     assert f"/batches/{batch_id}/retry?code=out_of_memory" in html
     assert f"/batches/{batch_id}/retry?code=empty_text" not in html
-    assert f"batchmill submit FILE --repair {batch_id}" in html
+    assert f'data-copy="batchmill submit --repair {batch_id} errors.jsonl"' in html
     assert "text 1" in text
+    assert "No retry helps 2 rows." in text
+    assert f'href="/batches/{batch_id}/retry"' in html
+    assert f'href="/batches/{batch_id}/retry?outcome=failed"' in html
+
+
+def test_a_code_of_rows_and_of_jobs_has_both_remedies(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 4, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, "text_too_long") for place in range(4)])
+    fake_worker.end_batch(database, batch_id)
+    mark_invalid(database, batch_id, "0, 1, 2")
+
+    html = pages.get(f"/batches/{batch_id}").text
+    rows = pages.get(f"/batches/{batch_id}/results?code=text_too_long").text
+
+    assert html.count("Repair these") == html.count("Retry these") == 1
+    assert "text 3" in text_of(pages, f"/batches/{batch_id}").split("Retry these")[0]
+    assert "Retry these" in rows
+
+
+def test_invalid_rows_alone_are_repaired_and_not_retried(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 2, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, "not_text")])
+    fake_worker.end_batch(database, batch_id)
+    mark_invalid(database, batch_id, "0, 1")
+
+    html = pages.get(f"/batches/{batch_id}").text
+    rows = pages.get(f"/batches/{batch_id}/results?outcome=failed").text
+    dialog = pages.get(f"/batches/{batch_id}/retry").text
+
+    assert "/retry" not in html
+    assert "/retry" not in rows
+    assert 'href="#repair">Repair rows</a>' in html
+    assert f'data-copy="batchmill errors {batch_id} -o errors.jsonl"' in html
+    assert f'data-copy="batchmill errors {batch_id} -o errors.jsonl"' in dialog
+
+
+def mark_invalid(database: Database, batch_id: str, positions: str) -> None:
+    execute(
+        database,
+        f"UPDATE jobs SET invalid = :yes WHERE batch_id = :id AND position IN ({positions})",
+        yes=True,
+        id=batch_id,
+    )
+    execute(
+        database, f"UPDATE results SET attempts = 0 WHERE batch_id = :id AND position IN ({positions})", id=batch_id
+    )
 
 
 def test_very_many_failures_are_counted_on_demand(
