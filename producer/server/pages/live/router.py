@@ -36,7 +36,7 @@ async def check_session(context: Context, visitor: PageReader) -> Response:
 async def follow_nothing(request: Request, context: Context, visitor: PageReader) -> Response:
     """Stream signs of life to a page without live parts, so that it can say when the connection is lost."""
     key = ChannelKey("pulse", "", "", parts.audience_of(visitor.principal))
-    return _respond(request, context, key, PageFollower(0))
+    return _respond(request, context, visitor, key, PageFollower(0))
 
 
 @router.get("/overview")
