@@ -38,8 +38,8 @@ class ServerContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
-    streams: StreamLimit = field(init=False)
     redis: RedisWatch = field(init=False)
+    streams: StreamLimit = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
     previews: PreviewCache = field(init=False, default_factory=PreviewCache)
@@ -47,8 +47,8 @@ class ServerContext:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
-        object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
         object.__setattr__(self, "redis", RedisWatch(self.settings))
+        object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

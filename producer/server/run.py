@@ -128,7 +128,9 @@ def serve(
     _raise_open_files_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings repeat what clients get wrong
-    server = Server(configure(context, create_app(context, checks_origins=True)), context, on_listening)
+    app = create_app(context, checks_origins=True)
+    warm_up.build_routes(app)
+    server = Server(configure(context, app), context, on_listening)
     gc.collect()
     gc.freeze()  # collections then look only at what requests make: a full one took longer than a status
     instance.on_refused = server.abort

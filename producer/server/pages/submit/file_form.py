@@ -95,7 +95,7 @@ def load_form(context: ServerContext, visitor: Visitor, file_id: str, pairs: Pai
     settings = context.settings
     preview = context.previews.get(settings, open_store(settings), file, values.get("file_format") or None)
     views = workers.list_workers(context.database, settings.lease_seconds)
-    served = pipeline_choices.count_served(views)
+    served = workers.count_serving(views)
     name = pipeline_choices.choose(context.catalogue, values.get("pipeline") or None, served)
     if name is None:
         return FileForm(file, preview, values, None)

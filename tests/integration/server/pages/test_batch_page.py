@@ -75,6 +75,19 @@ def check_page_in_status(pages: TestClient, database: Database, status: BatchSta
     assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
 
 
+def test_outputs_of_any_own_task_have_a_page(pages: TestClient, database: Database) -> None:
+    def page_of(*outputs: Any) -> str:
+        batch_id = insert_batch(database, len(outputs), created_at=NOW)
+        fake_worker.write_results(database, batch_id, list(enumerate(outputs)))
+        return text_of(pages, f"/batches/{batch_id}")
+
+    assert "0.500" in page_of(0.5, 0.5)
+    assert "Of all 2 results." in page_of({"score": 1e308}, {"score": -1e308})
+    assert "1e+308" in page_of({"score": 1e308}, {"score": 1e308}, {"score": 1e308})
+    assert "Vectors of 3 numbers." in page_of([0.1, 0.2, 0.3])
+    assert "Length median 1 character, 1 word" in page_of({"generated_text": "x"})
+
+
 def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: Database) -> None:
     reused, waiting = (insert_batch(database, 2, created_at=NOW) for _ in range(2))
     fake_worker.write_results(database, reused, [(0, {"label": "A"}), (1, {"label": "A"})])
