@@ -44,7 +44,7 @@ NAMES = {"/schedules/": ("schedule", SCHEDULE, UNKNOWN_SCHEDULE), "/batches/": (
 
 OPEN = {"/login", "/static/{name}", "/favicon.ico", "/robots.txt"}  # nobody has to sign in for them
 SHARED = {"/static/{name}", "/pipelines/{name}"}  # names of what all tenants share
-UPLOADS = {"/submit/files"}  # whose form has a file
+UPLOADS = {"/submit/files", "/batches/{batch_id}/repair"}  # whose form has a file
 REDIRECTS = {"/submit/files/{file_id}/check"}  # to another page, which then says whether the thing exists
 ENDLESS = "/events/"
 
@@ -260,6 +260,7 @@ def test_actions_without_the_token_of_the_session_are_forged(site: Site) -> None
             files = {"file": ("a.jsonl", b'{"text": "good"}\n')} if route.path in UPLOADS else None
             response = site.theirs.post(address, data=data, files=files, headers=headers)
             assert response.status_code == 403, f"{route} {data} {headers}: {response.status_code}"
+            assert "set-cookie" not in response.headers, route
             assert_headers(response, route)
             assert "form" in Page(response.text).text
 
