@@ -137,6 +137,7 @@ class TestTheForm:
         assert (field["type"], field["autocomplete"], field["id"]) == ("password", "current-password", "key")
         assert {"for": "key"} in page.all("label")
         assert "batchmill keys create" in page.text
+        assert not [fields for _, fields in page.elements if "data-live-pulse" in fields]  # which would end in a 401
 
     @pytest.mark.parametrize(
         "wrong", ["", "   ", f"bm_0123456789abcdef_{'x' * 43}", "<script>alert(1)</script>", "é" * 150]
