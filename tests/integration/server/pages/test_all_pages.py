@@ -44,7 +44,7 @@ NAMES = {"/schedules/": ("schedule", SCHEDULE, UNKNOWN_SCHEDULE), "/batches/": (
 
 OPEN = {"/login", "/static/{name}", "/favicon.ico", "/robots.txt"}  # nobody has to sign in for them
 SHARED = {"/static/{name}", "/pipelines/{name}"}  # names of what all tenants share
-UPLOADS = {"/submit/files"}  # whose form has a file
+UPLOADS = {"/submit/files", "/batches/{batch_id}/repair"}  # whose form has a file
 REDIRECTS = {"/submit/files/{file_id}/check"}  # to another page, which then says whether the thing exists
 ENDLESS = "/events/"
 
