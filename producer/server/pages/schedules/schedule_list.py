@@ -84,7 +84,7 @@ def show_schedules(
     """Show the list."""
     own_tenant, now = visitor.principal.tenant, addresses.current_time(context)
     chosen = ScheduleFilter(name.strip(), state, tenant, after)
-    statuses = status.list_statuses(context.database, now, own_tenant)
+    statuses, unreadable = status.list_readable(context.database, now, own_tenant)
     shown = [item for item in statuses if chosen.takes(item) and item.view.name > after]
     values: dict[str, Any] = {
         "rows": _rows(context, shown[:PAGE_SCHEDULES], statuses, now),
@@ -94,6 +94,7 @@ def show_schedules(
         "total": len(statuses),
         "attention": sum(item.needs_attention for item in statuses),
         "tenants": sorted({item.view.tenant for item in statuses}) if visitor.is_operator else [],
+        "unreadable": unreadable,
         "deleted": registry.list_deleted(context.database, own_tenant),
         "now": now,
     }
