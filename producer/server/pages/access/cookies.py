@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-MAX_COOKIE_CHARACTERS = 3_000  # of a value of ours; browsers keep 4,096 bytes with the name
-
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
