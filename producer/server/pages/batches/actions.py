@@ -1,7 +1,5 @@
 """Cancel and delete a batch: first a page or a dialog that shows what that affects, then the act itself."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from producer.batches import readers_of_batch
@@ -11,8 +9,8 @@ from producer.server.context import Context
 from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.long_acts import Reply
 from producer.server.native.batches.reading import BatchId
-from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.access.visitor import ActionForm, PageSubmitter
+from producer.server.pages.frame.rendering import confirm, see_other
 
 router = APIRouter()
 
@@ -23,7 +21,8 @@ WAIT_SECONDS = 1.0  # for an act; then the page shows that it goes on
 def confirm_cancel(request: Request, context: Context, visitor: PageSubmitter, batch_id: BatchId) -> Response:
     """Show how many jobs will not run."""
     batch = context.get_batch(visitor.principal, batch_id)
-    return _confirm(request, visitor, "cancel", "Cancel a batch", batch, can_cancel=batch.status in CANCELLABLE)
+    values = {"batch": batch, "can_cancel": batch.status in CANCELLABLE}
+    return confirm(request, visitor, "batches/_cancel.html", "Cancel a batch", **values)
 
 
 @router.post("/batches/{batch_id}/cancel")
@@ -48,8 +47,8 @@ async def cancel(
 def confirm_delete(request: Request, context: Context, visitor: PageSubmitter, batch_id: BatchId) -> Response:
     """Show what is lost, and what still reads it."""
     batch = context.get_batch(visitor.principal, batch_id)
-    readers = readers_of_batch.find_readers(context.database, batch_id)
-    return _confirm(request, visitor, "delete", "Delete a batch", batch, readers=readers)
+    values = {"batch": batch, "readers": readers_of_batch.find_readers(context.database, batch_id)}
+    return confirm(request, visitor, "batches/_delete.html", "Delete a batch", **values)
 
 
 @router.post("/batches/{batch_id}/delete")
@@ -66,10 +65,3 @@ async def delete(
         lambda _: show(f"{batch_id} was deleted."), lambda: show(f"{batch_id} is being deleted."), WAIT_SECONDS
     )
     return await long_acts.perform(act, reply)
-
-
-def _confirm(request: Request, visitor: Visitor, action: str, title: str, batch: BatchView, **values: Any) -> Response:
-    part = f"batches/_{action}.html"
-    if is_part(request):
-        return render(request, visitor, part, batch=batch, **values)
-    return render(request, visitor, "batches/confirm.html", part=part, title=title, batch=batch, **values)

@@ -18,7 +18,7 @@ from producer.server.native.batches.changes import Requeued
 from producer.server.native.batches.long_acts import Reply
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import confirm, see_other
 
 router = APIRouter()
 
@@ -45,9 +45,7 @@ def confirm_retry(request: Request, context: Context, visitor: PageSubmitter, ba
         "job": job,
         "explanation": error_catalogue.explain(job.code) if job is not None else None,
     }
-    if is_part(request):
-        return render(request, visitor, "batches/_retry.html", **values)
-    return render(request, visitor, "batches/confirm.html", part="batches/_retry.html", title="Retry jobs", **values)
+    return confirm(request, visitor, "batches/_retry.html", "Retry jobs", **values)
 
 
 @router.post("/batches/{batch_id}/retry")
