@@ -57,4 +57,4 @@ def confirm(
     status = 200 if refusal is None else refusal.status
     if is_part(request):
         return render(request, visitor, part, status, refusal=refusal, **values)
-    return render(request, visitor, "batches/confirm.html", status, part=part, title=title, refusal=refusal, **values)
+    return render(request, visitor, "frame/confirm.html", status, part=part, title=title, refusal=refusal, **values)
