@@ -260,6 +260,7 @@ def test_actions_without_the_token_of_the_session_are_forged(site: Site) -> None
             files = {"file": ("a.jsonl", b'{"text": "good"}\n')} if route.path in UPLOADS else None
             response = site.theirs.post(address, data=data, files=files, headers=headers)
             assert response.status_code == 403, f"{route} {data} {headers}: {response.status_code}"
+            assert "set-cookie" not in response.headers, route
             assert_headers(response, route)
             assert "form" in Page(response.text).text
 
