@@ -5,7 +5,7 @@
 const MESSAGES = { page: "reference/error-messages", enough: 0.35, shown: 5 };
 
 function wordsOf(text) {
-  const words = text.toLowerCase().match(/[\p{Letter}\p{Number}_.]*[\p{Letter}_][\p{Letter}\p{Number}_]*/gu) ?? [];
+  const words = text.toLowerCase().match(/[\p{Letter}\p{Number}_]*[\p{Letter}_][\p{Letter}\p{Number}_]*/gu) ?? [];
   return new Set([...words, ...words.slice(1).map((word, place) => `${words[place]} ${word}`)]);
 }
 

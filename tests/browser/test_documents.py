@@ -13,6 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 DOCS = Path(__file__).parents[2] / "docs"
 # As they are printed, some of them cut.
 PRINTED = (
+    ("line 3: has no 'text'; it has: body, id; say which to use: --input text=COLUMN", "has-no-column"),
+    ("sentiment-analysis has no parameter 'foo'; it takes: top_k", "has-no-parameter"),
+    ("https://example.com/a.jsonl is a URL that sources may not name (source_schemes: none)", "is-a-url-that-sources"),
     ("there is no pipeline 'nope'; did you mean sample-ner? There are: fill-mask, ner", "there-is-no-pipeline"),
     (
         "bad.jsonl was refused and nothing was submitted; mend these rows first:",

@@ -238,7 +238,7 @@ class TestASession:
         ("tenant", "scopes", "has", "has_not"),
         [
             ("acme", (Scope.READ,), {"/batches"}, {"/workers", "/doctor", "/keys"}),
-            ("acme", tuple(Scope), {"/workers"}, {"/doctor", "/keys"}),
+            ("acme", tuple(Scope), {"/batches"}, {"/workers", "/doctor", "/keys"}),
             (None, (Scope.READ,), {"/usage"}, {"/workers", "/doctor", "/keys"}),
             (None, tuple(Scope), {"/workers", "/doctor", "/keys"}, set()),
         ],
