@@ -169,7 +169,7 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
     with database.read() as connection:
         row = connection.execute(query).one_or_none() if is_storable(file_id) else None
     if row is None:
-        raise NotFound(f"there is no file {file_id[:80]!r}; list the files: GET /v1/files")
+        raise NotFound(f"there is no file {file_id[:80]!r}; it may be deleted, or have expired")
     return _view(row)
 
 

@@ -13,6 +13,7 @@ from producer.batches import views
 from producer.results.browsing import job_detail
 from producer.server.native.batches import changes
 from producer.tenants.principal import Scope
+from producer.uploads.store import open_store
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.page_clients import Page, assert_harmless, csrf_token, sign_in_as
 from tests.fake_worker import end_batch, write_results
@@ -145,13 +146,15 @@ class TestFile:
         assert "The batch is in progress now" in again.text
         assert "batchmill wait" not in again.text
 
-    def test_the_files_are_gone_afterwards(self, browser: TestClient, database: Database, batch_id: str) -> None:
-        settings = browser.app.state.context.settings  # type: ignore[attr-defined]
+    def test_the_file_is_gone_afterwards(self, browser: TestClient, batch_id: str) -> None:
+        folder = open_store(browser.app.state.context.settings)._folder  # type: ignore[attr-defined]
         send(browser, batch_id, b"")
-        send(browser, batch_id, lines(row(0)))
+        before = {path for path in folder.rglob("*") if path.is_file()}
+
         send(browser, batch_id, lines(row(1)))
 
-        assert not [path for path in (settings.home_path / "uploads").rglob("*") if path.is_file()]
+        assert folder.is_dir()
+        assert {path for path in folder.rglob("*") if path.is_file()} == before
 
     @pytest.mark.parametrize(("tenant", "scopes", "status"), [("acme", (), 404), (None, (Scope.READ,), 403)])
     def test_others_can_not_repair_it(
