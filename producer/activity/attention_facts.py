@@ -11,9 +11,10 @@ from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
-from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, TroubledBatch
+from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.minutes import MAX_MINUTES
+from producer.activity.tenants import of_tenant
 from producer.activity.throughput import Throughput
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
@@ -22,6 +23,7 @@ from producer.schedules.status import ScheduleStatus
 
 NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100
+STUCK_CODES = ("other_revision", "guard_missing")  # of batches that wait until a person acts; others pass
 
 # By an index of batches with failures, however many others are newer. Its condition is the one of the index.
 SELECT_TROUBLED = """
@@ -73,6 +75,7 @@ def read_facts(
             for item in backlogs
             if not item.workers and item.backlog.unanswered_jobs
         ],
+        stuck=_find_stuck(backlogs),
         workers=workers if tenant is None else (),
         load_failures=load_failures if tenant is None else (),
         batches=batches,
@@ -85,10 +88,21 @@ def read_facts(
     )
 
 
+def _find_stuck(backlogs: Sequence[BacklogView]) -> list[StuckBatch]:
+    """The batches that no worker can run; what stops them is about the batch, so tenants may read it."""
+    return [
+        StuckBatch(item.batch_id, item.pipeline, reason.message)
+        for item in backlogs
+        if item.batch_id is not None
+        for reason in item.reasons[:1]
+        if reason.code in STUCK_CODES
+    ]
+
+
 def _select_troubled(connection: Connection, database: Database, tenant: str | None) -> list[TroubledBatch]:
-    of_tenant = "" if tenant is None else OF_TENANT[connection.dialect.name]
+    condition = "" if tenant is None else OF_TENANT[connection.dialect.name]
     params = {} if tenant is None else {"tenant": tenant}
-    query = SELECT_TROUBLED.format(of_tenant=of_tenant, later=database.sql.now_plus_seconds)
+    query = SELECT_TROUBLED.format(of_tenant=condition, later=database.sql.now_plus_seconds)
     bounds = {"newest": NEWEST_BATCHES, "limit": MAX_BATCHES, "seconds": -86_400.0}
     return [
         TroubledBatch(row.id, row.name, row.pipeline, BatchStatus(row.status), row.total, row.failed, row.error_code)
@@ -97,9 +111,9 @@ def _select_troubled(connection: Connection, database: Database, tenant: str | N
 
 
 def _select_deadlines(connection: Connection, database: Database, tenant: str | None) -> list[OpenDeadline]:
-    of_tenant, params = ("", {}) if tenant is None else ("AND tenant = :tenant", {"tenant": tenant})
+    condition, params = of_tenant(tenant)
     names = ("id", "name", "pipeline", "unanswered")
-    query = text(SELECT_DEADLINES.format(of_tenant=of_tenant, now=database.sql.now)).columns(
+    query = text(SELECT_DEADLINES.format(of_tenant=condition, now=database.sql.now)).columns(
         *map(column, names), column("expires_at", UtcDateTime), column("now", UtcDateTime)
     )
     rows: Sequence[Row[Any]] = connection.execute(query, {"limit": MAX_BATCHES, **params}).all()

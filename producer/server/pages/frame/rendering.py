@@ -55,7 +55,7 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
             **values,
         )
     )
-    response = HTMLResponse(text, status)
+    response = HTMLResponse(text.encode(errors="replace"), status)  # half a surrogate pair can't be sent
     if len(response.body) >= MIN_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         response = HTMLResponse(gzip.compress(response.body, 5), status, {"content-encoding": "gzip"})
     response.headers["vary"] = "accept-encoding, hx-request"
@@ -64,6 +64,20 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
         if is_whole:
             visitor.take_message(response)
     return response
+
+
+def render_part(request: Request, visitor: Visitor, part: str, whole: str, /, **values: Any) -> HTMLResponse:
+    """Render a part where htmx asks for one, and otherwise the page that includes it."""
+    return render(request, visitor, part if is_part(request) else whole, **values)
+
+
+def confirm(request: Request, visitor: Visitor, part: str, title: str, **values: Any) -> HTMLResponse:
+    """Render what an action affects, with the form that does it: a dialog, or a page.
+
+    part: the template of the form
+    title: of the page
+    """
+    return render_part(request, visitor, part, "frame/confirm.html", part=part, title=title, **values)
 
 
 def _menu_of(visitor: Visitor | None) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from producer.schedules.runs import manual_runs, run_views
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import confirm, see_other
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
 
@@ -119,9 +119,6 @@ def _find_stored(context: ServerContext, visitor: Visitor, name: str) -> Schedul
 def _confirm(
     request: Request, visitor: Visitor, action: str, view: ScheduleView | PastSchedule, **values: Any
 ) -> Response:
-    part = f"schedules/_{action}.html"
     values |= {"view": view, "definition": addresses.definition_of(view), "run_address": addresses.run_address}
-    if is_part(request):
-        return render(request, visitor, part, **values)
     title = {"trigger": f"Run {view.name} now", "suspend": f"Suspend {view.name}", "resume": f"Resume {view.name}"}
-    return render(request, visitor, "schedules/confirm.html", part=part, title=title[action], **values)
+    return confirm(request, visitor, f"schedules/_{action}.html", title[action], **values)

@@ -14,7 +14,7 @@ from producer.schedules.status import ScheduleStatus
 from producer.schedules.timing import cron_words
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render_part
 from producer.server.pages.schedules import addresses, run_bars
 from producer.server.pages.schedules.run_bars import Bar
 
@@ -103,7 +103,7 @@ def show_schedules(
         "deleted": registry.list_deleted(context.database, own_tenant),
         "now": now,
     }
-    return render(request, visitor, f"schedules/{'_list' if is_part(request) else 'list'}.html", **values)
+    return render_part(request, visitor, "schedules/_list.html", "schedules/list.html", **values)
 
 
 def describe_source(item: ScheduleStatus) -> str:
