@@ -20,7 +20,7 @@ from producer.server.pages.schedules.run_bars import Bar
 
 router = APIRouter()
 
-PAGE_SCHEDULES = 50
+PAGE_SCHEDULES = 25
 STATES = ("active", "running", "waiting", "suspended", "overdue", "late", "failed", "missed", "skipped")
 DRIFTED = "drifted"  # which is a mark of the last run, beside the state
 ATTENTION = "attention"  # all states that people should look at
@@ -85,9 +85,14 @@ def show_schedules(
     own_tenant, now = visitor.principal.tenant, addresses.current_time(context)
     chosen = ScheduleFilter(name.strip(), state, tenant, after)
     statuses, unreadable = status.list_readable(context.database, now, own_tenant)
-    shown = [item for item in statuses if chosen.takes(item) and item.view.name > after]
+    fitting = [item for item in statuses if chosen.takes(item)]
+    start = sum(item.view.name <= after for item in fitting)
+    shown = fitting[start:]
     values: dict[str, Any] = {
         "rows": _rows(context, shown[:PAGE_SCHEDULES], statuses, now),
+        "start": start,
+        "fitting": len(fitting),
+        "after_before": _start_of_page_before([item.view.name for item in fitting], start),
         "has_more": len(shown) > PAGE_SCHEDULES,
         "chosen": chosen,
         "states": (*STATES, DRIFTED),
@@ -115,6 +120,11 @@ def describe_timing(item: ScheduleStatus) -> str:
     if definition.cron is None:
         return f"after each completed run of {definition.after}"
     return cron_words.describe(definition.cron)
+
+
+def _start_of_page_before(names: Sequence[str], start: int) -> str:
+    """Return the name after which the page before begins; empty for the first page."""
+    return names[start - PAGE_SCHEDULES - 1] if start > PAGE_SCHEDULES else ""
 
 
 def _rows(
