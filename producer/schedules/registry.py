@@ -3,7 +3,7 @@
 A deleted schedule keeps its watermark and its runs, so that one created again under its name continues where it ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,7 +105,7 @@ def create(
                 raise UsageError(
                     f"there is a schedule {name} already; change it with --replace, or take another name"
                 ) from None
-        return _view_from_row(connection.execute(_select_row(name)).one())
+        return view_from_row(connection.execute(_select_row(name)).one())
 
 
 def get(database: Database, name: str, tenant: str | None = None) -> ScheduleView:
@@ -119,19 +119,20 @@ def get(database: Database, name: str, tenant: str | None = None) -> ScheduleVie
         raise _not_found(name)
     if row is None or row.deleted_at is not None:
         raise _not_found(name, None if row is None else row.deleted_at)
-    return _view_from_row(row)
+    return view_from_row(row)
 
 
-def list_schedules(database: Database, tenant: str | None = None) -> list[ScheduleView]:
-    """Return all schedules except deleted ones, by name.
+def list_schedules(database: Database, tenant: str | None = None, without: Collection[str] = ()) -> list[ScheduleView]:
+    """Return all schedules except deleted ones, by name; raises UsageError if this version can't read one.
 
     tenant: to whom they belong; None = to anybody
+    without: names of some that are left out
     """
     query = select(ScheduleRow.__table__).where(ScheduleRow.deleted_at.is_(None)).order_by(ScheduleRow.name)
     if tenant is not None:
         query = query.where(ScheduleRow.tenant == tenant)
     with database.read() as connection:
-        return [_view_from_row(row) for row in connection.execute(query)]
+        return [view_from_row(row) for row in connection.execute(query) if row.name not in without]
 
 
 def list_deleted(database: Database, tenant: str | None = None) -> dict[str, datetime]:
@@ -360,7 +361,8 @@ def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
     return NotFound(f"there is no schedule {name[:80]!r}; see which there are: batchmill schedule ls")
 
 
-def _view_from_row(row: Row[Any]) -> ScheduleView:
+def view_from_row(row: Row[Any]) -> ScheduleView:
+    """Return the schedule of a row; raises UsageError if this version can't read its definition."""
     return ScheduleView(
         _read_definition(row),
         row.from_config,

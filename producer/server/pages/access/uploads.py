@@ -23,12 +23,12 @@ async def receive_form(
 
     The request's stream must be open: see `requests/bodies.py`. Raises ForgedAction, and what `multipart.receive` does.
     """
-    is_checked = forgery.has_token_header(request, visitor.csrf_token)
+    is_checked = forgery.has_token_header(request, visitor.csrf_secret)
 
     def check(before_file: Mapping[str, str]) -> None:
         fields.update(before_file)
         if not is_checked:
-            forgery.check_token(visitor.csrf_token, before_file.get(CSRF_FIELD))
+            forgery.check_token(visitor.csrf_secret, before_file.get(CSRF_FIELD))
 
     def open_receiver() -> MultipartReceiver:
         return MultipartReceiver(open_store(context.settings), request.headers.get("content-type"), max_bytes, check)

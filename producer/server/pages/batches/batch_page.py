@@ -13,7 +13,7 @@ from producer.server.context import Context, ServerContext
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.batches import batch_parts, results
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render, render_part
 from producer.tenants.principal import Principal
 
 router = APIRouter()
@@ -34,8 +34,7 @@ def show_failures(request: Request, context: Context, visitor: PageReader, batch
     batch = context.get_batch(visitor.principal, batch_id)
     views.check_not_deleting(batch)
     values = batch_parts.failures_values(context, visitor.principal, batch, is_exact=True)
-    template = "batches/_failures.html" if is_part(request) else "batches/failures.html"
-    return render(request, visitor, template, **values)
+    return render_part(request, visitor, "batches/_failures.html", "batches/failures.html", **values)
 
 
 def page_values(context: ServerContext, principal: Principal, batch: BatchView) -> dict[str, Any]:

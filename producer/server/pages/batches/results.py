@@ -21,7 +21,7 @@ from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.batches import row_query
 from producer.server.pages.batches.row_query import MAX_CHARACTERS, RowQuery
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render_part
 from producer.server.pages.outputs.inputs import ShownInput, read_input
 from producer.server.pages.outputs.reading import Reading, read_output
 from producer.server.pages.outputs.verdicts import ShownVerdict, read_verdicts
@@ -138,8 +138,8 @@ def show_results(request: Request, context: Context, visitor: PageReader, batch_
     views.check_not_deleting(batch)
     last_seq = find_last_seq(context.database, batch_id)  # before the rows, so that what lands meanwhile counts as new
     values = values_for(context, batch, request.query_params, page_rows=PAGE_ROWS)
-    template = "batches/_results.html" if is_part(request) else "batches/results.html"
-    return render(request, visitor, template, batch=batch, last_seq=last_seq, **values)
+    values |= {"batch": batch, "last_seq": last_seq}
+    return render_part(request, visitor, "batches/_results.html", "batches/results.html", **values)
 
 
 def _count_failures(database: Database, batch: BatchView) -> FailureCounts:

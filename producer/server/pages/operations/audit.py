@@ -10,7 +10,7 @@ from models.errors import TooManyRequests
 from producer.server.context import Context
 from producer.server.native.operations import checks
 from producer.server.pages.access.visitor import PageReader
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render_part
 
 router = APIRouter()
 
@@ -29,9 +29,8 @@ def show_audit(
     if run:
         started = time.monotonic()
         try:
-            values["summary"] = checks.audit_batch(context, batch_id)
+            values["summary"] = checks.audit_batch(context, visitor.principal, batch_id)
         except TooManyRequests as error:
             values["busy"] = str(error)
         values |= {"took": time.monotonic() - started, "checked_at": datetime.now(UTC)}
-    template = "_audit.html" if is_part(request) else "audit.html"
-    return render(request, visitor, f"operations/{template}", **values)
+    return render_part(request, visitor, "operations/_audit.html", "operations/audit.html", **values)

@@ -13,7 +13,7 @@ from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.server.context import Context
 from producer.server.native.operations import checks
 from producer.server.pages.access.visitor import PageAdmin
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render, render_part
 
 router = APIRouter()
 
@@ -53,8 +53,8 @@ def show_findings(request: Request, context: Context, visitor: PageAdmin) -> Res
         "checked_at": datetime.now(UTC),
         "is_loading": False,
     }
-    template = "operations/_findings.html" if is_part(request) else "operations/doctor.html"
-    return render(request, visitor, template, seconds=checks.MAX_DOCTOR_SECONDS, **values)
+    values["seconds"] = checks.MAX_DOCTOR_SECONDS
+    return render_part(request, visitor, "operations/_findings.html", "operations/doctor.html", **values)
 
 
 def read_advice(finding: Finding) -> Advice | None:

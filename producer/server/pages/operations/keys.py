@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from models.errors import Forbidden, NotFound
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import confirm, render, see_other
 from producer.tenants import keys
 from producer.tenants.keys import KeyView
 
@@ -43,9 +43,8 @@ def show_keys(request: Request, context: Context, visitor: PageAdmin, tenant: Te
 def confirm_revoke(request: Request, context: Context, visitor: PageAdmin, key_id: KeyId) -> Response:
     """Show whose key it is."""
     _require_operator(visitor)
-    values = {"key": _find(context, key_id), "own_key": visitor.principal.key_id, "part": "operations/_revoke.html"}
-    template = values["part"] if is_part(request) else "operations/confirm.html"
-    return render(request, visitor, str(template), 200, **values)
+    values = {"key": _find(context, key_id), "own_key": visitor.principal.key_id}
+    return confirm(request, visitor, "operations/_revoke.html", "Revoke a key", **values)
 
 
 @router.post("/keys/{key_id}/revoke")

@@ -5,17 +5,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from models.errors import UsageError
+from models.errors import NotFound, UsageError
 from producer.batches import workers
 from producer.schedules import registry
 from producer.schedules.definition import EPOCH
-from producer.schedules.history import run_pages
+from producer.schedules.history import past, run_pages
+from producer.schedules.history.past import PastSchedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs, run_views
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import confirm, see_other
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
 
@@ -60,7 +61,7 @@ def trigger(request: Request, context: Context, visitor: PageAdmin, _form: Actio
 @router.get("/schedules/{name}/suspend")
 def confirm_suspend(request: Request, context: Context, visitor: PageAdmin, name: ScheduleName) -> Response:
     """Show which runs will not start."""
-    view, _now = _find(context, visitor, name)
+    view = _find_stored(context, visitor, name)
     values = {"open_runs": _open_runs(context, name), "followers": registry.list_followers(context.database, name)}
     return _confirm(request, visitor, "suspend", view, **values)
 
@@ -68,8 +69,8 @@ def confirm_suspend(request: Request, context: Context, visitor: PageAdmin, name
 @router.post("/schedules/{name}/suspend")
 def suspend(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
     """Start no runs of a schedule until it is resumed."""
-    _view, now = _find(context, visitor, name)
-    registry.suspend(context.database, name, now)
+    _find_stored(context, visitor, name)
+    registry.suspend(context.database, name, addresses.current_time(context))
     message = f"The schedule {name} is suspended: no run starts until it is resumed."
     return see_other(request, visitor, addresses.schedule_address(name), message)
 
@@ -107,10 +108,17 @@ def _count_missed(view: ScheduleView, now: datetime) -> int:
     return 0 if view.suspended_at is None else view.definition.timetable.count_between(view.suspended_at, now)
 
 
-def _confirm(request: Request, visitor: Visitor, action: str, view: ScheduleView, **values: Any) -> Response:
-    part = f"schedules/_{action}.html"
-    values |= {"view": view, "definition": view.definition, "run_address": addresses.run_address}
-    if is_part(request):
-        return render(request, visitor, part, **values)
+def _find_stored(context: ServerContext, visitor: Visitor, name: str) -> ScheduleView | PastSchedule:
+    """Return a schedule that is not deleted, also one that can't be read; raises NotFound."""
+    view = past.find(context.database, name, visitor.principal.tenant)
+    if isinstance(view, PastSchedule) and view.deleted_at is not None:
+        raise NotFound(f"schedule {name} was deleted")
+    return view
+
+
+def _confirm(
+    request: Request, visitor: Visitor, action: str, view: ScheduleView | PastSchedule, **values: Any
+) -> Response:
+    values |= {"view": view, "definition": addresses.definition_of(view), "run_address": addresses.run_address}
     title = {"trigger": f"Run {view.name} now", "suspend": f"Suspend {view.name}", "resume": f"Resume {view.name}"}
-    return render(request, visitor, "schedules/confirm.html", part=part, title=title[action], **values)
+    return confirm(request, visitor, f"schedules/_{action}.html", title[action], **values)

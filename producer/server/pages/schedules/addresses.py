@@ -8,6 +8,9 @@ from fastapi import Path
 from models import clock
 from models.documents import format_timestamp
 from models.errors import NotFound
+from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.history.past import PastSchedule
+from producer.schedules.registry import ScheduleView
 from producer.server.context import ServerContext
 
 ScheduleName = Annotated[str, Path(max_length=200)]
@@ -21,6 +24,11 @@ def current_time(context: ServerContext) -> datetime:
 def schedule_address(name: str) -> str:
     """The page of a schedule; its name needs no escaping."""
     return f"/schedules/{name}"
+
+
+def definition_of(view: ScheduleView | PastSchedule) -> ScheduleDefinition | PastSchedule:
+    """What a page knows of the times of a schedule."""
+    return view.definition if isinstance(view, ScheduleView) else view
 
 
 def run_address(name: str, scheduled_at: datetime) -> str:

@@ -16,7 +16,7 @@ from producer.server.context import Context, ServerContext
 from producer.server.native.batches.long_acts import CHANGES, Act, Reply, perform
 from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import render_part, see_other
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
 from producer.times import ONE_DAY
@@ -69,8 +69,8 @@ def preview_backfill(
     today = now.astimezone(zone).date()
     span = (first or str(today - ONE_DAY * DAYS_SUGGESTED), last or str(today)) if not time else ("", "")
     values |= {"time": time, "first": span[0], "last": span[1], "rerun": rerun, "most": MAX_TIMES_SHOWN}
-    template = "_backfill.html" if is_part(request) else "backfill.html"
-    return render(request, visitor, f"schedules/{template}", **values, run_address=addresses.run_address)
+    values["run_address"] = addresses.run_address
+    return render_part(request, visitor, "schedules/_backfill.html", "schedules/backfill.html", **values)
 
 
 @router.post("/schedules/{name}/backfill")

@@ -14,7 +14,7 @@ from producer.schedules.status import ScheduleStatus
 from producer.schedules.timing import cron_words
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
-from producer.server.pages.frame.rendering import is_part, render
+from producer.server.pages.frame.rendering import render_part
 from producer.server.pages.schedules import addresses, run_bars
 from producer.server.pages.schedules.run_bars import Bar
 
@@ -84,7 +84,7 @@ def show_schedules(
     """Show the list."""
     own_tenant, now = visitor.principal.tenant, addresses.current_time(context)
     chosen = ScheduleFilter(name.strip(), state, tenant, after)
-    statuses = status.list_statuses(context.database, now, own_tenant)
+    statuses, unreadable = status.list_readable(context.database, now, own_tenant)
     shown = [item for item in statuses if chosen.takes(item) and item.view.name > after]
     values: dict[str, Any] = {
         "rows": _rows(context, shown[:PAGE_SCHEDULES], statuses, now),
@@ -94,10 +94,11 @@ def show_schedules(
         "total": len(statuses),
         "attention": sum(item.needs_attention for item in statuses),
         "tenants": sorted({item.view.tenant for item in statuses}) if visitor.is_operator else [],
+        "unreadable": unreadable,
         "deleted": registry.list_deleted(context.database, own_tenant),
         "now": now,
     }
-    return render(request, visitor, f"schedules/{'_list' if is_part(request) else 'list'}.html", **values)
+    return render_part(request, visitor, "schedules/_list.html", "schedules/list.html", **values)
 
 
 def describe_source(item: ScheduleStatus) -> str:

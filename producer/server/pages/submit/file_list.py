@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from models.errors import NotFound
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import ActionForm, PageReader, PageSubmitter, Visitor
-from producer.server.pages.frame.rendering import is_part, render, see_other
+from producer.server.pages.frame.rendering import confirm, render, see_other
 from producer.uploads import file_uses, files
 from producer.uploads.file_uses import UNUSED
 from producer.uploads.files import PURPOSE_BATCH, FileFilter, FileView
@@ -34,8 +34,7 @@ def confirm_delete(request: Request, context: Context, visitor: PageSubmitter, f
     """Ask whether a file shall be deleted."""
     file = _find(context, visitor, file_id)
     use = file_uses.find_uses(context.database, [file.id]).get(file.id, UNUSED)
-    template = "submit/_delete.html" if is_part(request) else "submit/delete.html"
-    return render(request, visitor, template, file=file, use=use)
+    return confirm(request, visitor, "submit/_delete.html", "Delete a file", file=file, use=use)
 
 
 @router.post("/submit/files/{file_id}/delete")
