@@ -73,8 +73,9 @@ def showcase(folder: Path) -> Iterator[tuple[str, str, str]]:
     try:
         for number, small in enumerate(SMALL):
             _insert_ended(database, number, *small)
-        failed = _insert_failed(database)
-        running = _insert_running(database)
+        failed = _insert_reviews(database, "reviews of October", jobs=4_120)
+        end_batch(database, failed, BatchStatus.COMPLETED)
+        running = _insert_reviews(database, "reviews of November", jobs=6_000)
         waiting = insert_batch(database, 800, pipeline=TICKETS, task="text-classification", name="tickets of Monday")
         _date(database, waiting, 90)
         _insert_workers(database)
@@ -85,13 +86,13 @@ def showcase(folder: Path) -> Iterator[tuple[str, str, str]]:
         database.close()
 
 
-def _insert_running(database: Database) -> str:
-    """A batch that is two thirds done, with failures of three kinds."""
+def _insert_reviews(database: Database, name: str, jobs: int) -> str:
+    """A batch with 4,120 results, some of them failures of two kinds."""
     rng = random.Random(7)
     codes = {place: rng.choice(list(MESSAGES)) for place in range(5, 4_120, 97)}
-    inputs = [{"text": _text_of(place, codes.get(place))} for place in range(6_000)]
+    inputs = [{"text": _text_of(place, codes.get(place))} for place in range(jobs)]
     batch_id = insert_batch(
-        database, inputs, slice_size=1_024, pipeline=REVIEWS, name="reviews of November", metadata_={"shop": "north"}
+        database, inputs, slice_size=1_024, pipeline=REVIEWS, name=name, metadata_={"shop": "north"}
     )
     outputs: list[tuple[int, Any]] = []
     for place in range(4_120):
@@ -106,8 +107,10 @@ def _insert_running(database: Database) -> str:
     moment = database.sql.now_plus_seconds
     finish = f"UPDATE results SET finished_at = {moment} WHERE batch_id = :id AND seq > :first AND seq <= :last"
     explain = "UPDATE results SET error_message = :message WHERE batch_id = :id AND error_code = :code"
+    open_from = 4_096 if jobs > 4_120 else jobs
     claim = f"""UPDATE slices SET first_claimed_at = {moment}, leased_at = {moment},
-        state = CASE WHEN start_position < 4096 THEN 'done' ELSE 'leased' END, worker_id = 'gpu-1.0', fencing_token = 1
+        state = CASE WHEN start_position < {open_from} THEN 'done' ELSE 'leased' END,
+        worker_id = 'gpu-1.0', fencing_token = 1
         WHERE batch_id = :id AND start_position < 5120"""
     keep = f"UPDATE slices SET lease_expires_at = {moment} WHERE batch_id = :id AND state = 'leased'"
     with database.write() as connection:
@@ -121,23 +124,6 @@ def _insert_running(database: Database) -> str:
         connection.execute(text("UPDATE results SET slice_id = 1 WHERE batch_id = :id"), {"id": batch_id})
         connection.execute(text(claim), {"seconds": -1_440.0, "id": batch_id})
         connection.execute(text(keep), {"seconds": 3_600.0, "id": batch_id})
-    return batch_id
-
-
-def _insert_failed(database: Database) -> str:
-    """A batch that has ended, with failures that can be tried again."""
-    codes = {place: list(MESSAGES)[place % 3 == 0] for place in range(41, 2_000, 93)}
-    inputs = [{"text": _text_of(place, codes.get(place))} for place in range(2_000)]
-    batch_id = insert_batch(database, inputs, slice_size=1_000, pipeline=REVIEWS, name="reviews of October")
-    answer = {"label": "POSITIVE", "score": 0.9731}
-    for first in (0, 1_000):
-        write_results(database, batch_id, [(place, codes.get(place, answer)) for place in range(first, first + 1_000)])
-    explain = "UPDATE results SET error_message = :message WHERE batch_id = :id AND error_code = :code"
-    with database.write() as connection:
-        for code, message in MESSAGES.items():
-            connection.execute(text(explain), {"code": code, "message": message, "id": batch_id})
-    end_batch(database, batch_id, BatchStatus.COMPLETED)
-    _date(database, batch_id, 1_900)
     return batch_id
 
 
