@@ -109,7 +109,7 @@ COMMANDS = {
         "Show failed and retried attempts of a batch, or all attempts of one job.",
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
-    "serve": Command("producer.cli.operations.serve", "serve", "Serve the HTTP API until Ctrl-C."),
+    "serve": Command("producer.cli.operations.serve", "serve", "Serve the web page and the HTTP API until Ctrl-C."),
     "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
     "usage": Command("producer.cli.operations.usage", "usage", "Report what each tenant has computed."),
     "keys": Command("producer.cli.operations.keys", "keys", "Manage the API keys of the server."),

@@ -8,6 +8,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from models import errors
 
+# What a class alone does not say.
+REMARKS = {errors.NothingToRetry: "the command `retry` exits with 0"}
+
 
 def public_errors(parent: type[errors.BatchmillError] = errors.BatchmillError) -> Iterator[type[errors.BatchmillError]]:
     """The root of the tree and all below it, each parent before its children."""
@@ -20,7 +23,8 @@ def public_errors(parent: type[errors.BatchmillError] = errors.BatchmillError) -
 def describe(error: type[errors.BatchmillError]) -> list[str]:
     """The directive that documents one class."""
     remark = "the same work may succeed later" if error.retryable else "a retry gets the same error"
-    facts = f"Code `{error.code}`, exit code {error.exit_code}; {remark}."
+    exits = REMARKS.get(error, f"exit code {error.exit_code}")
+    facts = f"Code `{error.code}`, {exits}; {remark}."
     return [f".. autoclass:: batchmill.{error.__name__}", "   :show-inheritance:", "", f"   {facts}", ""]
 
 

@@ -12,8 +12,10 @@ escaped outside backticks.
 import re
 
 import click
+from docutils import nodes
 from sphinx.application import Sphinx
 
+COMMAND_LINE, GROUP_DEPTH = "reference/command-line", 3
 PARAMETER = re.compile(r"(?P<names>\*{0,2}\w+(?:, \w+)*): (?P<text>\S.*)")
 MARKUP = re.compile(r"(``.*?``|`[^`]*`)|([*|\\]|(?<=\w)_(?!\w))")
 
@@ -53,8 +55,29 @@ def process_command(_app: Sphinx, _context: click.Context, lines: list[str]) -> 
     lines[:] = [line if line.lstrip().startswith("..") else escape(line) for line in lines]
 
 
+def name_subcommands(app: Sphinx, document: nodes.document) -> None:
+    """Put the name of a group before those of its commands: there are three called `ls`."""
+    if app.env.docname != COMMAND_LINE:
+        return
+    for section in document.findall(nodes.section):
+        above = [parent.next_node(nodes.title) for parent in _sections_above(section)]
+        if len(above) == GROUP_DEPTH:  # the page and the program come first
+            title = section.next_node(nodes.title)
+            title.children[:] = [nodes.Text(f"{above[0].astext()} {title.astext()}")]
+
+
+def _sections_above(section: nodes.section) -> list[nodes.section]:
+    found = []
+    node = section.parent
+    while isinstance(node, nodes.section):
+        found.append(node)
+        node = node.parent
+    return found
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to autodoc and to sphinx-click."""
+    app.connect("doctree-read", name_subcommands, priority=400)  # before the table of contents is made
     app.connect("autodoc-process-docstring", process_docstring)
     for part in ("description", "options", "epilog"):
         app.connect(f"sphinx-click-process-{part}", process_command)

@@ -2,13 +2,13 @@
 
 from models.error_catalogue.explanation import Explanation
 
-REPAIR = "Correct the row and send it with `batchmill submit --repair`."
+REPAIR = "Correct the row, and put it back by a repair."
 
 EXPLANATIONS = {
     "missing_field": Explanation(
         "Field missing",
         "The input lacks a field that the task needs.",
-        "Name the column with `--input`, or add the field and repair the row.",
+        "Choose the column that has the field, or add it and repair the row.",
     ),
     "not_text": Explanation("No text", "A field that must be text has a number, a list or another value.", REPAIR),
     "empty_text": Explanation(

@@ -85,6 +85,11 @@ class RetryPlan:
         return sum(code.count.jobs for code in self.chosen if code.explanation.remedy is not Remedy.INPUT)
 
     @property
+    def names_invalid(self) -> bool:
+        """Whether the selection has a code of rows that no retry helps."""
+        return any((count.code or "") in self.selection.codes for count in self.invalid)
+
+    @property
     def invalid_rows(self) -> int:
         """How many rows no retry helps."""
         return sum(count.jobs for count in self.invalid)

@@ -3,13 +3,13 @@
 A deleted schedule keeps its watermark and its runs, so that one created again under its name continues where it ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, SqlFragments
@@ -105,7 +105,7 @@ def create(
                 raise UsageError(
                     f"there is a schedule {name} already; change it with --replace, or take another name"
                 ) from None
-        return _view_from_row(connection.execute(_select_row(name)).one())
+        return view_from_row(connection.execute(_select_row(name)).one())
 
 
 def get(database: Database, name: str, tenant: str | None = None) -> ScheduleView:
@@ -119,19 +119,20 @@ def get(database: Database, name: str, tenant: str | None = None) -> ScheduleVie
         raise _not_found(name)
     if row is None or row.deleted_at is not None:
         raise _not_found(name, None if row is None else row.deleted_at)
-    return _view_from_row(row)
+    return view_from_row(row)
 
 
-def list_schedules(database: Database, tenant: str | None = None) -> list[ScheduleView]:
-    """Return all schedules except deleted ones, by name.
+def list_schedules(database: Database, tenant: str | None = None, without: Collection[str] = ()) -> list[ScheduleView]:
+    """Return all schedules except deleted ones, by name; raises UsageError if this version can't read one.
 
     tenant: to whom they belong; None = to anybody
+    without: names of some that are left out
     """
     query = select(ScheduleRow.__table__).where(ScheduleRow.deleted_at.is_(None)).order_by(ScheduleRow.name)
     if tenant is not None:
         query = query.where(ScheduleRow.tenant == tenant)
     with database.read() as connection:
-        return [_view_from_row(row) for row in connection.execute(query)]
+        return [view_from_row(row) for row in connection.execute(query) if row.name not in without]
 
 
 def list_deleted(database: Database, tenant: str | None = None) -> dict[str, datetime]:
@@ -153,17 +154,28 @@ def list_followers(database: Database, name: str) -> list[str]:
 
 
 def suspend(database: Database, name: str, now: datetime) -> None:
-    """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound."""
+    """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound.
+
+    One that is suspended already stays as it is.
+    """
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
-        connection.execute(_update_statement(name).values(suspended_at=now, next_run_at=None))
+        suspended_at = func.coalesce(ScheduleRow.suspended_at, literal(now, UtcDateTime()))
+        connection.execute(_update_statement(name).values(suspended_at=suspended_at, next_run_at=None))
 
 
 def resume(database: Database, name: str, now: datetime) -> datetime | None:
-    """Resume from the next time after `now` and return it; earlier times are not caught up. Raises NotFound."""
+    """Resume from the next time after `now` and return it; earlier times are not caught up. Raises NotFound.
+
+    One that is not suspended keeps the times that are due.
+    """
     definition = get(database, name).definition
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
+        stored = connection.execute(_select_row(name)).one()
+        if stored.suspended_at is None:
+            next_due: datetime | None = stored.next_run_at
+            return next_due
         next_run_at = next(definition.timetable.times_after(now), None)
         connection.execute(
             _update_statement(name).values(suspended_at=None, evaluated_until=now, next_run_at=next_run_at)
@@ -349,7 +361,8 @@ def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
     return NotFound(f"there is no schedule {name[:80]!r}; see which there are: batchmill schedule ls")
 
 
-def _view_from_row(row: Row[Any]) -> ScheduleView:
+def view_from_row(row: Row[Any]) -> ScheduleView:
+    """Return the schedule of a row; raises UsageError if this version can't read its definition."""
     return ScheduleView(
         _read_definition(row),
         row.from_config,

@@ -11,6 +11,7 @@ from models.errors import NotFound
 from producer.schedules import registry, status
 from producer.schedules.alerts import events
 from producer.schedules.alerts.events import EventView
+from producer.schedules.history import past
 from producer.schedules.quality.drift import MAX_BASELINE_RUNS
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
@@ -46,7 +47,6 @@ class ScheduleReport:
 class RunReport:
     """A run with its events, and the completed runs that it is compared with, latest first."""
 
-    view: ScheduleView
     run: RunView
     previous_runs: list[RunView]
     events: list[EventView]
@@ -91,23 +91,23 @@ def report_run(database: Database, name: str, time_text: str | None, tenant: str
     if run is None:
         when = "yet" if time_text is None else "then"
         raise NotFound(f"{name} has had no run {when}: batchmill schedule show {name}")
-    return _report(database, view, run)
+    return _report(database, run)
 
 
 def report_run_at(database: Database, name: str, scheduled_at: datetime, tenant: str | None = None) -> RunReport:
-    """Return the report of the run of exactly this time; raises NotFound.
+    """Return the report of the run of exactly this time, also of a deleted schedule; raises NotFound.
 
     tenant: to whom the schedule must belong; None = to anybody
     """
-    view = registry.get(database, name, tenant)
+    past.find(database, name, tenant)
     run = run_views.find_run(database, name, scheduled_at)
     if run is None:
         raise NotFound(f"{name} has had no run then: batchmill schedule show {name}")
-    return _report(database, view, run)
+    return _report(database, run)
 
 
-def _report(database: Database, view: ScheduleView, run: RunView) -> RunReport:
-    name = view.name
+def _report(database: Database, run: RunView) -> RunReport:
+    name = run.schedule
     previous_runs = run_views.completed_runs_before(database, name, run.scheduled_at, MAX_BASELINE_RUNS)
     events_of_run = events.list_newest(database, name, MAX_EVENTS_OF_RUN, scheduled_at=run.scheduled_at)
-    return RunReport(view, run, previous_runs, events_of_run)
+    return RunReport(run, previous_runs, events_of_run)

@@ -1,12 +1,16 @@
 """The status of a schedule, from its last run and from whether its due runs get planned."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from models.db import Database
+from models.errors import UsageError
 from models.states import RunState
 from producer.schedules import registry
+from producer.schedules.history import past
+from producer.schedules.history.past import PastSchedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
 from producer.schedules.runs.run_views import RunView, iso_or_none
@@ -52,13 +56,31 @@ def status_for(view: ScheduleView, last_run: RunView | None, now: datetime) -> S
     return ScheduleStatus(view, last_run, _state(view, last_run, now))
 
 
-def list_statuses(database: Database, now: datetime, tenant: str | None = None) -> list[ScheduleStatus]:
+def list_statuses(
+    database: Database, now: datetime, tenant: str | None = None, without: Collection[str] = ()
+) -> list[ScheduleStatus]:
     """Return the status of every schedule, by name; raises Unreachable, and UsageError for an unreadable one.
 
     tenant: to whom they belong; None = to anybody
+    without: names of some that are left out
     """
     last_runs = run_views.last_run_by_schedule(database)
-    return [status_for(view, last_runs.get(view.name), now) for view in registry.list_schedules(database, tenant)]
+    views = registry.list_schedules(database, tenant, without)
+    return [status_for(view, last_runs.get(view.name), now) for view in views]
+
+
+def list_readable(
+    database: Database, now: datetime, tenant: str | None = None
+) -> tuple[list[ScheduleStatus], list[PastSchedule]]:
+    """Return the status of every schedule that this version can read, and the others, both by name.
+
+    tenant: to whom they belong; None = to anybody
+    """
+    try:
+        return list_statuses(database, now, tenant), []
+    except UsageError:
+        unreadable = past.list_unreadable(database, tenant)
+        return list_statuses(database, now, tenant, {schedule.name for schedule in unreadable}), unreadable
 
 
 def _state(view: ScheduleView, last_run: RunView | None, now: datetime) -> str:
@@ -67,6 +89,8 @@ def _state(view: ScheduleView, last_run: RunView | None, now: datetime) -> str:
     if last_run is not None and last_run.state.is_open:
         is_late = last_run.deadline_at is not None and now > last_run.deadline_at
         return "late" if is_late else last_run.state.value
+    if view.suspended_at is not None:
+        return "suspended"
     if last_run is not None and (last_run.state in UNSUCCESSFUL_STATES or last_run.state is RunState.SKIPPED):
         return last_run.state.value
-    return "suspended" if view.suspended_at is not None else "active"
+    return "active"

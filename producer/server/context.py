@@ -15,6 +15,7 @@ from producer.batches import views
 from producer.batches.views import BatchView
 from producer.health.redis_watch import RedisWatch
 from producer.server import downloads
+from producer.server.following.stream_limit import StreamLimit
 from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
@@ -38,6 +39,7 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     redis: RedisWatch = field(init=False)
+    streams: StreamLimit = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
     previews: PreviewCache = field(init=False, default_factory=PreviewCache)
@@ -46,6 +48,7 @@ class ServerContext:
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
         object.__setattr__(self, "redis", RedisWatch(self.settings))
+        object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

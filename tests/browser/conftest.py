@@ -17,6 +17,7 @@ from tests.browser.seeding import Seeded, seed
 from tests.factories.served_app import served
 
 SCREENSHOTS = Path(__file__).parents[2] / ".screenshots"
+FAR_HOST = "pages.example"  # to which browsers send no Sec-Fetch headers over plain HTTP, as to other machines
 WIDTH, HEIGHT = 1280, 800
 TIMEOUT_MS = 15_000.0
 
@@ -60,6 +61,7 @@ def browser() -> Iterator[Browser]:
     assert path, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        options.append(f"--host-resolver-rules=MAP {FAR_HOST} 127.0.0.1")
         browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
         browser.close()

@@ -17,11 +17,11 @@ VIEWPORT, SCALE, COLOURS, MAX_BYTES = {"width": 1280, "height": 800}, 1.5, 128, 
 def main() -> None:
     """Take all pictures."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with tempfile.TemporaryDirectory() as folder, showcase(Path(folder)) as (address, batch_id):
+    with tempfile.TemporaryDirectory() as folder, showcase(Path(folder)) as (address, running, failed):
         pages = {
             "overview": "/",
-            "batch": f"/batches/{batch_id}",
-            "failures": f"/batches/{batch_id}#failures",
+            "batch": f"/batches/{running}",
+            "failures": f"/batches/{failed}#failures",
             "batches": "/batches",
             "schedules": "/schedules/nightly-tickets",
             "submit": f"/submit?pipeline={REVIEWS}",
@@ -51,8 +51,10 @@ def take(browser: Browser, address: str, path: Path, scheme: str) -> None:
 
 
 def anonymise(page: Page) -> None:
-    """Leave out what is of this machine."""
-    page.evaluate("document.querySelectorAll('.version').forEach((element) => { element.textContent = '1.0.0'; })")
+    """Leave out the commit, which is another with each picture."""
+    page.evaluate(
+        "document.querySelectorAll('.version').forEach((it) => { it.textContent = it.textContent.split('+')[0]; })"
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ REVIEW_TEXTS = (
 LETTER = "Dear shop, I kept a diary of all that has happened to me with your lamp since the day on which it came. "
 LONG_TEXT = (LETTER * (1_204_512 // len(LETTER) + 1))[:1_204_512]
 MESSAGES = {
-    "out_of_memory": "CUDA out of memory: the input has 511 tokens, and 212 MiB are free",
+    "out_of_memory": "out of memory: the input has 511 tokens, and 212 MiB are free",
     "text_too_long": "the text has 1,204,512 characters, and a field may have 1,000,000",
 }
 # The rate of each minute of the last hour, jobs; a break for a new model at 20 minutes ago.
@@ -64,8 +64,8 @@ SMALL = (
 
 
 @contextmanager
-def showcase(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the address of a server over such a system, and the id of the batch that runs."""
+def showcase(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the address of a server over such a system, the id of a batch that runs, and that of one with failures."""
     url = f"sqlite:///{folder / 'showcase.db'}"
     upgrade(url)
     _run_schedule(url, folder)
@@ -73,13 +73,14 @@ def showcase(folder: Path) -> Iterator[tuple[str, str]]:
     try:
         for number, small in enumerate(SMALL):
             _insert_ended(database, number, *small)
+        failed = _insert_failed(database)
         running = _insert_running(database)
         waiting = insert_batch(database, 800, pipeline=TICKETS, task="text-classification", name="tickets of Monday")
         _date(database, waiting, 90)
         _insert_workers(database)
         _insert_activity(database)
         with served(database, pipelines=PIPELINES, lease_seconds=600) as address:
-            yield address, running
+            yield address, running, failed
     finally:
         database.close()
 
@@ -120,6 +121,23 @@ def _insert_running(database: Database) -> str:
         connection.execute(text("UPDATE results SET slice_id = 1 WHERE batch_id = :id"), {"id": batch_id})
         connection.execute(text(claim), {"seconds": -1_440.0, "id": batch_id})
         connection.execute(text(keep), {"seconds": 3_600.0, "id": batch_id})
+    return batch_id
+
+
+def _insert_failed(database: Database) -> str:
+    """A batch that has ended, with failures that can be tried again."""
+    codes = {place: list(MESSAGES)[place % 3 == 0] for place in range(41, 2_000, 93)}
+    inputs = [{"text": _text_of(place, codes.get(place))} for place in range(2_000)]
+    batch_id = insert_batch(database, inputs, slice_size=1_000, pipeline=REVIEWS, name="reviews of October")
+    answer = {"label": "POSITIVE", "score": 0.9731}
+    for first in (0, 1_000):
+        write_results(database, batch_id, [(place, codes.get(place, answer)) for place in range(first, first + 1_000)])
+    explain = "UPDATE results SET error_message = :message WHERE batch_id = :id AND error_code = :code"
+    with database.write() as connection:
+        for code, message in MESSAGES.items():
+            connection.execute(text(explain), {"code": code, "message": message, "id": batch_id})
+    end_batch(database, batch_id, BatchStatus.COMPLETED)
+    _date(database, batch_id, 1_900)
     return batch_id
 
 

@@ -9,7 +9,7 @@ from models.db import Database
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
-from tests.browser.conftest import OpenVisit
+from tests.browser.conftest import FAR_HOST, OpenVisit
 from tests.factories.served_app import served
 
 
@@ -71,6 +71,40 @@ def test_a_link_on_another_site_leads_to_the_page(closed: str, visit: OpenVisit,
     expect(page).to_have_url(f"{closed}/batches?status=failed")
     expect(page.get_by_role("heading", level=1)).to_have_text("Batches")
     expect(page.locator(".side-foot")).to_contain_text("acme")
+
+
+def test_such_a_link_signs_nobody_out_over_plain_http(closed: str, visit: OpenVisit, key: str) -> None:
+    far = closed.replace("127.0.0.1", FAR_HOST)
+    visited = visit(far)
+    page = visited.open("/login")
+    sign_in(page, key)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+    for path, title in (("/batches?status=failed", "Batches"), ("/", "Overview")):
+        page.goto("about:blank")
+        page.set_content(f'<a href="{far}{path}">look</a>')
+        page.get_by_role("link").click()
+        expect(page).to_have_url(f"{far}{path}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        expect(page.locator(".side-foot")).to_contain_text("acme")
+
+
+def test_a_form_on_another_site_ends_no_session(closed: str, visit: OpenVisit, key: str) -> None:
+    visited = visit(closed)
+    visited.expected = ["403"]
+    page = visited.open("/login")
+    sign_in(page, key)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+    page.goto("about:blank")
+    page.set_content(
+        f'<form method="post" action="{closed}/login"><input name="key" value="x"><button>Go</button></form>'
+    )
+    page.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_contain_text("another site")
+
+    visited.open("/batches")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Batches")
 
 
 def test_a_form_on_another_site_does_nothing(closed: str, visit: OpenVisit, key: str) -> None:

@@ -31,7 +31,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deploymen
     with temporary_deployment(tmp_path_factory.mktemp("up"), serve_port=str(port)) as deployment:
         deployment.start("up", "--pipelines", PIPELINE)
         deployment.wait_for_workers()
-        yield deployment, wait_for(lambda: re.search(r"HTTP API: (\S+)", deployment.log), "the server")[1]
+        yield deployment, wait_for(lambda: re.search(r"web page and HTTP API: (\S+)", deployment.log), "the server")[1]
 
 
 @pytest.fixture

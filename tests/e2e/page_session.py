@@ -175,6 +175,7 @@ class PageSession:
         return BATCH_ID.sub(replace, pattern)
 
     def _line_pattern(self, line: str) -> str:
-        text = line.replace("sqlite:////home/me/.batchmill", f"sqlite:///{self._home}")
+        text = line.replace("sqlite:////home/me/…/home", "sqlite:////home/me/.batchmill")
+        text = text.replace("sqlite:////home/me/.batchmill", f"sqlite:///{self._home}")
         text = re.sub(r"\bpid \d+|[\d,]+(?= jobs/s)", "…", text).replace(DOCUMENTED_PORT, f"127.0.0.1:{self._port}")
         return re.sub(r"(?:\\ )+", " +", re.escape(text)).replace("…", "[^\n]*")

@@ -67,7 +67,7 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
             port = probe.getsockname()[1]
         up = deployment.start("up", BATCHMILL_SERVE_PORT=str(port))
         deployment.wait_for_workers()
-        address = re.search(r"HTTP API: (\S+)", deployment.log)[1]
+        address = re.search(r"web page and HTTP API: (\S+)", deployment.log)[1]
         assert is_healthy(address)
         server = server_of(up.pid)
         server.kill()

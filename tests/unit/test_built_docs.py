@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSIONS = ROOT / "docs" / "_extensions"
-LOST_DASHES = re.compile("[\u2013\u2014][a-z]")  # an option whose two dashes became one
+LOST_DASHES = re.compile("[\N{EN DASH}\N{EM DASH}][a-z]")  # an option whose two dashes became one
 
 
 def load(name: str) -> ModuleType:
@@ -36,8 +36,10 @@ def test_the_documents_are_built_without_a_warning(tmp_path: Path) -> None:
     assert "--on-invalid" in command_line
     dashes = [page.name for page in (tmp_path / "html").rglob("*.html") if LOST_DASHES.search(page.read_text("utf-8"))]
     assert dashes == []
+    assert "<h4>keys ls<" in command_line
     assert "batchmill.Client.submit" in python_api
     assert "idempotency_key_in_use" in python_api
+    assert "the command" in python_api.partition("nothing_to_retry")[2][:120]
     architecture = (tmp_path / "html" / "explanation" / "architecture.html").read_text("utf-8")
     assert "The way of one job" in architecture
 

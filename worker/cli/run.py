@@ -74,7 +74,7 @@ def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
 @pipeline_names.several(default="those of batchmill.toml, and the samples")
 @devices_option
-@click.option("--no-serve", is_flag=True, help="Start no HTTP server.")
+@click.option("--no-serve", is_flag=True, help="Start no server of the web page and the HTTP API.")
 @log.file_option
 @click.option(
     "--exit-with-parent",
@@ -83,10 +83,11 @@ def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None
     help="Exit when standard input ends, which the parent process holds open.",
 )
 def up(names: list[str], devices: str | None, no_serve: bool, log_file: Path | None, exit_with_parent: bool) -> None:
-    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set), workers for the pipelines, and the HTTP server.
+    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set), workers for the pipelines, and a server.
 
-    The server listens on 127.0.0.1, at port 8000 (BATCHMILL_SERVE_PORT) or the next free one. Everything runs until
-    Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
+    The server has the web page and the HTTP API. It listens on 127.0.0.1, at port 8000 (BATCHMILL_SERVE_PORT) or the
+    next free one. Everything runs until Ctrl-C or `batchmill down`. The database is
+    upgraded first when it is the embedded one.
     """
     settings = _load_settings(log_file, devices)
     if exit_with_parent:

@@ -26,7 +26,7 @@ logger = structlog.get_logger(__name__)
 tls_file = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(short_help="Serve the HTTP API until Ctrl-C.")
+@click.command(short_help="Serve the web page and the HTTP API until Ctrl-C.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (BATCHMILL_SERVE_HOST).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0: any free one (BATCHMILL_SERVE_PORT).")
 @click.option("--tls-cert", type=tls_file, metavar="FILE", help="Certificate chain (BATCHMILL_SERVE_TLS_CERT).")
@@ -50,7 +50,7 @@ def serve(
     exit_with_parent: bool,
     descriptor: int | None,
 ) -> None:
-    """Serve the OpenAI-compatible API under /v1 and Batchmill's own under /api, until Ctrl-C or SIGTERM.
+    """Serve the web page, the API under /api and an OpenAI-compatible one under /v1, until Ctrl-C or SIGTERM.
 
     Without API keys it listens on this machine only; see `batchmill keys`. docs/how-to/serve.md has examples of
     a proxy.

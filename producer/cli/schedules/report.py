@@ -12,7 +12,7 @@ from models.states import RunState, RunTrigger
 from producer.cli import common
 from producer.cli.schedules import quality_table, run_tables
 from producer.cli.schedules.run_tables import COUNT_COLUMNS
-from producer.schedules import reports
+from producer.schedules import registry, reports
 from producer.schedules.definition import EPOCH, ScheduleDefinition
 from producer.schedules.history import run_verdicts
 from producer.schedules.quality.stats import QualityStats
@@ -37,11 +37,12 @@ def report(name: str, time_text: str | None, as_json: bool) -> None:
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
+        view = registry.get(database, name)
         run_report = reports.report_run(database, name, time_text)
     if as_json:
         terminal.echo_json(run_report.as_dict())
         return
-    run, view, events_of_run = run_report.run, run_report.view, run_report.events
+    run, events_of_run = run_report.run, run_report.events
     click.echo(_format_run(run, view.definition))
     if quality := _format_quality(run, run_report.previous_runs):
         click.echo("\n" + quality)

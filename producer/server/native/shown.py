@@ -35,6 +35,12 @@ def hide_folders(document: Mapping[str, Any], tenant: str | None) -> dict[str, A
     }
 
 
+def worker_object(document: Mapping[str, Any], tenant: str | None) -> dict[str, Any]:
+    """Return a worker process without what only its operator may see: folders, and why it can't load a model."""
+    hidden: dict[str, Any] = {} if tenant is None else {"load_failures": []}
+    return hide_folders(document, tenant) | hidden
+
+
 def blocker_objects(blockers: Iterable[Blocker], pipeline: str, tenant: str | None) -> list[dict[str, str]]:
     """Return the reasons why a batch waits as its reader may see them."""
     if tenant is None:

@@ -8,16 +8,17 @@ from producer.activity import worker_objects
 from producer.health.findings import report_as_dict
 from producer.server.access import Admin, Reader
 from producer.server.context import Context
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.operations import checks, objects
 
 router = APIRouter()
 
 
 @router.get("/workers", summary="List workers", response_model=objects.WorkerList, tags=["operations"])
-def list_workers(context: Context, _principal: Admin) -> Response:
-    """List the worker processes, what they do, and what they can't load."""
-    return responses.list_response(worker_objects.list_worker_objects(context.database, context.settings.lease_seconds))
+def list_workers(context: Context, principal: Admin) -> Response:
+    """List the worker processes, what they do, and what they can't load, which keys of a tenant don't see."""
+    found = worker_objects.list_worker_objects(context.database, context.settings.lease_seconds)
+    return responses.list_response([shown.worker_object(item, principal.tenant) for item in found])
 
 
 @router.get("/doctor", summary="Check every part", response_model=objects.DoctorReport, tags=["operations"])
@@ -34,4 +35,4 @@ def check_parts(context: Context, principal: Admin) -> Response:
 def audit_batch(context: Context, principal: Reader, batch_id: Annotated[str, Path(max_length=100)]) -> Response:
     """Recompute from the rows the counters, order, slices and fencing tokens of a batch."""
     context.get_batch(principal, batch_id)
-    return responses.json_response(checks.audit_batch(context, batch_id).as_dict())
+    return responses.json_response(checks.audit_batch(context, principal, batch_id).as_dict())

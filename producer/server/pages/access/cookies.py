@@ -34,6 +34,11 @@ class Cookies:
         return self._name("session")
 
     @property
+    def form(self) -> str:
+        """The name of the cookie for forms without a session, so that only signing in writes the other one."""
+        return self._name("form")
+
+    @property
     def message(self) -> str:
         """The name of the cookie with a message for the next page."""
         return self._name("message")

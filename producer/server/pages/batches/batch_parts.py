@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from models.error_catalogue import explain_batch
+from models.errors import NotFound
 from models.states import BatchStatus
 from producer.batches import blockers, followers, progress
 from producer.batches.batch_view import BatchView
 from producer.batches.eta import Eta
+from producer.batches.reading_state import find_reading_state
 from producer.results import attempts
 from producer.results.summaries import failure_groups, marks, samples
 from producer.results.summaries.cache import ResultsState, SummaryCache, find_last_seq
@@ -23,6 +25,8 @@ from producer.server.context import ServerContext
 from producer.server.native import shown
 from producer.server.pages.batches import batch_facts
 from producer.tenants.principal import Principal
+from producer.uploads import files
+from producer.uploads.files import FileView
 from producer.webhooks import batch_deliveries
 
 MAX_ATTEMPTS = 20
@@ -53,6 +57,8 @@ def progress_values(context: ServerContext, principal: Principal, batch: BatchVi
         "elapsed_seconds": _elapsed_seconds(batch, now),
         "input_errors": batch.input_errors[:MAX_INPUT_ERRORS],
         "misses_deadline": _misses_deadline(batch, eta, now),
+        "reading": find_reading_state(context.database, batch),
+        "source_file": find_source_file(context, principal, batch),
     }
 
 
@@ -93,6 +99,7 @@ def failures_values(
     return {
         "batch": batch,
         "failures": failures,
+        "reading": find_reading_state(database, batch),
         "examples": {g.example.position: _example_input(g) for g in failures.groups},
     }
 
@@ -110,6 +117,7 @@ def facts_values(context: ServerContext, principal: Principal, batch: BatchView)
     run = run_views.run_of_batch(database, batch.id)
     return {
         "batch": batch,
+        "source_file": find_source_file(context, principal, batch),
         "document": document,
         "parameters": batch_facts.pairs_of(document["parameters"]),
         "metadata": batch_facts.pairs_of(batch.metadata),
@@ -128,6 +136,17 @@ PARTS: Mapping[str, tuple[str, Part]] = {
     "attempts": ("batches/_attempts.html", attempts_values),
     "facts": ("batches/_facts.html", facts_values),
 }
+
+
+def find_source_file(context: ServerContext, principal: Principal, batch: BatchView) -> FileView | None:
+    """The uploaded file that a batch is read from, if it can be submitted again."""
+    if batch.input_file_id is None:
+        return None
+    try:
+        file = files.get_file(context.database, batch.input_file_id, principal.tenant)
+    except NotFound:
+        return None
+    return file if file.location is not None else None
 
 
 def _estimate(context: ServerContext, batch: BatchView) -> Eta | None:

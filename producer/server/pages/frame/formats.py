@@ -14,7 +14,9 @@ LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, 
 
 def number(value: float | None, digits: int = 0) -> str:
     """1234567 as `1,234,567`."""
-    return MISSING if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if abs(value) >= 1e15 else f"{value:,.{digits}f}"
 
 
 def share(part: float | None, whole: float | None = 1.0) -> str:

@@ -18,7 +18,7 @@ from producer.server.pages.frame import formats, static_files, texts
 FOLDER = Path(__file__).parents[1] / "templates"
 MIN_COMPRESSED_BYTES = 1_000
 
-EVERYBODY, ADMINS, OPERATORS = "everybody", "admins", "operators"
+EVERYBODY, OPERATORS = "everybody", "operators"
 
 # The menu: name, address, and who has the page.
 MENU = (
@@ -28,7 +28,7 @@ MENU = (
     ("Schedules", "/schedules", EVERYBODY),
     ("Pipelines", "/pipelines", EVERYBODY),
     ("Usage", "/usage", EVERYBODY),
-    ("Workers", "/workers", ADMINS),
+    ("Workers", "/workers", OPERATORS),
     ("Doctor", "/doctor", OPERATORS),
     ("API keys", "/keys", OPERATORS),
 )
@@ -55,7 +55,7 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
             **values,
         )
     )
-    response = HTMLResponse(text, status)
+    response = HTMLResponse(text.encode(errors="replace"), status)  # half a surrogate pair can't be sent
     if len(response.body) >= MIN_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         response = HTMLResponse(gzip.compress(response.body, 5), status, {"content-encoding": "gzip"})
     response.headers["vary"] = "accept-encoding, hx-request"
@@ -83,8 +83,8 @@ def confirm(request: Request, visitor: Visitor, part: str, title: str, **values:
 def _menu_of(visitor: Visitor | None) -> list[tuple[str, str]]:
     """The names and addresses of the pages that a visitor may open."""
     audiences = {EVERYBODY}
-    if visitor is not None and visitor.may_administrate:
-        audiences |= {ADMINS, OPERATORS} if visitor.is_operator else {ADMINS}
+    if visitor is not None and visitor.may_administrate and visitor.is_operator:
+        audiences.add(OPERATORS)
     return [(name, address) for name, address, audience in MENU if audience in audiences]
 
 

@@ -1,13 +1,22 @@
-"""Work that the first call of each page would wait for: a thread does it once the server listens."""
+"""Work that the first call of each page would wait for: most of it is done by a thread once the server listens."""
 
 import threading
 from contextlib import suppress
 
+from fastapi import FastAPI
 from jinja2 import TemplateError
 from sqlalchemy.orm import configure_mappers
 
 from producer.server.pages.frame import static_files
 from producer.server.pages.frame.rendering import environment
+
+NOWHERE = {"type": "http", "method": "GET", "path": "/nowhere", "root_path": "", "headers": []}
+
+
+def build_routes(app: FastAPI) -> None:
+    """Let FastAPI prepare the parameters of all routes, as it would when the first request looks for its own."""
+    for route in app.router.routes:
+        route.matches(dict(NOWHERE))
 
 
 def start() -> None:

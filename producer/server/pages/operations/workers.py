@@ -1,10 +1,13 @@
 """`/workers`: the worker processes, their devices, the servers and the maintenance tasks."""
 
+import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from models.error_catalogue import explain_batch
+from models.errors import Forbidden
 from producer.activity import utilisation
 from producer.activity.utilisation import WorkerActivity
 from producer.batches import blockers, workers
@@ -16,6 +19,9 @@ from producer.server.pages.access.visitor import PageAdmin
 from producer.server.pages.frame.rendering import render
 
 router = APIRouter()
+
+PAGE_WORKERS = 50
+MAX_LINES = 100  # of servers, and of devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +41,26 @@ class ShownFailure:
 
 
 @router.get("/workers")
-def show_workers(request: Request, context: Context, visitor: PageAdmin) -> Response:
-    """Show the page."""
+def show_workers(
+    request: Request, context: Context, visitor: PageAdmin, page: Annotated[int, Query(ge=1, le=10_000)] = 1
+) -> Response:
+    """Show a page of the processes, those that are gone last, and the rest of the system."""
+    if not visitor.is_operator:
+        raise Forbidden("hosts, folders and failures are for the operator, who has a key of all tenants")
     views = workers.list_workers(context.database, context.settings.lease_seconds)
+    views.sort(key=lambda view: not view.alive)
+    shown = views[(page - 1) * PAGE_WORKERS : page * PAGE_WORKERS]
     activities = utilisation.read_worker_activity(context.database, views)
     return render(
         request,
         visitor,
         "operations/workers.html",
-        workers=[ShownWorker(view, activities[view.id]) for view in views],
+        workers=[ShownWorker(view, activities[view.id]) for view in shown],
+        count=len(views),
+        gone=sum(not view.alive for view in views),
+        page=page,
+        pages=max(1, math.ceil(len(views) / PAGE_WORKERS)),
+        most=MAX_LINES,
         devices=utilisation.sum_devices(views, activities),
         load_failures=_list_load_failures(context),
         servers=servers.list_servers(context.database, context.settings.lease_seconds),

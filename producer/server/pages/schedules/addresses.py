@@ -8,6 +8,9 @@ from fastapi import Path
 from models import clock
 from models.documents import format_timestamp
 from models.errors import NotFound
+from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.history.past import PastSchedule
+from producer.schedules.registry import ScheduleView
 from producer.server.context import ServerContext
 
 ScheduleName = Annotated[str, Path(max_length=200)]
@@ -23,6 +26,11 @@ def schedule_address(name: str) -> str:
     return f"/schedules/{name}"
 
 
+def definition_of(view: ScheduleView | PastSchedule) -> ScheduleDefinition | PastSchedule:
+    """What a page knows of the times of a schedule."""
+    return view.definition if isinstance(view, ScheduleView) else view
+
+
 def run_address(name: str, scheduled_at: datetime) -> str:
     """The page of a run."""
     return f"{schedule_address(name)}/runs/{format_timestamp(scheduled_at)}"
@@ -32,6 +40,6 @@ def parse_run_time(value: str) -> datetime:
     """The scheduled time in the address of a run; raises NotFound."""
     try:
         time = datetime.fromisoformat(value)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # such as the first day of all, in a zone that is ahead of UTC
         raise NotFound(f"there is no run at {value[:80]!r}; see the runs of the schedule") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -11,8 +11,10 @@ from producer.batches import views
 from producer.batches.views import BatchView
 from producer.schedules import reports
 from producer.schedules.definition import EPOCH
-from producer.schedules.history import run_verdicts
+from producer.schedules.history import past, run_verdicts
+from producer.schedules.history.past import PastSchedule
 from producer.schedules.quality import comparison
+from producer.schedules.registry import ScheduleView
 from producer.schedules.reports import RunReport
 from producer.schedules.runs import run_summary
 from producer.server.context import Context, ServerContext
@@ -30,11 +32,11 @@ def show_run(request: Request, context: Context, visitor: PageReader, name: Sche
     """Show how a run went."""
     scheduled_at = addresses.parse_run_time(time)
     report = reports.report_run_at(context.database, name, scheduled_at, visitor.principal.tenant)
-    run = report.run
+    run, view = report.run, past.find(context.database, name, visitor.principal.tenant)
     summary = run_summary.redact_summary(run.summary) or {}
     values: dict[str, Any] = {
-        "view": report.view,
-        "definition": report.view.definition,
+        "view": view,
+        "definition": addresses.definition_of(view),
         "run": run,
         "summary": summary,
         "events": report.events,
@@ -44,7 +46,7 @@ def show_run(request: Request, context: Context, visitor: PageReader, name: Sche
         "previous_count": len(report.previous_runs),
         "verdicts": run_verdicts,
         "reads_all": run.since == EPOCH,
-        "advice": _advice(report),
+        "advice": _advice(report, view),
     }
     return render(request, visitor, "schedules/run.html", **values)
 
@@ -65,12 +67,12 @@ def _find_batch(context: ServerContext, tenant: str | None, batch_id: str | None
         return None
 
 
-def _advice(report: RunReport) -> dict[str, Any]:
+def _advice(report: RunReport, view: ScheduleView | PastSchedule) -> dict[str, Any]:
     """Return which next steps make sense: to run the time again, or to look at rows."""
     run = report.run
     is_over = not run.state.is_open
     return {
-        "again": is_over and run.trigger is not RunTrigger.MANUAL,
+        "again": is_over and isinstance(view, ScheduleView) and run.trigger is not RunTrigger.MANUAL,
         "completed": run.state is RunState.COMPLETED,
         "failed_rows": bool((run.summary or {}).get("failed")),
         "drifted": run_verdicts.has_drifted(run),

@@ -10,9 +10,10 @@ from models.documents import to_json
 from models.states import RunState
 from producer.schedules import registry, status
 from producer.schedules.alerts import events
-from producer.schedules.history import calendar, run_marks, run_pages, run_verdicts
+from producer.schedules.history import calendar, past, run_marks, run_pages, run_verdicts
+from producer.schedules.history.past import PastSchedule
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import run_views
+from producer.schedules.runs import manual_runs, run_views
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import is_part, render
@@ -37,13 +38,13 @@ def show_schedule(
     before: Annotated[str, Query(max_length=40)] = "",
     state: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """Show a schedule, or the runs of one page alone."""
-    view = registry.get(context.database, name, visitor.principal.tenant)
+    """Show a schedule, or the runs of one page alone; of a deleted or unreadable one its history."""
+    view = past.find(context.database, name, visitor.principal.tenant)
     chosen = RunState(state) if state in tuple(RunState) else None
     cursor = addresses.parse_run_time(before) if before else None
     values: dict[str, Any] = {
         "view": view,
-        "definition": view.definition,
+        "definition": addresses.definition_of(view),
         "page": run_pages.list_runs(context.database, name, PAGE_RUNS, before=cursor, state=chosen),
         "before": before,
         "state": "" if chosen is None else chosen.value,
@@ -53,6 +54,8 @@ def show_schedule(
     }
     if is_part(request):
         return render(request, visitor, "schedules/_runs.html", **values)
+    if isinstance(view, PastSchedule):
+        return render(request, visitor, "schedules/history.html", **values)
     return render(request, visitor, "schedules/schedule.html", **values, **_whole_page(context, view))
 
 
@@ -76,6 +79,7 @@ def _whole_page(context: ServerContext, view: ScheduleView) -> dict[str, Any]:
         "events": events.list_newest(database, name, NEWEST_EVENTS),
         "followers": registry.list_followers(database, name),
         "charts": run_charts.charts_for(charted),
+        "obstacle": manual_runs.find_pipeline_obstacle(context.catalogue, view.definition),
         "open_runs": [run for run in charted if run.state.is_open],
         **_calendar(context, view, now),
     }
@@ -99,6 +103,7 @@ def _calendar(context: ServerContext, view: ScheduleView, now: datetime) -> dict
         "grids": grids if marks else [],
         "by_hour": by_hour,
         "marks": marks,
+        "shown_since": since,
         "marks_are_cut": len(marks) == run_marks.MAX_MARKS,
         "describe_mark": run_bars.describe_mark,
         "zone": view.definition.tz,

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -494,3 +494,15 @@ class TestSockets:
                 wait_until(lambda: not (watches[-1]._followers or watches[-1]._list_followers), "it is forgotten")
 
         assert "Traceback" not in capfd.readouterr().err
+
+    def test_those_of_one_key_leave_streams_to_others(self, database: Database) -> None:
+        greedy, other = (key_headers(database, "mine", Scope.READ)["authorization"] for _ in range(2))
+        with served(database, max_client_connections=16) as url, ExitStack() as stack:
+            host, port = url.removeprefix("http://").split(":")
+            answers = []
+            for key in (greedy, greedy, greedy, other):
+                client = stack.enter_context(socket.create_connection((host, int(port))))
+                client.sendall(f"GET /api/follow HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\n\r\n".encode())
+                answers.append(client.recv(12))
+
+        assert answers == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 429", b"HTTP/1.1 200"]

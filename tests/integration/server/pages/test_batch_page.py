@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from models import error_catalogue
 from models.db import Database
 from models.errors import NotFound
 from models.guards.definition import Guard
+from models.settings import Settings
 from models.states import BatchStatus
 from producer.server.pages.batches import batch_parts
 from producer.server.pages.live.page_parts import PAGES
 from producer.tenants.principal import Principal, Scope
+from producer.uploads import files
+from producer.uploads.files import NewFile
+from producer.uploads.store import open_store
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.hostile import HOSTILE, HOSTILE_NAME
@@ -74,6 +79,49 @@ def check_page_in_status(pages: TestClient, database: Database, status: BatchSta
     assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
 
 
+def test_outputs_of_any_own_task_have_a_page(pages: TestClient, database: Database) -> None:
+    def page_of(*outputs: Any) -> str:
+        batch_id = insert_batch(database, len(outputs), created_at=NOW)
+        fake_worker.write_results(database, batch_id, list(enumerate(outputs)))
+        return text_of(pages, f"/batches/{batch_id}")
+
+    assert "0.500" in page_of(0.5, 0.5)
+    assert "Of all 2 results." in page_of({"score": 1e308}, {"score": -1e308})
+    assert "1e+308" in page_of({"score": 1e308}, {"score": 1e308}, {"score": 1e308})
+    assert "Vectors of 3 numbers." in page_of([0.1, 0.2, 0.3])
+    assert "Length median 1 character, 1 word" in page_of({"generated_text": "x"})
+
+
+def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: Database) -> None:
+    reused, waiting = (insert_batch(database, 2, created_at=NOW) for _ in range(2))
+    fake_worker.write_results(database, reused, [(0, {"label": "A"}), (1, {"label": "A"})])
+    fake_worker.end_batch(database, reused)
+    update_batch(database, reused, reused=2)
+
+    ended = text_of(pages, f"/batches/{reused}")
+
+    assert "No job of this batch was computed by a worker, so there is no pace to draw: 2 results were reused." in ended
+    assert "No worker has answered a job yet" not in ended
+    assert "No worker has answered a job yet" in text_of(pages, f"/batches/{waiting}")
+
+
+def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 40, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, {"label": "A"}) for place in range(40)])
+    times = [NOW + timedelta(days=-19 if place < 30 else 0, seconds=place) for place in range(40)]
+    for place, moment in enumerate(times):
+        execute(
+            database,
+            "UPDATE results SET slice_id = 1, finished_at = :time WHERE position = :position",
+            time=moment.replace(tzinfo=None).isoformat(" ") if database.url.startswith("sqlite") else moment,
+            position=place,
+        )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "Not drawn: a pause of 19 d from" in text
+
+
 def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) -> None:
     batch_id = insert_batch(database, 5, created_at=datetime.now(UTC), status="cancelled", cancelled=3, expired=1)
     address = f"/batches/{batch_id}/retry"
@@ -116,7 +164,8 @@ def test_a_code_of_rows_and_of_jobs_has_both_remedies(pages: TestClient, databas
     html = pages.get(f"/batches/{batch_id}").text
     rows = pages.get(f"/batches/{batch_id}/results?code=text_too_long").text
 
-    assert html.count("Repair these") == html.count("Retry these") == 1
+    assert html.count("Retry these") == 1  # of the jobs that ran
+    assert html.count("Repair these") == 2  # another input helps both
     assert "text 3" in text_of(pages, f"/batches/{batch_id}").split("Retry these")[0]
     assert "Retry these" in rows
 
@@ -133,7 +182,8 @@ def test_invalid_rows_alone_are_repaired_and_not_retried(pages: TestClient, data
 
     assert "/retry" not in html
     assert "/retry" not in rows
-    assert 'href="#repair">Repair rows</a>' in html
+    assert html.count(f'href="/batches/{batch_id}/repair">Repair rows</a>') == 2
+    assert f'href="/batches/{batch_id}/repair?code=empty_text">Repair these</a>' in html
     assert f'data-copy="batchmill errors {batch_id} -o errors.jsonl"' in html
     assert f'data-copy="batchmill errors {batch_id} -o errors.jsonl"' in dialog
 
@@ -302,3 +352,47 @@ def test_a_deadline_that_is_missed_is_announced(pages: TestClient, database: Dat
 
     assert "At this pace it does not end before its deadline" in text
     assert "Pace now 1.0 jobs/s" in text
+
+
+def save_source(database: Database, settings: Settings) -> str:
+    """Save an uploaded file of 4 lines, and return its id."""
+    with open_store(settings).create() as writer:
+        writer.write(b'{"text": "a"}\n' * 4)
+        stored = writer.commit()
+    return files.save_file(database, settings, NewFile("rows.jsonl", stored=stored)).id
+
+
+@pytest.mark.parametrize(("accepted_at", "is_cut_off"), [(None, True), (NOW, False)])
+def test_a_batch_that_was_cancelled_while_it_was_read_looks_incomplete(
+    pages: TestClient, database: Database, accepted_at: datetime | None, is_cut_off: bool
+) -> None:
+    file_id = save_source(database, pages.app.state.context.settings)  # type: ignore[attr-defined]
+    fields = {"status": "cancelled", "cancelled": 2, "rows_read": 2, "input_file_id": file_id}
+    batch_id = insert_batch(database, 2, created_at=NOW, in_progress_at=accepted_at, cancelled_at=NOW, **fields)
+
+    html = pages.get(f"/batches/{batch_id}").text
+    dialog = pages.get(f"/batches/{batch_id}/retry?outcome=cancelled").text
+
+    assert ("cancelled while its rows were being read (2 of about 4)" in html) is is_cut_off
+    assert (f'href="/submit/files/{file_id}?pipeline=reviews">Submit the file again' in html) is is_cut_off
+    assert ("Run the cancelled jobs" in html) is not is_cut_off
+    assert ("Only the first 2 jobs can run again" in dialog) is is_cut_off
+
+
+def test_a_batch_that_its_rows_rejected_leads_back_to_its_file(pages: TestClient, database: Database) -> None:
+    file_id = save_source(database, pages.app.state.context.settings)  # type: ignore[attr-defined]
+    fields = {"status": "failed", "error_code": "invalid_rows", "error_message": "line 3", "input_file_id": file_id}
+    batch_id = insert_batch(database, 1, total=0, created_at=NOW, failed_at=NOW, **fields)
+
+    html = pages.get(f"/batches/{batch_id}").text
+    execute(database, "UPDATE files SET deleted_at = created_at")
+    without = pages.get(f"/batches/{batch_id}").text
+
+    assert f'href="/submit/files/{file_id}?pipeline=reviews&amp;on_invalid=fail-row"' in html
+    assert f"/submit/files/{file_id}" not in without
+
+
+def test_advice_has_no_marks_of_a_command_line() -> None:
+    explanations = [*error_catalogue.JOBS.values(), *error_catalogue.BATCHES.values()]
+
+    assert not [text for item in explanations for text in (item.cause, item.advice) if "`" in text or "--" in text]

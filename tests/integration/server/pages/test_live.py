@@ -4,7 +4,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.factories.hostile import SCRIPT
 from tests.factories.http_server import key_headers
 from tests.factories.served_app import served
 from tests.fake_worker import end_batch, write_results
+from tests.servers import wait_until
 
 TEMPLATE = "<b>{{ batch.counts.ended }}</b>{% if visitor.may_submit %}<i>{{ batch.name }}</i>{% endif %}"
 MAX_SECONDS = 20.0
@@ -247,3 +248,15 @@ def test_streams_need_a_session_once_there_are_keys(database: Database, path: st
 def test_an_unknown_batch_has_no_stream(database: Database) -> None:
     with served(database) as address:
         assert status_of(f"{address}/events/batches/unknown") == 404
+
+
+def test_streams_leave_connections_to_other_requests(database: Database) -> None:
+    batch_id = insert_batch(database, 1)
+    with served(database, max_client_connections=8) as address:
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(following(address, "/events/overview"))
+            paths = ("/events/overview", "/events/check", "/api/follow", f"/api/batches/{batch_id}/wait")
+            assert {status_of(address + path) for path in paths} == {429}
+            assert status_of(f"{address}/batches") == 200
+        wait_until(lambda: status_of(f"{address}/events/check") == 204, "the streams to be forgotten")

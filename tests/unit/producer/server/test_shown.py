@@ -28,3 +28,10 @@ def test_a_tenant_s_blockers_name_no_machine() -> None:
     text = str(objects)
     assert not [word for word in ("gpu", "srv", "4711", "secret-project") if word in text]
     assert shown.blocker_objects(BLOCKERS, "reviews", None) == [blocker.as_dict() for blocker in BLOCKERS]
+
+
+def test_a_tenant_sees_neither_folders_nor_load_failures_of_workers() -> None:
+    worker = {"id": "w-1", "model": "/srv/models/secret", "load_failures": [{"message": "/srv/models/x is not there"}]}
+
+    assert shown.worker_object(worker, None) == worker
+    assert shown.worker_object(worker, "acme") == {"id": "w-1", "model": "secret", "load_failures": []}

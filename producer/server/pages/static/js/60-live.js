@@ -116,6 +116,15 @@ function showSignedOut() {
   endLive("Your session has ended.", linkTo(`/login?next=${next}`, "Sign in"));
 }
 
+// The page is as good as one without scripts: it shows what was so when it was loaded, and can act.
+function waitForRoom() {
+  for (const timer of [live.mark, live.timer]) clearTimeout(timer);
+  live.mark = null;
+  live.timer = setTimeout(openStream, 30_000);
+  const reload = linkTo(location.href, "Load the page again");
+  showStale("Live updates are off, because too many pages are open.", reload);
+}
+
 async function loseStream() {
   closeStream();
   if (live.isOver || document.hidden || live.isLeaving) return;
@@ -126,6 +135,7 @@ async function loseStream() {
     const answer = await fetch("/events/check", { redirect: "manual", headers: { "HX-Request": "true" }, cache: "no-store" });
     const isSignedOut = answer.type === "opaqueredirect" || [401, 403].includes(answer.status) || answer.headers.has("hx-redirect");
     if (isSignedOut) showSignedOut();
+    else if (answer.status === 429) waitForRoom();
     else if (answer.status >= 500) markStale("The server can't answer now.");
     else if (live.retrySeconds > 3) markStale("The live connection fails.");
   } catch {

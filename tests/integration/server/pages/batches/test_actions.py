@@ -1,5 +1,6 @@
 """Retry, cancel and delete: each shows first exactly what it affects, and does it only with the session's token."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_retry_of_all_says_which_codes_are_worth_it(browser: TestClient, batch
     assert "yes, it may" in html
     assert "no, it fails again" in html
     assert "1 row was invalid when submitted" in html
-    assert "submit --repair" in html
+    assert f'href="/batches/{batch_id}/repair"' in html
 
 
 def test_more_failures_than_are_counted_are_named_as_a_bound(
@@ -85,6 +86,8 @@ def test_the_codes_that_are_ticked_run_again(browser: TestClient, database: Data
 
     assert nothing.status_code == 400
     assert "choose at least one" in nothing.text
+    assert "Retry which jobs?" not in nothing.text
+    assert "checked" not in {name for box in Page(nothing.text).all("input") for name in box}
     assert both.status_code == 303
     assert unanswered(database, batch_id) == 5
 
@@ -132,7 +135,9 @@ def test_a_second_click_finds_nothing_more_to_do(browser: TestClient, database: 
     first, second = (post(browser, f"/batches/{batch_id}/retry", outcome="failed") for _ in range(2))
 
     assert (first.status_code, second.status_code) == (303, 400)
-    assert "wait until it has ended" in second.text
+    assert "The batch is in progress now" in second.text
+    assert "Nothing to retry yet" in second.text
+    assert "batchmill wait" not in second.text
     assert unanswered(database, batch_id) == 5
 
 
@@ -146,11 +151,86 @@ def test_a_batch_that_runs_has_nothing_to_retry(browser: TestClient, database: D
 
 
 def test_a_new_deadline_is_set(browser: TestClient, database: Database, batch_id: str) -> None:
-    wrong = post(browser, f"/batches/{batch_id}/retry", outcome="failed", deadline="yesterday?")
+    update_batch(database, batch_id, expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+    wrong = post(browser, f"/batches/{batch_id}/retry", outcome="failed", deadline="yesterday?", code="out_of_memory")
     right = post(browser, f"/batches/{batch_id}/retry", outcome="failed", deadline="6h")
 
     assert (wrong.status_code, right.status_code) == (400, 303)
+    assert "Retry 3 jobs?" in wrong.text
+    assert "yesterday?" in {field.get("value") for field in Page(wrong.text).all("input")}
     assert views.get_batch(database, batch_id).timestamps["expires_at"] is not None
+
+
+def test_ticked_codes_stay_ticked_when_a_form_is_refused(browser: TestClient, batch_id: str) -> None:
+    fields = {"choose": "yes", "outcome": "failed", "code": "input_too_long", "deadline": "yesterday?"}
+
+    page = Page(post(browser, f"/batches/{batch_id}/retry", **fields).text)
+
+    boxes = {box["value"]: "checked" in box for box in page.all("input") if box.get("type") == "checkbox"}
+    assert boxes == {"out_of_memory": False, "input_too_long": True}
+
+
+def test_a_code_that_is_gone_is_explained_without_a_command(
+    browser: TestClient, database: Database, batch_id: str
+) -> None:
+    execute(database, "UPDATE jobs SET invalid = true WHERE position < 6")
+    execute(database, "UPDATE results SET attempts = 0 WHERE position < 6")
+
+    answer = post(browser, f"/batches/{batch_id}/retry", outcome="failed", code="out_of_memory")
+
+    assert answer.status_code == 400
+    assert "Nothing was tried again" in answer.text
+    assert "/repair" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("outcome=cancelled", "No job of this batch was cancelled (any more)."),
+        ("outcome=expired", "No job of this batch has expired (any more)."),
+        ("outcome=cancelled&outcome=expired", "No job of this batch was cancelled or has expired (any more)."),
+        ("code=unknown", "No failed job has this code (any more)."),
+        ("code=empty_text", "6 rows were invalid when submitted"),
+        ("", "6 rows were invalid when submitted"),
+    ],
+)
+def test_nothing_to_retry_says_of_what(
+    browser: TestClient, database: Database, batch_id: str, query: str, sentence: str
+) -> None:
+    execute(database, "UPDATE jobs SET invalid = true WHERE position < 6")
+    execute(database, "UPDATE results SET attempts = 0 WHERE position < 6")
+
+    page = Page(browser.get(f"/batches/{batch_id}/retry?{query}").text)
+
+    assert "Nothing to retry" in page.text
+    assert sentence in page.text
+
+
+def test_a_deletion_that_is_refused_asks_again(browser: TestClient, database: Database, batch_id: str) -> None:
+    post(browser, f"/batches/{batch_id}/retry", outcome="failed")  # after the question was asked
+
+    answer = post(browser, f"/batches/{batch_id}/delete")
+
+    assert answer.status_code == 400
+    assert "--cancel" not in answer.text
+    assert "it is cancelled first" in answer.text
+    assert '<input type="hidden" name="cancel" value="yes">' in answer.text
+
+
+def test_a_batch_that_is_still_being_read_says_what_its_end_means(browser: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 1, total=0, status="validating", rows_read=510_000)
+
+    page = Page(browser.get(f"/batches/{batch_id}").text)
+    cancel = Page(browser.get(f"/batches/{batch_id}/cancel").text)
+    delete = Page(browser.get(f"/batches/{batch_id}/delete").text)
+    post(browser, f"/batches/{batch_id}/cancel")
+
+    assert "510,000 rows read" in page.text
+    assert "submit the rows again" in cancel.text
+    assert "can be retried later" not in cancel.text
+    assert "510,000 so far" in delete.text
+    assert "0 inputs" not in delete.text
+    assert "cancelled while its rows were being read" in browser.get("/batches").text
 
 
 @pytest.mark.parametrize(
@@ -180,6 +260,7 @@ def test_a_batch_that_ended_meanwhile_is_not_cancelled(browser: TestClient, batc
     assert "Nothing to cancel" in question.text
     assert answer.status_code == 400
     assert "completed already" in answer.text
+    assert "Nothing to cancel" in answer.text
 
 
 def test_a_deletion_says_what_is_lost_and_what_reads_it(browser: TestClient, database: Database, batch_id: str) -> None:

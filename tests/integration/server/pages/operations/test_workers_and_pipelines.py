@@ -6,10 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
+from producer.tenants.principal import Scope
 from tests import fake_worker
 from tests.factories.activity_rows import add_minute, work
 from tests.factories.batch_rows import execute, insert_batch
-from tests.factories.http_server import client_over
+from tests.factories.http_server import app_over, client_over
+from tests.factories.page_clients import browser_over, sign_in_as
 
 PIPELINE = "sample-sentiment-analysis"
 
@@ -48,6 +50,27 @@ class TestWorkers:
             fake_worker.register_worker(database, PIPELINE, heartbeat_age_seconds=seconds)
 
         assert "Processes that share a device" in client.get("/workers").text
+
+    def test_fifty_are_a_page_and_those_that_are_gone_come_last(self, database: Database, client: TestClient) -> None:
+        for number in range(51):
+            fake_worker.register_worker(database, f"pipeline-{number:02}", heartbeat_age_seconds=float(number))
+        fake_worker.register_worker(database, "a-gone-one", heartbeat_age_seconds=9999.0)
+
+        first, second = client.get("/workers").text, client.get("/workers?page=2").text
+
+        assert "Page 1 of 2: 52 processes, 1 of them gone" in first
+        assert "pipeline-00" in first
+        assert "a-gone-one" not in first
+        assert "a-gone-one" in second
+        assert "pipeline-50" in second
+        assert "There are 52 processes" in client.get("/workers?page=3").text
+
+    def test_they_are_for_the_operator(self, database: Database, database_url: str) -> None:
+        with browser_over(app_over(database, database_url)) as browser:
+            sign_in_as(browser, database, "acme", *Scope)
+
+            assert browser.get("/workers").status_code == 403
+            assert 'href="/workers"' not in browser.get("/usage").text
 
     def test_without_workers(self, client: TestClient) -> None:
         page = client.get("/workers").text
