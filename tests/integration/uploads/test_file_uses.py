@@ -6,11 +6,10 @@ from models.db import Database
 from producer.uploads import file_uses
 from tests.factories.batch_rows import insert_batch, update_batch
 
-NOW = datetime.now(UTC)
-
 
 def test_the_newest_batches_of_each_file(database: Database) -> None:
-    batches = [insert_batch(database, 1, created_at=NOW - timedelta(hours=hours)) for hours in range(6)]
+    now = datetime.now(UTC)
+    batches = [insert_batch(database, 1, created_at=now - timedelta(hours=hours)) for hours in range(6)]
     for batch_id in batches[:5]:
         update_batch(database, batch_id, input_file_id="file-a")
     update_batch(database, batches[5], input_file_id="file-b", name="other")

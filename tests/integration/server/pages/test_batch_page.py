@@ -22,10 +22,9 @@ from producer.uploads.files import NewFile
 from producer.uploads.store import open_store
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
+from tests.factories.hostile import HOSTILE, HOSTILE_NAME
 from tests.factories.http_server import client_over
-
-NOW = datetime.now(UTC)
-HOSTILE = "<script>alert(1)</script>\"'\u202e\n\t"
+from tests.factories.page_clients import assert_harmless
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def text_of(pages: TestClient, address: str, status: int = 200) -> str:
 
 
 def test_a_batch_that_runs_says_how_far_it_is(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 40, name="nightly", created_at=NOW, metadata_={"team": "growth"})
+    batch_id = insert_batch(database, 40, name="nightly", created_at=datetime.now(UTC), metadata_={"team": "growth"})
     fake_worker.write_results(
         database, batch_id, [*((place, {"label": "A", "score": 0.9}) for place in range(9)), (9, "empty_text")]
     )
@@ -65,7 +64,7 @@ def test_a_batch_in_any_status_has_a_page(pages: TestClient, database: Database,
 
 
 def check_page_in_status(pages: TestClient, database: Database, status: BatchStatus, jobs: int) -> None:
-    batch_id = insert_batch(database, 3, created_at=NOW, status=status.value)
+    batch_id = insert_batch(database, 3, created_at=datetime.now(UTC), status=status.value)
     update_batch(database, batch_id, total=jobs)
     if jobs:
         fake_worker.write_results(database, batch_id, [(0, {"label": "A"}), (1, "model_error")])
@@ -124,7 +123,7 @@ def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -
 
 
 def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 5, created_at=NOW, status="cancelled", cancelled=3, expired=1)
+    batch_id = insert_batch(database, 5, created_at=datetime.now(UTC), status="cancelled", cancelled=3, expired=1)
     address = f"/batches/{batch_id}/retry"
 
     html = pages.get(f"/batches/{batch_id}").text
@@ -134,7 +133,7 @@ def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) ->
 
 
 def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 5, created_at=NOW)
+    batch_id = insert_batch(database, 5, created_at=datetime.now(UTC))
     codes = ["empty_text", "out_of_memory", "empty_text", "own code/1"]
     fake_worker.write_results(database, batch_id, list(enumerate(codes)))
     fake_worker.end_batch(database, batch_id)
@@ -157,7 +156,7 @@ def test_failures_are_grouped_with_advice_and_actions(pages: TestClient, databas
 
 
 def test_a_code_of_rows_and_of_jobs_has_both_remedies(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 4, created_at=NOW)
+    batch_id = insert_batch(database, 4, created_at=datetime.now(UTC))
     fake_worker.write_results(database, batch_id, [(place, "text_too_long") for place in range(4)])
     fake_worker.end_batch(database, batch_id)
     mark_invalid(database, batch_id, "0, 1, 2")
@@ -172,7 +171,7 @@ def test_a_code_of_rows_and_of_jobs_has_both_remedies(pages: TestClient, databas
 
 
 def test_invalid_rows_alone_are_repaired_and_not_retried(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 2, created_at=NOW)
+    batch_id = insert_batch(database, 2, created_at=datetime.now(UTC))
     fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, "not_text")])
     fake_worker.end_batch(database, batch_id)
     mark_invalid(database, batch_id, "0, 1")
@@ -205,7 +204,7 @@ def test_very_many_failures_are_counted_on_demand(
     pages: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_parts, "MAX_COUNTED", 2)
-    batch_id = insert_batch(database, 5, created_at=NOW)
+    batch_id = insert_batch(database, 5, created_at=datetime.now(UTC))
     fake_worker.write_results(database, batch_id, [(place, "empty_text") for place in range(5)])
 
     html = pages.get(f"/batches/{batch_id}").text
@@ -224,7 +223,7 @@ def test_a_batch_that_failed_says_why_and_shows_its_lines(pages: TestClient, dat
     lines = [
         {"line": place, "code": "invalid_json", "message": f"bad {place}", "param": None} for place in range(1, 131)
     ]
-    batch_id = insert_batch(database, 1, created_at=NOW)
+    batch_id = insert_batch(database, 1, created_at=datetime.now(UTC))
     update_batch(
         database,
         batch_id,
@@ -245,8 +244,10 @@ def test_a_batch_that_failed_says_why_and_shows_its_lines(pages: TestClient, dat
 
 def test_guards_and_sources_have_links(pages: TestClient, database: Database) -> None:
     guard = Guard(on="input", words=("x",), action="flag")
-    source_id = insert_batch(database, 1, created_at=NOW)
-    batch_id = insert_batch(database, 2, created_at=NOW, guards={"pii": guard}, guarded=True, source_batch_id=source_id)
+    source_id = insert_batch(database, 1, created_at=datetime.now(UTC))
+    batch_id = insert_batch(
+        database, 2, created_at=datetime.now(UTC), guards={"pii": guard}, guarded=True, source_batch_id=source_id
+    )
     execute(database, "UPDATE batch_guards SET passed = 1, flagged = 7")
 
     html = pages.get(f"/batches/{batch_id}").text
@@ -257,14 +258,14 @@ def test_guards_and_sources_have_links(pages: TestClient, database: Database) ->
 
 
 def test_attempts_that_failed_are_listed(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 4, created_at=NOW)
+    batch_id = insert_batch(database, 4, created_at=datetime.now(UTC))
     execute(
         database,
         """INSERT INTO attempts (batch_id, slice_id, start_position, end_position, attempt, fencing_token, worker_id,
            outcome, error_code, error_message)
            VALUES (:id, 1, 0, 4, 1, 1, 'gpu1:0', 'crashed', 'worker_crashed', :text)""",
         id=batch_id,
-        text=HOSTILE,
+        text=HOSTILE_NAME,
     )
 
     html = pages.get(f"/batches/{batch_id}").text
@@ -275,25 +276,25 @@ def test_attempts_that_failed_are_listed(pages: TestClient, database: Database) 
 
 
 def test_hostile_content_is_text_and_bounded(pages: TestClient, database: Database) -> None:
-    long_text = HOSTILE + "x" * 10_000
     batch_id = insert_batch(
         database,
-        [{"text": long_text}, {"text": "fine"}],
-        created_at=NOW,
-        name=long_text,
-        pipeline=HOSTILE,
-        metadata_={HOSTILE: long_text},
-        parameters={HOSTILE: long_text},
-        error_code=HOSTILE,
-        error_message=long_text,
+        [{"text": HOSTILE}, {"text": "fine"}],
+        created_at=datetime.now(UTC),
+        name=HOSTILE,
+        pipeline=HOSTILE_NAME,
+        metadata_={HOSTILE_NAME: HOSTILE},
+        parameters={HOSTILE_NAME: HOSTILE},
+        error_code=HOSTILE_NAME,
+        error_message=HOSTILE,
     )
-    fake_worker.write_results(database, batch_id, [(0, HOSTILE), (1, {"label": long_text, "score": 0.5})])
-    execute(database, "UPDATE results SET error_message = :text WHERE status = 'failed'", text=long_text)
-    execute(database, "UPDATE jobs SET custom_id = :text WHERE position = 0", text=long_text)
+    fake_worker.write_results(database, batch_id, [(0, HOSTILE_NAME), (1, {"label": HOSTILE, "score": 0.5})])
+    execute(database, "UPDATE results SET error_message = :text WHERE status = 'failed'", text=HOSTILE)
+    execute(database, "UPDATE jobs SET custom_id = :text WHERE position = 0", text=HOSTILE)
 
     response = pages.get(f"/batches/{batch_id}")
 
     assert response.status_code == 200
+    assert_harmless(response.text)
     assert "<script>alert" not in response.text
     assert "&lt;script&gt;alert(1)" in response.text
     assert len(response.text) < 60_000
@@ -304,7 +305,7 @@ def test_hostile_content_is_text_and_bounded(pages: TestClient, database: Databa
 
 def test_outputs_of_any_shape_have_a_page(pages: TestClient, database: Database) -> None:
     outputs: list[Any] = [None, [], {}, 5, "text", [[{"x": []}]], {"label": None}, {"labels": [], "scores": []}, [None]]
-    batch_id = insert_batch(database, len(outputs), created_at=NOW)
+    batch_id = insert_batch(database, len(outputs), created_at=datetime.now(UTC))
     fake_worker.write_results(database, batch_id, [(place, {"wrapped": o}) for place, o in enumerate(outputs)])
     execute(database, "UPDATE results SET output = 'null' WHERE position = 0")
 
@@ -312,7 +313,7 @@ def test_outputs_of_any_shape_have_a_page(pages: TestClient, database: Database)
 
 
 def test_others_do_not_exist_for_a_tenant(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 2, tenant="acme", model="/srv/models/mine", created_at=NOW)
+    batch_id = insert_batch(database, 2, tenant="acme", model="/srv/models/mine", created_at=datetime.now(UTC))
     context = pages.app.state.context  # type: ignore[attr-defined]
     owner = Principal("acme", frozenset({Scope.READ}))
 
@@ -334,9 +335,9 @@ def test_unknown_batches_are_not_found(pages: TestClient, address: str) -> None:
 
 
 def test_a_deadline_that_is_missed_is_announced(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 500, created_at=NOW, slice_size=250)
+    batch_id = insert_batch(database, 500, created_at=datetime.now(UTC), slice_size=250)
     fake_worker.write_results(database, batch_id, [(place, {}) for place in range(60)])
-    update_batch(database, batch_id, expires_at=NOW + timedelta(minutes=1))
+    update_batch(database, batch_id, expires_at=datetime.now(UTC) + timedelta(minutes=1))
     execute(
         database,
         f"""UPDATE slices SET state = 'leased', worker_id = 'w', leased_at = {database.sql.seconds_from_now(-60)},

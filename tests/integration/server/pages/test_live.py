@@ -22,6 +22,7 @@ from producer.server.pages.live import batch_rows, hub, streams
 from producer.server.pages.live.parts import LivePage, LivePart
 from producer.tenants.principal import Principal, Scope
 from tests.factories.batch_rows import insert_batch
+from tests.factories.hostile import SCRIPT
 from tests.factories.http_server import key_headers
 from tests.factories.served_app import served
 from tests.fake_worker import end_batch, write_results
@@ -29,7 +30,6 @@ from tests.servers import wait_until
 
 TEMPLATE = "<b>{{ batch.counts.ended }}</b>{% if visitor.may_submit %}<i>{{ batch.name }}</i>{% endif %}"
 MAX_SECONDS = 20.0
-HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def next_part(events: Iterator[tuple[str, Any]]) -> Any:
 
 
 def test_a_page_gets_its_part_and_then_each_change(database: Database, renderings: list[str]) -> None:
-    batch_id = insert_batch(database, 3, name=HOSTILE)
+    batch_id = insert_batch(database, 3, name=SCRIPT)
 
     with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
         assert next(events)[0] == "hello"
@@ -197,7 +197,7 @@ def test_the_list_gets_the_rows_that_it_shows_and_names_of_new_batches(
     add_template(
         monkeypatch, "test/_rows.html", "<tr><td>{{ batches[0].name }} {{ batches[0].counts.ended }}</td></tr>"
     )
-    shown, other = insert_batch(database, 2, name=HOSTILE), insert_batch(database, 2)
+    shown, other = insert_batch(database, 2, name=SCRIPT), insert_batch(database, 2)
 
     with served(database) as address, following(address, f"/events/batches?rows={shown}") as events:
         next(events)

@@ -1,30 +1,13 @@
-"""A browser over the test's database, and a batch with hostile content."""
+"""A batch with hostile content."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from models.db import Database
-from producer.server.native.batches import long_acts
 from tests.factories.batch_rows import execute, insert_batch, update_batch
-from tests.factories.http_server import app_over
-from tests.factories.page_clients import browser_over
+from tests.factories.hostile import HOSTILE, SCRIPT
 from tests.fake_worker import write_results
-from tests.servers import wait_until
-
-SCRIPT = "<script>alert(1)</script>"
-HOSTILE = SCRIPT + " \"quoted\" 'single'\nline \u202e \u200b \x1b[31m 😀 " + "x" * 10_000
-
-
-@pytest.fixture
-def browser(database: Database, database_url: str) -> Iterator[TestClient]:
-    app = app_over(database, database_url)
-    with browser_over(app) as client:
-        yield client
-        wait_until(lambda: not long_acts._tasks, "acts that went on after their response to end")
-    app.state.context.watch.close()
 
 
 @pytest.fixture

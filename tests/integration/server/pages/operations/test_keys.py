@@ -1,24 +1,13 @@
 """The page of API keys: what it shows, and how a key is revoked."""
 
-from collections.abc import Iterator
-
-import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
-from tests.factories.http_server import app_over
-from tests.factories.page_clients import PART, Page, browser_over, sign_in_as
-
-HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def browser(database: Database, database_url: str) -> Iterator[TestClient]:
-    with browser_over(app_over(database, database_url)) as client:
-        yield client
+from tests.factories.hostile import SCRIPT, assert_shown_as_text
+from tests.factories.page_clients import PART, Page, sign_in_as
 
 
 def test_without_keys_the_page_says_how_to_make_one(browser: TestClient) -> None:
@@ -26,14 +15,15 @@ def test_without_keys_the_page_says_how_to_make_one(browser: TestClient) -> None
 
 
 def test_keys_are_listed_without_their_secrets(browser: TestClient, database: Database) -> None:
-    new_key = keys.create_key(database, KeyRequest("acme", (Scope.READ,), HOSTILE))
+    new_key = keys.create_key(database, KeyRequest("acme", (Scope.READ,), f'{SCRIPT} "quoted"'))
     sign_in_as(browser, database, None, *Scope)
 
     html = browser.get("/keys").text
 
     assert new_key.view.id in html
     assert new_key.text.rsplit("_", 1)[1] not in html
-    assert HOSTILE not in html
+    assert_shown_as_text(html)
+    assert_shown_as_text(browser.get(f"/keys/{new_key.view.id}/revoke").text)
     assert html.count("<code>") == 2
     assert browser.get("/keys?tenant=acme").text.count("<code>") == 1
     assert "No key fits" in browser.get("/keys?state=revoked").text

@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import insert
@@ -12,27 +12,21 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.service_tables import Usage
 from producer.tenants.principal import Scope
-from tests.factories.http_server import app_over
-from tests.factories.page_clients import Page, browser_over, sign_in_as
+from tests.factories.hostile import HOSTILE_NAME
+from tests.factories.page_clients import Page, assert_harmless, sign_in_as
 
-HOSTILE = "=cmd()<script>alert(1)</script>"
-TODAY = datetime.now(UTC).date()
-
-
-@pytest.fixture
-def browser(database: Database, database_url: str) -> Iterator[TestClient]:
-    with browser_over(app_over(database, database_url)) as client:
-        yield client
+FORMULA = f"=cmd(){HOSTILE_NAME}"
 
 
 @pytest.fixture
 def usage(database: Database) -> None:
+    today = datetime.now(UTC).date()
     rows = [
-        {"day": str(TODAY), "tenant": "acme", "pipeline": "reviews", "shard": 0, "succeeded": 900, "failed": 100,
+        {"day": str(today), "tenant": "acme", "pipeline": "reviews", "shard": 0, "succeeded": 900, "failed": 100,
          "tokens": 5000, "padded_tokens": 6000, "device_seconds": 3600.0},
-        {"day": str(TODAY - timedelta(days=2)), "tenant": "acme", "pipeline": HOSTILE, "shard": 0, "succeeded": 500,
+        {"day": str(today - timedelta(days=2)), "tenant": "acme", "pipeline": FORMULA, "shard": 0, "succeeded": 500,
          "failed": 0, "tokens": 0, "padded_tokens": 0, "device_seconds": 0.0},
-        {"day": str(TODAY - timedelta(days=60)), "tenant": "other", "pipeline": "old", "shard": 0, "succeeded": 7,
+        {"day": str(today - timedelta(days=60)), "tenant": "other", "pipeline": "old", "shard": 0, "succeeded": 7,
          "failed": 0, "tokens": 1, "padded_tokens": 1, "device_seconds": 1.0},
     ]  # fmt: skip
     with database.write() as connection:
@@ -42,7 +36,7 @@ def usage(database: Database) -> None:
 def words(browser: TestClient, address: str) -> str:
     response = browser.get(address)
     assert response.status_code == 200
-    assert "<script>alert" not in response.text
+    assert_harmless(response.text)
     return " ".join(Page(response.text.replace("<", " <")).text.split())
 
 
@@ -62,7 +56,7 @@ def test_sums_and_shares_of_the_last_30_days(browser: TestClient) -> None:
 def test_filters_stand_in_the_address(browser: TestClient) -> None:
     assert "other 7 0 1" in words(browser, "/usage?since=90d")
     assert "acme 1,500" not in words(browser, "/usage?since=90d&tenant=other")
-    assert "Rows 500" in words(browser, f"/usage?pipeline={HOSTILE}")
+    assert "Rows 500" in words(browser, f"/usage?pipeline={quote(FORMULA)}")
     assert "66.7 %" not in words(browser, "/usage?measure=device hours")
     assert "exchange since and until" in words(browser, "/usage?since=2026-11-02&until=2026-11-01")
     assert "yesterday-ish" in words(browser, "/usage?since=yesterday-ish")
@@ -79,7 +73,7 @@ def test_the_csv_has_all_rows_and_no_formulas(browser: TestClient) -> None:
     rows = list(csv.DictReader(io.StringIO(response.text)))
 
     assert "attachment" in response.headers["content-disposition"]
-    assert [row["pipeline"] for row in rows] == ["old", f"'{HOSTILE}", "reviews"]
+    assert [row["pipeline"] for row in rows] == ["old", f"'{FORMULA}", "reviews"]
     assert (rows[-1]["succeeded"], rows[-1]["device_seconds"]) == ("900", "3600.0")
     assert browser.get("/usage.csv", params={"since": "yesterday-ish"}).status_code == 400
 
