@@ -17,7 +17,8 @@ HOST = "127.0.0.1"
 PORTS = 10  # how many ports are tried
 
 ADVICE = (
-    "without the extra `serve` there is no HTTP API; in the checkout, run: pip install -c constraints.txt '.[serve]'"
+    "without the extra `serve` there are no pages and no HTTP API; in the checkout, "
+    "run: pip install -c constraints.txt '.[serve]'"
 )
 
 
@@ -48,12 +49,12 @@ def plan_server(settings: Settings) -> ServerProcess:
     listener = _open_first(ports)
     if listener is None:
         taken = f"the ports {ports[0]} to {ports[-1]} are taken; set BATCHMILL_SERVE_PORT to another"
-        return ServerProcess(notices=(f"warning: there is no HTTP API: {taken}",))
+        return ServerProcess(notices=(f"warning: there are no pages and no HTTP API: {taken}",))
     descriptor = listener.fileno()
     arguments = ("serve", "--host", HOST, "--socket", str(descriptor), "--exit-with-parent")
     spec = ChildSpec("server", "batchmill", arguments, descriptors=(descriptor,), may_be_refused=True)
     address = sockets.format_address(listener, HOST, has_tls=settings.serve_tls_cert is not None)
-    return ServerProcess((spec,), (f"HTTP API: {address}",), listener)
+    return ServerProcess((spec,), (f"Pages and HTTP API: {address}",), listener)
 
 
 def _open_first(ports: Sequence[int]) -> socket.socket | None:

@@ -9,6 +9,7 @@ from producer.batches.eta import Eta, EtaEstimator
 from producer.results.summaries.marks import Mark, Marks
 
 MAX_INTERVALS = 40
+MIN_SECONDS = 10.0  # a shorter course is noise: results land slice by slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,12 @@ class PaceCurve:
 
     times: tuple[datetime, ...] = ()
     jobs_per_second: tuple[float, ...] = ()
+    seconds: float = 0.0  # from the first claim to the end of the last interval
 
     @property
     def is_drawable(self) -> bool:
         """Whether there are enough intervals to show a course."""
-        return len(self.times) >= 3
+        return len(self.times) >= 3 and self.seconds >= MIN_SECONDS
 
 
 def pace_curve(marks: Marks, until: datetime | None = None) -> PaceCurve:
@@ -39,13 +41,14 @@ def pace_curve(marks: Marks, until: datetime | None = None) -> PaceCurve:
     if until is not None and until > ended:
         ended = until
         points.append((until, points[-1][1]))
-    intervals = min(MAX_INTERVALS, len(points) - 1)
+    span = (ended - began).total_seconds()
+    intervals = max(1, min(MAX_INTERVALS, len(points) - 1, int(span)))
     step = (ended - began) / intervals
     edges = [began + step * number for number in range(intervals)] + [ended]
     counts = _interpolate(points, edges)
     seconds = step.total_seconds()
     rates = tuple((later - earlier) / seconds for earlier, later in pairwise(counts))
-    return PaceCurve(tuple(edges[1:]), rates)
+    return PaceCurve(tuple(edges[1:]), rates, span)
 
 
 def estimate_rest(marks: Marks, unanswered_jobs: int) -> Eta | None:

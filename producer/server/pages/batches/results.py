@@ -29,6 +29,7 @@ from producer.tenants.principal import Principal
 router = APIRouter()
 
 PAGE_ROWS = 50
+FEW_ROWS = 10  # on the page of the batch, whose table has a page for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class ResultsTable:
     def is_newest_first(self) -> bool:
         """Whether the last result comes first."""
         return self.query.cursor.order is Order.NEWEST
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the first page of all rows."""
+        return not self.query.values and self.query.cursor.place is None
 
     @property
     def code_names(self) -> list[str]:
@@ -137,7 +143,8 @@ def show_results(request: Request, context: Context, visitor: PageReader, batch_
     """Show the rows of a batch."""
     views.check_visible(context.database, batch_id, visitor.principal.tenant)
     last_seq = find_last_seq(context.database, batch_id)  # first, so that what lands meanwhile counts as new
-    values = values_for(context, visitor.principal, batch_id, request.query_params, page_rows=PAGE_ROWS)
+    rows = FEW_ROWS if request.query_params.get("few") == "yes" else PAGE_ROWS
+    values = values_for(context, visitor.principal, batch_id, request.query_params, page_rows=rows)
     template = "batches/_results.html" if is_part(request) else "batches/results.html"
     return render(request, visitor, template, batch=values["results"].batch, last_seq=last_seq, **values)
 

@@ -9,15 +9,17 @@ from starlette.datastructures import FormData, QueryParams
 from models import error_catalogue
 from models.errors import NotFound, UsageError
 from models.states import JobOutcome
-from producer.batches import retry_plan
+from producer.batches import blockers, retry_plan
+from producer.batches.batch_view import BatchView
 from producer.batches.retry import RetrySelection
 from producer.results import export
 from producer.server.context import Context
+from producer.server.native import shown
 from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.changes import Requeued
 from producer.server.native.batches.long_acts import Reply
 from producer.server.native.batches.reading import BatchId
-from producer.server.pages.access.visitor import ActionForm, PageSubmitter
+from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.frame.rendering import is_part, render, see_other
 
 router = APIRouter()
@@ -44,6 +46,7 @@ def confirm_retry(request: Request, context: Context, visitor: PageSubmitter, ba
         "plan": retry_plan.plan_retry(context.database, batch, selection),
         "job": job,
         "explanation": error_catalogue.explain(job.code) if job is not None else None,
+        "blockers": _blockers(context, visitor, batch),
     }
     if is_part(request):
         return render(request, visitor, "batches/_retry.html", **values)
@@ -74,6 +77,13 @@ async def retry(
         return see_other(request, visitor, _address(batch_id, selection), "The batch runs again.")
 
     return await long_acts.perform(act, Reply(show, show_reopened, WAIT_SECONDS))
+
+
+def _blockers(context: Context, visitor: Visitor, batch: BatchView) -> list[dict[str, str]]:
+    """Why jobs that run again would wait until somebody acts."""
+    settings = context.settings
+    found = blockers.foresee_blockers(context.database, batch, settings.lease_seconds, settings.home_path)
+    return shown.blocker_objects(found, batch.pipeline, visitor.principal.tenant)
 
 
 def _selection(values: QueryParams | FormData) -> RetrySelection:

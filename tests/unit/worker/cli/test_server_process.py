@@ -40,7 +40,7 @@ def test_a_taken_port_leads_to_the_next_one(taken_port: int) -> None:
     with plan.listener:
         port = plan.listener.getsockname()[1]
         assert taken_port < port <= taken_port + 9
-        assert plan.notices == (f"HTTP API: http://127.0.0.1:{port}",)
+        assert plan.notices == (f"Pages and HTTP API: http://127.0.0.1:{port}",)
         assert plan.specs[0].descriptors == (plan.listener.fileno(),)
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass  # the socket listens before the child runs
@@ -60,4 +60,4 @@ def test_the_address_says_whether_the_server_encrypts(taken_port: int) -> None:
 
     assert plan.listener is not None
     with plan.listener:
-        assert plan.notices[0].startswith("HTTP API: https://127.0.0.1:")
+        assert plan.notices[0].startswith("Pages and HTTP API: https://127.0.0.1:")
