@@ -49,6 +49,7 @@ html_theme = "furo"
 html_title = "Batchmill"
 html_static_path = ["_static"]
 html_css_files = ["batchmill.css"]
+html_js_files = ["messages.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_search_summary = False  # it would fetch each page, which browsers refuse from disk

@@ -142,7 +142,7 @@ class Session(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
     expires_at: Mapped[datetime]
 
-    __table_args__ = (Index("sessions_expiring", "expires_at"),)
+    __table_args__ = (Index("sessions_expiring", "expires_at"), Index("sessions_of_key", "key_id", "expires_at"))
 
 
 class BatchEvent(Base):

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("expires_at", TIME, nullable=False),
     )
     op.create_index("sessions_expiring", "sessions", ["expires_at"])
+    op.create_index("sessions_of_key", "sessions", ["key_id", "expires_at"])
     op.create_index(
         "batches_troubled",
         "batches",

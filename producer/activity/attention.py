@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.privacy.terminal import format_duration
+from models.privacy.terminal import format_count, format_duration
 from models.states import BatchStatus
 from producer.activity.failures import FailureCount
 from producer.batches.blockers import LoadFailureView
@@ -184,7 +184,7 @@ def _find_deadlines(facts: Facts) -> Iterator[Attention]:
 def _find_guard_blocks(facts: Facts) -> Iterator[Attention]:
     for count in facts.blocked:
         for pipeline, jobs in count.pipelines:
-            message = f"guards blocked {jobs:,} {_rows(jobs)} of {pipeline} in the last day"
+            message = f"guards blocked {format_count(jobs, 'row')} of {pipeline} in the last day"
             yield Attention(WARNING, "pipeline", pipeline, message)
 
 
@@ -218,10 +218,6 @@ def _find_maintenance_failures(facts: Facts) -> Iterator[Attention]:
         if failures:
             message = f"the maintenance task {task} failed {failures:,} times in a row"
             yield Attention(PROBLEM, "maintenance", task, message)
-
-
-def _rows(count: int) -> str:
-    return "row" if count == 1 else "rows"
 
 
 RULES: tuple[Callable[[Facts], Iterable[Attention]], ...] = (

@@ -14,6 +14,7 @@ from producer.activity import failures
 from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.minutes import MAX_MINUTES
+from producer.activity.tenants import of_tenant
 from producer.activity.throughput import Throughput
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
@@ -99,9 +100,9 @@ def _find_stuck(backlogs: Sequence[BacklogView]) -> list[StuckBatch]:
 
 
 def _select_troubled(connection: Connection, database: Database, tenant: str | None) -> list[TroubledBatch]:
-    of_tenant = "" if tenant is None else OF_TENANT[connection.dialect.name]
+    condition = "" if tenant is None else OF_TENANT[connection.dialect.name]
     params = {} if tenant is None else {"tenant": tenant}
-    query = SELECT_TROUBLED.format(of_tenant=of_tenant, later=database.sql.now_plus_seconds)
+    query = SELECT_TROUBLED.format(of_tenant=condition, later=database.sql.now_plus_seconds)
     bounds = {"newest": NEWEST_BATCHES, "limit": MAX_BATCHES, "seconds": -86_400.0}
     return [
         TroubledBatch(row.id, row.name, row.pipeline, BatchStatus(row.status), row.total, row.failed, row.error_code)
@@ -110,9 +111,9 @@ def _select_troubled(connection: Connection, database: Database, tenant: str | N
 
 
 def _select_deadlines(connection: Connection, database: Database, tenant: str | None) -> list[OpenDeadline]:
-    of_tenant, params = ("", {}) if tenant is None else ("AND tenant = :tenant", {"tenant": tenant})
+    condition, params = of_tenant(tenant)
     names = ("id", "name", "pipeline", "unanswered")
-    query = text(SELECT_DEADLINES.format(of_tenant=of_tenant, now=database.sql.now)).columns(
+    query = text(SELECT_DEADLINES.format(of_tenant=condition, now=database.sql.now)).columns(
         *map(column, names), column("expires_at", UtcDateTime), column("now", UtcDateTime)
     )
     rows: Sequence[Row[Any]] = connection.execute(query, {"limit": MAX_BATCHES, **params}).all()

@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.states import BatchStatus
-from producer.batches import backlog, blockers
+from producer.activity.tenants import of_tenant
+from producer.batches import backlog, blockers, workers
 from producer.batches.backlog import PipelineBacklog
 from producer.batches.blocker import Blocker
 from producer.batches.blockers import LoadFailureView
@@ -59,11 +60,11 @@ def list_backlogs(
     tenant: whose work; None = all
     """
     counts = backlog.count_backlogs(database, tenant)
+    serving = workers.count_serving(worker_views)
     found = []
     explained = 0
     for name, waiting in sorted(counts.items(), key=lambda item: (-item[1].unanswered_jobs, item[0])):
-        serving = sum(worker.alive and name in (worker.pipeline, *worker.served_pipelines) for worker in worker_views)
-        item = BacklogView(name, waiting, serving)
+        item = BacklogView(name, waiting, serving[name])
         if not waiting.leased_slices and explained < MAX_EXPLAINED:
             explained += 1
             item = _explain(database, item, worker_views, load_failures, tenant)
@@ -79,8 +80,8 @@ def _explain(
     tenant: str | None,
 ) -> BacklogView:
     """Add why the oldest batch of a pipeline waits."""
-    of_tenant, params = ("", {}) if tenant is None else ("AND tenant = :tenant", {"tenant": tenant})
-    query = text(SELECT_OLDEST_BATCH.format(of_tenant=of_tenant))
+    condition, params = of_tenant(tenant)
+    query = text(SELECT_OLDEST_BATCH.format(of_tenant=condition))
     with database.read() as connection:
         row = connection.execute(query, {"pipeline": item.pipeline, **params}).one_or_none()
     if row is None:  # it ended meanwhile

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from models.db import Database
 from producer.activity.minutes import read_span
-from producer.activity.throughput import OF_TENANT
+from producer.activity.tenants import OF_TENANT
 
 MAX_ROWS = 1_000  # codes times pipelines
 

@@ -9,7 +9,8 @@ from sqlalchemy import column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from producer.activity.throughput import OF_TENANT
+from producer.activity.device_pace import DevicePace
+from producer.activity.tenants import of_tenant
 
 MAX_BATCHES = 200  # the newest ones that are looked at
 NAMED_BATCHES = 1_000  # among which pipelines are looked for that the catalogue lacks
@@ -45,7 +46,7 @@ class VersionKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class VersionUse:
+class VersionUse(DevicePace):
     """What a model version computed in the batches that were looked at.
 
     first_used, last_used: when the first and the last of these batches were created
@@ -60,16 +61,6 @@ class VersionUse:
     first_used: datetime
     last_used: datetime
 
-    @property
-    def jobs_per_device_second(self) -> float | None:
-        """The measured pace of a device that computes all the time; None without device time."""
-        return self.jobs / self.device_seconds if self.device_seconds else None
-
-    @property
-    def tokens_per_device_second(self) -> float | None:
-        """Tokens without padding."""
-        return self.tokens / self.device_seconds if self.device_seconds else None
-
 
 class NamedPipeline(NamedTuple):
     """A pipeline that recent batches name."""
@@ -83,8 +74,8 @@ def list_versions(database: Database, pipeline: str, tenant: str | None = None) 
 
     tenant: whose batches; None = all
     """
-    of_tenant, params = _of_tenant(tenant)
-    query = text(SELECT_BATCHES.format(of_tenant=of_tenant)).columns(
+    condition, params = of_tenant(tenant)
+    query = text(SELECT_BATCHES.format(of_tenant=condition)).columns(
         *map(column, ("model", "revision")),
         column("created_at", UtcDateTime),
         *map(column, ("jobs", "tokens", "device_seconds", "dtype", "device", "adapter", "adapter_revision")),
@@ -120,14 +111,10 @@ def find_named_pipelines(database: Database, tenant: str | None = None) -> dict[
 
     tenant: whose batches; None = all
     """
-    of_tenant, params = _of_tenant(tenant)
-    query = text(SELECT_NAMED.format(of_tenant=of_tenant)).columns(
+    condition, params = of_tenant(tenant)
+    query = text(SELECT_NAMED.format(of_tenant=condition)).columns(
         column("pipeline"), column("batches"), column("last_used", UtcDateTime)
     )
     with database.read() as connection:
         rows = connection.execute(query, {"limit": NAMED_BATCHES, **params}).all()
     return {row.pipeline: NamedPipeline(row.batches, row.last_used) for row in rows}
-
-
-def _of_tenant(tenant: str | None) -> tuple[str, dict[str, str]]:
-    return ("", {}) if tenant is None else (OF_TENANT, {"tenant": tenant})

@@ -8,7 +8,9 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.documents import format_timestamp
+from producer.activity.device_pace import DevicePace
 from producer.activity.minutes import MINUTE_SECONDS, Span, read_span
+from producer.activity.tenants import of_tenant
 
 HOUR_MINUTES = 60
 
@@ -20,7 +22,6 @@ SELECT minute, pipeline, sum(CASE WHEN error_code = '' THEN jobs ELSE 0 END) AS 
 FROM activity WHERE minute >= :first AND minute <= :last {of_tenant}
 GROUP BY minute, pipeline ORDER BY pipeline, minute
 """
-OF_TENANT = "AND tenant = :tenant"
 
 
 class MinuteRow(NamedTuple):
@@ -35,7 +36,7 @@ class MinuteRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineActivity:
+class PipelineActivity(DevicePace):
     """What was done with a pipeline in a span of minutes.
 
     per_minute: jobs that ended in each minute, failed ones too, the oldest minute first
@@ -65,16 +66,6 @@ class PipelineActivity:
     def tokens_per_second(self) -> float | None:
         """Tokens without padding."""
         return self.tokens / self.busy_seconds if self.busy_seconds else None
-
-    @property
-    def jobs_per_device_second(self) -> float | None:
-        """The pace of one device that computes all the time; None without device time."""
-        return self.jobs / self.device_seconds if self.device_seconds else None
-
-    @property
-    def tokens_per_device_second(self) -> float | None:
-        """Tokens without padding."""
-        return self.tokens / self.device_seconds if self.device_seconds else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object that `GET /api/activity` sends."""
@@ -127,11 +118,11 @@ def read_throughput(database: Database, minutes: int = HOUR_MINUTES, tenant: str
     minutes: with the current one; at most a day
     tenant: whose jobs; None = all
     """
-    query = text(SELECT_THROUGHPUT.format(of_tenant="" if tenant is None else OF_TENANT))
+    condition, params = of_tenant(tenant)
+    query = text(SELECT_THROUGHPUT.format(of_tenant=condition))
     with database.read() as connection:
         span = read_span(connection, minutes)
-        of_tenant = {} if tenant is None else {"tenant": tenant}
-        rows = connection.execute(query, {"first": span.first, "last": span.last, **of_tenant}).all()
+        rows = connection.execute(query, {"first": span.first, "last": span.last, **params}).all()
     minute_rows = [
         MinuteRow(
             row.minute, row.pipeline, int(row.succeeded), int(row.failed), int(row.tokens), float(row.device_seconds)

@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from models.db import Database
+from producer.batches.pace import FAILURES_HINT
 
 MAX_COUNTED_FAILURES = 10_000
 
 # Invalid rows have no attempt. A batch that fails as a whole gives its jobs none either, so one job of each group is
-# looked at: a join with `jobs` would read the batch from its beginning on PostgreSQL. SQLite considers a scan of the
-# whole table cheaper than the index of failures.
+# looked at: a join with `jobs` would read the batch from its beginning on PostgreSQL.
 COUNT_BY_CODE = """
 SELECT f.error_code, f.has_attempt, min(f.position) AS position, count(*) AS jobs FROM (
     SELECT r.error_code, CASE WHEN r.attempts > 0 THEN 1 ELSE 0 END AS has_attempt, r.position FROM results r{hint}
     WHERE r.batch_id = :batch_id AND r.status = 'failed' ORDER BY r.position LIMIT :most) AS f
 GROUP BY f.error_code, f.has_attempt ORDER BY count(*) DESC, f.error_code
 """
-SQLITE_HINT = " INDEXED BY results_failed"
-
 SELECT_INVALID = "SELECT invalid FROM jobs WHERE batch_id = :batch_id AND position = :position"
 
 
@@ -59,8 +57,7 @@ class FailureCounts:
 
 def count_failures(database: Database, batch_id: str, most: int = MAX_COUNTED_FAILURES) -> FailureCounts:
     """Count the first `most` failed jobs of a batch by code; an unknown batch has none."""
-    hint = SQLITE_HINT if database.engine.dialect.name == "sqlite" else ""
-    query = text(COUNT_BY_CODE.format(hint=hint))
+    query = text(COUNT_BY_CODE.format(hint=FAILURES_HINT[database.engine.dialect.name]))
     with database.read() as connection:
         groups = connection.execute(query, {"batch_id": batch_id, "most": most}).all()
         codes = tuple(

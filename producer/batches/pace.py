@@ -44,7 +44,7 @@ COUNT_CLAIMED_FAILURES = """
         ORDER BY position LIMIT {limit}) AS f) ELSE 0 END)
 """
 
-# SQLite would scan all results of the batch instead.
+# For every query of failed results: SQLite considers a scan of all results cheaper than their index.
 FAILURES_HINT = {"postgresql": "", "sqlite": " INDEXED BY results_failed"}
 
 MIN_SECONDS = 0.001  # the resolution of SQLite's clock

@@ -158,11 +158,12 @@ def retry_jobs(
     check_ended(batch)
     with database.read() as connection:
         last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
-        failures = connection.execute(text(COUNT_FAILURES_BY_CODE), {"batch_id": batch_id}).all()
+        failures = _count_failures(connection, batch_id, selection)
     _check_codes(batch_id, selection, [row.code for row in failures])
     retry = _Retry(Requeue(database, batch, slice_size, deadline, cap_of), selection)
     jobs, slice_count = 0, 0
-    for position in range(-1, last_position, CHUNK_JOBS):
+    first, last = _range_of(selection, last_position)
+    for position in range(first - 1, last, CHUNK_JOBS):
         chunk = database.transact(partial(retry.requeue_chunk, after_position=position, is_continuation=jobs > 0))
         jobs, slice_count = jobs + chunk[0], slice_count + chunk[1]
     invalid_rows = {row.code: row.jobs for row in failures if row.invalid and selection.includes_failure(row.code)}
@@ -267,6 +268,20 @@ class _Retry:
             connection.execute(query, {**params, "takes_failed": takes_failed})
         positions = [row.position for row in rows]
         return len(positions), self.requeue.requeue(connection, positions, Counter(row.status for row in rows))
+
+
+def _count_failures(connection: Connection, batch_id: str, selection: RetrySelection) -> Sequence[Any]:
+    """Count the batch's failures by code, unless positions and no codes are selected, which need no look at others."""
+    if selection.positions and not selection.codes:
+        return ()
+    return connection.execute(text(COUNT_FAILURES_BY_CODE), {"batch_id": batch_id}).all()
+
+
+def _range_of(selection: RetrySelection, last_position: int) -> tuple[int, int]:
+    """Return the first and the last position that may be selected. Pure."""
+    if not selection.positions:
+        return 0, last_position
+    return min(selection.positions), min(last_position, max(selection.positions))
 
 
 def _retryable_query(in_numbers: str) -> TextClause:

@@ -1,5 +1,6 @@
 """Worker processes as the table `workers` lists them; ages are by the database's clock."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -38,6 +39,10 @@ class WorkerView:
     alive: bool
     settings_hashes: Mapping[str, str] = field(default_factory=dict)  # of served pipelines, as the worker read them
     guards: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names, by pipeline that has any
+
+    def serves(self, pipeline: str) -> bool:
+        """Whether jobs of a pipeline are its work, also while it has another one's model loaded."""
+        return pipeline in (self.pipeline, *self.served_pipelines)
 
     def missing_guards(self, pipeline: str, needed: Collection[str]) -> set[str]:
         """The needed guards that this worker does not apply in a pipeline; with any it can't claim the batch."""
@@ -85,6 +90,11 @@ def list_workers(database: Database, lease_seconds: float) -> list[WorkerView]:
     query = select(*Worker.__table__.c, now).order_by(Worker.pipeline, Worker.host, Worker.device, Worker.id)
     with database.read() as connection:
         return [_view_from_row(row, lease_seconds) for row in connection.execute(query)]
+
+
+def count_serving(workers: Iterable[WorkerView]) -> Counter[str]:
+    """Count the live workers of each pipeline. Pure."""
+    return Counter(name for worker in workers if worker.alive for name in {worker.pipeline, *worker.served_pipelines})
 
 
 def other_revisions(workers: Iterable[WorkerView], batch: WaitingBatch) -> set[str]:

@@ -13,6 +13,7 @@ from models.dialects.columns import Document, UtcDateTime
 from models.states import JobOutcome
 from models.vectors import from_array_wire
 from producer.batches import polling, views
+from producer.batches.pace import FAILURES_HINT
 from producer.results.result_row import ResultRow
 
 # A page is in memory at once; it has fewer rows where rows are large.
@@ -69,9 +70,6 @@ ORDER_BY_SEQ = "ORDER BY r.seq LIMIT :limit"
 # `+ 0` excludes the index on `seq`: reading and sorting it for each page would make an export quadratic.
 AFTER_POSITION = " AND r.position > :cursor AND j.position > :cursor AND r.seq + 0 > :after"
 ORDER_BY_POSITION = "ORDER BY r.position LIMIT :limit"
-
-# SQLite needs this for failed rows, because it considers a scan of the whole table cheaper than their index.
-SQLITE_FAILED_HINT = " INDEXED BY results_failed"
 
 # Rows of JSON lines may have different columns, if all are kept.
 SELECT_PASSTHROUGH_COLUMNS = {
@@ -143,7 +141,7 @@ def fetch_failed_page(
 
 def count_failures(database: Database, batch_id: str) -> dict[str, int]:
     """Return how many jobs failed with which code, the most frequent first."""
-    hint = SQLITE_FAILED_HINT if database.engine.dialect.name == "sqlite" else ""
+    hint = FAILURES_HINT[database.engine.dialect.name]
     with database.read() as connection:
         rows = connection.execute(text(COUNT_FAILURES.format(hint=hint)), {"batch_id": batch_id})
         return {code or "unknown": count for code, count in rows}
@@ -299,8 +297,8 @@ def _to_result_row_with_wire(row: Sequence[Any]) -> ResultRow:
 
 def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextualSelect:
     filters = AFTER_POSITION + _status_filter(statuses) + (" AND r.error_code = :code" if has_code else "")
-    uses_hint = dialect == "sqlite" and list(statuses) == [JobOutcome.FAILED]
-    return _results_query(dialect, filters, ORDER_BY_POSITION, SQLITE_FAILED_HINT if uses_hint else "")
+    hint = FAILURES_HINT[dialect] if list(statuses) == [JobOutcome.FAILED] else ""
+    return _results_query(dialect, filters, ORDER_BY_POSITION, hint)
 
 
 def _status_filter(statuses: Sequence[JobOutcome]) -> str:

@@ -25,7 +25,8 @@ from models.errors import BatchmillError, SettingsError
 from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
-from producer.server.process import connections
+from producer.server.pages.frame import warm_up
+from producer.server.process import connections, refusals
 from producer.server.process.instances import Instance
 from producer.uploads.intake import Intake
 from producer.uploads.intake_watch import IntakeWatch
@@ -63,6 +64,7 @@ class Server(uvicorn.Server):
             self._limit_tls(asyncio.get_running_loop())
         await super().startup(sockets)
         self._on_listening()
+        warm_up.start()
 
     def _limit_tls(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bound what a connection takes before uvicorn, which has no option for it, knows of it."""
@@ -126,7 +128,9 @@ def serve(
     _raise_open_files_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings repeat what clients get wrong
-    server = Server(configure(context, create_app(context, checks_origins=True)), context, on_listening)
+    app = create_app(context, checks_origins=True)
+    warm_up.build_routes(app)
+    server = Server(configure(context, app), context, on_listening)
     gc.collect()
     gc.freeze()  # collections then look only at what requests make: a full one took longer than a status
     instance.on_refused = server.abort
@@ -195,7 +199,7 @@ def configure(context: ServerContext, app: FastAPI) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        h11_max_incomplete_event_size=connections.MAX_HEAD_BYTES,
+        h11_max_incomplete_event_size=refusals.MAX_HEAD_BYTES,
         ssl_certfile=settings.serve_tls_cert,
         ssl_keyfile=settings.serve_tls_key and str(settings.serve_tls_key),
     )

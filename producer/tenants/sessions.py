@@ -1,7 +1,7 @@
 """Sessions: people who signed in on the pages with an API key.
 
 A session is a random token of 256 bits, of which only the SHA-256 is stored. It ends after SESSION_SECONDS, when its
-user signs out, and with its key: a revoked or expired key ends all of its sessions.
+user signs out, and with its key: a revoked or expired key ends all of its sessions. A key keeps the newest MAX_OF_KEY.
 """
 
 import secrets
@@ -20,6 +20,8 @@ from producer.tenants.principal import ALL_TENANTS, Principal, Scope
 SESSION_SECONDS = 12 * 3600.0
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARACTERS = 100  # a longer cookie is not ours
+MAX_OF_KEY = 100  # sessions that one key keeps; a further one ends the oldest
+MAX_DELETED = 1_000  # in one transaction
 
 INSERT_SESSION = "INSERT INTO sessions (token_hash, key_id, expires_at) VALUES (:token_hash, :key_id, {expires_at})"
 SELECT_SESSION = """
@@ -27,6 +29,11 @@ SELECT k.id, k.tenant, k.scopes, k.last_used_at IS NULL OR k.last_used_at < {the
 FROM sessions s JOIN api_keys k ON k.id = s.key_id
 WHERE s.token_hash = :token_hash AND s.expires_at > {now} AND k.revoked_at IS NULL
   AND (k.expires_at IS NULL OR k.expires_at > {now})
+"""
+DELETE_OLDEST = """
+DELETE FROM sessions WHERE token_hash IN (
+    SELECT token_hash FROM sessions WHERE key_id = :key_id ORDER BY expires_at DESC LIMIT :most OFFSET :kept
+)
 """
 DELETE_SESSION = "DELETE FROM sessions WHERE token_hash = :token_hash"
 
@@ -59,6 +66,8 @@ def sign_in(database: Database, key_text: str) -> NewSession:
     with database.write() as connection:
         expired_sessions.delete_expired(connection, database.sql.now)
         connection.execute(text(INSERT_SESSION.format(expires_at=expires_at)), params)
+        oldest = {"key_id": principal.key_id, "kept": MAX_OF_KEY, "most": MAX_DELETED}
+        connection.execute(text(DELETE_OLDEST), oldest)
     keys.touch_key(database, principal.key_id)
     return NewSession(token, principal)
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import __main__ as all_benchmarks
 from benchmarks import chart, results_file
 from benchmarks.host import output_differences, tables
+from benchmarks.pages import published
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,6 +25,40 @@ def test_every_benchmark_of_the_runner_and_of_the_page_is_a_module() -> None:
 
     assert "matmul_ceiling" in named
     assert [name for name in (*all_benchmarks.BENCHMARKS, *named) if not (ROOM / f"{name}.py").exists()] == []
+
+
+def test_the_page_has_the_figures_of_the_newest_run_of_pages() -> None:
+    readme = published.README.read_text("utf-8")
+
+    assert published.write_into(readme, published.newest()) == readme
+
+
+def pages_result(median: float, load: float) -> dict:
+    pages = [{"name": name, "p50": median, "p99": 200.0} for name in published.TARGET_PAGES]
+    opened = [{"pages": 50, "is_busy": is_busy, "core_share": 0.04 + 0.02 * is_busy} for is_busy in (False, True)]
+    slow = [{**page, "p50": 1_030.0} for page in pages]
+    databases = {
+        name: {"first_load_bytes": 59_394, "pages": chosen, "open_pages": opened}
+        for name, chosen in (("SQLite", pages), ("PostgreSQL", slow))
+    }
+    machine = {"load": load, "cores": 2}
+    return {
+        "measured_at": "2026-11-30 07:32 UTC",
+        "machine": machine,
+        "jobs": 1_000_000,
+        "batches": 10_000,
+        "databases": databases,
+    }
+
+
+def test_figures_of_pages_are_beside_their_targets() -> None:
+    table = published.figures(pages_result(40.0, load=13.8))
+
+    assert "30 November 2026, **beside other programs (load 13.8)**; 1,000,000 jobs in one batch" in table
+    assert "| overview, p50 / p99, ms | 40 / 200 | 1,030 / 200 | p50 100: met on SQLite only |" in table
+    assert "| first load of the overview, compressed, kB | 59 | 59 | 150: met |" in table
+    assert "| 50 open pages while a worker writes, % of a core | 6.0 | 6.0 | 5: not met |" in table
+    assert "machine idle otherwise" in published.figures(pages_result(40.0, load=1.9))
 
 
 def figures(pace: float, **microseconds: float) -> dict:

@@ -18,7 +18,7 @@ ALERT_FIELDS = frozenset({"schedule", "scheduled_at"})
 EFFECT_FIELDS = frozenset({"maintenance_task", "effect"})
 CRASH_FIELDS = frozenset({"error", "location", "count"})
 # Their names are given elsewhere: to a MaintenanceTask, and to an UnexpectedErrorLog.
-NAMED_ELSEWHERE = ("task.event", "self._event")
+NAMED_ELSEWHERE = ("self._event",)
 
 
 @dataclass
@@ -79,7 +79,8 @@ def calls_of(path: Path) -> Iterator[LogCall]:
         place = f"{path.relative_to(ROOT)}:{node.lineno}"
         keywords = {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
         if called_name(node) == "MaintenanceTask":
-            yield LogCall(place, text_of(keywords["event"]), "warning", EFFECT_FIELDS)
+            level = "info" if "is_routine" in keywords else "warning"
+            yield LogCall(place, text_of(keywords["event"]), level, EFFECT_FIELDS)
         elif called_name(node) == "UnexpectedErrorLog":
             yield LogCall(place, text_of(node.args[1]), "error", CRASH_FIELDS)
         elif is_log_call(node) and text_of(node.args[0]) not in NAMED_ELSEWHERE:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, text
 
 from models.db import Database
+from models.privacy.terminal import format_count
 from worker.leasing.usage import ComputedWork
 
 GIVEN_UP = ""  # the worker id of jobs that no worker answered
@@ -66,17 +67,22 @@ def has_old_minutes(dialect: str) -> str:
     return HAS_OLD_MINUTES.format(minute=CURRENT_MINUTE[dialect], kept=KEPT_MINUTES)
 
 
-def delete_old_minutes(database: Database) -> None:
-    """Delete the minutes that no page shows any more, the oldest first, a bounded number of them."""
+def delete_old_minutes(database: Database) -> str:
+    """Delete the minutes that no page shows any more, the oldest first, a bounded number of them.
+
+    Returns what was done as a sentence, or an empty text.
+    """
     query = text(SELECT_OLDEST.format(minute=CURRENT_MINUTE[database.engine.dialect.name]))
+    deleted = 0
     for _ in range(MAX_DELETES):
         with database.read() as connection:
             row = connection.execute(query, {"kept": KEPT_MINUTES}).one()
         if row.oldest is None or row.oldest >= row.first_kept:
-            return
+            break
         before = min(row.oldest + MINUTES_PER_DELETE, row.first_kept)
         with database.write() as connection:
-            connection.execute(text(DELETE_MINUTES), {"before": before})
+            deleted += connection.execute(text(DELETE_MINUTES), {"before": before}).rowcount
+    return f"deleted {format_count(deleted, 'row')} of old minutes" if deleted else ""
 
 
 def _counters(rows: dict[tuple[str, str, str], dict[str, float]], work: ComputedWork, code: str) -> dict[str, float]:

@@ -219,7 +219,8 @@ class MaintenanceLoop(PeriodicThread):
         self._logged_failures.pop(task.name, None)
         self._blocked_runs.pop(task.name, None)
         if effect:
-            log.warning(task.event, maintenance_task=task.name, effect=effect)
+            log_effect = log.info if task.is_routine else log.warning
+            log_effect(task.event, maintenance_task=task.name, effect=effect)
         if effect or run.failures_in_a_row:
             query = RECORD_EFFECT.format(now=self._database.sql.now) if effect else RECORD_SUCCESS
             with self._database.write() as connection:

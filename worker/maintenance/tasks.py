@@ -22,6 +22,7 @@ from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 
 RECLAIM_TASK = "reclaim"
 RETENTION_INTERVAL_SECONDS = 60.0
+ACTIVITY_INTERVAL_SECONDS = 3600.0
 MAX_DELETE_SECONDS, DELETE_CHUNKS_PER_CHECK = 5.0, 4  # of one run, and between two checks of the clock
 DAY_SECONDS = 86_400.0
 MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop soon
@@ -94,6 +95,7 @@ class MaintenanceTask:
     has_work: an SQL condition; where it is false, `run` is not called.
     is_unfinished: whether `run` must be called in this process even without work.
     can_run: whether this process can do anything now; otherwise it leaves the run to another one.
+    is_routine: what it did is nothing to look at; it is logged at level info.
     """
 
     name: str
@@ -103,6 +105,7 @@ class MaintenanceTask:
     has_work: str = "true"
     is_unfinished: Callable[[], bool] = is_finished
     can_run: Callable[[], bool] = can_always_run
+    is_routine: bool = False
 
 
 def default_tasks(
@@ -192,9 +195,15 @@ def default_tasks(
             RETENTION_INTERVAL_SECONDS,
             lambda: delete_old_batches(database, settings.retention_days),
             event="batches.deleted",
-            has_work=f"({_any_row('batches', IS_DELETING)} OR {activity.has_old_minutes(database.engine.dialect.name)})"
-            if settings.retention_days is None
-            else "true",
+            has_work=_any_row("batches", IS_DELETING) if settings.retention_days is None else "true",
+        ),
+        MaintenanceTask(
+            "activity",
+            ACTIVITY_INTERVAL_SECONDS,
+            lambda: activity.delete_old_minutes(database),
+            event="activity.deleted",
+            has_work=activity.has_old_minutes(database.engine.dialect.name),
+            is_routine=True,
         ),
         MaintenanceTask(
             "sessions",
@@ -202,6 +211,7 @@ def default_tasks(
             lambda: expired_sessions.sweep(database),
             event="sessions.deleted",
             has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=sql.now)),
+            is_routine=True,
         ),
     ]
 
@@ -307,10 +317,7 @@ def delete_old_batches(database: Database, retention_days: float | None) -> str:
     """Delete old batches and those whose deletion has begun, for at most `MAX_DELETE_SECONDS`.
 
     retention_days: how long ended batches are kept; None = for ever.
-
-    Old minutes of `activity` are deleted too.
     """
-    activity.delete_old_minutes(database)
     if retention_days is not None:
         retention.delete_old_runs(database, retention_days * DAY_SECONDS)
         for batch in islice(retention.old_batches(database, retention_days * DAY_SECONDS), 100):

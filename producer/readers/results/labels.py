@@ -25,7 +25,7 @@ def find_labels(output: object, *, is_multi_label: bool = False) -> Iterator[Lab
     if not pairs and isinstance(output, dict):
         for key, head in output.items():
             pairs += _labels_of(head, is_multi_label)
-            if key.endswith(SCORE_SUFFIX) and (score := _number_or_none(head)) is not None:
+            if key.endswith(SCORE_SUFFIX) and (score := number_or_none(head)) is not None:
                 pairs.append((_text_or_none(output.get(key.removesuffix(SCORE_SUFFIX))), score))
     yield from pairs
 
@@ -51,7 +51,7 @@ def _labels_of_object(output: dict[str, Any], is_multi_label: bool) -> Iterator[
     elif isinstance(output.get("labels"), list) and isinstance(output.get("scores"), list):
         pairs = list(zip(output["labels"], output["scores"], strict=False))
         for label, score in pairs if is_multi_label else pairs[:1]:
-            yield _text_or_none(label), _number_or_none(score)
+            yield _text_or_none(label), number_or_none(score)
 
 
 def _label_of(value: object, keys: tuple[str, ...]) -> str | None:
@@ -61,12 +61,18 @@ def _label_of(value: object, keys: tuple[str, ...]) -> str | None:
 
 
 def _score_of(value: object) -> float | None:
-    return _number_or_none(value.get("score")) if isinstance(value, dict) else None
+    return number_or_none(value.get("score")) if isinstance(value, dict) else None
 
 
 def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _number_or_none(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def number_or_none(value: Any) -> float | None:
+    """Return a number as a float; None for anything else, and for one that is too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None

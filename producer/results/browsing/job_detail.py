@@ -11,7 +11,8 @@ from models.dialects.columns import Document, UtcDateTime
 from models.errors import NotFound
 from models.states import JobOutcome
 from models.vectors import from_array_wire, vector_json
-from producer.results.pages import SQLITE_FAILED_HINT, VECTOR_COLUMN
+from producer.batches.pace import FAILURES_HINT
+from producer.results.pages import VECTOR_COLUMN
 
 SHOWN_CHARACTERS = 100_000  # of a document
 MAX_SUPERSEDED = 20  # the newest
@@ -256,7 +257,7 @@ def _read_waiting(connection: Connection, params: dict[str, Any]) -> Waiting | N
 
 
 def _read_neighbours(connection: Connection, params: dict[str, Any]) -> Neighbours:
-    hint = SQLITE_FAILED_HINT if connection.dialect.name == "sqlite" else ""
+    hint = FAILURES_HINT[connection.dialect.name]
     previous, following = {"best": "max", "sign": "<", "hint": hint}, {"best": "min", "sign": ">", "hint": hint}
     queries = [
         SELECT_NEIGHBOUR.format(**previous),

@@ -15,15 +15,19 @@ GUARDS = {
     "sqlite": ("EXISTS (SELECT 1 FROM json_each(c.guards) AS v WHERE json_extract(v.value, '$.action') = :verdict)"),
 }
 
-# Labels as the tasks write them: an object or the first of a list, zero-shot's best, and any entity.
+# Labels as the tasks write them: an object or the first of a list, zero-shot's best, the word that fills a mask, and
+# any entity. A label may also be a number, true or false.
 LABELS = {
     "postgresql": """(
         c.output ->> 'label' = :label OR c.output -> 0 ->> 'label' = :label OR c.output #>> '{labels,0}' = :label
+        OR c.output #>> '{0,token_str}' = :label
         OR c.output @> jsonb_build_array(jsonb_build_object('entity_group', CAST(:label AS text)))
         OR c.output @> jsonb_build_array(jsonb_build_object('entity', CAST(:label AS text))))""",
     "sqlite": """(
-        json_extract(c.output, '$.label') = :label OR json_extract(c.output, '$[0].label') = :label
-        OR json_extract(c.output, '$.labels[0]') = :label
+        CAST(json_extract(c.output, '$.label') AS TEXT) = :label
+        OR CAST(json_extract(c.output, '$[0].label') AS TEXT) = :label
+        OR :label IN ('true', 'false') AND :label IN (json_type(c.output, '$.label'), json_type(c.output, '$[0].label'))
+        OR :label IN (json_extract(c.output, '$.labels[0]'), json_extract(c.output, '$[0].token_str'))
         OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_type(c.output) = 'array' THEN c.output END) AS e
                    WHERE e.type = 'object' AND :label IN (json_extract(e.value, '$.entity_group'),
                                                           json_extract(e.value, '$.entity'))))""",

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from models.db import Database
+from producer.batches.pace import FAILURES_HINT
 from producer.results.browsing.row_filter import MAX_SCANNED_ROWS, RowFilter
 from producer.results.browsing.row_preview import RowPreview, read_previews
-from producer.results.pages import SQLITE_FAILED_HINT
 
 CANDIDATES = """
 SELECT r.{key} AS place, r.position, r.status, r.error_code, r.output, r.guards FROM results r{hint}
@@ -133,7 +133,7 @@ def _find_matches(
     scanned = limit + 1 if every_one_matches or row_filter.scanned_rows is None else row_filter.scanned_rows
     parts = {
         "key": cursor.key,
-        "hint": SQLITE_FAILED_HINT if dialect == "sqlite" and by_failures else "",
+        "hint": FAILURES_HINT[dialect] if by_failures else "",
         "bound": "" if cursor.place is None else f" AND r.{cursor.key} {'>' if cursor.is_ascending else '<'} :place",
         "of_failures": " AND r.status = 'failed'" if by_failures else "",
         "direction": "ASC" if cursor.is_ascending else "DESC",

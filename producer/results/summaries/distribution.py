@@ -80,6 +80,7 @@ def distribution_of(sample: Sample) -> Distribution:
     lengths = [item.length for item in features if item.length is not None]
     words = [item.words for item in features if item.words is not None]
     vector_lengths = [result.vector_length for result in answered if result.vector_length is not None]
+    vector_lengths += [item.vector_length for item in features if item.vector_length is not None]
     return Distribution(
         sampled=len(sample.results),
         total=sample.total,
@@ -88,10 +89,10 @@ def distribution_of(sample: Sample) -> Distribution:
         other_labels=max(0, len(labels) - MAX_LABELS),
         are_entities=any(item.entities for item in features),
         scores=_score_buckets(scores),
-        median_score=statistics.median(scores) if scores else None,
+        median_score=_median(scores),
         lengths=length_buckets(lengths),
-        median_length=statistics.median(lengths) if lengths else None,
-        median_words=statistics.median(words) if words else None,
+        median_length=_median(lengths),
+        median_words=_median(words),
         entities=_entity_shares(features),
         vector_length=statistics.mode(vector_lengths) if vector_lengths else None,
         truncated=sum(result.truncated for result in answered),
@@ -124,6 +125,11 @@ def nice_step(least: float) -> int:
     return next(step * power for step in NICE_STEPS if step * power >= least)
 
 
+def _median(values: Sequence[float]) -> float | None:
+    median = statistics.median(values) if values else None
+    return median if median is not None and math.isfinite(median) else None
+
+
 def _score_buckets(values: Sequence[float]) -> tuple[Bucket, ...]:
     if not values:
         return ()
@@ -131,7 +137,10 @@ def _score_buckets(values: Sequence[float]) -> tuple[Bucket, ...]:
     if low >= 0 and high <= 1:  # probabilities
         low, high = 0.0, 1.0
     elif high == low:
-        low, high = low - 0.5, high + 0.5
+        half = max(0.5, abs(low) / 2)
+        low, high = low - half, high + half
+    if not 0 < (high - low) / MAX_BUCKETS < math.inf:  # too close or too far apart for bounds between them
+        return ()
     return _fill(values, [low + (high - low) * number / MAX_BUCKETS for number in range(MAX_BUCKETS + 1)])
 
 

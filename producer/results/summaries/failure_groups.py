@@ -7,15 +7,13 @@ from sqlalchemy import Boolean, Connection, column, text
 
 from models.db import Database, comma_separated
 from models.error_catalogue import Explanation, explain
+from producer.batches.pace import FAILURES_HINT
 from producer.results.summaries.marks import PICK_RESULTS
 
 MAX_COUNTED = 10_000  # failures that are counted by code at once: 20 ms
 ALL = 2**62
 MAX_GROUPS = 30  # a task of one's own may have any number of codes
 MAX_TEXT = 2_000
-
-# SQLite would scan all results of the batch instead of the failed ones.
-HINT = {"postgresql": "", "sqlite": " INDEXED BY results_failed"}
 
 # Invalid rows have no attempt. A code may stand for such rows and for jobs that ran.
 COUNT_BY_CODE = """
@@ -95,7 +93,7 @@ def count_failures(database: Database, batch_id: str, total: int, most: int = MA
     if not total:
         return Failures((), 0, 0)
     with database.read() as connection:
-        query = text(COUNT_BY_CODE.format(hint=HINT[connection.dialect.name]))
+        query = text(COUNT_BY_CODE.format(hint=FAILURES_HINT[connection.dialect.name]))
         rows = connection.execute(query, {"batch_id": batch_id, "most": most}).all()
         shown = rows[:MAX_GROUPS]
         examples = _read_examples(connection, batch_id, [row.position for row in shown])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.documents import to_json
-from producer.readers.results.labels import find_labels
+from producer.readers.results.labels import find_labels, number_or_none
 
 TEXT_KEYS = ("generated_text", "summary_text", "translation_text", "answer", "text")
 ENTITY_KEYS = ("entity_group", "entity")
@@ -19,6 +19,7 @@ class Features:
     labels: its best label, or those of all heads or entities
     length: of its text, in characters
     entities: their number, if it is a list of entities
+    vector_length: how many numbers it has, if it is a list of numbers
     """
 
     labels: tuple[str, ...] = ()
@@ -26,18 +27,21 @@ class Features:
     length: int | None = None
     words: int | None = None
     entities: int | None = None
+    vector_length: int | None = None
 
 
 def features_of(output: Any) -> Features:
     """Return what can be counted of an output."""
     if isinstance(output, Sequence) and not isinstance(output, str):
         return _features_of_list(output)
+    if (number := _score(output)) is not None:
+        return Features(score=number)
     written = _text_of(output)
     score = _score(output.get("score")) if isinstance(output, Mapping) else None
     if written is not None:
         return Features(score=score, length=len(written), words=len(written.split()))
     pairs = list(find_labels(output))
-    labels = tuple(label for label, _ in pairs if label is not None)
+    labels = tuple(label for label, _ in pairs if label is not None) or _other_labels(output)
     scores = [number for _, value in pairs if (number := _score(value)) is not None]
     if labels or scores:
         return Features(labels, scores[0] if scores else score)
@@ -60,8 +64,18 @@ def _features_of_list(output: Sequence[Any]) -> Features:
         names = [_entity_name(entity) for entity in output if isinstance(entity, Mapping)]
         scores = [number for entity in output if (number := _score(_get(entity, "score"))) is not None]
         mean = sum(scores) / len(scores) if scores else None
-        return Features(tuple(name for name in names if name), mean, entities=len(output))
+        return Features(tuple(name for name in names if name), _score(mean), entities=len(output))
+    if all(isinstance(item, int | float) and not isinstance(item, bool) for item in output):
+        return Features(vector_length=len(output))
     return features_of(first)  # the best of several answers
+
+
+def _other_labels(output: Any) -> tuple[str, ...]:
+    """The label of an object if it is a number, true or false, or the word that fills a mask."""
+    label, word = _get(output, "label"), _get(output, "token_str")
+    if isinstance(label, int | float):
+        return (to_json_or_text(label),)
+    return (word,) if isinstance(word, str) else ()
 
 
 def _entity_name(entity: Mapping[str, Any]) -> str:
@@ -85,6 +99,5 @@ def _get(value: Any, key: str) -> Any:
 
 
 def _score(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    number = number_or_none(value)
+    return number if number is not None and math.isfinite(number) else None

@@ -12,6 +12,7 @@ from producer.results.summaries.marks import PICK_RESULTS, spread
 
 MAX_ALL = 2_000  # results of which each is read
 SAMPLE = 1_000
+MAX_LOOKED_UP = 8_000  # places at which a result is looked for; where retries withdrew results there are none
 MAX_CHARACTERS = 20_000  # of an output that is looked into
 
 SELECT_ENDS = """
@@ -96,7 +97,8 @@ def read_sample(database: Database, batch_id: str, total: int) -> Sample:
         results = ALL_RESULTS
         if total > MAX_ALL:
             results = PICK_RESULTS[dialect].format(column="seq")
-            params["numbers"] = comma_separated(spread(ends.first_seq, ends.last_seq, SAMPLE))
+            places = min(MAX_LOOKED_UP, SAMPLE * (ends.last_seq - ends.first_seq + 1) // total)
+            params["numbers"] = comma_separated(spread(ends.first_seq, ends.last_seq, places))
         query = SELECT_OUTPUTS.format(output=OUTPUT[dialect], vector_length=VECTOR_LENGTH[dialect], results=results)
         names = ("status", "output", "has_output", "vector_length", "truncated", "model_version_id")
         typed = text(query).columns(*(column(name, Boolean if name == "truncated" else None) for name in names))

@@ -1,12 +1,13 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anyio
 import structlog
 from fastapi.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from models.documents import to_json
 from models.errors import BatchmillError, UsageError
@@ -23,11 +24,19 @@ log = structlog.get_logger(__name__)
 
 
 class StreamResponse(StreamingResponse):
-    """A stream whose follower is forgotten at its end, also if the client went away while it was being sent to."""
+    """A stream whose follower is forgotten at its end, also if the client went away while it was being sent to.
 
-    def __init__(self, parts: AsyncGenerator[bytes], media_type: str) -> None:
+    permit: held while it is open; what it raises at its begin is the answer
+    """
+
+    def __init__(self, parts: AsyncGenerator[bytes], media_type: str, permit: AbstractContextManager[None]) -> None:
         super().__init__(parts, headers=HEADERS, media_type=media_type)
-        self._parts = parts
+        self._parts, self._permit = parts, permit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        with self._permit:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """Send all parts; without a database the stream breaks off, and its client comes again."""

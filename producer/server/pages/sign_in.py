@@ -1,5 +1,8 @@
 """`/login` and `/logout`: a session begins with an API key, and ends before its time."""
 
+import math
+from contextlib import suppress
+
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -7,16 +10,17 @@ from starlette.concurrency import run_in_threadpool
 
 from models.errors import Forbidden, TooManyRequests, Unauthorized
 from producer.server.context import Context, ServerContext
+from producer.server.pages.access import forgery
 from producer.server.pages.access.guesses import GuessLimit
 from producer.server.pages.access.next_address import local_address
 from producer.server.pages.access.visitor import (
     NOBODY,
     ActionForm,
     PageReader,
-    Visitor,
     is_session_valid,
     needs_session,
     read_action,
+    session_token,
     visitor_with,
 )
 from producer.server.pages.frame.rendering import render, see_other
@@ -46,6 +50,7 @@ async def show_form(request: Request, context: Context) -> Response:
 @router.post("/login")
 async def sign_in(request: Request, context: Context) -> Response:
     """Begin a session with the key of the form."""
+    forgery.check_origin(request)
     visitor = visitor_with(request, NOBODY)
     next_address = local_address(request.query_params.get("next"))
     if not await needs_session(context):
@@ -55,31 +60,33 @@ async def sign_in(request: Request, context: Context) -> Response:
     form = await read_action(request, visitor)
     key_text = form.get("key")
     try:
-        session = await run_in_threadpool(_begin, request, context, visitor, str(key_text or ""))
+        session = await run_in_threadpool(_begin, request, context, str(key_text or ""))
     except (Unauthorized, Forbidden, TooManyRequests) as error:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
-        return render(request, visitor, TEMPLATE, status, next_address=next_address, error=str(error))
-    response = RedirectResponse(next_address, 303)
-    visitor.cookies.set(response, visitor.cookies.session, session.token)  # a new one, which nobody knew before
-    return response
+        response = render(request, visitor, TEMPLATE, status, next_address=next_address, error=str(error))
+        if isinstance(error, TooManyRequests):
+            response.headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
+        return response
+    redirect = RedirectResponse(next_address, 303)
+    visitor.cookies.set(redirect, visitor.cookies.session, session.token)  # a new one, which nobody knew before
+    return redirect
 
 
 @router.post("/logout")
 def sign_out(request: Request, context: Context, visitor: PageReader, _form: ActionForm) -> Response:
     """End the session."""
     if visitor.is_signed_in:
-        _end(context, visitor)
+        _end(context, visitor.token)
         log.info("session.ended", key_id=visitor.principal.key_id)
     response = see_other(request, visitor, "/login")
     visitor.cookies.delete(response, visitor.cookies.session)
     return response
 
 
-def _begin(request: Request, context: ServerContext, visitor: Visitor, key_text: str) -> NewSession:
+def _begin(request: Request, context: ServerContext, key_text: str) -> NewSession:
     """Begin a session in place of the one that the browser may have; raises what `sessions.sign_in` does."""
     guesses: GuessLimit = request.app.state.guess_limit
     address = request.client.host if request.client else ""
-    guesses.check(address)
     if not key_text.strip():
         raise Unauthorized(NO_KEY)
     try:
@@ -88,12 +95,13 @@ def _begin(request: Request, context: ServerContext, visitor: Visitor, key_text:
         guesses.note_wrong_key(address)
         log.warning("session.refused", error_code=error.code)
         raise
-    _end(context, visitor)
+    with suppress(Unauthorized):  # there is none
+        _end(context, session_token(request))
     request.state.tenant, request.state.key_id = session.principal.tenant, session.principal.key_id
     log.info("session.started", key_id=session.principal.key_id)
     return session
 
 
-def _end(context: ServerContext, visitor: Visitor) -> None:
-    sessions.sign_out(context.database, visitor.token)
-    context.authenticator.forget_session(visitor.token)
+def _end(context: ServerContext, token: str) -> None:
+    sessions.sign_out(context.database, token)
+    context.authenticator.forget_session(token)

@@ -4,7 +4,6 @@ uvicorn limits neither how long a request's headers may take, nor how slowly a b
 sends a byte now and then, on purpose or over a bad network, would keep its connection for ever.
 """
 
-import json
 import socket
 import time
 from collections.abc import Iterable
@@ -16,16 +15,15 @@ from h11 import Data, EndOfMessage, LocalProtocolError, Response
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from producer.server.errors import error_body
-from producer.server.requests.messages import Message, Receive, Scope, Send, send_json
+from producer.server.process import refusals
+from producer.server.process.refusals import MAX_HEAD_BYTES
+from producer.server.requests.messages import Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 
-MAX_HEAD_BYTES = 32 * 1024  # the request line and all headers of one request
 MIN_WINDOW_BYTES = 32 * 1024  # of a body, in each window of BODY_PATIENCE * `slow_client_seconds`
 BODY_PATIENCE = 2  # routes that read a stream give up earlier, with an answer
 EXCESS_SHARE = 0.1  # so many connections over the limit get an answer; further ones are closed at once
-RETRY_SECONDS = 2
 
 # A client whose machine vanished is noticed within two minutes, also if nothing is sent to it.
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -53,7 +51,7 @@ class ClientConnection(H11Protocol):
         super().connection_made(transport)
         _set_options(transport)
         if len(self.connections) > self.max_connections:
-            self._served_app = _refuse
+            self._served_app = refusals.refuse_connection
             if len(self.connections) > self.max_connections * (1 + EXCESS_SHARE):
                 transport.abort()
 
@@ -84,10 +82,13 @@ class ClientConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no request, or has headers that are too large, in the shape of our errors."""
+        received = self.conn.trailing_data[0]
         message = f"{msg.rstrip('.')}; it is no HTTP/1.1, or its headers are too large"
-        content = json.dumps(error_body(400, message, "invalid_request")).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(content))), ("connection", "close")]
-        answer = (Response(status_code=400, headers=headers, reason=b"Bad Request"), Data(data=content), EndOfMessage())
+        if is_browser := b"text/html" in received and len(received) > MAX_HEAD_BYTES:
+            message = refusals.head_message(for_browser=True)
+        headers, content = refusals.refusal(400, message, "invalid_request", for_browser=is_browser)
+        response = Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+        answer = (response, Data(data=content), EndOfMessage())
         try:
             for event in answer:
                 self.transport.write(self.conn.send(event) or b"")
@@ -116,9 +117,9 @@ class ClientConnection(H11Protocol):
 
         # A proxy in front may take the other one of the two lengths, and what follows for another request.
         has_two_lengths = {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
-        app = _refuse_lengths if has_two_lengths else self._served_app
+        app = refusals.refuse_lengths if has_two_lengths else self._served_app
         if _head_bytes(scope) > MAX_HEAD_BYTES:  # h11 counts only one that comes in several parts
-            app = _refuse_head
+            app = refusals.refuse_head
         await app(scope, receive, send_to_client)
 
     @property
@@ -152,21 +153,6 @@ def close_stalled(connections: Iterable[Any], slow_client_seconds: float) -> Non
         if reason is not None:
             log.debug("connection.stalled", reason=reason)
             connection.transport.abort()  # `close` would wait until the client has read everything
-
-
-async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-    body = error_body(503, "the server has as many connections as it may have; try again soon", "too_many_connections")
-    await send_json(send, 503, body, {"retry-after": str(RETRY_SECONDS), "connection": "close"})
-
-
-async def _refuse_lengths(_scope: Scope, _receive: Receive, send: Send) -> None:
-    message = "the request has both Content-Length and Transfer-Encoding; send one of them"
-    await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
-
-
-async def _refuse_head(_scope: Scope, _receive: Receive, send: Send) -> None:
-    message = f"the request line and the headers have more than {MAX_HEAD_BYTES:,} bytes; send fewer"
-    await send_json(send, 400, error_body(400, message, "invalid_request"), {"connection": "close"})
 
 
 def _head_bytes(scope: Scope) -> int:

@@ -51,6 +51,20 @@ def _close(database: Database, lease: Lease, written: list[JobResult]) -> None:
         commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
 
+def test_a_retry_of_one_job_reads_its_surroundings_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "CHUNK_JOBS", 4)
+    batch_id = insert_batch(database, 40)
+    run(database, 3, 30, 31)
+    chunks = []
+    transact = Database.transact
+    monkeypatch.setattr(Database, "transact", lambda *arguments: chunks.append(1) or transact(*arguments))
+
+    result = retry.retry_jobs(database, batch_id, RetrySelection(positions=(30, 31)), SLICE)
+
+    assert (result.jobs, len(chunks)) == (2, 1)
+    assert run(database) == [30, 31]
+
+
 def past(database: Database, batch_id: str) -> list[Any]:
     with database.read() as connection:
         query = text(

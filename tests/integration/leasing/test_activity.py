@@ -107,7 +107,8 @@ class TestDeletion:
         with database.read() as connection:
             assert connection.scalar(text(f"SELECT {activity.has_old_minutes(dialect)}"))
 
-        activity.delete_old_minutes(database)
+        assert activity.delete_old_minutes(database) == "deleted 1 row of old minutes"
+        assert activity.delete_old_minutes(database) == ""
 
         with database.read() as connection:
             assert connection.scalar(text("SELECT count(*) FROM activity")) == 3

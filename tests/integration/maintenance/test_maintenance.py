@@ -36,6 +36,37 @@ def row(database: Database, name: str = "sweep") -> Any:
         return connection.execute(text("SELECT * FROM maintenance_tasks WHERE name = :name"), {"name": name}).one()
 
 
+@pytest.mark.parametrize(("is_routine", "level"), [(False, "warning"), (True, "info")])
+def test_what_is_daily_routine_is_no_warning(database: Database, is_routine: bool, level: str) -> None:
+    task = MaintenanceTask("sweep", HOUR, lambda: "swept", "sweep.done", is_routine=is_routine)
+
+    with capture_logs() as logs:
+        MaintenanceLoop(database, [task], "worker-1", reclaim_grace_seconds=5.0).run_once(0.0)
+
+    assert [log["log_level"] for log in logs if log["event"] == "sweep.done"] == [level]
+
+
+def test_old_minutes_of_activity_go_though_batches_can_t_be_deleted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_database: Database, _days: float | None) -> str:
+        raise ValueError
+
+    monkeypatch.setattr(tasks, "delete_old_batches", fail)
+    columns = "(minute, worker_id, tenant, pipeline, error_code)"
+    execute(database, f"INSERT INTO activity {columns} VALUES (9, '', 't', 'p', '')")
+    chosen = [
+        task
+        for task in tasks.default_tasks(database, Settings(retention_days=1))
+        if task.name in ("retention", "activity")
+    ]
+
+    MaintenanceLoop(database, chosen, "worker-1", reclaim_grace_seconds=5.0).run_once(0.0)
+
+    assert row(database, "activity").last_effect == "deleted 1 row of old minutes"
+    assert row(database, "retention").failures_in_a_row == 1
+
+
 class TestTurns:
     def test_of_many_at_once_one_does_it(self, database: Database) -> None:
         done: list[str] = []

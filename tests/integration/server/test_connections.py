@@ -24,6 +24,7 @@ from tests.factories.http_servers import connect, read_to_end, serve_in_thread
 SLOW_SECONDS = 0.3
 OK = b"HTTP/1.1 200 OK"
 GET = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+BROWSER = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: text/html,*/*\r\n\r\n"
 POST = b"POST /stream HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5000\r\n\r\n"
 
 
@@ -132,8 +133,14 @@ def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
         extra = stack.enter_context(connect(port))
         extra.sendall(GET)
         head, _, body = read_to_end(extra).partition(b"\r\n\r\n")
+        browser = stack.enter_context(connect(port))
+        browser.sendall(BROWSER)
+        page_head, _, page = read_to_end(browser).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 503")
+    assert page_head.startswith(b"HTTP/1.1 503")
+    assert b"default-src 'none'" in page_head
+    assert b"<p>The server has as many connections as it may have" in page
     assert b"retry-after: 2" in head
     assert json.loads(body)["error"]["code"] == "too_many_connections"
 
@@ -159,6 +166,22 @@ def test_what_is_no_request_is_refused_in_our_shape(port: int, request_bytes: by
     assert head.startswith(b"HTTP/1.1 400")
     assert b"server:" not in head.lower()
     assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_a_browser_with_too_many_cookies_gets_a_page(port: int, parts: int) -> None:
+    """Given a host name that many services share, as localhost."""
+    request = BROWSER.replace(b"\r\n\r\n", b"\r\ncookie: " + b"a=b; " * 7_000 + b"\r\n\r\n")
+    size = -(-len(request) // parts)
+    with connect(port) as client:
+        for start in range(0, len(request), size):
+            client.sendall(request[start : start + size])
+            time.sleep(0.01 * (parts > 1))
+        head, _, body = read_to_end(client).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"content-type: text/html" in head.lower()
+    assert b"delete the cookies of this host" in body
 
 
 def test_a_body_with_two_lengths_is_refused_and_nothing_after_it_is_read(port: int) -> None:

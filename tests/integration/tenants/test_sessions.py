@@ -147,6 +147,17 @@ def test_old_rows_go_at_sign_in_and_by_maintenance(database: Database, monkeypat
     assert set(rows(database)) == {sessions.hash_token(session.token) for session in (kept, new)}
 
 
+def test_a_key_keeps_its_newest_sessions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_OF_KEY", 2)
+    key, other = new_key(database), new_key(database)
+    kept = [sessions.sign_in(database, other.text)]
+    first, *newest = (sessions.sign_in(database, key.text) for _ in range(3))
+
+    assert set(rows(database)) == {sessions.hash_token(session.token) for session in (*kept, *newest)}
+    with pytest.raises(Unauthorized):
+        sessions.verify_session(database, first.token)
+
+
 def test_a_key_that_will_expire_ends_the_session_then(database: Database) -> None:
     request = KeyRequest("acme", (Scope.READ,), expires=Deadline(seconds=3600.0))
     session = sessions.sign_in(database, keys.create_key(database, request).text)

@@ -19,6 +19,7 @@ from producer.server.native import responses, shown
 from producer.server.native.batches import objects
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.results import MEDIA_TYPES, After, Statuses
+from producer.tenants.principal import Principal
 
 router = APIRouter(tags=["following"])
 
@@ -45,8 +46,8 @@ async def wait_for_batch(
 ) -> Response:
     """Answer once the batch has ended, or with the batch as it is at the timeout; ask again then."""
     await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
-    async with context.watch.follow(batch_id) as follower:
-        await streams.wait_until(follower, timeout, after_status)
+    with context.streams.permit(principal.key_id):  # it keeps a connection as long as a stream does
+        await _wait(context, batch_id, timeout, after_status)
     batch = await to_thread.run_sync(context.get_batch, principal, batch_id)
     return responses.json_with_etag(request, shown.batch_object(batch, principal.tenant))
 
@@ -73,8 +74,8 @@ async def follow_batch(
     await to_thread.run_sync(views.check_visible, context.database, batch_id, principal.tenant)
     if MEDIA_TYPES["ndjson"] in request.headers.get("accept", ""):
         lines = streams.stream_lines(context.database, context.watch, follow)
-        return _respond(request, context, lines, MEDIA_TYPES["ndjson"])
-    return _respond(request, context, streams.stream_events(context.database, context.watch, follow))
+        return _respond(request, context, principal, lines, MEDIA_TYPES["ndjson"])
+    return _respond(request, context, principal, streams.stream_events(context.database, context.watch, follow))
 
 
 @router.get("/follow", summary="Follow all batches", response_class=StreamingResponse, responses=STREAM)
@@ -83,11 +84,21 @@ async def follow_all(request: Request, context: Context, principal: Reader) -> R
 
     Several changes of one batch within a second become one event. A client that comes again starts over.
     """
-    return _respond(request, context, streams.stream_changes(context.watch, principal.tenant))
+    return _respond(request, context, principal, streams.stream_changes(context.watch, principal.tenant))
 
 
 def _respond(
-    request: Request, context: ServerContext, parts: AsyncGenerator[bytes], media_type: str = event_stream.MEDIA_TYPE
+    request: Request,
+    context: ServerContext,
+    principal: Principal,
+    parts: AsyncGenerator[bytes],
+    media_type: str = event_stream.MEDIA_TYPE,
 ) -> StreamResponse:
-    """The response with a stream, which ends with its key."""
-    return StreamResponse(streams.while_allowed(parts, partial(is_still_valid, request, context)), media_type)
+    """The response with a stream, which ends with its key; there is a limit of them."""
+    allowed = streams.while_allowed(parts, partial(is_still_valid, request, context))
+    return StreamResponse(allowed, media_type, context.streams.permit(principal.key_id))
+
+
+async def _wait(context: ServerContext, batch_id: str, timeout: float, after_status: str | None) -> None:
+    async with context.watch.follow(batch_id) as follower:
+        await streams.wait_until(follower, timeout, after_status)

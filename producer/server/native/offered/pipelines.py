@@ -1,6 +1,5 @@
 """`GET /api/pipelines…`: the catalogue, who serves it, and what waits for it."""
 
-from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
@@ -51,8 +50,7 @@ def describe(
 ) -> list[dict[str, Any]]:
     """Return the documents of pipelines as the principal may see them."""
     is_operator = principal.tenant is None and Scope.ADMIN in principal.scopes
-    alive = [item for item in workers.list_workers(context.database, context.settings.lease_seconds) if item.alive]
-    served = Counter(name for worker in alive for name in {worker.pipeline, *worker.served_pipelines})
+    served = workers.count_serving(workers.list_workers(context.database, context.settings.lease_seconds))
     waiting_jobs = waiting.count_backlogs(context.database, principal.tenant) if with_backlog else {}
     documents = []
     for pipeline in pipelines:

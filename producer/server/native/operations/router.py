@@ -34,4 +34,4 @@ def check_parts(context: Context, principal: Admin) -> Response:
 def audit_batch(context: Context, principal: Reader, batch_id: Annotated[str, Path(max_length=100)]) -> Response:
     """Recompute from the rows the counters, order, slices and fencing tokens of a batch."""
     context.get_batch(principal, batch_id)
-    return responses.json_response(checks.audit_batch(context, batch_id).as_dict())
+    return responses.json_response(checks.audit_batch(context, principal, batch_id).as_dict())

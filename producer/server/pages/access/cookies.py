@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-MAX_COOKIE_CHARACTERS = 3_000  # of a value of ours; browsers keep 4,096 bytes with the name
-
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
@@ -34,6 +32,11 @@ class Cookies:
     def session(self) -> str:
         """The name of the session's cookie."""
         return self._name("session")
+
+    @property
+    def form(self) -> str:
+        """The name of the cookie for forms without a session, so that only signing in writes the other one."""
+        return self._name("form")
 
     @property
     def message(self) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Request, Response
@@ -37,9 +37,9 @@ class CookieWithheld(Unauthorized):
 class Visitor:
     """Somebody who looks at a page.
 
-    token: of the cookie
+    token: of the session's cookie, or of the one for forms without a session
     is_signed_in: by a key; without keys everybody is the operator
-    is_new: whether the cookie has to be set
+    is_new: whether the cookie for forms has to be set
     """
 
     principal: Principal
@@ -50,9 +50,14 @@ class Visitor:
     message: FlashMessage | None = None  # of the action before this page
 
     @property
+    def csrf_secret(self) -> bytes:
+        """What the tokens of this session's actions are made of; who can't read the cookie can't make them."""
+        return hmac.new(self.token.encode(), b"csrf", hashlib.sha256).digest()
+
+    @property
     def csrf_token(self) -> str:
-        """The token that every action of this session carries; who can't read the cookie can't make it."""
-        return hmac.new(self.token.encode(), b"csrf", hashlib.sha256).hexdigest()
+        """A token that an action of this session carries; each page has another one."""
+        return forgery.make_token(self.csrf_secret)
 
     @property
     def may_submit(self) -> bool:
@@ -70,9 +75,9 @@ class Visitor:
         return self.principal.tenant is None
 
     def set_cookies(self, response: Response) -> None:
-        """Set the cookie of a new session."""
+        """Set the cookie for forms; that of the session is set by signing in alone."""
         if self.is_new:
-            self.cookies.set(response, self.cookies.session, self.token)
+            self.cookies.set(response, self.cookies.form, self.token)
 
     def leave_message(self, response: Response, message: FlashMessage) -> None:
         """Let the next page show a message."""
@@ -85,14 +90,14 @@ class Visitor:
 
 
 def visitor_with(request: Request, principal: Principal, *, is_signed_in: bool = False) -> Visitor:
-    """Return the visitor of a request whose principal is known; they get a cookie if they have none.
+    """Return the visitor of a request whose principal is known; without a session they get a cookie for forms.
 
     Raises CookieWithheld if a new cookie could replace one that the browser has.
     """
     cookies = Cookies.of(request)
-    token = request.cookies.get(cookies.session)
+    token = request.cookies.get(cookies.session if is_signed_in else cookies.form)
     is_new = not token or len(token) > MAX_TOKEN_CHARACTERS
-    if is_new and comes_from_elsewhere(request):
+    if is_new and is_link_of_other_site(request):
         raise CookieWithheld(SIGN_IN)
     known_token = secrets.token_urlsafe(TOKEN_BYTES) if is_new or token is None else token
     packed = request.cookies.get(cookies.message)
@@ -102,9 +107,17 @@ def visitor_with(request: Request, principal: Principal, *, is_signed_in: bool =
     return visitor
 
 
-def comes_from_elsewhere(request: Request) -> bool:
-    """Whether a browser follows a link on another site; it sends no cookies then."""
+def is_link_of_other_site(request: Request) -> bool:
+    """Whether a browser says that it follows a link on another site; it sends no cookies then."""
     return request.headers.get("sec-fetch-site") == "cross-site" and request.method in ("GET", "HEAD")
+
+
+def may_be_link_of_other_site(request: Request) -> bool:
+    """Whether a browser may follow such a link: to plain HTTP on another machine it does not say so."""
+    headers = request.headers
+    if "sec-fetch-site" in headers or "hx-request" in headers or "text/html" not in headers.get("accept", ""):
+        return is_link_of_other_site(request)
+    return request.method in ("GET", "HEAD") and not forgery.is_from_page_of_ours(request)
 
 
 async def find_visitor(request: Request, context: Context, background: BackgroundTasks) -> Visitor:
@@ -121,14 +134,17 @@ async def find_visitor(request: Request, context: Context, background: Backgroun
 
 
 def recall_visitor(request: Request) -> Visitor | None:
-    """Return who sends a request that reached no page, if that is known without the database."""
+    """Return who sends a request that failed, if that is known without the database.
+
+    They get no cookie, because their request may be one of another site.
+    """
     known: Visitor | None = getattr(request.state, "visitor", None)
     authenticator: Authenticator = request.app.state.context.authenticator
     if known is not None:
-        return known
+        return replace(known, is_new=False)
     try:
         if authenticator.recall_needs_key() is False:
-            return visitor_with(request, OPERATOR)
+            return replace(visitor_with(request, OPERATOR), is_new=False)
         principal = authenticator.recall_session(session_token(request))
         return visitor_with(request, principal, is_signed_in=True) if principal else None
     except Unauthorized:
@@ -160,7 +176,7 @@ def session_token(request: Request) -> str:
     """Return the token of the session's cookie; raises Unauthorized if there is none."""
     token = request.cookies.get(Cookies.of(request).session)
     if not token or len(token) > MAX_TOKEN_CHARACTERS:
-        raise CookieWithheld(SIGN_IN) if comes_from_elsewhere(request) else Unauthorized(SIGN_IN)
+        raise CookieWithheld(SIGN_IN) if may_be_link_of_other_site(request) else Unauthorized(SIGN_IN)
     return token
 
 
@@ -190,10 +206,10 @@ PageAdmin = Annotated[Visitor, Depends(_require(Scope.ADMIN))]
 
 async def read_action(request: Request, visitor: Visitor) -> FormData:
     """Return the fields of an action's form; raises ForgedAction if it is not of this session."""
-    is_checked = forgery.has_token_header(request, visitor.csrf_token)
+    is_checked = forgery.has_token_header(request, visitor.csrf_secret)
     form = await request.form(max_fields=MAX_FIELDS)
     if not is_checked:
-        forgery.check_token(visitor.csrf_token, form.get(CSRF_FIELD))
+        forgery.check_token(visitor.csrf_secret, form.get(CSRF_FIELD))
     return form
 
 

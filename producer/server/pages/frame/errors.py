@@ -1,14 +1,23 @@
 """Errors as people see them: a page, or a notice where htmx asked for a part. The error itself is the API's."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from producer.server.errors import NO_ROUTE
+from producer.server.pages.access.forgery import FOREIGN_SITE, ForgedAction, is_foreign
+from producer.server.pages.access.messages import FlashMessage
 from producer.server.pages.access.next_address import FIRST_PAGE, address_of, is_local, sign_in_address
-from producer.server.pages.access.visitor import CookieWithheld, Visitor, recall_visitor
+from producer.server.pages.access.visitor import (
+    NOBODY,
+    CookieWithheld,
+    Visitor,
+    is_link_of_other_site,
+    recall_visitor,
+    visitor_with,
+)
 from producer.server.pages.frame import texts
 from producer.server.pages.frame.rendering import is_part, render
 
@@ -31,6 +40,7 @@ MESSAGES = {
     "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
     "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
 }
+NOT_SIGNED_IN = "Nothing was done, because you are not signed in. Sign in, then repeat the action."
 OTHER_TITLE = "This request can't be answered"
 
 
@@ -73,7 +83,7 @@ class PageError:
 def error_page(request: Request, error: PageError) -> Response:
     """Return the answer that a browser gets."""
     if error.status == 401:
-        return _reload(request) if error.code == CookieWithheld.code else _ask_to_sign_in(request)
+        return _reload(request) if error.code == CookieWithheld.code else _ask_to_sign_in(request, error)
     visitor = recall_visitor(request)
     if is_part(request):
         return _notice(request, visitor, error)
@@ -95,18 +105,30 @@ def _notice(request: Request, visitor: Visitor | None, error: PageError) -> Resp
     return response
 
 
-def _ask_to_sign_in(request: Request) -> Response:
+def _ask_to_sign_in(request: Request, error: PageError) -> Response:
+    is_action = request.method not in ("GET", "HEAD")
+    if is_action and is_foreign(request):
+        return error_page(request, replace(error, status=403, code=ForgedAction.code, message=FOREIGN_SITE))
+    response: Response
     if "hx-request" in request.headers:
         address = sign_in_address(address_of(request.headers.get("hx-current-url")))
-        return HTMLResponse("", 401, {"hx-redirect": address})
-    if request.method in ("GET", "HEAD"):
+        response = HTMLResponse("", 401, {"hx-redirect": address})
+    elif is_action:
+        response = RedirectResponse(sign_in_address(address_of(request.headers.get("referer"))), 303)
+    else:
         return RedirectResponse(sign_in_address(_own_address(request)), 303)
-    return RedirectResponse(sign_in_address(address_of(request.headers.get("referer"))), 303)
+    if is_action:
+        visitor = visitor_with(request, NOBODY)
+        visitor.set_cookies(response)
+        visitor.leave_message(response, FlashMessage(NOT_SIGNED_IN, "warn"))
+    return response
 
 
 def _reload(request: Request) -> Response:
     """Load the same address from a page of ours: then the browser sends its cookie, which links elsewhere don't do."""
     address = _own_address(request)
+    if not is_link_of_other_site(request):  # it may be none; the form for signing in sends who has a session on
+        address = sign_in_address(address)
     response = render(request, None, "frame/reload.html", address=address)
     response.headers["refresh"] = f"0; url={address}"
     return response

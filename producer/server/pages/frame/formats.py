@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from models.privacy.terminal import format_count
+
 MISSING = "–"  # noqa: RUF001 (an en dash, which is what it looks like)
 UNITS = ("B", "kB", "MB", "GB", "TB")
 LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
@@ -12,7 +14,9 @@ LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, 
 
 def number(value: float | None, digits: int = 0) -> str:
     """1234567 as `1,234,567`."""
-    return MISSING if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if abs(value) >= 1e15 else f"{value:,.{digits}f}"
 
 
 def share(part: float | None, whole: float | None = 1.0) -> str:
@@ -42,8 +46,8 @@ def duration(seconds: float | None) -> str:
         return MISSING
     if seconds < 0:
         return f"-{duration(-seconds)}"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds, 1) < 10:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     for unit_seconds, unit, smaller_seconds, smaller in LARGE_UNITS:
         if whole >= unit_seconds:
@@ -58,8 +62,9 @@ def size(count: float | None) -> str:
         return MISSING
     value = float(count)
     for unit in UNITS:
-        if value < 1000 or unit == UNITS[-1]:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        digits = 0 if unit == "B" else 1
+        if round(value, digits) < 1000 or unit == UNITS[-1]:
+            return f"{value:,.{digits}f} {unit}"
         value /= 1000
     raise AssertionError
 
@@ -69,9 +74,7 @@ def moment(value: datetime | None) -> str:
     if value is None:
         return MISSING
     utc = value.astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        utc.isoformat(timespec="seconds").replace("+00:00", "Z"), utc.strftime("%Y-%m-%d %H:%M:%S UTC")
-    )
+    return Markup('<time datetime="{}">{}</time>').format(_iso(utc), _text(utc))
 
 
 def age(value: datetime | None) -> str:
@@ -81,15 +84,21 @@ def age(value: datetime | None) -> str:
     utc = value.astimezone(UTC)
     seconds = max(0.0, (datetime.now(UTC) - utc).total_seconds())
     return Markup('<time datetime="{}" data-age title="{}">{} ago</time>').format(
-        utc.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        _largest_unit(seconds),
+        _iso(utc), _text(utc), _largest_unit(seconds)
     )
 
 
 def now_milliseconds() -> int:
     """The server's time as a page carries it, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def _iso(utc: datetime) -> str:
+    return utc.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _text(utc: datetime) -> str:
+    return utc.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _largest_unit(seconds: float) -> str:
@@ -101,6 +110,7 @@ def _largest_unit(seconds: float) -> str:
 
 FILTERS = {
     "number": number,
+    "counted": format_count,
     "share": share,
     "rate": rate,
     "duration": duration,

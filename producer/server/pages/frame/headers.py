@@ -17,6 +17,14 @@ HEADERS = {
 STRICT_TRANSPORT = {"strict-transport-security": "max-age=31536000"}  # over TLS: come over TLS for a year
 
 
+def attachment(file_name: str) -> dict[str, str]:
+    """The header of a download; every response has the others.
+
+    file_name: ASCII letters, digits, dots and dashes
+    """
+    return {"content-disposition": f'attachment; filename="{file_name}"'}
+
+
 def headers_for(scheme: str) -> dict[str, str]:
     """The headers of a response that has not set them itself.
 

@@ -55,7 +55,7 @@ def render(request: Request, visitor: Visitor | None, template: str, status: int
             **values,
         )
     )
-    response = HTMLResponse(text, status)
+    response = HTMLResponse(text.encode(errors="replace"), status)  # half a surrogate pair can't be sent
     if len(response.body) >= MIN_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         response = HTMLResponse(gzip.compress(response.body, 5), status, {"content-encoding": "gzip"})
     response.headers["vary"] = "accept-encoding, hx-request"

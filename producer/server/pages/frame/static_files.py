@@ -12,6 +12,7 @@ from models.errors import NotFound
 
 FOLDER = Path(__file__).parents[1] / "static"
 CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
+CACHE_FOR_A_DAY = "public, max-age=86400"  # where the address does not change with the content
 
 # Concatenated in this order, so that a page loads two files of ours and each library once.
 BUNDLES = {"app.css": ("css", "*.css", "text/css"), "app.js": ("js", "*.js", "text/javascript")}
@@ -56,7 +57,8 @@ async def send_file(request: Request, name: str) -> Response:
     file = load_files().get(name)
     if file is None:
         raise NotFound(f"there is no file {name[:80]!r}")
-    headers = {"cache-control": CACHE_FOR_GOOD, "etag": f'"{file.etag}"', "vary": "accept-encoding"}
+    caching = CACHE_FOR_GOOD if request.query_params.get("v") == file.etag else CACHE_FOR_A_DAY
+    headers = {"cache-control": caching, "etag": f'"{file.etag}"', "vary": "accept-encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(file.compressed, headers={**headers, "content-encoding": "gzip"}, media_type=file.media_type)
     return Response(file.content, headers=headers, media_type=file.media_type)

@@ -10,7 +10,7 @@ from producer.batches import views
 from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream
 from producer.server.following.event_stream import StreamResponse
-from producer.server.pages.access.visitor import PageReader, is_session_valid
+from producer.server.pages.access.visitor import PageReader, Visitor, is_session_valid
 from producer.server.pages.live import parts, streams
 from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
 from producer.server.pages.live.channel import ChannelKey
@@ -26,17 +26,24 @@ Since = Annotated[int, Query(ge=0, le=2**53)]
 
 
 @router.get("/check")
-async def check_session(visitor: PageReader) -> Response:
-    """Answer whether the session is still valid, for a page that lost its stream."""
-    del visitor
+async def check_session(context: Context, visitor: PageReader) -> Response:
+    """Answer whether the session is still valid and may have a stream, for a page that lost its stream."""
+    context.streams.check(visitor.principal.key_id)
     return Response(status_code=204, headers={"cache-control": "no-store"})
+
+
+@router.get("/pulse")
+async def follow_nothing(request: Request, context: Context, visitor: PageReader) -> Response:
+    """Stream signs of life to a page without live parts, so that it can say when the connection is lost."""
+    key = ChannelKey("pulse", "", "", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(0))
 
 
 @router.get("/overview")
 async def follow_overview(request: Request, context: Context, visitor: PageReader, since: Since = 0) -> Response:
     """Stream the parts of the first page."""
     key = ChannelKey("overview", "", "/", parts.audience_of(visitor.principal))
-    return _respond(request, context, key, PageFollower(since))
+    return _respond(request, context, visitor, key, PageFollower(since))
 
 
 @router.get("/batches")
@@ -53,7 +60,7 @@ async def follow_list(
     """
     key = ChannelKey("batches", "", "/batches", parts.audience_of(visitor.principal))
     ids = [batch_id for batch_id in rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS] if batch_id]
-    return _respond(request, context, key, PageFollower(since, ids))
+    return _respond(request, context, visitor, key, PageFollower(since, ids))
 
 
 @router.get("/batches/{batch_id}")
@@ -63,10 +70,13 @@ async def follow_batch(
     """Stream the parts of the page of a batch."""
     await to_thread.run_sync(views.check_visible, context.database, batch_id, visitor.principal.tenant)
     key = ChannelKey("batch", batch_id, f"/batches/{batch_id}", parts.audience_of(visitor.principal))
-    return _respond(request, context, key, PageFollower(since))
+    return _respond(request, context, visitor, key, PageFollower(since))
 
 
-def _respond(request: Request, context: ServerContext, key: ChannelKey, follower: PageFollower) -> Response:
+def _respond(
+    request: Request, context: ServerContext, visitor: Visitor, key: ChannelKey, follower: PageFollower
+) -> Response:
     hub: LiveHub = request.app.state.live_hub
     is_allowed = partial(is_session_valid, request, context)
-    return StreamResponse(streams.stream_page(hub, key, follower, is_allowed), event_stream.MEDIA_TYPE)
+    permit = context.streams.permit(visitor.principal.key_id)
+    return StreamResponse(streams.stream_page(hub, key, follower, is_allowed), event_stream.MEDIA_TYPE, permit)

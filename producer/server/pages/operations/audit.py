@@ -29,7 +29,7 @@ def show_audit(
     if run:
         started = time.monotonic()
         try:
-            values["summary"] = checks.audit_batch(context, batch_id)
+            values["summary"] = checks.audit_batch(context, visitor.principal, batch_id)
         except TooManyRequests as error:
             values["busy"] = str(error)
         values |= {"took": time.monotonic() - started, "checked_at": datetime.now(UTC)}

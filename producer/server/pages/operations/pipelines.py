@@ -84,7 +84,7 @@ def show_pipeline(
     serving = [
         worker
         for worker in workers.list_workers(context.database, context.settings.lease_seconds)
-        if name in (worker.pipeline, *worker.served_pipelines)
+        if worker.serves(name)
     ]
     return render(
         request,
@@ -97,6 +97,7 @@ def show_pipeline(
         waiting=waiting,
         activity=next((activity for activity in activities if activity.pipeline == name), None),
         workers=serving,
+        alive=workers.count_serving(serving)[name],
         load_failures=[item for item in blockers.list_load_failures(context.database) if item.pipeline == name],
         commands=_commands(name),
     )

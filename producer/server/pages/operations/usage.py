@@ -11,6 +11,7 @@ from models.errors import NotFound, UsageError
 from producer.results.files import escape_formula
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader, Visitor
+from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.operations import usage_chart
 from producer.tenants import usage as reports
@@ -64,11 +65,7 @@ def download_usage(
     """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
     days = Days.parse(since or None, until or None)
     rows = [row for row in _read(context, visitor, days, tenant) if pipeline in ("", row.pipeline)]
-    headers = {
-        "content-disposition": f'attachment; filename="usage-{days.since}-{days.until}.csv"',
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    }
+    headers = attachment(f"usage-{days.since}-{days.until}.csv")
     return Response("".join(_csv_lines(rows)), headers=headers, media_type="text/csv")
 
 

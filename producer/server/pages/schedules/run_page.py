@@ -17,6 +17,7 @@ from producer.schedules.reports import RunReport
 from producer.schedules.runs import run_summary
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
+from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
@@ -54,12 +55,7 @@ def download_report(context: Context, visitor: PageReader, name: ScheduleName, t
     scheduled_at = addresses.parse_run_time(time)
     report = reports.report_run_at(context.database, name, scheduled_at, visitor.principal.tenant)
     file_name = f"{name}-{scheduled_at:%Y%m%dT%H%M%SZ}.json"
-    headers = {
-        "content-disposition": f'attachment; filename="{file_name}"',
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-    }
-    return Response(to_json(report.as_dict()), headers=headers, media_type="application/json")
+    return Response(to_json(report.as_dict()), headers=attachment(file_name), media_type="application/json")
 
 
 def _find_batch(context: ServerContext, tenant: str | None, batch_id: str | None) -> BatchView | None:

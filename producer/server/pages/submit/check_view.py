@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from producer.dry_run.dry_run import MAX_PROBLEMS_LISTED
 from producer.dry_run.file_trial import FileTrial
 
 MAX_MESSAGE_CHARACTERS = 500
+MAX_PROBLEMS = 8
 OUTCOMES = {
     "truncated": "are cut to the limit, and marked as truncated",
     "failed": "fail, because they are too long",
@@ -45,7 +45,6 @@ class CheckView:
     invalid: int
     invalid_by_code: Sequence[tuple[str, int]]
     problems: Sequence[str]
-    more_problems: int
     slices: int
     unit: str
     max_length: int
@@ -57,6 +56,11 @@ class CheckView:
     jobs_per_second: float | None
     is_upper_bound: bool
     guards: Sequence[dict[str, Any]]
+
+    @property
+    def more_problems(self) -> int:
+        """How many rows can't be jobs besides those that are shown."""
+        return self.invalid - len(self.problems)
 
     @classmethod
     def of(cls, trial: FileTrial) -> "CheckView":
@@ -71,8 +75,7 @@ class CheckView:
             jobs=report.jobs,
             invalid=invalid,
             invalid_by_code=report.invalid.most_common(),
-            problems=[problem[:MAX_MESSAGE_CHARACTERS] for problem in report.problems],
-            more_problems=max(0, invalid - MAX_PROBLEMS_LISTED),
+            problems=[problem[:MAX_MESSAGE_CHARACTERS] for problem in report.problems[:MAX_PROBLEMS]],
             slices=report.slices,
             unit=lengths.unit,
             max_length=lengths.max_length,

@@ -1,12 +1,11 @@
 """The pipelines that a batch can be submitted to, as the page offers them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.db import Database
 from models.pipelines.pipeline import Pipeline
 from producer.batches import workers
-from producer.batches.workers import WorkerView
 from producer.catalogue import examples
 from producer.server.context import ServerContext
 from producer.server.native.shown import hide_folders
@@ -47,17 +46,7 @@ def group_by_task(context: ServerContext) -> dict[str, list[Pipeline]]:
 
 def served_pipelines(database: Database, lease_seconds: float) -> Mapping[str, int]:
     """Return the number of live workers by pipeline."""
-    return count_served(workers.list_workers(database, lease_seconds))
-
-
-def count_served(views: Iterable[WorkerView]) -> Mapping[str, int]:
-    """Count the live workers of each pipeline. Pure."""
-    counts: dict[str, int] = {}
-    for worker in views:
-        if worker.alive:
-            for name in {worker.pipeline, *worker.served_pipelines}:
-                counts[name] = counts.get(name, 0) + 1
-    return counts
+    return workers.count_serving(workers.list_workers(database, lease_seconds))
 
 
 def choose(catalogue: Mapping[str, Pipeline], wanted: str | None, served: Mapping[str, int]) -> str | None:

@@ -13,6 +13,7 @@ from producer.server.context import Context, ServerContext
 from producer.server.native.batches import submission_options
 from producer.server.native.batches.submitting import Submission
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
+from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.submit import pipeline_choices, problems
 from producer.server.pages.submit.problems import FormProblem
@@ -53,10 +54,7 @@ def show_pipeline(request: Request, context: Context, visitor: PageSubmitter, pi
 def download_example(context: Context, visitor: PageSubmitter, pipeline: str) -> Response:
     """Download the example of a pipeline as JSON lines."""
     lines = _example(context, pipeline)
-    headers = {
-        "content-disposition": f'attachment; filename="{context.catalogue[pipeline].name}-example.jsonl"',
-        "cache-control": "no-store",
-    }
+    headers = attachment(f"{context.catalogue[pipeline].name}-example.jsonl")
     return Response(lines, media_type="application/x-ndjson", headers=headers)
 
 

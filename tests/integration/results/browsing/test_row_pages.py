@@ -1,21 +1,31 @@
 """Pages of rows never miss or repeat a row, and a search without an index stops after a bounded number of rows."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import chain
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from models.db import Database
+from models.db import SQL_FRAGMENTS, Database
 from models.documents import to_json
 from models.states import JobOutcome
-from producer.results.browsing import row_filter, row_pages
+from producer.results.browsing import row_filter, row_pages, row_preview
 from producer.results.browsing.row_filter import RowFilter, Verdict
 from producer.results.browsing.row_pages import Cursor, Order, RowPage
 from tests.factories.batch_rows import execute, insert_batch
 from tests.fake_worker import write_results
 
 ROWS = 30
+
+FILL = (
+    "INSERT INTO jobs (batch_id, position, input) SELECT :batch_id, n, '{}' FROM generate_series(1, 20000) AS n",
+    """INSERT INTO results (batch_id, position, seq, status, attempts, truncated)
+       SELECT :batch_id, n, n + 1, 'succeeded', 1, false FROM generate_series(0, 20000) AS n""",
+    "ANALYZE jobs",
+    "ANALYZE results",
+)
 
 
 def positions(page: RowPage) -> list[int]:
@@ -138,6 +148,7 @@ def test_unanswered_jobs_are_looked_for_after_slices_that_are_done(
     [
         {"labels": ["A", "B"], "scores": [0.9, 0.1]},
         [{"label": "A", "score": 0.9}],
+        [{"token_str": "A", "token": 1, "score": 0.9}],
         [{"entity_group": "B"}, {"entity_group": "A", "word": "w"}],
         [{"entity": "A"}],
     ],
@@ -187,3 +198,31 @@ def test_large_documents_are_cut(database: Database) -> None:
 def test_an_unknown_batch_has_no_rows(database: Database) -> None:
     assert row_pages.find_rows(database, "batch_none", RowFilter(), Cursor(), 10) == RowPage(())
     assert row_pages.find_rows(database, "batch_none", RowFilter(is_unanswered=True), Cursor(), 10) == RowPage(())
+
+
+def test_labels_that_are_numbers_or_truth_values_are_found(database: Database) -> None:
+    batch_id = insert_batch(database, 4)
+    outputs: list[Any] = [{"label": 1}, [{"label": 1.5}], {"label": True}, {"label": "text"}]
+    write_results(database, batch_id, list(enumerate(outputs)))
+
+    def find(label: str) -> list[int]:
+        return positions(row_pages.find_rows(database, batch_id, RowFilter(label=label), Cursor(), 10))
+
+    assert [find(label) for label in ("1.5", "true", "text", "false")] == [[1], [2], [3], []]
+    assert 0 in find("1")
+
+
+def test_postgresql_reads_the_rows_of_a_page_by_their_index(postgresql_url: str) -> None:
+    """Not all results of the batch, to join them with the jobs of the page."""
+    query = str(row_preview._typed_query("postgresql", SQL_FRAGMENTS["postgresql"].in_numbers).element)
+    params = {"numbers": "1,500,900", "most": 9, "short": 9}
+    with closing(Database(postgresql_url)) as database:
+        batch_id = insert_batch(database, 1)
+        for statement in FILL:
+            execute(database, statement, batch_id=batch_id)
+        with database.read() as connection:
+            plan = "\n".join(connection.scalars(text(f"EXPLAIN {query}"), {"batch_id": batch_id, **params}))
+
+    assert plan.count("= ANY") == 2, plan
+    assert "Seq Scan" not in plan
+    assert "Hash" not in plan

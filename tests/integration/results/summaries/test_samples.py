@@ -45,6 +45,29 @@ def test_a_sample_is_spread_and_skips_gaps(database: Database, batch_id: str, mo
     assert sample.is_partial
 
 
+def test_a_sample_of_a_batch_with_retries_is_as_large(
+    database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "MAX_ALL", 15)
+    monkeypatch.setattr(samples, "SAMPLE", 10)
+    execute(database, "UPDATE results SET seq = seq * 7 + 1000")
+
+    sample = samples.read_sample(database, batch_id, 100)
+
+    assert len(sample.results) >= 10
+
+
+def test_bare_numbers_and_texts_are_read(database: Database) -> None:
+    """SQLite would give numbers of a column of documents as numbers."""
+    batch_id = insert_batch(database, 5)
+    fake_worker.write_results(database, batch_id, [(0, 0.5), (1, 42), (2, True), (3, [1])])
+    execute(database, "UPDATE results SET output = '\"a text\"' WHERE position = 3")
+
+    results = samples.read_sample(database, batch_id, 4).results
+
+    assert sorted((result.output for result in results), key=str) == [0.5, 42, True, "a text"]
+
+
 def test_large_outputs_and_vectors_are_not_read(
     database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -232,6 +232,41 @@ class TestManyFollowers:
         assert polled.count(1) >= 200  # each follower looks once by itself
         assert max(polled) == 4
         assert new_watch._followers == {}
+
+    @pytest.mark.parametrize(("patience", "pause"), [([True, True], "idle"), ([True, False], "busy")])
+    def test_who_is_patient_costs_one_look_a_second(
+        self,
+        database: Database,
+        new_watch: BatchWatch,
+        monkeypatch: pytest.MonkeyPatch,
+        patience: list[bool],
+        pause: str,
+    ) -> None:
+        batch_id = insert_batch(database, 1)
+        pauses = {watch.IDLE_SECONDS: "idle", 0.005: "busy"}
+        monkeypatch.setattr(watch, "BUSY_SECONDS", 0.005)
+        taken: list[str] = []
+        sleep = asyncio.sleep
+
+        async def note(seconds: float) -> None:
+            taken.append(pauses[seconds])
+            await sleep(seconds)
+
+        async def follow() -> None:
+            async with (
+                new_watch.follow(batch_id, is_patient=patience[0]) as follower,
+                new_watch.follow_all(None, is_patient=patience[1]),
+            ):
+                monkeypatch.setattr(asyncio, "sleep", note)
+                await asyncio.to_thread(fake_worker.write_results, database, batch_id, [(0, GOOD)])
+                assert await follower.wait_for_change(10)
+                while not taken:
+                    await sleep(0.001)
+
+        asyncio.run(follow())
+
+        assert pause in taken
+        assert pause == "busy" or set(taken) == {"idle"}
 
     def test_a_stream_ends_with_its_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.0)
@@ -459,3 +494,15 @@ class TestSockets:
                 wait_until(lambda: not (watches[-1]._followers or watches[-1]._list_followers), "it is forgotten")
 
         assert "Traceback" not in capfd.readouterr().err
+
+    def test_those_of_one_key_leave_streams_to_others(self, database: Database) -> None:
+        greedy, other = (key_headers(database, "mine", Scope.READ)["authorization"] for _ in range(2))
+        with served(database, max_client_connections=16) as url, ExitStack() as stack:
+            host, port = url.removeprefix("http://").split(":")
+            answers = []
+            for key in (greedy, greedy, greedy, other):
+                client = stack.enter_context(socket.create_connection((host, int(port))))
+                client.sendall(f"GET /api/follow HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\n\r\n".encode())
+                answers.append(client.recv(12))
+
+        assert answers == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 429", b"HTTP/1.1 200"]

@@ -48,7 +48,7 @@ def test_the_doctor_answers_in_time_with_what_it_found(client: TestClient, monke
     monkeypatch.setattr(doctor, "run_checks", check_slowly)
     monkeypatch.setattr(checks, "MAX_DOCTOR_SECONDS", 0.2)
 
-    reports = [client.get("/api/doctor") for _ in range(checks.MAX_CHECKS + 1)]
+    reports = [client.get("/api/doctor") for _ in range(checks.MAX_DOCTORS + 1)]
     is_over.set()
 
     assert reports[-1].status_code == 429, "checks that hang do not pile up"
@@ -75,11 +75,27 @@ def test_a_batch_is_audited_for_its_tenant(client: TestClient, database: Databas
 
 
 def test_a_few_checks_run_at_once_and_no_more(client: TestClient) -> None:
-    permits = [checks._permits.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(checks.MAX_CHECKS)]
+    permits = [checks._doctors.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(checks.MAX_DOCTORS)]
     try:
         response = client.get("/api/doctor")
     finally:
         for _ in permits:
-            checks._permits.release()
+            checks._doctors.release()
 
     assert (response.status_code, response.headers["retry-after"]) == (429, "5")
+
+
+def test_audits_keep_neither_the_doctor_nor_another_tenant_waiting(client: TestClient, database: Database) -> None:
+    tenants = ("a", "b", "c", "d")
+    paths = {name: f"/api/batches/{insert_batch(database, 1, tenant=name)}/audit" for name in tenants}
+    key = {name: key_headers(database, name, Scope.READ) for name in tenants}
+
+    with checks._audits.permit("a"):
+        own, other = (client.get(paths[name], headers=key[name]) for name in "ab")
+        with checks._audits.permit("b"), checks._audits.permit("c"):
+            fourth = client.get(paths["d"], headers=key["d"])
+            found = client.get("/api/doctor", headers=key_headers(database, None, Scope.ADMIN))
+    afterwards = client.get(paths["a"], headers=key["a"])
+
+    assert (own.status_code, own.headers["retry-after"]) == (429, "5")
+    assert [answer.status_code for answer in (other, fourth, found, afterwards)] == [200, 429, 200, 200]

@@ -9,9 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
+from models.errors import NotFound
 from models.guards.definition import Guard
 from models.states import BatchStatus
 from producer.server.pages.batches import batch_parts
+from producer.server.pages.live.page_parts import PAGES
 from producer.tenants.principal import Principal, Scope
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
@@ -71,6 +73,49 @@ def check_page_in_status(pages: TestClient, database: Database, status: BatchSta
     assert (f"/batches/{batch_id}/retry?code=model_error" in html) is (has_ended and jobs > 0)
     assert (f"/batches/{batch_id}/cancel" in html) is (status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS))
     assert ("is being deleted" in html) is (status is BatchStatus.DELETING)
+
+
+def test_outputs_of_any_own_task_have_a_page(pages: TestClient, database: Database) -> None:
+    def page_of(*outputs: Any) -> str:
+        batch_id = insert_batch(database, len(outputs), created_at=NOW)
+        fake_worker.write_results(database, batch_id, list(enumerate(outputs)))
+        return text_of(pages, f"/batches/{batch_id}")
+
+    assert "0.500" in page_of(0.5, 0.5)
+    assert "Of all 2 results." in page_of({"score": 1e308}, {"score": -1e308})
+    assert "1e+308" in page_of({"score": 1e308}, {"score": 1e308}, {"score": 1e308})
+    assert "Vectors of 3 numbers." in page_of([0.1, 0.2, 0.3])
+    assert "Length median 1 character, 1 word" in page_of({"generated_text": "x"})
+
+
+def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: Database) -> None:
+    reused, waiting = (insert_batch(database, 2, created_at=NOW) for _ in range(2))
+    fake_worker.write_results(database, reused, [(0, {"label": "A"}), (1, {"label": "A"})])
+    fake_worker.end_batch(database, reused)
+    update_batch(database, reused, reused=2)
+
+    ended = text_of(pages, f"/batches/{reused}")
+
+    assert "No job of this batch was computed by a worker, so there is no pace to draw: 2 results were reused." in ended
+    assert "No worker has answered a job yet" not in ended
+    assert "No worker has answered a job yet" in text_of(pages, f"/batches/{waiting}")
+
+
+def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 40, created_at=NOW)
+    fake_worker.write_results(database, batch_id, [(place, {"label": "A"}) for place in range(40)])
+    times = [NOW + timedelta(days=-19 if place < 30 else 0, seconds=place) for place in range(40)]
+    for place, moment in enumerate(times):
+        execute(
+            database,
+            "UPDATE results SET slice_id = 1, finished_at = :time WHERE position = :position",
+            time=moment.replace(tzinfo=None).isoformat(" ") if database.url.startswith("sqlite") else moment,
+            position=place,
+        )
+
+    text = text_of(pages, f"/batches/{batch_id}")
+
+    assert "Not drawn: a pause of 19 d from" in text
 
 
 def test_jobs_that_did_not_run_can_run(pages: TestClient, database: Database) -> None:
@@ -264,15 +309,16 @@ def test_others_do_not_exist_for_a_tenant(pages: TestClient, database: Database)
     context = pages.app.state.context  # type: ignore[attr-defined]
     owner = Principal("acme", frozenset({Scope.READ}))
 
-    values = batch_parts.reader_of("facts")(context, owner, batch_id)
+    batch = context.get_batch(owner, batch_id)
+    facts = batch_parts.facts_values(context, owner, batch)
+    progress = batch_parts.progress_values(context, owner, batch)
 
-    assert values["document"]["model"] == "mine"
-    assert [
-        blocker["message"] for blocker in batch_parts.reader_of("progress")(context, owner, batch_id)["blockers"]
-    ] == ["no worker serves reviews now; the operator has to start one"]
-    for name in batch_parts.PARTS:
-        with pytest.raises(Exception, match="there is no batch"):
-            batch_parts.reader_of(name)(context, Principal("other", frozenset({Scope.READ})), batch_id)
+    assert facts["document"]["model"] == "mine"
+    assert [blocker["message"] for blocker in progress["blockers"]] == [
+        "no worker serves reviews now; the operator has to start one"
+    ]
+    with pytest.raises(NotFound):
+        PAGES["batch"].open(context, Principal("other", frozenset({Scope.READ})), batch_id)
 
 
 @pytest.mark.parametrize("address", ["/batches/batch_nope", "/batches/batch_nope/failures", "/batches/%00"])

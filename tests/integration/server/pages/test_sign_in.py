@@ -16,7 +16,7 @@ from producer.tenants.principal import Scope
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import BROWSER, PART, Page, browser_over, csrf_token, sign_in
 
-COOKIE = "batchmill_session_8000"
+COOKIE, FORM_COOKIE = "batchmill_session_8000", "batchmill_form_8000"
 WRONG_KEYS = ("", "   ", "bm_0123456789abcdef_" + "x" * 43, "<script>alert(1)</script>", "é" * 150)
 
 
@@ -84,6 +84,34 @@ class TestWithoutASession:
 
         assert browser.get("/batches", headers=with_session(session)).status_code == 200
 
+    def test_a_link_elsewhere_over_plain_http_leads_through_the_form(self, browser: TestClient, key: NewKey) -> None:
+        """Given a host to which browsers send no Sec-Fetch-Site, so that nobody knows where a link is."""
+        del browser.headers["sec-fetch-site"]
+        sign_in(browser, key.text)
+        session = browser.cookies[COOKIE]
+        browser.cookies.clear()
+
+        linked = browser.get("/batches?status=failed")
+        form = "/login?next=%2Fbatches%3Fstatus%3Dfailed"
+        typed = browser.get(form)
+        again = browser.get(form, headers=with_session(session))
+        own = browser.get("/batches", headers={"referer": "http://127.0.0.1:8000/"})
+
+        assert (linked.status_code, linked.headers["refresh"]) == (200, f"0; url={form}")
+        assert "set-cookie" not in linked.headers
+        assert typed.status_code == 200  # who has no cookies is not sent round for ever
+        assert COOKIE not in typed.headers["set-cookie"]
+        assert again.headers["location"] == "/batches?status=failed"
+        assert (own.status_code, own.headers["location"]) == (303, "/login?next=%2Fbatches")
+
+    def test_an_action_says_that_nothing_was_done(self, browser: TestClient) -> None:
+        sent_away = browser.post("/batches/x/cancel", headers={"referer": "http://127.0.0.1:8000/batches/x"})
+        forged = browser.post("/batches/x/cancel", headers={"sec-fetch-site": "cross-site"})
+
+        assert "Nothing was done" in Page(browser.get(sent_away.headers["location"]).text).text
+        assert (forged.status_code, "another site" in Page(forged.text).text) == (403, True)
+        assert "set-cookie" not in forged.headers
+
     def test_a_program_gets_an_error_to_read(self, browser: TestClient) -> None:
         answer = browser.get("/batches", headers={"accept": "*/*"})
 
@@ -140,13 +168,16 @@ class TestTheForm:
 
     def test_guesses_are_limited(self, browser: TestClient, key: NewKey) -> None:
         token = form_token(browser)
-        for _ in range(MAX_OF_ADDRESS):
-            browser.post("/login", data={"csrf_token": token, "key": "bm_wrong"})
+        answers = [
+            browser.post("/login", data={"csrf_token": token, "key": "bm_wrong"}) for _ in range(MAX_OF_ADDRESS + 1)
+        ]
+        right = browser.post("/login", data={"csrf_token": token, "key": key.text})
 
-        answer = browser.post("/login", data={"csrf_token": token, "key": key.text})
-
-        assert answer.status_code == 429
-        assert "too many wrong keys" in Page(answer.text).text.lower()
+        assert {answer.status_code for answer in answers[:-1]} == {401}
+        assert answers[-1].status_code == 429
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+        assert "too many wrong keys" in Page(answers[-1].text).text.lower()
+        assert right.status_code == 303  # somebody else behind the same proxy
 
     def test_a_forged_one_signs_nobody_in(self, browser: TestClient, key: NewKey) -> None:
         token = form_token(browser)
@@ -157,7 +188,14 @@ class TestTheForm:
         ):
             answer = browser.post("/login", data=fields, headers=headers)
             assert answer.status_code == 403
+            assert "set-cookie" not in answer.headers
             assert browser.get("/").status_code == 303
+
+    def test_one_of_another_site_ends_no_session(self, browser: TestClient, key: NewKey) -> None:
+        """Given a browser, which sends no cookies with such a form, and takes those of the answer."""
+        for headers in ({"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "", "origin": "http://evil.example"}):
+            answer = browser.post("/login", data={"key": key.text}, headers=headers)
+            assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
 
     def test_a_browser_without_cookies_is_asked_for_them(self, browser: TestClient, key: NewKey) -> None:
         answer = browser.post("/login", data={"key": key.text, "csrf_token": "0" * 64})
@@ -169,7 +207,7 @@ class TestTheForm:
 class TestASession:
     def test_has_a_new_token_that_only_its_browser_has(self, browser: TestClient, key: NewKey) -> None:
         form_token(browser)
-        before = browser.cookies[COOKIE]
+        before = browser.cookies[FORM_COOKIE]
         answer = sign_in(browser, key.text)
 
         assert browser.cookies[COOKIE] != before
@@ -222,11 +260,12 @@ class TestASession:
         assert all(browser.get(path).status_code == 403 for path in has_not)
 
     def test_signing_in_again_ends_the_session_before(self, browser: TestClient, key: NewKey) -> None:
+        token = form_token(browser)
         sign_in(browser, key.text)
         first = browser.cookies[COOKIE]
-        form = Page(browser.get("/").text)
-        browser.post("/login", data={"csrf_token": form.csrf_token, "key": key.text})
+        browser.post("/login", data={"csrf_token": token, "key": key.text})
 
+        assert browser.cookies[COOKIE] != first
         assert browser.get("/").status_code == 200
         browser.cookies.clear()
         assert browser.get("/", headers=with_session(first)).status_code == 303
@@ -311,9 +350,22 @@ class TestWithoutKeys:
             answer = browser.get("/login?next=/batches")
 
         assert "No API keys" in page.text
-        assert COOKIE in browser.cookies
+        assert FORM_COOKIE in browser.cookies
         assert "set-cookie" not in again.headers  # one cookie, so that forms in other tabs stay valid
         assert (answer.status_code, answer.headers["location"]) == (303, "/batches")
+
+    def test_an_error_changes_no_cookie(self, app: FastAPI) -> None:
+        """Otherwise a link or a form of another site would end the forms of all tabs."""
+        with browser_over(app) as browser:
+            answers = [
+                browser.get("/nope"),
+                browser.post("/submit/example", headers={"sec-fetch-site": "cross-site"}),
+                browser.post("/submit/example", headers={"sec-fetch-site": "cross-site"} | PART),
+                browser.get("/batches", headers={"sec-fetch-site": "cross-site"}),
+            ]
+
+        assert [answer.status_code for answer in answers] == [404, 403, 403, 200]
+        assert not [answer for answer in answers if "set-cookie" in answer.headers]
 
     def test_the_first_key_closes_the_pages(self, app: FastAPI, database: Database) -> None:
         with browser_over(app) as browser:

@@ -1,12 +1,13 @@
 """Which workers a batch waits for."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from models.states import BatchStatus
 from producer.batches.batch_view import TIMESTAMP_FIELDS, BatchView, JobCounts
-from producer.batches.workers import WorkerView, other_revisions
+from producer.batches.workers import WorkerView, count_serving, other_revisions
 
 
 def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:
@@ -56,3 +57,11 @@ def test_other_revisions_are_listed_only_without_the_batchs_own(workers: list[Wo
 def test_a_batch_without_revision_or_ended_waits_for_no_revision() -> None:
     assert other_revisions([worker("new")], batch(None)) == set()
     assert other_revisions([worker("new")], batch("old", BatchStatus.COMPLETED)) == set()
+
+
+def test_workers_serve_their_pipelines_and_only_live_ones_count() -> None:
+    two = replace(worker("a"), served_pipelines=["p", "q"])
+
+    assert (two.serves("p"), two.serves("q"), two.serves("r")) == (True, True, False)
+    counts = count_serving([two, worker("a"), worker("a", pipeline="q", alive=False)])
+    assert (counts["p"], counts["q"], counts["r"]) == (2, 1, 0)

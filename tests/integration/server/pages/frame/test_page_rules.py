@@ -17,6 +17,7 @@ from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, PageReader
+from producer.server.pages.frame import static_files
 from producer.server.pages.frame.headers import HEADERS
 from producer.server.pages.frame.rendering import see_other
 from producer.server.requests.bodies import MAX_BODY_BYTES
@@ -211,14 +212,16 @@ class TestHeaders:
     def test_pages_are_not_kept_and_files_are(self, browser: TestClient) -> None:
         assert browser.get("/").headers["cache-control"] == "no-store"
         assert browser.get("/nowhere").headers["cache-control"] == "no-store"
-        assert "immutable" in browser.get("/static/app.js").headers["cache-control"]
+        assert "immutable" in browser.get(static_files.address("app.js")).headers["cache-control"]
+        for path in ("/static/app.js", "/static/app.js?v=0123456789abcdef", "/favicon.ico"):
+            assert browser.get(path).headers["cache-control"] == "public, max-age=86400"
 
     def test_over_tls_browsers_are_kept_there(self, app: FastAPI) -> None:
         with TestClient(app, base_url="https://127.0.0.1:8000", headers=BROWSER) as browser:
             response = browser.get("/")
 
         assert response.headers["strict-transport-security"].startswith("max-age=")
-        assert response.headers["set-cookie"].startswith("__Host-batchmill_session_8000=")
+        assert response.headers["set-cookie"].startswith("__Host-batchmill_form_8000=")
         assert "secure" in response.headers["set-cookie"].lower()
 
     def test_head_has_the_headers_of_get_and_no_body(self, browser: TestClient) -> None:
@@ -264,7 +267,7 @@ class TestMessages:
 
     def test_of_another_session_are_not_shown(self, browser: TestClient) -> None:
         self.act(browser, "412 jobs wait again")
-        browser.cookies.delete("batchmill_session_8000")
+        browser.cookies.delete("batchmill_form_8000")
 
         assert "412 jobs" not in browser.get("/batches").text
 

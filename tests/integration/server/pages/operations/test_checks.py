@@ -65,13 +65,13 @@ def test_findings_are_grouped_with_commands_to_copy(browser: TestClient, monkeyp
 
 
 def test_a_busy_doctor_says_so(browser: TestClient) -> None:
-    permits = [checks._permits.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(checks.MAX_CHECKS)]
+    permits = [checks._doctors.acquire(timeout=WAIT_TIMEOUT_SECONDS) for _ in range(checks.MAX_DOCTORS)]
     try:
         assert all(permits)
         assert "other checks run now" in browser.get("/doctor/findings", headers=PART).text
     finally:
         for _ in permits:
-            checks._permits.release()
+            checks._doctors.release()
 
 
 def test_the_doctor_is_for_operators(browser: TestClient, database: Database) -> None:

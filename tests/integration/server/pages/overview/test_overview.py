@@ -130,6 +130,16 @@ def test_all_is_well(database: Database, database_url: str) -> None:
     assert "Nothing waits" in page
 
 
+def test_invalid_rows_are_no_failures_of_a_worker(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 2, name="small")
+    fake_worker.write_results(database, batch_id, [(0, "empty_text")])
+
+    page = get_page(database, database_url)
+
+    assert "small has 1 failed of 2 jobs" in page
+    assert "No job failed on a worker in the last hour. Rows that were invalid when submitted are not counted" in page
+
+
 def test_a_tenant_sees_its_own_numbers_and_no_hosts(database: Database, database_url: str) -> None:
     add_minute(database, work(PIPELINE, 7, ("model_error", 2), tenant="acme"))
     add_minute(database, work("secret-pipeline", 5000, ("secret_code", 9), tenant="other"))

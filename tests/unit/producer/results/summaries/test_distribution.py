@@ -51,6 +51,14 @@ def distribution(*outputs: Any, **fields: Any) -> Distribution:
         ([[]], Features(entities=0)),
         ([None], Features(length=4)),
         ({"generated_text": None}, Features(length=23)),
+        ({"label": 1, "score": 0.5}, Features(("1",), 0.5)),
+        ([{"label": True, "score": 0.5}], Features(("true",), 0.5)),
+        ([{"token_str": "Paris", "score": 0.5, "token": 7, "sequence": "x"}], Features(("Paris",), 0.5)),
+        (0.5, Features(score=0.5)),
+        ([0.1, 2, 0.3], Features(vector_length=3)),
+        ([[0.1, 0.2], [0.3, 0.4]], Features(vector_length=2)),
+        ({"label": "A", "score": 10**400}, Features(("A",))),
+        ([{"entity": "A", "score": 1e308}] * 9, Features(("A",) * 9, None, entities=9)),
     ],
     ids=str,
 )
@@ -84,6 +92,25 @@ def test_other_scores_have_buckets_between_the_least_and_the_greatest() -> None:
     assert (found.scores[0].low, found.scores[-1].high) == (-8.0, 12.0)
     assert sum(bucket.count for bucket in found.scores) == 3
     assert sum(bucket.count for bucket in single.scores) == 1
+
+
+@pytest.mark.parametrize("scores", [(1e308, -1e308), (-5e-324, 0.0), (1.7e308, 1.7e308)])
+def test_scores_too_far_apart_or_too_close_have_no_buckets(scores: tuple[float, ...]) -> None:
+    found = distribution(*({"score": score} for score in scores))
+
+    assert found.scores == ()
+    assert found.median_score is None or math.isfinite(found.median_score)
+
+
+@pytest.mark.parametrize("score", [1e300, -1e16, 0.5, 7])
+def test_equal_scores_have_a_bucket(score: float) -> None:
+    found = distribution(*({"score": score} for _ in range(3)))
+
+    assert sum(bucket.count for bucket in found.scores) == 3
+
+
+def test_vectors_of_an_own_task_have_a_length() -> None:
+    assert distribution([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]).vector_length == 3
 
 
 @pytest.mark.parametrize("values", [[0], [7], [0, 1], [3, 3, 3], list(range(1000)), [10**9, 0], [99, 100, 101]])

@@ -72,6 +72,38 @@ def test_a_batch_that_waits_has_no_pace_at_the_end() -> None:
     assert curve.jobs_per_second[-1] == 0
 
 
+def test_a_retry_weeks_later_leaves_the_pace_of_the_work() -> None:
+    weeks = 19 * 86_400
+    work = [mark(1, 1), *(mark(170 * number, 10 * number) for number in range(1, 61))]
+    retry = [mark(10_200 + 100 * number, weeks + 6 * number) for number in range(1, 11)]
+
+    curve = pace_curve(Marks(BEGAN, (*work, *retry)))
+
+    assert curve.jobs_per_second == pytest.approx([17.0] * MAX_INTERVALS)
+    assert (curve.began, curve.times[-1]) == (BEGAN, BEGAN + timedelta(seconds=600))
+    assert [(pause.began, pause.ended) for pause in curve.pauses] == [(work[-1].finished_at, retry[0].finished_at)]
+
+
+def test_several_pauses_are_left_out_and_the_longest_stretch_stays() -> None:
+    day = 86_400
+    first = [mark(number, number) for number in range(1, 11)]
+    second = [mark(10 + 10 * number, day + number) for number in range(1, 31)]
+
+    curve = pace_curve(Marks(BEGAN, (*first, *second)), BEGAN + timedelta(days=30))
+
+    assert curve.jobs_per_second == pytest.approx([10.0] * 29)
+    assert [round(pause.seconds / day) for pause in curve.pauses] == [1, 29]
+
+
+def test_slices_that_take_minutes_are_no_pauses() -> None:
+    bursts = [mark(place, 2000 * (1 + place // 100) + 0.001 * (place % 2)) for place in range(1, 300, 20)]
+
+    curve = pace_curve(Marks(BEGAN, tuple(bursts)))
+
+    assert curve.pauses == ()
+    assert (curve.began, curve.times[-1]) == (BEGAN, bursts[-1].finished_at)
+
+
 @pytest.mark.parametrize("marks", [(), (mark(1, 0),), (mark(1, 5, is_worked=False), mark(2, 6, is_worked=False))])
 def test_too_few_results_have_no_curve(marks: tuple[Mark, ...]) -> None:
     curve = pace_curve(Marks(None, marks))
