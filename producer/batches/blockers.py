@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ DEFAULT_LEASE_SECONDS = 30.0  # the setting's default; a worker counts as gone a
 # A failure stays visible this long after its next try was due, because the process may be restarting.
 LOAD_FAILURE_TTL_SECONDS = 120.0
 MAX_BLOCKERS = 5
+PASSING_CODES = ("queued", "model_loading", "workers_busy", "waiting_for_retry")
 
 COUNT_OPEN_SLICES = f"""
 SELECT count(*) FILTER (WHERE state = 'leased') AS leased,
@@ -115,6 +116,24 @@ def find_blockers(
     up = None if is_served or home is None else find_up(home)
     reasons = decide_blockers(batch, slices, worker_views, list_load_failures(database), guards, up)
     return list(reasons)[:MAX_BLOCKERS]
+
+
+def foresee_blockers(
+    database: Database, batch: BatchView, lease_seconds: float = DEFAULT_LEASE_SECONDS, home: Path | None = None
+) -> list[Blocker]:
+    """Return the reasons why no worker could run jobs of an ended batch again; those that pass by themselves are none.
+
+    home: where a `batchmill up` may run that is starting its workers
+    """
+    worker_views = workers.list_workers(database, lease_seconds)
+    is_served = any(worker.alive and batch.pipeline in worker.served_pipelines for worker in worker_views)
+    up = None if is_served or home is None else find_up(home)
+    ready = SliceCounts(leased=0, claimable=1, deferred=0, next_retry_seconds=0.0, last_retry_error=None)
+    open_batch = replace(batch, status=BatchStatus.IN_PROGRESS)
+    reasons = decide_blockers(
+        open_batch, ready, worker_views, list_load_failures(database), list_guards(database, batch.id), up
+    )
+    return [reason for reason in reasons if reason.code not in PASSING_CODES][:MAX_BLOCKERS]
 
 
 def find_up(home: Path) -> HolderId | None:

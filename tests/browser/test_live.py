@@ -45,13 +45,50 @@ def test_a_batch_is_watched_to_its_end_without_a_reload(database: Database, own_
     page.evaluate("window.isSamePage = true")
     write_results(database, batch_id, answers(4))
     expect(page.locator("[data-live=progress]")).to_contain_text("50.0 %")
-    expect(page.locator("[data-live-results]")).to_contain_text("4 new results")
+    expect(page.locator("#results tbody tr")).to_have_count(4)
     write_results(database, batch_id, answers(4, first=4))
     end_batch(database, batch_id)
     expect(page.locator("[data-live=progress]")).to_contain_text("completed")
     expect(page.locator("[data-live=actions]")).to_contain_text("Delete")
+    expect(page.locator("#results tbody tr")).to_have_count(8)
+    expect(page.locator("#rows-outcome")).to_contain_text("succeeded (8)")
+    expect(page.locator("[data-live-results]")).to_be_hidden()
 
     assert page.evaluate("window.isSamePage")
+
+
+def test_rows_that_somebody_chose_stay(database: Database, own_address: str, visit: OpenVisit) -> None:
+    batch_id = insert_batch(database, 8)
+    write_results(database, batch_id, answers(2))
+
+    page = visit(own_address).open(f"/batches/{batch_id}")
+    wait_for_stream(page)
+    page.locator("#rows-outcome").select_option("unanswered")
+    expect(page.locator("#results tbody tr")).to_have_count(6)
+    write_results(database, batch_id, answers(6, first=2))
+    end_batch(database, batch_id)
+
+    expect(page.locator("[data-live-results]")).to_contain_text("6 new results")
+    expect(page.locator("#results tbody tr")).to_have_count(6)
+
+
+def test_a_menu_closes_by_escape_and_by_a_click_elsewhere(
+    database: Database, own_address: str, visit: OpenVisit
+) -> None:
+    batch_id = insert_batch(database, 2)
+    write_results(database, batch_id, answers(2))
+    end_batch(database, batch_id)
+
+    page = visit(own_address).open(f"/batches/{batch_id}")
+    menu = page.locator("details.menu")
+    menu.locator("summary").click()
+    expect(menu).to_have_attribute("open", "")
+    page.keyboard.press("Escape")
+    expect(menu).not_to_have_attribute("open", "")
+    menu.locator("summary").click()
+    page.locator("h1").click()
+
+    expect(menu).not_to_have_attribute("open", "")
 
 
 def test_what_the_reader_opened_and_focused_stays(database: Database, own_address: str, visit: OpenVisit) -> None:

@@ -9,6 +9,7 @@ from producer.batches.eta import Eta, EtaEstimator
 from producer.results.summaries.marks import Mark, Marks
 
 MAX_INTERVALS = 40
+MIN_SECONDS = 10.0  # a shorter course is noise: results land slice by slice
 
 MIN_PAUSE_SECONDS = 300.0
 MAX_PAUSES = 5
@@ -48,7 +49,9 @@ class PaceCurve:
     @property
     def is_drawable(self) -> bool:
         """Whether there are enough intervals to show a course."""
-        return len(self.times) >= 3
+        if self.began is None or len(self.times) < 3:
+            return False
+        return (self.times[-1] - self.began).total_seconds() >= MIN_SECONDS
 
 
 def pace_curve(marks: Marks, until: datetime | None = None) -> PaceCurve:
@@ -69,7 +72,7 @@ def pace_curve(marks: Marks, until: datetime | None = None) -> PaceCurve:
     pauses = _find_pauses(points)
     points = _longest_stretch(points, pauses)
     began, ended = points[0][0], points[-1][0]
-    intervals = min(MAX_INTERVALS, len(points) - 1)
+    intervals = max(1, min(MAX_INTERVALS, len(points) - 1, int((ended - began).total_seconds())))
     step = (ended - began) / intervals
     edges = [began + step * number for number in range(intervals)] + [ended]
     counts = _interpolate(points, edges)

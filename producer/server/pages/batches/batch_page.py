@@ -18,8 +18,6 @@ from producer.tenants.principal import Principal
 
 router = APIRouter()
 
-ROWS = 10  # of the table, which has a page for itself
-
 
 @router.get("/batches/{batch_id}")
 def show_batch(request: Request, context: Context, visitor: PageReader, batch_id: BatchId) -> Response:
@@ -46,4 +44,4 @@ def page_values(context: ServerContext, principal: Principal, batch: BatchView) 
         values |= values_of(context, principal, batch)
     codes = [CodeCount(g.code, g.jobs, g.example.position, g.example.is_invalid) for g in values["failures"].groups]
     counted = FailureCounts(tuple(codes), values["failures"].is_exact)
-    return values | results.values_for(context, batch, {}, counted, ROWS)
+    return values | results.values_for(context, batch, {}, counted, results.FEW_ROWS)

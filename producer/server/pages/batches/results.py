@@ -29,6 +29,7 @@ from producer.server.pages.outputs.verdicts import ShownVerdict, read_verdicts
 router = APIRouter()
 
 PAGE_ROWS = 50
+FEW_ROWS = 10  # on the page of the batch, whose table has a page for itself
 
 _summaries = SummaryCache()
 
@@ -60,6 +61,11 @@ class ResultsTable:
     def is_newest_first(self) -> bool:
         """Whether the last result comes first."""
         return self.query.cursor.order is Order.NEWEST
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the first page of all rows."""
+        return not self.query.values and self.query.cursor.place is None
 
     @property
     def code_names(self) -> list[str]:
@@ -137,7 +143,8 @@ def show_results(request: Request, context: Context, visitor: PageReader, batch_
     batch = context.get_batch(visitor.principal, batch_id)
     views.check_not_deleting(batch)
     last_seq = find_last_seq(context.database, batch_id)  # before the rows, so that what lands meanwhile counts as new
-    values = values_for(context, batch, request.query_params, page_rows=PAGE_ROWS)
+    rows = FEW_ROWS if request.query_params.get("few") == "yes" else PAGE_ROWS
+    values = values_for(context, batch, request.query_params, page_rows=rows)
     values |= {"batch": batch, "last_seq": last_seq}
     return render_part(request, visitor, "batches/_results.html", "batches/results.html", **values)
 

@@ -11,12 +11,14 @@ from starlette.datastructures import FormData, QueryParams
 from models import error_catalogue
 from models.errors import BatchmillError, NotFound, UsageError
 from models.states import JobOutcome
-from producer.batches import retry_plan
+from producer.batches import blockers, retry_plan
+from producer.batches.batch_view import BatchView
 from producer.batches.reading_state import find_reading_state
 from producer.batches.retry import RetrySelection
 from producer.batches.retry_plan import JobToRetry, RetryPlan
 from producer.results import export
 from producer.server.context import Context, ServerContext
+from producer.server.native import shown
 from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.changes import Requeued
 from producer.server.native.batches.long_acts import Reply
@@ -68,6 +70,7 @@ def _confirm(
         "reading": find_reading_state(context.database, batch),
         "deadline": _deadline(fields),
         "ticked": chosen,
+        "blockers": _blockers(context, visitor, batch),
     }
     refusal = None if error is None else refusal_of(error, batch, advice=_advice(values["plan"], job))
     return confirm(request, visitor, "batches/_retry.html", "Retry jobs", refusal, values)
@@ -109,6 +112,13 @@ async def retry(
 
 def _deadline(fields: QueryParams | FormData) -> str:
     return str(fields.get("deadline") or "").strip()[:MAX_DEADLINE_CHARACTERS]
+
+
+def _blockers(context: ServerContext, visitor: Visitor, batch: BatchView) -> list[dict[str, str]]:
+    """Why jobs that run again would wait until somebody acts."""
+    settings = context.settings
+    found = blockers.foresee_blockers(context.database, batch, settings.lease_seconds, settings.home_path)
+    return shown.blocker_objects(found, batch.pipeline, visitor.principal.tenant)
 
 
 def _selection(values: QueryParams | FormData) -> RetrySelection:

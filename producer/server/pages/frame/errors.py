@@ -18,6 +18,7 @@ from producer.server.pages.access.visitor import (
     recall_visitor,
     visitor_with,
 )
+from producer.server.pages.frame import texts
 from producer.server.pages.frame.rendering import is_part, render
 
 NOTICES = "#notices"
@@ -39,8 +40,6 @@ MESSAGES = {
     "not_found": "there is no page at this address; the link may be of another version, or have a part too few",
     "method_not_allowed": "this address takes what its form sends, and shows nothing; go back and use the form",
 }
-# That begin a sentence of ours; another word may be a name, which is not ours to change.
-FIRST_WORDS = frozenset({"a", "another", "no", "send", "sign", "the", "there", "this", "too", "without", "your"})
 NOT_SIGNED_IN = "Nothing was done, because you are not signed in. Sign in, then repeat the action."
 OTHER_TITLE = "This request can't be answered"
 
@@ -68,9 +67,7 @@ class PageError:
         if status == 405 or message == NO_ROUTE:
             message = MESSAGES[str(error.get("code"))]
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
-        if message.partition(" ")[0] in FIRST_WORDS:
-            message = message[:1].upper() + message[1:]
-        return cls(status, str(error.get("code")), message, seconds)
+        return cls(status, str(error.get("code")), texts.sentence(message), seconds)
 
     @property
     def title(self) -> str:

@@ -44,6 +44,8 @@ def duration(seconds: float | None) -> str:
     """Seconds as `0.4 s`, `3 min 20 s`, `2 h 5 min` or `3 d 4 h`."""
     if seconds is None:
         return MISSING
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
     if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

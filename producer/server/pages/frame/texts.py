@@ -2,6 +2,8 @@
 
 import re
 
+from markupsafe import Markup, escape
+
 # Controls, and what is invisible or changes the direction of its neighbours. Joiners stay, since scripts and emoji need
 # them. Half a surrogate pair can't be sent at all.
 UNSEEN = re.compile(
@@ -11,6 +13,33 @@ UNSEEN = re.compile(
 CONTROL_PICTURES = 0x2400  # ␀ and so on, one for each of the first 32 controls
 LAST_PICTURED = 0x20
 ELLIPSIS = "…"
+# That begin a sentence of ours; another word may be a name, which is not ours to change.
+FIRST_WORDS = frozenset(
+    {
+        "a",
+        "an",
+        "another",
+        "at",
+        "each",
+        "it",
+        "no",
+        "nothing",
+        "one",
+        "only",
+        "run",
+        "say",
+        "send",
+        "sign",
+        "that",
+        "the",
+        "there",
+        "these",
+        "this",
+        "too",
+        "without",
+        "your",
+    }
+)
 
 
 def visible(text: object) -> str:
@@ -24,9 +53,23 @@ def cut(text: object, most: int = 200) -> str:
     return visible(whole if len(whole) <= most else whole[:most].rstrip() + ELLIPSIS)
 
 
+def sentence(text: object) -> str:
+    """Return a message with a capital at its beginning, unless that may be a name or a quotation."""
+    whole = str(text)
+    return whole[:1].upper() + whole[1:] if whole.partition(" ")[0] in FIRST_WORDS else whole
+
+
+def with_code(text: object) -> Markup:
+    """Return a text of ours as HTML: what stands in backticks is code; everything in it is escaped."""
+    pieces = str(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if number % 2 else escape(piece) for number, piece in enumerate(pieces)
+    )
+
+
 def _name_character(match: re.Match[str]) -> str:
     code = ord(match[0])
     return chr(CONTROL_PICTURES + code) if code < LAST_PICTURED else f"⟨U+{code:04X}⟩"
 
 
-FILTERS = {"visible": visible, "cut": cut}
+FILTERS = {"visible": visible, "cut": cut, "sentence": sentence, "with_code": with_code}

@@ -34,7 +34,8 @@ function chartOptions(figure, data, width) {
   const isStacked = "stacked" in figure.dataset;
   const compact = (value) => value.toLocaleString("en-US", { notation: Math.abs(value) >= 10000 ? "compact" : "standard", maximumFractionDigits: 2 });
   const isWithinDays = data.times.at(-1) - data.times[0] < 2 * 86400;
-  const tick = new Intl.DateTimeFormat(undefined, isWithinDays ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : { month: "short", day: "numeric" });
+  const seconds = data.times.at(-1) - data.times[0] < 300 ? { second: "2-digit" } : {};
+  const tick = new Intl.DateTimeFormat(undefined, isWithinDays ? { hour: "2-digit", minute: "2-digit", ...seconds, hourCycle: "h23" } : { month: "short", day: "numeric" });
   const axis = { stroke: colour("--muted"), font, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const showRow = (plot) => {
     const row = plot.cursor.idx;

@@ -152,13 +152,31 @@ function fillPart({ name, html, at }) {
   htmx.swap({ sourceElement: target, target, text: html, swap });
 }
 
-// Results are not put under the eyes of somebody who reads them: a line says that there are more.
-function showState({ last_seq: lastSeq }) {
+// Results are not put under the eyes of somebody who reads them: a line says that there are more. A first page that was
+// not full is filled, and all is up to date when the batch has ended, unless somebody has chosen other rows.
+async function showState({ last_seq: lastSeq, status }) {
   for (const line of document.querySelectorAll("[data-live-results]")) {
+    const rows = document.querySelector("#results[data-plain-rows]");
+    const hasEnded = !["validating", "in_progress", "cancelling"].includes(status);
+    const isNew = lastSeq > Number(line.dataset.liveResults) || (hasEnded && line.dataset.liveEnded === undefined);
+    if (rows && isNew && (hasEnded || rows.dataset.plainRows === "some") && !rows.contains(document.activeElement)) {
+      if (await readRows(line.dataset.firstRows)) {
+        line.dataset.liveResults = Math.max(lastSeq, Number(line.dataset.liveResults));
+        if (hasEnded) line.dataset.liveEnded = "";
+      }
+    }
     const count = lastSeq - Number(line.dataset.liveResults);
     line.hidden = count <= 0;
     line.firstElementChild.textContent = `${count.toLocaleString("en-US")} new ${count === 1 ? "result" : "results"}. Show`;
   }
+}
+
+async function readRows(address) {
+  const answer = await fetch(address, { headers: { "HX-Request": "true" }, cache: "no-store" }).catch(() => null);
+  const target = document.querySelector("#results[data-plain-rows]"); // the reader may have chosen others meanwhile
+  if (!answer?.ok || answer.redirected || !target || target.contains(document.activeElement)) return false;
+  htmx.swap({ sourceElement: target, target, text: await answer.text(), swap: "outerMorph" });
+  return true;
 }
 
 function showNewBatches(ids) {

@@ -15,7 +15,7 @@ from producer.server.pages.batches import actions, retries
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.page_clients import PART, Page, csrf_token, sign_in_as
-from tests.fake_worker import end_batch, write_results
+from tests.fake_worker import end_batch, register_worker, write_results
 from tests.servers import wait_until
 
 
@@ -117,6 +117,30 @@ def test_a_row_that_can_not_run_again_says_why(
 
     assert "This job can't be retried" in page.text
     assert sentence in page.text
+
+
+@pytest.mark.parametrize("query", ["", "?code=out_of_memory", "?position=0"])
+def test_a_retry_that_no_worker_can_run_says_so(
+    browser: TestClient, database: Database, batch_id: str, query: str
+) -> None:
+    pipeline = views.get_batch(database, batch_id).pipeline
+    alone = Page(browser.get(f"/batches/{batch_id}/retry{query}").text)
+    register_worker(database, pipeline)
+    execute(database, "UPDATE workers SET revision = 'new', state = 'ready'")
+    update_batch(database, batch_id, revision="old")
+    other = Page(browser.get(f"/batches/{batch_id}/retry{query}").text)
+    update_batch(database, batch_id, revision="new")
+    served = Page(browser.get(f"/batches/{batch_id}/retry{query}").text)
+
+    assert "the batch would wait: no worker serves" in alone.text
+    assert "the batch would wait: it waits for a worker with revision old" in other.text
+    assert "would wait" not in served.text
+
+
+def test_a_cancellation_names_the_batch(browser: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 3, name="monday")
+
+    assert "Cancel monday?" in Page(browser.get(f"/batches/{batch_id}/cancel").text).text
 
 
 def test_jobs_that_were_cancelled_run_again(browser: TestClient, database: Database) -> None:

@@ -29,6 +29,9 @@ def pager(browser: TestClient, address: str) -> dict[str, str]:
     return {text: link.replace("&amp;", "&") for link, text in links}
 
 
+QUERIES = ("", "?few=yes", "?outcome=failed")
+
+
 @pytest.fixture
 def batch_id(database: Database) -> str:
     batch_id = insert_batch(database, 12, name="Reviews")
@@ -125,6 +128,19 @@ def test_a_batch_that_runs_says_when_more_results_land(browser: TestClient, batc
 
     assert 'data-live-results="10"' in running
     assert "data-live-results" not in ended
+
+
+def test_the_first_page_says_whether_more_rows_land_there(
+    browser: TestClient, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script reads it again only if it is not full, and only if nobody has chosen other rows."""
+    monkeypatch.setattr(results, "FEW_ROWS", 5)
+
+    whole, few, chosen = (browser.get(f"/batches/{batch_id}/results{query}").text for query in QUERIES)
+
+    assert 'data-plain-rows="some"' in whole
+    assert 'data-plain-rows="full"' in few
+    assert "data-plain-rows" not in chosen
 
 
 def test_htmx_gets_the_table_alone(browser: TestClient, batch_id: str) -> None:

@@ -32,6 +32,17 @@ def test_slices_that_land_together_are_no_peak() -> None:
     assert max(curve.jobs_per_second) < 25
 
 
+def test_a_batch_of_a_few_seconds_has_no_course() -> None:
+    """Its results land slice by slice, which would be drawn as peaks of tens of milliseconds."""
+    short = Marks(BEGAN, tuple(mark(100 * number, 0.1 * number) for number in range(1, 30)))
+    longer = Marks(BEGAN, tuple(mark(100 * number, 0.5 * number) for number in range(1, 30)))
+
+    assert len(pace_curve(short).times) == 2
+    assert not pace_curve(short).is_drawable
+    assert len(pace_curve(longer).times) == 14
+    assert pace_curve(longer).is_drawable
+
+
 def test_no_job_is_counted_twice_or_lost() -> None:
     marks = (mark(7, 3), mark(7, 3), mark(30, 4), mark(31, 4), mark(90, 9), mark(400, 60))
 

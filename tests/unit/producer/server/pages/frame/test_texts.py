@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.server.pages.frame.texts import cut, visible
+from producer.server.pages.frame.texts import cut, sentence, visible, with_code
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,20 @@ def test_a_long_text_is_cut() -> None:
     assert cut("abc " * 100, 8) == "abc abc…"
     assert cut("abc", 3) == "abc"
     assert cut(None, 10) == "None"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("there is no pipeline x", "There is no pipeline x"),
+        ("'banana' is not a time", "'banana' is not a time"),
+        ("reviews has no column text", "reviews has no column text"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name(message: str, shown: str) -> None:
+    assert sentence(message) == shown
+
+
+def test_what_stands_in_backticks_is_code_and_escaped() -> None:
+    assert with_code("send `a <b>` & `c`") == "send <code>a &lt;b&gt;</code> &amp; <code>c</code>"
