@@ -26,6 +26,8 @@ from tests.factories.hostile import HOSTILE, HOSTILE_NAME
 from tests.factories.http_server import client_over
 from tests.factories.page_clients import assert_harmless
 
+NOW = datetime.now(UTC)
+
 
 @pytest.fixture
 def pages(database: Database, database_url: str) -> Iterator[TestClient]:
