@@ -23,6 +23,7 @@ COMMIT_ROWS, COMMIT_SECONDS = 64, 0.25
 class OpenPages:
     """What open pages cost.
 
+    pages: 0 = what the server costs anyway
     core_share: of the server's processor time
     kilobytes: that each page was sent in a second
     """
@@ -35,8 +36,10 @@ class OpenPages:
 
 
 async def measure(server: Served, database: Database, pages: int, seconds: float) -> list[OpenPages]:
-    """Open pages, a third of each kind, and look at the server while nothing happens and while a worker writes."""
+    """Open pages, a third of each kind; look at the server before, while nothing happens, and while a worker writes."""
     streams = ["/events/overview", f"/events/batches/{LARGE_BATCH_ID}", f"/events/batches?rows={LARGE_BATCH_ID}"]
+    await asyncio.sleep(SETTLE_SECONDS)
+    alone = await _look(server, [], seconds, is_busy=False)
     counts = [0] * pages
     connections = [await Connection.open(server.host, server.port) for _ in range(pages)]
     readers = [
@@ -49,7 +52,7 @@ async def measure(server: Served, database: Database, pages: int, seconds: float
         with _writing(database):
             await asyncio.sleep(SETTLE_SECONDS)
             busy = await _look(server, counts, seconds, is_busy=True)
-        return [idle, busy]
+        return [alone, idle, busy]
     finally:
         for reader in readers:
             reader.cancel()

@@ -67,7 +67,7 @@ INSERT_SMALL_BATCHES = """
 INSERT INTO batches (id, name, pipeline, task, model, revision, parameters, metadata, tenant, status, total, succeeded,
                      failed, last_seq, tokens, padded_tokens, device_seconds, error_code, error_message,
                      created_at, in_progress_at, completed_at, failed_at)
-{numbers} SELECT 'batch_' || substr('000000' || i, -6), 'tickets of day ' || (i / 300), {pipeline},
+{numbers} SELECT 'batch_' || {number}, 'tickets of day ' || (i / 300), {pipeline},
     'sentiment-analysis', 'sample', 'abc', {object}, {object}, 'tenant-' || (i % :tenants),
     CASE WHEN i >= :count - 20 THEN 'in_progress' WHEN i % 200 = 7 THEN 'failed' ELSE 'completed' END,
     :jobs,
@@ -84,13 +84,13 @@ FROM numbers
 
 INSERT_SMALL_JOBS = """
 INSERT INTO jobs (batch_id, position, custom_id, input)
-{numbers} SELECT 'batch_' || substr('000000' || (i / :jobs), -6), i % :jobs, 'ticket-' || i, {input} FROM numbers
+{numbers} SELECT 'batch_' || {number_of_job}, i % :jobs, 'ticket-' || i, {input} FROM numbers
 """
 
 INSERT_SMALL_RESULTS = """
 INSERT INTO results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
                      model_version_id, finished_at)
-{numbers} SELECT 'batch_' || substr('000000' || (i / :jobs), -6), i % :jobs, i % :jobs + 1,
+{numbers} SELECT 'batch_' || {number_of_job}, i % :jobs, i % :jobs + 1,
     CASE WHEN i % (:jobs * 50) = 0 THEN 'failed' ELSE 'succeeded' END,
     CASE WHEN i % (:jobs * 50) = 0 THEN NULL ELSE {positive} END,
     CASE WHEN i % (:jobs * 50) = 0 THEN 'text_too_long' END,
@@ -101,7 +101,7 @@ FROM numbers
 
 INSERT_SMALL_SLICES = """
 INSERT INTO slices (batch_id, start_position, size, state, attempts, fencing_token, first_claimed_at, done_at)
-{numbers} SELECT 'batch_' || substr('000000' || i, -6), 0, :jobs,
+{numbers} SELECT 'batch_' || {number}, 0, :jobs,
     CASE WHEN i >= :count - 20 THEN 'queued' ELSE 'done' END, 1, 1, {over_month}, {over_month}
 FROM numbers
 """
@@ -212,9 +212,15 @@ def _expressions(dialect: str, count: int, batches: int) -> dict[str, str]:
     def pick(index: str) -> str:
         return "CASE " + " ".join(f"WHEN {index} % 4 = {i} THEN '{name}'" for i, name in enumerate(PIPELINES)) + " END"
 
+    def six_digits(value: str) -> str:
+        padded = f"'000000' || ({value})"
+        return f"right({padded}, 6)" if is_postgresql else f"substr({padded}, -6)"
+
     text_of_job = "'{\"text\": \"the parcel number ' || i || ' arrived late, and the box was open\"}'"
     return {
         "numbers": NUMBERS,
+        "number": six_digits("i"),
+        "number_of_job": six_digits("i / :jobs"),
         "object": document("'{}'"),
         "input": document(text_of_job),
         "negative": document('\'{"label": "NEGATIVE", "score": 0.93}\''),

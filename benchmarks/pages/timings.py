@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.testclient import TestClient
 
 from benchmarks.pages.seeding import LARGE_BATCH_ID, PIPELINES
 from producer.server.context import ServerContext
 from producer.server.pages.live import parts
-from producer.server.pages.live.page_parts import PARTS
+from producer.server.pages.live.page_parts import PAGES as LIVE_PAGES
+from producer.server.pages.live.parts import LivePage, LivePart
 from producer.tenants.principal import OPERATOR
 
 PAGES = {
@@ -67,10 +67,12 @@ def time_parts(context: ServerContext, rounds: int) -> list[Timing]:
     audience = parts.audience_of(OPERATOR)
     timings = []
     for kind, subject in (("overview", ""), ("batch", LARGE_BATCH_ID)):
-        for part in PARTS[kind]:
+        page = LIVE_PAGES[kind]
+        for part in page.parts:
 
-            def show(part: Any = part, subject: str = subject) -> None:
-                parts.render_part(part.template, audience, "/", part.read(context, OPERATOR, subject))
+            def show(page: LivePage = page, part: LivePart = part, subject: str = subject) -> None:
+                opened = page.open(context, OPERATOR, subject)
+                parts.render_part(part.template, audience, "/", part.read(context, OPERATOR, opened))
 
             show()
             timings.append(_summarise(f"{kind}: {part.name}", _time(show, rounds)))

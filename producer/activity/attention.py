@@ -9,19 +9,19 @@ from models.states import BatchStatus
 from producer.activity.failures import FailureCount
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
+from producer.schedules.history import run_verdicts
 from producer.schedules.status import ScheduleStatus
 
 PROBLEM, WARNING = "problem", "warning"
 MAX_OF_A_KIND = 3  # the rest is counted
 GUARD_BLOCKED = "guard_blocked"
-DRIFT_WITHOUT_LIMIT = 0.2  # of schedules without `alert_drift`
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
     """One thing that a person should look at.
 
-    subject: what it is about: batch, batches, schedule, pipeline, workers or maintenance
+    subject: what it is about: batch, batches, schedule, pipeline, workers, maintenance or doctor
     name: its id or name; empty for many
     """
 
@@ -50,6 +50,18 @@ class TroubledBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class StuckBatch:
+    """The oldest batch of a pipeline, if no worker that is alive can run it.
+
+    reason: what would have to change
+    """
+
+    id: str
+    pipeline: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDeadline:
     """A batch in progress that has a deadline."""
 
@@ -65,14 +77,17 @@ class Facts:
     """What the decision is made from.
 
     unserved: pipelines with open work that no worker serves, each with its unanswered jobs
+    stuck: batches of pipelines that workers serve, but not as the batch needs it
     paces: jobs per second by pipeline, of the last hour
     maintenance_failures: failures in a row, by task
     blocked: the jobs of the last day that guards blocked
+    redis_trouble: why Redis does not answer; None if it does
     now: the clock of the schedules
     """
 
     now: datetime
     unserved: Sequence[tuple[str, int]] = ()
+    stuck: Sequence[StuckBatch] = ()
     workers: Sequence[WorkerView] = ()
     load_failures: Sequence[LoadFailureView] = ()
     batches: Sequence[TroubledBatch] = ()
@@ -82,6 +97,7 @@ class Facts:
     schedules: Sequence[ScheduleStatus] = ()
     unreadable_schedules: str | None = None
     maintenance_failures: Mapping[str, int] = field(default_factory=dict)
+    redis_trouble: str | None = None
 
 
 def decide_attention(facts: Facts) -> list[Attention]:
@@ -106,6 +122,18 @@ def _find_unserved(facts: Facts) -> Iterator[Attention]:
             yield Attention(
                 PROBLEM, "pipeline", pipeline, f"no worker serves {pipeline}, and {jobs:,} jobs wait for it"
             )
+
+
+def _find_stuck(facts: Facts) -> Iterator[Attention]:
+    for batch in facts.stuck:
+        yield Attention(
+            PROBLEM, "batch", batch.id, f"the oldest batch of {batch.pipeline} does not run: {batch.reason}"
+        )
+
+
+def _find_redis_trouble(facts: Facts) -> Iterator[Attention]:
+    if facts.redis_trouble is not None:
+        yield Attention(PROBLEM, "doctor", "", f"{facts.redis_trouble}; work goes on, but each slice starts later")
 
 
 def _find_load_failures(facts: Facts) -> Iterator[Attention]:
@@ -179,10 +207,10 @@ def _find_schedules(facts: Facts) -> Iterator[Attention]:
 
 def _drift_sentence(status: ScheduleStatus) -> str:
     """The drift of the last run, if it is more than its schedule allows."""
-    drift = (status.last_run.summary or {}).get("drift") if status.last_run else None
-    if not drift or drift.get("worst", 0.0) <= (status.view.definition.alert_drift or DRIFT_WITHOUT_LIMIT):
+    run = status.last_run
+    if run is None or run.summary is None or not run_verdicts.has_drifted(run):
         return ""
-    return str(drift.get("sentence", ""))[:300]
+    return str(run.summary["drift"].get("sentence", ""))[:300]
 
 
 def _find_maintenance_failures(facts: Facts) -> Iterator[Attention]:
@@ -198,6 +226,7 @@ def _rows(count: int) -> str:
 
 RULES: tuple[Callable[[Facts], Iterable[Attention]], ...] = (
     _find_unserved,
+    _find_stuck,
     _find_load_failures,
     _find_troubled_batches,
     _find_failed_jobs,
@@ -206,4 +235,5 @@ RULES: tuple[Callable[[Facts], Iterable[Attention]], ...] = (
     _find_guard_blocks,
     _find_gone_workers,
     _find_maintenance_failures,
+    _find_redis_trouble,
 )

@@ -11,7 +11,7 @@ from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
-from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, TroubledBatch
+from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.minutes import MAX_MINUTES
 from producer.activity.throughput import Throughput
@@ -22,6 +22,7 @@ from producer.schedules.status import ScheduleStatus
 
 NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100
+STUCK_CODES = ("other_revision", "guard_missing")  # of batches that wait until a person acts; others pass
 
 # By an index of batches with failures, however many others are newer. Its condition is the one of the index.
 SELECT_TROUBLED = """
@@ -73,6 +74,7 @@ def read_facts(
             for item in backlogs
             if not item.workers and item.backlog.unanswered_jobs
         ],
+        stuck=_find_stuck(backlogs),
         workers=workers if tenant is None else (),
         load_failures=load_failures if tenant is None else (),
         batches=batches,
@@ -83,6 +85,17 @@ def read_facts(
         unreadable_schedules=unreadable,
         maintenance_failures=maintenance,
     )
+
+
+def _find_stuck(backlogs: Sequence[BacklogView]) -> list[StuckBatch]:
+    """The batches that no worker can run; what stops them is about the batch, so tenants may read it."""
+    return [
+        StuckBatch(item.batch_id, item.pipeline, reason.message)
+        for item in backlogs
+        if item.batch_id is not None
+        for reason in item.reasons[:1]
+        if reason.code in STUCK_CODES
+    ]
 
 
 def _select_troubled(connection: Connection, database: Database, tenant: str | None) -> list[TroubledBatch]:

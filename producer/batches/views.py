@@ -38,6 +38,14 @@ def get_batch(database: Database, batch_id: str, tenant: str | None = None) -> B
     return _view_from_row(row, working_times, guards)
 
 
+def check_exists(database: Database, batch_id: str) -> None:
+    """Raise NotFound as `get_batch` does; this reads only the batch's row."""
+    query = select(Batch.id).where(Batch.id == batch_id)
+    with database.statement() as connection:
+        if not is_storable(batch_id) or connection.scalar(query) is None:
+            raise _not_found(batch_id)
+
+
 def check_visible(database: Database, batch_id: str, tenant: str | None) -> None:
     """Raise NotFound as `get_batch` does, or if the batch is being deleted; this reads only the batch's row."""
     query = select(Batch.tenant, Batch.status).where(Batch.id == batch_id)

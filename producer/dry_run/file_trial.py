@@ -12,7 +12,7 @@ from producer.dry_run import dry_run as dry_runs
 from producer.dry_run import forecast as forecasts
 from producer.dry_run.dry_run import DryRunReport
 from producer.dry_run.forecast import Forecast
-from producer.readers.limits import count_characters
+from producer.readers.limits import Limits, OutOfTime, count_characters
 from producer.readers.rows import Problem, Row
 from producer.submission.request import SubmitRequest
 from producer.uploads import sources
@@ -21,6 +21,7 @@ from producer.uploads.read_request import ReadRequest
 from producer.uploads.store import open_store
 
 MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 10_000, 16 * 2**20, 3.0
+MAX_READ_SECONDS = 6.0  # also without a row
 MAX_BYTES = 64 * 2**20  # unpacked; a megabyte of gzip may have a gigabyte of blank lines
 
 
@@ -61,8 +62,8 @@ class _FirstRows:
             return None
         try:
             row = next(self.rows, None)
-        except SourceTooLarge:
-            if not self.is_cut:
+        except SourceTooLarge as error:
+            if not self.count if isinstance(error, OutOfTime) else not self.is_cut:
                 raise
             return None
         self.is_whole = row is None
@@ -90,9 +91,10 @@ def try_file(
     model_checks.check_before_submit(database, request.pipeline, request.parameters)
     store = open_store(settings)
     store.check_whole(file.location or "", file.size_bytes or 0)
-    cut = settings.model_copy(update={"max_source_bytes": min(settings.max_source_bytes, MAX_BYTES)})
+    limits = Limits.from_settings(settings)
+    cut = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_BYTES), max_seconds=MAX_READ_SECONDS)
     with sources.open_file(cut, store, file.location or "", "the file", request.pipeline, read_request) as source:
-        first_rows = _FirstRows(source.rows, is_cut=cut.max_source_bytes < settings.max_source_bytes)
+        first_rows = _FirstRows(source.rows, is_cut=cut.max_source_bytes < limits.max_source_bytes)
         report = dry_runs.dry_run(request, replace(source, rows=iter(first_rows)), settings.slice_size)
     rows = report.rows if first_rows.is_whole else row_count
     if rows is not None:

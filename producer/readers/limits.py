@@ -1,5 +1,6 @@
 """Limits bound the size of a source and of its rows, which are rejected beyond them."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,11 +23,15 @@ MAX_UNCOUNTED_KEYS = 64  # an object's keys count only if there are more
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a source: the settings `max_input_characters`, `max_source_bytes` and `max_source_rows`."""
+    """The limits of a source: the settings `max_input_characters`, `max_source_bytes` and `max_source_rows`.
+
+    max_seconds: after which a look at the beginning of a source ends, even within blank lines; None = never
+    """
 
     max_input_characters: int = SETTINGS_FIELDS["max_input_characters"].default
     max_source_bytes: int = SETTINGS_FIELDS["max_source_bytes"].default
     max_source_rows: int = SETTINGS_FIELDS["max_source_rows"].default
+    max_seconds: float | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -37,17 +42,24 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+class OutOfTime(SourceTooLarge):
+    """A look at the beginning of a source took longer than it may."""
+
+
 class Meter:
     """Counts the uncompressed bytes of a source, over all its files."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or DEFAULT_LIMITS
         self._max_bytes = self.limits.max_source_bytes
+        self._ends_at = None if self.limits.max_seconds is None else time.monotonic() + self.limits.max_seconds
         self.total_bytes = 0
 
     def add(self, byte_count: int, location: str) -> None:
-        """Count the bytes at a location; raises SourceTooLarge beyond the limit."""
+        """Count the bytes at a location; raises SourceTooLarge beyond the limit, and OutOfTime."""
         self.total_bytes += byte_count
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            raise OutOfTime(f"{location}: reading takes longer than {self.limits.max_seconds:g} s")
         if self.total_bytes > self._max_bytes:
             raise SourceTooLarge(
                 f"{location}: the source has more than {self._max_bytes:,} bytes uncompressed; split it, or raise "

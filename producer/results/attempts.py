@@ -77,20 +77,20 @@ class AttemptView:
 
 def list_attempts(database: Database, batch_id: str, limit: int) -> list[AttemptView]:
     """Return the last `limit` attempts that did not simply succeed, oldest first; raises NotFound."""
-    views.get_batch(database, batch_id)
+    views.check_exists(database, batch_id)
     return _query_attempts(database, SELECT_BATCH_ATTEMPTS, batch_id=batch_id, limit=limit)[::-1]
 
 
 def job_history(database: Database, batch_id: str, position: int) -> list[AttemptView]:
     """Return one job's attempts, superseded results and result, oldest first; raises NotFound."""
-    views.get_batch(database, batch_id)
+    views.check_exists(database, batch_id)
     _find_position(database, batch_id, "position", position)
     return _query_attempts(database, SELECT_JOB_HISTORY, batch_id=batch_id, position=position)
 
 
 def find_position(database: Database, batch_id: str, custom_id: str) -> int:
     """Return the position of the job with this custom_id; raises NotFound."""
-    views.get_batch(database, batch_id)
+    views.check_exists(database, batch_id)
     return _find_position(database, batch_id, "custom_id", custom_id)
 
 

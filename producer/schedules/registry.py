@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, SqlFragments
@@ -153,17 +153,28 @@ def list_followers(database: Database, name: str) -> list[str]:
 
 
 def suspend(database: Database, name: str, now: datetime) -> None:
-    """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound."""
+    """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound.
+
+    One that is suspended already stays as it is.
+    """
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
-        connection.execute(_update_statement(name).values(suspended_at=now, next_run_at=None))
+        suspended_at = func.coalesce(ScheduleRow.suspended_at, literal(now, UtcDateTime()))
+        connection.execute(_update_statement(name).values(suspended_at=suspended_at, next_run_at=None))
 
 
 def resume(database: Database, name: str, now: datetime) -> datetime | None:
-    """Resume from the next time after `now` and return it; earlier times are not caught up. Raises NotFound."""
+    """Resume from the next time after `now` and return it; earlier times are not caught up. Raises NotFound.
+
+    One that is not suspended keeps the times that are due.
+    """
     definition = get(database, name).definition
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
+        stored = connection.execute(_select_row(name)).one()
+        if stored.suspended_at is None:
+            next_due: datetime | None = stored.next_run_at
+            return next_due
         next_run_at = next(definition.timetable.times_after(now), None)
         connection.execute(
             _update_statement(name).values(suspended_at=None, evaluated_until=now, next_run_at=next_run_at)

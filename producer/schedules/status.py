@@ -67,6 +67,8 @@ def _state(view: ScheduleView, last_run: RunView | None, now: datetime) -> str:
     if last_run is not None and last_run.state.is_open:
         is_late = last_run.deadline_at is not None and now > last_run.deadline_at
         return "late" if is_late else last_run.state.value
+    if view.suspended_at is not None:
+        return "suspended"
     if last_run is not None and (last_run.state in UNSUCCESSFUL_STATES or last_run.state is RunState.SKIPPED):
         return last_run.state.value
-    return "suspended" if view.suspended_at is not None else "active"
+    return "active"

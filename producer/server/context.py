@@ -13,10 +13,12 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.views import BatchView
+from producer.health.redis_watch import RedisWatch
 from producer.server import downloads
 from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
+from producer.uploads.preview_cache import PreviewCache
 
 MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other requests
 
@@ -35,12 +37,15 @@ class ServerContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
+    redis: RedisWatch = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
+    previews: PreviewCache = field(init=False, default_factory=PreviewCache)
     dry_run_threads: CapacityLimiter = field(init=False, default_factory=partial(CapacityLimiter, MAX_DRY_RUNS))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
+        object.__setattr__(self, "redis", RedisWatch(self.settings))
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -27,14 +28,15 @@ def new_threads() -> CapacityLimiter:
 def download(
     blocks: Iterator[bytes], threads: CapacityLimiter, media_type: str, file_name: str | None = None
 ) -> StreamingResponse:
-    """The response with these blocks.
+    """The response with these blocks; raises what the first one raises, which no response can take back later.
 
     file_name: under which a browser saves it; None = it is shown
     """
+    begun = [block for block in (next(blocks, None),) if block is not None]
     headers = {"cache-control": "no-store"}
     if file_name is not None:
         headers["content-disposition"] = f'attachment; filename="{UNSAFE_IN_NAMES.sub("_", file_name)}"'
-    return StreamingResponse(send_blocks(blocks, threads), headers=headers, media_type=media_type)
+    return StreamingResponse(send_blocks(chain(begun, blocks), threads), headers=headers, media_type=media_type)
 
 
 async def send_blocks(blocks: Iterator[bytes], threads: CapacityLimiter) -> AsyncIterator[bytes]:

@@ -25,6 +25,7 @@ from models.errors import BatchmillError, SettingsError
 from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
+from producer.server.pages.frame import warm_up
 from producer.server.process import connections
 from producer.server.process.instances import Instance
 from producer.uploads.intake import Intake
@@ -63,6 +64,7 @@ class Server(uvicorn.Server):
             self._limit_tls(asyncio.get_running_loop())
         await super().startup(sockets)
         self._on_listening()
+        warm_up.start()
 
     def _limit_tls(self, loop: asyncio.AbstractEventLoop) -> None:
         """Bound what a connection takes before uvicorn, which has no option for it, knows of it."""

@@ -312,7 +312,7 @@ def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> 
 def _replacement(failed: Row[Any] | None, row: _CorrectedRow) -> RepairedJob:
     if failed is None:
         name = f"at position {row.position}" if row.position is not None else f"with the id {str(row.custom_id)[:80]!r}"
-        raise JobError("invalid_row", f"repairs no failed job: there is none {name}; see: batchmill errors ID")
+        raise JobError("invalid_row", f"repairs no failed job: there is none {name}")
     passthrough = failed.passthrough
     if row.columns:
         passthrough = dict(passthrough or {}) | {

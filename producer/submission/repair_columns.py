@@ -18,7 +18,7 @@ from producer.results.tabular import TabularLayout
 
 POSITION_COLUMN = "position"  # as in every export of results
 POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
-NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
+NO_POSITION_MESSAGE = "names no job; keep the column position of the failed row, or the job's id"
 
 RENAMING_ADVICE = MappingAdvice("rename one to it", "rename one to it", "rename one to it", NO_HINTS)
 
@@ -157,4 +157,4 @@ def _parse_position(value: object) -> int | None:
         return int(value.partition(".")[0])
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**18 and value == int(value):
         return int(value)
-    raise JobError("invalid_row", "has a position that is no number from 0; copy it from `batchmill errors`")
+    raise JobError("invalid_row", "has a position that is no number from 0; copy it from the failed row")

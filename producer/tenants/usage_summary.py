@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 
 from producer.tenants.usage import Days, UsageRow
 
 MAX_DAYS_SHOWN = 92  # with more, periods are months
+MAX_DAYS_OF_EMPTY_MONTHS = 3_660  # in a longer time, months before the first usage and after the last are left out
 SECONDS_PER_HOUR = 3600
 
 
@@ -77,16 +78,27 @@ def group_by(rows: Iterable[UsageRow], key: Callable[[UsageRow], str], measure: 
 
 
 def list_periods(rows: Sequence[UsageRow], days: Days, key: Callable[[UsageRow], str]) -> list[Period]:
-    """Return all days, or all months of a long time, in order, also those without usage."""
-    length = 7 if (days.until - days.since).days >= MAX_DAYS_SHOWN else 10  # of 2026-11 and of 2026-11-25
-    periods = {label: Period(label, {}) for label in _labels(days, length)}
+    """Return all days, or all months of a long time, in order, also those without usage.
+
+    Of a very long time, only the months from the first usage to the last.
+    """
+    is_long = (days.until - days.since).days >= MAX_DAYS_SHOWN
+    length = 7 if is_long else 10  # of 2026-11 and of 2026-11-25
+    periods = {label: Period(label, {}) for label in (_months(rows, days) if is_long else _days(days))}
     for row in rows:
         periods[row.day[:length]].totals.setdefault(key(row), Totals()).add(row)
     return list(periods.values())
 
 
-def _labels(days: Days, length: int) -> Iterable[str]:
-    day: date = days.since
-    while day <= days.until:
-        yield day.isoformat()[:length]
-        day += timedelta(days=1)
+def _days(days: Days) -> Iterable[str]:
+    for ordinal in range(days.since.toordinal(), days.until.toordinal() + 1):
+        yield date.fromordinal(ordinal).isoformat()
+
+
+def _months(rows: Sequence[UsageRow], days: Days) -> Iterable[str]:
+    first, last = days
+    if (last - first).days > MAX_DAYS_OF_EMPTY_MONTHS:
+        used = [date.fromisoformat(row.day) for row in rows] or [last]
+        first, last = min(used), max(used)
+    for month in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
+        yield f"{month // 12:04}-{month % 12 + 1:02}"

@@ -38,6 +38,7 @@ from models.processes import holders
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus
+from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
@@ -286,7 +287,9 @@ class _Reading:
         if location is None:
             raise MissingSource(f"{file_id} has no bytes that a batch can read; upload the rows as a file")
         self.intake.store.check_whole(location, self.row.bytes or 0)
-        return sources.open_file(settings, self.intake.store, location, file_id, pipeline, self.read_request)
+        return sources.open_file(
+            Limits.from_settings(settings), self.intake.store, location, file_id, pipeline, self.read_request
+        )
 
     def _request(self, pipeline: Pipeline) -> SubmitRequest:
         """The request as it was recorded; the deadline is in the batch's row already."""

@@ -2,7 +2,6 @@
 
 import codecs
 import re
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,7 +21,7 @@ from models.settings import Settings
 from producer import readers
 from producer.readers.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress
 from producer.readers.files import FILE_FORMATS
-from producer.readers.limits import Limits
+from producer.readers.limits import Limits, OutOfTime
 from producer.readers.parquet.footer import read_row_groups
 from producer.readers.rows import Problem
 from producer.readers.sniffing import SNIFFED_BYTES, find_format
@@ -35,7 +34,8 @@ SHOWN_ROWS, MAX_COLUMNS, MAX_NAME_CHARACTERS = 10, 50, 200
 MAX_CELL_CHARACTERS = 2_000
 MAX_PROBLEMS = 20
 NO_ROWS_MESSAGE = (
-    f"the file has no row within its first {MAX_BYTES // 2**20} MiB, unpacked; submit it by the command line"
+    f"the file has no row within its first {MAX_BYTES // 2**20} MiB, unpacked, or {MAX_SECONDS:g} s of reading; "
+    "submit it by the command line"
 )
 OPENAI_KEYS = {"custom_id", "method", "url", "body"}  # of a line in OpenAI's batch format
 LINE_TEXT = "text"  # the name of the only column of records that are bare texts
@@ -138,18 +138,18 @@ def preview_file(settings: Settings, store: FileStore, file: FileView, file_form
     if preview.error is not None:
         return preview
     limits = Limits.from_settings(settings)
-    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_BYTES))
+    cut = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_BYTES), max_seconds=MAX_SECONDS)
     try:
         with (
             store.open(file.location or "") as stream,
-            readers.open_records(stream, "the file", preview.file_format, limits) as records,
+            readers.open_records(stream, "the file", preview.file_format, cut) as records,
         ):
-            _sample(preview, records, is_cut=limits.max_source_bytes < settings.max_source_bytes)
+            _sample(preview, records, is_cut=cut.max_source_bytes < limits.max_source_bytes)
         _count_rows(preview, store, file)
     except (SourceNotReady, FileStoreUnavailable, Unreachable):
         raise
     except BatchmillError as error:
-        preview.error = str(error)
+        preview.error = NO_ROWS_MESSAGE if isinstance(error, OutOfTime) else str(error)
     return preview
 
 
@@ -178,7 +178,6 @@ def _sample(preview: Preview, records: Iterable[tuple[int, object] | Problem], *
 
     is_cut: whether the reader stops at MAX_BYTES, where the operator's limit is higher
     """
-    ends_at = time.monotonic() + MAX_SECONDS
     iterator = iter(records)
     try:
         for record in islice(iterator, MAX_ROWS):
@@ -187,11 +186,9 @@ def _sample(preview: Preview, records: Iterable[tuple[int, object] | Problem], *
                 _note_problem(preview, record)
             else:
                 _add_record(preview, *record)
-            if time.monotonic() > ends_at:
-                break
         preview.is_whole = next(iterator, None) is None
-    except SourceTooLarge:
-        if not is_cut:
+    except SourceTooLarge as error:
+        if not is_cut and not isinstance(error, OutOfTime):
             raise
         if not preview.sampled_rows:
             raise SourceTooLarge(NO_ROWS_MESSAGE) from None

@@ -19,13 +19,12 @@ from producer.uploads.store import FileStore
 
 @contextmanager
 def open_file(
-    settings: Settings, store: FileStore, location: str, file_id: str, pipeline: Pipeline, read_request: ReadRequest
+    limits: Limits, store: FileStore, location: str, file_id: str, pipeline: Pipeline, read_request: ReadRequest
 ) -> Iterator[Source]:
     """The rows of an uploaded file.
 
     Raises UnreadableSource, SourceNotReady if another machine has the file, and FileStoreUnavailable.
     """
-    limits = Limits.from_settings(settings)
     with store.open(location) as stream:
         if read_request.endpoint is not None:
             yield _open_lines(stream, file_id, read_request.endpoint, pipeline, limits)

@@ -1,6 +1,7 @@
 """What pages show: batches in every state, schedules, workers; with texts that a page must not believe."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text, update
@@ -8,6 +9,8 @@ from sqlalchemy import text, update
 from models.db import Database
 from models.states import BatchStatus
 from models.tables import Job
+from producer.schedules import registry
+from producer.schedules.definition import ScheduleDefinition
 from tests.factories.batch_rows import insert_batch
 from tests.fake_worker import end_batch, register_worker, write_results
 
@@ -36,7 +39,8 @@ class Seeded:
         """The pages to look at."""
         batches = [path for batch_id in (self.hostile, self.running, self.failing) for path in _pages_of(batch_id)]
         lists = ["/", "/batches", "/submit", "/submit/files", "/schedules", "/pipelines", f"/pipelines/{PIPELINE}"]
-        return [*lists, "/usage", "/workers", "/doctor", *batches, "/nowhere"]
+        schedules = ["/schedules/nightly", "/schedules/nightly/trigger", "/schedules/chained"]
+        return [*lists, *schedules, "/usage", "/workers", "/doctor", *batches, "/nowhere"]
 
 
 def _pages_of(batch_id: str) -> list[str]:
@@ -59,7 +63,15 @@ def seed(database: Database) -> Seeded:
         write_results(database, small, [(0, _answer("POSITIVE")), (1, _answer("NEGATIVE"))])
         end_batch(database, small)
     _make_recent(database)
+    _create_chain(database)
     return Seeded(database, hostile, running, failing)
+
+
+def _create_chain(database: Database) -> None:
+    fields = {"pipeline": PIPELINE, "cron": "0 2 * * *", "file": "in/{time:%Y-%m-%d}.jsonl"}
+    following = {"pipeline": PIPELINE, "after": "nightly"}
+    for name, definition in (("nightly", fields), ("chained", following)):
+        registry.create(database, ScheduleDefinition.from_fields(name, definition), datetime.now(UTC))
 
 
 def _insert_hostile(database: Database) -> str:

@@ -33,6 +33,8 @@ REVIEW_TEXTS = (
     "My third pair; I would not run in anything else.",
     "The zip failed on the first trip. Returned.",
 )
+LETTER = "Dear shop, I kept a diary of all that has happened to me with your lamp since the day on which it came. "
+LONG_TEXT = (LETTER * (1_204_512 // len(LETTER) + 1))[:1_204_512]
 MESSAGES = {
     "out_of_memory": "CUDA out of memory: the input has 511 tokens, and 212 MiB are free",
     "text_too_long": "the text has 1,204,512 characters, and a field may have 1,000,000",
@@ -85,14 +87,15 @@ def showcase(folder: Path) -> Iterator[tuple[str, str]]:
 def _insert_running(database: Database) -> str:
     """A batch that is two thirds done, with failures of three kinds."""
     rng = random.Random(7)
-    inputs = [{"text": REVIEW_TEXTS[place % len(REVIEW_TEXTS)]} for place in range(6_000)]
+    codes = {place: rng.choice(list(MESSAGES)) for place in range(5, 4_120, 97)}
+    inputs = [{"text": _text_of(place, codes.get(place))} for place in range(6_000)]
     batch_id = insert_batch(
         database, inputs, slice_size=1_024, pipeline=REVIEWS, name="reviews of November", metadata_={"shop": "north"}
     )
     outputs: list[tuple[int, Any]] = []
     for place in range(4_120):
-        if place % 97 == 5:
-            outputs.append((place, rng.choice(list(MESSAGES))))
+        if place in codes:
+            outputs.append((place, codes[place]))
         else:
             label = "NEGATIVE" if place % 5 in (1, 4) else "POSITIVE"
             outputs.append((place, {"label": label, "score": round(1 - rng.random() ** 3 * 0.45, 4)}))
@@ -118,6 +121,13 @@ def _insert_running(database: Database) -> str:
         connection.execute(text(claim), {"seconds": -1_440.0, "id": batch_id})
         connection.execute(text(keep), {"seconds": 3_600.0, "id": batch_id})
     return batch_id
+
+
+def _text_of(place: int, code: str | None) -> str:
+    """The text of a job, one that explains the code with which it fails."""
+    if code == "text_too_long":
+        return LONG_TEXT
+    return LETTER * 22 if code == "out_of_memory" else REVIEW_TEXTS[place % len(REVIEW_TEXTS)]
 
 
 def _insert_ended(

@@ -34,7 +34,7 @@ def answers(count: int, first: int = 0) -> list[tuple[int, object]]:
 
 def wait_for_stream(page: Page) -> None:
     """Wait until the page has an open stream."""
-    expect(page.locator("[data-live-stream]")).to_have_attribute("data-live-state", "open")
+    expect(page.locator("[data-live-state]")).to_have_attribute("data-live-state", "open")
 
 
 def test_a_batch_is_watched_to_its_end_without_a_reload(database: Database, own_address: str, visit: OpenVisit) -> None:
@@ -103,6 +103,21 @@ def test_a_lost_connection_is_said_and_found_again(database: Database, own_addre
         write_results(database, batch_id, answers(4))
     expect(page.locator("#stale")).to_be_hidden()
     expect(page.locator("[data-live=progress]")).to_contain_text("50.0 %")
+
+
+def test_a_page_without_live_parts_says_so_too(own_address: str, visit: OpenVisit) -> None:
+    visited = visit(own_address)
+    visited.expected = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "ERR_ABORTED"]
+    visited.expected += ["ERR_INTERNET_DISCONNECTED", "Failed to fetch"]
+
+    page = visited.open("/submit")
+    wait_for_stream(page)
+    page.evaluate("window.isSamePage = true")
+    with cut_off(page):
+        expect(page.locator("#stale")).to_contain_text(re.compile(r"Data as of \d\d:\d\d:\d\d; trying again"))
+    expect(page.locator("#stale")).to_be_hidden()
+
+    assert page.evaluate("window.isSamePage")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSIONS = ROOT / "docs" / "_extensions"
-LOST_DASHES = re.compile(r"[–—][a-z]")  # an option whose two dashes became one
+LOST_DASHES = re.compile("[\u2013\u2014][a-z]")  # an option whose two dashes became one
 
 
 def load(name: str) -> ModuleType:

@@ -23,6 +23,8 @@ def iter_values(column: Any) -> Iterator[object]:
 
 
 def _plain_values(column: Any) -> Iterator[object]:
+    if column.type.num_fields:  # lists and structures: few bytes of a file may be many objects
+        return map(_to_python, column)
     try:
         return iter(column.to_pylist())
     except MemoryError:

@@ -51,7 +51,7 @@ class SummaryCache:
 
 def find_last_seq(database: Database, batch_id: str) -> int:
     """Return the `seq` of a batch's newest result; raises NotFound."""
-    with database.read() as connection:
+    with database.statement() as connection:
         last_seq: int | None = connection.scalar(
             text("SELECT last_seq FROM batches WHERE id = :batch_id"), {"batch_id": batch_id}
         )

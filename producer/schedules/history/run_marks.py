@@ -10,7 +10,6 @@ from sqlalchemy import Float, Integer, Row, TextClause, bindparam, text
 from models.db import Database
 from models.dialects.columns import Key, UtcDateTime
 from models.states import RunState
-from producer.schedules.definition import EPOCH
 
 MAX_MARKS = 5_000  # of one schedule at once: a run every five minutes for 17 days
 
@@ -20,13 +19,23 @@ CAST(r.summary ->> 'total' AS INTEGER) AS rows_total, CAST(r.summary ->> 'failed
 CAST(r.summary -> 'drift' ->> 'worst' AS FLOAT) AS drift,
 CAST(r.definition ->> 'alert_drift' AS FLOAT) AS max_drift
 """
-# One index lookup finds where the last runs of a schedule begin, and one range of the index has them.
-SELECT_LAST_MARKS = """
+# SQLite has no LATERAL: one index lookup finds where the last runs of a schedule begin, and one range of the index has
+# them. PostgreSQL would read all runs for that.
+SELECT_LAST_MARKS = {
+    "sqlite": """
 SELECT {columns} FROM schedules s JOIN runs r ON r.schedule = s.name AND r.scheduled_at >= coalesce(
-    (SELECT x.scheduled_at FROM runs x WHERE x.schedule = s.name ORDER BY x.scheduled_at DESC LIMIT 1 OFFSET :offset),
-    :epoch)
+    (SELECT x.scheduled_at FROM runs x WHERE x.schedule = s.name
+     ORDER BY x.scheduled_at DESC LIMIT 1 OFFSET :count - 1),
+    '')
 WHERE s.name IN :names ORDER BY r.schedule, r.scheduled_at
-"""
+""",
+    "postgresql": """
+SELECT {columns} FROM schedules s CROSS JOIN LATERAL (
+    SELECT * FROM runs x WHERE x.schedule = s.name ORDER BY x.scheduled_at DESC LIMIT :count
+) r
+WHERE s.name IN :names ORDER BY r.schedule, r.scheduled_at
+""",
+}
 SELECT_MARKS = """
 SELECT {columns} FROM runs r WHERE r.schedule = :schedule AND r.scheduled_at >= :since
 ORDER BY r.scheduled_at DESC LIMIT :limit
@@ -70,9 +79,10 @@ def last_marks(database: Database, names: Iterable[str], count: int) -> dict[str
     """Return the last runs of each schedule, the oldest first."""
     marks: dict[str, list[RunMark]] = {name: [] for name in names}
     if marks:
-        values = {"names": list(marks), "offset": count - 1, "epoch": EPOCH}
-        statement = _typed(SELECT_LAST_MARKS, "epoch").bindparams(bindparam("names", expanding=True))
+        values = {"names": list(marks), "count": count}
         with database.read() as connection:
+            query = SELECT_LAST_MARKS[connection.dialect.name]
+            statement = _typed(query).bindparams(bindparam("names", expanding=True))
             for row in connection.execute(statement, values):
                 marks[row.schedule].append(_mark(row))
     return marks

@@ -92,6 +92,25 @@ def plan_backfill(
     return [PlannedRun(scheduled_at, states.get(scheduled_at)) for scheduled_at in times]
 
 
+def find_obstacle(database: Database, catalogue: Catalogue, definition: ScheduleDefinition) -> str | None:
+    """Return why `trigger` would start no run, as a sentence; None = it would."""
+    if (message := find_pipeline_obstacle(catalogue, definition)) is not None:
+        return message
+    with database.read() as connection:
+        try:
+            _last_source(connection, definition)
+        except UsageError as error:
+            return str(error)
+    return None
+
+
+def find_pipeline_obstacle(catalogue: Catalogue, definition: ScheduleDefinition) -> str | None:
+    """Return why no run of a schedule can start here, as a sentence; None = nothing is in the way."""
+    if definition.pipeline in catalogue:
+        return None
+    return f"the pipeline {definition.pipeline[:80]} is not in the catalogue of this machine, so that no run can start"
+
+
 def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> StartedRun:
     """Run a schedule now, even if suspended; one that follows another reads that one's last completed run.
 
@@ -163,8 +182,8 @@ def parse_span(database: Database, definition: ScheduleDefinition, span_text: Sp
         times = scheduled_times_in(database, definition, span, now, limit=2)
         if len(times) > 1:
             raise UsageError(
-                f"--time {span_text.time[:40]!r} has more than one scheduled time, the first at "
-                f"{definition.format_time(times[0])}; name one of them, or take --from and --to"
+                f"{span_text.time[:40]!r} has more than one scheduled time, the first at "
+                f"{definition.format_time(times[0])}; name one of them, or a span from one to another"
             )
         return span
     if span_text.first is None:

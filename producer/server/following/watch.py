@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -22,10 +23,12 @@ log = structlog.get_logger(__name__)
 class BatchFollower:
     """Somebody who waits for changes of one batch.
 
+    is_patient: whether a second is soon enough for them, also while the batch changes
     state: as it was last seen; None = the batch is gone
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
+        self.is_patient = is_patient
         self.state: BatchState | None = None
         self._event = asyncio.Event()
         self._is_closing = False
@@ -61,10 +64,11 @@ class ListFollower:
     """Somebody who waits for changes of any batch of a tenant; several changes of one become one.
 
     tenant: None = of all tenants
+    is_patient: whether a second is soon enough for them, also while batches change
     """
 
-    def __init__(self, tenant: str | None) -> None:
-        self.tenant = tenant
+    def __init__(self, tenant: str | None, *, is_patient: bool = False) -> None:
+        self.tenant, self.is_patient = tenant, is_patient
         self._changed: dict[str, BatchState] = {}
         self._event = asyncio.Event()
         self._is_closing = False
@@ -110,9 +114,9 @@ class BatchWatch:
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def follow(self, batch_id: str) -> AsyncIterator[BatchFollower]:
+    async def follow(self, batch_id: str, *, is_patient: bool = False) -> AsyncIterator[BatchFollower]:
         """Follow one batch while the block runs."""
-        follower = BatchFollower()
+        follower = BatchFollower(is_patient=is_patient)
         followers = self._followers.setdefault(batch_id, set())
         followers.add(follower)
         try:
@@ -127,9 +131,9 @@ class BatchWatch:
                 del self._followers[batch_id]
 
     @asynccontextmanager
-    async def follow_all(self, tenant: str | None) -> AsyncIterator[ListFollower]:
+    async def follow_all(self, tenant: str | None, *, is_patient: bool = False) -> AsyncIterator[ListFollower]:
         """Follow all batches of a tenant while the block runs; the first changes are those that have not ended."""
-        follower = ListFollower(tenant)
+        follower = ListFollower(tenant, is_patient=is_patient)
         states = await to_thread.run_sync(read_open_and_newest, self._database, limiter=self.page_threads)
         follower.notify({key: state for key, state in states.items() if not state.status.has_ended})
         if not self._list_followers:
@@ -159,7 +163,7 @@ class BatchWatch:
         while not self._stopping.is_set() and (self._followers or self._list_followers):
             pause = IDLE_SECONDS
             try:
-                if await self.poll():
+                if await self.poll() and self._is_somebody_hasty():
                     pause = BUSY_SECONDS
                 was_reachable = True
             except Exception as error:  # the followers stay, and see the changes later
@@ -169,6 +173,12 @@ class BatchWatch:
                 was_reachable = False
             await asyncio.sleep(pause)  # a second is soon enough to see that the server stops
         self._close()
+
+    def _is_somebody_hasty(self) -> bool:
+        of_batches = chain.from_iterable(self._followers.values())
+        return any(not follower.is_patient for follower in of_batches) or any(
+            not follower.is_patient for follower in self._list_followers
+        )
 
     async def poll(self) -> bool:
         """Read all states once, and wake those whose batch has changed; returns whether any has."""

@@ -1,10 +1,14 @@
 """What pages read of the runs of schedules: bars, days of a calendar, and pages of runs."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.event import listen, remove
 
 from models.documents import to_json
 from models.states import BatchStatus, RunState
@@ -16,6 +20,18 @@ from tests.factories.schedules import ScheduleHarness, utc
 
 GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
 SUMMARY = {"total": 7, "failed": 1, "quality": {"rows": 7, "vectors": {"mean": [0.5] * 500, "zero": 1}}}
+
+
+COPY_RUN = """
+WITH RECURSIVE n (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n WHERE number < :count)
+INSERT INTO runs (schedule, scheduled_at, state, "trigger", definition, planned_at, attempts, concurrent)
+SELECT schedule, {days}, state, "trigger", definition, planned_at, attempts, concurrent FROM runs CROSS JOIN n
+"""
+DAYS_LATER = {
+    "postgresql": "scheduled_at + make_interval(mins => number)",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', scheduled_at, number || ' minutes')",
+}
+EXPLAIN = {"postgresql": "EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) ", "sqlite": "EXPLAIN QUERY PLAN "}
 
 
 @pytest.fixture
@@ -63,6 +79,33 @@ def test_only_the_last_runs_of_each_schedule_are_marks(harness: ScheduleHarness)
     assert [mark.scheduled_at for mark in marks["other"]] == last_two
     assert marks["without-runs"] == marks["unknown"] == []
     assert run_marks.last_marks(harness.database, [], 2) == {}
+
+
+def test_last_marks_read_no_more_runs_than_they_show(harness: ScheduleHarness) -> None:
+    """A scan of all runs would take seconds where a schedule has run for years."""
+    harness.create_schedule("other")
+    harness.run_schedule(utc("03-02 02:00"))
+    with harness.database.write() as connection:
+        connection.execute(text(COPY_RUN.format(days=DAYS_LATER[connection.dialect.name])), {"count": 3_000})
+    if harness.database.engine.dialect.name == "postgresql":
+        harness.execute("ANALYZE runs")
+    plans: list[str] = []
+
+    def explain(_connection: object, cursor: Any, statement: str, parameters: Any, *_context: object) -> None:
+        if "rows_total" in statement:
+            cursor.execute(EXPLAIN[harness.database.engine.dialect.name] + statement, parameters)
+            plans.append("\n".join(str(row) for row in cursor.fetchall()))
+
+    listen(harness.database.engine, "before_cursor_execute", explain)
+    try:
+        run_marks.last_marks(harness.database, ["nightly", "other"], 30)
+    finally:
+        remove(harness.database.engine, "before_cursor_execute", explain)
+
+    [plan] = plans
+    assert "Seq Scan on runs" not in plan
+    assert "SCAN r" not in plan
+    assert all(int(rows) <= 30 for rows in re.findall(r"Index Scan.* on runs.*actual rows=(\d+)", plan)), plan
 
 
 def test_marks_since_a_time_are_the_newest_ones(harness: ScheduleHarness) -> None:

@@ -10,7 +10,7 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState
-from producer.schedules import registry
+from producer.schedules import registry, status
 from producer.schedules.runs import manual_runs
 from producer.times import TimeRange
 from tests.factories.schedules import CREATED_AT, PIPELINE, ScheduleHarness, utc
@@ -386,6 +386,31 @@ class TestByHand:
         harness.tick(utc("03-06 02:00"))
 
         assert [run.scheduled_at for run in harness.runs()] == [utc("03-06 02:00")]
+
+    def test_resumed_while_it_is_active_it_keeps_the_times_that_are_due(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule(catchup="all", catchup_window="30d")
+        assert registry.resume(harness.database, "nightly", utc("03-05 02:00")) == utc("03-02 02:00")
+        harness.tick(utc("03-03 02:00"))
+
+        assert [run.scheduled_at for run in harness.runs()] == [utc("03-02 02:00"), utc("03-03 02:00")]
+
+    def test_suspended_twice_it_is_so_since_the_first_time(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule()
+        for hour in (21, 22):
+            registry.suspend(harness.database, "nightly", utc(f"03-01 {hour}:00"))
+
+        assert registry.get(harness.database, "nightly").suspended_at == utc("03-01 21:00")
+
+    def test_suspended_it_is_no_longer_failed(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule()
+        harness.tick(utc("03-02 02:00"))
+        harness.execute("UPDATE runs SET state = 'failed', next_check_at = NULL")
+        [failed] = status.list_statuses(harness.database, utc("03-02 03:00"))
+        registry.suspend(harness.database, "nightly", utc("03-02 03:00"))
+        [suspended] = status.list_statuses(harness.database, utc("03-02 03:00"))
+
+        assert (failed.state, failed.needs_attention) == ("failed", True)
+        assert (suspended.state, suspended.needs_attention) == ("suspended", False)
 
     def test_deleted_it_leaves_batches_and_no_unread_one(self, harness: ScheduleHarness) -> None:
         harness.create_schedule(overlap="queue")

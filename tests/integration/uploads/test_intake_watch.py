@@ -1,7 +1,12 @@
 """The processes that a server starts to read files: one for any, one for small ones, and both end with it."""
 
-import pytest
+from contextlib import closing
 
+import pytest
+from sqlalchemy import text
+
+from models.db import SQL_FRAGMENTS, Database
+from models.lifecycle import due_intakes
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.states import BatchStatus
 from producer.batches import views
@@ -19,6 +24,17 @@ def test_a_file_is_read_by_a_process_of_the_server(uploads: Uploads) -> None:
             lambda: views.get_batch(uploads.database, opened.id).status is BatchStatus.IN_PROGRESS,
             "the batch to be accepted",
         )
+
+
+def test_sqlite_looks_only_at_batches_whose_files_are_not_read(sqlite_url: str) -> None:
+    moments = {"now": SQL_FRAGMENTS["sqlite"].now, "later": SQL_FRAGMENTS["sqlite"].now_plus_seconds}
+    query = text(f"EXPLAIN QUERY PLAN {due_intakes.SELECT_OPEN.format(**moments)}")
+
+    with closing(Database(sqlite_url)) as database, database.write() as connection:
+        connection.execute(text("ANALYZE"))
+        plan = connection.execute(query, {"seconds": -6, "locations": "%", "most": 9}).all()
+
+    assert [row.detail for row in plan if "SCAN batches" in row.detail] == ["SCAN batches USING INDEX batches_to_read"]
 
 
 class TestWhichProcess:

@@ -1,17 +1,32 @@
-"""The changes of batches that the API and the pages make: cancel, retry and delete; see `long_acts.py`."""
+"""The changes of batches that the API and the pages make: cancel, retry, repair and delete; see `long_acts.py`."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
+from producer import readers
 from producer.batches import cancel as cancelling
 from producer.batches import delete as deleting
 from producer.batches import retry as retrying
 from producer.batches.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView
+from producer.readers.compression import decompress
+from producer.readers.items import open_items
+from producer.readers.limits import Limits
+from producer.readers.rows import Source
+from producer.readers.sniffing import find_format
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts, warnings
 from producer.server.native.batches.long_acts import Act
+from producer.submission.repair import repair_jobs
+from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal
 from producer.times import Deadline
+from producer.uploads.multipart import Upload
+from producer.uploads.store import open_store
+
+MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +38,22 @@ class Requeued:
 
     result: RetryResult
     warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedRows:
+    """The rows of a repair.
+
+    content: objects, or a file that is deleted after the repair
+    digest: equal for equal rows
+    file_format: of the file, one of FILE_FORMATS; None = by its name, or else by its content
+    name: of the file in messages
+    """
+
+    content: Sequence[dict[str, Any]] | Upload
+    digest: str
+    file_format: str | None = None
+    name: str = "the body"
 
 
 def cancel_act(context: ServerContext, principal: Principal, batch_id: str) -> Act[BatchView]:
@@ -52,6 +83,32 @@ def retry_act(
     return Act(("retry", batch_id, selection, deadline), principal.tenant, run, long_acts.CHANGES)
 
 
+def repair_act(
+    context: ServerContext, principal: Principal, batch_id: str, rows: CorrectedRows, deadline: str | None
+) -> Act[Requeued]:
+    """Put corrected rows in the places of failed jobs of an ended batch, and run them.
+
+    deadline: as the request has it; None keeps the old one
+    """
+
+    def run() -> Requeued:
+        with ExitStack() as cleanup:
+            cleanup.callback(discard)
+            context.get_batch(principal, batch_id)
+            columns = RepairColumns.for_batch(context.database, batch_id, advice=RENAMING_ADVICE)
+            when = None if deadline is None else Deadline.parse_future(deadline)
+            with _open_rows(context, columns, rows) as source:
+                size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
+                return requeue(context, repair_jobs(context.database, batch_id, source, size, when, cap_of))
+
+    def discard() -> None:
+        if isinstance(rows.content, Upload):
+            open_store(context.settings).delete(rows.content.stored.location)
+
+    key = ("repair", batch_id, rows.file_format, rows.digest, deadline)
+    return Act(key, principal.tenant, run, long_acts.REPAIRS, discard)
+
+
 def delete_act(context: ServerContext, principal: Principal, batch_id: str, *, cancel: bool) -> Act[None]:
     """Delete a batch with its jobs and results, for good.
 
@@ -68,3 +125,19 @@ def delete_act(context: ServerContext, principal: Principal, batch_id: str, *, c
 def requeue(context: ServerContext, result: RetryResult) -> Requeued:
     """Wake workers for requeued jobs."""
     return Requeued(result, warnings.notify_workers(context.settings, result.pipeline, result.slices))
+
+
+@contextmanager
+def _open_rows(context: ServerContext, columns: RepairColumns, rows: CorrectedRows) -> Iterator[Source]:
+    limits = Limits.from_settings(context.settings)
+    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_REPAIR_BYTES))
+    if not isinstance(rows.content, Upload):
+        yield open_items(rows.content, None, columns, limits)
+        return
+    store, location = open_store(context.settings), rows.content.stored.location
+    file_format = rows.file_format
+    if file_format is None:
+        with store.open(location) as stream:
+            file_format = find_format(rows.content.filename, decompress(stream, rows.name))
+    with store.open(location) as stream, readers.open_stream(stream, rows.name, file_format, columns, limits) as source:
+        yield source

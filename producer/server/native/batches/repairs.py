@@ -1,9 +1,6 @@
 """`POST /api/batches/{id}/repair`: put corrected inputs in the places of failed jobs, and run them."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -11,29 +8,18 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
-from producer import readers
-from producer.readers.items import open_items
-from producer.readers.limits import Limits
-from producer.readers.rows import Source
 from producer.server.access import Submitter
-from producer.server.context import Context, ServerContext
+from producer.server.context import Context
 from producer.server.native import responses
 from producer.server.native.batches import bodies, changes, long_acts, objects
 from producer.server.native.batches.actions import reply_requeued
-from producer.server.native.batches.changes import Requeued
-from producer.server.native.batches.long_acts import Act
+from producer.server.native.batches.changes import CorrectedRows
 from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission_options import parse_json
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
-from producer.times import Deadline
 from producer.uploads.multipart import Upload
-from producer.uploads.store import open_store
 
 router = APIRouter(tags=["batches"])
-
-MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 
 ADVICE = {200: {"description": "How many jobs run again."}, 202: {"description": "It takes longer, and goes on."}}
 
@@ -86,47 +72,17 @@ async def repair_batch(
         raise HTTPException(415, "send application/json, or rows as application/x-ndjson, text/csv or Parquet")
     await to_thread.run_sync(context.get_batch, principal, batch_id)  # before anything is received
     body = await bodies.read_body(request) if kind == responses.JSON else await bodies.receive(request, context)
-
-    def run() -> Requeued:
-        with ExitStack() as cleanup:
-            cleanup.callback(discard)
-            context.get_batch(principal, batch_id)
-            columns = RepairColumns.for_batch(context.database, batch_id, advice=RENAMING_ADVICE)
-            with _open_rows(context, columns, kind, body) as (source, given_deadline):
-                when = deadline if given_deadline is None else given_deadline
-                new_deadline = None if when is None else Deadline.parse_future(when)
-                size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
-                repaired = repair_jobs(context.database, batch_id, source, size, new_deadline, cap_of)
-                return changes.requeue(context, repaired)
-
-    def discard() -> None:
-        if isinstance(body, Upload):
-            open_store(context.settings).delete(body.stored.location)
-
-    digest = body.stored.sha256 if isinstance(body, Upload) else hashlib.sha256(body).hexdigest()
-    key = ("repair", batch_id, kind, digest, deadline)
-    act = Act(key, principal.tenant, run, long_acts.REPAIRS, discard)
+    rows, given_deadline = await to_thread.run_sync(_corrected_rows, kind, body)
+    act = changes.repair_act(context, principal, batch_id, rows, deadline if given_deadline is None else given_deadline)
     return await long_acts.perform(act, reply_requeued(context, principal, batch_id))
 
 
-@contextmanager
-def _open_rows(
-    context: ServerContext, columns: RepairColumns, kind: str, body: bytes | Upload
-) -> Iterator[tuple[Source, str | None]]:
+def _corrected_rows(kind: str, body: bytes | Upload) -> tuple[CorrectedRows, str | None]:
     """The rows, and the deadline that a JSON body has."""
-    limits = Limits.from_settings(context.settings)
-    limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_REPAIR_BYTES))
     if isinstance(body, bytes):
         parsed = _parse(body)
-        yield open_items(parsed.inputs, None, columns, limits), parsed.deadline
-        return
-    file_format = bodies.FORMAT_BY_TYPE[kind]
-    assert file_format is not None
-    with (
-        open_store(context.settings).open(body.stored.location) as stream,
-        readers.open_stream(stream, "the body", file_format, columns, limits) as source,
-    ):
-        yield source, None
+        return CorrectedRows(parsed.inputs, hashlib.sha256(body).hexdigest()), parsed.deadline
+    return CorrectedRows(body, body.stored.sha256, bodies.FORMAT_BY_TYPE[kind]), None
 
 
 def _parse(body: bytes) -> RepairBody:

@@ -131,7 +131,7 @@ class Submission:
     def open_upload(self, upload: Upload) -> AbstractContextManager[Source]:
         """The rows of a body that is in the file store."""
         return sources.open_file(
-            self.context.settings,
+            Limits.from_settings(self.context.settings),
             self._store,
             upload.stored.location,
             "the body",

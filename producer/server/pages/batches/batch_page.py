@@ -47,4 +47,4 @@ def page_values(context: ServerContext, principal: Principal, batch: BatchView) 
         values |= values_of(context, principal, batch)
     codes = [CodeCount(g.code, g.jobs, g.example.position, g.example.is_invalid) for g in values["failures"].groups]
     counted = FailureCounts(tuple(codes), values["failures"].is_exact)
-    return values | results.values_for(context, principal, batch.id, {}, counted, ROWS)
+    return values | results.values_for(context, batch, {}, counted, ROWS)

@@ -1,6 +1,6 @@
 """The parts of the page of one batch: what each shows, read at a cost that does not grow with the batch.
 
-Each `read_…` takes the context, the principal and the batch's id, so that a part can be rendered alone.
+Each function takes the context, the principal and the batch, so that a part can be rendered alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -128,16 +128,6 @@ PARTS: Mapping[str, tuple[str, Part]] = {
     "attempts": ("batches/_attempts.html", attempts_values),
     "facts": ("batches/_facts.html", facts_values),
 }
-
-
-def reader_of(name: str) -> Callable[[ServerContext, Principal, str], Values]:
-    """Return the function that reads a part by the batch's id; it raises NotFound."""
-    _, values_of = PARTS[name]
-
-    def read(context: ServerContext, principal: Principal, batch_id: str) -> Values:
-        return values_of(context, principal, context.get_batch(principal, batch_id))
-
-    return read
 
 
 def _estimate(context: ServerContext, batch: BatchView) -> Eta | None:

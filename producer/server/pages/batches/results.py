@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 
+from models.db import Database
 from models.states import JobOutcome
 from producer.batches import failure_counts, views
 from producer.batches.failure_counts import FailureCounts
@@ -14,7 +15,7 @@ from producer.batches.views import BatchView
 from producer.results.browsing import row_pages
 from producer.results.browsing.row_pages import Order, RowPage
 from producer.results.browsing.row_preview import RowPreview
-from producer.results.summaries.cache import find_last_seq
+from producer.results.summaries.cache import ResultsState, SummaryCache, find_last_seq
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
@@ -24,11 +25,12 @@ from producer.server.pages.frame.rendering import is_part, render
 from producer.server.pages.outputs.inputs import ShownInput, read_input
 from producer.server.pages.outputs.reading import Reading, read_output
 from producer.server.pages.outputs.verdicts import ShownVerdict, read_verdicts
-from producer.tenants.principal import Principal
 
 router = APIRouter()
 
 PAGE_ROWS = 50
+
+_summaries = SummaryCache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +105,19 @@ class ResultsTable:
 
 def values_for(
     context: ServerContext,
-    principal: Principal,
-    batch_id: str,
+    batch: BatchView,
     params: Mapping[str, str],
     failures: FailureCounts | None = None,
     page_rows: int = PAGE_ROWS,
 ) -> dict[str, Any]:
-    """Return what `batches/_results.html` shows; raises NotFound.
+    """Return what `batches/_results.html` shows.
 
     params: of the address
     failures: of the batch, if they were counted already
     page_rows: how many it shows at once
     """
-    batch = context.get_batch(principal, batch_id)
-    views.check_not_deleting(batch)
     query = row_query.parse(params)
-    database = context.database
+    database, batch_id = context.database, batch.id
     if query.custom_id is not None:
         page = row_pages.find_by_custom_id(database, batch_id, query.custom_id, page_rows)
     else:
@@ -128,18 +127,29 @@ def values_for(
             query = replace(query, cursor=replace(query.cursor, place=None, is_backward=False))
             page = row_pages.find_rows(database, batch_id, query.row_filter, query.cursor, page_rows)
     if failures is None:
-        failures = failure_counts.count_failures(database, batch_id) if batch.counts.failed else FailureCounts((), True)
+        failures = _count_failures(database, batch)
     return {"results": ResultsTable(batch, query, page, tuple(map(_show_row, page.rows)), failures)}
 
 
 @router.get("/batches/{batch_id}/results")
 def show_results(request: Request, context: Context, visitor: PageReader, batch_id: BatchId) -> Response:
     """Show the rows of a batch."""
-    views.check_visible(context.database, batch_id, visitor.principal.tenant)
-    last_seq = find_last_seq(context.database, batch_id)  # first, so that what lands meanwhile counts as new
-    values = values_for(context, visitor.principal, batch_id, request.query_params, page_rows=PAGE_ROWS)
+    batch = context.get_batch(visitor.principal, batch_id)
+    views.check_not_deleting(batch)
+    last_seq = find_last_seq(context.database, batch_id)  # before the rows, so that what lands meanwhile counts as new
+    values = values_for(context, batch, request.query_params, page_rows=PAGE_ROWS)
     template = "batches/_results.html" if is_part(request) else "batches/results.html"
-    return render(request, visitor, template, batch=values["results"].batch, last_seq=last_seq, **values)
+    return render(request, visitor, template, batch=batch, last_seq=last_seq, **values)
+
+
+def _count_failures(database: Database, batch: BatchView) -> FailureCounts:
+    """Count the failures, of which a batch may have very many, once for everybody who looks at its rows."""
+    if not batch.counts.failed:
+        return FailureCounts((), is_exact=True)
+    state = ResultsState(find_last_seq(database, batch.id), batch.counts)
+    return _summaries.get(
+        ("failures", database.url, batch.id), state, lambda: failure_counts.count_failures(database, batch.id)
+    )
 
 
 def _show_row(row: RowPreview) -> ShownRow:

@@ -84,6 +84,9 @@ def row_values(context: ServerContext, principal: Principal, batch_id: str, posi
         "explanation": _explanation(job),
         "history": attempts.job_history(context.database, batch_id, position)[-MAX_ATTEMPTS:],
         "source_exists": _is_visible(context, principal, job.source_batch_id),
+        "input_to_repair": pretty((job.original_input or job.input).text),
+        "refusal": None,  # of a repair
+        "typed": None,
     }
 
 

@@ -50,14 +50,14 @@ class _ChangesOfAll:
 @asynccontextmanager
 async def changes_of_batch(watch: BatchWatch, batch_id: str) -> AsyncIterator[Changes]:
     """The changes of one batch."""
-    async with watch.follow(batch_id) as follower:
+    async with watch.follow(batch_id, is_patient=True) as follower:
         yield _ChangesOfBatch(follower)
 
 
 @asynccontextmanager
 async def changes_of_all(watch: BatchWatch, tenant: str | None) -> AsyncIterator[Changes]:
     """The changes of any batch of a tenant; None = of all tenants."""
-    async with watch.follow_all(tenant) as follower:
+    async with watch.follow_all(tenant, is_patient=True) as follower:
         yield _ChangesOfAll(follower)
 
 

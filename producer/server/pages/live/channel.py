@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from producer.server.following import event_stream
 from producer.server.pages.frame.formats import now_milliseconds
 from producer.server.pages.live import parts
 from producer.server.pages.live.followers import PageFollower, part_event
-from producer.server.pages.live.parts import Audience, LivePart, PartPace
+from producer.server.pages.live.parts import Audience, LivePage, LivePart, PartPace
 
 MIN_PAUSE_SECONDS = 1.0  # between two looks, however much happens
 MAX_PAUSE_SECONDS = 2.0  # after which a channel without followers ends
@@ -83,14 +83,15 @@ class Channel:
         self,
         context: ServerContext,
         key: ChannelKey,
-        live_parts: tuple[LivePart, ...],
+        page: LivePage,
         changes: AbstractAsyncContextManager[Changes],
         threads: CapacityLimiter,
     ) -> None:
         self.key = key
         self.followers: set[PageFollower] = set()
         self._context, self._changes, self._threads = context, changes, threads
-        self._paces = {part.name: PartPace(part) for part in live_parts}
+        self._open = page.open
+        self._paces = {part.name: PartPace(part) for part in page.parts}
         self._rendered: dict[str, _Rendered] = {}
         self._has_trouble = False
 
@@ -136,9 +137,9 @@ class Channel:
             for pace in self._paces.values():
                 pace.note_change(is_urgent=change.is_urgent)
         try:
-            for pace in self._paces.values():
-                if pace.seconds_left(time.monotonic()) == 0:
-                    await self._render(pace)
+            now = time.monotonic()
+            if due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]:
+                await self._render(due)
             await self.show_states(change.states)
         except Exception as error:  # it is rendered later
             self._note_trouble(error)
@@ -148,25 +149,34 @@ class Channel:
     async def show_states(self, states: tuple[BatchState, ...]) -> None:
         """Show the batches that changed; a page without a list shows none."""
 
-    async def _render(self, pace: PartPace) -> None:
-        part, moment = pace.part, now_milliseconds()
-        pace.note_rendering(time.monotonic())
+    async def _render(self, due: Sequence[PartPace]) -> None:
+        moment = now_milliseconds()
+        for pace in due:
+            pace.note_rendering(time.monotonic())
         try:
-            html = await to_thread.run_sync(self._render_html, part, limiter=self._threads)
+            texts = await to_thread.run_sync(self._render_texts, [pace.part for pace in due], limiter=self._threads)
         except BaseException:
-            pace.note_change()
+            for pace in due:
+                pace.note_change()
             raise
-        compared = parts.without_ages(html)
-        known = self._rendered.get(part.name)
-        if known is not None and known.compared == compared:
-            return
-        rendered = _Rendered(part_event(part.name, html, moment), compared, moment)
-        self._rendered[part.name] = rendered
-        self._send(part.name, rendered.event)
+        for name, html in texts.items():
+            compared = parts.without_ages(html)
+            known = self._rendered.get(name)
+            if known is None or known.compared != compared:
+                rendered = _Rendered(part_event(name, html, moment), compared, moment)
+                self._rendered[name] = rendered
+                self._send(name, rendered.event)
 
-    def _render_html(self, part: LivePart) -> str:
-        values = part.read(self._context, self.key.audience.principal, self.key.subject)
-        return parts.render_part(part.template, self.key.audience, self.key.path, values)
+    def _render_texts(self, due: Sequence[LivePart]) -> dict[str, str]:
+        """Render parts, with what they have in common read once."""
+        audience, path = self.key.audience, self.key.path
+        opened = self._open(self._context, audience.principal, self.key.subject)
+        return {
+            part.name: parts.render_part(
+                part.template, audience, path, part.read(self._context, audience.principal, opened)
+            )
+            for part in due
+        }
 
     def _send(self, key: str, event: bytes) -> None:
         for follower in self.followers:

@@ -8,10 +8,10 @@ from anyio import CapacityLimiter
 
 from producer.server.context import ServerContext
 from producer.server.pages.live.batch_rows import BatchRowsChannel
-from producer.server.pages.live.changes import changes_of_all, changes_of_batch
+from producer.server.pages.live.changes import changes_of_all, changes_of_batch, no_changes
 from producer.server.pages.live.channel import Changes, Channel, ChannelKey
 from producer.server.pages.live.followers import PageFollower
-from producer.server.pages.live.page_parts import PARTS
+from producer.server.pages.live.page_parts import PAGES
 
 MAX_THREADS = 2  # that render parts at once
 
@@ -40,11 +40,13 @@ class LiveHub:
 
     def _open(self, key: ChannelKey) -> Channel:
         kind = BatchRowsChannel if key.kind == "batches" else Channel
-        return kind(self._context, key, PARTS[key.kind], self._changes(key), self._threads)
+        return kind(self._context, key, PAGES[key.kind], self._changes(key), self._threads)
 
     def _changes(self, key: ChannelKey) -> AbstractAsyncContextManager[Changes]:
         if key.kind == "batch":
             return changes_of_batch(self._context.watch, key.subject)
+        if key.kind == "pulse":
+            return no_changes(self._context.stopping)
         return changes_of_all(self._context.watch, key.audience.principal.tenant)
 
     def _start(self, key: ChannelKey, channel: Channel) -> None:

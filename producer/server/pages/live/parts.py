@@ -14,7 +14,8 @@ from producer.tenants.principal import Principal, Scope
 # Texts such as `5 min ago`, which the page's script rewrites; a part that differs only there has not changed.
 AGE = re.compile(r"(<time [^>]*data-age[^>]*>)[^<]*")
 
-ReadValues = Callable[[ServerContext, Principal, str], Mapping[str, Any]]
+Opened = Any  # what the parts of a page read from, such as the batch
+ReadValues = Callable[[ServerContext, Principal, Opened], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class LivePart:
 
     name: of the element that it fills, in `data-live`
     template: which renders it, alone or in its page
-    read: returns its values, for a principal and the id of what the page shows
+    read: returns its values, for a principal and what the page has opened
     seconds: at least between two renderings
     clock_seconds: after which it is rendered although nothing has changed; None = never
     """
@@ -63,6 +64,17 @@ class LivePart:
     read: ReadValues
     seconds: float = 1.0
     clock_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LivePage:
+    """The parts of a kind of page.
+
+    open: reads, by the id of what the page shows, what its parts have in common; once for all that are due together
+    """
+
+    open: Callable[[ServerContext, Principal, str], Opened]
+    parts: tuple[LivePart, ...] = ()
 
 
 @dataclass(slots=True)

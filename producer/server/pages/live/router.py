@@ -32,6 +32,13 @@ async def check_session(visitor: PageReader) -> Response:
     return Response(status_code=204, headers={"cache-control": "no-store"})
 
 
+@router.get("/pulse")
+async def follow_nothing(request: Request, context: Context, visitor: PageReader) -> Response:
+    """Stream signs of life to a page without live parts, so that it can say when the connection is lost."""
+    key = ChannelKey("pulse", "", "", parts.audience_of(visitor.principal))
+    return _respond(request, context, key, PageFollower(0))
+
+
 @router.get("/overview")
 async def follow_overview(request: Request, context: Context, visitor: PageReader, since: Since = 0) -> Response:
     """Stream the parts of the first page."""

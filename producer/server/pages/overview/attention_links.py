@@ -20,4 +20,5 @@ ADDRESSES: Mapping[str, Callable[[str], str]] = {
     "pipelines": lambda _: "/pipelines",
     "workers": lambda _: "/workers",
     "maintenance": lambda _: "/workers#maintenance",
+    "doctor": lambda _: "/doctor",
 }

@@ -1,7 +1,7 @@
 """What the first page shows, each read when a part of the page needs it, and once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from producer.activity import (
     throughput,
     utilisation,
 )
-from producer.activity.attention import Attention, Facts
+from producer.activity.attention import Attention, Facts, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.throughput import HOUR_MINUTES, Throughput
 from producer.activity.utilisation import DeviceActivity, WorkerActivity
@@ -119,9 +119,10 @@ class Glance:
     def facts(self) -> Facts:
         """What the list of what needs attention is decided from."""
         now = clock.clock_for(self.context.settings, self.context.database)()
-        return attention_facts.read_facts(
+        facts = attention_facts.read_facts(
             self.context.database, now, self.backlogs, (self.workers, self.load_failures), self.throughput, self.tenant
         )
+        return facts if self.tenant is not None else replace(facts, redis_trouble=self.context.redis.trouble())
 
     @cached_property
     def attention(self) -> list[tuple[Attention, str]]:
@@ -142,6 +143,11 @@ class Glance:
             }
             for count in counts[:MAX_CODES]
         ]
+
+    @cached_property
+    def failing_batches(self) -> list[TroubledBatch]:
+        """The batches of the last day with the most failed jobs; those include rows that were invalid."""
+        return sorted((batch for batch in self.facts.batches if batch.failed), key=lambda batch: -batch.failed)
 
     @cached_property
     def newest(self) -> list[BatchView]:

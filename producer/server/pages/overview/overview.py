@@ -16,9 +16,9 @@ router = APIRouter()
 @router.get("/")
 def show_overview(request: Request, context: Context, visitor: PageReader) -> Response:
     """Show the first page."""
-    return render(request, visitor, "overview/overview.html", **read_values(context, visitor.principal))
+    return render(request, visitor, "overview/overview.html", glance=Glance(context, visitor.principal.tenant))
 
 
-def read_values(context: ServerContext, principal: Principal, _shown: str = "") -> dict[str, Any]:
-    """Return what the page and each of its parts need; a part reads only what it shows."""
-    return {"glance": Glance(context, principal.tenant)}
+def values_of(_context: ServerContext, _principal: Principal, glance: Glance) -> dict[str, Any]:
+    """Return what each part of the page needs; it reads only what it shows."""
+    return {"glance": glance}

@@ -5,12 +5,15 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from models.errors import UsageError
+from producer.batches import workers
 from producer.schedules import registry
 from producer.schedules.definition import EPOCH
 from producer.schedules.history import run_pages
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import manual_runs
+from producer.schedules.runs import manual_runs, run_views
 from producer.server.context import Context, ServerContext
+from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
 from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.schedules import addresses
@@ -18,6 +21,8 @@ from producer.server.pages.schedules.addresses import ScheduleName
 
 router = APIRouter()
 
+GOOD: Level = "good"
+WARN: Level = "warn"
 NEWEST_RUNS = 20  # among which open ones are looked for
 
 
@@ -31,6 +36,7 @@ def confirm_trigger(request: Request, context: Context, visitor: PageAdmin, name
         "reads_all": (view.watermark or definition.initial_since) == EPOCH,
         "until": now - definition.lag_duration,
         "open_runs": _open_runs(context, name),
+        "obstacle": manual_runs.find_obstacle(context.database, context.catalogue, definition),
     }
     return _confirm(request, visitor, "trigger", view, **values)
 
@@ -39,9 +45,16 @@ def confirm_trigger(request: Request, context: Context, visitor: PageAdmin, name
 def trigger(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
     """Run a schedule now, and show the run."""
     _view, now = _find(context, visitor, name)
-    run = manual_runs.trigger(context.database, context.catalogue, name, now)
-    message = f"A run of {name} is planned; a worker reads its rows within seconds."
-    return see_other(request, visitor, addresses.run_address(name, run.scheduled_at), message)
+    try:
+        run_at = manual_runs.trigger(context.database, context.catalogue, name, now).scheduled_at
+    except UsageError:
+        run_at = now.replace(microsecond=0)
+        if run_views.find_run(context.database, name, run_at) is None:
+            raise
+    message, level = f"A run of {name} is planned; a worker reads its rows within seconds.", GOOD
+    if not workers.schedules_are_served(context.database):
+        message, level = f"A run of {name} is planned, and begins when a worker runs: start one.", WARN
+    return see_other(request, visitor, addresses.run_address(name, run_at), message, level)
 
 
 @router.get("/schedules/{name}/suspend")
@@ -73,6 +86,8 @@ def confirm_resume(request: Request, context: Context, visitor: PageAdmin, name:
 def resume(request: Request, context: Context, visitor: PageAdmin, _form: ActionForm, name: ScheduleName) -> Response:
     """Resume a schedule from its next time."""
     view, now = _find(context, visitor, name)
+    if view.suspended_at is None:
+        return see_other(request, visitor, addresses.schedule_address(name), f"The schedule {name} is active already.")
     next_run_at = registry.resume(context.database, name, now)
     following = "" if next_run_at is None else f" Its next run is {view.definition.format_time(next_run_at)}."
     return see_other(request, visitor, addresses.schedule_address(name), f"The schedule {name} is resumed.{following}")

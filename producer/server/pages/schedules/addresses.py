@@ -32,6 +32,6 @@ def parse_run_time(value: str) -> datetime:
     """The scheduled time in the address of a run; raises NotFound."""
     try:
         time = datetime.fromisoformat(value)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # such as the first day of all, in a zone that is ahead of UTC
         raise NotFound(f"there is no run at {value[:80]!r}; see the runs of the schedule") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,5 +1,6 @@
 """`/schedules/{name}/backfill`: run past times again, after a look at which ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -57,11 +58,11 @@ def preview_backfill(
     """Show the form, and for a span the times that would run."""
     view = registry.get(context.database, name, visitor.principal.tenant)
     now = addresses.current_time(context)
-    values: dict[str, Any] = {"view": view, "definition": view.definition, "problem": None, "preview": None}
-    if time or first:
+    values: dict[str, Any] = {"view": view, "definition": view.definition, "preview": None}
+    values["problem"] = manual_runs.find_pipeline_obstacle(context.catalogue, view.definition)
+    if values["problem"] is None and (time or first or last):
         try:
-            span_text = SpanText(time or None, first or None, last or None)
-            values["preview"] = Preview(_plan(context, view, span_text, now), rerun)
+            values["preview"] = Preview(_plan(context, view, _span_text(time, first, last), now), rerun)
         except UsageError as error:
             values["problem"] = str(error)
     zone = view.definition.timetable.zone_info
@@ -77,9 +78,7 @@ async def backfill(
     request: Request, context: Context, visitor: PageAdmin, form: ActionForm, name: ScheduleName
 ) -> Response:
     """Run the times of a span that have no completed run, or all of them; a thousand runs take a while to plan."""
-    time, first, last = (str(form.get(field) or "") or None for field in ("time", "from", "to"))
-    span_text, rerun = SpanText(time, first, last), bool(form.get("rerun"))
-
+    fields, rerun = [str(form.get(field) or "") for field in ("time", "from", "to")], bool(form.get("rerun"))
     runs_address = f"{addresses.schedule_address(name)}#runs"
 
     def show(result: BackfillResult) -> Response:
@@ -92,18 +91,20 @@ async def backfill(
         return see_other(request, visitor, runs_address, STILL_PLANNED)
 
     act = Act(
-        ("schedule.backfill", name, span_text, rerun),
+        ("schedule.backfill", name, *fields, rerun),
         visitor.principal.tenant,
-        lambda: _start(context, visitor, name, span_text, rerun=rerun),
+        lambda: _start(context, visitor, name, fields, rerun=rerun),
         CHANGES,
     )
     return await perform(act, Reply(show, show_meanwhile, WAIT_SECONDS))
 
 
-def _start(context: ServerContext, visitor: Visitor, name: str, span_text: SpanText, *, rerun: bool) -> BackfillResult:
+def _start(
+    context: ServerContext, visitor: Visitor, name: str, fields: Sequence[str], *, rerun: bool
+) -> BackfillResult:
     view = registry.get(context.database, name, visitor.principal.tenant)
     now = addresses.current_time(context)
-    span = manual_runs.parse_span(context.database, view.definition, span_text, now)
+    span = manual_runs.parse_span(context.database, view.definition, _span_text(*fields), now)
     return manual_runs.backfill(context.database, context.catalogue, name, span, now, include_completed=rerun)
 
 
@@ -117,6 +118,15 @@ def _describe(result: BackfillResult) -> tuple[str, Level]:
 
 def _count(count: int, noun: str) -> str:
     return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
+def _span_text(time: str, first: str, last: str) -> SpanText:
+    """Return what the form names; where it names one time, its span does not count, which the form fills by itself."""
+    if time.strip():
+        return SpanText(time)
+    if not first.strip():
+        raise UsageError("the span has no beginning; fill in From, or one time")
+    return SpanText(None, first, last or None)
 
 
 def _plan(context: ServerContext, view: ScheduleView, span_text: SpanText, now: datetime) -> list[PlannedRun]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from producer.schedules import registry, status
-from producer.schedules.history import run_marks
+from producer.schedules.history import run_marks, run_verdicts
 from producer.schedules.history.run_marks import RunMark
 from producer.schedules.status import ScheduleStatus
 from producer.schedules.timing import cron_words
@@ -22,6 +22,7 @@ router = APIRouter()
 
 PAGE_SCHEDULES = 50
 STATES = ("active", "running", "waiting", "suspended", "overdue", "late", "failed", "missed", "skipped")
+DRIFTED = "drifted"  # which is a mark of the last run, beside the state
 ATTENTION = "attention"  # all states that people should look at
 
 FilterText = Annotated[str, Query(max_length=200)]
@@ -32,7 +33,7 @@ class ScheduleFilter:
     """Which schedules are shown.
 
     name: part of the name
-    state: one of STATES, or `attention`
+    state: one of STATES, `drifted`, or `attention`
     after: the last name of the page before
     """
 
@@ -47,7 +48,12 @@ class ScheduleFilter:
 
     def takes(self, item: ScheduleStatus) -> bool:
         """Return whether a schedule is shown."""
-        is_wanted = self.state in ("", item.state) or (self.state == ATTENTION and item.needs_attention)
+        if self.state == ATTENTION:
+            is_wanted = item.needs_attention
+        elif self.state == DRIFTED:
+            is_wanted = item.last_run is not None and run_verdicts.has_drifted(item.last_run)
+        else:
+            is_wanted = self.state in ("", item.state)
         return is_wanted and self.name.lower() in item.view.name and self.tenant in ("", item.view.tenant)
 
 
@@ -84,7 +90,7 @@ def show_schedules(
         "rows": _rows(context, shown[:PAGE_SCHEDULES], statuses, now),
         "has_more": len(shown) > PAGE_SCHEDULES,
         "chosen": chosen,
-        "states": STATES,
+        "states": (*STATES, DRIFTED),
         "total": len(statuses),
         "attention": sum(item.needs_attention for item in statuses),
         "tenants": sorted({item.view.tenant for item in statuses}) if visitor.is_operator else [],

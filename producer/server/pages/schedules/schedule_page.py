@@ -12,7 +12,7 @@ from producer.schedules import registry, status
 from producer.schedules.alerts import events
 from producer.schedules.history import calendar, run_marks, run_pages, run_verdicts
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import run_views
+from producer.schedules.runs import manual_runs, run_views
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import is_part, render
@@ -76,6 +76,7 @@ def _whole_page(context: ServerContext, view: ScheduleView) -> dict[str, Any]:
         "events": events.list_newest(database, name, NEWEST_EVENTS),
         "followers": registry.list_followers(database, name),
         "charts": run_charts.charts_for(charted),
+        "obstacle": manual_runs.find_pipeline_obstacle(context.catalogue, view.definition),
         "open_runs": [run for run in charted if run.state.is_open],
         **_calendar(context, view, now),
     }
@@ -99,6 +100,7 @@ def _calendar(context: ServerContext, view: ScheduleView, now: datetime) -> dict
         "grids": grids if marks else [],
         "by_hour": by_hour,
         "marks": marks,
+        "shown_since": since,
         "marks_are_cut": len(marks) == run_marks.MAX_MARKS,
         "describe_mark": run_bars.describe_mark,
         "zone": view.definition.tz,

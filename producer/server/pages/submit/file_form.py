@@ -18,7 +18,7 @@ from producer.server.pages.submit.pipeline_choices import PipelineChoice
 from producer.uploads import files
 from producer.uploads.column_guess import guess_columns
 from producer.uploads.files import FileView
-from producer.uploads.preview import Preview, preview_file
+from producer.uploads.preview import Preview
 from producer.uploads.store import open_store
 
 OPTIONS = ("name", "deadline", "max_failures", "metadata", "priority", "webhook_url", "on_invalid", "reuse")
@@ -66,7 +66,9 @@ class FileForm:
         return Submission(context, visitor.principal, self._options(), self.key)
 
     def _options(self) -> SubmissionOptions:
-        preview = self.preview
+        wanted, preview = self.values.get("pipeline"), self.preview
+        if wanted and wanted != self.pipeline.name:  # the form shows another instead
+            raise UsageError(f"there is no pipeline {wanted[:80]!r}; choose one of the list")
         if preview.is_openai_format:
             raise UsageError("the file is in OpenAI's batch format; create its batch over /v1/batches")
         texts = {**self.values.texts, **{COLUMN + name: column for name, column in self.columns.items()}}
@@ -91,7 +93,7 @@ def load_form(context: ServerContext, visitor: Visitor, file_id: str, pairs: Pai
         raise NotFound(f"{file.id} has the results of a batch, which are on the page of the batch")
     values = FormValues.of(pairs)
     settings = context.settings
-    preview = preview_file(settings, open_store(settings), file, values.get("file_format") or None)
+    preview = context.previews.get(settings, open_store(settings), file, values.get("file_format") or None)
     views = workers.list_workers(context.database, settings.lease_seconds)
     served = pipeline_choices.count_served(views)
     name = pipeline_choices.choose(context.catalogue, values.get("pipeline") or None, served)

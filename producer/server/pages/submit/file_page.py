@@ -1,6 +1,7 @@
 """`/submit/files/{id}`: what was understood of a file, its dry run, and the submission."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -26,10 +27,14 @@ router = APIRouter()
 
 
 @router.get("/submit/files/{file_id}")
-def show_file(request: Request, context: Context, visitor: PageSubmitter, file_id: str) -> Response:
+async def show_file(request: Request, context: Context, visitor: PageSubmitter, file_id: str) -> Response:
     """Show the form; its fields may be set in the address."""
-    form = load_form(context, visitor, file_id, request.query_params.multi_items())
-    return _render(request, context, visitor, form)
+
+    def show() -> Response:
+        form = load_form(context, visitor, file_id, request.query_params.multi_items())
+        return _render(request, context, visitor, form)
+
+    return await to_thread.run_sync(show, limiter=context.dry_run_threads)
 
 
 @router.post("/submit/files/{file_id}/check")
@@ -58,9 +63,16 @@ def leave_check(request: Request, context: Context, visitor: PageSubmitter, file
 
 
 @router.post("/submit/files/{file_id}")
-def submit_file(request: Request, context: Context, visitor: PageSubmitter, form: ActionForm, file_id: str) -> Response:
+async def submit_file(
+    request: Request, context: Context, visitor: PageSubmitter, form: ActionForm, file_id: str
+) -> Response:
     """Submit the file; a large one is read after the response."""
-    loaded = load_form(context, visitor, file_id, _pairs(form))
+    load = partial(load_form, context, visitor, file_id, _pairs(form))
+    loaded = await to_thread.run_sync(load, limiter=context.dry_run_threads)
+    return await to_thread.run_sync(_submit, request, context, visitor, loaded)
+
+
+def _submit(request: Request, context: ServerContext, visitor: Visitor, loaded: FileForm) -> Response:
     with problems.catching() as caught:
         submitted = loaded.submission(context, visitor).submit_document()
         if not submitted.existed:

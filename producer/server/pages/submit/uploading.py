@@ -9,8 +9,7 @@ from starlette.responses import PlainTextResponse
 
 from models.errors import BatchmillError, Forbidden, InvalidUpload, UsageError
 from producer.server.context import Context, ServerContext
-from producer.server.pages.access import forgery
-from producer.server.pages.access.forgery import CSRF_FIELD
+from producer.server.pages.access.uploads import receive_form
 from producer.server.pages.access.visitor import PageSubmitter, Visitor
 from producer.server.pages.frame.rendering import is_part, see_other
 from producer.server.pages.submit import problems, start
@@ -18,7 +17,7 @@ from producer.server.pages.submit.start import StartForm
 from producer.server.requests.bodies import StreamedBody
 from producer.uploads import files, multipart
 from producer.uploads.files import FileView, NewFile
-from producer.uploads.multipart import MultipartReceiver, Upload
+from producer.uploads.multipart import Upload
 from producer.uploads.store import StoredBytes, open_store
 
 router = APIRouter()
@@ -30,24 +29,9 @@ NOTHING_SENT = "choose a file, or paste at least one line of text"
 @router.post("/submit/files")
 async def upload_file(request: Request, context: Context, visitor: PageSubmitter, _body: StreamedBody) -> Response:
     """Take a form with a file into the file store; the token is checked before the file is received."""
-    is_checked = forgery.has_token_header(request, visitor.csrf_token)
-    fields: Mapping[str, str] = {}
-
-    def check(before_file: Mapping[str, str]) -> None:
-        nonlocal fields
-        fields = before_file
-        if not is_checked:
-            forgery.check_token(visitor.csrf_token, before_file.get(CSRF_FIELD))
-
-    def open_receiver() -> MultipartReceiver:
-        max_bytes = context.settings.max_upload_bytes
-        return MultipartReceiver(open_store(context.settings), request.headers.get("content-type"), max_bytes, check)
-
+    fields: dict[str, str] = {}
     try:
-        multipart.check_length(request.headers.get("content-length"), context.settings.max_upload_bytes)
-        encoding = request.headers.get("content-encoding")
-        upload = await multipart.receive(open_receiver, request.stream(), encoding)
-        fields = upload.fields
+        upload = await receive_form(request, context, visitor, context.settings.max_upload_bytes, fields)
         file = await run_in_threadpool(_save, context, visitor, upload)
     except Forbidden:
         raise

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from models.db import Database
 from producer.batches import retry, views
 from producer.batches.retry import RetryResult
-from producer.server.native.batches import long_acts, objects, repairs
+from producer.server.native.batches import changes, long_acts, objects
 from producer.server.native.batches.long_acts import ActPermits
 from producer.tenants.principal import Scope
 from tests import fake_worker
@@ -260,7 +260,7 @@ class TestActs:
         assert [path for path in batchmill_home.rglob("*") if path.is_file() and len(path.name) == 32] == []
 
     def test_a_repair_has_few_bytes(self, api: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(repairs, "MAX_REPAIR_BYTES", 1_000)
+        monkeypatch.setattr(changes, "MAX_REPAIR_BYTES", 1_000)
         lines, headers = gzip.compress(b"\n" * 5_000), {"content-type": "application/x-ndjson"}
 
         response = api.post(f"/api/batches/{ended_batch(database)}/repair", content=lines, headers=headers)

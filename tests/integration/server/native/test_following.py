@@ -233,6 +233,41 @@ class TestManyFollowers:
         assert max(polled) == 4
         assert new_watch._followers == {}
 
+    @pytest.mark.parametrize(("patience", "pause"), [([True, True], "idle"), ([True, False], "busy")])
+    def test_who_is_patient_costs_one_look_a_second(
+        self,
+        database: Database,
+        new_watch: BatchWatch,
+        monkeypatch: pytest.MonkeyPatch,
+        patience: list[bool],
+        pause: str,
+    ) -> None:
+        batch_id = insert_batch(database, 1)
+        pauses = {watch.IDLE_SECONDS: "idle", 0.005: "busy"}
+        monkeypatch.setattr(watch, "BUSY_SECONDS", 0.005)
+        taken: list[str] = []
+        sleep = asyncio.sleep
+
+        async def note(seconds: float) -> None:
+            taken.append(pauses[seconds])
+            await sleep(seconds)
+
+        async def follow() -> None:
+            async with (
+                new_watch.follow(batch_id, is_patient=patience[0]) as follower,
+                new_watch.follow_all(None, is_patient=patience[1]),
+            ):
+                monkeypatch.setattr(asyncio, "sleep", note)
+                await asyncio.to_thread(fake_worker.write_results, database, batch_id, [(0, GOOD)])
+                assert await follower.wait_for_change(10)
+                while not taken:
+                    await sleep(0.001)
+
+        asyncio.run(follow())
+
+        assert pause in taken
+        assert pause == "busy" or set(taken) == {"idle"}
+
     def test_a_stream_ends_with_its_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.0)
         answers: list[bool | Exception] = [True, Unreachable("no answer"), False]

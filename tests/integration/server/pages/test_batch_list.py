@@ -40,7 +40,7 @@ def test_an_empty_list_says_how_to_begin(pages: TestClient) -> None:
 
 def test_a_row_shows_the_batch(pages: TestClient, database: Database) -> None:
     batch_id = insert_batch(
-        database, 10, name="nightly", pipeline="reviews", created_at=NOW - timedelta(hours=5, minutes=30)
+        database, 10, name="nightly", pipeline="reviews", created_at=datetime.now(UTC) - timedelta(hours=5, minutes=30)
     )
     fake_worker.write_results(database, batch_id, [(0, {}), (1, "empty_text")])
 

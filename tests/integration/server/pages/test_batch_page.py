@@ -9,9 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
+from models.errors import NotFound
 from models.guards.definition import Guard
 from models.states import BatchStatus
 from producer.server.pages.batches import batch_parts
+from producer.server.pages.live.page_parts import PAGES
 from producer.tenants.principal import Principal, Scope
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
@@ -307,15 +309,16 @@ def test_others_do_not_exist_for_a_tenant(pages: TestClient, database: Database)
     context = pages.app.state.context  # type: ignore[attr-defined]
     owner = Principal("acme", frozenset({Scope.READ}))
 
-    values = batch_parts.reader_of("facts")(context, owner, batch_id)
+    batch = context.get_batch(owner, batch_id)
+    facts = batch_parts.facts_values(context, owner, batch)
+    progress = batch_parts.progress_values(context, owner, batch)
 
-    assert values["document"]["model"] == "mine"
-    assert [
-        blocker["message"] for blocker in batch_parts.reader_of("progress")(context, owner, batch_id)["blockers"]
-    ] == ["no worker serves reviews now; the operator has to start one"]
-    for name in batch_parts.PARTS:
-        with pytest.raises(Exception, match="there is no batch"):
-            batch_parts.reader_of(name)(context, Principal("other", frozenset({Scope.READ})), batch_id)
+    assert facts["document"]["model"] == "mine"
+    assert [blocker["message"] for blocker in progress["blockers"]] == [
+        "no worker serves reviews now; the operator has to start one"
+    ]
+    with pytest.raises(NotFound):
+        PAGES["batch"].open(context, Principal("other", frozenset({Scope.READ})), batch_id)
 
 
 @pytest.mark.parametrize("address", ["/batches/batch_nope", "/batches/batch_nope/failures", "/batches/%00"])

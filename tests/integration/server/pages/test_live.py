@@ -5,6 +5,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from sqlalchemy import delete
 from models.db import Database
 from models.tables import Batch
 from producer.batches import views
+from producer.batches.batch_view import BatchView
 from producer.server.context import ServerContext
 from producer.server.pages.frame import rendering
 from producer.server.pages.live import batch_rows, hub, streams
-from producer.server.pages.live.parts import LivePart
+from producer.server.pages.live.parts import LivePage, LivePart
 from producer.tenants.principal import Principal, Scope
 from tests.factories.batch_rows import insert_batch
 from tests.factories.http_server import key_headers
@@ -34,12 +36,13 @@ def renderings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give the page of a batch one part; returns the ids of the batches that it was rendered for."""
     rendered: list[str] = []
 
-    def read(context: ServerContext, principal: Principal, batch_id: str) -> Mapping[str, Any]:
-        rendered.append(batch_id)
-        return {"batch": views.get_batch(context.database, batch_id, principal.tenant)}
+    def read(_context: ServerContext, _principal: Principal, batch: BatchView) -> Mapping[str, Any]:
+        rendered.append(batch.id)
+        return {"batch": batch}
 
     part = LivePart("counts", "test/_counts.html", read, seconds=0.1)
-    monkeypatch.setattr(hub, "PARTS", {"overview": (), "batches": (), "batch": (part,)})
+    pages = {**hub.PAGES, "batch": LivePage(ServerContext.get_batch, (part,))}
+    monkeypatch.setattr(hub, "PAGES", pages)
     add_template(monkeypatch, part.template, TEMPLATE)
     return rendered
 
@@ -112,6 +115,37 @@ def test_pages_of_one_audience_share_their_renderings(database: Database, render
             assert next_part(others) == next_part(events)
 
     assert len(renderings) == 2
+
+
+def test_parts_that_are_due_together_read_their_batch_once(
+    database: Database, renderings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_batch(context: ServerContext, principal: Principal, batch_id: str) -> BatchView:
+        opened.append(batch_id)
+        return context.get_batch(principal, batch_id)
+
+    (part,) = hub.PAGES["batch"].parts
+    twice = (part, replace(part, name="again"))
+    monkeypatch.setattr(hub, "PAGES", {"batch": LivePage(open_batch, twice)})
+    batch_id = insert_batch(database, 3)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        names = {next_part(events)["name"] for _ in twice}
+
+    assert names == {"counts", "again"}
+    assert opened == [batch_id]
+    assert renderings == [batch_id, batch_id]
+
+
+def test_a_page_without_parts_gets_signs_of_life(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BEAT_SECONDS", 0.1)
+
+    with served(database) as address, following(address, "/events/pulse") as events:
+        names = [next(events)[0] for _ in range(3)]
+
+    assert names == ["hello", "beat", "beat"]
 
 
 def test_a_page_that_is_up_to_date_is_sent_nothing(
@@ -199,7 +233,9 @@ def test_a_failing_part_is_said_and_comes_later(
     assert set(names[2:]) == {"part", "fine"}
 
 
-@pytest.mark.parametrize("path", ["/events/overview", "/events/batches", "/events/batches/{id}", "/events/check"])
+@pytest.mark.parametrize(
+    "path", ["/events/overview", "/events/batches", "/events/batches/{id}", "/events/pulse", "/events/check"]
+)
 def test_streams_need_a_session_once_there_are_keys(database: Database, path: str) -> None:
     batch_id = insert_batch(database, 1)
     key_headers(database, "a", Scope.READ)

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from models.errors import MissingSource, UsageError
 from models.settings import Settings
+from producer.readers import limits
 from producer.uploads import preview
 from producer.uploads.files import FileView
 from producer.uploads.local_store import LocalStore
@@ -182,3 +184,24 @@ def test_values_become_texts(value: object, kind: str, text: str) -> None:
     cell = make_cell(value)
 
     assert (cell.kind, cell.text) == (kind, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.csv", b"\n" * 2**16), ("a.tsv", b"a\n" + b"\r\n" * 2**16)], ids=["csv", "tsv"]
+)
+def test_blank_lines_are_not_read_for_ever(
+    look: Look, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setattr(preview, "MAX_SECONDS", -1.0)  # every line comes too late
+
+    assert look(content, name).error == preview.NO_ROWS_MESSAGE
+
+
+def test_rows_before_the_end_of_time_are_shown(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, *[0.5] * 3])
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: next(moments, 9.0)))
+
+    shown = look(b"text\n" + b"a fine day\n" * 100)
+
+    assert (shown.error, shown.is_whole) == (None, False)
+    assert 0 < shown.sampled_rows < 10

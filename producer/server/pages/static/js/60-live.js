@@ -1,6 +1,7 @@
 // Fills the parts of a page from its stream of events, and says when what is shown is no longer up to date.
 const live = {
-  root: document.querySelector("[data-live-stream]"),
+  // A page without live parts reads signs of life, so that it too says when the connection is lost.
+  root: document.querySelector("[data-live-stream]") ?? document.querySelector("[data-live-pulse]"),
   source: null, // the open stream
   since: 0, // by the server's clock: all that was rendered before is shown
   lastHeard: Date.now(),
@@ -65,9 +66,13 @@ function closeStream() {
   live.root.dataset.liveState = "closed";
 }
 
+function hasParts() {
+  return "liveStream" in live.root.dataset;
+}
+
 function streamAddress() {
-  const address = new URL(live.root.dataset.liveStream, location.href);
-  address.searchParams.set("since", live.since);
+  const address = new URL(live.root.dataset.liveStream ?? live.root.dataset.livePulse, location.href);
+  if (hasParts()) address.searchParams.set("since", live.since);
   const rows = [...document.querySelectorAll("[data-live^='row-']")].map((row) => row.dataset.live.slice(4));
   if (rows.length) address.searchParams.set("rows", rows.slice(0, 200).join(","));
   return address;
@@ -169,12 +174,13 @@ document.addEventListener("submit", (event) => {
 }, true);
 
 if (live.root) {
-  live.since = Number(live.root.dataset.liveSince);
+  live.since = Number(live.root.dataset.liveSince ?? 0);
   addEventListener("beforeunload", () => { live.isLeaving = true; });
   addEventListener("pagehide", closeStream);
   addEventListener("pageshow", (event) => {
     live.isLeaving = false;
-    if (event.persisted) location.reload(); // from the browser's cache of pages
+    if (event.persisted && hasParts()) location.reload(); // from the browser's cache of pages
+    else if (event.persisted) openStream(); // and what was typed into a form stays
   });
   addEventListener("offline", () => { closeStream(); markStale("This device is offline."); });
   addEventListener("online", openStream);

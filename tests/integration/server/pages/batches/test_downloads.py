@@ -37,6 +37,17 @@ def test_a_file_has_the_rows_that_are_asked_for(
     assert [json.loads(line)["position"] for line in lines] == positions
 
 
+@pytest.mark.parametrize("query", ["format=csv", "format=csv&code=%00"])
+def test_what_breaks_in_the_first_rows_is_a_page(browser: TestClient, database: Database, query: str) -> None:
+    batch_id = insert_batch(database, 2)
+    write_results(database, batch_id, [(0, {"label": "A"}), (1, {"answer": "b"})])
+
+    response = browser.get(f"/batches/{batch_id}/download?{query}")
+
+    assert (response.status_code, "content-disposition" in response.headers) in ((400, False), (200, True))
+    assert response.status_code == 400 or "code" in query
+
+
 @pytest.mark.parametrize("query", ["format=zip", "format=csv&status=maybe", "format=npy&status=failed", "format=npy"])
 def test_what_can_not_be_a_file_is_refused(browser: TestClient, batch_id: str, query: str) -> None:
     assert browser.get(f"/batches/{batch_id}/download?{query}").status_code == 400

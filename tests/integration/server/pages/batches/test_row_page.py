@@ -38,7 +38,9 @@ def test_an_invalid_row_is_sent_to_repair(browser: TestClient, database: Databas
 
     text = browser.get(f"/batches/{batch_id}/rows/3").text
 
-    assert "submit --repair" in text
+    assert "Put a corrected one in its place below." in text
+    assert f'action="/batches/{batch_id}/rows/3/repair"' in text
+    assert 'class="notice bad row-failure"' in text
     assert "Retry this row" not in text
 
 

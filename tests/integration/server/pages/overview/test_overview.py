@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -14,20 +15,21 @@ from tests import fake_worker
 from tests.factories.activity_rows import add_minute, work
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.http_server import client_over
+from tests.servers import wait_until
 
 PIPELINE = "sample-sentiment-analysis"
 HOSTILE = "<script>alert(1)</script>\"'\n\u202e" + "x" * 10_000
 
 
 @contextmanager
-def page_client(database: Database, url: str) -> Iterator[TestClient]:
-    with client_over(database, url) as client:
+def page_client(database: Database, url: str, **settings: Any) -> Iterator[TestClient]:
+    with client_over(database, url, **settings) as client:
         client.base_url = "http://127.0.0.1:8000"
         yield client
 
 
-def get_page(database: Database, url: str, path: str = "/") -> str:
-    with page_client(database, url) as client:
+def get_page(database: Database, url: str, path: str = "/", **settings: Any) -> str:
+    with page_client(database, url, **settings) as client:
         response = client.get(path)
     assert response.status_code == 200, response.text
     return response.text
@@ -68,15 +70,63 @@ def test_why_nothing_moves(database: Database, database_url: str) -> None:
     assert f'<a href="/batches/{batch_id}">Waits</a>: no worker serves' in page
 
 
+def test_a_batch_that_no_worker_can_run_is_not_well(database: Database, database_url: str) -> None:
+    """A worker serves its pipeline, but with another revision than the one with which it began."""
+    batch_id = insert_batch(database, 4, pipeline=PIPELINE, revision="abc")
+    fake_worker.register_worker(database, PIPELINE)
+    execute(database, "UPDATE workers SET revision = 'xyz', state = 'ready'")
+
+    page = get_page(database, database_url)
+
+    assert "All is well" not in page
+    assert f"the oldest batch of {PIPELINE} does not run: it waits for a worker with revision abc" in page
+    assert f'href="/batches/{batch_id}"' in page
+
+
+def test_redis_that_does_not_answer_is_not_well(database: Database, database_url: str) -> None:
+    insert_batch(database, 1)
+    with page_client(database, database_url) as client:
+        context = client.app.state.context  # type: ignore[attr-defined]
+        client.get("/")
+        wait_until(lambda: context.redis.trouble() is not None, "the check of Redis")
+        page = client.get("/").text
+        tenants = Glance(context, "acme").attention
+
+    assert "does not answer" in page
+    assert 'href="/doctor"' in page
+    assert tenants == []  # Redis is the operator's
+
+
+def test_rows_that_were_invalid_are_told_where_no_worker_failed(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 2, name="monday")
+    execute(database, "UPDATE batches SET failed = 1 WHERE id = :id", id=batch_id)
+
+    page = get_page(database, database_url)
+
+    assert "No job failed on a worker in the last hour" in page
+    assert f'<a href="/batches/{batch_id}#failures"><bdi>monday</bdi></a> (1 failed)' in page
+
+
+def test_a_name_does_not_turn_the_text_around(database: Database, database_url: str) -> None:
+    batch_id = insert_batch(database, 2, name="\u202eabc", pipeline="p\u202ep")
+    fake_worker.write_results(database, batch_id, [(0, "model_error")])
+    add_minute(database, work("p\u202ep", 3, ("model\u202e", 2)))
+
+    page = get_page(database, database_url)
+
+    assert "\u202e" not in page
+    assert "⟨U+202E⟩abc" in page
+
+
 def test_all_is_well(database: Database, database_url: str) -> None:
     batch_id = insert_batch(database, 1)
     fake_worker.write_results(database, batch_id, [(0, [{"label": "A", "score": 0.5}])])
     fake_worker.end_batch(database, batch_id)
 
-    page = get_page(database, database_url)
+    page = get_page(database, database_url, redis_url=None)
 
     assert "All is well" in page
-    assert "No job ended in the last hour" in page
+    assert "No worker answered a job in the last hour" in page
     assert "Nothing waits" in page
 
 
@@ -87,7 +137,8 @@ def test_invalid_rows_are_no_failures_of_a_worker(database: Database, database_u
     page = get_page(database, database_url)
 
     assert "small has 1 failed of 2 jobs" in page
-    assert "No job failed on a worker in the last hour. Rows that were invalid when submitted are not counted" in page
+    assert "No job failed on a worker in the last hour." in page
+    assert "Rows that were invalid when submitted never reach a worker." in page
 
 
 def test_a_tenant_sees_its_own_numbers_and_no_hosts(database: Database, database_url: str) -> None:

@@ -10,16 +10,20 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from models.documents import to_json
 from producer.schedules import registry
 from producer.schedules.runs import manual_runs
 from producer.schedules.runs.manual_runs import BackfillResult
-from producer.server.pages.schedules import backfill
+from producer.server.pages.schedules import addresses, backfill
 from producer.tenants.principal import Scope
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import PART, Page, browser_over, csrf_token, sign_in_as
 from tests.factories.schedules import ScheduleHarness, utc
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 
+INSERT_TASK = """
+INSERT INTO maintenance_tasks (name, next_run_at, last_run_at, failures_in_a_row) VALUES ('schedules', {now}, {now}, 0)
+"""
 ACTIONS = ("trigger", "suspend", "resume", "backfill")
 
 
@@ -69,6 +73,66 @@ def test_a_run_now_shows_which_rows_it_reads_and_then_its_run(browser: TestClien
     assert harness.run_states() == ["completed", "waiting"]
     again = words(browser.get("/schedules/nightly/trigger"))
     assert "1 run is open already" in again
+
+
+def test_a_run_now_needs_somebody_who_reads_its_rows(browser: TestClient, harness: ScheduleHarness) -> None:
+    response = act(browser, "trigger")
+    assert "begins when a worker runs" in words(browser.get(response.headers["location"]))
+
+    harness.execute("DELETE FROM runs WHERE state = 'waiting'")
+    harness.execute(INSERT_TASK.format(now=harness.database.sql.now))
+    response = act(browser, "trigger")
+    assert "reads its rows within seconds" in words(browser.get(response.headers["location"]))
+
+
+def test_a_second_run_of_the_same_second_is_the_first_one(
+    browser: TestClient, harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "current_time", lambda _context: utc("03-02 12:00"))
+
+    first, second = act(browser, "trigger"), act(browser, "trigger")
+
+    assert first.status_code == second.status_code == 303
+    assert first.headers["location"] == second.headers["location"]
+    assert harness.run_states() == ["completed", "waiting"]
+
+
+def test_a_run_that_can_t_start_is_not_offered(browser: TestClient, harness: ScheduleHarness) -> None:
+    harness.create_schedule("leader", cron="0 0 1 1 *")
+    harness.create_schedule("orphan", after="leader")
+    confirmation = words(browser.get("/schedules/orphan/trigger"))
+    assert "leader has no completed run whose results orphan could read" in confirmation
+    assert "Run now" not in confirmation
+
+    definition = registry.get(harness.database, "nightly").definition.dump() | {"pipeline": "removed"}
+    harness.execute("UPDATE schedules SET definition = :text WHERE name = 'nightly'", text=to_json(definition))
+    span = {"from": "2026-02-28", "to": "2026-03-02"}
+    for shown in (
+        words(browser.get("/schedules/nightly/trigger")),
+        words(browser.get("/schedules/nightly/backfill", params=span)),
+        words(browser.get("/schedules/nightly")),
+    ):
+        assert "the pipeline removed is not in the catalogue of this machine" in shown
+        assert "scheduled times will run" not in shown
+
+
+def test_an_active_schedule_is_not_resumed(browser: TestClient, harness: ScheduleHarness) -> None:
+    due = registry.get(harness.database, "nightly").next_run_at
+    page = words(browser.get("/schedules/nightly/resume"))
+    assert "nightly is active" in page
+    assert "Keep it suspended" not in page
+
+    act(browser, "resume")
+
+    assert "is active already" in words(browser.get("/schedules/nightly"))
+    view = registry.get(harness.database, "nightly")
+    assert (view.next_run_at, view.evaluated_until) == (due, utc("03-02 02:00"))
+
+
+def test_a_suspended_schedule_is_not_suspended_again(browser: TestClient) -> None:
+    act(browser, "suspend")
+
+    assert "nightly is suspended already" in words(browser.get("/schedules/nightly/suspend"))
 
 
 def test_a_confirmation_is_a_part_for_the_dialog(browser: TestClient) -> None:
@@ -125,6 +189,17 @@ def test_one_time_is_run_again(browser: TestClient, harness: ScheduleHarness) ->
     assert harness.run_states() == ["waiting"]
 
 
+def test_one_time_counts_rather_than_the_span_that_the_form_has(browser: TestClient, harness: ScheduleHarness) -> None:
+    form = Page(browser.get("/schedules/nightly/backfill").text)
+    fields = {field["name"]: field.get("value", "") for field in form.all("input") if field.get("type") != "checkbox"}
+    fields |= {"time": "2026-02-28 02:00"}
+
+    assert "1 of 1 scheduled times will run" in words(browser.get("/schedules/nightly/backfill", params=fields))
+    act(browser, "backfill", **{name: fields[name] for name in ("time", "from", "to")})
+
+    assert [run.scheduled_at for run in harness.runs()] == [utc("02-28 02:00"), utc("03-02 02:00")]
+
+
 def test_a_long_backfill_goes_on_while_the_page_comes(
     browser: TestClient, harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +228,8 @@ def test_a_long_backfill_goes_on_while_the_page_comes(
         ({"from": "2026-04-01"}, "still to come"),
         ({"from": "yesterday-ish"}, "yesterday-ish"),
         ({"from": "2026-03-02", "to": "2026-02-01"}, "swap its two ends"),
-        ({"time": "2026-03-02 02:00", "from": "2026-03-02"}, "give either"),
+        ({"to": "2026-03-02"}, "the span has no beginning"),
+        ({"time": "9999-99-99"}, "is not a time"),
         ({"from": "2000-01-01"}, "more than 1,000 runs"),
         ({"from": "<script>alert(1)</script>"}, "is not a time"),
     ],

@@ -81,6 +81,7 @@ def test_filters_stand_in_the_address(browser: TestClient, harness: ScheduleHarn
     assert names("?tenant=acme") == ["of-acme"]
     assert names("?after=hourly") == ["nightly", "of-acme"]
     assert names("?state=attention") == []
+    assert names("?state=drifted") == ["nightly"]
     assert "No schedule fits this filter" in browser.get("/schedules?name=unknown").text
     harness.execute("UPDATE schedules SET next_run_at = evaluated_until WHERE name = 'hourly'")
     assert names("?state=attention") == names("?state=overdue") == ["hourly"]
@@ -128,6 +129,16 @@ def test_a_schedule_that_runs_often_has_a_calendar_of_hours(browser: TestClient,
     [cell] = [link for link in page.all("a") if link.get("class", "").startswith("cell ")]
     assert cell["aria-label"] == "Wed 2026-03-04 06:00 EST: running"
     assert "Hours in America/New_York" in page.text
+
+
+def test_runs_before_the_calendar_are_not_forgotten(browser: TestClient, harness: ScheduleHarness) -> None:
+    harness.execute("DELETE FROM runs WHERE scheduled_at < '2026-03-04'")
+    harness.execute("UPDATE runs SET scheduled_at = '2025-03-04 01:00:00.000000'")
+
+    text = words(read(browser, "/schedules/nightly"))
+
+    assert "No runs since Sat 2025-11-01 00:00 CET" in text
+    assert "No run yet" not in text
 
 
 def test_runs_are_paged_and_filtered(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +225,13 @@ def test_pages_have_no_inline_scripts_or_styles_and_one_heading(browser: TestCli
         labelled = {label["for"] for label in page.all("label")}
         fields = [field for field in (*page.all("input"), *page.all("select")) if field.get("type") != "hidden"]
         assert {field["id"] for field in fields} <= labelled
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_times_at_the_ends_of_the_calendar_have_no_run(browser: TestClient, time: str) -> None:
+    for address in (f"/schedules/nightly/runs/{time}", f"/schedules/nightly/runs/{time}/report.json"):
+        assert browser.get(address).status_code == 404
+    assert browser.get("/schedules/nightly", params={"before": time}).status_code == 404
 
 
 def test_a_tenant_sees_its_schedules_alone(browser: TestClient, harness: ScheduleHarness) -> None:

@@ -403,6 +403,13 @@ class TestSubmit:
         assert count(database, "batches") == 1
         assert views.get_batch(database, batch_of(mended)).counts.failed == 1
 
+    def test_a_pipeline_that_is_gone_is_not_replaced(self, pages: TestClient, database: Database) -> None:
+        refused = submit(pages, uploaded(pages), pipeline="gone")
+
+        assert refused.status_code == 400
+        assert "there is no pipeline &#39;gone&#39;; choose one of the list" in refused.text
+        assert count(database, "batches") == 0
+
     @pytest.mark.parametrize(
         ("field", "value"),
         [

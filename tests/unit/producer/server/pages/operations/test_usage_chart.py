@@ -31,6 +31,15 @@ def test_each_day_has_a_bar_also_without_usage() -> None:
     assert chart.bars[3].segments[0].number == 2, "the colour is that of the pipeline"
 
 
+def test_a_report_of_all_times_has_the_months_with_usage() -> None:
+    ever = Days(date.min, date.max)
+    rows = [row("2026-09-21", "a", 1), row("2026-11-21", "a", 1)]
+
+    assert [bar.label for bar in draw(rows, days=ever).bars] == ["2026-09", "2026-10", "2026-11"]
+    assert [bar.label for bar in draw([], days=ever).bars] == ["9999-12"]
+    assert [bar.label for bar in draw([], days=Days(date(9999, 12, 30), date.max)).bars] == ["9999-12-30", "9999-12-31"]
+
+
 def test_segments_stand_on_each_other() -> None:
     [bar] = [bar for bar in draw([row("2026-11-21", "a", 75), row("2026-11-21", "b", 25)]).bars if bar.segments]
 
