@@ -18,6 +18,7 @@ from producer.server.native import shown
 from producer.server.native.batches.reading import BatchId
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import render
+from producer.server.pages.frame.texts import escape_json
 from producer.server.pages.outputs.inputs import pretty, read_input
 from producer.server.pages.outputs.reading import Reading, read_output
 from producer.server.pages.outputs.verdicts import read_verdicts
@@ -84,7 +85,7 @@ def row_values(context: ServerContext, principal: Principal, batch_id: str, posi
         "explanation": _explanation(job),
         "history": attempts.job_history(context.database, batch_id, position)[-MAX_ATTEMPTS:],
         "source_exists": _is_visible(context, principal, job.source_batch_id),
-        "input_to_repair": pretty((job.original_input or job.input).text),
+        "input_to_repair": escape_json(pretty((job.original_input or job.input).text)),
         "refusal": None,  # of a repair
         "typed": None,
     }

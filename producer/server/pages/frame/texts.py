@@ -1,5 +1,6 @@
 """How pages write untrusted text: Jinja escapes it, and this shows what a browser would hide or obey. Pure."""
 
+import json
 import re
 
 from markupsafe import Markup, escape
@@ -65,6 +66,11 @@ def with_code(text: object) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(piece) if number % 2 else escape(piece) for number, piece in enumerate(pieces)
     )
+
+
+def escape_json(text: str) -> str:
+    """Return a JSON text that means the same, with escapes in place of characters that can't be seen."""
+    return UNSEEN.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def _name_character(match: re.Match[str]) -> str:

@@ -112,7 +112,7 @@ def test_a_run_that_can_t_start_is_not_offered(browser: TestClient, harness: Sch
         words(browser.get("/schedules/nightly/backfill", params=span)),
         words(browser.get("/schedules/nightly")),
     ):
-        assert "the pipeline removed is not in the catalogue of this machine" in shown
+        assert "pipeline removed is not in the catalogue of this machine" in shown
         assert "scheduled times will run" not in shown
 
 
@@ -228,7 +228,7 @@ def test_a_long_backfill_goes_on_while_the_page_comes(
         ({"from": "2026-04-01"}, "still to come"),
         ({"from": "yesterday-ish"}, "yesterday-ish"),
         ({"from": "2026-03-02", "to": "2026-02-01"}, "swap its two ends"),
-        ({"to": "2026-03-02"}, "the span has no beginning"),
+        ({"to": "2026-03-02"}, "The span has no beginning"),
         ({"time": "9999-99-99"}, "is not a time"),
         ({"from": "2000-01-01"}, "more than 1,000 runs"),
         ({"from": "<script>alert(1)</script>"}, "is not a time"),

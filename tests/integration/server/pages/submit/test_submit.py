@@ -17,6 +17,7 @@ from models.db import Database
 from models.errors import FileStoreUnavailable, TooManyJobs
 from producer.batches import views
 from producer.server.native.batches.submitting import Submission
+from producer.server.pages.frame.texts import cut
 from producer.server.pages.submit import file_list, uploading
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
@@ -108,7 +109,7 @@ class TestStart:
     def test_an_unknown_pipeline_is_named(self, pages: TestClient) -> None:
         page = pages.get("/submit", params={"pipeline": HOSTILE}).text
 
-        assert f"There is no pipeline “{HOSTILE}”" in html.unescape(page)
+        assert f"There is no pipeline “{cut(HOSTILE, 80)}”" in html.unescape(page)
         assert "<script>alert" not in page
 
     def test_a_choice_renders_its_part(self, pages: TestClient) -> None:
@@ -200,7 +201,7 @@ class TestUpload:
             )
 
         assert (response.status_code, part.status_code) == (413, 413)
-        assert "the file has more than 100 bytes" in response.text
+        assert "The file has more than 100 bytes" in response.text
         assert part.headers["content-type"].startswith("text/plain")
         assert part.text.startswith("the file has more than 100 bytes")
 
@@ -213,7 +214,7 @@ class TestUpload:
         response = upload(pages)
 
         assert response.status_code == 503
-        assert "the file store is full or does not answer" in response.text
+        assert "The file store is full or does not answer" in response.text
         assert "/secret" not in response.text
 
     def test_a_failing_database_leaves_no_bytes(
@@ -387,7 +388,7 @@ class TestSubmit:
         again = pages.post(path, data={**form, "name": "other", "key": hidden(refused.text, "key")})
 
         assert refused.status_code == 409
-        assert "this form was submitted before, with other values" in refused.text
+        assert "This form was submitted before, with other values" in refused.text
         assert batch_of(again) != batch_of(first)
         assert count(database, "batches") == 2
 
@@ -407,7 +408,7 @@ class TestSubmit:
         refused = submit(pages, uploaded(pages), pipeline="gone")
 
         assert refused.status_code == 400
-        assert "there is no pipeline &#39;gone&#39;; choose one of the list" in refused.text
+        assert "There is no pipeline &#39;gone&#39;; choose one of the list" in refused.text
         assert count(database, "batches") == 0
 
     @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """What a browser would hide or obey is shown as a sign."""
 
+import json
+
 import pytest
 
-from producer.server.pages.frame.texts import cut, sentence, visible, with_code
+from producer.server.pages.frame.texts import cut, escape_json, sentence, visible, with_code
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,12 @@ def test_a_sentence_begins_with_a_capital_unless_it_begins_with_a_name(message: 
 
 def test_what_stands_in_backticks_is_code_and_escaped() -> None:
     assert with_code("send `a <b>` & `c`") == "send <code>a &lt;b&gt;</code> &amp; <code>c</code>"
+
+
+def test_escaped_json_means_the_same() -> None:
+    text = json.dumps({"text": "a\u202eb\u200b\U000e0041 é"}, ensure_ascii=False, indent=1)
+
+    escaped = escape_json(text)
+
+    assert json.loads(escaped) == json.loads(text)
+    assert visible(escaped) == escaped
