@@ -238,7 +238,7 @@ class TestForm:
         assert '<option value="review" selected>' in page
         assert "automatic: id" in page
         assert "Submit 2 rows" in page
-        assert f"no worker serves {PIPELINE} now" in page
+        assert f"o worker serves {PIPELINE} now" in page
 
     def test_the_address_fills_the_form(self, pages: TestClient) -> None:
         address = uploaded(pages)
