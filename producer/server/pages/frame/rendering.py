@@ -18,13 +18,13 @@ from producer.server.pages.frame import formats, static_files, texts
 FOLDER = Path(__file__).parents[1] / "templates"
 MIN_COMPRESSED_BYTES = 1_000
 
-EVERYBODY, OPERATORS = "everybody", "operators"
+EVERYBODY, SUBMITTERS, OPERATORS = "everybody", "submitters", "operators"
 
 # The menu: name, address, and who has the page.
 MENU = (
     ("Overview", "/", EVERYBODY),
     ("Batches", "/batches", EVERYBODY),
-    ("Submit", "/submit", EVERYBODY),
+    ("Submit", "/submit", SUBMITTERS),
     ("Schedules", "/schedules", EVERYBODY),
     ("Pipelines", "/pipelines", EVERYBODY),
     ("Usage", "/usage", EVERYBODY),
@@ -83,6 +83,8 @@ def confirm(request: Request, visitor: Visitor, part: str, title: str, **values:
 def _menu_of(visitor: Visitor | None) -> list[tuple[str, str]]:
     """The names and addresses of the pages that a visitor may open."""
     audiences = {EVERYBODY}
+    if visitor is not None and visitor.may_submit:
+        audiences.add(SUBMITTERS)
     if visitor is not None and visitor.may_administrate and visitor.is_operator:
         audiences.add(OPERATORS)
     return [(name, address) for name, address, audience in MENU if audience in audiences]

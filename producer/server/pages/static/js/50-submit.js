@@ -91,11 +91,18 @@
 
 // The form of a file: choices that change the page are applied at once, and a dry run shows that it is out of date.
 (() => {
+  const form = document.getElementById("submission");
+  // What holds for any pipeline and format goes along, so that a choice loses nothing that was typed.
+  const carried = ["name", "deadline", "max_failures", "metadata", "priority", "webhook_url", "on_invalid", "reuse"];
   for (const button of document.querySelectorAll("form.reread [data-auto]")) {
     button.hidden = true;
     button.form.addEventListener("change", () => button.form.requestSubmit(button));
+    button.form.addEventListener("formdata", (event) => {
+      for (const [name, value] of form ? new FormData(form) : []) {
+        if (carried.includes(name) && value) event.formData.set(name, value);
+      }
+    });
   }
-  const form = document.getElementById("submission");
   if (!form) return;
   form.addEventListener("input", () => form.classList.add("is-changed"));
   document.addEventListener("htmx:after:swap", (event) => {

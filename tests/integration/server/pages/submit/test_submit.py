@@ -496,6 +496,16 @@ class TestTenants:
             assert pages.post("/submit/files", files={"file": ("a.csv", CSV)}, headers=headers).status_code == 403
         assert count(database, "files") == 0
 
+    @pytest.mark.parametrize(("scopes", "is_led"), [((Scope.READ,), False), ((Scope.READ, Scope.SUBMIT), True)])
+    def test_only_who_may_submit_is_led_there(
+        self, database: Database, database_url: str, scopes: tuple[Scope, ...], is_led: bool
+    ) -> None:
+        with client_over(database, database_url) as pages:
+            sign_in(pages, database, "acme", *scopes)
+
+            for address in ("/", "/batches", "/pipelines", "/usage", "/submit/files"):
+                assert ('href="/submit"' in pages.get(address).text) == is_led
+
     def test_the_operator_submits_for_the_tenant_of_the_file(self, database: Database, database_url: str) -> None:
         with client_over(database, database_url) as pages, client_over(database, database_url) as operator:
             sign_in(pages, database, "acme")
