@@ -165,7 +165,8 @@ class MultipartReceiver:
             part.value += data[start:end]
             if len(part.value) > MAX_FIELD_BYTES:
                 raise InvalidUpload(
-                    f"the field {_shown(part.name)} of the form has more than {MAX_FIELD_BYTES:,} bytes"
+                    f"the field {_shown(part.name)} of the form has more than {MAX_FIELD_BYTES:,} bytes; send long "
+                    "texts as a file"
                 )
             return
         assert self._writer is not None

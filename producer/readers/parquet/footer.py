@@ -42,11 +42,14 @@ class RowGroup:
 
 
 def footer_bytes(file: BinaryIO) -> int:
-    """The footer's size as the file's end states it; 0 if the file doesn't end as Parquet does."""
+    """The footer's size as the file's end states it; 0 if the file doesn't end as Parquet does.
+
+    A size beyond the file's is that of a file which was cut off or is something else.
+    """
     end = file.seek(0, 2)
     file.seek(max(end - TAIL_BYTES, 0))
     size = int.from_bytes(file.read(4), "little")
-    return size if file.read(4) == PARQUET_MAGIC else 0
+    return size if file.read(4) == PARQUET_MAGIC and size <= end - TAIL_BYTES else 0
 
 
 def read_row_groups(file: BinaryIO, leaf_indexes: Collection[int]) -> list[RowGroup]:
