@@ -239,7 +239,8 @@ class TestWorkers:
         fake_worker.register_worker(database, "q", heartbeat_age_seconds=1000)
 
         lines = run("workers").stdout.splitlines()
-        assert lines[0].split() == ["PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL"]
+        header = ["PIPELINE", "HOST", "PID", "DEVICE", "STATE", "BUSY", "JOBS/S", "HEARTBEAT", "MODEL"]
+        assert lines[0].split() == header
         assert [line.split()[4] for line in lines[1:]] == ["ready", "gone"]
         assert [worker["alive"] for worker in json.loads(run("workers", "--json").stdout)["data"]] == [True, False]
 
