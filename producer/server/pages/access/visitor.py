@@ -18,6 +18,7 @@ from producer.server.pages.access import forgery, messages
 from producer.server.pages.access.cookies import Cookies
 from producer.server.pages.access.forgery import CSRF_FIELD
 from producer.server.pages.access.messages import FlashMessage
+from producer.server.pages.access.rights import Rights
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import OPERATOR, Principal, Scope
 from producer.tenants.sessions import MAX_TOKEN_CHARACTERS, TOKEN_BYTES
@@ -34,7 +35,7 @@ class CookieWithheld(Unauthorized):
 
 
 @dataclass(slots=True)
-class Visitor:
+class Visitor(Rights):
     """Somebody who looks at a page.
 
     token: of the session's cookie, or of the one for forms without a session
@@ -58,21 +59,6 @@ class Visitor:
     def csrf_token(self) -> str:
         """A token that an action of this session carries; each page has another one."""
         return forgery.make_token(self.csrf_secret)
-
-    @property
-    def may_submit(self) -> bool:
-        """Whether actions on batches are offered."""
-        return Scope.SUBMIT in self.principal.scopes
-
-    @property
-    def may_administrate(self) -> bool:
-        """Whether actions on schedules and the operator's pages are offered."""
-        return Scope.ADMIN in self.principal.scopes
-
-    @property
-    def is_operator(self) -> bool:
-        """Whether all tenants are shown."""
-        return self.principal.tenant is None
 
     def set_cookies(self, response: Response) -> None:
         """Set the cookie for forms; that of the session is set by signing in alone."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from models import version
 from producer.server.context import ServerContext
+from producer.server.pages.access.rights import Rights
 from producer.server.pages.frame.rendering import environment
-from producer.tenants.principal import Principal, Scope
+from producer.tenants.principal import Principal
 
 # Texts such as `5 min ago`, which the page's script rewrites; a part that differs only there has not changed.
 AGE = re.compile(r"(<time [^>]*data-age[^>]*>)[^<]*")
@@ -19,28 +20,13 @@ ReadValues = Callable[[ServerContext, Principal, Opened], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Audience:
+class Audience(Rights):
     """Everybody who sees the same: the principal without its key. Templates have it as `visitor`.
 
     It has no token, so a part that is sent to several people can't contain a form of one of them.
     """
 
     principal: Principal
-
-    @property
-    def may_submit(self) -> bool:
-        """Whether actions on batches are offered."""
-        return Scope.SUBMIT in self.principal.scopes
-
-    @property
-    def may_administrate(self) -> bool:
-        """Whether actions on schedules and the operator's pages are offered."""
-        return Scope.ADMIN in self.principal.scopes
-
-    @property
-    def is_operator(self) -> bool:
-        """Whether all tenants are shown."""
-        return self.principal.tenant is None
 
 
 def audience_of(principal: Principal) -> Audience:
