@@ -1,6 +1,5 @@
 """Guards in the engine on both databases: nothing passes unread, and what they decide is stored with the result."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,7 @@ from tests.factories.batch_rows import (
 )
 from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.factories.guards import GUARD_PIPELINE, GUARD_REVISION, MODEL_GUARD, FakeGuardAdapter, guard_runtime
-from tests.fakes import FakeAdapter, LaunchingFakeAdapter
+from tests.fakes import FakeAdapter, ForwardGate, LaunchingFakeAdapter
 from tests.servers import wait_until
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import writer
@@ -264,13 +263,14 @@ class TestInputGuards:
     def test_a_cancelled_batch_is_read_no_further(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        gate = ForwardGate(guard_adapter, at_pass=3)
         texts = [f"{number} " + "x" * 1_000 for number in range(400)]  # guards read 64 of them at a time
         cancelled = insert_texts(database, *texts, slice_size=400)
         running = start({"injection": MODEL_GUARD}, tokens=1)
-        wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
+        gate.wait()
 
         running.engine._held_leases.discard(running.engine._held_leases.leases())
+        gate.open()
         next_batch = insert_texts(database, "another")
         until_completed(database, next_batch)
 
@@ -280,11 +280,13 @@ class TestInputGuards:
     def test_a_stop_during_a_guard_pass_leaves_the_rest_unanswered(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        gate = ForwardGate(guard_adapter, at_pass=3)
         batch_id = insert_texts(database, *[f"text {number}" for number in range(400)], slice_size=400)
         running = start({"injection": MODEL_GUARD}, tokens=1)
-        wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
+        gate.wait()
 
+        running.engine.stop()
+        gate.open()
         running.stop()
 
         assert len(guard_adapter.texts) < 300
@@ -393,11 +395,13 @@ class TestOutputGuards:
     def test_a_stop_writes_nothing_unread(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        gate = ForwardGate(guard_adapter, at_pass=3)
         batch_id = insert_texts(database, *[f"text {number}" for number in range(200)], slice_size=200)
         running = start(self.GUARDS, tokens=1)
-        wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
+        gate.wait()
 
+        running.engine.stop(0.0)
+        gate.open()
         running.stop(0.0)
 
         assert all(actions(row) for row in get_results(database, batch_id))

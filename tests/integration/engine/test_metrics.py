@@ -107,7 +107,7 @@ def test_a_worker_shows_what_it_did(database: Database, metrics: MetricsRecorder
     assert sample("device_busy_seconds_total", kind="model") >= 0.002
     assert sample("claim_seconds_count") >= 1
     assert sample("queue_wait_seconds_count") == 3
-    assert 60 <= sample("queue_wait_seconds_sum") < 3 * 30
+    assert 60 <= sample("queue_wait_seconds_sum") < 3 * 600
     assert sample("commit_seconds_count") >= 1
     assert sample("batches_ended_total", status="completed") == 1
     assert sample("deadline_margin_seconds_bucket", le="3600.0") == 0

@@ -18,6 +18,7 @@ from producer.schedules.runs import finish, output_table, stale_rows
 from producer.schedules.runs.output_table import record_merge
 from producer.submission import chunks
 from tests.factories.schedules import ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 OLD, NEW = "1" * 40, "2" * 40
 SELECT_EMBEDDED = "SELECT id, text, embedding, revision, scheduled_at, embedding_key FROM embedded ORDER BY id"
@@ -345,7 +346,7 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
     def pause(point: str) -> None:
         if point == last_point:
             has_merged.set()
-            assert has_read.wait(10)
+            assert has_read.wait(WAIT_TIMEOUT_SECONDS)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -44,17 +44,17 @@ def test_a_check_that_hangs_is_ended_and_named(
 ) -> None:
     stacks = f"import faulthandler; faulthandler.register({STACKS_SIGNAL.value}); "
 
-    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "1")
+    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "3")
 
     assert result.exit_code == 1
-    assert "failed   other rows     it took longer than 1 s and was ended" in result.stdout
+    assert "failed   other rows     it took longer than 3 s and was ended" in result.stdout
     assert "most recent call first" in capfd.readouterr().err
 
 
 def test_progress_extends_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = OK + "[(time.sleep(0.3), say(progress=True)) for _ in range(5)]"
+    script = OK + "[(time.sleep(0.8), say(progress=True)) for _ in range(5)]"
 
-    assert check(monkeypatch, script, "--timeout", "1").exit_code == 0
+    assert check(monkeypatch, script, "--timeout", "3").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.rows import Row
 from worker.engine.output_queue import MAX_WAITING, OutputQueue
 from worker.engine.portions import RawOutputs
@@ -23,11 +24,11 @@ def put_blocks(outputs: OutputQueue, output: RawOutputs) -> bool:
     """Whether `put` blocks; then it must return once there is room."""
     thread = threading.Thread(target=outputs.put, args=(output,))
     thread.start()
-    thread.join(0.1)
+    wait_until(lambda: bool(outputs._changed._waiters) or not thread.is_alive(), "the output to wait or to be in")  # type: ignore[attr-defined]
     blocked = thread.is_alive()
     if blocked:
         assert outputs.get_all()
-        thread.join(10)
+        thread.join(WAIT_TIMEOUT_SECONDS)
         assert outputs.get_all() == [output]
     return blocked
 

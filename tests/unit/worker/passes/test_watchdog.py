@@ -3,6 +3,7 @@
 import threading
 import time
 
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.passes.watchdog import Watchdog
 
 
@@ -46,7 +47,7 @@ def test_the_thread_reports_a_hang() -> None:
     watchdog = Watchdog(0.02, reported.set)
     watchdog.start()
     with watchdog.watch():
-        assert reported.wait(10)
+        assert reported.wait(WAIT_TIMEOUT_SECONDS)
     watchdog.stop()
 
 
@@ -57,11 +58,11 @@ def test_each_thread_has_its_own_time() -> None:
     def hang() -> None:
         with watchdog.watch():
             inside.set()
-            assert leave.wait(10)
+            assert leave.wait(WAIT_TIMEOUT_SECONDS)
 
     thread = threading.Thread(target=hang)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(WAIT_TIMEOUT_SECONDS)
     with watchdog.watch():
         pass
 
