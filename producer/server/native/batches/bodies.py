@@ -8,7 +8,7 @@ from producer.server.native import responses
 from producer.server.requests.bodies import receiving, receiving_document
 from producer.uploads import multipart
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 MAX_JSON_BYTES = 4 * 2**20  # parsed at once; more rows go as lines, which are streamed
 FORM = "multipart/form-data"

@@ -24,7 +24,7 @@ from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 from producer.uploads.multipart import Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 

@@ -19,8 +19,8 @@ from producer.readers.rows import Source
 from producer.server.native import responses
 from producer.server.native.batches.submitting import Submission
 from producer.uploads import files
-from producer.uploads.preview import preview_file
-from producer.uploads.store import open_store
+from producer.uploads.previews.preview import preview_file
+from producer.uploads.storage.store import open_store
 
 MAX_BYTES = 64 * 2**20  # unpacked
 MAX_SECONDS = 10.0

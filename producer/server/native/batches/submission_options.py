@@ -11,7 +11,7 @@ from models.errors import UsageError
 from producer.readers import jsonl
 from producer.readers.files import FILE_FORMATS
 from producer.readers.storable import is_storable
-from producer.uploads.read_request import ReadRequest
+from producer.uploads.intake.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {
     "pipeline": "sample-sentiment-analysis",

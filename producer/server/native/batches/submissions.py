@@ -20,7 +20,7 @@ from producer.submission import submit
 from producer.submission.request import MAX_IDEMPOTENCY_KEY_CHARACTERS
 from producer.tenants.principal import Principal
 from producer.uploads.multipart import Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 router = APIRouter(tags=["batches"])
 

@@ -20,12 +20,13 @@ from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
-from producer.uploads import files, opening, sources
+from producer.uploads import files
 from producer.uploads.files import FileView, NewFile
-from producer.uploads.immediate_reading import is_immediate
-from producer.uploads.intake import Intake
+from producer.uploads.intake import opening, sources
+from producer.uploads.intake.immediate_reading import is_immediate
+from producer.uploads.intake.intake import Intake
 from producer.uploads.multipart import Upload
-from producer.uploads.store import FileStore, open_store
+from producer.uploads.storage.store import FileStore, open_store
 from producer.webhooks import webhook_address
 
 

@@ -22,7 +22,7 @@ from producer.server.pages.batches.row import Position, row_values
 from producer.server.pages.frame.rendering import render, see_other
 from producer.server.requests.bodies import receiving
 from producer.uploads.multipart import DEFAULT_FILENAME, Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 router = APIRouter()
 

@@ -14,10 +14,10 @@ from producer.server.pages.submit.option_form import COLUMN, PARAMETER, FormValu
 from producer.server.pages.submit.parameter_fields import ParameterField, parameter_fields
 from producer.server.pages.submit.pipeline_choices import PipelineChoice
 from producer.uploads import files
-from producer.uploads.column_guess import guess_columns
 from producer.uploads.files import FileView
-from producer.uploads.preview import Preview
-from producer.uploads.store import open_store
+from producer.uploads.previews.column_guess import guess_columns
+from producer.uploads.previews.preview import Preview
+from producer.uploads.storage.store import open_store
 from producer.workers import workers
 from producer.workers.model_checks import other_settings_warning
 

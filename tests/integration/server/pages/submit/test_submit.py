@@ -22,7 +22,7 @@ from producer.server.pages.submit import file_list, uploading
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
-from producer.uploads import local_store
+from producer.uploads.storage import local_store
 from tests.factories.http_server import client_over
 
 PIPELINE = "sample-sentiment-analysis"

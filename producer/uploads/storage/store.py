@@ -190,13 +190,13 @@ def open_store(settings: Settings) -> FileStore:
     folder = file_store_ids.folder_of(settings)
     if folder is None:
         return _remote_store(settings.file_store or "", settings.source_timeout_seconds)
-    from producer.uploads.local_store import LocalStore
+    from producer.uploads.storage.local_store import LocalStore
 
     return LocalStore(folder)
 
 
 def _remote_store(url: str, timeout_seconds: float) -> FileStore:
-    from producer.uploads.remote_store import RemoteStore
+    from producer.uploads.storage.remote_store import RemoteStore
 
     return RemoteStore(url, timeout_seconds)
 

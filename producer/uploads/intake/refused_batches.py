@@ -22,8 +22,8 @@ from producer.readers.storable import make_storable
 from producer.submission.open_submission import SET_DEADLINE, new_batch_id
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import Deadline
-from producer.uploads.failing import MAX_INPUT_ERRORS
-from producer.uploads.opening import OpenedBatch
+from producer.uploads.intake.failing import MAX_INPUT_ERRORS
+from producer.uploads.intake.opening import OpenedBatch
 
 SELECT_BY_KEY = "SELECT id, request_fingerprint FROM batches WHERE tenant = :tenant AND idempotency_key = :key"
 

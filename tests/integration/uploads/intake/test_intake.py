@@ -19,11 +19,11 @@ from models.states import BatchStatus
 from producer.batches import views
 from producer.batches.actions import cancel
 from producer.submission import chunks, job_writer
-from producer.uploads import intake
-from producer.uploads.intake import Intake, Outcome
-from producer.uploads.opening import OpenedBatch
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.store import FileStore
+from producer.uploads.intake import intake
+from producer.uploads.intake.intake import Intake, Outcome
+from producer.uploads.intake.opening import OpenedBatch
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.storage.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until

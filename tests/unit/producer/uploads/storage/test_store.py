@@ -11,8 +11,8 @@ import pytest
 
 from models.errors import FileStoreUnavailable, MissingSource, SourceNotReady
 from models.settings import Settings
-from producer.uploads import local_store, store
-from producer.uploads.store import FileStore
+from producer.uploads.storage import local_store, store
+from producer.uploads.storage.store import FileStore
 
 
 @pytest.fixture(params=["folder", "mounted folder as a URL", "fsspec"])

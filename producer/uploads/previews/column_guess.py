@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from models.tasks.spec import TaskSpec
 from producer.readers.rows import DEFAULT_ID_COLUMNS
-from producer.uploads.preview import ColumnSummary
+from producer.uploads.previews.preview import ColumnSummary
 
 # Names that people give to the columns of a field, the likeliest first.
 USUAL_NAMES: Mapping[str, Sequence[str]] = {

@@ -10,8 +10,8 @@ from models.lifecycle import due_intakes
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.states import BatchStatus
 from producer.batches import views
-from producer.uploads import intake, intake_watch
-from producer.uploads.intake_watch import IntakeWatch
+from producer.uploads.intake import intake, intake_watch
+from producer.uploads.intake.intake_watch import IntakeWatch
 from tests.factories.batch_rows import execute
 from tests.integration.uploads.conftest import Uploads, lines
 from tests.servers import wait_until

@@ -13,8 +13,8 @@ from models.errors import DatabaseRefused, FileStoreUnavailable, Unreachable
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.processes.background import PeriodicThread, UnexpectedErrorLog
 from models.processes.command_launcher import CommandLauncher
-from producer.uploads import sweeping
-from producer.uploads.intake import Intake, WaitingBatch, log
+from producer.uploads.intake.intake import Intake, WaitingBatch, log
+from producer.uploads.storage import sweeping
 
 CHECK_SECONDS = 0.25
 BASE_PAUSE_SECONDS = 0.5

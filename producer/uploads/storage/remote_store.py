@@ -13,7 +13,7 @@ from models.errors import BatchmillError, FileStoreUnavailable
 from models.privacy import urls
 from producer.readers import remote
 from producer.timeouts import call_within
-from producer.uploads.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
+from producer.uploads.storage.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 THREAD_NAME = "file store"
 TIME_FIELDS = ("LastModified", "last_modified", "updated", "mtime", "created")  # as the packages of fsspec name it

@@ -3,8 +3,8 @@
 import pytest
 
 from models import tasks
-from producer.uploads.column_guess import guess_columns
-from producer.uploads.preview import ColumnSummary, make_cell
+from producer.uploads.previews.column_guess import guess_columns
+from producer.uploads.previews.preview import ColumnSummary, make_cell
 
 
 def column(name: str, *values: object) -> ColumnSummary:

@@ -13,10 +13,10 @@ import pytest
 from models.errors import MissingSource, UsageError
 from models.settings import Settings
 from producer.readers import limits
-from producer.uploads import preview
 from producer.uploads.files import FileView
-from producer.uploads.local_store import LocalStore
-from producer.uploads.preview import Preview, make_cell, preview_file
+from producer.uploads.previews import preview
+from producer.uploads.previews.preview import Preview, make_cell, preview_file
+from producer.uploads.storage.local_store import LocalStore
 
 Look = Callable[..., Preview]
 

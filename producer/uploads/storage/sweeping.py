@@ -14,8 +14,8 @@ from sqlalchemy import bindparam, text
 
 from models.db import Database
 from models.lifecycle import due_intakes
-from producer.uploads.local_store import PARTIAL_SUFFIX
-from producer.uploads.store import FileStore
+from producer.uploads.storage.local_store import PARTIAL_SUFFIX
+from producer.uploads.storage.store import FileStore
 
 log = structlog.get_logger(__name__)
 

@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 from models.settings import Settings
 from producer.uploads.files import FileView
-from producer.uploads.preview import Preview, preview_file
-from producer.uploads.store import FileStore
+from producer.uploads.previews.preview import Preview, preview_file
+from producer.uploads.storage.store import FileStore
 
 MAX_PREVIEWS = 16  # of at most a megabyte each
 

@@ -17,7 +17,7 @@ from models import file_store_ids
 from models.errors import FileStoreUnavailable
 from models.file_store_ids import ID_FILE
 from models.privacy import private_files
-from producer.uploads.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
+from producer.uploads.storage.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written
 UNFINISHED_ID = re.compile(rf"{ID_FILE}-[0-9a-f]{{16}}")  # of a process that was killed while it wrote the id

@@ -13,8 +13,8 @@ from producer.readers import input_source, openai_lines
 from producer.readers.compression import decompress
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.store import FileStore
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.storage.store import FileStore
 
 
 @contextmanager

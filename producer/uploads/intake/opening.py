@@ -19,7 +19,7 @@ from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.uploads import result_files
 from producer.uploads.files import FileView
-from producer.uploads.read_request import ReadRequest
+from producer.uploads.intake.read_request import ReadRequest
 from producer.workers import model_checks
 
 SELECT_BY_KEY = "SELECT id, request_fingerprint FROM batches WHERE tenant = :tenant AND idempotency_key = :key"

@@ -43,10 +43,10 @@ from producer.readers.rows import Source
 from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
-from producer.uploads import failing, sources
-from producer.uploads.failing import MAX_INPUT_ERRORS
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.store import FileStore, open_store
+from producer.uploads.intake import failing, sources
+from producer.uploads.intake.failing import MAX_INPUT_ERRORS
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.storage.store import FileStore, open_store
 
 log = structlog.get_logger(__name__)
 

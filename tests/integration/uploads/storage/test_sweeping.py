@@ -10,10 +10,11 @@ import pytest
 from models.db import Database
 from models.errors import NotFound
 from models.settings import Settings
-from producer.uploads import files, sweeping
+from producer.uploads import files
 from producer.uploads.files import FileView
-from producer.uploads.intake import Outcome
-from producer.uploads.sweeping import sweep_files, sweep_orphans
+from producer.uploads.intake.intake import Outcome
+from producer.uploads.storage import sweeping
+from producer.uploads.storage.sweeping import sweep_files, sweep_orphans
 from tests.factories.batch_rows import execute
 from tests.integration.uploads.conftest import Uploads, lines
 

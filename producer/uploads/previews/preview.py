@@ -26,7 +26,7 @@ from producer.readers.parquet.footer import read_row_groups
 from producer.readers.rows import Problem
 from producer.readers.sniffing import SNIFFED_BYTES, find_format
 from producer.uploads.files import FileView
-from producer.uploads.store import FileStore
+from producer.uploads.storage.store import FileStore
 
 MAX_ROWS, MAX_SECONDS = 200, 2.0  # that are read
 MAX_BYTES = 32 * 2**20  # of them, uncompressed; two rows of the greatest length

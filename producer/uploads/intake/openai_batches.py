@@ -25,14 +25,15 @@ from producer.readers.openai_lines import FirstRequest
 from producer.readers.rows import Problem
 from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
-from producer.uploads import files, opening, refused_batches
-from producer.uploads.failing import MAX_INPUT_ERRORS, input_error
+from producer.uploads import files
 from producer.uploads.files import FileView
-from producer.uploads.immediate_reading import is_immediate
-from producer.uploads.intake import Intake
-from producer.uploads.opening import OpenedBatch
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.refused_batches import BatchOrder, Refusal
+from producer.uploads.intake import opening, refused_batches
+from producer.uploads.intake.failing import MAX_INPUT_ERRORS, input_error
+from producer.uploads.intake.immediate_reading import is_immediate
+from producer.uploads.intake.intake import Intake
+from producer.uploads.intake.opening import OpenedBatch
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.intake.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
 FIRST = "first"  # in place of the id of a batch before
