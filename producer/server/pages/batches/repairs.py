@@ -14,7 +14,7 @@ from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.changes import MAX_REPAIR_BYTES, CorrectedRows, Requeued
 from producer.server.native.batches.long_acts import Act, Reply
 from producer.server.native.batches.reading import BatchId
-from producer.server.native.batches.submission_options import parse_json
+from producer.server.native.batches.submission.submission_options import parse_json
 from producer.server.pages.access.uploads import receive_form
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.batches.refusals import refusal_of

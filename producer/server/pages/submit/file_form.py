@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from models.errors import NotFound, UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.server.context import ServerContext
-from producer.server.native.batches.submission_options import SubmissionOptions
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.submit import option_form, pipeline_choices, problems
 from producer.server.pages.submit.option_form import COLUMN, PARAMETER, FormValues, Pairs

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.errors import FileStoreUnavailable, TooManyJobs
 from producer.batches import views
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.frame.texts import cut
 from producer.server.pages.submit import file_list, uploading
 from producer.tenants import keys

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from producer.server.native.batches.submission_options import BODY_ONLY, LISTS, OBJECTS, SubmissionOptions
+from producer.server.native.batches.submission.submission_options import BODY_ONLY, LISTS, OBJECTS, SubmissionOptions
 
 LINES_EXAMPLE = '{"text": "a fine day"}\n{"text": "a bad day"}\n'
 CSV_EXAMPLE = "id,text\n7,a fine day\n8,a bad day\n"

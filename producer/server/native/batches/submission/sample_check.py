@@ -17,7 +17,7 @@ from producer.dry_run.file_trial import try_file
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.server.native import responses
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission.submitting import Submission
 from producer.uploads import files
 from producer.uploads.previews.preview import preview_file
 from producer.uploads.storage.store import open_store

@@ -16,7 +16,7 @@ from producer.readers.rows import Source
 from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
 from producer.server.native.batches import warnings
-from producer.server.native.batches.submission_options import SubmissionOptions
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
