@@ -10,8 +10,9 @@ from models.errors import JobError, UnreadableSource
 from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping
 from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
-from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
+from producer.readers.rows import NO_HINTS, Problem, Row
 from producer.results import pages
 from producer.results.files import escape_formula
 from producer.results.tabular import TabularLayout

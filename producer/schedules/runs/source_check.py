@@ -13,8 +13,8 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.settings import Settings
-from producer.readers import files
-from producer.readers.access import Access
+from producer.readers.files import source_files
+from producer.readers.files.access import Access
 from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import sql_sources
 from producer.results.column_types import read_column_types
@@ -85,7 +85,7 @@ def _time_with_files(definition: ScheduleDefinition, settings: Settings, now: da
     for scheduled_at in (*islice(definition.timetable.times_after(now), 1), *past):
         try:
             name = file_templates.render(definition.file or "", scheduled_at, definition.timetable)
-            if next(iter(files.find_files([name], definition.format, access)), None) is not None:
+            if next(iter(source_files.find_files([name], definition.format, access)), None) is not None:
                 return scheduled_at
         except (MissingSource, SourceNotReady):
             continue

@@ -4,7 +4,7 @@ A megabyte of gzip may unpack to a gigabyte of rows, which would hold the reques
 """
 
 from models.errors import FileStoreUnavailable, SourceNotReady, UnreadableSource
-from producer.readers.compression import decompress
+from producer.readers.files.compression import decompress
 from producer.uploads.storage.store import FileStore
 
 # A file of this size is read in a fraction of a second. A larger one would keep its client, and the thread, waiting.

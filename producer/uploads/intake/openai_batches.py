@@ -19,10 +19,10 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer.endpoints import ENDPOINTS, BodyError, Endpoint, endpoints_of_task, find_endpoint
-from producer.readers import openai_lines
-from producer.readers.compression import decompress
-from producer.readers.openai_lines import FirstRequest
+from producer.readers.files.compression import decompress
 from producer.readers.rows import Problem
+from producer.readers.text import openai_lines
+from producer.readers.text.openai_lines import FirstRequest
 from producer.submission.request import REJECT, SubmitRequest, check_options
 from producer.times import parse_duration
 from producer.uploads import files

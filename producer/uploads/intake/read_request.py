@@ -10,11 +10,11 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer.readers.files import FILE_FORMATS
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
-from producer.readers.rows import ColumnMapping
 from producer.readers.sql import sql_sources
 from producer.submission.request import FAIL_ROW, ON_INVALID, REJECT, FailureLimit
 

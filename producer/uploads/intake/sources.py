@@ -9,10 +9,11 @@ from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer import readers
 from producer.endpoints import find_endpoint
-from producer.readers import input_source, openai_lines
-from producer.readers.compression import decompress
+from producer.readers import input_source
+from producer.readers.files.compression import decompress
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
+from producer.readers.text import openai_lines
 from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.storage.store import FileStore
 

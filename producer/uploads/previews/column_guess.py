@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from models.tasks.spec import TaskSpec
-from producer.readers.rows import DEFAULT_ID_COLUMNS
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS
 from producer.uploads.previews.preview import ColumnSummary
 
 # Names that people give to the columns of a field, the likeliest first.

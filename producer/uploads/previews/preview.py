@@ -19,12 +19,12 @@ from models.errors import (
 )
 from models.settings import Settings
 from producer import readers
-from producer.readers.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress
+from producer.readers.files.sniffing import SNIFFED_BYTES, find_format
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.limits import Limits, OutOfTime
 from producer.readers.parquet.footer import read_row_groups
 from producer.readers.rows import Problem
-from producer.readers.sniffing import SNIFFED_BYTES, find_format
 from producer.uploads.files import FileView
 from producer.uploads.storage.store import FileStore
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 from models import file_store_ids
 from models.errors import BatchmillError, FileStoreUnavailable
 from models.privacy import urls
-from producer.readers import remote
+from producer.readers.files import remote
 from producer.timeouts import call_within
 from producer.uploads.storage.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 

@@ -11,11 +11,11 @@ from producer.batches.actions import delete as deleting
 from producer.batches.actions import retry as retrying
 from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView
-from producer.readers.compression import decompress
+from producer.readers.files.compression import decompress
+from producer.readers.files.sniffing import find_format
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
-from producer.readers.sniffing import find_format
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts, warnings
 from producer.server.native.batches.long_acts import Act

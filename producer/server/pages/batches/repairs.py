@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from models.errors import BatchmillError, UsageError
 from producer.batches.views import BatchView
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.changes import MAX_REPAIR_BYTES, CorrectedRows, Requeued

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from models.errors import NotFound, UsageError
 from producer.catalogue import examples
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.submission import submission_options
 from producer.server.native.batches.submission.submitting import Submission

@@ -7,7 +7,8 @@ from models import tasks
 from models.documents import to_json
 from models.errors import JobError, UnreadableSource, UsageError
 from producer.readers import kept_columns
-from producer.readers.rows import ColumnMapping, Row, parse_custom_id
+from producer.readers.column_mapping import ColumnMapping, parse_custom_id
+from producer.readers.rows import Row
 
 SPEC = tasks.find_spec("sentiment-analysis")
 

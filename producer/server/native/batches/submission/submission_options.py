@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
-from producer.readers import jsonl
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
+from producer.readers.text import jsonl
 from producer.uploads.intake.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {

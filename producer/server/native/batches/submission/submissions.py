@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 
 from models.errors import UsageError
 from producer.batches import views
-from producer.readers.files import format_from_name
+from producer.readers.files.source_files import format_from_name
 from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams

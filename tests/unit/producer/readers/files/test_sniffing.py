@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from producer.readers import sniffing
+from producer.readers.files import sniffing
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from models.errors import MissingSource, UnreadableSource, UsageError
 from models.privacy import urls
-from producer.readers import remote
-from producer.readers.access import UNRESTRICTED, Access, is_url
-from producer.readers.compression import decompress
+from producer.readers.files import remote
+from producer.readers.files.access import UNRESTRICTED, Access, is_url
+from producer.readers.files.compression import decompress
 
 STDIN = "-"
 FILE_FORMATS = ("jsonl", "csv", "tsv", "parquet", "text")

@@ -8,9 +8,9 @@ import pytest
 
 from models.errors import UnreadableSource
 from producer.endpoints import Endpoint, find_endpoint
-from producer.readers import openai_lines
-from producer.readers.openai_lines import FirstRequest, read_first_request, read_rows
 from producer.readers.rows import Problem, Row
+from producer.readers.text import openai_lines
+from producer.readers.text.openai_lines import FirstRequest, read_first_request, read_rows
 
 EMBEDDINGS = "/v1/embeddings"
 

@@ -6,8 +6,9 @@ from unittest.mock import ANY
 import pytest
 
 from models.errors import SourceTooLarge, UnreadableSource
-from producer.readers import jsonl, limits
+from producer.readers import limits
 from producer.readers.rows import Problem
+from producer.readers.text import jsonl
 
 
 def read(content: bytes) -> list[object]:

@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import UnreadableSource
 from producer.readers import limits
-from producer.readers.delimited import MAX_FIELD_CHARACTERS, TOO_MANY_CELLS_MESSAGE, DelimitedReader
 from producer.readers.rows import Problem
+from producer.readers.text.delimited import MAX_FIELD_CHARACTERS, TOO_MANY_CELLS_MESSAGE, DelimitedReader
 
 
 def read(content: bytes, delimiter: str = ",") -> list[object]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
+from producer.readers.column_mapping import WHOLE_ROW
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
-from producer.readers.rows import WHOLE_ROW, Problem
+from producer.readers.rows import Problem
 
 # A character past U+00FF makes each character of the decoded line take two bytes, and one past U+FFFF four.
 DECODED_TOO_LONG_MESSAGE = f"is longer than {MAX_ROW_BYTES // 2**20} MiB once it is decoded; split it"

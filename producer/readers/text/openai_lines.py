@@ -13,9 +13,10 @@ from models.errors import JobError, Unreachable, UnreadableSource, first_line
 from models.tasks.fields import describe_type
 from producer.endpoints import BodyError, Endpoint
 from producer.endpoints.endpoint import MODEL, Settings
-from producer.readers import jsonl
+from producer.readers.column_mapping import MAX_COLUMNS_LISTED, parse_custom_id
 from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
-from producer.readers.rows import MAX_COLUMNS_LISTED, Problem, Row, Source, parse_custom_id, unexpected_problem
+from producer.readers.rows import Problem, Row, Source, unexpected_problem
+from producer.readers.text import jsonl
 
 METHOD = "POST"
 # For the first request, before a file is refused. It is looked for in the thread of an HTTP request.

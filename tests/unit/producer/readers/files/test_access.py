@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import MissingSource, UnreadableSource
 from models.settings import Settings
-from producer.readers import access, files
-from producer.readers.access import Access
+from producer.readers.files import access, source_files
+from producer.readers.files.access import Access
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(path_or_url: object, access_rules: Access) -> bytes:
     content = b""
-    for file in files.find_files([str(path_or_url)], "jsonl", access_rules):
+    for file in source_files.find_files([str(path_or_url)], "jsonl", access_rules):
         with file.open_stream() as stream:
             content += stream.read()
     return content
@@ -96,7 +96,7 @@ class TestRoots:
 
     def test_the_open_file_is_checked(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The path is replaced by a link after it was checked."""
-        [file] = files.find_files([str(root / "a.jsonl")], "jsonl", rules_for(root))
+        [file] = source_files.find_files([str(root / "a.jsonl")], "jsonl", rules_for(root))
         (root / "a.jsonl").unlink()
         (root / "a.jsonl").symlink_to(root.parent / "elsewhere" / "a.jsonl")
 
@@ -129,7 +129,7 @@ class TestFiles:
                         read(f"{scheme}{root}/{name}", access_rules)
 
     def test_a_pattern_with_too_many_matches_is_rejected(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(files, "MAX_FILES", 3)
+        monkeypatch.setattr(source_files, "MAX_FILES", 3)
         for number in range(4):
             (root / f"many-{number}.jsonl").touch()
 

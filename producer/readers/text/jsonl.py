@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from models.errors import UnreadableSource
-from producer.readers import text_lines
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
+from producer.readers.text import text_lines
 
 ARRAY_MESSAGE = "is one JSON array, not JSON lines; write each element on its own line: jq -c '.[]' FILE > FILE.jsonl"
 

@@ -8,9 +8,10 @@ from itertools import chain
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers import text_lines
+from producer.readers.column_mapping import WHOLE_ROW, check_unique
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
-from producer.readers.rows import WHOLE_ROW, Problem, check_unique
+from producer.readers.rows import Problem
+from producer.readers.text import text_lines
 
 CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
 MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each

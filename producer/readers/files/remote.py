@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from models.errors import MissingSource
 from models.privacy import tracebacks, urls
-from producer.readers import hub_files
+from producer.readers.files import hub_files
 from producer.timeouts import call_within
 
 BUFFER_BYTES = 1 << 20

@@ -12,9 +12,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from models import tasks
 from models.errors import MissingSource, Unreachable
 from producer import readers
-from producer.readers import remote
-from producer.readers.access import Access
-from producer.readers.rows import ColumnMapping
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files import remote
+from producer.readers.files.access import Access
 
 SECONDS = 0.2
 LINES = (b'"' + b"x" * 1_000 + b'"\n') * 3_000

@@ -5,7 +5,7 @@ import json
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers.files import format_from_name
+from producer.readers.files.source_files import format_from_name
 from producer.readers.parquet.footer import PARQUET_MAGIC
 
 SNIFFED_BYTES = 2**16
