@@ -17,11 +17,12 @@ from producer.readers.files import source_files
 from producer.readers.files.access import Access
 from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import sql_sources
-from producer.results.column_types import read_column_types
+from producer.results.tables.column_types import read_column_types
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import output_table, sources
+from producer.schedules.runs import sources
 from producer.schedules.runs.following import followers
 from producer.schedules.runs.following.followed_results import SourceBatchDeleted, open_followed_results
+from producer.schedules.runs.output import output_table
 from producer.schedules.runs.sources import SourceTimes
 from producer.schedules.timing import file_templates
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
-from producer.results import files, parquet, target_file
+from producer.results import files, target_file
+from producer.results.formats import parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row, vector_row

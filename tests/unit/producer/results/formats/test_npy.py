@@ -9,7 +9,8 @@ import numpy
 import pytest
 
 from models.errors import UsageError
-from producer.results import files, npy
+from producer.results import files
+from producer.results.formats import npy
 from producer.results.result_row import ResultRow
 from tests.factories.result_rows import FAILED_FIELDS, result_row, vector_row
 

@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType, TypeEngine, UserDefinedType
 
 from models.dialects.columns import Vector
 from models.vectors import MAX_DIMENSIONS, NUMBER_BYTES
-from producer.results.sql_names import literal_statement, qualified_name, quote_name
+from producer.results.tables.sql_names import literal_statement, qualified_name, quote_name
 
 # SQLAlchemy warns of types that it does not know, such as those of extensions.
 SELECT_COLUMN_TYPES = """

@@ -21,8 +21,8 @@ from models.tasks.spec import TaskSpec
 from producer.readers.rows import Problem, Row
 from producer.readers.sql import sql_sources
 from producer.results.tabular import TabularLayout
-from producer.schedules.runs.output_table import columns_in_table, open_source_database
-from producer.schedules.runs.reembedding import PAGE_ROWS, BatchIds, EmbeddingVersion, VectorTable
+from producer.schedules.runs.output.output_table import columns_in_table, open_source_database
+from producer.schedules.runs.output.reembedding import PAGE_ROWS, BatchIds, EmbeddingVersion, VectorTable
 from producer.schedules.runs.run_lease import LeasedRun
 from producer.schedules.runs.sources import IdTypes
 from producer.submission.chunks import CHUNK_JOBS

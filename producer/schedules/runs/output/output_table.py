@@ -22,14 +22,14 @@ from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
-from producer.results import staging
-from producer.results.column_types import is_vector_type, read_column_types
 from producer.results.result_row import ResultRow
-from producer.results.sql_names import quote_name
-from producer.results.staging import StagingTable, TableSchema
+from producer.results.tables import staging
+from producer.results.tables.column_types import is_vector_type, read_column_types
+from producer.results.tables.sql_names import quote_name
+from producer.results.tables.staging import StagingTable, TableSchema
 from producer.results.tabular import GUARD_COLUMNS, ColumnType, TabularLayout, describe_renamed_column
-from producer.schedules.runs import reembedding
-from producer.schedules.runs.reembedding import (
+from producer.schedules.runs.output import reembedding
+from producer.schedules.runs.output.reembedding import (
     ID_COLUMN,
     KEY_COLUMN,
     UNKNOWN_VERSION,

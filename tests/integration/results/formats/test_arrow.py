@@ -17,7 +17,8 @@ from batchmill import BatchHandle, Client, UsageError
 from models import vectors
 from models.db import Database
 from models.states import BatchStatus
-from producer.results import arrow, matrix, pages
+from producer.results import pages
+from producer.results.formats import arrow, matrix
 from tests import fake_worker
 from tests.differences_over_http import over_sql_only
 from tests.factories.batch_rows import execute, insert_batch

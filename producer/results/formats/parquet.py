@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
-from producer.results.arrow import arrow_schema, iter_batches
+from producer.results.formats.arrow import arrow_schema, iter_batches
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 

@@ -23,8 +23,8 @@ from models.dialects.columns import Document, Vector
 from models.errors import UsageError
 from models.postgresql.session import MAX_NAME_BYTES
 from producer.readers.limits import portions
-from producer.results import column_types
-from producer.results.sql_names import literal_statement, qualified_name, quote_name
+from producer.results.tables import column_types
+from producer.results.tables.sql_names import literal_statement, qualified_name, quote_name
 from producer.results.tabular import ColumnType
 
 STAGING_TABLE_NAME = "batchmill_staged"

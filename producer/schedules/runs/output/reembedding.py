@@ -36,8 +36,8 @@ from sqlalchemy.types import TypeEngine
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.errors import UsageError
-from producer.results.column_types import is_vector_type, read_column_types
-from producer.results.staging import STAGING_TABLE_NAME
+from producer.results.tables.column_types import is_vector_type, read_column_types
+from producer.results.tables.staging import STAGING_TABLE_NAME
 
 log = structlog.get_logger(__name__)
 

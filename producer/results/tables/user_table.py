@@ -11,7 +11,7 @@ from models.errors import UsageError
 from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
 from producer.results.result_row import ResultRow
-from producer.results.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
+from producer.results.tables.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
 from producer.results.tabular import (
     GUARD_COLUMNS,
     ORIGIN_COLUMNS,

@@ -13,7 +13,8 @@ import batchmill
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import UsageError
-from producer.results import pages, tabular, user_table
+from producer.results import pages, tabular
+from producer.results.tables import user_table
 from producer.results.tabular import ColumnType, TabularLayout
 from tests import fake_worker
 from tests.factories.batch_rows import execute, get_batch, insert_batch
