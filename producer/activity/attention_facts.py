@@ -17,9 +17,9 @@ from producer.activity.minutes import MAX_MINUTES
 from producer.activity.tenants import of_tenant
 from producer.activity.throughput import Throughput
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
 from producer.schedules import status
 from producer.schedules.status import ScheduleStatus
+from producer.workers.workers import WorkerView
 
 NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100

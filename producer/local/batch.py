@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from models.db import Database
 from models.settings import Settings
 from producer.batch_access import Outcomes, UpdateView
-from producer.batches import blockers, cancel, delete, retry, views
+from producer.batches import blockers, views
+from producer.batches.actions import cancel, delete, retry
+from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.batch_view import BatchView
 from producer.batches.blocker import Blocker
-from producer.batches.progress import ProgressTracker
-from producer.batches.retry import RetryResult, RetrySelection
+from producer.batches.progress.progress_tracker import ProgressTracker
 from producer.live_view.show import show_progress
 from producer.readers.frames.frame import Table
 from producer.readers.items import open_items

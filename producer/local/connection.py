@@ -13,7 +13,7 @@ from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings, unknown_variables
-from producer.batches import model_checks, views, workers
+from producer.batches import views
 from producer.batches.batch_view import BatchView
 from producer.batches.listing import BatchFilter
 from producer.connection import BatchQuery, Submitted
@@ -27,6 +27,7 @@ from producer.submission.options import SubmitOptions
 from producer.submission.request import SubmitRequest
 from producer.submission.submit import SubmitResult
 from producer.tenants.principal import DEFAULT_TENANT
+from producer.workers import model_checks, workers
 
 log = logging.getLogger(__name__)
 

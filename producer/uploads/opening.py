@@ -13,13 +13,14 @@ from models.errors import IdempotencyConflict
 from models.processes import holders
 from models.processes.failpoints import failpoint
 from models.settings import Settings
-from producer.batches import model_checks, views
+from producer.batches import views
 from producer.submission import open_submission
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.uploads import result_files
 from producer.uploads.files import FileView
 from producer.uploads.read_request import ReadRequest
+from producer.workers import model_checks
 
 SELECT_BY_KEY = "SELECT id, request_fingerprint FROM batches WHERE tenant = :tenant AND idempotency_key = :key"
 

@@ -15,8 +15,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models.states import BatchStatus
-from producer.batches import cancel as cancelling
 from producer.batches import views
+from producer.batches.actions import cancel as cancelling
 from producer.batches.listing import BatchFilter
 from producer.batches.views import BatchView, check_not_deleting
 from producer.readers.storable import is_storable

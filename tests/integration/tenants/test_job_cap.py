@@ -16,8 +16,8 @@ from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
 from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection, retry_jobs
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection, retry_jobs
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
 from producer.readers.rows import Problem, Row, Source

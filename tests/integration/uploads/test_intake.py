@@ -16,7 +16,8 @@ from models.processes import failpoints
 from models.processes.command_launcher import EXIT_NOTHING_DUE
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.batches import cancel, views
+from producer.batches import views
+from producer.batches.actions import cancel
 from producer.submission import chunks, job_writer
 from producer.uploads import intake
 from producer.uploads.intake import Intake, Outcome

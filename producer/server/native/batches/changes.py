@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from producer import readers
-from producer.batches import cancel as cancelling
-from producer.batches import delete as deleting
-from producer.batches import retry as retrying
-from producer.batches.retry import RetryResult, RetrySelection
+from producer.batches.actions import cancel as cancelling
+from producer.batches.actions import delete as deleting
+from producer.batches.actions import retry as retrying
+from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView
 from producer.readers.compression import decompress
 from producer.readers.items import open_items

@@ -3,7 +3,7 @@
 from typing import Any
 
 from models.errors import BatchmillError, InvalidRows, TooManyJobs, UsageError
-from producer.batches import delete as deleting
+from producer.batches.actions import delete as deleting
 from producer.batches.batch_view import BatchView
 from producer.server.context import ServerContext
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 from models.errors import NotFound, UsageError
 from models.pipelines.pipeline import Pipeline
-from producer.batches import workers
-from producer.batches.model_checks import other_settings_warning
 from producer.server.context import ServerContext
 from producer.server.native.batches.submission_options import SubmissionOptions
 from producer.server.native.batches.submitting import Submission
@@ -20,6 +18,8 @@ from producer.uploads.column_guess import guess_columns
 from producer.uploads.files import FileView
 from producer.uploads.preview import Preview
 from producer.uploads.store import open_store
+from producer.workers import workers
+from producer.workers.model_checks import other_settings_warning
 
 OPTIONS = ("name", "deadline", "max_failures", "metadata", "priority", "webhook_url", "on_invalid", "reuse")
 

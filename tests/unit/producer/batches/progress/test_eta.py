@@ -1,6 +1,6 @@
 import pytest
 
-from producer.batches.eta import MAX_SAMPLE_AGE_SECONDS, MIN_OBSERVED_SECONDS, SEGMENTS, Eta, EtaEstimator
+from producer.batches.progress.eta import MAX_SAMPLE_AGE_SECONDS, MIN_OBSERVED_SECONDS, SEGMENTS, Eta, EtaEstimator
 
 
 def estimator_after(*ended: int, every: float = 1.0) -> EtaEstimator:

@@ -4,8 +4,8 @@ import pytest
 
 from models import operator_code
 from models.pipelines.pipeline import Pipeline
-from producer.batches import model_checks
-from producer.batches.workers import WorkerView
+from producer.workers import model_checks
+from producer.workers.workers import WorkerView
 
 REFERENCE = "package_of_this_test:no_digits"
 

@@ -6,8 +6,8 @@ from models.db import Database
 from models.errors import UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
-from producer.batches import cancel as cancelling
 from producer.batches import views
+from producer.batches.actions import cancel as cancelling
 
 
 def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:

@@ -11,9 +11,9 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.tables import Worker
-from producer.batches import retry
-from producer.batches.progress import ProgressTracker
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
+from producer.batches.progress.progress_tracker import ProgressTracker
 from tests import fake_worker
 from tests.factories.batch_rows import claimant_for, insert_batch
 from tests.terminals import output_on_terminal

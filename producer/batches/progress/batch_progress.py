@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from producer.batches.batch_view import BatchView
 from producer.batches.blocker import Blocker
-from producer.batches.eta import Eta
+from producer.batches.progress.eta import Eta
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from models.db import Database
 from models.error_catalogue import Explanation, Remedy
 from models.states import JobOutcome
 from producer.batches import failure_counts
+from producer.batches.actions.retry import RetrySelection
 from producer.batches.failure_counts import CodeCount, FailureCounts
-from producer.batches.retry import RetrySelection
 from producer.batches.views import BatchView
 
 MAX_CHOICES = 50  # codes among which somebody may choose

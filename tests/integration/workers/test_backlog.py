@@ -7,7 +7,7 @@ import pytest
 from models.db import Database
 from models.lifecycle import termination
 from models.states import JobOutcome, Termination
-from producer.batches.backlog import count_backlogs
+from producer.workers.backlog import count_backlogs
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
 from worker.leasing import claims, reclaim
 from worker.leasing.commit import BatchCommit, JobResult, commit_results

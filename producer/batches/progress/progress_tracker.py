@@ -7,10 +7,10 @@ from sqlalchemy import text
 
 from models.db import Database
 from producer.batches import blockers, views
-from producer.batches.batch_progress import ActiveWorker as ActiveWorker
-from producer.batches.batch_progress import BatchProgress as BatchProgress
 from producer.batches.blocker import Blocker
-from producer.batches.eta import EtaEstimator
+from producer.batches.progress.batch_progress import ActiveWorker as ActiveWorker
+from producer.batches.progress.batch_progress import BatchProgress as BatchProgress
+from producer.batches.progress.eta import EtaEstimator
 from producer.batches.views import BatchView
 
 SELECT_ACTIVE_WORKERS = """

@@ -9,9 +9,9 @@ from sqlalchemy import text
 from models.db import Database
 from models.errors import NotFound, UsageError
 from models.states import JobOutcome
-from producer.batches import retry
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection
 from producer.times import Deadline
 from tests.factories.batch_rows import (
     claimant_for,

@@ -5,8 +5,9 @@ import pytest
 from models.db import Database
 from models.error_catalogue import Remedy
 from models.states import BatchStatus, JobOutcome
-from producer.batches import failure_counts, readers_of_batch, retry, retry_plan, views
-from producer.batches.retry import RetrySelection
+from producer.batches import failure_counts, views
+from producer.batches.actions import readers_of_batch, retry, retry_plan
+from producer.batches.actions.retry import RetrySelection
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.fake_worker import end_batch, write_results
 

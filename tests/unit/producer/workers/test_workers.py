@@ -7,7 +7,7 @@ import pytest
 
 from models.states import BatchStatus
 from producer.batches.batch_view import TIMESTAMP_FIELDS, BatchView, JobCounts
-from producer.batches.workers import WorkerView, count_serving, other_revisions
+from producer.workers.workers import WorkerView, count_serving, other_revisions
 
 
 def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:

@@ -7,8 +7,8 @@ from models.db import Database
 from models.errors import SettingsError
 from models.pipelines import embedding_checks, model_files
 from models.pipelines.pipeline import Pipeline
-from producer.batches import workers
-from producer.batches.workers import WorkerView
+from producer.workers import workers
+from producer.workers.workers import WorkerView
 
 DEFAULT_LEASE_SECONDS = 30.0
 
