@@ -28,7 +28,8 @@ from producer.schedules.runs.following import followers
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.timing import due_times
 from producer.submission import open_submission
-from producer.submission.open_submission import OpenSubmission, new_batch_id
+from producer.submission.batch_ids import new_batch_id
+from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline
 

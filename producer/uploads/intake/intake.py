@@ -41,6 +41,7 @@ from models.states import BatchStatus
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.submission import discard, open_submission, submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.uploads.intake import failing, sources
@@ -259,7 +260,7 @@ class _Reading:
             submit.notify_workers(self.intake.settings, result.pipeline, result.slices)
         return Outcome.ACCEPTED
 
-    def _submit_rows(self, pipeline: Pipeline) -> submit.SubmitResult:
+    def _submit_rows(self, pipeline: Pipeline) -> SubmitResult:
         database, settings = self.intake.database, self.intake.settings
         self._record_guards(pipeline)
         submission = self.submission
