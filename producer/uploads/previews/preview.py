@@ -30,8 +30,9 @@ from producer.uploads.storage.store import FileStore
 
 MAX_ROWS, MAX_SECONDS = 200, 2.0  # that are read
 MAX_BYTES = 32 * 2**20  # of them, uncompressed; two rows of the greatest length
-SHOWN_ROWS, MAX_COLUMNS, MAX_NAME_CHARACTERS = 10, 50, 200
-MAX_CELL_CHARACTERS = 2_000
+SHOWN_ROWS, SHOWN_COLUMNS = 10, 50
+MAX_COLUMNS, MAX_NAME_CHARACTERS = 500, 200  # that are offered as inputs
+MAX_CELL_CHARACTERS, MAX_HIDDEN_CELL_CHARACTERS = 2_000, 60
 MAX_PROBLEMS = 20
 NO_ROWS_MESSAGE = (
     f"the file has no row within its first {MAX_BYTES // 2**20} MiB, unpacked, or {MAX_SECONDS:g} s of reading; "
@@ -64,10 +65,12 @@ EMPTY_CELL = Cell("", "empty", 0)
 class ColumnSummary:
     """What the sampled rows have in one column.
 
+    is_shown: it is one of the first SHOWN_COLUMNS; of the others, cells are cut to MAX_HIDDEN_CELL_CHARACTERS
     kinds: of its cells that are not empty, in the order in which they came
     """
 
     name: str
+    is_shown: bool = True
     filled: int = 0
     characters: int = 0
     kinds: dict[str, None] = field(default_factory=dict)
@@ -118,6 +121,11 @@ class Preview:
     row_count: int | None = None
     is_count_exact: bool = False
     error: str | None = None
+
+    @property
+    def has_too_many_columns(self) -> bool:
+        """Whether the file may have columns that are not in the list, so that their names have to be typed."""
+        return len(self.columns) >= MAX_COLUMNS and self.has_hidden_columns
 
     @property
     def is_openai_format(self) -> bool:
@@ -207,10 +215,11 @@ def _add_record(preview: Preview, location: int, record: object) -> None:
             if len(preview.columns) >= MAX_COLUMNS:
                 preview.has_hidden_columns = True
                 continue
-            preview.columns[name] = ColumnSummary(name)
+            preview.columns[name] = ColumnSummary(name, is_shown=len(preview.columns) < SHOWN_COLUMNS)
+        column = preview.columns[name]
         cell = make_cell(value, has_only_texts=preview.file_format in DELIMITED)
-        preview.columns[name].add(cell)
-        cells[name] = cell
+        column.add(cell)
+        cells[name] = cell if column.is_shown else replace(cell, text=cell.text[:MAX_HIDDEN_CELL_CHARACTERS])
     if len(preview.rows) < SHOWN_ROWS:
         preview.rows.append((location, cells))
 

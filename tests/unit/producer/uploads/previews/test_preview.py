@@ -146,14 +146,24 @@ def test_openais_lines_are_recognised(look: Look) -> None:
 
 
 def test_what_is_kept_is_bounded(look: Look) -> None:
-    wide = {f"column {number}": "x" * 10_000 for number in range(200)} | {"y" * 1_000: 1, "": 2}
+    wide = {f"column {number}": "x" * 10_000 for number in range(1_000)} | {"y" * 1_000: 1, "": 2}
 
     shown = look(json.dumps(wide).encode(), "a.jsonl")
 
     assert len(shown.columns) == preview.MAX_COLUMNS
-    assert shown.has_hidden_columns
+    assert shown.has_too_many_columns
     (_, cells) = shown.rows[0]
-    assert {(len(cell.text), cell.characters) for cell in cells.values()} == {(preview.MAX_CELL_CHARACTERS, 10_000)}
+    lengths = [(len(cell.text), cell.characters) for cell in cells.values()]
+    assert set(lengths[: preview.SHOWN_COLUMNS]) == {(preview.MAX_CELL_CHARACTERS, 10_000)}
+    assert set(lengths[preview.SHOWN_COLUMNS :]) == {(preview.MAX_HIDDEN_CELL_CHARACTERS, 10_000)}
+
+
+def test_a_column_without_a_name_is_hidden(look: Look) -> None:
+    shown = look(json.dumps({"": 1, "text": "a"}).encode(), "a.jsonl")
+
+    assert list(shown.columns) == ["text"]
+    assert shown.has_hidden_columns
+    assert not shown.has_too_many_columns
 
 
 def test_a_file_that_lost_bytes_is_refused(look: Look, tmp_path: Path) -> None:
