@@ -28,11 +28,11 @@ def serve_in_thread(
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(listeners)), daemon=True)
     thread.start()
     try:
-        assert listening.wait(10)
+        assert listening.wait(60)
         yield port
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
