@@ -176,7 +176,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """Yield the test's database; commands in the test's process use it too."""
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
-    database = Database(database_url)
+    database = Database(database_url, connect_timeout_seconds=60.0)  # a busy machine is no outage
     yield database
     database.close()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -13,6 +14,7 @@ from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts
+from producer.server.requests import outages
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
@@ -21,13 +23,20 @@ from tests.servers import wait_until
 UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
 
 
+def patient_app(context: ServerContext, *, checks_origins: bool = False) -> FastAPI:
+    """Return an application that takes no busy machine for an outage of the database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outages, "CONNECT_SECONDS", 60.0)
+        app = create_app(context, checks_origins=checks_origins)
+    app.state.database_watch.ping_seconds = 60.0
+    return app
+
+
 def app_over(database: Database, url: str, **settings: Any) -> FastAPI:
     """Return an application with these settings; no Redis answers it."""
     fields = {"database_url": url, "redis_url": UNREACHABLE_REDIS, "redis_timeout_seconds": 0.2, **settings}
     loaded = Settings(**fields)
-    app = create_app(ServerContext(loaded, database, Catalogue.load(loaded)))
-    app.state.database_watch.ping_seconds = 30.0  # on a busy machine an answer may take longer than the usual
-    return app
+    return patient_app(ServerContext(loaded, database, Catalogue.load(loaded)))
 
 
 def key_headers(database: Database, tenant: str | None, *scopes: Scope) -> dict[str, str]:
