@@ -233,7 +233,7 @@ class TestForm:
     def test_it_shows_what_is_in_the_file(self, pages: TestClient) -> None:
         page = pages.get(uploaded(pages)).text
 
-        assert '<span class="column-name">review</span> <span class="role-tag">input text</span>' in page
+        assert '<span class="column-name">review</span> <span class="tag tag-role">input text</span>' in page
         assert '<td class="text">a fine day</td>' in page
         assert '<option value="review" selected>' in page
         assert "automatic: id" in page
