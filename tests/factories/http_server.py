@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -29,15 +28,6 @@ def patient_app(context: ServerContext, *, checks_origins: bool = False) -> Fast
     """Return an application that waits for a database which is slow because the machine is busy."""
     with mock.patch.multiple(outages, PING_SECONDS=float(PATIENCE_SECONDS), CONNECT_SECONDS=PATIENCE_SECONDS):
         return create_app(context, checks_origins=checks_origins)
-
-
-def patient_app(context: ServerContext, *, checks_origins: bool = False) -> FastAPI:
-    """Return an application that takes no busy machine for an outage of the database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outages, "CONNECT_SECONDS", 60.0)
-        app = create_app(context, checks_origins=checks_origins)
-    app.state.database_watch.ping_seconds = 60.0
-    return app
 
 
 def app_over(database: Database, url: str, **settings: Any) -> FastAPI:
