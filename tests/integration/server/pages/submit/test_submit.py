@@ -341,6 +341,14 @@ class TestCheck:
         assert "line 3: has custom_id" in rejecting
         assert "2 rows will fail" in failing
 
+    def test_a_wrong_row_speaks_of_the_form(self, pages: TestClient) -> None:
+        address = uploaded(pages, b'{"review": "good"}\n{"note": "bad"}\n', "reviews.jsonl")
+
+        page = self.check(pages, address)
+
+        assert "choose another column in the form" in page
+        assert "input_columns" not in page
+
     def test_a_wrong_field_is_named(self, pages: TestClient) -> None:
         address = uploaded(pages)
 
