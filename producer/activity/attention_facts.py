@@ -30,7 +30,7 @@ SELECT_TROUBLED = """
 SELECT id, name, pipeline, status, total, failed, error_code FROM (
     SELECT id, name, pipeline, status, total, failed, error_code, created_at,
            coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches WHERE (failed > 0 OR status IN ('failed', 'expired')) {of_tenant}
+    FROM batches WHERE (has_failures OR status IN ('failed', 'expired')) {of_tenant}
     ORDER BY created_at DESC, id DESC LIMIT :newest
 ) AS newest
 WHERE status NOT IN ('deleting', 'cancelled') AND (ended_at IS NULL OR ended_at >= {later})

@@ -18,10 +18,10 @@ from producer.batches.batch_view import BatchView
 from producer.batches.listing import BatchFilter
 from producer.connection import BatchQuery, Submitted
 from producer.local.batch import LocalBatch
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.readers.results.columns import ResultColumns
-from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.options import SubmitOptions
 from producer.submission.request import SubmitRequest

@@ -25,7 +25,7 @@ from producer.batches.actions import retry
 from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.health import audit
 from producer.readers import open_source
-from producer.readers.rows import ColumnMapping
+from producer.readers.column_mapping import ColumnMapping
 from producer.results import attempts, pages
 from producer.results.files import escape_formula
 from producer.submission import chunks, repair, submit
