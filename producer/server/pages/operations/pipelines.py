@@ -12,13 +12,14 @@ from models.errors import NotFound
 from producer.activity import model_versions, throughput
 from producer.activity.model_versions import NamedPipeline
 from producer.activity.throughput import PipelineActivity
-from producer.batches import backlog, blockers, workers
+from producer.batches import blockers
 from producer.server.context import Context, ServerContext
 from producer.server.native import shown
 from producer.server.native.offered import pipelines as offered
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import render
 from producer.tenants.principal import Principal
+from producer.workers import backlog, workers
 
 router = APIRouter()
 
@@ -56,17 +57,19 @@ class PipelineRow:
 def show_pipelines(request: Request, context: Context, visitor: PageReader) -> Response:
     """Show the catalogue."""
     searched = request.query_params.get("q", "").strip()[:MAX_TEXT]
-    rows = _list_rows(context, visitor.principal)
-    found = [row for row in rows if _matches(row, searched.lower())]
-    return render(
-        request,
-        visitor,
-        "operations/pipelines.html",
-        used=[row for row in found if row.is_used],
-        others=[row for row in found if not row.is_used],
-        searched=searched,
-        unusable=context.catalogue.unusable if visitor.is_operator else {},
-    )
+    values = read_pipelines(context, visitor.principal, searched)
+    return render(request, visitor, "operations/pipelines.html", **values)
+
+
+def read_pipelines(context: ServerContext, principal: Principal, searched: str) -> dict[str, Any]:
+    """Return what the page shows: the pipelines with a text in their name, task, model or description."""
+    found = [row for row in _list_rows(context, principal) if _matches(row, searched.lower())]
+    return {
+        "used": [row for row in found if row.is_used],
+        "others": [row for row in found if not row.is_used],
+        "searched": searched,
+        "unusable": context.catalogue.unusable if principal.tenant is None else {},
+    }
 
 
 @router.get("/pipelines/{name}")

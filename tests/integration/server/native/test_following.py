@@ -16,9 +16,10 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.errors import Unreachable
 from models.lifecycle import retention
-from producer.batches import changes, retry, views
+from producer.batches import changes, views
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
 from producer.batches.changes import read_states
-from producer.batches.retry import RetrySelection
 from producer.results import pages
 from producer.results.result_row import ResultRow
 from producer.server import access
@@ -259,7 +260,7 @@ class TestManyFollowers:
             ):
                 monkeypatch.setattr(asyncio, "sleep", note)
                 await asyncio.to_thread(fake_worker.write_results, database, batch_id, [(0, GOOD)])
-                assert await follower.wait_for_change(10)
+                assert await follower.wait_for_change(60)
                 while not taken:
                     await sleep(0.001)
 
@@ -401,7 +402,7 @@ class TestManyFollowers:
             stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
             await asyncio.sleep(0.05)
             new_watch._stopping.set()
-            return await asyncio.wait_for(stream, 20)
+            return await asyncio.wait_for(stream, 60)
 
         assert [event.name for event in parse_events(asyncio.run(follow()))] == ["progress"]
 
@@ -421,7 +422,7 @@ class TestManyFollowers:
         async def follow() -> str:
             stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
             await asyncio.to_thread(fake_worker.end_batch, database, batch_id)
-            return await asyncio.wait_for(stream, 20)
+            return await asyncio.wait_for(stream, 60)
 
         assert parse_events(asyncio.run(follow()))[-1].name == "end"
 
