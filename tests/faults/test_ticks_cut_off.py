@@ -68,5 +68,7 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
             other.execute("ROLLBACK")
         assert tick.wait(WAIT_TIMEOUT_SECONDS) == 0
 
+    assert harness.query("SELECT error_code FROM runs") == [(None,)]
+    harness.tick(utc("03-02 02:01"))  # goes on if the machine stood still for so long that the first one lost its hold
     assert harness.run_states() == ["running"]
     harness.close()
