@@ -1,7 +1,7 @@
 """Read requests: what is stored of them, and the words of the door in their messages."""
 
 import pytest
-from producer.uploads.read_request import ReadRequest
+from producer.uploads.intake.read_request import ReadRequest
 
 from models.errors import UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
