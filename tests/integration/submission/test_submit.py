@@ -334,7 +334,7 @@ class TestWakeups:
 
         assert submit.notify_workers(self.settings(own_valkey.url), SAMPLE.name, 3)
 
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
 
     def test_while_more_is_read_it_is_not_waited_for_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
         notified: list[int] = []

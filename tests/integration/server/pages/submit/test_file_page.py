@@ -3,6 +3,7 @@
 import gzip
 
 import pytest
+from producer.server.native.batches.submitting import Submission
 from starlette.testclient import TestClient
 
 from models.db import Database
