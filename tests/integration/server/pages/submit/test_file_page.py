@@ -3,7 +3,6 @@
 import gzip
 
 import pytest
-from producer.server.native.batches.submitting import Submission
 from starlette.testclient import TestClient
 
 from models.db import Database
