@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import clock, schema, version
 from models.db import Database
-from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
+from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.hardware import gpus
 from models.lifecycle import wakeups
 from models.lifecycle.wakeups import ServerInfo
@@ -136,11 +136,9 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
 
 def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:
     now = clock.clock_for(settings, database)()
-    try:
-        statuses = status.list_statuses(database, now)
-    except UsageError as error:  # a schedule that another version saved, with fields unknown here
-        yield Finding(PROBLEM, "schedules", str(error))
-        return
+    statuses, unreadable = status.list_readable(database, now)
+    for schedule in unreadable:  # another version saved it, with fields unknown here
+        yield Finding(PROBLEM, "schedules", str(schedule.problem))
     yield from findings.check_schedules(statuses, events.count_undelivered(database, now - WEEK))
 
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row, select
 
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound, UsageError
 from models.schedule_tables import Schedule as ScheduleRow
 from producer.schedules import registry
@@ -33,6 +34,11 @@ class PastSchedule:
     def tz(self) -> str:
         """The zone of its times."""
         return self.zone.key
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a list of schedules has it; these names are stable."""
+        suspended_at = None if self.suspended_at is None else format_timestamp(self.suspended_at)
+        return {"name": self.name, "tenant": self.tenant, "problem": self.problem, "suspended_at": suspended_at}
 
     def format_time(self, instant: datetime) -> str:
         """Format a time for people, in the schedule's zone."""

@@ -53,6 +53,14 @@ class TestCheck:
         assert "line 3: has custom_id" in rejecting
         assert "2 rows will fail" in failing
 
+    def test_a_wrong_row_speaks_of_the_form(self, browser: TestClient) -> None:
+        address = uploaded(browser, b'{"review": "good"}\n{"note": "bad"}\n', "reviews.jsonl")
+
+        page = self.check(browser, address)
+
+        assert "choose another column in the form" in page
+        assert "input_columns" not in page
+
     def test_a_wrong_field_is_named(self, browser: TestClient) -> None:
         address = uploaded(browser)
 
