@@ -12,8 +12,8 @@ from producer.schedules import registry, status
 from producer.schedules.alerts import events
 from producer.schedules.history import calendar, past, run_marks, run_pages, run_verdicts
 from producer.schedules.history.past import PastSchedule
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs, run_views
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import is_part, render

@@ -27,7 +27,7 @@ from tests.fake_worker import end_batch, write_results
 from tests.servers import wait_until
 
 TEMPLATE = "<b>{{ batch.counts.ended }}</b>{% if visitor.may_submit %}<i>{{ batch.name }}</i>{% endif %}"
-MAX_SECONDS = 60.0
+MAX_SECONDS = 90.0
 
 
 @pytest.fixture
