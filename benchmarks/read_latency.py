@@ -8,10 +8,11 @@ from typing import Any
 
 from batchmill import GC_THRESHOLDS
 from models.db import Database
-from producer.batches import views, workers
+from producer.batches import views
 from producer.results import pages
 from producer.results.pages import PAGE_ROWS
 from producer.results.result_row import ResultRow
+from producer.workers import workers
 
 LEASE_SECONDS = 30.0
 READ_COUNT = 100

@@ -8,9 +8,9 @@ from models.privacy.terminal import format_count, format_duration
 from models.states import BatchStatus
 from producer.activity.failures import FailureCount
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
 from producer.schedules.history import run_verdicts
 from producer.schedules.status import ScheduleStatus
+from producer.workers.workers import WorkerView
 
 PROBLEM, WARNING = "problem", "warning"
 MAX_OF_A_KIND = 3  # the rest is counted

@@ -16,9 +16,9 @@ from producer.activity.minutes import MAX_MINUTES
 from producer.activity.tenants import of_tenant
 from producer.activity.throughput import Throughput
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
 from producer.schedules import status
 from producer.schedules.status import ScheduleStatus
+from producer.workers.workers import WorkerView
 
 NEWEST_BATCHES = 1_000  # of those with failures; older ones have ended long ago
 MAX_BATCHES = 100
@@ -29,7 +29,7 @@ SELECT_TROUBLED = """
 SELECT id, name, pipeline, status, total, failed, error_code FROM (
     SELECT id, name, pipeline, status, total, failed, error_code, created_at,
            coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches WHERE (failed > 0 OR status IN ('failed', 'expired')) {of_tenant}
+    FROM batches WHERE (has_failures OR status IN ('failed', 'expired')) {of_tenant}
     ORDER BY created_at DESC, id DESC LIMIT :newest
 ) AS newest
 WHERE status NOT IN ('deleting', 'cancelled') AND (ended_at IS NULL OR ended_at >= {later})

@@ -8,11 +8,12 @@ from sqlalchemy import text
 from models.db import Database
 from models.states import BatchStatus
 from producer.activity.tenants import of_tenant
-from producer.batches import backlog, blockers, workers
-from producer.batches.backlog import PipelineBacklog
+from producer.batches import blockers
 from producer.batches.blocker import Blocker
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
+from producer.workers import backlog, workers
+from producer.workers.backlog import PipelineBacklog
+from producer.workers.workers import WorkerView
 
 MAX_EXPLAINED = 5  # pipelines whose oldest batch is asked why it waits, with three queries each
 MAX_REASONS = 2

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from models.db import Database
 from producer.activity.minutes import MINUTE_SECONDS, Span, read_span
 from producer.activity.throughput import round_or_none
-from producer.batches.workers import WorkerView
+from producer.workers.workers import WorkerView
 
 WINDOW_MINUTES = 5  # of the utilisation, with the current minute
 SHOWN_MINUTES = 60

@@ -5,7 +5,8 @@ from typing import Any
 from models.db import Database
 from models.lifecycle.seats import worker_name_for
 from producer.activity import utilisation
-from producer.batches import blockers, workers
+from producer.batches import blockers
+from producer.workers import workers
 
 
 def list_worker_objects(database: Database, lease_seconds: float) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Batches from the user's side: their views and progress, and how to cancel, retry and delete them."""
+"""Batches from the user's side: their views, lists and blockers; see `actions` to change them."""

@@ -21,10 +21,10 @@ from models.processes import home_lock
 from models.processes.holders import HolderId
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
-from producer.batches import workers
 from producer.batches.blocker import Blocker as Blocker
 from producer.batches.views import BatchView
-from producer.batches.workers import WaitingBatch, WorkerView
+from producer.workers import workers
+from producer.workers.workers import WaitingBatch, WorkerView
 
 DEFAULT_LEASE_SECONDS = 30.0  # the setting's default; a worker counts as gone after three of these
 

@@ -12,7 +12,8 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import blockers, model_checks, workers
+from producer.batches import blockers
+from producer.workers import model_checks, workers
 
 json_option = terminal.json_option
 

@@ -15,7 +15,6 @@ from sqlalchemy import make_url
 from models import schema
 from models.db import Database
 from models.errors import BatchmillError
-from producer.batches import model_checks
 from producer.dry_run import forecast as forecasts
 from producer.dry_run.forecast import Forecast
 from producer.dry_run.guard_trial import GuardTrial
@@ -23,6 +22,7 @@ from producer.dry_run.input_lengths import LengthHistogram
 from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, ChunkOptions, JobChunker
 from producer.submission.request import SubmitRequest
+from producer.workers import model_checks
 
 MAX_PROBLEMS_LISTED = 20
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row, TextClause, bindparam, text
 from models import vectors
 from models.db import Database, SqlFragments
 from models.errors import NotFound
-from producer.batches.workers import GONE_AFTER_LEASES
 from producer.health import counter_checks, row_checks
+from producer.workers.workers import GONE_AFTER_LEASES
 
 PAGE_BATCHES = 10_000  # ids read at once
 GROUP_BATCHES, GROUP_JOBS = 500, 100_000  # audited at once

@@ -17,8 +17,7 @@ from models.postgresql import access
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
-from producer.batches import blockers, model_checks, workers
-from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
+from producer.batches import blockers
 from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, servers, upload_checks
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
@@ -26,6 +25,8 @@ from producer.readers.sql import sql_sources
 from producer.schedules import status
 from producer.schedules.alerts import events
 from producer.webhooks import batch_deliveries
+from producer.workers import model_checks, workers
+from producer.workers.workers import GONE_AFTER_LEASES, WorkerView
 
 WEEK = timedelta(days=7)
 URL_SETTINGS = ("database_url", "redis_url")  # settings that may contain a password

@@ -8,8 +8,8 @@ from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.pipelines.quantization import device_problem
-from producer.batches.workers import WorkerView
 from producer.health.findings import WARNING, Finding
+from producer.workers.workers import WorkerView
 
 
 def check_dtypes(

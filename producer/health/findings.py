@@ -18,10 +18,10 @@ from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
 from producer.batches import blockers
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules.status import ScheduleStatus
 from producer.webhooks.batch_deliveries import UndeliveredEvents
+from producer.workers.workers import WorkerView
 
 if TYPE_CHECKING:
     from models.lifecycle.wakeups import ServerInfo  # imports Celery

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producer.batches.batch_progress import Tracker
 from producer.batches.batch_view import BatchView
+from producer.batches.progress.batch_progress import Tracker
 from producer.live_view import words
 
 if TYPE_CHECKING:

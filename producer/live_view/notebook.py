@@ -4,8 +4,8 @@ import html
 import sys
 from typing import Any
 
-from producer.batches.batch_progress import Tracker
 from producer.batches.batch_view import BatchView
+from producer.batches.progress.batch_progress import Tracker
 from producer.live_view import words
 
 BAR_STYLE = "width: 20em; vertical-align: middle"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from models.privacy import terminal
-from producer.batches.batch_progress import Tracker
 from producer.batches.batch_view import BatchView
+from producer.batches.progress.batch_progress import Tracker
 from producer.live_view import bar, notebook, words
 from producer.live_view.bar import UpdateView
 

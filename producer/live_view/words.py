@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from models.privacy import terminal
 from models.states import BatchStatus
-from producer.batches.batch_progress import BatchProgress
 from producer.batches.batch_view import BatchView, GuardCounts
-from producer.batches.eta import Eta
+from producer.batches.progress.batch_progress import BatchProgress
+from producer.batches.progress.eta import Eta
 
 MAX_WORKERS, MAX_CODES = 4, 6
 

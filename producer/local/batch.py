@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from models.db import Database
 from models.settings import Settings
 from producer.batch_access import Outcomes, UpdateView
-from producer.batches import blockers, cancel, delete, retry, views
+from producer.batches import blockers, views
+from producer.batches.actions import cancel, delete, retry
+from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.batch_view import BatchView
 from producer.batches.blocker import Blocker
-from producer.batches.progress import ProgressTracker
-from producer.batches.retry import RetryResult, RetrySelection
+from producer.batches.progress.progress_tracker import ProgressTracker
 from producer.live_view.show import show_progress
 from producer.readers.frames.frame import Table
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
-from producer.results import export, pages
+from producer.results import export, following, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
 from producer.submission.repair import repair_jobs
@@ -81,7 +82,7 @@ class LocalBatch:
 
     def follow(self, after: int, outcomes: Outcomes) -> Iterator[ResultRow]:
         """Yield the results as they are stored."""
-        for page in pages.follow(self._database, self.batch_id, after, statuses=outcomes):
+        for page in following.follow(self._database, self.batch_id, after, statuses=outcomes):
             yield from page
 
     def errors(self, code: str | None) -> Iterator[ResultRow]:

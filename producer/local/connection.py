@@ -13,20 +13,21 @@ from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings, unknown_variables
-from producer.batches import model_checks, views, workers
+from producer.batches import views
 from producer.batches.batch_view import BatchView
 from producer.batches.listing import BatchFilter
 from producer.connection import BatchQuery, Submitted
 from producer.local.batch import LocalBatch
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.readers.results.columns import ResultColumns
-from producer.readers.rows import ColumnMapping
 from producer.submission import submit
 from producer.submission.options import SubmitOptions
 from producer.submission.request import SubmitRequest
 from producer.submission.submit import SubmitResult
 from producer.tenants.principal import DEFAULT_TENANT
+from producer.workers import model_checks, workers
 
 log = logging.getLogger(__name__)
 

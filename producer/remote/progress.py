@@ -1,9 +1,9 @@
 """The progress of a batch behind a server, for bars and notebooks."""
 
-from producer.batches.batch_progress import BatchProgress
 from producer.batches.batch_view import BatchView
 from producer.batches.blocker import Blocker
-from producer.batches.eta import EtaEstimator
+from producer.batches.progress.batch_progress import BatchProgress
+from producer.batches.progress.eta import EtaEstimator
 from producer.remote.http import ServerHttp
 
 

@@ -10,13 +10,13 @@ from models.errors import SettingsError, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
-from producer.batches import model_checks
-from producer.readers.access import Access
+from producer.readers.files.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import deadlines, file_templates
 from producer.webhooks import webhook_address
+from producer.workers import model_checks
 
 SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any time will do
 

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from models.db import SqlFragments
 from models.lifecycle import slices, termination
-from producer.batches import retry
+from producer.batches.actions import retry
 from producer.submission import reuse
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
 

@@ -22,7 +22,7 @@ from models.errors import JobError, UsageError
 from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.retry import Requeue, RetryResult, check_ended
+from producer.batches.actions.retry import Requeue, RetryResult, check_ended
 from producer.readers.limits import portions
 from producer.readers.rows import Problem, Source
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker

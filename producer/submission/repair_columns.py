@@ -10,9 +10,10 @@ from models.errors import JobError, UnreadableSource
 from models.pipelines.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping
 from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
-from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row
-from producer.results import pages
+from producer.readers.rows import NO_HINTS, Problem, Row
+from producer.results import batch_columns
 from producer.results.files import escape_formula
 from producer.results.tabular import TabularLayout
 
@@ -65,13 +66,13 @@ class RepairColumns(ColumnMapping):
         """
         batch = views.get_batch(database, batch_id)
         spec = find_batch_spec(batch.task, batch.parameters)
-        passthrough = pages.passthrough_columns(database, batch_id)
+        passthrough = batch_columns.passthrough_columns(database, batch_id)
         columns = cls.for_task(spec, input_columns, id_column, advice=advice)
         layout = TabularLayout(
             tuple(field.name for field in spec.fields),
             tuple(passthrough),
             None,
-            has_origins=pages.has_origins(database, batch_id),
+            has_origins=batch_columns.has_origins(database, batch_id),
         )
         return replace(columns, passthrough=tuple(passthrough), exported_names=layout.passthrough_by_name)
 

@@ -16,7 +16,6 @@ from models.db import Database
 from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.batches import model_checks
 from producer.readers.rows import Source
 from producer.submission import accept, reuse, streaming
 from producer.submission.accept import NO_JOBS, IngestedJobs
@@ -34,6 +33,7 @@ from producer.submission.request import SubmitRequest
 from producer.submission.resume import ResumeCheck
 from producer.tenants import job_cap
 from producer.tenants.job_cap import JobsNeverFit
+from producer.workers import model_checks
 
 STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time, so that workers can begin
 

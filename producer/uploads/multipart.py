@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from models.errors import InvalidUpload, SourceTooLarge, UnsupportedEncoding, WaitTimeout
-from producer.uploads.store import FileStore, FileWriter, StoredBytes
+from producer.uploads.storage.store import FileStore, FileWriter, StoredBytes
 
 # Its warnings quote bytes of the form.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

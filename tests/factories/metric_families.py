@@ -6,11 +6,11 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.states import RunState
-from producer.batches.backlog import PipelineBacklog
 from producer.schedules.metrics import ScheduleMetrics
 from producer.server.metrics.collector import DatabaseCollector
 from producer.server.metrics.database_numbers import DatabaseNumbers
 from producer.server.metrics.http_requests import HttpMetrics
+from producer.workers.backlog import PipelineBacklog
 from worker.metrics.families import PrometheusRecorder
 
 

@@ -14,8 +14,8 @@ from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.states import JobOutcome
-from producer.batches import cancel, retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import cancel, retry
+from producer.batches.actions.retry import RetrySelection
 from producer.submission import chunks, submit
 from tests.deployment import PIPELINE as REAL
 from tests.deployment import WORDS, random_texts

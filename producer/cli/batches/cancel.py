@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import cancel as cancelling
+from producer.batches.actions import cancel as cancelling
 from producer.cli import common
 from producer.live_view import words
 

@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import delete as deleting
+from producer.batches.actions import delete as deleting
 from producer.cli import common
 
 

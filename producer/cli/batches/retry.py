@@ -8,7 +8,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.retry import RetryResult, RetrySelection, retry_jobs
+from producer.batches.actions.retry import RetryResult, RetrySelection, retry_jobs
 from producer.cli import common
 from producer.cli.batches import wait
 from producer.submission import submit

@@ -4,7 +4,8 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import blockers, followers, views
+from producer.batches import blockers, views
+from producer.batches.actions import followers
 from producer.cli import common
 from producer.cli.display import batch_tables
 from producer.webhooks import batch_deliveries

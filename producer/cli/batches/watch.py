@@ -9,7 +9,7 @@ from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import polling, views
-from producer.batches.progress import ProgressTracker
+from producer.batches.progress.progress_tracker import ProgressTracker
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches import wait

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from producer.batches.progress import ProgressTracker
+from producer.batches.progress.progress_tracker import ProgressTracker
 from producer.batches.views import BatchView
 from producer.live_view import words
 from producer.live_view.bar import UpdateView, make_bar, show_bar

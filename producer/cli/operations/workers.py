@@ -7,11 +7,11 @@ from models.settings import Settings
 from producer.activity import utilisation, worker_objects
 from producer.activity.utilisation import WorkerActivity
 from producer.batches import blockers
-from producer.batches import workers as fleet
-from producer.batches.workers import WorkerView
 from producer.cli import common
 from producer.health import servers
 from producer.health.servers import ServerView
+from producer.workers import workers as fleet
+from producer.workers.workers import WorkerView
 
 SERVER_HEADER = ("SERVER", "HOST", "PID", "STATE", "HEARTBEAT")
 HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "BUSY", "JOBS/S", "HEARTBEAT", "MODEL")

@@ -11,12 +11,13 @@ from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import blockers, workers
+from producer.batches import blockers
 from producer.cli.schedules import schedule_tables
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
 from producer.schedules.reports import MAX_NEXT_TIMES
+from producer.workers import workers
 
 
 def echo_next_times(view: ScheduleView, now: datetime) -> None:

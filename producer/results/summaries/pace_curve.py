@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, pairwise
 
-from producer.batches.eta import Eta, EtaEstimator
+from producer.batches.progress.eta import Eta, EtaEstimator
 from producer.results.summaries.marks import Mark, Marks
 
 MAX_INTERVALS = 40

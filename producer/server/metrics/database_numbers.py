@@ -10,10 +10,10 @@ from models import clock
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.settings import Settings
-from producer.batches import backlog, workers
-from producer.batches.backlog import PipelineBacklog
 from producer.schedules import metrics as schedule_metrics
 from producer.schedules.metrics import ScheduleMetrics
+from producer.workers import backlog, workers
+from producer.workers.backlog import PipelineBacklog
 
 GONE = "gone"  # the state of a worker without heartbeats
 

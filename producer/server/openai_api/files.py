@@ -17,9 +17,9 @@ from producer.server.requests.bodies import StreamedBody
 from producer.tenants.principal import Principal
 from producer.uploads import files, multipart
 from producer.uploads.files import PURPOSE_BATCH, PURPOSE_ERRORS, FileFilter, FileView, NewFile
+from producer.uploads.intake.openai_batches import invalid
 from producer.uploads.multipart import MultipartReceiver, Upload
-from producer.uploads.openai_batches import invalid
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 router = APIRouter(prefix="/files", tags=["OpenAI files"])
 

@@ -12,7 +12,7 @@ import batchmill
 from models.db import Database
 from models.states import BatchStatus
 from producer.activity import attention_facts, failures, throughput, utilisation
-from producer.batches import workers
+from producer.workers import workers
 from tests import fake_worker
 from tests.factories.activity_rows import add_minute, work
 from tests.factories.batch_rows import insert_batch, update_batch

@@ -9,7 +9,7 @@ from models.db import Database
 from models.states import BatchStatus
 from models.tables import Attempt
 from producer.batches import pace, views
-from producer.batches.progress import ProgressTracker
+from producer.batches.progress.progress_tracker import ProgressTracker
 from tests import fake_worker
 from tests.factories.batch_rows import FIRST_CREATED_AT, claimant_for, execute, insert_batch, set_claim_times
 from worker.leasing import claims

@@ -18,8 +18,8 @@ from models.guards.definition import Guard
 from models.guards.verdict import Verdict
 from models.states import BatchStatus, JobOutcome
 from producer.batches import views
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection, retry_jobs
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection, retry_jobs
 from producer.health import audit
 from tests.factories import consistent_batch
 from tests.factories.batch_rows import (

@@ -13,7 +13,7 @@ from models.guards.definition import Guard
 from models.guards.verdict import Verdict, VerdictAction
 from models.states import JobOutcome
 from models.tables import BatchGuard, Job
-from producer.batches.retry import RetrySelection, retry_jobs
+from producer.batches.actions.retry import RetrySelection, retry_jobs
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     PIPELINE,

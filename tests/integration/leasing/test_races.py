@@ -13,9 +13,9 @@ from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from models.tables import Job
-from producer.batches import retry
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, open_submission, submit
 from producer.submission.request import SubmitRequest

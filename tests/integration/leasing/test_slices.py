@@ -5,8 +5,8 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.states import AttemptOutcome, JobOutcome
-from producer.batches import delete, retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import delete, retry
+from producer.batches.actions.retry import RetrySelection
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, insert_batch
 from worker.leasing import claims, commit, reclaim

@@ -29,8 +29,8 @@ from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from models.vectors import from_numbers
-from producer.batches import cancel, delete, retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import cancel, delete, retry
+from producer.batches.actions.retry import RetrySelection
 from producer.submission import discard, streaming
 from producer.submission.open_submission import OpenSubmission
 from tests.factories import batch_rows

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.states import JobOutcome
-from producer.batches import retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, insert_batch, update_batch
 from worker.leasing import claims, commit
 from worker.leasing.commit import BatchCommit, JobResult

@@ -13,7 +13,7 @@ from models.processes import holders
 from models.processes.holders import HolderId
 from models.states import BatchStatus, JobOutcome, Termination
 from producer.batches import views
-from producer.batches.cancel import cancel
+from producer.batches.actions.cancel import cancel
 from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.factories.batch_rows import (
     MODEL_VERSION,

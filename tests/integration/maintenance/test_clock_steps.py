@@ -15,9 +15,9 @@ from models.lifecycle import due_intakes
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.batches import workers
 from producer.submission import open_submission
 from producer.submission.request import SubmitRequest
+from producer.workers import workers
 from tests.factories import batch_rows
 from tests.factories.batch_rows import LEASE_SECONDS, claimant_for, execute, insert_batch
 from worker.leasing import claims, reclaim

@@ -12,8 +12,9 @@ from models.db import Database
 from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
-from producer.batches import delete, retry, views
-from producer.batches.retry import RetrySelection
+from producer.batches import views
+from producer.batches.actions import delete, retry
+from producer.batches.actions.retry import RetrySelection
 from producer.health import audit as auditor
 from producer.results import pages
 from tests import fake_worker

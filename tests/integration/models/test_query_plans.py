@@ -17,8 +17,10 @@ from models.db import Database, insert_rows
 from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.settings import Settings
-from producer.batches import progress, views
-from producer.results import matrix, pages
+from producer.batches import views
+from producer.batches.progress import progress_tracker
+from producer.results import pages
+from producer.results.formats import matrix
 from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.factories.consistent_batch import execute_all
@@ -202,8 +204,8 @@ def test_a_status_reads_next_to_nothing(planned: Database) -> None:
         example = pages.first_success(planned, LARGE)
         assert example is not None
         with planned.read() as connection:
-            last = connection.scalar(text(progress.SELECT_LAST_SEQ), {"batch_id": LARGE})
-            workers = text(progress.SELECT_ACTIVE_WORKERS.format(now=planned.sql.now))
+            last = connection.scalar(text(progress_tracker.SELECT_LAST_SEQ), {"batch_id": LARGE})
+            workers = text(progress_tracker.SELECT_ACTIVE_WORKERS.format(now=planned.sql.now))
             active = connection.execute(workers, {"batch_id": LARGE}).all()
 
     assert example.output == {"label": "GOOD"}

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.tables import Worker
-from producer.batches.workers import list_workers
+from producer.workers.workers import list_workers
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     claimant_for,

@@ -20,12 +20,13 @@ from models.dialects.columns import Document, UtcDateTime
 from models.errors import NotFound, WaitTimeout
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus, JobOutcome
-from producer.batches import views, workers
+from producer.batches import views
 from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
 from producer.results import pages
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
+from producer.workers import workers
 from tests import fake_worker
 from tests.terminals import output_on_terminal
 

@@ -11,8 +11,8 @@ from models.errors import UsageError
 from models.lifecycle import retention
 from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState, RunTrigger
-from producer.batches import delete, retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import delete, retry
+from producer.batches.actions.retry import RetrySelection
 from producer.schedules import registry, validation
 from producer.schedules.runs import manual_runs, source_check
 from producer.schedules.runs.following import opening

@@ -18,7 +18,8 @@ from models.db import Database
 from models.errors import IdempotencyConflict, InvalidRows, NotFound, UnreadableSource, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
-from producer.batches import delete, views
+from producer.batches import views
+from producer.batches.actions import delete
 from producer.health import audit
 from producer.readers.limits import Limits
 from producer.readers.results import reader

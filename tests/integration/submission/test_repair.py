@@ -20,11 +20,12 @@ from models.db import Database
 from models.errors import InvalidRows, NothingToRetry, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import JobOutcome
-from producer.batches import retry, views
-from producer.batches.retry import RetryResult, RetrySelection
+from producer.batches import views
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.health import audit
 from producer.readers import open_source
-from producer.readers.rows import ColumnMapping
+from producer.readers.column_mapping import ColumnMapping
 from producer.results import attempts, pages
 from producer.results.files import escape_formula
 from producer.submission import chunks, repair, submit

@@ -22,9 +22,10 @@ from models.pipelines.folder_hash import content_hash
 from models.pipelines.output_settings import guard_definitions
 from models.pipelines.pipeline import Pipeline
 from models.states import JobOutcome, Termination
-from producer.batches import retry, views
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection
+from producer.batches import views
+from producer.batches.actions import retry
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import cache_key as recipes

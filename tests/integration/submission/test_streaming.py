@@ -15,9 +15,10 @@ from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageEr
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import JobOutcome, Termination
-from producer.batches import retry, views
-from producer.batches.cancel import cancel
-from producer.batches.retry import RetrySelection
+from producer.batches import views
+from producer.batches.actions import retry
+from producer.batches.actions.cancel import cancel
+from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import submit

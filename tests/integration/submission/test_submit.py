@@ -26,8 +26,8 @@ from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer.batches import delete as deletion
 from producer.batches import views
+from producer.batches.actions import delete as deletion
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, discard, job_writer, submit
@@ -662,7 +662,7 @@ class TestOnceItIsAccepted:
         "target",
         [
             "models.lifecycle.wakeups.send_wakeups",
-            "producer.batches.workers.list_workers",
+            "producer.workers.workers.list_workers",
             "producer.batches.views.get_batch",
         ],
     )

@@ -12,7 +12,8 @@ from batchmill import Client
 from models.db import Database
 from models.errors import IdempotencyConflict, NotFound, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from producer.batches import followers, views
+from producer.batches import views
+from producer.batches.actions import followers
 from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
 from producer.submission import submit

@@ -18,8 +18,8 @@ from models.errors import UsageError
 from models.lifecycle import retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, JobOutcome, Termination
-from producer.batches import delete, retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import delete, retry
+from producer.batches.actions.retry import RetrySelection
 from producer.client import Client
 from producer.health import findings
 from producer.webhooks import batch_deliveries, delivery

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.errors import UsageError
 from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.retry import RetrySelection
+from producer.batches.actions.retry import RetrySelection
 from producer.batches.views import BatchView
 from producer.results import export
 from producer.server.access import Submitter

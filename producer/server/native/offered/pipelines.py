@@ -6,14 +6,14 @@ from fastapi import APIRouter, Path, Query, Response
 
 from models.errors import NotFound, UnknownPipeline
 from models.pipelines.pipeline import Pipeline
-from producer.batches import backlog as waiting
-from producer.batches import workers
 from producer.catalogue import pipeline_objects
 from producer.server.access import Reader
 from producer.server.context import Context, ServerContext
 from producer.server.native import responses, shown
 from producer.server.native.offered import objects
 from producer.tenants.principal import Principal, Scope
+from producer.workers import backlog as waiting
+from producer.workers import workers
 
 router = APIRouter(tags=["pipelines"])
 

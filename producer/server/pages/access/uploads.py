@@ -10,7 +10,7 @@ from producer.server.pages.access.forgery import CSRF_FIELD
 from producer.server.pages.access.visitor import Visitor
 from producer.uploads import multipart
 from producer.uploads.multipart import MultipartReceiver, Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 
 async def receive_form(

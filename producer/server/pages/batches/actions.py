@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from models.errors import BatchmillError
-from producer.batches import readers_of_batch
-from producer.batches.cancel import CANCELLABLE
+from producer.batches.actions import readers_of_batch
+from producer.batches.actions.cancel import CANCELLABLE
 from producer.batches.reading_state import find_reading_state
 from producer.batches.views import BatchView
 from producer.server.context import Context, ServerContext

@@ -10,9 +10,11 @@ from typing import Any
 from models.error_catalogue import explain_batch
 from models.errors import NotFound
 from models.states import BatchStatus
-from producer.batches import blockers, followers, progress
+from producer.batches import blockers
+from producer.batches.actions import followers
 from producer.batches.batch_view import BatchView
-from producer.batches.eta import Eta
+from producer.batches.progress import progress_tracker
+from producer.batches.progress.eta import Eta
 from producer.batches.reading_state import find_reading_state
 from producer.results import attempts
 from producer.results.summaries import failure_groups, marks, samples
@@ -41,7 +43,7 @@ _summaries = SummaryCache()
 def progress_values(context: ServerContext, principal: Principal, batch: BatchView) -> Values:
     """How far, how fast, until when; and why it waits or what it failed of."""
     settings = context.settings
-    workers = progress.list_active_workers(context.database, batch.id) if batch.is_running else ()
+    workers = progress_tracker.list_active_workers(context.database, batch.id) if batch.is_running else ()
     reasons = (
         [] if workers else blockers.find_blockers(context.database, batch, settings.lease_seconds, settings.home_path)
     )

@@ -11,11 +11,12 @@ from starlette.datastructures import FormData, QueryParams
 from models import error_catalogue
 from models.errors import BatchmillError, NotFound, UsageError
 from models.states import JobOutcome
-from producer.batches import blockers, retry_plan
+from producer.batches import blockers
+from producer.batches.actions import retry_plan
+from producer.batches.actions.retry import RetrySelection
+from producer.batches.actions.retry_plan import JobToRetry, RetryPlan
 from producer.batches.batch_view import BatchView
 from producer.batches.reading_state import find_reading_state
-from producer.batches.retry import RetrySelection
-from producer.batches.retry_plan import JobToRetry, RetryPlan
 from producer.results import export
 from producer.server.context import Context, ServerContext
 from producer.server.native import shown

@@ -21,6 +21,7 @@ FIRST_WORDS = frozenset(
         "an",
         "another",
         "at",
+        "choose",
         "each",
         "it",
         "no",

@@ -12,13 +12,14 @@ from models.errors import NotFound
 from producer.activity import model_versions, throughput
 from producer.activity.model_versions import NamedPipeline
 from producer.activity.throughput import PipelineActivity
-from producer.batches import backlog, blockers, workers
+from producer.batches import blockers
 from producer.server.context import Context, ServerContext
 from producer.server.native import shown
 from producer.server.native.offered import pipelines as offered
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import render
 from producer.tenants.principal import Principal
+from producer.workers import backlog, workers
 
 router = APIRouter()
 

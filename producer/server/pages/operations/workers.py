@@ -10,13 +10,14 @@ from models.error_catalogue import explain_batch
 from models.errors import Forbidden
 from producer.activity import utilisation
 from producer.activity.utilisation import WorkerActivity
-from producer.batches import blockers, workers
+from producer.batches import blockers
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
 from producer.health import database_stats, servers
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageAdmin
 from producer.server.pages.frame.rendering import render
+from producer.workers import workers
+from producer.workers.workers import WorkerView
 
 router = APIRouter()
 

@@ -21,15 +21,16 @@ from producer.activity.attention import Attention, Facts, TroubledBatch
 from producer.activity.backlog_views import BacklogView
 from producer.activity.throughput import HOUR_MINUTES, Throughput
 from producer.activity.utilisation import DeviceActivity, WorkerActivity
-from producer.batches import blockers, views, workers
+from producer.batches import blockers, views
 from producer.batches.batch_view import BatchView
 from producer.batches.blockers import LoadFailureView
 from producer.batches.listing import BatchFilter
-from producer.batches.workers import WorkerView
 from producer.server.context import ServerContext
 from producer.server.native import shown
 from producer.server.pages.overview import attention_links
 from producer.server.pages.overview.chart import Line, chart_lines
+from producer.workers import workers
+from producer.workers.workers import WorkerView
 
 NEWEST = 8
 MAX_CODES = 8

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from models.errors import NotFound, UsageError
-from producer.batches import workers
 from producer.schedules import registry
 from producer.schedules.definition import EPOCH
 from producer.schedules.history import past, run_pages
@@ -19,6 +18,7 @@ from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor
 from producer.server.pages.frame.rendering import confirm, see_other
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
+from producer.workers import workers
 
 router = APIRouter()
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from producer.dry_run.file_trial import FileTrial
+from producer.server.pages.submit.row_problems import group_problems
 
 MAX_MESSAGE_CHARACTERS = 500
-MAX_PROBLEMS = 8
 OUTCOMES = {
     "truncated": "are cut to the limit, and marked as truncated",
     "failed": "fail, because they are too long",
@@ -35,6 +35,7 @@ class CheckView:
     """What the dry run shows.
 
     rows: of the file, None = not known; `checked` of them were read
+    problems: of the first rows that can't be jobs, of which there are `described`
     too_long: a sentence on inputs over the limit; None = there are none, or no limit is known
     """
 
@@ -45,6 +46,7 @@ class CheckView:
     invalid: int
     invalid_by_code: Sequence[tuple[str, int]]
     problems: Sequence[str]
+    described: int
     slices: int
     unit: str
     max_length: int
@@ -60,7 +62,7 @@ class CheckView:
     @property
     def more_problems(self) -> int:
         """How many rows can't be jobs besides those that are shown."""
-        return self.invalid - len(self.problems)
+        return self.invalid - self.described
 
     @classmethod
     def of(cls, trial: FileTrial) -> "CheckView":
@@ -75,7 +77,8 @@ class CheckView:
             jobs=report.jobs,
             invalid=invalid,
             invalid_by_code=report.invalid.most_common(),
-            problems=[problem[:MAX_MESSAGE_CHARACTERS] for problem in report.problems[:MAX_PROBLEMS]],
+            problems=[problem[:MAX_MESSAGE_CHARACTERS] for problem in group_problems(report.problems)],
+            described=len(report.problems),
             slices=report.slices,
             unit=lengths.unit,
             max_length=lengths.max_length,

@@ -5,21 +5,22 @@ from dataclasses import dataclass, field
 
 from models.errors import NotFound, UsageError
 from models.pipelines.pipeline import Pipeline
-from producer.batches import workers
-from producer.batches.model_checks import other_settings_warning
 from producer.server.context import ServerContext
-from producer.server.native.batches.submission_options import SubmissionOptions
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.submit import option_form, pipeline_choices, problems
 from producer.server.pages.submit.option_form import COLUMN, PARAMETER, FormValues, Pairs
 from producer.server.pages.submit.parameter_fields import ParameterField, parameter_fields
 from producer.server.pages.submit.pipeline_choices import PipelineChoice
+from producer.server.pages.submit.row_problems import group_problems
 from producer.uploads import files
-from producer.uploads.column_guess import guess_columns
 from producer.uploads.files import FileView
-from producer.uploads.preview import Preview
-from producer.uploads.store import open_store
+from producer.uploads.previews.column_guess import guess_columns
+from producer.uploads.previews.preview import ColumnSummary, Preview
+from producer.uploads.storage.store import open_store
+from producer.workers import workers
+from producer.workers.model_checks import other_settings_warning
 
 OPTIONS = ("name", "deadline", "max_failures", "metadata", "priority", "webhook_url", "on_invalid", "reuse")
 
@@ -54,6 +55,17 @@ class FileForm:
     def is_readable(self) -> bool:
         """Whether any row could be read, and is one that this form submits."""
         return bool(self.preview.sampled_rows) and self.preview.error is None and not self.preview.is_openai_format
+
+    @property
+    def unreadable(self) -> list[str]:
+        """A sentence for each problem of the first rows that can't be read."""
+        return group_problems(self.preview.problems)
+
+    @property
+    def shown_columns(self) -> list[ColumnSummary]:
+        """The columns of the preview: the first of the file, and those that are inputs."""
+        chosen = self.columns.values()
+        return [column for column in self.preview.columns.values() if column.is_shown or column.name in chosen]
 
     @property
     def field_names(self) -> list[str]:

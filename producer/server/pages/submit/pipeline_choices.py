@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from models.db import Database
 from models.pipelines.pipeline import Pipeline
-from producer.batches import workers
 from producer.catalogue import examples
 from producer.server.context import ServerContext
 from producer.server.native.shown import hide_folders
+from producer.workers import workers
 
 FIRST = "sample-sentiment-analysis"  # its model is bundled, and takes any text
 

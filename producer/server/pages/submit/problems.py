@@ -10,9 +10,10 @@ from fastapi import Request, Response
 
 from models.errors import BatchmillError, Forbidden, IdempotencyConflict, InvalidRows, NotFound, Unauthorized
 from producer.server import errors
-from producer.server.native.batches.submitting import Submitted
+from producer.server.native.batches.submission.submitting import Submitted
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.frame.rendering import see_other
+from producer.server.pages.submit.row_problems import group_problems
 
 KEY_PATTERN = re.compile(r"page-[\w-]{20,64}")
 SUBMITTED_ALREADY = "this form was submitted before, with other values; submit it again to make another batch"
@@ -22,7 +23,7 @@ SUBMITTED_ALREADY = "this form was submitted before, with other values; submit i
 class FormProblem:
     """Why a form was refused.
 
-    rows: a sentence for each row that can't be a job
+    rows: a sentence for each problem of rows that can't be jobs
     """
 
     status: int
@@ -56,7 +57,7 @@ def describe(error: BatchmillError) -> FormProblem:
     status = errors.status_of(error)
     if isinstance(error, InvalidRows):
         message = "nothing was submitted, because these rows can't be jobs; mend them, or let them fail alone"
-        return FormProblem(status, error.code, message, error, error.problems)
+        return FormProblem(status, error.code, message, error, group_problems(error.problems))
     if isinstance(error, IdempotencyConflict):
         return FormProblem(status, error.code, SUBMITTED_ALREADY, error)
     return FormProblem(status, error.code, errors.public_message(error), error)

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from models.errors import NotFound, UsageError
 from producer.catalogue import examples
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
-from producer.server.native.batches import submission_options
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission import submission_options
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import is_part, render, see_other

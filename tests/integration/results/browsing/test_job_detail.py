@@ -6,8 +6,8 @@ from models import vectors
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, JobOutcome
-from producer.batches import retry as retrying
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry as retrying
+from producer.batches.actions.retry import RetrySelection
 from producer.results.browsing import job_detail
 from producer.results.browsing.job_detail import Neighbours
 from tests.factories.batch_rows import insert_batch

@@ -9,8 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
-from producer.batches import retry, views
-from producer.batches.retry import RetryResult
+from producer.batches import views
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetryResult
 from producer.server.native.batches import changes, long_acts, objects
 from producer.server.native.batches.long_acts import ActPermits
 from producer.tenants.principal import Scope

@@ -16,9 +16,10 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.errors import Unreachable
 from models.lifecycle import retention
-from producer.batches import changes, retry, views
+from producer.batches import changes, views
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
 from producer.batches.changes import read_states
-from producer.batches.retry import RetrySelection
 from producer.results import pages
 from producer.results.result_row import ResultRow
 from producer.server import access

@@ -10,8 +10,9 @@ from sqlalchemy import text
 
 from models.errors import MissingSource
 from models.settings import Settings
-from producer.batches import retry, views
-from producer.batches.retry import RetrySelection
+from producer.batches import views
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
 from producer.results.responses import content
 from producer.results.responses.content import CheckpointCache, ResultsChanged, ResultsContent
 from producer.server.openai_api import content as file_content

@@ -17,7 +17,7 @@ from models.pipelines.redaction import redact_pipeline
 from models.settings import Settings
 from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS
 from producer.results import tabular
-from producer.schedules.runs import output_table
+from producer.schedules.runs.output import output_table
 from producer.submission.cache_key import output_cache_key
 from producer.submission.request import SubmitRequest
 

@@ -11,7 +11,7 @@ from producer.activity import attention
 from producer.activity.attention import PROBLEM, WARNING, Facts, OpenDeadline, StuckBatch, TroubledBatch
 from producer.activity.failures import FailureCount
 from producer.batches.blockers import LoadFailureView
-from producer.batches.workers import WorkerView
+from producer.workers.workers import WorkerView
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 

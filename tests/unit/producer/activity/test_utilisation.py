@@ -8,7 +8,7 @@ import pytest
 from producer.activity import utilisation
 from producer.activity.minutes import Span
 from producer.activity.utilisation import WorkerActivity, WorkerMinute
-from producer.batches.workers import WorkerView
+from producer.workers.workers import WorkerView
 
 SPAN = Span(datetime(2026, 11, 30, 12, 0, 30, tzinfo=UTC), 60)
 HOUR = 3600.0

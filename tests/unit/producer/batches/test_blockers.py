@@ -7,8 +7,8 @@ import pytest
 
 from models.processes.holders import HolderId, PidNamespace
 from producer.batches.blockers import SliceCounts, decide_blockers
-from producer.batches.workers import WorkerView
-from tests.unit.producer.batches.test_workers import batch, worker
+from producer.workers.workers import WorkerView
+from tests.unit.producer.workers.test_workers import batch, worker
 
 QUEUED = SliceCounts(leased=0, claimable=2, deferred=0, next_retry_seconds=0.0, last_retry_error=None)
 GUARDS = ("injection", "secrets")

@@ -8,8 +8,8 @@ import pytest
 
 from models.hardware import processor
 from models.pipelines.pipeline import Pipeline
-from producer.batches.workers import WorkerView
 from producer.health.dtype_checks import check_dtypes
+from producer.workers.workers import WorkerView
 from tests.factories.checkpoints import write_header
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from models.lifecycle.wakeups import ServerInfo
 from models.states import RunState
-from producer.batches.workers import WorkerView
 from producer.health import findings
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules import status
@@ -17,6 +16,7 @@ from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import ScheduleStatus
+from producer.workers.workers import WorkerView
 
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 SCHEDULED_AT, DAY = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)

@@ -6,8 +6,8 @@ import pytest
 from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.batch_view import TIMESTAMP_FIELDS, BatchView, JobCounts
-from producer.batches.eta import Eta
-from producer.batches.progress import ActiveWorker, BatchProgress
+from producer.batches.progress.eta import Eta
+from producer.batches.progress.progress_tracker import ActiveWorker, BatchProgress
 from producer.live_view import words
 
 ETA = Eta(1_000.0, 170.0, 120.0, 300.0)

@@ -14,7 +14,7 @@ from models.errors import BatchmillError, InvalidUpload, SourceTooLarge, Unsuppo
 from models.settings import Settings
 from producer.uploads import multipart
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
-from producer.uploads.store import FileStore, open_store
+from producer.uploads.storage.store import FileStore, open_store
 
 TYPE = "multipart/form-data; boundary=XyZ"
 MAX_BYTES = 100_000

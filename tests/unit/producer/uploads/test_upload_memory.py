@@ -10,7 +10,7 @@ import asyncio, resource, sys
 from models.settings import Settings
 from producer.uploads import multipart
 from producer.uploads.multipart import MultipartReceiver
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 store = open_store(Settings.load(file_store=sys.argv[1]))
 head = b'--X\\r\\nContent-Disposition: form-data; name="file"; filename="a"\\r\\n\\r\\n'

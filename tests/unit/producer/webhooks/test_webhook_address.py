@@ -136,4 +136,6 @@ def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
 )
 def test_an_address_that_says_by_itself_that_it_is_not_public(url: str, refused: bool) -> None:
     assert webhook_address.is_refused(url, AddressPolicy()) is refused
-    assert not webhook_address.is_refused(url, AddressPolicy.from_setting(["localhost", "127.0.0.1", "10.0.0.0/8", "0.0.0.0"]))
+    assert not webhook_address.is_refused(
+        url, AddressPolicy.from_setting(["localhost", "127.0.0.1", "10.0.0.0/8", "0.0.0.0"])
+    )

@@ -4,8 +4,8 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from models.states import BatchStatus
-from producer.batches import retry
-from producer.batches.retry import RetrySelection
+from producer.batches.actions import retry
+from producer.batches.actions.retry import RetrySelection
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.page_clients import Page, sign_in_as

@@ -7,7 +7,7 @@ from models.privacy import terminal
 from producer.cli.display import batch_tables
 from producer.cli.display.progress import LINE_INTERVAL_SECONDS, LineReporter
 from producer.live_view.words import format_rate
-from tests.unit.producer.batches.test_workers import batch
+from tests.unit.producer.workers.test_workers import batch
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 

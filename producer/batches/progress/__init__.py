@@ -1,0 +1,1 @@
+"""Progress of one batch: its counts, pace of work and remaining time."""
