@@ -13,7 +13,7 @@ from models.documents import format_timestamp
 from models.errors import NotFound, UsageError
 from models.schedule_tables import Schedule as ScheduleRow
 from producer.schedules import registry
-from producer.schedules.registry import ScheduleView
+from producer.schedules.schedule_view import ScheduleView, view_from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def list_unreadable(database: Database, tenant: str | None = None) -> list[PastS
 
 def _problem_of(row: Row[Any]) -> str | None:
     try:
-        registry.view_from_row(row)
+        view_from_row(row)
     except UsageError as error:
         return str(error)
     return None
