@@ -1,15 +1,11 @@
 """Read requests: what is stored of them, and the words of the door in their messages."""
 
 import pytest
-from producer.uploads.read_request import ReadRequest
 
 from models.errors import UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-<<<<<<< HEAD:tests/unit/producer/uploads/intake/test_read_request.py
 from producer.uploads.intake.read_request import ReadRequest
-=======
->>>>>>> main:tests/unit/producer/uploads/test_read_request.py
 
 PIPELINE = Catalogue.load(Settings())["sample-sentiment-analysis"]
 
