@@ -51,6 +51,7 @@ html_static_path = ["_static"]
 html_css_files = ["batchmill.css"]
 html_js_files = ["messages.js"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_search_summary = False  # it would fetch each page, which browsers refuse from disk
 copybutton_prompt_text = "$ "

@@ -7,7 +7,7 @@ changes only when a guard redacts its input.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer, Text, false, text
+from sqlalchemy import BigInteger, Computed, Double, ForeignKey, Identity, Index, Integer, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime, Vector
@@ -20,7 +20,9 @@ class Base(DeclarativeBase):
     type_annotation_map = {str: Text(), int: BigInteger(), datetime: UtcDateTime(), dict[str, Any]: Document}  # noqa: RUF012
 
 
-TROUBLED = "(failed > 0 OR status IN ('failed', 'expired'))"  # of batches that somebody may have to look at
+# Batches that somebody may have to look at. With `failed` itself in this condition, PostgreSQL would write
+# all indexes of a batch at every commit that counts a failure; `has_failures` changes once.
+TROUBLED = "(has_failures OR status IN ('failed', 'expired'))"
 
 
 class Batch(Base):
@@ -80,6 +82,7 @@ class Batch(Base):
     expired_at: Mapped[datetime | None]
     cancelling_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
+    has_failures: Mapped[bool] = mapped_column(Computed("failed > 0", persisted=True))  # for an index
 
     __table_args__ = (
         # Finds the pipelines that have work, at a cost independent of the number of ended batches.

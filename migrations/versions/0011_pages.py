@@ -1,4 +1,4 @@
-"""What the pages need: what workers did in each minute, and sessions of people who signed in with a key."""
+"""What the pages need: what workers did in each minute, sessions of people, and an index of batches with failures."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-TROUBLED = "(failed > 0 OR status IN ('failed', 'expired'))"
+TROUBLED = "(has_failures OR status IN ('failed', 'expired'))"
 TIME = sa.DateTime(timezone=True)
 
 # On SQLite in the format of the other times that SQL itself writes.
@@ -41,6 +41,9 @@ def upgrade() -> None:
     )
     op.create_index("sessions_expiring", "sessions", ["expires_at"])
     op.create_index("sessions_of_key", "sessions", ["key_id", "expires_at"])
+    # SQLite adds no stored column to a table that exists.
+    has_failures = sa.Computed("failed > 0", persisted=op.get_bind().dialect.name == "postgresql")
+    op.add_column("batches", sa.Column("has_failures", sa.Boolean, has_failures, nullable=False))
     op.create_index(
         "batches_troubled",
         "batches",
@@ -52,5 +55,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("batches_troubled", "batches")
+    op.drop_column("batches", "has_failures")
     op.drop_table("sessions")
     op.drop_table("activity")

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Row, column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
 from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
@@ -30,7 +29,7 @@ SELECT_TROUBLED = """
 SELECT id, name, pipeline, status, total, failed, error_code FROM (
     SELECT id, name, pipeline, status, total, failed, error_code, created_at,
            coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches WHERE (failed > 0 OR status IN ('failed', 'expired')) {of_tenant}
+    FROM batches WHERE (has_failures OR status IN ('failed', 'expired')) {of_tenant}
     ORDER BY created_at DESC, id DESC LIMIT :newest
 ) AS newest
 WHERE status NOT IN ('deleting', 'cancelled') AND (ended_at IS NULL OR ended_at >= {later})
@@ -130,7 +129,5 @@ def _select_maintenance_failures(connection: Connection) -> Mapping[str, int]:
 def _read_schedules(
     database: Database, now: datetime, tenant: str | None
 ) -> tuple[Sequence[ScheduleStatus], str | None]:
-    try:
-        return status.list_statuses(database, now, tenant), None
-    except UsageError as error:  # one that another version has written
-        return (), str(error)
+    statuses, unreadable = status.list_readable(database, now, tenant)
+    return statuses, unreadable[0].problem if unreadable else None  # another version has written these

@@ -14,10 +14,10 @@ from producer.dry_run.forecast import Forecast
 from producer.readers.limits import Limits, OutOfTime, count_characters
 from producer.readers.rows import Problem, Row
 from producer.submission.request import SubmitRequest
-from producer.uploads import sources
 from producer.uploads.files import FileView
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.store import open_store
+from producer.uploads.intake import sources
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.storage.store import open_store
 from producer.workers import model_checks
 
 MAX_ROWS, MAX_CHARACTERS, MAX_SECONDS = 10_000, 16 * 2**20, 3.0

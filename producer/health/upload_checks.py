@@ -9,7 +9,7 @@ from models.errors import FileStoreUnavailable
 from models.settings import Settings
 from producer.health import findings
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
-from producer.uploads.store import FileStore, open_store
+from producer.uploads.storage.store import FileStore, open_store
 
 PART = "uploads"
 MAX_FILES = 1_000  # compared with the store, the newest first

@@ -18,11 +18,11 @@ from producer.live_view.show import show_progress
 from producer.readers.frames.frame import Table
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
-from producer.results import export, pages
+from producer.results import export, following, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class LocalBatch:
 
     def follow(self, after: int, outcomes: Outcomes) -> Iterator[ResultRow]:
         """Yield the results as they are stored."""
-        for page in pages.follow(self._database, self.batch_id, after, statuses=outcomes):
+        for page in following.follow(self._database, self.batch_id, after, statuses=outcomes):
             yield from page
 
     def errors(self, code: str | None) -> Iterator[ResultRow]:

@@ -6,13 +6,14 @@ from functools import partial
 from typing import BinaryIO
 
 from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
-from producer.readers import files, jsonl, text_lines
-from producer.readers.access import UNRESTRICTED, Access
-from producer.readers.delimited import DelimitedReader
-from producer.readers.files import FILE_FORMATS, STDIN, SourceFile, StreamFile
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files.access import UNRESTRICTED, Access
+from producer.readers.files.source_files import FILE_FORMATS, STDIN, SourceFile, StreamFile, find_files
 from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
 from producer.readers.parquet import reader
-from producer.readers.rows import FILE_OFFSET, ColumnMapping, Problem, Row, Source, unexpected_problem
+from producer.readers.rows import FILE_OFFSET, Problem, Row, Source, unexpected_problem
+from producer.readers.text import jsonl, text_lines
+from producer.readers.text.delimited import DelimitedReader
 
 __all__ = ["FILE_FORMATS", "STDIN", "Access", "open_records", "open_source", "open_stream", "rows_from_records"]
 
@@ -39,7 +40,7 @@ def open_source(
     Opening and reading raise UnreadableSource if a file is not in its format, SourceTooLarge beyond the limits, and
     Unreachable if reading breaks off.
     """
-    source_files = files.find_files([paths] if isinstance(paths, str) else paths, file_format, access)
+    source_files = find_files([paths] if isinstance(paths, str) else paths, file_format, access)
     limits = limits or DEFAULT_LIMITS
     first, last = source_files[0], source_files[-1]
     name = first.name if first is last else f"the set of {len(source_files):,} files from {first.name} to {last.name}"

@@ -9,12 +9,13 @@ from typing import Any
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
-from producer.readers.files import FILE_FORMATS
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
-from producer.readers.rows import ColumnMapping, Source
+from producer.readers.rows import Source
 
 
 def open_source(

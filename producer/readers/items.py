@@ -5,9 +5,10 @@ from itertools import zip_longest
 from typing import Any
 
 from models.errors import JobError, UsageError
+from producer.readers.column_mapping import ColumnMapping, parse_custom_id
 from producer.readers.frames import frame_items
 from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
+from producer.readers.rows import Problem, Row, Source, unexpected_problem
 
 MISSING: Any = object()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-from producer.readers.rows import WHOLE_ROW
+from producer.readers.column_mapping import WHOLE_ROW
 from producer.readers.storable import MAX_MESSAGE_CHARACTERS, UnreadableValue, make_text_storable
 
 MAX_CHARACTERS = 16_384  # of one row's input, keys included

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.errors import Forbidden, NotFound, UsageError
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping
 from producer.readers.mapping_advice import PYTHON_ADVICE
-from producer.readers.rows import DEFAULT_ID_COLUMNS, ColumnMapping
 from producer.remote.http import ServerHttp
 from producer.remote.pages import quote_name
 from producer.submission.options import SubmitOptions

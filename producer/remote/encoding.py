@@ -12,7 +12,7 @@ from uuid import UUID
 from models.errors import JobError
 from models.tasks.fields import describe_type
 from producer.readers import kept_columns
-from producer.readers.rows import parse_custom_id
+from producer.readers.column_mapping import parse_custom_id
 
 # Half a surrogate pair, which no database stores. Null would be taken, and the value be lost without a word.
 REFUSED_TEXT = "\ud800"

@@ -9,8 +9,9 @@ from typing import BinaryIO
 from models import tasks
 from models.errors import InvalidRows
 from producer import readers
-from producer.readers.files import find_files
-from producer.readers.rows import WHOLE_ROW, ColumnMapping, Problem, Row, Source
+from producer.readers.column_mapping import WHOLE_ROW, ColumnMapping
+from producer.readers.files.source_files import find_files
+from producer.readers.rows import Problem, Row, Source
 from producer.remote import inputs
 from producer.remote.columns import FindFields, map_columns
 from producer.remote.encoding import RecordEncoder

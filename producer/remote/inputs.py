@@ -8,9 +8,9 @@ from itertools import zip_longest
 from typing import Any, BinaryIO
 
 from models.errors import UsageError
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS
 from producer.readers.frames import frame_items
 from producer.readers.items import MISSING, check_iterable
-from producer.readers.rows import DEFAULT_ID_COLUMNS
 from producer.remote.columns import CHAT_FIELD, TEXT_FIELD, FindFields, map_columns
 from producer.remote.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions

@@ -12,9 +12,11 @@ from models.pipelines.prompt_template import find_batch_spec_if_known
 from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView
-from producer.results import arrow, files, matrix, npy, pages, parquet, tabular, target_file, user_table
+from producer.results import files, pages, tabular, target_file
 from producer.results.arguments import parse_statuses as parse_statuses
+from producer.results.formats import arrow, matrix, npy, parquet
 from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.tables import user_table
 from producer.results.tabular import TabularLayout
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from unicodedata import category
 
 from models.documents import format_timestamp
 from models.vectors import vector_json
-from producer.results import npy, parquet, target_file
+from producer.results import target_file
+from producer.results.formats import npy, parquet
 from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 from producer.results.target_file import open_target

@@ -1,7 +1,6 @@
 """Pages of results, in the order in which they landed or by position."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 from sqlalchemy import Boolean, TextualSelect, column, text
 
 from models.db import Database
-from models.dialects.columns import Document, UtcDateTime
+from models.dialects.columns import UtcDateTime
 from models.states import JobOutcome
 from models.vectors import from_array_wire
-from producer.batches import polling, views
+from producer.batches import views
 from producer.batches.pace import FAILURES_HINT
 from producer.results.result_row import ResultRow
 
@@ -71,20 +70,6 @@ ORDER_BY_SEQ = "ORDER BY r.seq LIMIT :limit"
 AFTER_POSITION = " AND r.position > :cursor AND j.position > :cursor AND r.seq + 0 > :after"
 ORDER_BY_POSITION = "ORDER BY r.position LIMIT :limit"
 
-# Rows of JSON lines may have different columns, if all are kept.
-SELECT_PASSTHROUGH_COLUMNS = {
-    "postgresql": """
-        SELECT DISTINCT name FROM jobs CROSS JOIN LATERAL jsonb_object_keys(passthrough) AS keys (name)
-        WHERE batch_id = :batch_id""",
-    "sqlite": """
-        SELECT DISTINCT keys.key FROM jobs CROSS JOIN json_each(passthrough) AS keys WHERE batch_id = :batch_id""",
-}
-SELECT_FIRST_PASSTHROUGH = (
-    "SELECT passthrough FROM jobs WHERE batch_id = :batch_id AND passthrough IS NOT NULL ORDER BY position LIMIT 1"
-)
-
-# All jobs of a batch have origins, or none; except rows that a schedule adds at the end.
-SELECT_FIRST_ORIGIN = "SELECT source_batch_id FROM jobs WHERE batch_id = :batch_id ORDER BY position LIMIT 1"
 
 COUNT_FAILURES = """
 SELECT r.error_code, count(*) FROM results r{hint} WHERE r.batch_id = :batch_id AND r.status = 'failed'
@@ -213,24 +198,6 @@ def first_success(database: Database, batch_id: str) -> ResultRow | None:
     return rows[0] if rows else None
 
 
-def passthrough_columns(database: Database, batch_id: str) -> list[str]:
-    """Return the names of the passthrough columns of a batch, those of the first row first."""
-    query = text(SELECT_FIRST_PASSTHROUGH).columns(column("passthrough", Document))
-    with database.read() as connection:
-        first_row = connection.scalar(query, {"batch_id": batch_id})
-        if first_row is None:
-            return []
-        all_columns = text(SELECT_PASSTHROUGH_COLUMNS[connection.dialect.name])
-        names = sorted(connection.scalars(all_columns, {"batch_id": batch_id}))
-    return list(dict.fromkeys([*first_row, *names]))
-
-
-def has_origins(database: Database, batch_id: str) -> bool:
-    """Return whether a batch's inputs are results of another batch."""
-    with database.read() as connection:
-        return connection.scalar(text(SELECT_FIRST_ORIGIN), {"batch_id": batch_id}) is not None
-
-
 def fetch_at_positions(database: Database, batch_id: str, positions: Iterable[int]) -> list[ResultRow]:
     """Return the results at single positions, such as a sample; positions without a result are skipped."""
     return [row for position in positions for row in _fetch_at(database, batch_id, position - 1, 1)]
@@ -320,29 +287,3 @@ def _typed_query(query: str) -> TextualSelect:
 
 _STATUS_INDEX, _VECTOR_INDEX = (list(RESULT_COLUMNS).index(name) for name in ("status", "vector"))
 _OUTCOME_BY_VALUE = {outcome.value: outcome for outcome in JobOutcome}
-
-
-def follow(
-    database: Database,
-    batch_id: str,
-    after_seq: int = 0,
-    sleep: Callable[[float], object] | None = None,
-    statuses: Sequence[JobOutcome] = (),
-) -> Iterator[list[ResultRow]]:
-    """Yield pages of results after `after_seq` as they land, until the batch has ended and all of it is read.
-
-    statuses: only results with one of these; empty = all
-
-    Raises NotFound, also when the batch is deleted meanwhile.
-    """
-    intervals = polling.poll_intervals()
-    while True:
-        # The status comes first: once a batch has ended, all its results are readable.
-        ended = views.get_batch(database, batch_id).status.has_ended
-        for page in iter_pages(database, batch_id, after_seq):
-            after_seq, intervals = page[-1].seq, polling.poll_intervals()  # more results are likely to follow soon
-            # Not filtered in SQL: the cursor must advance over the other rows, or each poll would read them again.
-            yield [row for row in page if not statuses or row.status in statuses]
-        if ended:
-            return
-        (sleep or time.sleep)(next(intervals))

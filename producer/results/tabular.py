@@ -10,7 +10,7 @@ from models import vectors
 from models.db import Database
 from models.errors import UsageError
 from models.tasks.spec import TaskSpec
-from producer.results import pages
+from producer.results import batch_columns, pages
 from producer.results.result_row import ResultRow
 
 
@@ -227,13 +227,13 @@ def layout_for_batch(
     has_vectors: whether outputs are vectors, also where none has succeeded
     """
     layout = _layout_for_outputs(database, batch_id, task, has_vectors=has_vectors)
-    return replace(layout, has_origins=pages.has_origins(database, batch_id))
+    return replace(layout, has_origins=batch_columns.has_origins(database, batch_id))
 
 
 def _layout_for_outputs(
     database: Database, batch_id: str, task: TaskSpec | None, *, has_vectors: bool
 ) -> TabularLayout:
-    passthrough = pages.passthrough_columns(database, batch_id)
+    passthrough = batch_columns.passthrough_columns(database, batch_id)
     first = pages.first_success(database, batch_id)
     unknown_fields = [] if first is None else list(first.input)
     fields = unknown_fields if task is None else [field.name for field in task.fields]

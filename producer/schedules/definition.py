@@ -13,13 +13,13 @@ from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.tasks.spec import TaskSpec
-from producer.readers.files import format_from_name
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files.source_files import format_from_name
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
-from producer.readers.rows import ColumnMapping
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS, ParameterValue
 from producer.readers.storable import is_storable
-from producer.results import user_table
+from producer.results.tables import user_table
 from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
 from producer.schedules.timing.cron import Cron, NoTimes
 from producer.schedules.timing.due_times import CatchupPolicy

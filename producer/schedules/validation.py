@@ -10,7 +10,7 @@ from models.errors import SettingsError, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
-from producer.readers.access import Access
+from producer.readers.files.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS
 from producer.schedules.definition import ScheduleDefinition

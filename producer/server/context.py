@@ -19,7 +19,7 @@ from producer.server.following.stream_limit import StreamLimit
 from producer.server.following.watch import BatchWatch
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
-from producer.uploads.preview_cache import PreviewCache
+from producer.uploads.previews.preview_cache import PreviewCache
 
 MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other requests
 

@@ -28,8 +28,8 @@ from producer.server.context import ServerContext
 from producer.server.pages.frame import warm_up
 from producer.server.process import connections, refusals
 from producer.server.process.instances import Instance
-from producer.uploads.intake import Intake
-from producer.uploads.intake_watch import IntakeWatch
+from producer.uploads.intake.intake import Intake
+from producer.uploads.intake.intake_watch import IntakeWatch
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
 """Uploads keep the files that a server takes, and read them into batches.
 
-`store` has their bytes, `files` their rows in SQL, `multipart` takes them in, and `intake` makes jobs of them.
+`storage` has their bytes, `files` their rows in SQL, `multipart` takes them in, and `intake` makes jobs of them.
 """

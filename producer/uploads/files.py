@@ -20,7 +20,7 @@ from models.states import BatchStatus
 from models.tables import Batch
 from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT
-from producer.uploads.store import StoredBytes
+from producer.uploads.storage.store import StoredBytes
 
 ID_PREFIX, ID_CHARACTERS = "file-", 24
 ID_ALPHABET = string.ascii_letters + string.digits

@@ -18,6 +18,7 @@ from tests.factories.batch_rows import insert_batch
 from tests.factories.schedules import ScheduleHarness
 from tests.factories.served_app import served
 from tests.fake_worker import end_batch, write_results
+from tests.servers import Valkey
 
 REVIEWS, TICKETS, INVOICES, ARTICLES = "review-sentiment", "ticket-topics", "invoice-entities", "article-summaries"
 PIPELINES: Mapping[str, Mapping[str, str]] = {
@@ -26,6 +27,7 @@ PIPELINES: Mapping[str, Mapping[str, str]] = {
     INVOICES: {"task": "ner", "model": "dslim/bert-base-NER"},
     ARTICLES: {"task": "summarization", "model": "sshleifer/distilbart-cnn-12-6"},
 }
+REVISION = "714eb0fa89d2f80546fda750413ed43d93601a13"
 REVIEW_TEXTS = (
     "The parcel came a day early, and the lamp is lovely.",
     "Broke after a week. The shop never answered my letter.",
@@ -43,7 +45,7 @@ MESSAGES = {
 JOBS_PER_MINUTE = {REVIEWS: 2_600, TICKETS: 1_500, INVOICES: 640, ARTICLES: 210}
 SMALL = (
     (REVIEWS, "reviews of Sunday", 18_240, 0, BatchStatus.COMPLETED),
-    (INVOICES, "invoices, week 47", 9_310, 12, BatchStatus.COMPLETED),
+    (INVOICES, "invoices, week 47", 9_310, 0, BatchStatus.COMPLETED),
     (ARTICLES, "news of the morning", 1_204, 0, BatchStatus.COMPLETED),
     (TICKETS, "tickets of the German shop", 6_022, 0, BatchStatus.COMPLETED),
     (REVIEWS, "app store, October", 41_873, 0, BatchStatus.COMPLETED),
@@ -55,7 +57,7 @@ SMALL = (
     (INVOICES, "suppliers A to F", 15_630, 0, BatchStatus.COMPLETED),
     (REVIEWS, "survey, free text", 5_411, 0, BatchStatus.COMPLETED),
     (ARTICLES, "press releases", 640, 0, BatchStatus.COMPLETED),
-    (TICKETS, "complaints of the quarter", 22_870, 17, BatchStatus.COMPLETED),
+    (TICKETS, "complaints of the quarter", 22_870, 0, BatchStatus.COMPLETED),
     (REVIEWS, "reviews of Saturday", 17_905, 0, BatchStatus.COMPLETED),
     (INVOICES, "invoices, week 46", 9_127, 0, BatchStatus.COMPLETED),
     (TICKETS, "tickets of the French shop", 4_876, 0, BatchStatus.COMPLETED),
@@ -80,7 +82,11 @@ def showcase(folder: Path) -> Iterator[tuple[str, str, str]]:
         _date(database, waiting, 90)
         _insert_workers(database)
         _insert_activity(database)
-        with served(database, pipelines=PIPELINES, lease_seconds=600) as address:
+        _set_revision(database)
+        with (
+            Valkey() as valkey,
+            served(database, pipelines=PIPELINES, lease_seconds=600, redis_url=valkey.url) as address,
+        ):
             yield address, running, failed
     finally:
         database.close()
@@ -181,13 +187,20 @@ def _insert_workers(database: Database) -> None:
                 "device": f"cuda:{device}",
                 "pipeline": pipeline,
                 "model": PIPELINES[pipeline]["model"],
-                "revision": "af0f99b31fa9c5b9",
+                "revision": REVISION,
                 "served_pipelines": {pipeline: "hash"},
                 "state": "ready",
                 "started_at": datetime.now(UTC) - timedelta(hours=9),
                 "heartbeat_at": datetime.now(UTC),
             }
             connection.execute(insert(Worker).values(**values))
+
+
+def _set_revision(database: Database) -> None:
+    """Give all batches a revision as the Hub has them, that of the workers."""
+    with database.write() as connection:
+        for table in ("batches", "model_versions", "workers"):
+            connection.execute(text(f"UPDATE {table} SET revision = :revision"), {"revision": REVISION})
 
 
 def _insert_activity(database: Database) -> None:

@@ -27,7 +27,7 @@ BATCH_ID = re.compile(r"batch_[0-9a-z]{20}")
 NOT_RUN = ("pip ", "make ")  # the environment of the tests has everything; tests/unit/test_packaging.py reads Makefile
 DOCUMENTED_PORT = "127.0.0.1:8000"
 END_MARK = "--end-of-command--"
-UP_WAIT_SECONDS = 60.0
+UP_WAIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ def session(tmp_path: Path) -> Iterator[PageSession]:
     session.close()
 
 
+@pytest.mark.timeout(900)  # several starts of Python and torch, one after the other
 @pytest.mark.parametrize("page", [ROOT / "README.md", *TUTORIALS], ids=lambda page: page.stem)
 def test_what_a_page_shows_happens(page: Path, session: PageSession) -> None:
     blocks = read_blocks(page)

@@ -23,11 +23,12 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(900)
 def test_the_documents_are_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "trees")]
 
     done = subprocess.run(
-        [*command, "docs", str(tmp_path / "html")], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+        [*command, "docs", str(tmp_path / "html")], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -35,6 +35,18 @@ PAGES = [*DOCUMENTS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 SCHEDULES = (DOCS / "how-to" / "schedules.md").read_text("utf-8")
 JOB_ERROR = re.compile(r"JobError\(\s*\"([a-z_]+)\"")
 PICTURE = re.compile(r"(?:src|srcset)=\"([^\"]+)\"")
+# Options in the text that are not ours: of make's variables, of docker, of pg_dump, of examples and benchmarks.
+FOREIGN_OPTIONS = {
+    "--extras",
+    "--help",
+    "--items",
+    "--machine",
+    "--postgres",
+    "--profile",
+    "--python-version",
+    "--statistics",
+    "--without-torch",
+}
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -105,6 +117,33 @@ def test_the_page_on_commands_has_every_command() -> None:
     named = {" ".join(word[:length]) for word in words for length in (1, 2)}
 
     assert COMMANDS.keys() - named == set()
+
+
+def options(command: click.Command) -> Iterator[str]:
+    """All options of a command and of those below it."""
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            yield from options(below)
+
+
+def test_options_in_the_text_exist() -> None:
+    text = "\n".join(word for page in DOCUMENTS for word in code_words(str(page.relative_to(DOCS))))
+
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+    assert len(named) > 60
+    assert named - set(options(cli)) == FOREIGN_OPTIONS
+
+
+def test_the_page_on_installing_has_every_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    page = (DOCS / "how-to" / "install.md").read_text("utf-8").partition("## Extras")[2].partition("\n## ")[0]
+
+    assert first_cells(page) | {"dev", "docs", "browser"} == extras.keys()
 
 
 def test_the_page_on_python_has_every_public_name() -> None:

@@ -1,7 +1,7 @@
 """Load failures record the models that a worker could not load, and fail the batches that no worker can serve.
 
 A batch fails because of its model only if the content is proven unusable or missing, and no other live worker may
-have it:
+have it, or could a short while ago and may be restarting:
 
 - A batch with a revision: another process has loaded it, so only a failure of this model and revision counts.
 - A batch without one: after `MIN_LOAD_ATTEMPTS` and a grace period, because a machine with the model may be starting.
@@ -22,11 +22,11 @@ from models.lifecycle import termination
 from models.lifecycle.seats import worker_name_for
 from models.pipelines.pipeline import Pipeline, split_revision
 from models.states import Termination, WorkerState
+from worker.leasing.peer_watch import PeerWatch
 
 MIN_LOAD_ATTEMPTS = 3  # before a batch without a revision fails because of them
 FAILURE_GRACE_SECONDS = 15.0  # from the first attempt
 MISSING_FILES_GRACE_SECONDS = 45.0  # for missing files: a disk may be about to be mounted
-MAX_MISSED_LEASES = 3  # a worker without a heartbeat for this many leases is not live
 
 UPSERT_FAILURE = """
 INSERT INTO load_failures (worker_name, pipeline, host, device, model, revision, error_code, error_message, attempts,
@@ -138,7 +138,7 @@ def prune(connection: Connection, sql: SqlFragments, max_age_seconds: float) -> 
 
 
 def fail_unservable_batches(
-    database: Database, location: LoadLocation, pipeline: Pipeline, error: ModelError, lease_seconds: float
+    database: Database, location: LoadLocation, pipeline: Pipeline, error: ModelError, peers: PeerWatch
 ) -> list[str]:
     """Fail the batches that no worker can serve because of this error, as the module describes; returns their ids."""
     if error.revision is not None and _was_ever_loaded(database, pipeline, error.revision):
@@ -149,7 +149,9 @@ def fail_unservable_batches(
             continue
         if batch.revision is None and not _has_failed_long_enough(database, location, pipeline, error):
             continue
-        if _can_be_served(database, location, pipeline.name, batch.revision, lease_seconds):
+        if _can_be_served(database, location, pipeline.name, batch.revision, peers.silent_seconds):
+            peers.record_server(pipeline.name, batch.revision)
+        if peers.may_return(pipeline.name, batch.revision):
             continue
         if termination.terminate(database, batch.id, Termination.FAILED, ModelError.code, str(error)) is not None:
             termination.finish_termination(database, batch.id)
@@ -185,7 +187,7 @@ def _has_failed_long_enough(database: Database, location: LoadLocation, pipeline
 
 
 def _can_be_served(
-    database: Database, location: LoadLocation, pipeline: str, revision: str | None, lease_seconds: float
+    database: Database, location: LoadLocation, pipeline: str, revision: str | None, silent_seconds: float
 ) -> bool:
     workers = text(SELECT_LIVE_WORKERS.format(later=database.sql.now_plus_seconds)).columns(
         column("id"),
@@ -196,7 +198,7 @@ def _can_be_served(
         column("served_pipelines", Document),
     )
     with database.read() as connection:
-        live = connection.execute(workers, {"seconds": -MAX_MISSED_LEASES * lease_seconds}).all()
+        live = connection.execute(workers, {"seconds": -silent_seconds}).all()
         failures = connection.execute(text(SELECT_PIPELINE_FAILURES), {"pipeline": pipeline}).all()
     failures_by_name = {row.worker_name: row for row in failures}
     own_name = worker_name_for(location.worker_id)

@@ -18,6 +18,8 @@ from models.states import WorkerState
 from worker.leasing import claims, database_refusal, load_failures
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
+from worker.leasing.peer_watch import STALE_WORKER_SECONDS
+from worker.process.database_contact import DatabaseContact
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +42,14 @@ UPDATE_HEARTBEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
 DELETE_STALE_WORKERS = """
 DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE heartbeat_at < {later} ORDER BY id {skip_locked})
 """
-STALE_WORKER_SECONDS = 3600.0
 PRUNE_INTERVAL_SECONDS = 60.0
 
 
 class Heartbeat(PeriodicThread):
-    """Renews leases in a background thread; `run_once` does the work, and the loop only waits between calls."""
+    """Renews leases in a background thread; `run_once` does the work, and the loop only waits between calls.
+
+    contact: since when heartbeats have come through without a gap.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class Heartbeat(PeriodicThread):
         guards: the names of the guards of each
         """
         super().__init__("heartbeat")
+        self.contact = DatabaseContact(lease_seconds)
         self._on_refusal = on_refusal
         self._unexpected_errors = UnexpectedErrorLog(log, "heartbeat.crashed")
         self._database = database
@@ -132,6 +137,7 @@ class Heartbeat(PeriodicThread):
         else:
             with self._database.statement(read_only=False) as connection:
                 self._update_worker_row(connection)
+        self.contact.record()
         if time.monotonic() >= self._next_prune_at:
             self._prune()
             self._next_prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS

@@ -16,6 +16,7 @@ from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.leasing import load_failures
 from worker.leasing.leases import Claimant
 from worker.leasing.load_backoff import LoadBackoff
+from worker.leasing.peer_watch import PeerWatch
 from worker.leasing.retry import retry_while_unreachable
 from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache
@@ -58,6 +59,7 @@ class PipelineLoader:
         self._heartbeat = heartbeat
         self._load_runtime = load_runtime
         self._check = check
+        self._peers = PeerWatch(context.settings.lease_seconds, heartbeat.contact.seconds)
         self._model_cache = ModelCache(context.settings.model_cache_gb * BYTES_PER_GIGABYTE)
         self._watchdog = Watchdog(context.settings.load_timeout_seconds, self._report_hang)
         self._kept_model: Any = None  # whose shared weights the next pipeline takes
@@ -211,9 +213,7 @@ class PipelineLoader:
         database, location = self._context.database, self._context.location
         load_failures.record(database, location, pipeline.name, pipeline.model, error, retry_seconds)
         if isinstance(error, ModelError):
-            for batch_id in load_failures.fail_unservable_batches(
-                database, location, pipeline, error, self._context.settings.lease_seconds
-            ):
+            for batch_id in load_failures.fail_unservable_batches(database, location, pipeline, error, self._peers):
                 log.error("batch.ended", batch_id=batch_id, status="failed", error_code=error.code, error=str(error))
 
     def _record_state(self, state: WorkerState, pipeline: Pipeline) -> None:

@@ -20,13 +20,14 @@ from producer.cli.batches import repair, wait
 from producer.cli.batches.dry_run import print_dry_run
 from producer.cli.display import progress
 from producer.readers import input_source
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.mapping_advice import COMMAND_ADVICE
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
-from producer.readers.rows import ColumnMapping, Source
+from producer.readers.rows import Source
 from producer.submission import submit as submitting
+from producer.submission.ingestion import SubmitResult
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
-from producer.submission.submit import SubmitResult
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.webhooks import webhook_address
 

@@ -23,7 +23,7 @@ from producer.cli.batches.wait import exit_code
 from producer.cli.demo import sandbox, verdicts
 from producer.cli.display import output_text, progress
 from producer.live_view import words
-from producer.readers.rows import ColumnMapping
+from producer.readers.column_mapping import ColumnMapping
 from producer.results import pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit

@@ -12,8 +12,9 @@ from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.cli.display import batch_tables
-from producer.results import export, target_file, user_table
+from producer.results import export, target_file
 from producer.results.result_row import ResultRow
+from producer.results.tables import user_table
 
 
 def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:

@@ -10,7 +10,7 @@ from models.processes import background, failpoints
 from models.processes.command_launcher import EXIT_NOTHING_DUE
 from models.settings import Settings
 from producer.cli import common
-from producer.uploads.intake import Intake, take_in_waiting
+from producer.uploads.intake.intake import Intake, take_in_waiting
 
 
 @click.command(short_help="Read uploaded files into their batches.", hidden=True)

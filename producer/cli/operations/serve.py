@@ -115,7 +115,7 @@ def _serve(settings: Settings, database: Database, listeners: Sequence[socket.so
     from producer.server import run
     from producer.server.context import ServerContext
     from producer.server.process.instances import Instance
-    from producer.uploads import store
+    from producer.uploads.storage import store
 
     address = sockets.format_address(listeners[0], settings.serve_host, has_tls=has_tls)
     context = ServerContext(settings, database, Catalogue.load(settings))

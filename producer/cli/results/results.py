@@ -16,7 +16,7 @@ from models.states import JobOutcome
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
-from producer.results import arguments, pages, target_file
+from producer.results import arguments, following, pages, target_file
 from producer.results.result_row import ResultRow
 
 
@@ -104,7 +104,7 @@ def _follow(database: Database, batch_id: str, cursor: _Cursor, *, as_json: bool
     views.get_batch(database, batch_id)
     after = cursor.after
     try:
-        result_pages = pages.follow(database, batch_id, after, statuses=cursor.statuses)
+        result_pages = following.follow(database, batch_id, after, statuses=cursor.statuses)
         for row in itertools.islice(_flush_pages(result_pages), cursor.limit):
             print_row(row)
             after = row.seq

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from models.errors import BatchmillError, UnreadableSource, UsageError
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping, check_unique
 from producer.readers.frames import arrow_frames, numpy_arrays, pandas_frames, polars_frames
 from producer.readers.frames.frame import Frame
-from producer.readers.rows import DEFAULT_ID_COLUMNS, ColumnMapping, check_unique
 
 
 def find_frame(inputs: Any, index_names: Collection[str] = ()) -> Frame | None:

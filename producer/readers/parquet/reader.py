@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource, first_line
+from producer.readers.column_mapping import ColumnMapping, check_unique
 from producer.readers.limits import Meter, size_bytes
 from producer.readers.parquet.decompression import BrokenBlock
 from producer.readers.parquet.footer import MAX_FOOTER_BYTES, PARQUET_MAGIC, footer_bytes, read_row_groups
 from producer.readers.parquet.row_groups import LeafColumn, RowGroupPlan, leaf_columns, plan_row_group
 from producer.readers.parquet.thrift import BrokenHeader
 from producer.readers.parquet.values import iter_values
-from producer.readers.rows import ColumnMapping, check_unique
 from producer.readers.spool import open_spool
 
 BUFFER_BYTES = 2**18  # read ahead in each column, instead of its whole part of a row group

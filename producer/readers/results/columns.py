@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from models.errors import JobError, UnreadableSource, UsageError
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping, missing_column_message
 from producer.readers.mapping_advice import WRITE_NULL
 from producer.readers.results import dotted_names
 from producer.readers.results.dotted_names import MISSING
 from producer.readers.results.result_record import ResultRecord
-from producer.readers.rows import DEFAULT_ID_COLUMNS, NO_HINTS, ColumnMapping, Problem, Row, missing_column_message
+from producer.readers.rows import NO_HINTS, Problem, Row
 
 
 class _NamedValues(dict[str, Any]):

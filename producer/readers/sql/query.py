@@ -22,6 +22,7 @@ from models.dialects.driver_errors import ErrorKind, classify_error, driver_erro
 from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
 from models.privacy import urls
 from producer.readers import rows_from_records
+from producer.readers.column_mapping import ColumnMapping, check_unique
 from producer.readers.limits import (
     DEFAULT_LIMITS,
     MAX_ROW_BYTES,
@@ -31,7 +32,7 @@ from producer.readers.limits import (
     Meter,
     size_bytes,
 )
-from producer.readers.rows import ColumnMapping, Problem, Row, Source, check_unique
+from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import value_loading
 from producer.readers.sql.sql_sources import SqlSource
 

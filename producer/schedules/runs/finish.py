@@ -29,10 +29,11 @@ from producer.results.tabular import ColumnType
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
-from producer.schedules.runs import output_table, run_alerts, run_errors
+from producer.schedules.runs import run_alerts, run_errors
 from producer.schedules.runs.following import followers
-from producer.schedules.runs.output_table import OutputTable, open_source_database
-from producer.schedules.runs.reembedding import BatchIds, EmbeddingVersion
+from producer.schedules.runs.output import output_table
+from producer.schedules.runs.output.output_table import OutputTable, open_source_database
+from producer.schedules.runs.output.reembedding import BatchIds, EmbeddingVersion
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 

@@ -25,15 +25,15 @@ from producer.readers.storable import make_storable
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sources
 from producer.schedules.runs.following.followed_results import open_followed_results
-from producer.schedules.runs.reembedding import EmbeddingVersion
+from producer.schedules.runs.output.reembedding import EmbeddingVersion
+from producer.schedules.runs.output.stale_rows import append_stale_rows
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import IdTypes, SourceTimes
-from producer.schedules.runs.stale_rows import append_stale_rows
 from producer.submission import discard, open_submission, submit
-from producer.submission.cache_key import embedding_key, resolve_revision
 from producer.submission.chunks import limit_rows
 from producer.submission.open_submission import OpenSubmission
+from producer.submission.reuse.cache_key import embedding_key, resolve_revision
 
 log = structlog.get_logger(__name__)
 

@@ -13,15 +13,16 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.settings import Settings
-from producer.readers import files
-from producer.readers.access import Access
+from producer.readers.files import source_files
+from producer.readers.files.access import Access
 from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import sql_sources
-from producer.results.column_types import read_column_types
+from producer.results.tables.column_types import read_column_types
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import output_table, sources
+from producer.schedules.runs import sources
 from producer.schedules.runs.following import followers
 from producer.schedules.runs.following.followed_results import SourceBatchDeleted, open_followed_results
+from producer.schedules.runs.output import output_table
 from producer.schedules.runs.sources import SourceTimes
 from producer.schedules.timing import file_templates
 
@@ -85,7 +86,7 @@ def _time_with_files(definition: ScheduleDefinition, settings: Settings, now: da
     for scheduled_at in (*islice(definition.timetable.times_after(now), 1), *past):
         try:
             name = file_templates.render(definition.file or "", scheduled_at, definition.timetable)
-            if next(iter(files.find_files([name], definition.format, access)), None) is not None:
+            if next(iter(source_files.find_files([name], definition.format, access)), None) is not None:
                 return scheduled_at
         except (MissingSource, SourceNotReady):
             continue

@@ -24,10 +24,11 @@ from models.privacy import urls
 from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer import readers
-from producer.readers import files
-from producer.readers.access import Access, is_url
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping
+from producer.readers.files import source_files
+from producer.readers.files.access import Access, is_url
 from producer.readers.limits import Limits
-from producer.readers.rows import DEFAULT_ID_COLUMNS, ColumnMapping, Problem, Row, Source
+from producer.readers.rows import Problem, Row, Source
 from producer.readers.sql import sql_sources
 from producer.results.tabular import ColumnType
 from producer.schedules.definition import ScheduleDefinition
@@ -144,7 +145,7 @@ def _open_files(
     clock: Callable[[], float],
 ) -> Iterator[Source]:
     def list_paths() -> list[str]:
-        return [file.path for file in files.find_files([name], file_format, access)]
+        return [file.path for file in source_files.find_files([name], file_format, access)]
 
     paths = list_paths()
     snapshot = _snapshot_files(paths)

@@ -24,9 +24,10 @@ from producer.server.access import Reader, Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.openai_api import objects
 from producer.tenants.principal import Principal
-from producer.uploads import openai_batches, result_files
-from producer.uploads.openai_batches import invalid
-from producer.uploads.refused_batches import BatchOrder
+from producer.uploads import result_files
+from producer.uploads.intake import openai_batches
+from producer.uploads.intake.openai_batches import invalid
+from producer.uploads.intake.refused_batches import BatchOrder
 from producer.webhooks import webhook_address
 
 router = APIRouter(prefix="/batches", tags=["OpenAI batches"])

@@ -19,7 +19,7 @@ from producer.server.errors import error_body
 from producer.server.openai_api.ranges import UnsatisfiableRange, has_same_etag, parse_range, wants_part
 from producer.uploads import result_files
 from producer.uploads.files import PURPOSE_ERRORS, FileView
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 BLOCK_BYTES = 2**18
 MAX_QUICK_LINES = 1_000  # of a results file that is read for its size alone

@@ -9,7 +9,7 @@ from models.errors import NotFound
 from producer.server.access import Reader
 from producer.server.context import Context
 from producer.server.openai_api import objects
-from producer.uploads.openai_batches import MODEL_NOT_FOUND
+from producer.uploads.intake.openai_batches import MODEL_NOT_FOUND
 
 router = APIRouter(prefix="/models", tags=["OpenAI models"])
 

@@ -91,6 +91,7 @@ def make_runtime(adapter: FakeAdapter, model: str, tokens: int, guards: dict[str
         micro_batch_tokens=tokens,
         max_micro_batch_tokens=10_000,
         tunable=False,
+        can_offload=False,
         device=None,
         release_memory=lambda: None,
         is_memory_taken_by_others=lambda _error: False,

@@ -16,8 +16,8 @@ from producer.dry_run.forecast import PastBatch
 from producer.submission.request import SubmitRequest
 from producer.uploads import files
 from producer.uploads.files import FileView, NewFile
-from producer.uploads.read_request import ReadRequest
-from producer.uploads.store import open_store
+from producer.uploads.intake.read_request import ReadRequest
+from producer.uploads.storage.store import open_store
 
 SAMPLE = "sample-sentiment-analysis"
 

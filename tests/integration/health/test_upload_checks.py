@@ -9,7 +9,7 @@ from models.settings import Settings
 from producer.health.upload_checks import check_uploads
 from producer.uploads import files
 from producer.uploads.files import NewFile
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 
 def levels(database: Database, settings: Settings) -> list[str]:

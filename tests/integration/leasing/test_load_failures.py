@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError
@@ -25,16 +25,17 @@ from tests.factories.batch_rows import (
 from worker.leasing import load_failures
 from worker.leasing.load_failures import (
     FAILURE_GRACE_SECONDS,
-    MAX_MISSED_LEASES,
     MIN_LOAD_ATTEMPTS,
     MISSING_FILES_GRACE_SECONDS,
     LoadLocation,
 )
+from worker.leasing.peer_watch import STALE_WORKER_SECONDS, PeerWatch
 from worker.loading import versions
 
 PLACE = LoadLocation("host-a#1", "host", "cpu")
 ENTRY = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
 OTHER = "b" * 40
+SILENT_SECONDS = PeerWatch(LEASE_SECONDS, lambda: STALE_WORKER_SECONDS).silent_seconds
 
 
 def unusable(revision: str | None = REVISION) -> ModelError:
@@ -53,8 +54,10 @@ def age(database: Database, seconds: float) -> None:
         connection.execute(update(LoadFailure).values(first_failed_at=datetime.now(UTC) - timedelta(seconds=seconds)))
 
 
-def fail(database: Database, error: ModelError) -> list[str]:
-    return load_failures.fail_unservable_batches(database, PLACE, ENTRY, error, LEASE_SECONDS)
+def fail(database: Database, error: ModelError, peers: PeerWatch | None = None) -> list[str]:
+    if peers is None:
+        peers = PeerWatch(LEASE_SECONDS, lambda: STALE_WORKER_SECONDS)
+    return load_failures.fail_unservable_batches(database, PLACE, ENTRY, error, peers)
 
 
 def add_worker(database: Database, worker_id: str = "host-b#1", *, silent_seconds: float = 1, **fields: Any) -> None:
@@ -212,7 +215,7 @@ class TestOtherWorkers:
             {"state": "loading", "pipeline": PIPELINE},
             {"state": "starting", "pipeline": PIPELINE},
             {"pipeline": PIPELINE, "revision": REVISION},
-            {"silent_seconds": (MAX_MISSED_LEASES - 1) * LEASE_SECONDS},
+            {"silent_seconds": SILENT_SECONDS - LEASE_SECONDS},
         ],
     )
     def test_may_serve_it(self, database: Database, worker: dict[str, Any], revision: str | None) -> None:
@@ -228,7 +231,7 @@ class TestOtherWorkers:
     @pytest.mark.parametrize(
         "worker",
         [
-            {"silent_seconds": (MAX_MISSED_LEASES + 1) * LEASE_SECONDS},
+            {"silent_seconds": SILENT_SECONDS + LEASE_SECONDS},
             {"served_pipelines": ["another"]},
             {"pipeline": PIPELINE, "revision": OTHER},  # it would compute with another revision
             {"worker_id": "host-a#2"},  # the same seat
@@ -239,6 +242,27 @@ class TestOtherWorkers:
         add_worker(database, **worker)
 
         assert fail(database, unusable()) == [batch_id]
+
+    def test_are_live_after_an_outage_until_they_had_time_for_a_heartbeat(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        add_worker(database, silent_seconds=10 * SILENT_SECONDS)
+
+        assert fail(database, unusable(), PeerWatch(LEASE_SECONDS, lambda: SILENT_SECONDS - 1)) == []
+        assert fail(database, unusable(), PeerWatch(LEASE_SECONDS, lambda: SILENT_SECONDS)) == [batch_id]
+
+    def test_may_be_restarting(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        add_worker(database)
+        now = 1000.0
+        peers = PeerWatch(LEASE_SECONDS, lambda: STALE_WORKER_SECONDS, lambda: now)
+        assert fail(database, unusable(), peers) == []
+
+        with database.write() as connection:
+            connection.execute(delete(Worker))
+        now += SILENT_SECONDS - 1
+        assert fail(database, unusable(), peers) == []
+        now += 1
+        assert fail(database, unusable(), peers) == [batch_id]
 
     @pytest.mark.parametrize(
         ("theirs", "fails"),

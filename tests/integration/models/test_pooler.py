@@ -13,9 +13,10 @@ from models.db import Database, PoolOptions
 from models.errors import DatabaseRefused
 from models.postgresql import session
 from models.states import BatchStatus
-from producer.results import pages, user_table
+from producer.results import pages
+from producer.results.tables import user_table
 from producer.results.tabular import TabularLayout
-from producer.schedules.runs.output_table import OutputTable
+from producer.schedules.runs.output.output_table import OutputTable
 from tests import fake_worker
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs, insert_batch

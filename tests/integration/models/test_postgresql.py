@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 import batchmill
 from models import schema
@@ -247,3 +248,20 @@ class TestNamesOfColumns:
 
     def json(self, database: Database) -> str:
         return "TEXT" if database.engine.dialect.name == "sqlite" else "JSONB"
+
+
+class TestUpdatesOfABatch:
+    """A commit changes its batch's counters; an index of one would be written at each commit, as would all others."""
+
+    COUNT_FAILURES = "UPDATE batches SET last_seq = last_seq + 2, succeeded = succeeded + 1, failed = failed + 1"
+    INDEXED_UPDATES = "SELECT n_tup_upd - n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'batches'"
+
+    def test_write_no_index_after_the_first_failure(self, postgresql_url: str) -> None:
+        with closing(Database(postgresql_url)) as database:
+            insert_batch(database, 9)
+            with database.write() as connection:
+                for _ in range(4):
+                    connection.execute(text(self.COUNT_FAILURES))
+                with_indexes = connection.execute(text(self.INDEXED_UPDATES)).scalar_one()
+
+        assert with_indexes == 1

@@ -19,7 +19,8 @@ from models.lifecycle import termination
 from models.settings import Settings
 from producer.batches import views
 from producer.batches.progress import progress_tracker
-from producer.results import matrix, pages
+from producer.results import pages
+from producer.results.formats import matrix
 from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.factories.consistent_batch import execute_all

@@ -13,8 +13,9 @@ from models import tasks
 from models.db import Database
 from models.errors import SettingsError, SourceTooLarge, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping, Problem, Row
+from producer.readers.rows import Problem, Row
 from producer.readers.sql import query, sql_sources
 from producer.readers.sql.sql_sources import SqlSource
 from producer.submission.chunks import ChunkOptions, JobChunker

@@ -21,8 +21,8 @@ from models.settings import Settings
 from producer.remote.address import ServerAddress
 from producer.remote.connection import RemoteConnection
 from producer.remote.http import ServerHttp
-from producer.uploads import immediate_reading
-from producer.uploads.intake import Intake
+from producer.uploads.intake import immediate_reading
+from producer.uploads.intake.intake import Intake
 from tests import fake_worker
 from tests.factories import served_app
 from tests.factories.batch_rows import insert_batch

@@ -8,7 +8,8 @@ import pytest
 from batchmill import Client
 from models.db import Database
 from models.documents import to_json
-from producer.results import arrow, pages, parquet
+from producer.results import pages
+from producer.results.formats import arrow, parquet
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 

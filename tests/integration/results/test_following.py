@@ -16,6 +16,7 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.states import JobOutcome
+from producer.results import following
 from producer.results import pages as results_pages
 from tests import fake_worker
 from tests.factories import batch_rows
@@ -102,7 +103,7 @@ class TestFollowing:
                 fake_worker.write_results(database, batch_id, [(2, GOOD)])
                 fake_worker.end_batch(database, batch_id)
 
-        pages = [[row.position for row in page] for page in results_pages.follow(database, batch_id, 0, meanwhile)]
+        pages = [[row.position for row in page] for page in following.follow(database, batch_id, 0, meanwhile)]
 
         assert pages == [[0, 1], [3], [2]]
         assert pauses[0] < pauses[1]
@@ -113,7 +114,7 @@ class TestFollowing:
         fake_worker.write_results(database, batch_id, [(place, GOOD) for place in (2, 0, 1)])
         fake_worker.end_batch(database, batch_id)
 
-        assert [[row.position for row in page] for page in results_pages.follow(database, batch_id, 1)] == [[0, 1]]
+        assert [[row.position for row in page] for page in following.follow(database, batch_id, 1)] == [[0, 1]]
 
     def test_a_batch_that_goes_away_is_said(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
@@ -122,7 +123,7 @@ class TestFollowing:
             batch_rows.execute(database, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
         with pytest.raises(NotFound):
-            list(results_pages.follow(database, batch_id, 0, vanish))
+            list(following.follow(database, batch_id, 0, vanish))
 
 
 class TestCommand:
@@ -149,7 +150,7 @@ class TestCommand:
         batch_id = insert_batch(database, 3)
         fake_worker.write_results(database, batch_id, [(0, GOOD), (2, GOOD)])
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
-        monkeypatch.setattr(results_pages.time, "sleep", interrupt)
+        monkeypatch.setattr(following.time, "sleep", interrupt)
 
         result = CliRunner().invoke(batchmill.cli, ["results", batch_id, "--follow"])
 

@@ -19,8 +19,9 @@ from models.db import Database
 from models.dialects.columns import Vector
 from models.errors import UsageError
 from producer.batches import views
-from producer.results import column_types, export
-from producer.results.column_types import PgVector
+from producer.results import export
+from producer.results.tables import column_types
+from producer.results.tables.column_types import PgVector
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec

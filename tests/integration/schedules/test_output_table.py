@@ -21,11 +21,12 @@ from models.db import Database
 from models.dialects.columns import Document, Vector
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
-from producer.results import pages, tabular, user_table
+from producer.results import pages, tabular
 from producer.results.result_row import ResultRow
+from producer.results.tables import user_table
 from producer.results.tabular import ColumnType, TabularLayout
-from producer.schedules.runs import output_table
-from producer.schedules.runs.output_table import OutputTable
+from producer.schedules.runs.output import output_table
+from producer.schedules.runs.output.output_table import OutputTable
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.result_rows import result_row, vector_row
@@ -470,7 +471,7 @@ KILLED = """
 import os, signal, sys
 from datetime import UTC, datetime
 from models.db import Database
-from producer.schedules.runs.output_table import OutputTable
+from producer.schedules.runs.output.output_table import OutputTable
 from producer.results.tabular import ColumnType, TabularLayout
 from tests.factories.result_rows import result_row, vector_row
 

@@ -14,8 +14,9 @@ from sqlalchemy import make_url
 from models import vectors
 from models.db import Database
 from models.states import RunState
-from producer.schedules.runs import finish, output_table, stale_rows
-from producer.schedules.runs.output_table import record_merge
+from producer.schedules.runs import finish
+from producer.schedules.runs.output import output_table, stale_rows
+from producer.schedules.runs.output.output_table import record_merge
 from producer.submission import chunks
 from tests.factories.schedules import ScheduleHarness, utc
 
@@ -345,7 +346,7 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
     def pause(point: str) -> None:
         if point == last_point:
             has_merged.set()
-            assert has_read.wait(10)
+            assert has_read.wait(60)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -16,16 +16,8 @@ from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.schedules.alerts.event_outbox import SCHEDULE_EVENTS
 from producer.schedules.quality.stats import StatsAccumulator
-from producer.schedules.runs import (
-    deadline_watch,
-    finish,
-    output_table,
-    planning,
-    read_source,
-    run_alerts,
-    run_errors,
-    sources,
-)
+from producer.schedules.runs import deadline_watch, finish, planning, read_source, run_alerts, run_errors, sources
+from producer.schedules.runs.output import output_table
 from producer.schedules.timing import due_times
 from producer.webhooks import delivery
 from tests.factories.schedules import ScheduleHarness, utc

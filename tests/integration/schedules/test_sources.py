@@ -17,7 +17,8 @@ from models.db import Database
 from models.errors import MissingSource, SourceNotReady, Unreachable, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.readers.rows import ColumnMapping, Row
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.rows import Row
 from producer.readers.sql import query
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results.tabular import ColumnType

@@ -22,8 +22,8 @@ from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, open_submission, submit
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
 from tests.factories.batch_rows import assert_consistent
@@ -215,7 +215,11 @@ class TestSettings:
 
 def test_every_request_of_a_tenant_names_its_cap() -> None:
     """Without the field a request has no cap; those of demos and schedules get it elsewhere, or need none."""
-    exempt = {"producer/cli/demo/demo.py", "producer/schedules/definition.py", "producer/uploads/openai_batches.py"}
+    exempt = {
+        "producer/cli/demo/demo.py",
+        "producer/schedules/definition.py",
+        "producer/uploads/intake/openai_batches.py",
+    }
     missing = set()
     for path in (ROOT / "producer").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

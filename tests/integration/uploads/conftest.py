@@ -11,9 +11,9 @@ from models.settings import Settings
 from producer.submission.request import SubmitRequest
 from producer.uploads import files
 from producer.uploads.files import FileView, NewFile
-from producer.uploads.intake import Intake
-from producer.uploads.opening import OpenedBatch, open_batch
-from producer.uploads.read_request import ReadRequest
+from producer.uploads.intake.intake import Intake
+from producer.uploads.intake.opening import OpenedBatch, open_batch
+from producer.uploads.intake.read_request import ReadRequest
 
 PIPELINE = "sentiment-analysis"
 

@@ -1,1 +1,1 @@
-"""The routes under `/api` for batches: submit, list, show, wait, act, and read results."""
+"""The routes under `/api` for batches: list, show, wait, act, and read results; `submission` has those that submit."""

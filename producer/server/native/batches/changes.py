@@ -11,20 +11,20 @@ from producer.batches.actions import delete as deleting
 from producer.batches.actions import retry as retrying
 from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView
-from producer.readers.compression import decompress
+from producer.readers.files.compression import decompress
+from producer.readers.files.sniffing import find_format
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
-from producer.readers.sniffing import find_format
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts, warnings
 from producer.server.native.batches.long_acts import Act
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 from producer.uploads.multipart import Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 MAX_REPAIR_BYTES = 64 * 2**20  # uncompressed; a repair is read while its client waits
 

@@ -11,12 +11,13 @@ from models.errors import UsageError
 from producer.server.access import Submitter
 from producer.server.context import Context
 from producer.server.native import responses
-from producer.server.native.batches import bodies, changes, long_acts, objects
+from producer.server.native.batches import changes, long_acts, objects
 from producer.server.native.batches.actions import reply_requeued
 from producer.server.native.batches.changes import CorrectedRows
 from producer.server.native.batches.reading import BatchId
-from producer.server.native.batches.submission_docs import ROW_BODIES
-from producer.server.native.batches.submission_options import parse_json
+from producer.server.native.batches.submission import bodies
+from producer.server.native.batches.submission.submission_docs import ROW_BODIES
+from producer.server.native.batches.submission.submission_options import parse_json
 from producer.uploads.multipart import Upload
 
 router = APIRouter(tags=["batches"])

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from producer.server.native.batches import actions, deliveries, following, reading, repairs, results, submissions
+from producer.server.native.batches import actions, deliveries, following, reading, repairs, results
+from producer.server.native.batches.submission import submissions
 
 router = APIRouter()
 for part in (submissions, reading, results, following, deliveries, actions, repairs):

@@ -8,13 +8,13 @@ from starlette.concurrency import run_in_threadpool
 
 from models.errors import BatchmillError, UsageError
 from producer.batches.views import BatchView
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches import changes, long_acts
 from producer.server.native.batches.changes import MAX_REPAIR_BYTES, CorrectedRows, Requeued
 from producer.server.native.batches.long_acts import Act, Reply
 from producer.server.native.batches.reading import BatchId
-from producer.server.native.batches.submission_options import parse_json
+from producer.server.native.batches.submission.submission_options import parse_json
 from producer.server.pages.access.uploads import receive_form
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.batches.refusals import refusal_of
@@ -22,7 +22,7 @@ from producer.server.pages.batches.row import Position, row_values
 from producer.server.pages.frame.rendering import render, see_other
 from producer.server.requests.bodies import receiving
 from producer.uploads.multipart import DEFAULT_FILENAME, Upload
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 router = APIRouter()
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from models.errors import NotFound, UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.server.context import ServerContext
-from producer.server.native.batches.submission_options import SubmissionOptions
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.submit import option_form, pipeline_choices, problems
 from producer.server.pages.submit.option_form import COLUMN, PARAMETER, FormValues, Pairs
@@ -15,11 +15,11 @@ from producer.server.pages.submit.parameter_fields import ParameterField, parame
 from producer.server.pages.submit.pipeline_choices import PipelineChoice
 from producer.server.pages.submit.row_problems import group_problems
 from producer.uploads import file_uses, files
-from producer.uploads.column_guess import guess_columns
 from producer.uploads.file_uses import UNUSED, FileUse
 from producer.uploads.files import FileView
-from producer.uploads.preview import ColumnSummary, Preview
-from producer.uploads.store import open_store
+from producer.uploads.previews.column_guess import guess_columns
+from producer.uploads.previews.preview import ColumnSummary, Preview
+from producer.uploads.storage.store import open_store
 from producer.workers import workers
 from producer.workers.model_checks import other_settings_warning
 
@@ -78,7 +78,7 @@ class FileForm:
 
     def submission(self, context: ServerContext, visitor: Visitor) -> Submission:
         """The submission that the form means; raises UsageError."""
-        return Submission(context, visitor.principal, self._options(), self.key)
+        return Submission(context, visitor.principal, self._options(), self.key, is_from_page=True)
 
     def _options(self) -> SubmissionOptions:
         wanted, preview = self.values.get("pipeline"), self.preview

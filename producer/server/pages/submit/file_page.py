@@ -11,9 +11,9 @@ from starlette.datastructures import FormData
 from models.errors import IdempotencyConflict
 from producer.batches import views
 from producer.dry_run.file_trial import FileTrial, try_file
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
-from producer.server.native.batches import refusals
+from producer.server.native.batches.submission import refusals
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.frame.rendering import is_part, render, see_other
 from producer.server.pages.submit import option_form, pipeline_choices, problems
@@ -86,7 +86,7 @@ def _submit(request: Request, context: ServerContext, visitor: Visitor, loaded: 
 
 def _try(context: ServerContext, visitor: Visitor, form: FileForm) -> FileTrial:
     submission = form.submission(context, visitor)
-    read_request = submission.options.read_request
+    read_request = submission.read_request
     return try_file(
         context.database, context.settings, submission.request, form.file, read_request, form.preview.row_count
     )

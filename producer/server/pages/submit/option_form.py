@@ -7,8 +7,8 @@ from typing import Any
 
 from models.errors import BatchmillError, UsageError
 from models.pipelines.pipeline import Pipeline
-from producer.server.native.batches import submission_options
-from producer.server.native.batches.submission_options import SubmissionOptions
+from producer.server.native.batches.submission import submission_options
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.server.pages.submit.parameter_fields import ParameterField
 from producer.uploads.files import FileView
 

@@ -10,7 +10,7 @@ from models.errors import InvalidParameters
 from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from producer.catalogue.task_objects import parameter_schemas
-from producer.readers import jsonl
+from producer.readers.text import jsonl
 
 # Shown at once; the others are behind "More parameters", unless there are only a few.
 COMMON = frozenset({"candidate_labels", "do_sample", "max_new_tokens", "num_beams", "seed", "temperature", "top_k"})

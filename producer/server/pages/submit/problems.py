@@ -10,7 +10,7 @@ from fastapi import Request, Response
 
 from models.errors import BatchmillError, Forbidden, IdempotencyConflict, InvalidRows, NotFound, Unauthorized
 from producer.server import errors
-from producer.server.native.batches.submitting import Submitted
+from producer.server.native.batches.submission.submitting import Submitted
 from producer.server.pages.access.visitor import Visitor
 from producer.server.pages.frame.rendering import see_other
 from producer.server.pages.submit.row_problems import group_problems

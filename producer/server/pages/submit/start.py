@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from models.errors import NotFound, UsageError
 from producer.catalogue import examples
-from producer.readers.files import FILE_FORMATS
+from producer.readers.files.source_files import FILE_FORMATS
 from producer.server.context import Context, ServerContext
-from producer.server.native.batches import submission_options
-from producer.server.native.batches.submitting import Submission
+from producer.server.native.batches.submission import submission_options
+from producer.server.native.batches.submission.submitting import Submission
 from producer.server.pages.access.visitor import ActionForm, PageSubmitter, Visitor
 from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import is_part, render, see_other
@@ -73,7 +73,7 @@ def submit_example(request: Request, context: Context, visitor: PageSubmitter, f
     options = submission_options.parse_document(document)
     key = problems.checked_key(form.get("key"))
     with problems.catching() as caught:
-        submitted = Submission(context, visitor.principal, options, key).submit_document()
+        submitted = Submission(context, visitor.principal, options, key, is_from_page=True).submit_document()
     if caught.problem is not None:
         return render_start(request, context, visitor, StartForm(name), caught.problem)
     return problems.see_batch(request, visitor, submitted)

@@ -18,7 +18,7 @@ from producer.server.requests.bodies import StreamedBody
 from producer.uploads import files, multipart
 from producer.uploads.files import FileView, NewFile
 from producer.uploads.multipart import Upload
-from producer.uploads.store import StoredBytes, open_store
+from producer.uploads.storage.store import StoredBytes, open_store
 
 router = APIRouter()
 

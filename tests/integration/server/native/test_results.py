@@ -130,7 +130,7 @@ class TestFiles:
         self, api: TestClient, batch_id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
-        from producer.results import parquet
+        from producer.results.formats import parquet
 
         monkeypatch.setattr(parquet, "GROUP_ROWS", 1)
 

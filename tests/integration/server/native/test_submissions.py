@@ -18,10 +18,13 @@ from models.settings import Settings
 from producer.batches import views
 from producer.dry_run import file_trial
 from producer.server.following import streams
-from producer.server.native.batches import bodies, objects, sample_check
-from producer.uploads import files, immediate_reading, preview
+from producer.server.native.batches import objects
+from producer.server.native.batches.submission import bodies, sample_check
+from producer.uploads import files
 from producer.uploads.files import PURPOSE_OUTPUT, NewFile
-from producer.uploads.intake import Intake, Outcome
+from producer.uploads.intake import immediate_reading
+from producer.uploads.intake.intake import Intake, Outcome
+from producer.uploads.previews import preview
 from tests import fake_worker
 from tests.factories.http_server import client_over, key_headers
 

@@ -14,8 +14,8 @@ from models.lifecycle import termination
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Termination
-from producer.uploads import immediate_reading
-from producer.uploads.intake import Intake, take_in_waiting
+from producer.uploads.intake import immediate_reading
+from producer.uploads.intake.intake import Intake, take_in_waiting
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 

@@ -23,7 +23,7 @@ from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from producer.uploads.files import NewFile, save_file
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.http_server import app_over

@@ -19,7 +19,7 @@ from producer.server.pages.live.page_parts import PAGES
 from producer.tenants.principal import Principal, Scope
 from producer.uploads import files
 from producer.uploads.files import NewFile
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.hostile import HOSTILE, HOSTILE_NAME

@@ -14,8 +14,9 @@ import pytest
 from models import tasks
 from models.errors import Unreachable, UnreadableSource, UsageError
 from producer import readers
-from producer.readers.access import Access
-from producer.readers.rows import ColumnMapping, Problem, Row, Source
+from producer.readers.column_mapping import ColumnMapping
+from producer.readers.files.access import Access
+from producer.readers.rows import Problem, Row, Source
 
 SPEC = tasks.find_spec("sentiment-analysis")
 MEMORY = Access(schemes=frozenset({"memory", "s3", "nothing"}))

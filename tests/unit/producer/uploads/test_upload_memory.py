@@ -8,9 +8,9 @@ BOUND_MB = 24
 SCRIPT = """
 import asyncio, resource, sys
 from models.settings import Settings
-from producer.uploads import multipart
+from producer.uploads import request_body
 from producer.uploads.multipart import MultipartReceiver
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 
 store = open_store(Settings.load(file_store=sys.argv[1]))
 head = b'--X\\r\\nContent-Disposition: form-data; name="file"; filename="a"\\r\\n\\r\\n'
@@ -24,7 +24,7 @@ async def body(count):
 
 def upload(count):
     receiver = lambda: MultipartReceiver(store, "multipart/form-data; boundary=X", 2**30)
-    stored = asyncio.run(multipart.receive(receiver, body(count))).stored
+    stored = asyncio.run(request_body.receive(receiver, body(count))).stored
     store.delete(stored.location)
     return stored.size_bytes
 

@@ -13,7 +13,7 @@ from producer.batches import views
 from producer.results.browsing import job_detail
 from producer.server.native.batches import changes
 from producer.tenants.principal import Scope
-from producer.uploads.store import open_store
+from producer.uploads.storage.store import open_store
 from tests.factories.batch_rows import execute, insert_batch
 from tests.factories.page_clients import Page, assert_harmless, csrf_token, sign_in_as
 from tests.fake_worker import end_batch, write_results

@@ -17,11 +17,12 @@ import pytest
 from models import tasks
 from models.errors import UnreadableSource, UsageError
 from producer import readers
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.frames import arrow_frames, frame, polars_frames
 from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
 from producer.readers.mapping_advice import PYTHON_ADVICE
-from producer.readers.rows import ColumnMapping, Problem, Row
+from producer.readers.rows import Problem, Row
 from producer.readers.storable import UnreadableValue
 
 SPEC = tasks.TASKS["sentiment-analysis"]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from models import tasks
 from models.errors import SourceTooLarge, UnreadableSource
 from producer.readers import limits, rows_from_records
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.parquet import reader, row_groups, values
 from producer.readers.parquet.decompression import BrokenBlock
-from producer.readers.rows import ColumnMapping, Problem, Row
+from producer.readers.rows import Problem, Row
 from producer.readers.storable import UnreadableValue
 
 pyarrow: Any = pytest.importorskip("pyarrow")

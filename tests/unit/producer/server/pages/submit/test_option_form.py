@@ -8,7 +8,7 @@ import pytest
 from models.errors import InvalidParameters, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.server.native.batches.submission_options import SubmissionOptions
+from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.server.pages.submit import option_form
 from producer.server.pages.submit.option_form import FormValues
 from producer.server.pages.submit.parameter_fields import parameter_fields

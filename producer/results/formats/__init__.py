@@ -1,0 +1,1 @@
+"""Formats of exported results that have types: Arrow, Parquet and NumPy."""
