@@ -3,12 +3,12 @@
 import gzip
 
 import pytest
+from producer.server.native.batches.submitting import Submission
 from starlette.testclient import TestClient
 
 from models.db import Database
 from models.errors import TooManyJobs
 from producer.batches import views
-from producer.server.native.batches.submitting import Submission
 from tests.factories.hostile import HOSTILE_NAME
 from tests.factories.submit_pages import CSV, batch_of, count, form_of, hidden, inputs_of, submit, upload, uploaded
 
