@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -13,21 +14,27 @@ from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts
+from producer.server.requests import outages
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests.servers import wait_until
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
+PATIENCE_SECONDS = 60
+
+
+def patient_app(context: ServerContext, *, checks_origins: bool = False) -> FastAPI:
+    """Return an application that waits for a database which is slow because the machine is busy."""
+    with mock.patch.multiple(outages, PING_SECONDS=float(PATIENCE_SECONDS), CONNECT_SECONDS=PATIENCE_SECONDS):
+        return create_app(context, checks_origins=checks_origins)
 
 
 def app_over(database: Database, url: str, **settings: Any) -> FastAPI:
     """Return an application with these settings; no Redis answers it."""
     fields = {"database_url": url, "redis_url": UNREACHABLE_REDIS, "redis_timeout_seconds": 0.2, **settings}
     loaded = Settings(**fields)
-    app = create_app(ServerContext(loaded, database, Catalogue.load(loaded)))
-    app.state.database_watch.ping_seconds = 30.0  # on a busy machine an answer may take longer than the usual
-    return app
+    return patient_app(ServerContext(loaded, database, Catalogue.load(loaded)))
 
 
 def key_headers(database: Database, tenant: str | None, *scopes: Scope) -> dict[str, str]:

@@ -10,16 +10,18 @@ from fastapi import FastAPI
 
 from models.processes.sockets import open_sockets
 from producer.server import run
-from producer.server.app import create_app
 from producer.server.context import ServerContext
+from tests.factories.http_server import patient_app
 
 
 @contextmanager
 def serve_in_thread(
-    context: ServerContext, add_routes: Callable[[FastAPI], object] = lambda _app: None
+    context: ServerContext,
+    add_routes: Callable[[FastAPI], object] = lambda _app: None,
+    make_app: Callable[..., FastAPI] = patient_app,
 ) -> Iterator[int]:
     """Serve the application, with routes of the test's own beside; yields the port."""
-    app = create_app(context, checks_origins=True)
+    app = make_app(context, checks_origins=True)
     add_routes(app)
     listeners = open_sockets("127.0.0.1", 0)
     port = listeners[0].getsockname()[1]
@@ -28,20 +30,20 @@ def serve_in_thread(
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(listeners)), daemon=True)
     thread.start()
     try:
-        assert listening.wait(10)
+        assert listening.wait(60)
         yield port
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
 def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
-    """A connection to the server, whose calls end after ten seconds."""
+    """A connection to the server, whose calls end after a minute."""
     connection = socket.socket()
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.settimeout(10)
+    connection.settimeout(60)
     connection.connect(("127.0.0.1", port))
     return connection
 

@@ -13,7 +13,7 @@ from producer.server import run
 from producer.server.context import ServerContext
 from tests.factories.http_server import app_over
 
-MAX_START_SECONDS = 20.0
+MAX_START_SECONDS = 60.0
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
 from producer.readers.rows import Source
 from producer.submission import submit as submitting
+from producer.submission.ingestion import SubmitResult
 from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
-from producer.submission.submit import SubmitResult
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.webhooks import webhook_address
 

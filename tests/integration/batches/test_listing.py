@@ -125,8 +125,8 @@ def test_ids_are_found_by_their_beginning_and_statuses_by_any(ids: list[str], da
 
 
 def test_times_by_the_databases_clock(database: Database) -> None:
-    batch_id = insert_batch(database, 1, created_at=datetime.now(UTC))
-    today = datetime.now().astimezone().date().isoformat()
+    now = datetime.now(UTC)
+    batch_id, today = insert_batch(database, 1, created_at=now), now.astimezone().date().isoformat()
 
     assert [batch["id"] for batch in run_ls("--since", "1h")["data"]] == [batch_id]
     assert [batch["id"] for batch in run_ls("--since", today, "--until", today)["data"]] == [batch_id]

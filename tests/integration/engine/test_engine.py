@@ -217,12 +217,18 @@ class TestGeneration:
     def test_lets_rows_of_the_next_claims_enter_beside_a_long_text(
         self, other: Database, adapter: ContinuousFakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
-        # Each step waits until a portion is ready, as a real step takes longer than a claim.
-        adapter.before_step = lambda _jobs: time.sleep(0.005)
+        started: list[RunningEngine] = []
+
+        def wait_for_a_portion(jobs: list[tuple[str, int]]) -> None:
+            """A real step takes longer than a claim."""
+            if max(position for _, position in jobs) < 2 * SLICE:
+                wait_until(lambda: bool(started) and not started[0].engine._prefetch_queue.empty(), "the next claim")
+
+        adapter.before_step = wait_for_a_portion
         inputs = ["word " * 60, *("one", "two words") * 30]
         batch_id = insert_batch(other, texts(*inputs))
 
-        start(max_claim_jobs=SLICE)
+        started.append(start(max_claim_jobs=SLICE))
         until_completed(other, batch_id)
 
         beside_the_long_one = {job for step in adapter.steps if (batch_id, 0) in step for job in step}

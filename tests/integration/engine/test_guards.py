@@ -1,6 +1,6 @@
 """Guards in the engine on both databases: nothing passes unread, and what they decide is stored with the result."""
 
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +24,7 @@ from tests.factories.batch_rows import (
 from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.factories.guards import GUARD_PIPELINE, GUARD_REVISION, MODEL_GUARD, FakeGuardAdapter, guard_runtime
 from tests.fakes import FakeAdapter, LaunchingFakeAdapter
-from tests.servers import wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.rows import MicroBatch, Row
 from worker.engine import writer
 from worker.engine.engine import Engine
@@ -64,6 +64,18 @@ class GuardedEngine:
 
 
 Start = Callable[..., GuardedEngine]
+
+
+def hold_later_passes(guard_adapter: FakeGuardAdapter) -> threading.Event:
+    """Let the guard do three passes; the next one waits for the event that is returned."""
+    may_go_on = threading.Event()
+
+    def hold(_batch: MicroBatch) -> None:
+        if len(guard_adapter.texts) > 2:
+            assert may_go_on.wait(WAIT_TIMEOUT_SECONDS)
+
+    guard_adapter.before_forward = hold
+    return may_go_on
 
 
 @pytest.fixture
@@ -264,13 +276,14 @@ class TestInputGuards:
     def test_a_cancelled_batch_is_read_no_further(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        may_go_on = hold_later_passes(guard_adapter)
         texts = [f"{number} " + "x" * 1_000 for number in range(400)]  # guards read 64 of them at a time
         cancelled = insert_texts(database, *texts, slice_size=400)
         running = start({"injection": MODEL_GUARD}, tokens=1)
         wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
 
         running.engine._held_leases.discard(running.engine._held_leases.leases())
+        may_go_on.set()
         next_batch = insert_texts(database, "another")
         until_completed(database, next_batch)
 
@@ -280,11 +293,13 @@ class TestInputGuards:
     def test_a_stop_during_a_guard_pass_leaves_the_rest_unanswered(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        may_go_on = hold_later_passes(guard_adapter)
         batch_id = insert_texts(database, *[f"text {number}" for number in range(400)], slice_size=400)
         running = start({"injection": MODEL_GUARD}, tokens=1)
         wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
 
+        running.engine.stop()
+        may_go_on.set()
         running.stop()
 
         assert len(guard_adapter.texts) < 300
@@ -393,11 +408,13 @@ class TestOutputGuards:
     def test_a_stop_writes_nothing_unread(
         self, database: Database, guard_adapter: FakeGuardAdapter, start: Start
     ) -> None:
-        guard_adapter.before_forward = lambda _batch: time.sleep(0.01)
+        may_go_on = hold_later_passes(guard_adapter)
         batch_id = insert_texts(database, *[f"text {number}" for number in range(200)], slice_size=200)
         running = start(self.GUARDS, tokens=1)
         wait_until(lambda: len(guard_adapter.texts) > 2, "the guard to begin")
 
+        running.engine.stop(0.0)
+        may_go_on.set()
         running.stop(0.0)
 
         assert all(actions(row) for row in get_results(database, batch_id))

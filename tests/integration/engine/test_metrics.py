@@ -84,7 +84,7 @@ def test_a_worker_shows_what_it_did(database: Database, metrics: MetricsRecorder
     texts = ["a b", "too long", "poison", "NaN", "a b c", *["word"] * 5]
     later = datetime.now(UTC) + timedelta(hours=2)
     batch_id = insert_batch(database, [{"text": text} for text in texts], expires_at=later)
-    execute(database, f"UPDATE batches SET in_progress_at = {database.sql.seconds_from_now(-20)}")
+    execute(database, f"UPDATE batches SET in_progress_at = {database.sql.seconds_from_now(-200)}")
     adapter = FakeAdapter()
     adapter.before_forward = lambda _batch: time.sleep(0.002)
 
@@ -107,7 +107,7 @@ def test_a_worker_shows_what_it_did(database: Database, metrics: MetricsRecorder
     assert sample("device_busy_seconds_total", kind="model") >= 0.002
     assert sample("claim_seconds_count") >= 1
     assert sample("queue_wait_seconds_count") == 3
-    assert 60 <= sample("queue_wait_seconds_sum") < 3 * 30
+    assert 600 <= sample("queue_wait_seconds_sum") < 3 * 300
     assert sample("commit_seconds_count") >= 1
     assert sample("batches_ended_total", status="completed") == 1
     assert sample("deadline_margin_seconds_bucket", le="3600.0") == 0

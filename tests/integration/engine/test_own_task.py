@@ -107,6 +107,6 @@ def test_a_call_that_hangs_ends_the_process(database: Database, loaded: runtime.
 
     engine.start()
 
-    assert hangs.wait(20), "the watchdog"
+    assert hangs.wait(60), "the watchdog"
     engine.stop()
     engine.join()

@@ -101,14 +101,14 @@ class TestConflicts:
 
 class TestPassing:
     def test_a_session_that_the_server_ended_may_be_tried_again(self, postgresql_url: str) -> None:
-        database = Database(postgresql_url, idle_seconds=0.2)
+        database = Database(postgresql_url, idle_seconds=1.0)
         batch_id = insert_batch(database, 1)
         rows = [(batch_id, 0, 1, "queued")]
 
         def sleep_over() -> None:
             with database.write() as connection:
                 connection.execute(text("SELECT 1"))
-                time.sleep(0.6)
+                time.sleep(2.0)
                 insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
 
         with pytest.raises(Unreachable):

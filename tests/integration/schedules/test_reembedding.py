@@ -346,7 +346,7 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
     def pause(point: str) -> None:
         if point == last_point:
             has_merged.set()
-            assert has_read.wait(10)
+            assert has_read.wait(60)
 
     reader = threading.Thread(target=read)
     reader.start()

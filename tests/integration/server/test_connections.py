@@ -62,9 +62,15 @@ class Trial:
 
 
 @pytest.fixture
-def trial(sqlite_url: str) -> Iterator[Trial]:
+def slow_client_seconds() -> float:
+    """Longer than the test's own client pauses on a busy machine."""
+    return 60.0
+
+
+@pytest.fixture
+def trial(sqlite_url: str, slow_client_seconds: float) -> Iterator[Trial]:
     database = Database(sqlite_url)
-    settings = Settings.load(slow_client_seconds=SLOW_SECONDS, max_client_connections=20, grace_seconds=10)
+    settings = Settings.load(slow_client_seconds=slow_client_seconds, max_client_connections=20, grace_seconds=100)
     yield Trial(ServerContext(settings, database, Catalogue({})))
     database.close()
 
@@ -76,6 +82,10 @@ def port(trial: Trial) -> Iterator[int]:
 
 
 class TestSlowClients:
+    @pytest.fixture
+    def slow_client_seconds(self) -> float:
+        return SLOW_SECONDS
+
     @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nx-slow: ", GET + b"GET /again"])
     def test_that_do_not_finish_their_headers_are_disconnected(self, port: int, head: bytes) -> None:
         with connect(port) as client:
@@ -98,22 +108,13 @@ class TestSlowClients:
     def test_that_do_not_read_are_disconnected(self, port: int, trial: Trial) -> None:
         with connect(port, receive_buffer=4096) as client:
             client.sendall(b"GET /endless HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-            deadline, sent = time.monotonic() + 10, -1
+            deadline, sent = time.monotonic() + 90, -1
             while sent != trial.sent_bytes or sent == 0:
                 assert time.monotonic() < deadline
                 sent = trial.sent_bytes
                 time.sleep(3 * SLOW_SECONDS)
 
             assert len(read_to_end(client)) < sent  # the rest was dropped with the connection
-
-    def test_that_go_on_are_served(self, port: int) -> None:
-        with connect(port) as client:
-            client.sendall(POST.replace(b"5000", b"600000"))
-            for _ in range(10):
-                client.sendall(b"x" * 60_000)
-                time.sleep(SLOW_SECONDS / 4)
-
-            assert client.recv(4096).startswith(OK)
 
     def test_that_wait_for_an_answer_are_left_alone(self, port: int) -> None:
         with connect(port) as client:
@@ -122,6 +123,21 @@ class TestSlowClients:
 
             with pytest.raises(TimeoutError):  # and not closed
                 read_to_end(client)
+
+
+class TestClientsThatGoOn:
+    @pytest.fixture
+    def slow_client_seconds(self) -> float:
+        return 1.0
+
+    def test_are_served(self, port: int, slow_client_seconds: float) -> None:
+        with connect(port) as client:
+            client.sendall(POST.replace(b"5000", b"600000"))
+            for _ in range(10):
+                client.sendall(b"x" * 60_000)
+                time.sleep(slow_client_seconds / 4)
+
+            assert client.recv(4096).startswith(OK)
 
 
 def test_over_the_limit_a_client_gets_an_answer_in_our_shape(port: int) -> None:
@@ -211,7 +227,7 @@ def test_followers_end_when_the_server_stops(trial: Trial) -> None:
             time.sleep(0.01)
         started = time.monotonic()
         stack.close()
-        assert time.monotonic() - started < 8  # well before grace_seconds
+        assert time.monotonic() - started < 50  # well before grace_seconds
         with client:
             received += read_to_end(client)
 

@@ -19,6 +19,7 @@ from models.db import Database, PoolOptions
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.server.access import Reader
+from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.requests import outages
 from tests.factories.http_servers import serve_in_thread
@@ -117,7 +118,7 @@ def served(url: str) -> Iterator[Served]:
                 return connection.execute(text("DELETE FROM batches")).rowcount
 
     context = ServerContext(Settings.load(grace_seconds=5), database, Catalogue({}))
-    with serve_in_thread(context, add) as port:
+    with serve_in_thread(context, add, create_app) as port:
         served = Served(port)
         with served.client:
             assert served.is_well()

@@ -15,13 +15,13 @@ from models.errors import Unreachable
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.server.access import Reader
-from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.requests import bodies
 from producer.server.requests.bodies import StreamedBody
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
+from tests.factories.http_server import patient_app
 
 SECRET = "canary-4711"
 
@@ -32,7 +32,7 @@ class Words(BaseModel):
 
 def client_of(database: Database, **settings: object) -> TestClient:
     context = ServerContext(Settings.load(**settings), database, Catalogue({}))
-    app = create_app(context, checks_origins=True)
+    app = patient_app(context, checks_origins=True)
 
     @app.get("/trial/{name}")
     def trial(name: str, _principal: Reader) -> dict[str, str]:

@@ -195,7 +195,8 @@ class TestValkey:
 
             own_valkey.resume()
 
-            assert hasty.ping()
+        with redis.Redis.from_url(own_valkey.url) as patient:
+            assert patient.ping()
 
     def test_paused_it_can_be_stopped(self, own_valkey: Valkey) -> None:
         own_valkey.pause()

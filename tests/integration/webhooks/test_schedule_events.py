@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
@@ -25,7 +24,7 @@ from producer.webhooks import delivery
 from producer.webhooks.http_post import DeliveryFailed, post
 from producer.webhooks.signing import SigningSecret
 from tests.factories.batch_rows import execute
-from tests.servers import WAIT_TIMEOUT_SECONDS
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from tests.webhook_server import WebhookServer, run_webhook_server
 
 SCHEDULED_AT = datetime(2026, 3, 1, 1, tzinfo=UTC)
@@ -233,11 +232,13 @@ def test_a_receiver_that_hangs_gets_one_event_and_delays_no_other(database: Data
         note(database, hanging.url, EventKind.FAILED, EventKind.OVERDUE)
         note(database, here.url, EventKind.MISSED, EventKind.DRIFT)
 
-        sent = delivery.send_due(
-            database, settings(), (SCHEDULE_EVENTS,), send=partial(post, timeout_seconds=0.1), clock=lambda: SENT_AT
-        )
+        def send_hastily(url: str, body: bytes, headers: dict[str, str]) -> None:
+            post(url, body, headers, timeout_seconds=1.0 if url.startswith(hanging.url) else WAIT_TIMEOUT_SECONDS)
+
+        sent = delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=send_hastily, clock=lambda: SENT_AT)
 
         assert (sent.delivered, sent.attempts) == (2, 3)
+        wait_until(lambda: bool(hanging.requests), "the receiver that hangs to read its event")
         assert (len(hanging.requests), len(here.requests)) == (1, 2)
         assert send(database) == 0, "both wait now"
 

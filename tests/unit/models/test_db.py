@@ -126,7 +126,7 @@ class TestTransactions:
                 assert reading.scalar(text("SELECT version_num FROM alembic_version")) != "new"
 
     def test_one_whose_holder_froze_is_ended_by_postgresql(self, postgresql_url: str) -> None:
-        frozen, other = Database(postgresql_url, idle_seconds=0.2), Database(postgresql_url)
+        frozen, other = Database(postgresql_url, idle_seconds=1.0), Database(postgresql_url)
         insert_batch(other)
         rename = text("UPDATE batches SET name = :name")
 

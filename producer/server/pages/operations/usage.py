@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,13 +12,14 @@ from fastapi.responses import StreamingResponse
 
 from models.errors import NotFound, UsageError
 from producer.results.files import escape_formula
-from producer.server.context import Context
-from producer.server.pages.access.visitor import PageReader, Visitor
+from producer.server.context import Context, ServerContext
+from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.operations import usage_chart
 from producer.tenants import usage as reports
 from producer.tenants import usage_summary
+from producer.tenants.principal import Principal
 from producer.tenants.usage import Days, UsageRow
 from producer.tenants.usage_summary import Measure
 
@@ -27,6 +29,20 @@ MAX_GROUPS_SHOWN = 100
 LINES_PER_BLOCK = 1_000
 
 Text = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which usage is shown, as it was typed; empty = all, of the last 30 days.
+
+    measure: what the chart shows
+    """
+
+    since: str = ""
+    until: str = ""
+    tenant: str = ""
+    pipeline: str = ""
+    measure: str = ""
 
 
 @router.get("/usage")
@@ -41,25 +57,30 @@ def show_usage(
     measure: Text = "",
 ) -> Response:
     """Show the report."""
-    problem = None
+    values = read_report(context, visitor.principal, UsageFilter(since, until, tenant, pipeline, measure))
+    return render(request, visitor, "operations/usage.html", **values)
+
+
+def read_report(context: ServerContext, principal: Principal, chosen: UsageFilter) -> dict[str, Any]:
+    """Return what the page shows; days that can't be read are a problem that it says."""
+    problem, tenant, pipeline = None, chosen.tenant, chosen.pipeline
     try:
-        days = Days.parse(since or None, until or None)
-        owner = _owner(visitor, tenant)
+        days = Days.parse(chosen.since or None, chosen.until or None)
+        owner = _owner(principal, tenant)
         rows, by_tenant = reports.read_summary(context.database, days, owner, pipeline or None)
     except UsageError as error:
         problem, days, rows, by_tenant = str(error), Days.parse(None, None), [], []
-    chosen = Measure(measure) if measure in tuple(Measure) else Measure.ROWS
-    values: dict[str, Any] = {
+    measure = Measure(chosen.measure) if chosen.measure in tuple(Measure) else Measure.ROWS
+    return {
         "days": days,
         "problem": problem,
-        "filters": {"since": since, "until": until, "tenant": tenant, "pipeline": pipeline, "measure": measure},
-        "measure": chosen,
+        "filters": asdict(chosen),
+        "measure": measure,
         "measures": tuple(Measure),
         "tenants": sorted({row.tenant for row in by_tenant} | ({tenant} if tenant else set())),
         "pipelines": sorted({row.pipeline for row in rows} | ({pipeline} if pipeline else set())),
-        **_report([row for row in rows if pipeline in ("", row.pipeline)], by_tenant, days, chosen),
+        **_report([row for row in rows if pipeline in ("", row.pipeline)], by_tenant, days, measure),
     }
-    return render(request, visitor, "operations/usage.html", **values)
 
 
 @router.get("/usage.csv")
@@ -68,17 +89,17 @@ def download_usage(
 ) -> Response:
     """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
     days = Days.parse(since or None, until or None)
-    rows = reports.iterate_usage(context.database, days, _owner(visitor, tenant))
+    rows = reports.iterate_usage(context.database, days, _owner(visitor.principal, tenant))
     headers = attachment(f"usage-{days.since}-{days.until}.csv")
     lines = _csv_lines(row for row in rows if pipeline in ("", row.pipeline))
     return StreamingResponse(_join(lines), headers=headers, media_type="text/csv")
 
 
-def _owner(visitor: Visitor, tenant: str) -> str | None:
+def _owner(principal: Principal, tenant: str) -> str | None:
     """Whose usage is asked for; None = everybody's."""
-    if tenant and not visitor.principal.may_see(tenant):
+    if tenant and not principal.may_see(tenant):
         raise NotFound("this key sees the usage of its tenant only")
-    return tenant or visitor.principal.tenant
+    return tenant or principal.tenant
 
 
 def _report(rows: Sequence[UsageRow], tenant_rows: Sequence[UsageRow], days: Days, measure: Measure) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.metrics.collector import CACHE_SECONDS, DatabaseCollector
 from producer.server.metrics.database_numbers import read_numbers
@@ -19,6 +18,7 @@ from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import claimant_for, execute, insert_batch
+from tests.factories.http_server import patient_app
 from worker.leasing import claims
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -26,7 +26,7 @@ Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture
 def client(database: Database) -> Iterator[TestClient]:
-    app = create_app(ServerContext(Settings.load(), database, Catalogue({})))
+    app = patient_app(ServerContext(Settings.load(), database, Catalogue({})))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -108,7 +108,7 @@ def test_counts_requests_by_route_and_never_by_path(client: TestClient) -> None:
 
 
 def test_count_a_request_that_its_client_breaks_off_as_the_client_s(database: Database) -> None:
-    app = create_app(ServerContext(Settings.load(), database, Catalogue({})))
+    app = patient_app(ServerContext(Settings.load(), database, Catalogue({})))
 
     @app.post("/trial")
     async def trial() -> None:
@@ -163,7 +163,7 @@ def test_are_read_once_for_several_scrapes(database: Database) -> None:
 
 def test_without_a_database_only_tell_so() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/none", connect_timeout_seconds=0.1)
-    app = create_app(ServerContext(Settings.load(), database, Catalogue({})))
+    app = patient_app(ServerContext(Settings.load(), database, Catalogue({})))
     collector = DatabaseCollector(lambda: read_numbers(database, Settings.load()))
 
     families = {family.name: family for family in collector.collect()}

@@ -203,7 +203,7 @@ class TestActs:
 
         def retry_slowly(*args: Any) -> RetryResult:
             result = retry_jobs(*args)
-            assert goes_on.wait(10)
+            assert goes_on.wait(60)
             return result
 
         monkeypatch.setattr(long_acts, "MAX_WAIT_SECONDS", 0.0)

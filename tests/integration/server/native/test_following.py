@@ -260,7 +260,7 @@ class TestManyFollowers:
             ):
                 monkeypatch.setattr(asyncio, "sleep", note)
                 await asyncio.to_thread(fake_worker.write_results, database, batch_id, [(0, GOOD)])
-                assert await follower.wait_for_change(10)
+                assert await follower.wait_for_change(60)
                 while not taken:
                     await sleep(0.001)
 
@@ -402,7 +402,7 @@ class TestManyFollowers:
             stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
             await asyncio.sleep(0.05)
             new_watch._stopping.set()
-            return await asyncio.wait_for(stream, 20)
+            return await asyncio.wait_for(stream, 60)
 
         assert [event.name for event in parse_events(asyncio.run(follow()))] == ["progress"]
 
@@ -422,7 +422,7 @@ class TestManyFollowers:
         async def follow() -> str:
             stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
             await asyncio.to_thread(fake_worker.end_batch, database, batch_id)
-            return await asyncio.wait_for(stream, 20)
+            return await asyncio.wait_for(stream, 60)
 
         assert parse_events(asyncio.run(follow()))[-1].name == "end"
 

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.server.app import create_app
 from producer.server.context import ServerContext
+from tests.factories.http_server import patient_app
 
 
 class Door:
@@ -60,7 +60,7 @@ def open_door(database: Database) -> Iterator[Door]:
     """Start the application."""
     settings = Settings.load()
     context = ServerContext(settings, database, Catalogue.load(settings))
-    with TestClient(create_app(context), base_url="http://127.0.0.1:8000") as http:
+    with TestClient(patient_app(context), base_url="http://127.0.0.1:8000") as http:
         yield Door(database, http)
 
 

@@ -11,8 +11,8 @@ from openai import OpenAI
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.server.app import create_app
 from producer.server.context import ServerContext
+from tests.factories.http_server import patient_app
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import request_line
 
@@ -21,7 +21,7 @@ ENDPOINT = "/v1/pipelines/sentiment-analysis"
 
 def test_a_batch_over_a_connection(sqlite_url: str) -> None:
     database, settings = Database(sqlite_url), Settings.load()
-    app = create_app(ServerContext(settings, database, Catalogue.load(settings)))
+    app = patient_app(ServerContext(settings, database, Catalogue.load(settings)))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

@@ -88,7 +88,7 @@ def test_down_ends_it_and_waits(hold: Hold, state: str) -> None:
 
     assert result.exit_code == 0
     assert re.search(rf"stopping `batchmill up` \(pid {first.pid}\) in .*\nstopped after \d+\.\d s", result.stderr)
-    assert first.wait(10) == 0
+    assert first.wait(60) == 0
     assert "no `batchmill up` runs in" in down().stderr
 
 

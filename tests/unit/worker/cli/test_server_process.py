@@ -42,7 +42,7 @@ def test_a_taken_port_leads_to_the_next_one(taken_port: int) -> None:
         assert taken_port < port <= taken_port + 9
         assert plan.notices == (f"web page and HTTP API: http://127.0.0.1:{port}",)
         assert plan.specs[0].descriptors == (plan.listener.fileno(),)
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=60):
             pass  # the socket listens before the child runs
 
 

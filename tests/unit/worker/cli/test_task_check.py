@@ -42,19 +42,21 @@ def test_a_failed_check_is_exit_code_1_and_json_has_a_stable_shape(monkeypatch: 
 def test_a_check_that_hangs_is_ended_and_named(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    stacks = f"import faulthandler; faulthandler.register({STACKS_SIGNAL.value}); "
+    # The signal ends this process once the stacks are written, so no time has to be long enough for that.
+    stacks = f"import faulthandler; faulthandler.register({STACKS_SIGNAL.value}, chain=True); "
+    monkeypatch.setattr(task_check, "STACKS_SECONDS", 60)
 
-    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "1")
+    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "4")
 
     assert result.exit_code == 1
-    assert "failed   other rows     it took longer than 1 s and was ended" in result.stdout
+    assert "failed   other rows     it took longer than 4 s and was ended" in result.stdout
     assert "most recent call first" in capfd.readouterr().err
 
 
 def test_progress_extends_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = OK + "[(time.sleep(0.3), say(progress=True)) for _ in range(5)]"
+    script = OK + "[(time.sleep(1), say(progress=True)) for _ in range(5)]"
 
-    assert check(monkeypatch, script, "--timeout", "1").exit_code == 0
+    assert check(monkeypatch, script, "--timeout", "4").exit_code == 0
 
 
 @pytest.mark.parametrize(

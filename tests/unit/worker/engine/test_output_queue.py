@@ -19,15 +19,15 @@ def raw(size: int = 0, output: Any = None) -> RawOutputs:
     return RawOutputs(1, [(Row(Job(LEASE, 0, {}, size), None, 1, truncated=False), output)])
 
 
-def put_blocks(outputs: OutputQueue, output: RawOutputs) -> bool:
+def put_blocks(outputs: OutputQueue, output: RawOutputs, patience_seconds: float = 0.1) -> bool:
     """Whether `put` blocks; then it must return once there is room."""
     thread = threading.Thread(target=outputs.put, args=(output,))
     thread.start()
-    thread.join(0.1)
+    thread.join(patience_seconds)
     blocked = thread.is_alive()
     if blocked:
         assert outputs.get_all()
-        thread.join(10)
+        thread.join(60)
         assert outputs.get_all() == [output]
     return blocked
 
@@ -55,7 +55,7 @@ def test_large_outputs_wait_for_room(large: RawOutputs) -> None:
 def test_an_output_above_the_limit_passes_alone() -> None:
     outputs = OutputQueue(SMALL_BYTES)
 
-    assert not put_blocks(outputs, raw(size=10 * SMALL_BYTES))
+    assert not put_blocks(outputs, raw(size=10 * SMALL_BYTES), patience_seconds=60)
 
 
 def test_the_number_of_waiting_outputs_is_bounded() -> None:

@@ -14,7 +14,6 @@ from models.db import Database
 from models.errors import IdempotencyConflict, NotFound, TooManyRequests, Unreachable, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, PageReader
 from producer.server.pages.frame import static_files
@@ -22,6 +21,7 @@ from producer.server.pages.frame.headers import HEADERS
 from producer.server.pages.frame.rendering import see_other
 from producer.server.requests.bodies import MAX_BODY_BYTES
 from producer.tenants.principal import Scope
+from tests.factories.http_server import patient_app
 from tests.factories.page_clients import BROWSER, PART, Page, browser_over, sign_in_as
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)>\u202e\x1b[31m'
@@ -34,14 +34,12 @@ ERRORS = {
     "defect": (ValueError(HOSTILE), 500),
 }
 
-
 CHUNKS: list[bytes] = []  # that downloads have made
 
 
 def app_with_trials(database: Database, **settings: object) -> FastAPI:
     context = ServerContext(Settings.load(**settings), database, Catalogue({}))
-    app = create_app(context, checks_origins=True)
-    app.state.database_watch.ping_seconds = 30.0
+    app = patient_app(context, checks_origins=True)
 
     @app.get("/trial/{name}")
     def fail(name: str) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.batches.actions.retry import MAX_SPARSENESS, plan_slices
+from producer.batches.actions.requeue import MAX_SPARSENESS, plan_slices
 
 
 @given(st.sets(st.integers(0, 5_000), min_size=1), st.integers(1, 50))

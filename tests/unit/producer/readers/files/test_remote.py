@@ -16,7 +16,7 @@ from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files import remote
 from producer.readers.files.access import Access
 
-SECONDS = 0.2
+SECONDS = 1.0  # for each call; those that answer must, on a busy machine
 LINES = (b'"' + b"x" * 1_000 + b'"\n') * 3_000
 
 
@@ -33,8 +33,8 @@ def file() -> None:
     fsspec.filesystem("memory").pipe_file("/silent/a.jsonl", LINES)
 
 
-def count_rows() -> int:
-    access_rules = Access(schemes=frozenset({"memory"}), timeout_seconds=SECONDS)
+def count_rows(seconds: float = SECONDS) -> int:
+    access_rules = Access(schemes=frozenset({"memory"}), timeout_seconds=seconds)
     with readers.open_source(
         "memory://silent/a.jsonl", ColumnMapping.for_task(tasks.find_spec("sentiment-analysis")), access=access_rules
     ) as source:
@@ -54,7 +54,7 @@ def test_a_read_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch, release
     monkeypatch.setattr(MemoryFileSystem, "open", lambda *_, **__: Silent(None, None, LINES))
     started = time.monotonic()
 
-    with pytest.raises(Unreachable, match=r"broke off while it was read: nothing came for 0\.2 s"):
+    with pytest.raises(Unreachable, match=r"broke off while it was read: nothing came for 1 s"):
         count_rows()
 
     assert time.monotonic() - started < 20
@@ -64,11 +64,11 @@ def test_a_read_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch, release
 def test_a_call_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch, release: threading.Event, method: str) -> None:
     monkeypatch.setattr(MemoryFileSystem, method, lambda *_, **__: release.wait(60))
 
-    with pytest.raises(MissingSource, match=r"can't be opened: nothing came for 0\.2 s"):
+    with pytest.raises(MissingSource, match=r"can't be opened: nothing came for 1 s"):
         remote.find_urls("memory://silent/*", SECONDS) if method == "glob" else remote.open_url(
             "memory://silent/a", SECONDS
         )
 
 
 def test_a_source_without_delays_is_read_to_its_end() -> None:
-    assert count_rows() == 3_000
+    assert count_rows(60.0) == 3_000

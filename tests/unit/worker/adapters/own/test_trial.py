@@ -133,7 +133,7 @@ class Hanging(Base):
     ended = threading.Event()
 
     def forward(self, tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, Any]) -> Any:
-        self.ended.wait(10)
+        self.ended.wait(60)
         return super().forward(tensors, parameters)
 
 

@@ -18,7 +18,7 @@ def test_a_repeat_joins_the_act_that_runs() -> None:
 
     def run() -> bytes:
         runs.append(1)
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         return b"done"
 
     def make_act(number: int) -> Act[bytes]:
