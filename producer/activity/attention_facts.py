@@ -8,7 +8,6 @@ from sqlalchemy import Connection, Row, column, text
 
 from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.errors import UsageError
 from models.states import BatchStatus
 from producer.activity import failures
 from producer.activity.attention import GUARD_BLOCKED, Facts, OpenDeadline, StuckBatch, TroubledBatch
@@ -130,7 +129,5 @@ def _select_maintenance_failures(connection: Connection) -> Mapping[str, int]:
 def _read_schedules(
     database: Database, now: datetime, tenant: str | None
 ) -> tuple[Sequence[ScheduleStatus], str | None]:
-    try:
-        return status.list_statuses(database, now, tenant), None
-    except UsageError as error:  # one that another version has written
-        return (), str(error)
+    statuses, unreadable = status.list_readable(database, now, tenant)
+    return statuses, unreadable[0].problem if unreadable else None  # another version has written these

@@ -16,9 +16,9 @@ HOUR_MINUTES = 60
 
 # The primary key begins with the minute, so the minutes bound the cost.
 SELECT_THROUGHPUT = """
-SELECT minute, pipeline, sum(CASE WHEN error_code = '' THEN jobs ELSE 0 END) AS succeeded,
-       sum(CASE WHEN error_code = '' THEN 0 ELSE jobs END) AS failed, sum(tokens) AS tokens,
-       sum(device_seconds) AS device_seconds
+SELECT minute, pipeline, CAST(sum(CASE WHEN error_code = '' THEN jobs ELSE 0 END) AS bigint) AS succeeded,
+       CAST(sum(CASE WHEN error_code = '' THEN 0 ELSE jobs END) AS bigint) AS failed,
+       CAST(sum(tokens) AS bigint) AS tokens, sum(device_seconds) AS device_seconds
 FROM activity WHERE minute >= :first AND minute <= :last {of_tenant}
 GROUP BY minute, pipeline ORDER BY pipeline, minute
 """
@@ -123,13 +123,7 @@ def read_throughput(database: Database, minutes: int = HOUR_MINUTES, tenant: str
     with database.read() as connection:
         span = read_span(connection, minutes)
         rows = connection.execute(query, {"first": span.first, "last": span.last, **params}).all()
-    minute_rows = [
-        MinuteRow(
-            row.minute, row.pipeline, int(row.succeeded), int(row.failed), int(row.tokens), float(row.device_seconds)
-        )
-        for row in rows
-    ]
-    return sum_up(span, minute_rows)
+    return sum_up(span, (MinuteRow(*row) for row in rows))
 
 
 def sum_up(span: Span, rows: Iterable[MinuteRow]) -> Throughput:
@@ -150,14 +144,15 @@ def round_or_none(value: float | None) -> float | None:
 
 
 def _sum_pipeline(span: Span, name: str, rows: Sequence[MinuteRow]) -> PipelineActivity:
+    first, last = span.first, span.last
     jobs = {row.minute: row.succeeded + row.failed for row in rows}
-    busy_seconds = sum(span.elapsed_seconds if minute == span.last else MINUTE_SECONDS for minute in jobs)
+    busy_seconds = MINUTE_SECONDS * len(jobs.keys() - {last}) + (span.elapsed_seconds if last in jobs else 0.0)
     return PipelineActivity(
         name,
-        tuple(jobs.get(minute, 0) for minute in range(span.first, span.last + 1)),
-        sum(row.succeeded for row in rows),
-        sum(row.failed for row in rows),
-        sum(row.tokens for row in rows),
-        sum(row.device_seconds for row in rows),
+        tuple([jobs.get(minute, 0) for minute in range(first, last + 1)]),
+        sum([row.succeeded for row in rows]),
+        sum([row.failed for row in rows]),
+        sum([row.tokens for row in rows]),
+        sum([row.device_seconds for row in rows]),
         float(busy_seconds),
     )

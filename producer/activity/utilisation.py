@@ -18,7 +18,8 @@ WINDOW_MINUTES = 5  # of the utilisation, with the current minute
 SHOWN_MINUTES = 60
 
 SELECT_BY_WORKER = """
-SELECT minute, worker_id, sum(jobs) AS jobs, sum(tokens) AS tokens, sum(device_seconds) AS device_seconds
+SELECT minute, worker_id, CAST(sum(jobs) AS bigint) AS jobs, CAST(sum(tokens) AS bigint) AS tokens,
+       sum(device_seconds) AS device_seconds
 FROM activity WHERE minute >= :first AND minute <= :last AND worker_id <> ''
 GROUP BY minute, worker_id
 """
@@ -78,22 +79,23 @@ def read_worker_activity(database: Database, workers: Iterable[WorkerView]) -> d
         rows = connection.execute(text(SELECT_BY_WORKER), {"first": span.first, "last": span.last}).all()
     by_worker: dict[str, list[WorkerMinute]] = {}
     for row in rows:
-        minute = WorkerMinute(row.minute, row.worker_id, int(row.jobs), int(row.tokens), float(row.device_seconds))
-        by_worker.setdefault(row.worker_id, []).append(minute)
+        minute = WorkerMinute(*row)
+        by_worker.setdefault(minute.worker_id, []).append(minute)
     return {worker.id: sum_up(span, worker.uptime_seconds, by_worker.get(worker.id, ())) for worker in workers}
 
 
 def sum_up(span: Span, uptime_seconds: float, minutes: Sequence[WorkerMinute]) -> WorkerActivity:
     """Sum up what a worker did. Pure."""
+    first, last, elapsed = span.first, span.last, span.elapsed_seconds
     seconds = {minute.minute: minute.device_seconds for minute in minutes}
-    window_seconds = min((WINDOW_MINUTES - 1) * MINUTE_SECONDS + span.elapsed_seconds, max(1.0, uptime_seconds))
-    computed = sum(seconds.get(minute, 0.0) for minute in range(span.last - WINDOW_MINUTES + 1, span.last + 1))
-    busy = sum(span.elapsed_seconds if minute == span.last else MINUTE_SECONDS for minute in seconds)
+    window_seconds = min((WINDOW_MINUTES - 1) * MINUTE_SECONDS + elapsed, max(1.0, uptime_seconds))
+    computed = sum(seconds.get(minute, 0.0) for minute in range(last - WINDOW_MINUTES + 1, last + 1))
+    busy = MINUTE_SECONDS * len(seconds.keys() - {last}) + (elapsed if last in seconds else 0.0)
     busy_seconds = min(float(busy), max(1.0, uptime_seconds))
-    jobs, tokens = sum(minute.jobs for minute in minutes), sum(minute.tokens for minute in minutes)
+    jobs, tokens = sum([minute.jobs for minute in minutes]), sum([minute.tokens for minute in minutes])
     return WorkerActivity(
         min(1.0, computed / window_seconds),
-        tuple(seconds.get(minute, 0.0) for minute in range(span.first, span.last + 1)),
+        tuple([seconds.get(minute, 0.0) for minute in range(first, last + 1)]),
         jobs,
         jobs / busy_seconds if jobs else None,
         tokens / busy_seconds if tokens else None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import clock, schema, version
 from models.db import Database
-from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
+from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.hardware import gpus
 from models.lifecycle import wakeups
 from models.lifecycle.wakeups import ServerInfo
@@ -18,7 +18,16 @@ from models.privacy import private_files, urls
 from models.settings import Settings, config_file, unknown_variables
 from models.tasks.own import registry
 from producer.batches import blockers
-from producer.health import code_checks, database_stats, dtype_checks, findings, key_checks, servers, upload_checks
+from producer.health import (
+    code_checks,
+    database_stats,
+    dtype_checks,
+    findings,
+    key_checks,
+    servers,
+    upload_checks,
+    work_findings,
+)
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
@@ -82,15 +91,15 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
         yield from findings.check_role(privileges)
     worker_views = workers.list_workers(database, settings.lease_seconds)
     load_failures = blockers.list_load_failures(database)
-    yield from findings.check_workers(worker_views)
+    yield from work_findings.check_workers(worker_views)
     yield from servers.check_servers(servers.list_servers(database, settings.lease_seconds))
     yield from _check_pipelines(settings, worker_views)
-    yield from findings.check_load_failures(load_failures)
+    yield from work_findings.check_load_failures(load_failures)
     backlogs = database_stats.list_backlogs(database, gone_after_seconds)
     queue_depths = _queue_depths(settings, backlogs) if is_redis_reachable else {}
     needed_guards = database_stats.list_needed_guards(database)
-    yield from findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures, needed_guards)
-    yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
+    yield from work_findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures, needed_guards)
+    yield from work_findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
     yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
     yield from findings.check_webhooks(batch_deliveries.count_undelivered(database, WEEK.total_seconds()))
     yield from upload_checks.check_uploads(database, settings)
@@ -127,11 +136,9 @@ def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> 
 
 def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:
     now = clock.clock_for(settings, database)()
-    try:
-        statuses = status.list_statuses(database, now)
-    except UsageError as error:  # a schedule that another version saved, with fields unknown here
-        yield Finding(PROBLEM, "schedules", str(error))
-        return
+    statuses, unreadable = status.list_readable(database, now)
+    for schedule in unreadable:  # another version saved it, with fields unknown here
+        yield Finding(PROBLEM, "schedules", str(schedule.problem))
     yield from findings.check_schedules(statuses, events.count_undelivered(database, now - WEEK))
 
 

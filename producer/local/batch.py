@@ -21,8 +21,8 @@ from producer.readers.limits import Limits
 from producer.results import export, following, pages
 from producer.results.result_row import ResultRow
 from producer.submission import submit
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.times import Deadline
 
 if TYPE_CHECKING:

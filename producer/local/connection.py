@@ -23,9 +23,9 @@ from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.readers.results.columns import ResultColumns
 from producer.submission import submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.options import SubmitOptions
 from producer.submission.request import SubmitRequest
-from producer.submission.submit import SubmitResult
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.workers import model_checks, workers
 

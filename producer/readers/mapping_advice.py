@@ -1,4 +1,4 @@
-"""Advice in messages about columns, in the words of the command or of Python."""
+"""Advice in messages about columns, in the words of the door that the rows came through."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -44,4 +44,27 @@ PYTHON_ADVICE = MappingAdvice(
         "missing_passthrough": "; leave it out of passthrough" + WRITE_NULL,
     },
     ("status, labels and min_score", "from_batch=BATCH_ID"),
+)
+HTTP_ADVICE = MappingAdvice(
+    'say which to use: "input_columns": {{"{field}": "COLUMN"}}',
+    'say which to use: "id_column": "COLUMN"',
+    'say which to use: "passthrough": ["COLUMN"]',
+    {
+        "missing_field": '; say which to use: "input_columns": {"FIELD": "COLUMN"}',
+        "missing_id": "; leave id_column out, or fill it in",
+        "invalid_id": "; use another id_column",
+        "missing_passthrough": "; leave it out of passthrough" + WRITE_NULL,
+    },
+    ("status, labels and min_score", '"from_batch": "BATCH_ID"'),
+)
+PAGE_ADVICE = MappingAdvice(
+    "choose the column for {field} in the form",
+    "choose another column for the ids in the form",
+    "choose other columns to keep in the form",
+    {
+        "missing_field": "; choose another column in the form",
+        "missing_id": "; choose no column for the ids in the form, or fill it in",
+        "invalid_id": "; choose another column for the ids in the form",
+        "missing_passthrough": "; do not keep that column" + WRITE_NULL,
+    },
 )

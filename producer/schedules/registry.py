@@ -3,9 +3,7 @@
 A deleted schedule keeps its watermark and its runs, so that one created again under its name continues where it ended.
 """
 
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +18,7 @@ from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition
-from producer.tenants.principal import DEFAULT_TENANT
+from producer.schedules.schedule_view import ScheduleView, view_from_row
 from producer.times import format_local
 
 LOCK_SCHEDULE = "SELECT name, deleted_at FROM schedules WHERE name = :name {for_update}"
@@ -40,26 +38,6 @@ WHERE schedule = :name AND batch_id IS NULL AND next_check_at IS NOT NULL
 SELECT_AFTER = """
 SELECT name, tenant, definition ->> 'after' AS after FROM schedules WHERE deleted_at IS NULL ORDER BY name
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleView:
-    """The stored state of a schedule; all times are in UTC."""
-
-    definition: ScheduleDefinition
-    from_config: bool
-    suspended_at: datetime | None
-    evaluated_until: datetime
-    next_run_at: datetime | None
-    watermark: datetime | None
-    created_at: datetime
-    deleted_at: datetime | None = None
-    tenant: str = DEFAULT_TENANT
-
-    @property
-    def name(self) -> str:
-        """The schedule's name."""
-        return self.definition.name
 
 
 def create(
@@ -88,7 +66,7 @@ def create(
         if definition.after is not None:  # lock order: the schedule that is followed before those that follow it
             lock_if_exists(connection, database.sql, definition.after)
         exists = lock_if_exists(connection, database.sql, name)
-        chains.check_chain(name, {**_select_after(connection, definition.tenant), name: definition.after})
+        chains.check_chain(name, {**select_after(connection, definition.tenant), name: definition.after})
         previous = _find_row(connection, name) if exists else None
         if previous is not None and previous.tenant != definition.tenant:
             raise UsageError(
@@ -150,7 +128,7 @@ def list_deleted(database: Database, tenant: str | None = None) -> dict[str, dat
 def list_followers(database: Database, name: str) -> list[str]:
     """Return the names of the schedules that run after another one."""
     with database.read() as connection:
-        return [other for other, after in _select_after(connection).items() if after == name]
+        return [other for other, after in select_after(connection).items() if after == name]
 
 
 def suspend(database: Database, name: str, now: datetime) -> None:
@@ -198,7 +176,7 @@ def delete(database: Database, name: str, now: datetime, *, purge: bool = False)
             lock_schedule(connection, database.sql, name)
         elif not lock_if_exists(connection, database.sql, name):
             raise _not_found(name)
-        if followers := [other for other, after in _select_after(connection).items() if after == name]:
+        if followers := [other for other, after in select_after(connection).items() if after == name]:
             raise UsageError(
                 f"{' and '.join(followers)} run after {name}; delete them first, or let them run after another schedule"
             )
@@ -213,88 +191,6 @@ def delete(database: Database, name: str, now: datetime, *, purge: bool = False)
         termination.terminate(
             database, batch_id, Termination.CANCELLED, None, None, from_statuses=(BatchStatus.VALIDATING,)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class SyncPlan:
-    """The names of the schedules that a sync creates, restores and changes, and of those that batchmill.toml lacks."""
-
-    created: tuple[str, ...]
-    restored: tuple[str, ...]
-    changed: tuple[str, ...]
-    undeclared: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        """Whether the schedules differ from those in batchmill.toml."""
-        return bool(self.created or self.restored or self.changed or self.undeclared)
-
-
-def plan_sync(database: Database, definitions: Mapping[str, ScheduleDefinition]) -> SyncPlan:
-    """Compare the schedules from batchmill.toml with `definitions`; schedules created by hand stay.
-
-    One with the same name as an entry of batchmill.toml follows that entry from now on.
-    """
-    with database.read() as connection:
-        rows = {row.name: row for row in connection.execute(select(ScheduleRow.__table__).order_by(ScheduleRow.name))}
-    active = {name: row for name, row in rows.items() if row.deleted_at is None}
-    return SyncPlan(
-        created=tuple(name for name in definitions if name not in rows),
-        restored=tuple(name for name in definitions if name in rows and name not in active),
-        changed=tuple(
-            name
-            for name, definition in definitions.items()
-            if name in active and (active[name].definition != definition.dump() or not active[name].from_config)
-        ),
-        undeclared=tuple(name for name, row in active.items() if row.from_config and name not in definitions),
-    )
-
-
-def check_chains(database: Database, definitions: Mapping[str, ScheduleDefinition], *, prune: bool) -> None:
-    """Raise UsageError if one of the schedules from batchmill.toml would follow one that there is not, or itself.
-
-    prune: those that batchmill.toml no longer has are to be deleted
-    """
-    with database.read() as connection:
-        rows = connection.execute(text(SELECT_AFTER)).all()
-    active, tenants = {row.name: row.after for row in rows}, {row.name: row.tenant for row in rows}
-    undeclared = plan_sync(database, definitions).undeclared if prune else ()
-    for name, after in active.items():
-        if after in undeclared and name not in undeclared and name not in definitions:  # made by hand
-            raise UsageError(f"{name} runs after {after}, which --prune would delete; delete {name} first")
-    for name in undeclared:
-        del active[name]
-    tenants |= {name: definition.tenant for name, definition in definitions.items()}
-    after_by_name = {**active, **{name: definition.after for name, definition in definitions.items()}}
-    for name in after_by_name:
-        same_tenant = {other: after for other, after in after_by_name.items() if tenants[other] == tenants[name]}
-        chains.check_chain(name, same_tenant)
-
-
-def sync(
-    database: Database, definitions: Mapping[str, ScheduleDefinition], now: datetime, *, prune: bool = False
-) -> SyncPlan:
-    """Make the schedules from batchmill.toml equal to `definitions`; return what that took.
-
-    prune: delete those that batchmill.toml no longer has
-    """
-    check_chains(database, definitions, prune=prune)
-    plan = plan_sync(database, definitions)
-    after_by_name = {name: definition.after for name, definition in definitions.items()}
-    to_create = {*plan.created, *plan.restored, *plan.changed}
-    for name in filter(to_create.__contains__, chains.leaders_first(after_by_name)):  # each can follow those before
-        for may_retry in (True, False):
-            try:
-                create(database, definitions[name], now, from_config=True, replace=True)
-                break
-            except UsageError:  # another sync created it at the same moment, so that it can be replaced now
-                if not may_retry:
-                    raise
-    with database.read() as connection:
-        followers_first = list(chains.leaders_first(_select_after(connection)))[::-1]
-    for name in filter(plan.undeclared.__contains__, followers_first) if prune else ():
-        with suppress(NotFound):  # another sync deleted it at the same moment
-            delete(database, name, now)
-    return plan
 
 
 def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any] | None) -> dict[str, Any]:
@@ -315,7 +211,7 @@ def _values_for(definition: ScheduleDefinition, now: datetime, previous: Row[Any
     return values
 
 
-def _select_after(connection: Connection, tenant: str | None = None) -> dict[str, str | None]:
+def select_after(connection: Connection, tenant: str | None = None) -> dict[str, str | None]:
     """Return the schedule that each one follows, for all that are not deleted.
 
     tenant: to whom they belong; None = to anybody
@@ -359,28 +255,3 @@ def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
             f"schedule {name} was deleted at {format_local(deleted_at)}; created again, it takes up its history"
         )
     return NotFound(f"there is no schedule {name[:80]!r}; see which there are: batchmill schedule ls")
-
-
-def view_from_row(row: Row[Any]) -> ScheduleView:
-    """Return the schedule of a row; raises UsageError if this version can't read its definition."""
-    return ScheduleView(
-        _read_definition(row),
-        row.from_config,
-        row.suspended_at,
-        row.evaluated_until,
-        row.next_run_at,
-        row.watermark,
-        row.created_at,
-        row.deleted_at,
-        row.tenant,
-    )
-
-
-def _read_definition(row: Row[Any]) -> ScheduleDefinition:
-    try:
-        return ScheduleDefinition.from_fields(row.name, row.definition)
-    except UsageError as error:  # another version saved it, with fields unknown here
-        raise UsageError(
-            f"{error}; this version can't read it: create it again with --replace, or batchmill schedule delete "
-            f"{row.name}"
-        ) from None

@@ -13,10 +13,10 @@ from producer.schedules.alerts import events
 from producer.schedules.alerts.events import EventView
 from producer.schedules.history import past
 from producer.schedules.quality.drift import MAX_BASELINE_RUNS
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
 from producer.schedules.runs.run_summary import without_mean_vector
 from producer.schedules.runs.run_views import RunView
+from producer.schedules.schedule_view import ScheduleView
 from producer.schedules.status import ScheduleStatus
 from producer.times import parse_time_range
 

@@ -11,9 +11,9 @@ from models.states import RunState
 from producer.schedules import registry
 from producer.schedules.history import past
 from producer.schedules.history.past import PastSchedule
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
 from producer.schedules.runs.run_views import RunView, iso_or_none
+from producer.schedules.schedule_view import ScheduleView
 
 OVERDUE_AFTER = timedelta(seconds=60)  # no run was planned for this long, so no worker is up
 UNSUCCESSFUL_STATES = (RunState.FAILED, RunState.MISSED)

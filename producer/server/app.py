@@ -98,6 +98,6 @@ def _check_credentials(context: ServerContext, scope: Scope) -> None:
 def _watch_database(context: ServerContext, app: FastAPI) -> DatabaseWatch:
     pool = PoolOptions(outages.MAX_PINGS, context.settings.database_behind_pooler)
     pings = Database(context.database.url, connect_timeout_seconds=outages.CONNECT_SECONDS, pool=pool)
-    app.state.database_watch = DatabaseWatch(context.database, pings)
+    app.state.database_watch = DatabaseWatch(context.database, pings, outages.PING_SECONDS)
     watch: DatabaseWatch = app.state.database_watch
     return watch

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, text
 
 from models.db import SqlFragments
 from models.lifecycle import slices, termination
-from producer.batches.actions import retry
-from producer.submission import reuse
+from producer.batches.actions.requeue import plan_slices
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
+from producer.submission.reuse import reusable_results
 
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT_BATCH = f"""
@@ -67,8 +67,8 @@ def accept_batch(
 def _insert_slices(connection: Connection, batch_id: str, jobs: IngestedJobs, slice_size: int) -> int:
     if jobs.reused:  # there may be few unanswered jobs between those that have a result
         return sum(
-            slices.insert_slices(connection, batch_id, retry.plan_slices(positions, slice_size))
-            for positions in reuse.unanswered_positions(connection, batch_id)
+            slices.insert_slices(connection, batch_id, plan_slices(positions, slice_size))
+            for positions in reusable_results.unanswered_positions(connection, batch_id)
         )
     # Few jobs are invalid, and a slice passes over them.
     ranges = ((start, min(slice_size, jobs.total - start)) for start in range(0, jobs.total, slice_size))

@@ -4,8 +4,6 @@ The submitter holds its batch by its holder id, as a worker holds a slice by its
 only while the batch's row names that holder, so a slow submitter can't write to a batch that was taken over.
 """
 
-import hashlib
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,26 +14,21 @@ from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, SqlFragments
 from models.dialects.columns import Document
-from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, NotFound
 from models.lifecycle import guard_counters
-from models.pipelines.prompt_template import split_parameters
 from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
+from producer.submission.batch_ids import new_batch_id
 from producer.submission.cache_key import output_cache_key
+from producer.submission.fingerprint import describe_difference, request_fingerprint
 from producer.submission.request import SubmitRequest
 from producer.tenants import job_cap
 
 HOLDER_TIMEOUT_SECONDS = 6.0  # without a heartbeat, until a submitter elsewhere is considered gone
 HEARTBEAT_SECONDS = HOLDER_TIMEOUT_SECONDS / 3  # two may be late
 
-# A batch's id is `batch_` and 20 characters of Crockford's base32, lower-case, so there is no i, l, o or u to misread.
-# They hold the time in 48 bits and random bits, so that ids sort by the time of submission.
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-ID_CHARACTERS = 20
-ID_RANDOM_BITS = 52
 
 SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 
@@ -99,18 +92,6 @@ class OpenSubmission:
     def params(self) -> dict[str, Any]:
         """The parameters of a statement that only the holder may execute."""
         return {"batch_id": self.batch_id, "holder_id": self.holder_id}
-
-
-def new_batch_id() -> str:
-    """An id for a batch that is submitted now."""
-    return format_batch_id(time.time_ns() // 1_000_000, secrets.randbits(ID_RANDOM_BITS))
-
-
-def format_batch_id(milliseconds: int, random_bits: int) -> str:
-    """The id of a time since 1970 and of `ID_RANDOM_BITS` random bits."""
-    number = milliseconds << ID_RANDOM_BITS | random_bits
-    digits = (ID_ALPHABET[number >> shift & 31] for shift in range(5 * (ID_CHARACTERS - 1), -1, -5))
-    return "batch_" + "".join(digits)
 
 
 def open_or_resume(
@@ -220,32 +201,6 @@ def gone_error(batch_id: str) -> BatchmillError:
     return BatchmillError(f"{batch_id} was removed or ended while it was being submitted; submit it again")
 
 
-def request_fingerprint(request: SubmitRequest) -> str:
-    """A hash of the request, except its rows."""
-    deadline = request.deadline and request.deadline.comparable_values
-    failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
-    values = [*_comparable_values(request.pipeline.name, request).values(), request.keep_invalid, deadline, failures]
-    # Left out otherwise, so that requests from before these options keep their fingerprint.
-    if request.reuse:
-        values.append("reuse")
-    if request.source_batch_id is not None:
-        values.append(["from", request.source_batch_id])
-    if request.webhook_url is not None:
-        values.append(["webhook", request.webhook_url])
-    return hashlib.sha256(to_json(values).encode()).hexdigest()
-
-
-def _comparable_values(pipeline_name: str, fields: SubmitRequest | Row[Any]) -> dict[str, Any]:
-    """The fields that a request and its batch's row have both, without the operator's templates."""
-    return {
-        "pipeline": pipeline_name,
-        "parameters": split_parameters(fields.parameters)[0],
-        "name": fields.name,
-        "metadata": fields.metadata,
-        "priority": fields.priority,
-    }
-
-
 def _find_by_key(database: Database, request: SubmitRequest) -> Row[Any] | None:
     query = text(SELECT_BATCH_BY_KEY.format(later=database.sql.now_plus_seconds)).columns(
         parameters=Document, metadata=Document
@@ -278,7 +233,7 @@ def _try_resume(
 ) -> OpenSubmission | None:
     """The batch of this row, taken over if it takes more rows; None if the row changed, and must be read again."""
     if row.request_fingerprint != request_fingerprint(request):
-        raise IdempotencyConflict(_describe_difference(request, row))
+        raise IdempotencyConflict(describe_difference(request, row))
     _check_fields(request, row)
     submission = OpenSubmission(
         row.id,
@@ -334,17 +289,4 @@ def _holder_stays_silent(
 def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
     return IdempotencyKeyInUse(
         f"another process submits {batch_id} under this idempotency key; wait for that one: batchmill wait {batch_id}"
-    )
-
-
-def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
-    old, new = _comparable_values(row.pipeline, row), _comparable_values(request.pipeline.name, request)
-    differing = [name for name, value in new.items() if old[name] != value]
-    difference = " and ".join(differing) or (
-        "on-invalid, deadline, max-failures, reuse, source batch, webhook or way (SQL or HTTP)"
-    )
-    other = "other" if difference.startswith(("parameters", "metadata")) else "another"
-    return (
-        f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with {other} "
-        f"{difference}; use another key, or the same request"
     )

@@ -4,26 +4,22 @@
 off or is malformed leaves nothing behind.
 """
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from models.errors import InvalidUpload, SourceTooLarge, UnsupportedEncoding, WaitTimeout
+from models.errors import InvalidUpload, SourceTooLarge
 from producer.uploads.storage.store import FileStore, FileWriter, StoredBytes
 
 # Its warnings quote bytes of the form.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 FILE_FIELD = "file"
-CHUNK_BYTES = 256 * 2**10  # handed to a thread at once, because each time costs some tens of microseconds
-MAX_SILENCE_SECONDS = 60.0  # a client that sends nothing for so long is gone
 MAX_FIELDS, MAX_FIELD_NAME_BYTES, MAX_FIELD_BYTES = 20, 100, 64 * 2**10
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096  # of one part
 MAX_FILENAME_CHARACTERS = 200
@@ -212,104 +208,12 @@ class BodyReceiver:
         return Upload(self._filename, self._writer.commit(), {})
 
 
-Receiver = MultipartReceiver | BodyReceiver
-
-
-class _ReceiverInThreads:
-    """A receiver whose calls come from threads, one after the other, and have no effect after `close`.
-
-    A request that is cancelled does not stop the thread that writes for it.
-    """
-
-    def __init__(self, open_receiver: Callable[[], Receiver]) -> None:
-        self._open_receiver = open_receiver
-        self._receiver: Receiver | None = None
-        self._is_closed = False
-        self._lock = Lock()
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes."""
-        with self._lock:
-            if not self._is_closed:
-                self._opened().feed(data)
-
-    def finish(self) -> Upload:
-        """Make the file durable."""
-        with self._lock:
-            return self._opened().finish()
-
-    def close(self) -> None:
-        """Discard a file that was not finished."""
-        with self._lock:
-            self._is_closed = True
-            if self._receiver is not None:
-                self._receiver.__exit__()
-
-    def _opened(self) -> Receiver:
-        if self._receiver is None:
-            self._receiver = self._open_receiver()
-        return self._receiver
-
-
 def check_length(content_length: str | None, max_file_bytes: int) -> None:
     """Raise SourceTooLarge before anything is received, if a request says that its body is too long."""
     text = content_length or ""
     is_number = text.isascii() and text.isdecimal() and len(text) < 20
     if is_number and int(text) > max_file_bytes + MAX_OVERHEAD_BYTES:
         raise _too_large_error(max_file_bytes)
-
-
-def check_encoding(content_encoding: str | None) -> None:
-    """Raise UnsupportedEncoding if the header of a request names an encoding."""
-    if (content_encoding or "identity").strip().lower() != "identity":
-        raise UnsupportedEncoding(
-            "a body with Content-Encoding is not taken; compress the file itself, or send it plain"
-        )
-
-
-async def receive(
-    open_receiver: Callable[[], Receiver],
-    body: AsyncIterator[bytes],
-    content_encoding: str | None = None,
-    max_silence_seconds: float = MAX_SILENCE_SECONDS,
-) -> Upload:
-    """Take the body of a request into the store; whatever goes wrong, nothing stays behind.
-
-    open_receiver: called in a thread with the first bytes, like all that touches the store
-    body: raises whatever it likes if the client disconnects
-    content_encoding: the header of the request
-
-    Raises InvalidUpload, SourceTooLarge, UnsupportedEncoding, FileStoreUnavailable, and WaitTimeout if the client is
-    silent for too long.
-    """
-    check_encoding(content_encoding)
-    receiver = _ReceiverInThreads(open_receiver)
-    try:
-        async for chunk in _join_chunks(body, max_silence_seconds):
-            await asyncio.to_thread(receiver.feed, chunk)
-        return await asyncio.to_thread(receiver.finish)
-    finally:
-        await asyncio.shield(asyncio.to_thread(receiver.close))
-
-
-async def _join_chunks(body: AsyncIterator[bytes], max_silence_seconds: float) -> AsyncIterator[bytes]:
-    """The body in pieces of about CHUNK_BYTES."""
-    pending = bytearray()
-    source = aiter(body)
-    while True:
-        try:
-            async with asyncio.timeout(max_silence_seconds):
-                data = await anext(source)
-        except StopAsyncIteration:
-            break
-        except TimeoutError:
-            raise WaitTimeout(f"nothing came for {max_silence_seconds:g} s; send the file again") from None
-        pending += data
-        if len(pending) >= CHUNK_BYTES:
-            yield bytes(pending)
-            pending.clear()
-    if pending:
-        yield bytes(pending)
 
 
 def safe_filename(name: bytes | str) -> str:

@@ -4,6 +4,7 @@ The rules check the address that is connected to, because a host's name may reso
 """
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -103,7 +104,7 @@ def is_refused(url: str, address_policy: AddressPolicy) -> bool:
     """Return whether a URL is refused without a lookup: its address is neither public nor allowed."""
     host = urlsplit(url).hostname or ""
     try:
-        return not address_policy.allows(host, host)
+        return not address_policy.allows(host, _old_notation(host) or host)
     except ValueError:  # a name, which is resolved and checked on delivery
         return _normalize_host(host) in ("localhost", "localhost.localdomain") and not address_policy.allows(
             host, "127.0.0.1"
@@ -120,6 +121,14 @@ def is_public(address: Address) -> bool:
     if inner is not None:
         return is_public(inner)
     return address in GLOBAL_UNICAST and address.is_global
+
+
+def _old_notation(host: str) -> str | None:
+    """Return the IPv4 address that resolvers read in notations such as 2130706433, 0x7f.1 and 0177.0.0.1."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeEncodeError):
+        return None
 
 
 def _parse_address(text: str) -> Address:

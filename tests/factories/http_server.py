@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
-import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -21,15 +21,13 @@ from producer.tenants.principal import Scope
 from tests.servers import wait_until
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
+PATIENCE_SECONDS = 60
 
 
 def patient_app(context: ServerContext, *, checks_origins: bool = False) -> FastAPI:
-    """Return an application that takes no busy machine for an outage of the database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outages, "CONNECT_SECONDS", 60.0)
-        app = create_app(context, checks_origins=checks_origins)
-    app.state.database_watch.ping_seconds = 60.0
-    return app
+    """Return an application that waits for a database which is slow because the machine is busy."""
+    with mock.patch.multiple(outages, PING_SECONDS=float(PATIENCE_SECONDS), CONNECT_SECONDS=PATIENCE_SECONDS):
+        return create_app(context, checks_origins=checks_origins)
 
 
 def app_over(database: Database, url: str, **settings: Any) -> FastAPI:

@@ -62,7 +62,7 @@ def test_make_has_the_targets_that_the_documents_name() -> None:
     pages = {page: (ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/how-to/schedules.md")}
     targets = {page: set(re.findall(r"^\$ make ([\w-]+)", text, re.MULTILINE)) for page, text in pages.items()}
 
-    assert targets["README.md"] == {"demo", "demo-schedule"}
+    assert targets["README.md"] == {"demo"}
     assert targets["CONTRIBUTING.md"] == {"lint", "test", "soak", "bench"}
     for target in set().union(*targets.values()):
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -1,12 +1,11 @@
 """Retrying runs jobs of an ended batch again, in the same batch and at the same positions.
 
-Their results move to `superseded_results`, the counters go back, and new slices cover the jobs, 20,000 at a time. The
-batch is consistent after each chunk, so an interrupted retry has retried a part. A slice is a range, and its claimer
-skips jobs in between that have results. Therefore no other unfinished slice may overlap it.
+The jobs are requeued 20,000 at a time. The batch is consistent after each chunk, so an interrupted retry has retried a
+part.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,21 +15,16 @@ from sqlalchemy import Connection, Text, TextClause, bindparam, text
 from models import validation
 from models.db import Database, comma_separated
 from models.errors import NothingToRetry, UsageError
-from models.lifecycle import guard_counters
-from models.lifecycle import slices as slicing
-from models.lifecycle.termination import lock_batch
-from models.states import BatchStatus, JobOutcome
+from models.states import JobOutcome
 from producer.batches import views
+from producer.batches.actions.requeue import Requeue, check_ended
 from producer.batches.views import BatchView
-from producer.tenants import job_cap
 from producer.tenants.job_cap import CapOf, no_cap
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
 POSITIONS = range(2**62)
 MAX_POSITIONS = 10_000  # that a selection names
-# The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
-MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
 # A row that was invalid on submission is not retryable. The range is bounded on both sides, so that a
 # chunk reads only its own positions.
@@ -43,27 +37,6 @@ ORDER BY r.position
 
 SELECT_LAST_POSITION = "SELECT coalesce(max(position), -1) FROM results WHERE batch_id = :batch_id"
 
-COUNT_OVERLAPPING_SLICES = """
-SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND start_position + size > :start_position
-"""
-
-ARCHIVE_RESULTS = """
-INSERT INTO superseded_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-                          slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector)
-SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-       slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector
-FROM results WHERE batch_id = :batch_id AND position {in_numbers}
-"""
-
-DELETE_RESULTS = "DELETE FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
-
-REOPEN_BATCH = """
-UPDATE batches SET status = 'in_progress', ingesting = false, failed = failed - :failed,
-       cancelled = cancelled - :cancelled, expired = expired - :expired, completed_at = NULL, failed_at = NULL,
-       expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, error_code = NULL, error_message = NULL,
-       expires_at = {expires_at}
-WHERE id = :batch_id
-"""
 
 # A batch over its failure limit would exceed it again at the first result, so its remaining failures raise the limit.
 RAISE_FAILURE_LIMIT = """
@@ -83,8 +56,6 @@ GROUP BY r.error_code, j.invalid ORDER BY count(*) DESC, r.error_code
 GUARD_CODES = ("guard_blocked", "guard_failed")  # of failures that a guard decided
 
 EXPANDED_CODES = bindparam("codes", expanding=True, type_=Text())
-
-UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,80 +142,6 @@ def retry_jobs(
         raise NothingToRetry(_nothing_to_retry_message(batch, selection, invalid_rows))
     guarded_rows = sum(row.jobs for row in failures if row.code in GUARD_CODES and selection.includes_failure(row.code))
     return RetryResult(batch_id, batch.pipeline, jobs, slice_count, invalid_rows, guarded_rows)
-
-
-def check_ended(batch: BatchView) -> None:
-    """Raise UsageError unless a batch has ended."""
-    if not batch.status.has_ended:
-        raise UsageError(f"{batch.id} is {batch.status.value}; wait until it has ended: batchmill wait {batch.id}")
-
-
-def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int, int]]:
-    """Yield `(first, size)` of disjoint slices that cover these ascending positions. Pure."""
-    first, count, last = positions[0], 0, positions[0]
-    for position in positions:
-        if count == slice_size or position - first >= slice_size * MAX_SPARSENESS:
-            yield first, last - first + 1
-            first, count = position, 0
-        last, count = position, count + 1
-    yield first, last - first + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """Requeues jobs of a batch that has ended, and reopens the batch, chunk by chunk in the order of positions."""
-
-    database: Database
-    batch: BatchView
-    slice_size: int
-    deadline: Deadline | None
-    cap_of: CapOf
-
-    @property
-    def batch_id(self) -> str:
-        """The batch's id."""
-        return self.batch.id
-
-    def lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
-        """Lock the batch's row; raises UsageError unless the batch has ended, or `is_continuation` and it runs."""
-        batch = lock_batch(connection, self.database.sql, self.batch_id)
-        status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
-        if not status.has_ended and (status is not BatchStatus.IN_PROGRESS or not is_continuation):
-            raise UsageError(
-                f"{self.batch_id} runs again already; wait until it has ended: batchmill wait {self.batch_id}"
-            )
-
-    def requeue(self, connection: Connection, positions: Sequence[int], outcomes: Mapping[str, int]) -> int:
-        """Requeue the jobs at these ascending positions; returns the number of their slices.
-
-        outcomes: how many of them have which outcome
-        """
-        job_cap.check_room(connection, self.batch.tenant, self.cap_of(self.batch.tenant), len(positions))
-        overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
-        if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
-            raise UsageError(
-                f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
-            )
-        self._archive_results(connection, positions)
-        slice_count = slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
-        self._reopen_batch(connection, outcomes)
-        return slice_count
-
-    def _archive_results(self, connection: Connection, positions: Sequence[int]) -> None:
-        guard_counters.subtract_results(connection, self.database.sql, self.batch_id, positions)
-        params = {"batch_id": self.batch_id, "numbers": comma_separated(positions)}
-        for statement in (ARCHIVE_RESULTS, DELETE_RESULTS):
-            connection.execute(text(statement.format(in_numbers=self.database.sql.in_numbers)), params)
-
-    def _reopen_batch(self, connection: Connection, outcomes: Mapping[str, int]) -> None:
-        sql = self.database.sql
-        failures = [outcome.value for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED]
-        params = {"batch_id": self.batch_id, **{outcome: outcomes.get(outcome, 0) for outcome in failures}}
-        if self.deadline is not None:
-            connection.execute(*self.deadline.bind(REOPEN_BATCH, sql.now_plus_seconds, **params))
-            return
-        query = text(REOPEN_BATCH.format(expires_at=UNEXPIRED_DEADLINE.format(now=sql.now)))
-        connection.execute(query, params)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from models.settings import Settings
 from producer.cli import common
 from producer.cli.batches.retry import notify_workers, report_batch
 from producer.readers import input_source
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RepairColumns
 from producer.times import Deadline
 
 # The parameters of `batchmill submit` that a repair has too; the batch keeps all others.

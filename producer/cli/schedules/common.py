@@ -15,8 +15,8 @@ from producer.batches import blockers
 from producer.cli.schedules import schedule_tables
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.registry import ScheduleView
 from producer.schedules.reports import MAX_NEXT_TIMES
+from producer.schedules.schedule_view import ScheduleView
 from producer.workers import workers
 
 

@@ -16,8 +16,8 @@ from producer.schedules import registry, reports
 from producer.schedules.definition import EPOCH, ScheduleDefinition
 from producer.schedules.history import run_verdicts
 from producer.schedules.quality.stats import QualityStats
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
+from producer.schedules.schedule_view import ScheduleView
 from producer.schedules.status import UNSUCCESSFUL_STATES
 
 

@@ -63,12 +63,14 @@ def ls(as_json: bool) -> None:
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
-        views = status.list_statuses(database, now)
+        views, unreadable = status.list_readable(database, now)
+    for past_schedule in unreadable:
+        terminal.print_notice(str(past_schedule.problem))
     if as_json:
         terminal.echo_list([view.as_dict() for view in views])
     elif views:
         click.echo(schedule_tables.format_schedules(views))
-    else:
+    elif not unreadable:
         terminal.print_notice("there are no schedules yet; add one: batchmill schedule create NAME --cron …")
 
 

@@ -8,9 +8,9 @@ from producer.cli.schedules import run_tables
 from producer.schedules import reports
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.history import run_verdicts
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
+from producer.schedules.schedule_view import ScheduleView
 from producer.schedules.status import ScheduleStatus
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST RUN", "OUTCOME", "NEXT")

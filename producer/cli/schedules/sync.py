@@ -14,11 +14,12 @@ from models.privacy import terminal
 from models.settings import CONFIG_NAME, Settings, config_file
 from producer.cli import common as cli_common
 from producer.cli.schedules import common, run_tables, schedule_tables
-from producer.schedules import registry, validation
+from producer.schedules import config_sync, registry, validation
+from producer.schedules.config_sync import SyncPlan
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.registry import SyncPlan
 from producer.schedules.runs import source_check
 from producer.schedules.runs.source_check import PROBLEM, SourceCheck
+from producer.schedules.schedule_view import ScheduleView
 
 CHECK_HEADER = ("SCHEDULE", "CHECK", "MESSAGE")
 CHECK_COLOURS = {"problem": "red", "warning": "yellow"}
@@ -45,7 +46,7 @@ def sync(ctx: click.Context, prune: bool, check: bool) -> None:
             name: validation.validate(name, fields, settings, catalogue, folder)
             for name, fields in settings.schedules.items()
         }
-        plan = registry.sync(database, definitions, now, prune=prune)
+        plan = config_sync.sync(database, definitions, now, prune=prune)
         _print_plan(database, plan, definitions, now, prune=prune)
         common.print_warnings(database, definitions.values(), settings, now)
         if definitions:
@@ -82,7 +83,7 @@ def _print_plan(
         terminal.print_notice(f"nothing to do: {terminal.format_count(len(definitions), 'schedule')} declared")
 
 
-def _watermark_note(view: registry.ScheduleView, verb: str) -> list[str]:
+def _watermark_note(view: ScheduleView, verb: str) -> list[str]:
     if verb != "restored" or view.watermark is None:
         return []
     return [f"reads on from {view.definition.format_time(view.watermark)}"]
@@ -109,7 +110,7 @@ def _check(
     chain_problem = _find_chain_problem(database, definitions, prune=prune)
     if chain_problem is not None:
         terminal.print_notice(f"problem: {chain_problem}")
-    plan = registry.plan_sync(database, definitions)
+    plan = config_sync.plan_sync(database, definitions)
     undeclared = tuple(name for name in plan.undeclared if name not in settings.schedules)
     for verb, names in (
         ("create", plan.created),
@@ -126,7 +127,7 @@ def _find_chain_problem(
     database: Database, definitions: Mapping[str, ScheduleDefinition], *, prune: bool
 ) -> UsageError | None:
     try:
-        registry.check_chains(database, definitions, prune=prune)
+        config_sync.check_chains(database, definitions, prune=prune)
     except UsageError as error:
         return error
     return None

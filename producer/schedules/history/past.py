@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row, select
 
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound, UsageError
 from models.schedule_tables import Schedule as ScheduleRow
 from producer.schedules import registry
-from producer.schedules.registry import ScheduleView
+from producer.schedules.schedule_view import ScheduleView, view_from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class PastSchedule:
     def tz(self) -> str:
         """The zone of its times."""
         return self.zone.key
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a list of schedules has it; these names are stable."""
+        suspended_at = None if self.suspended_at is None else format_timestamp(self.suspended_at)
+        return {"name": self.name, "tenant": self.tenant, "problem": self.problem, "suspended_at": suspended_at}
 
     def format_time(self, instant: datetime) -> str:
         """Format a time for people, in the schedule's zone."""
@@ -68,7 +74,7 @@ def list_unreadable(database: Database, tenant: str | None = None) -> list[PastS
 
 def _problem_of(row: Row[Any]) -> str | None:
     try:
-        registry.view_from_row(row)
+        view_from_row(row)
     except UsageError as error:
         return str(error)
     return None

@@ -19,7 +19,7 @@ from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_views
 from producer.schedules.runs.following import followers
-from producer.schedules.runs.planning import LockedSchedule, open_run
+from producer.schedules.runs.new_runs import LockedSchedule, open_run
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 from producer.times import ONE_MINUTE, TimeRange, parse_time_range

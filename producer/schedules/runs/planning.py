@@ -5,13 +5,13 @@ time up to which everything is decided.
 """
 
 import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, insert, select, text
+from sqlalchemy import Connection, Row, select, text
 
 from models.db import Database
 from models.dialects.columns import Document, UtcDateTime
@@ -25,12 +25,9 @@ from producer.schedules.alerts import events
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_errors
 from producer.schedules.runs.following import followers
+from producer.schedules.runs.new_runs import LockedSchedule, insert_ended_runs, open_run
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.timing import due_times
-from producer.submission import open_submission
-from producer.submission.open_submission import OpenSubmission, new_batch_id
-from producer.submission.request import SubmitRequest
-from producer.times import Deadline
 
 log = structlog.get_logger(__name__)
 
@@ -59,17 +56,6 @@ class PlanResult:
     runs: tuple[datetime, ...]
     skipped: tuple[datetime, ...]
     missed_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class LockedSchedule:
-    """A schedule whose row the transaction of `connection` has locked, at the time `now`."""
-
-    connection: Connection
-    database: Database
-    catalogue: Catalogue
-    definition: ScheduleDefinition
-    now: datetime
 
 
 def plan_due_schedules(database: Database, catalogue: Catalogue, now: datetime) -> list[PlanResult]:
@@ -152,56 +138,6 @@ def _alert_unplannable(database: Database, name: str, error: Exception, now: dat
             log.error("schedule.evaluation_blocked", schedule=name, exc_info=error)
 
 
-def open_run(
-    schedule: LockedSchedule, scheduled_at: datetime, trigger: RunTrigger, source: Mapping[str, Any] | None = None
-) -> str:
-    """Create a run and its open batch; return the batch's id.
-
-    Raises IntegrityError if the run exists.
-
-    schedule: the schedule, locked
-    scheduled_at: time of the run
-    trigger: reason for the run
-    source: columns of the run that say what it reads: `since` of a backfill, unset = the scheduled time before, or
-        `source_batch_id` and `id_type` of a run that follows another
-    """
-    definition, now = schedule.definition, schedule.now
-    deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
-    source = source or {}
-    batch_id = insert_run_batch(schedule, scheduled_at, deadline_at, source.get("source_batch_id"))
-    values = _run_row(definition, scheduled_at, trigger, now) | {
-        "state": RunState.WAITING.value,
-        "batch_id": batch_id,
-        "deadline_at": deadline_at,
-        "next_check_at": now,
-        **source,
-    }
-    schedule.connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
-    return batch_id
-
-
-def insert_run_batch(
-    schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None, source_batch_id: str | None
-) -> str:
-    """Insert the open batch of a run; return its id. Raises UsageError if the pipeline does not take it."""
-    request = _request_with_deadline(schedule, scheduled_at, deadline_at)
-    request = replace(request, source_batch_id=source_batch_id)
-    submission = OpenSubmission(new_batch_id(), holder_id="")
-    open_submission.insert_batch(schedule.connection, schedule.database.sql, request, submission)
-    return submission.batch_id
-
-
-def _request_with_deadline(
-    schedule: LockedSchedule, scheduled_at: datetime, deadline_at: datetime | None
-) -> SubmitRequest:
-    """Build the request with the deadline as a duration, so that only the database's clock measures it."""
-    request = schedule.definition.request_for(schedule.catalogue[schedule.definition.pipeline], scheduled_at)
-    seconds = None if deadline_at is None else (deadline_at - schedule.now).total_seconds()
-    if seconds is None or seconds <= 0:  # a passed deadline would expire a run that is to be caught up
-        return request
-    return replace(request, deadline=Deadline(seconds=seconds))
-
-
 def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: BatchmillError | None = None) -> PlanResult:
     connection, definition, now = schedule.connection, schedule.definition, schedule.now
     name = definition.name
@@ -217,11 +153,11 @@ def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: Batchm
     existing = set(_existing_times(connection, name, (*decision.due, *decision.missed)))
     due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in existing]
     if is_busy:
-        _insert_ended_runs(schedule, due, RunState.SKIPPED)
+        insert_ended_runs(schedule, due, RunState.SKIPPED)
         _record_events(schedule, due, "skipped", "the previous run was still open")
         _skip_followers(schedule, due, RunState.SKIPPED)
     elif error := planning_error or _find_request_error(schedule):
-        _insert_ended_runs(
+        insert_ended_runs(
             schedule, due, RunState.FAILED, error_code=error.code, error_message=make_storable(str(error))
         )
         _record_events(schedule, due, "failed", str(error), error.code)
@@ -231,7 +167,7 @@ def _plan_locked(schedule: LockedSchedule, row: Row[Any], planning_error: Batchm
             open_run(schedule, scheduled_at, RunTrigger.CRON)
     if decision.missed_count:
         missed = [scheduled_at for scheduled_at in decision.missed if scheduled_at not in existing]
-        _insert_ended_runs(schedule, missed, RunState.MISSED)
+        insert_ended_runs(schedule, missed, RunState.MISSED)
         message = _missed_message(definition.format_time(decision.missed[-1]), decision.missed_count)
         _record_events(schedule, decision.missed[-1:], "missed", message)
         _skip_followers(schedule, missed, RunState.MISSED)
@@ -287,28 +223,3 @@ def _skip_followers(schedule: LockedSchedule, scheduled_times: Iterable[datetime
     for scheduled_at in scheduled_times:
         connection, name = schedule.connection, schedule.definition.name
         followers.skip_followers(connection, schedule.database.sql, name, scheduled_at, state, schedule.now)
-
-
-def _insert_ended_runs(
-    schedule: LockedSchedule, scheduled_times: Iterable[datetime], state: RunState, **error: str
-) -> None:
-    values = {"state": state.value, "finished_at": schedule.now, **error}
-    rows = [
-        _run_row(schedule.definition, scheduled_at, RunTrigger.CRON, schedule.now) | values
-        for scheduled_at in scheduled_times
-    ]
-    if rows:
-        schedule.connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
-
-
-def _run_row(
-    definition: ScheduleDefinition, scheduled_at: datetime, trigger: RunTrigger, now: datetime
-) -> dict[str, Any]:
-    return {
-        "schedule": definition.name,
-        "scheduled_at": scheduled_at,
-        "trigger": trigger.value,
-        "definition": definition.dump(),
-        "concurrent": definition.overlap == "allow",
-        "planned_at": now,
-    }

@@ -15,7 +15,7 @@ from producer.server.context import Context, ServerContext
 from producer.server.openai_api import content, objects
 from producer.server.requests.bodies import StreamedBody
 from producer.tenants.principal import Principal
-from producer.uploads import files, multipart
+from producer.uploads import files, multipart, request_body
 from producer.uploads.files import PURPOSE_BATCH, PURPOSE_ERRORS, FileFilter, FileView, NewFile
 from producer.uploads.intake.openai_batches import invalid
 from producer.uploads.multipart import MultipartReceiver, Upload
@@ -53,7 +53,7 @@ async def upload_file(request: Request, context: Context, principal: Submitter, 
     def open_receiver() -> MultipartReceiver:
         return MultipartReceiver(store, request.headers.get("content-type"), max_bytes, _check_purpose)
 
-    upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+    upload = await request_body.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
     return await run_in_threadpool(_save, context, principal, upload)
 
 

@@ -118,7 +118,9 @@ class DatabaseWatch:
         if not done and not answer.done():
             answer.add_done_callback(lambda late: late.exception())  # nobody waits for it any more
             raise self.error
-        return answer.result()
+        version = answer.result()
+        self._note_answer()  # also for /readyz, so that requests are answered again as soon as it says so
+        return version
 
     def suspect(self, exchange: _Exchange) -> None:
         """Answer a request that waits, should the database be out."""

@@ -8,17 +8,14 @@ changes. A query or another batch's results may change, so those are read again 
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, text
 
 from models import file_store_ids
-from models.backoff import max_backoff_seconds
 from models.db import Database
-from models.dialects.columns import Document
-from models.documents import to_json
 from models.errors import (
     BatchmillError,
     FileStoreUnavailable,
@@ -37,48 +34,20 @@ from models.pipelines.pipeline import Pipeline
 from models.processes import holders
 from models.processes.failpoints import failpoint
 from models.settings import Settings
-from models.states import BatchStatus
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.submission import discard, open_submission, submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
-from producer.uploads.intake import failing, sources
+from producer.uploads.intake import failing, sources, takeover
 from producer.uploads.intake.failing import MAX_INPUT_ERRORS
 from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.storage.store import FileStore, open_store
 
 log = structlog.get_logger(__name__)
 
-MAX_STARTS = 20  # of readers that got no further, each of which was killed; the rows then kill them
 MAX_OPEN_BATCHES = 1_000  # looked at in one round
-
-# A file or database that can't be reached is tried again after so many seconds, in all for about a day.
-POSTPONED_SECONDS, MAX_POSTPONEMENTS = 5.0, 150
-
-SELECT_BATCH = f"""
-SELECT b.id, b.status, b.pipeline, b.parameters, b.name, b.metadata, b.priority, b.source_batch_id, b.tenant,
-       b.webhook_url, b.holder_id, b.rows_read, b.ingesting, b.read_request, b.input_file_id, f.location, f.bytes,
-       (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL) AS failed
-FROM (SELECT * FROM batches WHERE id = :batch_id AND {due_intakes.IS_OPEN}) AS b
-LEFT JOIN files f ON f.id = b.input_file_id
-"""  # noqa: S608
-
-TAKE_OVER = f"""
-UPDATE batches SET holder_id = :holder_id, holder_heartbeat_at = {{now}}, read_request = {{document}}
-WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND rows_read = :rows_read
-  AND coalesce(holder_id, '') = :previous_holder_id
-"""  # noqa: S608
-DOCUMENTS = {"postgresql": "CAST(:read_request AS jsonb)", "sqlite": ":read_request"}
-
-# Nobody takes over a batch whose heartbeat is in the future.
-POSTPONE = f"""
-UPDATE batches SET holder_id = NULL, holder_heartbeat_at = {{later}}, read_request = {{document}}
-WHERE id = :batch_id AND {due_intakes.IS_OPEN} AND holder_id = :holder_id
-"""  # noqa: S608
-
-# A batch that has all its rows, or has ended, needs its file no more.
-FORGET_READ_REQUEST = f"UPDATE batches SET read_request = NULL WHERE id = :batch_id AND NOT ({due_intakes.IS_OPEN})"  # noqa: S608
 
 
 class Outcome(StrEnum):
@@ -146,7 +115,7 @@ class Intake:
             return Outcome.POSTPONED
 
     def _take_in(self, batch_id: str, submission: OpenSubmission | None) -> Outcome:
-        row = self._find(batch_id)
+        row = takeover.find_open(self.database, batch_id)
         if row is None:
             return Outcome.LOST
         read_request = ReadRequest.from_document(row.read_request)
@@ -156,7 +125,7 @@ class Intake:
             pipeline = self.catalogue[row.pipeline].with_templates(row.parameters)
         except (UnknownPipeline, SettingsError):
             return Outcome.NOT_HERE
-        submission = submission or self._take_over(row)
+        submission = submission or takeover.take_over(self.database, row)
         if submission is None:
             return Outcome.LOST
         try:
@@ -164,65 +133,11 @@ class Intake:
                 return _Reading(self, row, read_request, submission).run(pipeline)
         except (Unreachable, FileStoreUnavailable, SourceNotReady) as error:
             with suppress(BatchmillError):  # else the others wait until this process is silent
-                self._postpone(row, submission, error)
+                takeover.postpone(self.database, row, submission, error)
             raise
         except BatchmillError as error:  # it was cancelled meanwhile, or another process took over
             log.info("intake.lost", batch_id=batch_id, error=str(error))
             return Outcome.LOST
-
-    def _postpone(self, row: Row[Any], submission: OpenSubmission, error: BatchmillError) -> None:
-        """Let a batch be tried again later; after about a day it fails.
-
-        With the read request from before the try, this one does not count among those that were killed.
-        """
-        count = row.read_request.get("postponements", 0) + 1
-        if count > MAX_POSTPONEMENTS:
-            failing.fail_batch(self.database, submission, error.code, f"its rows could not be read for a day: {error}")
-            return
-        params = {
-            **submission.params,
-            "read_request": to_json({**row.read_request, "postponements": count}),
-            "seconds": max_backoff_seconds(count, POSTPONED_SECONDS, due_intakes.MAX_POSTPONED_SECONDS),
-        }
-        statement = text(POSTPONE.format(later=self.database.sql.now_plus_seconds, document=self._document))
-        self.database.transact(partial(Connection.execute, statement=statement, parameters=params))
-
-    def _find(self, batch_id: str) -> Row[Any] | None:
-        query = text(SELECT_BATCH).columns(parameters=Document, metadata=Document, read_request=Document)
-        with self.database.read() as connection:
-            return connection.execute(query, {"batch_id": batch_id}).one_or_none()
-
-    def _take_over(self, row: Row[Any]) -> OpenSubmission | None:
-        """The batch as ours, if its holder has not changed; it counts how often reading began without getting on."""
-        starts = row.read_request.get("starts", 0) if row.read_request.get("rows_at_start") == row.rows_read else 0
-        document = {**row.read_request, "starts": starts + 1, "rows_at_start": row.rows_read}
-        holder_id = holders.new_holder_id()
-        params = {
-            "batch_id": row.id,
-            "holder_id": holder_id,
-            "previous_holder_id": row.holder_id or "",
-            "rows_read": row.rows_read,
-            "read_request": to_json(document),
-        }
-        sql = self.database.sql
-        statement = TAKE_OVER.format(now=sql.now, document=self._document)
-        taken = self.database.transact(lambda connection: connection.execute(text(statement), params).rowcount)
-        if not taken:
-            return None
-        status = BatchStatus(row.status)
-        submission = OpenSubmission(
-            row.id, holder_id, None, status, row.rows_read, failed=row.failed, ingesting=bool(row.ingesting)
-        )
-        if starts >= MAX_STARTS:
-            message = f"{starts} processes that read it were ended at the same row; see their logs, and split the file"
-            failing.fail_batch(self.database, submission, "intake_crashed", message)
-            return None
-        return submission
-
-    @property
-    def _document(self) -> str:
-        """The parameter `read_request` in SQL."""
-        return DOCUMENTS[self.database.engine.dialect.name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +168,13 @@ class _Reading:
             failing.fail_batch(database, self.submission, "internal_error", message)
             return Outcome.FAILED
         failpoint("after_intake")
-        forget_read_request(database, self.row.id)
+        takeover.forget_read_request(database, self.row.id)
         log.info("intake.accepted", batch_id=self.row.id, jobs=result.jobs)
         if result.slices:
             submit.notify_workers(self.intake.settings, result.pipeline, result.slices)
         return Outcome.ACCEPTED
 
-    def _submit_rows(self, pipeline: Pipeline) -> submit.SubmitResult:
+    def _submit_rows(self, pipeline: Pipeline) -> SubmitResult:
         database, settings = self.intake.database, self.intake.settings
         self._record_guards(pipeline)
         submission = self.submission
@@ -342,12 +257,6 @@ def take_in_waiting(intake: Intake, max_bytes: int | None = None, *, unserved_te
             return finished
         tried.add(batch.id)
         finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
-
-
-def forget_read_request(database: Database, batch_id: str) -> None:
-    """Record that a batch's rows need not be read any more, unless some are missing."""
-    statement = text(FORGET_READ_REQUEST)
-    database.transact(lambda connection: connection.execute(statement, {"batch_id": batch_id}))
 
 
 def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:

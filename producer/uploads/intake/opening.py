@@ -15,6 +15,8 @@ from models.processes.failpoints import failpoint
 from models.settings import Settings
 from producer.batches import views
 from producer.submission import open_submission
+from producer.submission.batch_ids import new_batch_id
+from producer.submission.fingerprint import request_fingerprint
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.uploads import result_files
@@ -70,7 +72,7 @@ def open_batch(
         if request.deadline is not None:
             request.deadline.check_future()
         holder_id = holders.new_holder_id() if is_read_here else ""
-        submission = OpenSubmission(open_submission.new_batch_id(), holder_id, request.idempotency_key)
+        submission = OpenSubmission(new_batch_id(), holder_id, request.idempotency_key)
         values = {
             "endpoint": read_request.endpoint,
             "completion_window": read_request.completion_window,
@@ -122,5 +124,5 @@ def _find_by_key(database: Database, request: SubmitRequest, fingerprint: str) -
 def _fingerprint(request: SubmitRequest, read_request: ReadRequest, file: FileView | None) -> str:
     """A hash of the request and its source; a file counts by its content, because a repeat uploads it again."""
     content = None if file is None else file.sha256
-    values = [open_submission.request_fingerprint(request), read_request.as_document(), content]
+    values = [request_fingerprint(request), read_request.as_document(), content]
     return hashlib.sha256(to_json(values).encode()).hexdigest()

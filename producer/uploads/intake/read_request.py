@@ -12,7 +12,7 @@ from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.source_files import FILE_FORMATS
-from producer.readers.mapping_advice import PYTHON_ADVICE
+from producer.readers.mapping_advice import HTTP_ADVICE, PAGE_ADVICE, MappingAdvice
 from producer.readers.results.columns import ResultColumns
 from producer.readers.results.selection import ResultSelection
 from producer.readers.sql import sql_sources
@@ -29,6 +29,7 @@ class ReadRequest:
     file_format: one of FILE_FORMATS
     sql, bind: the name of a query and its parameters, in place of a file
     from_batch, status, labels, min_score: results of a batch, in place of a file
+    is_from_page: whether a form of the pages asked for it, so that messages speak of the form
     """
 
     endpoint: str | None = None
@@ -48,6 +49,7 @@ class ReadRequest:
     on_invalid: str = REJECT
     max_failures: str | None = None
     reuse: bool = False
+    is_from_page: bool = False
 
     @property
     def needs_file(self) -> bool:
@@ -67,7 +69,7 @@ class ReadRequest:
     @property
     def selection(self) -> ResultSelection | None:
         """The results to take; raises UsageError."""
-        return ResultSelection.from_options(self.from_batch, self.status, self.labels, self.min_score, PYTHON_ADVICE)
+        return ResultSelection.from_options(self.from_batch, self.status, self.labels, self.min_score, self._advice)
 
     def columns(self, pipeline: Pipeline) -> ColumnMapping:
         """The columns of native rows; raises UsageError."""
@@ -78,7 +80,7 @@ class ReadRequest:
             self.id_column,
             use_ids=self.use_ids,
             passthrough=self.passthrough,
-            advice=PYTHON_ADVICE,
+            advice=self._advice,
         )
 
     def check(self, settings: Settings, pipeline: Pipeline, *, has_file: bool) -> None:
@@ -106,6 +108,10 @@ class ReadRequest:
             for name, value in values.items()
             if value != getattr(DEFAULTS, name)
         }
+
+    @property
+    def _advice(self) -> MappingAdvice:
+        return PAGE_ADVICE if self.is_from_page else HTTP_ADVICE
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

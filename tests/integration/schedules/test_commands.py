@@ -139,6 +139,19 @@ def test_what_it_came_to_can_be_seen(harness: ScheduleHarness) -> None:
     assert 'batchmill_schedule_runs{schedule="nightly",state="completed"} 1' in run("metrics").stdout
 
 
+def test_ls_lists_the_others_beside_one_that_can_t_be_read(harness: ScheduleHarness) -> None:
+    harness.create_schedule("nightly")
+    harness.create_schedule("readable")
+    harness.execute("UPDATE schedules SET definition = :text WHERE name = 'nightly'", text='{"from_the_future": 1}')
+
+    listed = run("ls")
+
+    assert "readable" in listed.stdout
+    assert "nightly" not in listed.stdout
+    assert "from_the_future" in listed.stderr
+    assert [schedule["name"] for schedule in document("ls")["data"]] == ["readable"]
+
+
 def test_it_rests_and_goes_on_and_is_taken_away() -> None:
     run("create", "nightly", *USUAL)
     run("suspend", "nightly")

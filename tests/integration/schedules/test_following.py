@@ -13,7 +13,7 @@ from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState, RunTrigger
 from producer.batches.actions import delete, retry
 from producer.batches.actions.retry import RetrySelection
-from producer.schedules import registry, validation
+from producer.schedules import config_sync, registry, validation
 from producer.schedules.runs import manual_runs, source_check
 from producer.schedules.runs.following import opening
 from producer.schedules.runs.run_views import RunView
@@ -452,14 +452,14 @@ class TestRegistry:
             }.items()
         }
 
-        assert registry.sync(harness.database, definitions, CREATED_AT).created == ("c", "b", "a")
+        assert config_sync.sync(harness.database, definitions, CREATED_AT).created == ("c", "b", "a")
         with pytest.raises(UsageError, match="no schedule 'a' to run after"):
-            registry.sync(harness.database, {"b": definitions["b"]}, CREATED_AT, prune=True)
+            config_sync.sync(harness.database, {"b": definitions["b"]}, CREATED_AT, prune=True)
         by_hand = harness.create_schedule("d", after="c")
         with pytest.raises(UsageError, match="d runs after c, which --prune would delete; delete d first"):
-            registry.sync(harness.database, {}, CREATED_AT, prune=True)
+            config_sync.sync(harness.database, {}, CREATED_AT, prune=True)
         registry.delete(harness.database, by_hand.name, CREATED_AT)
-        assert registry.sync(harness.database, {}, CREATED_AT, prune=True).undeclared == ("a", "b", "c")
+        assert config_sync.sync(harness.database, {}, CREATED_AT, prune=True).undeclared == ("a", "b", "c")
         assert [view.name for view in registry.list_schedules(harness.database)] == ["nightly"]
 
     def test_the_check_reads_the_last_completed_run(self, harness: ScheduleHarness) -> None:

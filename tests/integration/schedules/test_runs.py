@@ -10,7 +10,7 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState
-from producer.schedules import registry, status
+from producer.schedules import config_sync, registry, status
 from producer.schedules.runs import manual_runs
 from producer.times import TimeRange
 from tests.factories.schedules import CREATED_AT, PIPELINE, ScheduleHarness, utc
@@ -441,28 +441,28 @@ class TestDeclared:
         item = harness.create_schedule("one")
         config = {name: item.model_copy(update={"name": name}) for name in ("one", "two")}
 
-        plan = registry.sync(harness.database, config, CREATED_AT)
+        plan = config_sync.sync(harness.database, config, CREATED_AT)
         assert (plan.changed, plan.created) == (("one",), ("two",))
-        assert not registry.sync(harness.database, config, CREATED_AT)
+        assert not config_sync.sync(harness.database, config, CREATED_AT)
 
         for prune, names in ((False, ["one", "two"]), (True, ["two"])):
-            plan = registry.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=prune)
+            plan = config_sync.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=prune)
             assert plan.undeclared == ("one",)
             assert [view.name for view in registry.list_schedules(harness.database)] == names
-        assert not registry.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=True)
+        assert not config_sync.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=True)
 
     def test_one_that_comes_back_takes_up_its_watermark_and_history(self, harness: ScheduleHarness) -> None:
         definition = harness.create_schedule()
         harness.tickets.insert_ticket(utc("03-01 21:00"))
         harness.run_schedule(utc("03-02 02:00"))
-        registry.sync(harness.database, {}, CREATED_AT)
-        registry.sync(harness.database, {"nightly": definition}, CREATED_AT)
-        registry.sync(harness.database, {}, utc("03-02 03:00"), prune=True)
+        config_sync.sync(harness.database, {}, CREATED_AT)
+        config_sync.sync(harness.database, {"nightly": definition}, CREATED_AT)
+        config_sync.sync(harness.database, {}, utc("03-02 03:00"), prune=True)
         harness.tickets.insert_ticket(utc("03-02 21:00"))
         harness.tick(utc("03-03 02:00"))
         assert len(harness.runs()) == 1, "a deleted schedule does not run"
 
-        plan = registry.sync(harness.database, {"nightly": definition}, utc("03-03 12:00"))
+        plan = config_sync.sync(harness.database, {"nightly": definition}, utc("03-03 12:00"))
         harness.run_schedule(utc("03-04 02:00"))
 
         assert plan.restored == ("nightly",)
@@ -471,13 +471,13 @@ class TestDeclared:
 
     def test_several_syncs_at_once_come_to_the_same(self, harness: ScheduleHarness) -> None:
         item = harness.create_schedule("old")
-        registry.sync(harness.database, {"old": item}, CREATED_AT)
+        config_sync.sync(harness.database, {"old": item}, CREATED_AT)
         config = {name: item.model_copy(update={"name": name}) for name in ("one", "two")}
 
-        run_concurrently(*[lambda: registry.sync(harness.database, config, CREATED_AT, prune=True)] * 4)
+        run_concurrently(*[lambda: config_sync.sync(harness.database, config, CREATED_AT, prune=True)] * 4)
 
         assert [view.name for view in registry.list_schedules(harness.database)] == ["one", "two"]
-        assert not registry.sync(harness.database, config, CREATED_AT)
+        assert not config_sync.sync(harness.database, config, CREATED_AT)
 
     def test_an_unreadable_definition_can_be_replaced_and_declared_again(self, harness: ScheduleHarness) -> None:
         definition = harness.create_schedule()
@@ -487,10 +487,10 @@ class TestDeclared:
         harness.execute(spoil)
         with pytest.raises(UsageError, match="batchmill schedule delete nightly"):
             registry.list_schedules(harness.database)
-        assert registry.sync(harness.database, {"nightly": definition}, now).changed == ("nightly",)
+        assert config_sync.sync(harness.database, {"nightly": definition}, now).changed == ("nightly",)
         harness.execute(spoil)
         registry.delete(harness.database, "nightly", now)
-        assert registry.sync(harness.database, {"nightly": definition}, now).restored == ("nightly",)
+        assert config_sync.sync(harness.database, {"nightly": definition}, now).restored == ("nightly",)
         assert registry.get(harness.database, "nightly").definition == definition
 
     def test_one_that_was_purged_starts_over(self, harness: ScheduleHarness) -> None:

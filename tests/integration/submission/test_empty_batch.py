@@ -16,7 +16,8 @@ from producer.batches import views
 from producer.health import audit
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
-from producer.submission.open_submission import OpenSubmission, new_batch_id
+from producer.submission.batch_ids import new_batch_id
+from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 
 SAMPLE = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis")

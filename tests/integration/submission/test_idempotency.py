@@ -25,6 +25,7 @@ from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, job_writer, open_submission, submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline
 from tests.factories.batch_rows import execute
@@ -45,7 +46,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
         monkeypatch.setattr(job_writer, "IDS_PER_LOOKUP", 2)
 
 
-def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> submit.SubmitResult:
+def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> SubmitResult:
     request = SubmitRequest.create(fields.pop("pipeline", SAMPLE), **{"idempotency_key": KEY, **fields})
     return submit.submit(database, 4, request, Source("a.jsonl", "line", rows))
 

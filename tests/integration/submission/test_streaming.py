@@ -22,8 +22,8 @@ from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
-from producer.submission.submit import SubmitResult
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     assert_consistent,

@@ -31,6 +31,7 @@ from producer.batches.actions import delete as deletion
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, discard, job_writer, submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
@@ -44,7 +45,7 @@ TABLES = ("batches", "jobs", "slices", "results", "model_versions", "workers")
 
 def accept(
     database: Database, rows: Iterable[Row | Problem], pipeline: Pipeline = SAMPLE, slice_size: int = 4, **fields: Any
-) -> submit.SubmitResult:
+) -> SubmitResult:
     source = Source("a.jsonl", "line", iter(rows))
     return submit.submit(database, slice_size, SubmitRequest.create(pipeline, **fields), source)
 
@@ -345,7 +346,7 @@ class TestWakeups:
         send = submit.WakeupSender(self.settings("redis://127.0.0.1:1/0"))
 
         for slices in (1, 2, 3, 4):
-            send(submit.SubmitResult("batch_1", SAMPLE.name, 0, 0, slices))
+            send(SubmitResult("batch_1", SAMPLE.name, 0, 0, slices))
 
         assert notified == [1, 2]
 

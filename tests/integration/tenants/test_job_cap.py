@@ -22,8 +22,8 @@ from producer.readers.items import open_items
 from producer.readers.limits import DEFAULT_LIMITS
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, open_submission, submit
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
 from tests.factories.batch_rows import assert_consistent

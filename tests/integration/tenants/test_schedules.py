@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import NotFound, UsageError
 from producer.batches import views
-from producer.schedules import registry, status
+from producer.schedules import config_sync, registry, status
 from producer.schedules.definition import ScheduleDefinition
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
 
@@ -64,12 +64,12 @@ def test_sync_follows_the_same_rule(harness: ScheduleHarness) -> None:
     }
 
     with pytest.raises(UsageError, match="no schedule 'first' to run after"):
-        registry.sync(harness.database, definitions, CREATED_AT)
+        config_sync.sync(harness.database, definitions, CREATED_AT)
     definitions["second"] = ScheduleDefinition.from_fields("second", {**follower, "tenant": "acme"})
-    registry.sync(harness.database, definitions, CREATED_AT)
+    config_sync.sync(harness.database, definitions, CREATED_AT)
 
     assert [view.tenant for view in registry.list_schedules(harness.database)] == ["acme", "acme"]
-    assert not registry.plan_sync(harness.database, definitions)
+    assert not config_sync.plan_sync(harness.database, definitions)
 
 
 def test_its_tenant_can_t_change_with_its_history(harness: ScheduleHarness) -> None:

@@ -10,8 +10,8 @@ from models.states import RunTrigger
 from producer.readers.storable import make_storable
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import planning, run_alerts, sources
-from producer.schedules.runs.planning import LockedSchedule
+from producer.schedules.runs import new_runs, run_alerts, sources
+from producer.schedules.runs.new_runs import LockedSchedule
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 
@@ -57,7 +57,7 @@ def open_batch(database: Database, catalogue: Catalogue, run: RunView, now: date
         if connection.scalar(lock, {**run.key, "source_batch_id": run.source_batch_id}) is None:
             return  # another process was faster, or it was deleted or replaced
         schedule = LockedSchedule(connection, database, catalogue, definition, now)
-        batch_id = planning.insert_run_batch(schedule, run.scheduled_at, deadline_at, run.source_batch_id)
+        batch_id = new_runs.insert_run_batch(schedule, run.scheduled_at, deadline_at, run.source_batch_id)
         statement = bind_datetimes(SET_BATCH, "deadline_at", "now")
         values = {"batch_id": batch_id, "deadline_at": deadline_at, "now": now}
         connection.execute(statement, {**run.key, **values})

@@ -19,8 +19,8 @@ from producer.readers.rows import Source
 from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts, warnings
 from producer.server.native.batches.long_acts import Act
-from producer.submission.repair import repair_jobs
-from producer.submission.repair_columns import RENAMING_ADVICE, RepairColumns
+from producer.submission.repairs.repair import repair_jobs
+from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal
 from producer.times import Deadline
 from producer.uploads.multipart import Upload

@@ -46,6 +46,14 @@ EXAMPLE_EVENT: dict[str, Any] = {
     "delivered_at": "2026-11-24T05:10:03.000Z",
 }
 
+EXAMPLE_UNREADABLE: dict[str, Any] = {
+    "name": "nightly-reviews",
+    "tenant": "default",
+    "problem": "schedule nightly-reviews: unknown field 'weekly'; this version can't read it: create it again with "
+    "--replace, or batchmill schedule delete nightly-reviews",
+    "suspended_at": None,
+}
+
 RunStateName = Literal["waiting", "running", "completed", "failed", "skipped", "missed"]
 ScheduleState = Literal["suspended", "overdue", "late", "failed", "missed", "skipped", "running", "waiting", "active"]
 
@@ -131,11 +139,23 @@ class RunReport(Run):
     events: list[Event]
 
 
+class UnreadableSchedule(BaseModel):
+    """A schedule whose definition another version of Batchmill has saved; no runs of it start."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_UNREADABLE})
+
+    name: str
+    tenant: str
+    problem: str = Field(description="Why its definition can't be read, and what helps.")
+    suspended_at: datetime | None
+
+
 class ScheduleList(BaseModel):
     """Schedules by name."""
 
     object: Literal["list"]
     data: list[Schedule]
+    unreadable: list[UnreadableSchedule] = Field(description="Those that this version can't read.")
 
 
 class RunList(BaseModel):

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from models import clock
-from producer.schedules import registry, reports, status
+from producer.schedules import reports, status
 from producer.schedules.alerts import events
+from producer.schedules.history import past
 from producer.schedules.runs import run_views
 from producer.server.access import Reader
 from producer.server.context import Context
@@ -21,10 +22,12 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 
 @router.get("/schedules", summary="List schedules", response_model=objects.ScheduleList)
 def list_schedules(context: Context, principal: Reader) -> Response:
-    """List schedules with their last and next runs, by name."""
+    """List schedules with their last and next runs, by name, and those that this version can't read."""
     now = clock.clock_for(context.settings, context.database)()
-    statuses = status.list_statuses(context.database, now, principal.tenant)
-    return responses.list_response([item.as_dict() for item in statuses])
+    statuses, unreadable = status.list_readable(context.database, now, principal.tenant)
+    return responses.list_response(
+        [item.as_dict() for item in statuses], unreadable=[schedule.as_dict() for schedule in unreadable]
+    )
 
 
 @router.get("/schedules/{name}", summary="Show a schedule", response_model=objects.ScheduleReport)
@@ -37,8 +40,8 @@ def show_schedule(context: Context, principal: Reader, name: ScheduleName) -> Re
 
 @router.get("/schedules/{name}/runs", summary="List a schedule's runs", response_model=objects.RunList)
 def list_runs(context: Context, principal: Reader, name: ScheduleName, limit: Limit = 20) -> Response:
-    """List the runs of a schedule, the latest first, with outcomes, quality and drift."""
-    registry.get(context.database, name, principal.tenant)
+    """List the runs of a schedule, also of a deleted one, the latest first, with outcomes, quality and drift."""
+    past.find(context.database, name, principal.tenant)
     runs = run_views.newest_runs(context.database, name, limit)
     return responses.list_response([run.as_dict() for run in runs])
 
@@ -60,6 +63,6 @@ def report_run(
 @router.get("/schedules/{name}/events", summary="List a schedule's events", response_model=objects.EventList)
 def list_events(context: Context, principal: Reader, name: ScheduleName, limit: Limit = 20) -> Response:
     """List what people should know about a schedule, the newest first."""
-    registry.get(context.database, name, principal.tenant)
+    past.find(context.database, name, principal.tenant)
     newest = events.list_newest(context.database, name, limit)
     return responses.list_response([event.as_dict() for event in newest])

@@ -8,7 +8,7 @@ from producer.server.context import ServerContext
 from producer.server.pages.access import forgery
 from producer.server.pages.access.forgery import CSRF_FIELD
 from producer.server.pages.access.visitor import Visitor
-from producer.uploads import multipart
+from producer.uploads import multipart, request_body
 from producer.uploads.multipart import MultipartReceiver, Upload
 from producer.uploads.storage.store import open_store
 
@@ -21,7 +21,8 @@ async def receive_form(
     max_bytes: of the file
     fields: gets the fields before the file, also if the form is refused then
 
-    The request's stream must be open: see `requests/bodies.py`. Raises ForgedAction, and what `multipart.receive` does.
+    The request's stream must be open: see `requests/bodies.py`. Raises ForgedAction, and what
+    `request_body.receive` raises.
     """
     is_checked = forgery.has_token_header(request, visitor.csrf_secret)
 
@@ -34,6 +35,6 @@ async def receive_form(
         return MultipartReceiver(open_store(context.settings), request.headers.get("content-type"), max_bytes, check)
 
     multipart.check_length(request.headers.get("content-length"), max_bytes)
-    upload = await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+    upload = await request_body.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
     fields.update(upload.fields)
     return upload

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from models.states import BatchStatus
 from producer.batches.changes import BatchState
 from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch, ListFollower
@@ -47,6 +48,26 @@ class _ChangesOfAll:
         return (("new", event_stream.event("new", {"ids": ids[:100]})),) if ids else ()
 
 
+class _ChangesOfStatuses:
+    """For pages that show no counters of batches; the states that come first are those of all open batches."""
+
+    def __init__(self, follower: ListFollower) -> None:
+        self._follower = follower
+        self._statuses: dict[str, BatchStatus] | None = None
+
+    async def next(self, timeout: float) -> Change:
+        """Wait for another status of any batch."""
+        states = await self._follower.next_changes(timeout)
+        if self._follower.is_closing():
+            return Change(is_closing=True)
+        is_first, known = self._statuses is None, self._statuses or {}
+        has_changed = not is_first and any(known.get(state.id) != state.status for state in states)
+        open_states = {state.id: state.status for state in states if not state.status.has_ended}
+        ended = {state.id for state in states if state.status.has_ended}
+        self._statuses = {key: status for key, status in (known | open_states).items() if key not in ended}
+        return Change(has_changed)
+
+
 @asynccontextmanager
 async def changes_of_batch(watch: BatchWatch, batch_id: str) -> AsyncIterator[Changes]:
     """The changes of one batch."""
@@ -59,6 +80,13 @@ async def changes_of_all(watch: BatchWatch, tenant: str | None) -> AsyncIterator
     """The changes of any batch of a tenant; None = of all tenants."""
     async with watch.follow_all(tenant, is_patient=True) as follower:
         yield _ChangesOfAll(follower)
+
+
+@asynccontextmanager
+async def changes_of_statuses(watch: BatchWatch, tenant: str | None) -> AsyncIterator[Changes]:
+    """The batches of a tenant that come, end, or get another status; None = of all tenants."""
+    async with watch.follow_all(tenant, is_patient=True) as follower:
+        yield _ChangesOfStatuses(follower)
 
 
 @asynccontextmanager

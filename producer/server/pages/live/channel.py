@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import structlog
 from anyio import CapacityLimiter, to_thread
 
-from models.errors import BatchmillError
+from models.errors import BatchmillError, NotFound
 from producer.batches.changes import BatchState
 from producer.server.context import ServerContext
 from producer.server.following import event_stream
@@ -22,6 +22,8 @@ from producer.server.pages.live.parts import Audience, LivePage, LivePart, PartP
 MIN_PAUSE_SECONDS = 1.0  # between two looks, however much happens
 MAX_PAUSE_SECONDS = 2.0  # after which a channel without followers ends
 TROUBLE_SECONDS = 3.0  # after an error
+MAX_CPU_SHARE = 0.05  # of a core, which all channels of a server take together
+MAX_REST_SECONDS = 60.0  # after which a page is rendered although that takes more
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +33,12 @@ class ChannelKey:
     """What is shown, and to whom.
 
     kind: of the page
-    subject: the id of what it shows; empty = there is one page of this kind
+    subject: the id of what it shows, or the filter of a list; empty = there is one page of this kind
     path: of the page
     """
 
     kind: str
-    subject: str
+    subject: Hashable
     path: str
     audience: Audience
 
@@ -77,6 +79,7 @@ class Channel:
     """Renders the parts of a page for its followers, until the last one has left.
 
     changes: opens the watch on what the page shows
+    count_channels: returns how many channels share the time of the server
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Channel:
         page: LivePage,
         changes: AbstractAsyncContextManager[Changes],
         threads: CapacityLimiter,
+        count_channels: Callable[[], int] = lambda: 1,
     ) -> None:
         self.key = key
         self.followers: set[PageFollower] = set()
@@ -94,6 +98,8 @@ class Channel:
         self._paces = {part.name: PartPace(part) for part in page.parts}
         self._rendered: dict[str, _Rendered] = {}
         self._has_trouble = False
+        self._count_channels = count_channels
+        self._rests_until = 0.0  # so that many pages which differ don't take the server's time
 
     @asynccontextmanager
     async def join(self, follower: PageFollower) -> AsyncIterator[None]:
@@ -119,6 +125,8 @@ class Channel:
                         return
                     await self._show(change)
                     await asyncio.sleep(TROUBLE_SECONDS if self._has_trouble else MIN_PAUSE_SECONDS)
+        except NotFound:
+            self._send("gone", event_stream.event("gone", {}))
         except Exception as error:
             log.warning("live.channel_failed", page=self.key.kind, error_type=_code(error))
         finally:
@@ -127,7 +135,8 @@ class Channel:
 
     def _seconds_left(self) -> float:
         now = time.monotonic()
-        return min([MAX_PAUSE_SECONDS, *(pace.seconds_left(now) for pace in self._paces.values())])
+        due = min((pace.seconds_left(now) for pace in self._paces.values()), default=MAX_PAUSE_SECONDS)
+        return min(MAX_PAUSE_SECONDS, max(due, self._rests_until - now))
 
     async def _show(self, change: Change) -> None:
         """Render what is due after a change, and send what is different from before."""
@@ -138,9 +147,12 @@ class Channel:
                 pace.note_change(is_urgent=change.is_urgent)
         try:
             now = time.monotonic()
-            if due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]:
+            is_rested = change.is_urgent or now >= self._rests_until
+            if is_rested and (due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]):
                 await self._render(due)
             await self.show_states(change.states)
+        except NotFound:
+            raise
         except Exception as error:  # it is rendered later
             self._note_trouble(error)
         else:
@@ -154,11 +166,14 @@ class Channel:
         for pace in due:
             pace.note_rendering(time.monotonic())
         try:
-            texts = await to_thread.run_sync(self._render_texts, [pace.part for pace in due], limiter=self._threads)
+            texts, cpu_seconds = await to_thread.run_sync(
+                self._render_texts, [pace.part for pace in due], limiter=self._threads
+            )
         except BaseException:
             for pace in due:
                 pace.note_change()
             raise
+        self._rest(cpu_seconds)
         for name, html in texts.items():
             compared = parts.without_ages(html)
             known = self._rendered.get(name)
@@ -167,16 +182,23 @@ class Channel:
                 self._rendered[name] = rendered
                 self._send(name, rendered.event)
 
-    def _render_texts(self, due: Sequence[LivePart]) -> dict[str, str]:
-        """Render parts, with what they have in common read once."""
+    def _rest(self, cpu_seconds: float) -> None:
+        """Leave the server's time to others, in proportion to what a rendering took."""
+        share = MAX_CPU_SHARE / max(1, self._count_channels())
+        self._rests_until = time.monotonic() + min(MAX_REST_SECONDS, cpu_seconds / share)
+
+    def _render_texts(self, due: Sequence[LivePart]) -> tuple[dict[str, str], float]:
+        """Render parts, with what they have in common read once; returns them and the seconds of CPU that it took."""
+        began = time.thread_time()
         audience, path = self.key.audience, self.key.path
         opened = self._open(self._context, audience.principal, self.key.subject)
-        return {
+        texts = {
             part.name: parts.render_part(
                 part.template, audience, path, part.read(self._context, audience.principal, opened)
             )
             for part in due
         }
+        return texts, time.thread_time() - began
 
     def _send(self, key: str, event: bytes) -> None:
         for follower in self.followers:

@@ -8,12 +8,14 @@ from anyio import CapacityLimiter
 
 from producer.server.context import ServerContext
 from producer.server.pages.live.batch_rows import BatchRowsChannel
-from producer.server.pages.live.changes import changes_of_all, changes_of_batch, no_changes
+from producer.server.pages.live.changes import changes_of_all, changes_of_batch, changes_of_statuses, no_changes
 from producer.server.pages.live.channel import Changes, Channel, ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.page_parts import PAGES
 
 MAX_THREADS = 2  # that render parts at once
+CLOCK_PAGES = {"pulse", "workers", "usage"}  # which no change of a batch announces
+STATUS_PAGES = {"schedules", "schedule", "pipelines"}  # which change when a batch begins and ends
 
 
 class LiveHub:
@@ -40,14 +42,18 @@ class LiveHub:
 
     def _open(self, key: ChannelKey) -> Channel:
         kind = BatchRowsChannel if key.kind == "batches" else Channel
-        return kind(self._context, key, PAGES[key.kind], self._changes(key), self._threads)
+        page, changes = PAGES[key.kind], self._changes(key)
+        return kind(self._context, key, page, changes, self._threads, lambda: len(self._channels))
 
     def _changes(self, key: ChannelKey) -> AbstractAsyncContextManager[Changes]:
+        watch, tenant = self._context.watch, key.audience.principal.tenant
         if key.kind == "batch":
-            return changes_of_batch(self._context.watch, key.subject)
-        if key.kind == "pulse":
+            return changes_of_batch(watch, str(key.subject))
+        if key.kind in CLOCK_PAGES:
             return no_changes(self._context.stopping)
-        return changes_of_all(self._context.watch, key.audience.principal.tenant)
+        if key.kind in STATUS_PAGES:
+            return changes_of_statuses(watch, tenant)
+        return changes_of_all(watch, tenant)
 
     def _start(self, key: ChannelKey, channel: Channel) -> None:
         task = asyncio.create_task(self._run(key, channel))

@@ -7,8 +7,10 @@ from producer.batches.batch_view import BatchView
 from producer.server.context import ServerContext
 from producer.server.pages.batches import batch_parts
 from producer.server.pages.live.parts import LivePage, LivePart
+from producer.server.pages.operations import pipelines, usage, workers
 from producer.server.pages.overview import overview
 from producer.server.pages.overview.glance import Glance
+from producer.server.pages.schedules import schedule_list, schedule_page
 from producer.tenants.principal import Principal
 
 
@@ -29,6 +31,35 @@ def _read_facts(context: ServerContext, principal: Principal, batch: BatchView) 
     """Read the facts with the model versions, which are read with the distribution."""
     versions = batch_parts.distribution_values(context, principal, batch)
     return {**versions, **batch_parts.facts_values(context, principal, batch)}
+
+
+def _all_of(area: str, templates: Mapping[str, str], seconds: float, clock_seconds: float) -> tuple[LivePart, ...]:
+    """Parts that show what their page reads at once: the name of each, and that of its template."""
+    return tuple(
+        LivePart(name, f"{area}/_{template}.html", _read_all, seconds, clock_seconds)
+        for name, template in templates.items()
+    )
+
+
+def _read_all(_context: ServerContext, _principal: Principal, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return values
+
+
+SCHEDULE_PARTS = {
+    "notices": "notices",
+    "facts": "facts",
+    "calendar": "calendar",
+    "charts": "charts",
+    "runs": "runs",
+    "next": "next_runs",
+    "events": "events",
+}
+WORKER_PARTS = {
+    "load-failures": "load_failures",
+    "processes": "processes",
+    "devices": "devices",
+    "services": "services",
+}
 
 
 def _open_nothing(_context: ServerContext, _principal: Principal, _shown: str) -> None:
@@ -63,5 +94,12 @@ PAGES: Mapping[str, LivePage] = {
             _of_batch("attempts", 20.0),
         ),
     ),
+    "schedules": LivePage(
+        schedule_list.read_list, _all_of("schedules", {"attention": "attention", "list": "list"}, 4.0, 32.0)
+    ),
+    "schedule": LivePage(schedule_page.read_schedule, _all_of("schedules", SCHEDULE_PARTS, 4.0, 32.0)),
+    "workers": LivePage(workers.read_workers, _all_of("operations", WORKER_PARTS, 8.0, 8.0)),
+    "pipelines": LivePage(pipelines.read_pipelines, _all_of("operations", {"pipelines": "pipeline_lists"}, 8.0, 16.0)),
+    "usage": LivePage(usage.read_report, _all_of("operations", {"report": "usage_report"}, 64.0, 64.0)),
     "pulse": LivePage(_open_nothing),
 }

@@ -56,10 +56,10 @@ class LivePart:
 class LivePage:
     """The parts of a kind of page.
 
-    open: reads, by the id of what the page shows, what its parts have in common; once for all that are due together
+    open: reads, by the subject of the page, what its parts have in common; once for all that are due together
     """
 
-    open: Callable[[ServerContext, Principal, str], Opened]
+    open: Callable[[ServerContext, Principal, Any], Opened]
     parts: tuple[LivePart, ...] = ()
 
 

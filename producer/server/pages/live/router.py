@@ -4,18 +4,23 @@ from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from producer.batches import views
+from producer.schedules import registry
 from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream
 from producer.server.following.event_stream import StreamResponse
-from producer.server.pages.access.visitor import PageReader, Visitor, is_session_valid
+from producer.server.pages.access.visitor import PageAdmin, PageReader, Visitor, is_session_valid
 from producer.server.pages.live import parts, streams
 from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
 from producer.server.pages.live.channel import ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.hub import LiveHub
+from producer.server.pages.operations import workers
+from producer.server.pages.operations.usage import UsageFilter
+from producer.server.pages.schedules.addresses import ScheduleName
+from producer.server.pages.schedules.schedule_list import ScheduleFilter
 
 router = APIRouter(prefix="/events")
 
@@ -23,6 +28,15 @@ MAX_ID = 200
 
 # Milliseconds since 1970, by the server's clock: what was rendered before, the page shows already.
 Since = Annotated[int, Query(ge=0, le=2**53)]
+
+Filter = Annotated[str, Query(max_length=MAX_ID)]
+
+
+def _usage_filter(
+    first: Filter = "", last: Filter = "", tenant: Filter = "", pipeline: Filter = "", measure: Filter = ""
+) -> UsageFilter:
+    """The filter of the report, whose days have other names here, since a stream has its `since`."""
+    return UsageFilter(first, last, tenant, pipeline, measure)
 
 
 @router.get("/check")
@@ -70,6 +84,69 @@ async def follow_batch(
     """Stream the parts of the page of a batch."""
     await to_thread.run_sync(views.check_visible, context.database, batch_id, visitor.principal.tenant)
     key = ChannelKey("batch", batch_id, f"/batches/{batch_id}", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/schedules")
+async def follow_schedules(
+    request: Request,
+    context: Context,
+    visitor: PageReader,
+    since: Since = 0,
+    name: Filter = "",
+    state: Filter = "",
+    tenant: Filter = "",
+    after: Filter = "",
+) -> Response:
+    """Stream the list of schedules."""
+    chosen = ScheduleFilter(name, state, tenant, after)
+    key = ChannelKey("schedules", chosen, "/schedules", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/schedules/{name}")
+async def follow_schedule(
+    request: Request, context: Context, visitor: PageReader, name: ScheduleName, since: Since = 0
+) -> Response:
+    """Stream the parts of the page of a schedule."""
+    await to_thread.run_sync(registry.get, context.database, name, visitor.principal.tenant)
+    key = ChannelKey("schedule", name, f"/schedules/{name}", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/workers")
+async def follow_workers(
+    request: Request,
+    context: Context,
+    visitor: PageAdmin,
+    since: Since = 0,
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """Stream the worker processes and the rest of the system, to the operator."""
+    workers.check_operator(visitor.principal)
+    key = ChannelKey("workers", page, "/workers", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/pipelines")
+async def follow_pipelines(
+    request: Request, context: Context, visitor: PageReader, since: Since = 0, q: Filter = ""
+) -> Response:
+    """Stream the pipelines in which a text is found."""
+    key = ChannelKey("pipelines", q, "/pipelines", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/usage")
+async def follow_usage(
+    request: Request,
+    context: Context,
+    visitor: PageReader,
+    chosen: Annotated[UsageFilter, Depends(_usage_filter)],
+    since: Since = 0,
+) -> Response:
+    """Stream the report on usage."""
+    key = ChannelKey("usage", chosen, "/usage", parts.audience_of(visitor.principal))
     return _respond(request, context, visitor, key, PageFollower(since))
 
 

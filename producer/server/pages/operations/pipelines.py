@@ -57,17 +57,19 @@ class PipelineRow:
 def show_pipelines(request: Request, context: Context, visitor: PageReader) -> Response:
     """Show the catalogue."""
     searched = request.query_params.get("q", "").strip()[:MAX_TEXT]
-    rows = _list_rows(context, visitor.principal)
-    found = [row for row in rows if _matches(row, searched.lower())]
-    return render(
-        request,
-        visitor,
-        "operations/pipelines.html",
-        used=[row for row in found if row.is_used],
-        others=[row for row in found if not row.is_used],
-        searched=searched,
-        unusable=context.catalogue.unusable if visitor.is_operator else {},
-    )
+    values = read_pipelines(context, visitor.principal, searched)
+    return render(request, visitor, "operations/pipelines.html", **values)
+
+
+def read_pipelines(context: ServerContext, principal: Principal, searched: str) -> dict[str, Any]:
+    """Return what the page shows: the pipelines with a text in their name, task, model or description."""
+    found = [row for row in _list_rows(context, principal) if _matches(row, searched.lower())]
+    return {
+        "used": [row for row in found if row.is_used],
+        "others": [row for row in found if not row.is_used],
+        "searched": searched,
+        "unusable": context.catalogue.unusable if principal.tenant is None else {},
+    }
 
 
 @router.get("/pipelines/{name}")

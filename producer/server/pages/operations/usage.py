@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,12 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 from models.errors import NotFound, UsageError
 from producer.results.files import escape_formula
 from producer.server.context import Context, ServerContext
-from producer.server.pages.access.visitor import PageReader, Visitor
+from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.operations import usage_chart
 from producer.tenants import usage as reports
 from producer.tenants import usage_summary
+from producer.tenants.principal import Principal
 from producer.tenants.usage import Days, UsageRow
 from producer.tenants.usage_summary import Measure
 
@@ -24,6 +26,20 @@ router = APIRouter()
 MAX_GROUPS_SHOWN = 100
 
 Text = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFilter:
+    """Which usage is shown, as it was typed; empty = all, of the last 30 days.
+
+    measure: what the chart shows
+    """
+
+    since: str = ""
+    until: str = ""
+    tenant: str = ""
+    pipeline: str = ""
+    measure: str = ""
 
 
 @router.get("/usage")
@@ -38,24 +54,29 @@ def show_usage(
     measure: Text = "",
 ) -> Response:
     """Show the report."""
-    problem = None
+    values = read_report(context, visitor.principal, UsageFilter(since, until, tenant, pipeline, measure))
+    return render(request, visitor, "operations/usage.html", **values)
+
+
+def read_report(context: ServerContext, principal: Principal, chosen: UsageFilter) -> dict[str, Any]:
+    """Return what the page shows; days that can't be read are a problem that it says."""
+    problem, tenant, pipeline = None, chosen.tenant, chosen.pipeline
     try:
-        days = Days.parse(since or None, until or None)
-        rows = _read(context, visitor, days, tenant)
+        days = Days.parse(chosen.since or None, chosen.until or None)
+        rows = _read(context, principal, days, tenant)
     except UsageError as error:
         problem, days, rows = str(error), Days.parse(None, None), []
-    chosen = Measure(measure) if measure in tuple(Measure) else Measure.ROWS
-    values: dict[str, Any] = {
+    measure = Measure(chosen.measure) if chosen.measure in tuple(Measure) else Measure.ROWS
+    return {
         "days": days,
         "problem": problem,
-        "filters": {"since": since, "until": until, "tenant": tenant, "pipeline": pipeline, "measure": measure},
-        "measure": chosen,
+        "filters": asdict(chosen),
+        "measure": measure,
         "measures": tuple(Measure),
         "tenants": sorted({row.tenant for row in rows} | ({tenant} if tenant else set())),
         "pipelines": sorted({row.pipeline for row in rows} | ({pipeline} if pipeline else set())),
-        **_report([row for row in rows if pipeline in ("", row.pipeline)], days, chosen),
+        **_report([row for row in rows if pipeline in ("", row.pipeline)], days, measure),
     }
-    return render(request, visitor, "operations/usage.html", **values)
 
 
 @router.get("/usage.csv")
@@ -64,15 +85,15 @@ def download_usage(
 ) -> Response:
     """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
     days = Days.parse(since or None, until or None)
-    rows = [row for row in _read(context, visitor, days, tenant) if pipeline in ("", row.pipeline)]
+    rows = [row for row in _read(context, visitor.principal, days, tenant) if pipeline in ("", row.pipeline)]
     headers = attachment(f"usage-{days.since}-{days.until}.csv")
     return Response("".join(_csv_lines(rows)), headers=headers, media_type="text/csv")
 
 
-def _read(context: ServerContext, visitor: Visitor, days: Days, tenant: str) -> list[UsageRow]:
-    if tenant and not visitor.principal.may_see(tenant):
+def _read(context: ServerContext, principal: Principal, days: Days, tenant: str) -> list[UsageRow]:
+    if tenant and not principal.may_see(tenant):
         raise NotFound("this key sees the usage of its tenant only")
-    return reports.read_usage(context.database, days, tenant or visitor.principal.tenant)
+    return reports.read_usage(context.database, days, tenant or principal.tenant)
 
 
 def _report(rows: Sequence[UsageRow], days: Days, measure: Measure) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -16,6 +16,7 @@ from producer.health import database_stats, servers
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageAdmin
 from producer.server.pages.frame.rendering import render
+from producer.tenants.principal import Principal
 from producer.workers import workers
 from producer.workers.workers import WorkerView
 
@@ -46,28 +47,35 @@ def show_workers(
     request: Request, context: Context, visitor: PageAdmin, page: Annotated[int, Query(ge=1, le=10_000)] = 1
 ) -> Response:
     """Show a page of the processes, those that are gone last, and the rest of the system."""
-    if not visitor.is_operator:
+    check_operator(visitor.principal)
+    return render(request, visitor, "operations/workers.html", **read_workers(context, visitor.principal, page))
+
+
+def check_operator(principal: Principal) -> None:
+    """Raise Forbidden unless somebody has a key of all tenants."""
+    if principal.tenant is not None:
         raise Forbidden("hosts, folders and failures are for the operator, who has a key of all tenants")
+
+
+def read_workers(context: ServerContext, _principal: Principal, page: int) -> dict[str, Any]:
+    """Return what the page shows."""
     views = workers.list_workers(context.database, context.settings.lease_seconds)
     views.sort(key=lambda view: not view.alive)
     shown = views[(page - 1) * PAGE_WORKERS : page * PAGE_WORKERS]
     activities = utilisation.read_worker_activity(context.database, views)
-    return render(
-        request,
-        visitor,
-        "operations/workers.html",
-        workers=[ShownWorker(view, activities[view.id]) for view in shown],
-        count=len(views),
-        gone=sum(not view.alive for view in views),
-        page=page,
-        pages=max(1, math.ceil(len(views) / PAGE_WORKERS)),
-        most=MAX_LINES,
-        devices=utilisation.sum_devices(views, activities),
-        load_failures=_list_load_failures(context),
-        servers=servers.list_servers(context.database, context.settings.lease_seconds),
-        tasks=database_stats.list_maintenance_tasks(context.database),
-        lease_seconds=context.settings.lease_seconds,
-    )
+    return {
+        "workers": [ShownWorker(view, activities[view.id]) for view in shown],
+        "count": len(views),
+        "gone": sum(not view.alive for view in views),
+        "page": page,
+        "pages": max(1, math.ceil(len(views) / PAGE_WORKERS)),
+        "most": MAX_LINES,
+        "devices": utilisation.sum_devices(views, activities),
+        "load_failures": _list_load_failures(context),
+        "servers": servers.list_servers(context.database, context.settings.lease_seconds),
+        "tasks": database_stats.list_maintenance_tasks(context.database),
+        "lease_seconds": context.settings.lease_seconds,
+    }
 
 
 def _list_load_failures(context: ServerContext) -> list[ShownFailure]:

@@ -10,8 +10,8 @@ from producer.schedules import registry
 from producer.schedules.definition import EPOCH
 from producer.schedules.history import past, run_pages
 from producer.schedules.history.past import PastSchedule
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs, run_views
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.messages import Level
 from producer.server.pages.access.visitor import ActionForm, PageAdmin, Visitor

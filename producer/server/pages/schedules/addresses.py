@@ -10,7 +10,7 @@ from models.documents import format_timestamp
 from models.errors import NotFound
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.history.past import PastSchedule
-from producer.schedules.registry import ScheduleView
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import ServerContext
 
 ScheduleName = Annotated[str, Path(max_length=200)]

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.errors import UsageError
 from producer.schedules import registry
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs
 from producer.schedules.runs.manual_runs import BackfillResult, PlannedRun, SpanText
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import Context, ServerContext
 from producer.server.native.batches.long_acts import CHANGES, Act, Reply, perform
 from producer.server.pages.access.messages import Level

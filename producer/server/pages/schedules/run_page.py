@@ -14,9 +14,9 @@ from producer.schedules.definition import EPOCH
 from producer.schedules.history import past, run_verdicts
 from producer.schedules.history.past import PastSchedule
 from producer.schedules.quality import comparison
-from producer.schedules.registry import ScheduleView
 from producer.schedules.reports import RunReport
 from producer.schedules.runs import run_summary
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.headers import attachment

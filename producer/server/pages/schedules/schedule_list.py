@@ -17,6 +17,7 @@ from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import render_part
 from producer.server.pages.schedules import addresses, run_bars
 from producer.server.pages.schedules.run_bars import Bar
+from producer.tenants.principal import Principal
 
 router = APIRouter()
 
@@ -82,13 +83,18 @@ def show_schedules(
     after: FilterText = "",
 ) -> Response:
     """Show the list."""
-    own_tenant, now = visitor.principal.tenant, addresses.current_time(context)
-    chosen = ScheduleFilter(name.strip(), state, tenant, after)
-    statuses, unreadable = status.list_readable(context.database, now, own_tenant)
+    values = read_list(context, visitor.principal, ScheduleFilter(name.strip(), state, tenant, after))
+    return render_part(request, visitor, "schedules/_list.html", "schedules/list.html", **values)
+
+
+def read_list(context: ServerContext, principal: Principal, chosen: ScheduleFilter) -> dict[str, Any]:
+    """Return what the page shows: the schedules that fit, those that can't be read, and the deleted ones."""
+    now = addresses.current_time(context)
+    statuses, unreadable = status.list_readable(context.database, now, principal.tenant)
     fitting = [item for item in statuses if chosen.takes(item)]
-    start = sum(item.view.name <= after for item in fitting)
+    start = sum(item.view.name <= chosen.after for item in fitting)
     shown = fitting[start:]
-    values: dict[str, Any] = {
+    return {
         "rows": _rows(context, shown[:PAGE_SCHEDULES], statuses, now),
         "start": start,
         "fitting": len(fitting),
@@ -98,12 +104,11 @@ def show_schedules(
         "states": (*STATES, DRIFTED),
         "total": len(statuses),
         "attention": sum(item.needs_attention for item in statuses),
-        "tenants": sorted({item.view.tenant for item in statuses}) if visitor.is_operator else [],
+        "tenants": sorted({item.view.tenant for item in statuses}) if principal.tenant is None else [],
         "unreadable": unreadable,
-        "deleted": registry.list_deleted(context.database, own_tenant),
+        "deleted": registry.list_deleted(context.database, principal.tenant),
         "now": now,
     }
-    return render_part(request, visitor, "schedules/_list.html", "schedules/list.html", **values)
 
 
 def describe_source(item: ScheduleStatus) -> str:

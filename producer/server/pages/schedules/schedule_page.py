@@ -12,13 +12,14 @@ from producer.schedules import registry, status
 from producer.schedules.alerts import events
 from producer.schedules.history import calendar, past, run_marks, run_pages, run_verdicts
 from producer.schedules.history.past import PastSchedule
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import manual_runs, run_views
+from producer.schedules.schedule_view import ScheduleView
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
 from producer.server.pages.frame.rendering import is_part, render
 from producer.server.pages.schedules import addresses, run_bars, run_charts, schedule_list
 from producer.server.pages.schedules.addresses import ScheduleName
+from producer.tenants.principal import Principal
 
 router = APIRouter()
 
@@ -42,21 +43,33 @@ def show_schedule(
     view = past.find(context.database, name, visitor.principal.tenant)
     chosen = RunState(state) if state in tuple(RunState) else None
     cursor = addresses.parse_run_time(before) if before else None
-    values: dict[str, Any] = {
-        "view": view,
-        "definition": addresses.definition_of(view),
-        "page": run_pages.list_runs(context.database, name, PAGE_RUNS, before=cursor, state=chosen),
-        "before": before,
-        "state": "" if chosen is None else chosen.value,
-        "states": tuple(RunState),
-        "verdicts": run_verdicts,
-        "run_address": addresses.run_address,
-    }
+    values = {**_read_runs(context, view, cursor, chosen), "before": before}
     if is_part(request):
         return render(request, visitor, "schedules/_runs.html", **values)
     if isinstance(view, PastSchedule):
         return render(request, visitor, "schedules/history.html", **values)
     return render(request, visitor, "schedules/schedule.html", **values, **_whole_page(context, view))
+
+
+def read_schedule(context: ServerContext, principal: Principal, name: str) -> dict[str, Any]:
+    """Return what the page of a schedule shows; raises NotFound, also for one that is deleted or can't be read."""
+    view = registry.get(context.database, name, principal.tenant)
+    return {**_read_runs(context, view, None, None), **_whole_page(context, view)}
+
+
+def _read_runs(
+    context: ServerContext, view: ScheduleView | PastSchedule, cursor: datetime | None, state: RunState | None
+) -> dict[str, Any]:
+    return {
+        "view": view,
+        "definition": addresses.definition_of(view),
+        "page": run_pages.list_runs(context.database, view.name, PAGE_RUNS, before=cursor, state=state),
+        "before": "",
+        "state": "" if state is None else state.value,
+        "states": tuple(RunState),
+        "verdicts": run_verdicts,
+        "run_address": addresses.run_address,
+    }
 
 
 def _whole_page(context: ServerContext, view: ScheduleView) -> dict[str, Any]:

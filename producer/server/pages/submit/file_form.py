@@ -75,7 +75,7 @@ class FileForm:
 
     def submission(self, context: ServerContext, visitor: Visitor) -> Submission:
         """The submission that the form means; raises UsageError."""
-        return Submission(context, visitor.principal, self._options(), self.key)
+        return Submission(context, visitor.principal, self._options(), self.key, is_from_page=True)
 
     def _options(self) -> SubmissionOptions:
         wanted, preview = self.values.get("pipeline"), self.preview

@@ -86,7 +86,7 @@ def _submit(request: Request, context: ServerContext, visitor: Visitor, loaded: 
 
 def _try(context: ServerContext, visitor: Visitor, form: FileForm) -> FileTrial:
     submission = form.submission(context, visitor)
-    read_request = submission.options.read_request
+    read_request = submission.read_request
     return try_file(
         context.database, context.settings, submission.request, form.file, read_request, form.preview.row_count
     )

@@ -73,7 +73,7 @@ def submit_example(request: Request, context: Context, visitor: PageSubmitter, f
     options = submission_options.parse_document(document)
     key = problems.checked_key(form.get("key"))
     with problems.catching() as caught:
-        submitted = Submission(context, visitor.principal, options, key).submit_document()
+        submitted = Submission(context, visitor.principal, options, key, is_from_page=True).submit_document()
     if caught.problem is not None:
         return render_start(request, context, visitor, StartForm(name), caught.problem)
     return problems.see_batch(request, visitor, submitted)

@@ -19,7 +19,7 @@ from tests.factories.batch_rows import claimant_for, insert_batch
 from tests.terminals import output_on_terminal
 from worker.leasing import claims
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
 

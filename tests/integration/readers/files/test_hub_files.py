@@ -28,7 +28,7 @@ from models import tasks
 from models.errors import BatchmillError
 from producer import readers
 from producer.readers.files.access import Access
-from producer.readers.rows import ColumnMapping
+from producer.readers.column_mapping import ColumnMapping
 columns, access = ColumnMapping.for_task(tasks.find_spec("sentiment-analysis")), Access(schemes=frozenset({"hf"}))
 for url in sys.argv[1:]:
     try:

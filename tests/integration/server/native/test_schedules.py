@@ -8,6 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.db import Database
+from models.documents import to_json
+from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.server.native.schedules import objects
 from producer.tenants.principal import Scope
@@ -69,6 +71,31 @@ def test_its_runs_reports_and_events(client: TestClient, harness: ScheduleHarnes
     assert set(event) == set(objects.Event.model_fields)
     missing = client.get("/api/schedules/nightly/report", params={"time": "2026-03-01"})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_one_that_can_t_be_read_hides_no_other(client: TestClient, harness: ScheduleHarness) -> None:
+    harness.create_schedule("readable")
+    definition = registry.get(harness.database, "nightly").definition.dump() | {"from_the_future": 1}
+    harness.execute("UPDATE schedules SET definition = :text WHERE name = 'nightly'", text=to_json(definition))
+
+    listed = get(client, "/api/schedules")
+
+    assert [schedule["name"] for schedule in listed["data"]] == ["readable"]
+    [unreadable] = listed["unreadable"]
+    assert (unreadable["name"], unreadable["tenant"], unreadable["suspended_at"]) == ("nightly", "default", None)
+    assert "from_the_future" in unreadable["problem"]
+    objects.ScheduleList.model_validate(listed)
+    assert client.get("/api/schedules/nightly").json()["error"]["message"] == unreadable["problem"]
+    assert [run["state"] for run in get(client, "/api/schedules/nightly/runs")["data"]] == ["completed"]
+    assert get(client, "/api/schedules/nightly/events")["data"] == []
+
+
+def test_one_that_can_t_be_read_is_another_tenants_secret(client: TestClient, harness: ScheduleHarness) -> None:
+    harness.execute("UPDATE schedules SET definition = :text", text=to_json({"from_the_future": 1}))
+    headers = key_headers(harness.database, "acme", Scope.READ)
+
+    assert client.get("/api/schedules", headers=headers).json() == {"object": "list", "data": [], "unreadable": []}
+    assert client.get("/api/schedules/nightly/runs", headers=headers).status_code == 404
 
 
 def test_it_is_suspended_and_resumed(client: TestClient) -> None:

@@ -1,10 +1,7 @@
 import http.client
-import json
-import time
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +21,7 @@ from producer.tenants.principal import Principal, Scope
 from tests.factories.batch_rows import insert_batch
 from tests.factories.hostile import SCRIPT
 from tests.factories.http_server import key_headers
+from tests.factories.page_streams import following, next_part
 from tests.factories.served_app import served
 from tests.fake_worker import end_batch, write_results
 from tests.servers import wait_until
@@ -55,13 +53,6 @@ def add_template(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setattr(templates, "loader", ChoiceLoader([DictLoader({name: text}), templates.loader]))
 
 
-@contextmanager
-def following(address: str, path: str) -> Iterator[Iterator[tuple[str, Any]]]:
-    """Yield the events of a stream: names with their documents."""
-    with urllib.request.urlopen(f"{address}{path}", timeout=MAX_SECONDS) as response:
-        yield parse(line.decode().rstrip("\n") for line in response)
-
-
 def status_of(address: str) -> int:
     """Return the status of a response without following it to another page."""
     url = urllib.parse.urlsplit(address)
@@ -71,22 +62,6 @@ def status_of(address: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def parse(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the events; a stream goes on for ever, a test does not."""
-    name, end = "", time.monotonic() + MAX_SECONDS
-    for line in lines:
-        assert time.monotonic() < end
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
-
-
-def next_part(events: Iterator[tuple[str, Any]]) -> Any:
-    """Return the next part."""
-    return next(document for name, document in events if name == "part")
 
 
 def test_a_page_gets_its_part_and_then_each_change(database: Database, renderings: list[str]) -> None:

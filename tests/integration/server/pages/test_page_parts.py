@@ -1,29 +1,75 @@
 """The parts that open pages are sent are those of the pages."""
 
 import re
+import urllib.request
+from dataclasses import replace
+from datetime import UTC, datetime
+from html import unescape
+from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from models.db import Database
-from producer.server.pages.live import parts
+from models.service_tables import Usage
+from producer.schedules import registry
+from producer.schedules.definition import ScheduleDefinition
+from producer.server.context import ServerContext
+from producer.server.pages.live import hub, parts
 from producer.server.pages.live.page_parts import PAGES
+from producer.server.pages.operations.usage import UsageFilter
+from producer.server.pages.schedules.schedule_list import ScheduleFilter
 from producer.tenants.principal import OPERATOR, Principal, Scope
 from tests.factories.batch_rows import insert_batch
+from tests.factories.hostile import HOSTILE_NAME, SCRIPT
 from tests.factories.http_server import app_over, client_over
-from tests.fake_worker import write_results
+from tests.factories.page_clients import browser_over, sign_in_as
+from tests.factories.page_streams import following, next_part
+from tests.factories.served_app import served
+from tests.fake_worker import register_worker, write_results
 
 READER = Principal("default", frozenset({Scope.READ}))
 
 
-@pytest.mark.parametrize("kind", ["overview", "batch"])
-@pytest.mark.parametrize("principal", [OPERATOR, READER], ids=["operator", "reader"])
-def test_each_part_can_be_rendered_alone(database: Database, kind: str, principal: Principal) -> None:
-    batch_id = insert_batch(database, 4, name="<script>alert(1)</script>")
-    write_results(database, batch_id, [(0, {"label": "A", "score": 0.5}), (1, "out_of_memory")])
-    context = app_over(database, database.url).state.context
+# The address of a page of each kind with parts, and its subject.
+PAGES_OF_KINDS: dict[str, tuple[str, Any]] = {
+    "overview": ("/", ""),
+    "batch": ("/batches/{batch_id}", "{batch_id}"),
+    "schedules": ("/schedules?name=night", ScheduleFilter("night")),
+    "schedule": ("/schedules/nightly", "nightly"),
+    "workers": ("/workers", 1),
+    "pipelines": ("/pipelines?q=sentiment", "sentiment"),
+    "usage": ("/usage?since=7d", UsageFilter("7d")),
+}
+OF_THE_OPERATOR = {"workers"}
 
-    opened = PAGES[kind].open(context, principal, batch_id)
+
+@pytest.fixture
+def batch_id(database: Database) -> str:
+    """A batch with a result and a failure; there are a schedule, a worker and usage, too."""
+    register_worker(database, HOSTILE_NAME)
+    fields = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "file": "in/{time:%Y-%m-%d}.jsonl"}
+    registry.create(database, ScheduleDefinition.from_fields("nightly", fields), datetime.now(UTC))
+    usage = {"day": str(datetime.now(UTC).date()), "tenant": "default", "pipeline": HOSTILE_NAME, "shard": 0}
+    amounts = {"succeeded": 9, "failed": 1, "tokens": 5, "padded_tokens": 6, "device_seconds": 3.0}
+    with database.write() as connection:
+        connection.execute(insert(Usage).values(**usage, **amounts))
+    batch_id = insert_batch(database, 4, name=SCRIPT, pipeline=HOSTILE_NAME)
+    write_results(database, batch_id, [(0, {"label": "A", "score": 0.5}), (1, "out_of_memory")])
+    return batch_id
+
+
+def test_each_kind_with_parts_is_tested() -> None:
+    assert set(PAGES_OF_KINDS) == {kind for kind, page in PAGES.items() if page.parts}
+
+
+@pytest.mark.parametrize("kind", PAGES_OF_KINDS)
+@pytest.mark.parametrize("principal", [OPERATOR, READER], ids=["operator", "reader"])
+def test_each_part_can_be_rendered_alone(database: Database, batch_id: str, kind: str, principal: Principal) -> None:
+    context = app_over(database, database.url).state.context
+    subject = PAGES_OF_KINDS[kind][1]
+
+    opened = PAGES[kind].open(context, principal, batch_id if kind == "batch" else subject)
     for part in PAGES[kind].parts:
         html = parts.render_part(
             part.template, parts.audience_of(principal), "/", part.read(context, principal, opened)
@@ -32,18 +78,48 @@ def test_each_part_can_be_rendered_alone(database: Database, kind: str, principa
         assert "csrf" not in html
 
 
-@pytest.mark.parametrize("kind", ["overview", "batch"])
-def test_a_page_has_an_element_for_each_of_its_parts(database: Database, kind: str) -> None:
-    batch_id = insert_batch(database, 4)
-
+@pytest.mark.parametrize("kind", PAGES_OF_KINDS)
+def test_a_page_has_an_element_for_each_of_its_parts(database: Database, batch_id: str, kind: str) -> None:
     with client_over(database, database.url) as client:
-        html = client.get("/" if kind == "overview" else f"/batches/{batch_id}").text
+        html = client.get(PAGES_OF_KINDS[kind][0].format(batch_id=batch_id)).text
 
     assert set(re.findall(r'data-live="(?!row-)([^"]+)"', html)) == {part.name for part in PAGES[kind].parts}
     assert 'data-live-stream="/events/' in html
 
 
-@pytest.mark.parametrize("path", ["/submit", "/schedules", "/pipelines", "/workers"])
+@pytest.mark.parametrize("kind", PAGES_OF_KINDS)
+def test_the_parts_of_a_page_are_those_of_its_stream(
+    database: Database, batch_id: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream's filter is that of the page, so that a live page goes on to show what was chosen."""
+    opened: list[Any] = []
+    page = PAGES[kind]
+
+    def open_page(context: ServerContext, principal: Principal, subject: Any) -> Any:
+        opened.append(subject)
+        return page.open(context, principal, subject)
+
+    monkeypatch.setattr(hub, "PAGES", {**PAGES, kind: replace(page, open=open_page)})
+    address, subject = PAGES_OF_KINDS[kind]
+    with served(database) as server:
+        with urllib.request.urlopen(server + address.format(batch_id=batch_id)) as response:
+            html = response.read().decode()
+        stream = unescape(re.search(r'data-live-stream="([^"]+)"', html)[1])
+        with following(server, stream) as events:
+            names = {next_part(events)["name"] for _ in page.parts}
+
+    assert names == {part.name for part in page.parts}
+    assert set(opened) == {batch_id if kind == "batch" else subject}
+
+
+@pytest.mark.parametrize("kind", OF_THE_OPERATOR)
+def test_a_tenant_has_no_stream_of_the_operators_pages(database: Database, kind: str) -> None:
+    with browser_over(app_over(database, database.url)) as client:
+        sign_in_as(client, database, "acme", Scope.READ, Scope.ADMIN)
+        assert client.get(f"/events/{kind}").status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/submit", "/doctor", "/keys"])
 def test_other_pages_follow_the_connection(database: Database, path: str) -> None:
     with client_over(database, database.url) as client:
         html = client.get(path).text

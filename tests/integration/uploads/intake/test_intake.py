@@ -19,7 +19,7 @@ from models.states import BatchStatus
 from producer.batches import views
 from producer.batches.actions import cancel
 from producer.submission import chunks, job_writer
-from producer.uploads.intake import intake
+from producer.uploads.intake import intake, takeover
 from producer.uploads.intake.intake import Intake, Outcome
 from producer.uploads.intake.opening import OpenedBatch
 from producer.uploads.intake.read_request import ReadRequest
@@ -219,7 +219,7 @@ def test_a_pipeline_that_this_machine_lacks_is_left_to_others(uploads: Uploads) 
     opened = uploads.open(uploads.upload(lines(2)))
     execute(uploads.database, "UPDATE batches SET pipeline = 'gone'")
     before = get_batch(uploads.database, opened.id)
-    for _ in range(intake.MAX_STARTS + 2):
+    for _ in range(takeover.MAX_STARTS + 2):
         assert uploads.intake.take_in(opened.id) is Outcome.NOT_HERE
     row = get_batch(uploads.database, opened.id)
     assert (row.status, row.holder_id, row.holder_heartbeat_at) == ("validating", None, None)
@@ -285,7 +285,7 @@ def test_a_batch_whose_deadline_passes_before_it_is_read_expires(
 def test_a_batch_that_ends_its_readers_fails_after_a_while(uploads: Uploads) -> None:
     opened = uploads.open(uploads.upload(lines(2)))
     failpoints.arm("before_intake:raise")
-    for _ in range(intake.MAX_STARTS):
+    for _ in range(takeover.MAX_STARTS):
         with pytest.raises(Killed):
             uploads.intake.take_in(opened.id)
         silence(uploads.database)
@@ -315,13 +315,13 @@ def test_an_outage_of_the_file_store_counts_as_no_crash(
 
     with monkeypatch.context() as outage:
         outage.setattr(FileStore, "open", refuse)
-        for _ in range(intake.MAX_STARTS + 2):
+        for _ in range(takeover.MAX_STARTS + 2):
             assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
 
     # Then only the killed reader counts, and the next one goes on
     after = get_batch(uploads.database, opened.id)
     assert after.holder_id is None
-    assert after.read_request == before.read_request | {"postponements": intake.MAX_STARTS + 2}
+    assert after.read_request == before.read_request | {"postponements": takeover.MAX_STARTS + 2}
     assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
     assert views.get_batch(uploads.database, opened.id).counts.total == 5
     assert_consistent(uploads.database, opened.id)
@@ -396,7 +396,7 @@ class TestPostponement:
         assert_consistent(uploads.database, opened.id)
 
     def test_it_fails_after_a_day(self, uploads: Uploads, opened: OpenedBatch, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(intake, "MAX_POSTPONEMENTS", 30)  # more than the starts that a batch may have
+        monkeypatch.setattr(takeover, "MAX_POSTPONEMENTS", 30)  # more than the starts that a batch may have
         for _ in range(31):
             assert uploads.intake.take_in(opened.id) is Outcome.POSTPONED
 

@@ -9,12 +9,12 @@ import pytest
 
 from models.lifecycle.wakeups import ServerInfo
 from models.states import RunState
-from producer.health import findings
+from producer.health import findings, work_findings
 from producer.health.database_stats import Backlog, DatabaseServer, MaintenanceTaskView, TransitioningBatch
 from producer.schedules import status
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
+from producer.schedules.schedule_view import ScheduleView
 from producer.schedules.status import ScheduleStatus
 from producer.workers.workers import WorkerView
 
@@ -71,7 +71,7 @@ def test_a_clock_that_differs_from_ours(ahead: float, level: str, words: str) ->
 
 
 def test_workers_without_heartbeats_are_warnings() -> None:
-    alive, gone = findings.check_workers([worker(served_pipelines=["p", "q"]), worker(alive=False)])
+    alive, gone = work_findings.check_workers([worker(served_pipelines=["p", "q"]), worker(alive=False)])
 
     assert (alive.level, alive.message) == ("ok", "1 alive on cpu, for p, q")
     assert gone.level == "warning"
@@ -80,14 +80,14 @@ def test_workers_without_heartbeats_are_warnings() -> None:
 
 class TestBacklogs:
     def test_no_backlog_is_ok(self) -> None:
-        [finding] = findings.check_backlogs([], [], {})
+        [finding] = work_findings.check_backlogs([], [], {})
 
         assert (finding.level, finding.message) == ("ok", "nothing waits")
 
     def test_a_served_backlog_is_ok(self) -> None:
         backlogs = [Backlog("p", "new", 3, 1, 2, 0), Backlog("q", None, 1, 0, 0, 0)]
 
-        first, second = findings.check_backlogs(backlogs, [worker(served_pipelines=["p", "q"])], {"p": 5})
+        first, second = work_findings.check_backlogs(backlogs, [worker(served_pipelines=["p", "q"])], {"p": 5})
 
         assert (first.level, first.message) == (
             "ok",
@@ -98,7 +98,7 @@ class TestBacklogs:
     def test_backlogs_of_one_pipeline_are_told_apart_by_their_revisions(self) -> None:
         backlogs = [Backlog("p", None, 2, 0, 0, 0), Backlog("p", "new", 1, 0, 0, 0), Backlog("q", "new", 1, 0, 0, 0)]
 
-        found = findings.check_backlogs(backlogs, [worker(served_pipelines=["p", "q"])], {})
+        found = work_findings.check_backlogs(backlogs, [worker(served_pipelines=["p", "q"])], {})
 
         assert [finding.message for finding in found] == [
             "p: slices of no revision yet: 2 queued; workers: 1",
@@ -108,7 +108,7 @@ class TestBacklogs:
 
     @pytest.mark.parametrize("workers", [[], [worker("another")], [worker(alive=False)]])
     def test_a_backlog_without_workers_is_a_problem(self, workers: list[WorkerView]) -> None:
-        [finding] = findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {"p": 3})
+        [finding] = work_findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {"p": 3})
 
         assert finding.level == "problem"
         assert finding.advice == "start a worker: batchmill up --pipelines p"
@@ -127,12 +127,12 @@ class TestBacklogs:
         workers = [replace(worker(), guards={"p": names}) for names in guards_of_workers]
         needed = {"p": ["first", "second"], "q": ["third"]}
 
-        [finding] = findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {}, (), needed)
+        [finding] = work_findings.check_backlogs([Backlog("p", "new", 3, 0, 0, 0)], workers, {}, (), needed)
 
         assert (finding.level, finding.advice) == ("ok" if advice is None else "warning", advice)
 
     def test_leases_that_are_not_reclaimed_are_a_warning(self) -> None:
-        [finding] = findings.check_backlogs([Backlog("p", "new", 0, 0, 3, 2)], [worker()], {})
+        [finding] = work_findings.check_backlogs([Backlog("p", "new", 0, 0, 3, 2)], [worker()], {})
 
         assert (finding.level, finding.message) == ("warning", "p: slices: 3 leased, 2 lease expired; workers: 1")
 
@@ -145,14 +145,14 @@ class TestBacklogs:
         ],
     )
     def test_a_batch_whose_revision_no_worker_has_is_a_warning(self, workers: list[WorkerView], level: str) -> None:
-        [finding] = findings.check_backlogs([Backlog("p", "old", 3, 0, 0, 0)], workers, {})
+        [finding] = work_findings.check_backlogs([Backlog("p", "old", 3, 0, 0, 0)], workers, {})
 
         assert finding.level == level
 
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "cancelling"])
 def test_stuck_batches_are_warnings(status: str) -> None:
-    [finding] = findings.check_stuck_batches(
+    [finding] = work_findings.check_stuck_batches(
         [TransitioningBatch("b1", status, 30.0), TransitioningBatch("b2", status, 660.0)]
     )
 
@@ -161,7 +161,7 @@ def test_stuck_batches_are_warnings(status: str) -> None:
 
 
 def test_a_batch_whose_file_nobody_reads_needs_a_process_that_has_it() -> None:
-    [finding] = findings.check_stuck_batches([TransitioningBatch("b1", "validating", 660.0, awaits_reading=True)])
+    [finding] = work_findings.check_stuck_batches([TransitioningBatch("b1", "validating", 660.0, awaits_reading=True)])
 
     assert "start a server or a worker that has its file" in str(finding.advice)
 

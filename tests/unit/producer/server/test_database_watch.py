@@ -63,6 +63,18 @@ def test_a_question_without_an_answer_is_an_outage(watch: DatabaseWatch, monkeyp
     assert asyncio.run(run()) == (503, True)
 
 
+def test_an_answer_to_anybody_ends_the_outage(watch: DatabaseWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_read_version", lambda: "0011")
+
+    async def run() -> list[int]:
+        watch.out_since = asyncio.get_running_loop().time()
+        statuses = [await request(watch)]
+        assert await watch.ask() == "0011"  # as /readyz does
+        return [*statuses, await request(watch)]
+
+    assert asyncio.run(run()) == [503, 200]
+
+
 def test_a_busy_process_is_none(watch: DatabaseWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 

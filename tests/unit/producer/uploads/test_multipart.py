@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.errors import BatchmillError, InvalidUpload, SourceTooLarge, UnsupportedEncoding, WaitTimeout
 from models.settings import Settings
-from producer.uploads import multipart
+from producer.uploads import multipart, request_body
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
 from producer.uploads.storage.store import FileStore, open_store
 
@@ -53,7 +53,7 @@ def receive(
     def open_receiver() -> MultipartReceiver:
         return MultipartReceiver(store, content_type, MAX_BYTES)
 
-    return asyncio.run(multipart.receive(open_receiver, pieces(body, size), encoding))
+    return asyncio.run(request_body.receive(open_receiver, pieces(body, size), encoding))
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def refused(store: FileStore, error: type[BatchmillError], match: str) -> Iterat
 def test_a_form_is_taken_in_any_order_and_pieces(
     store: FileStore, monkeypatch: pytest.MonkeyPatch, body: bytes, size: int
 ) -> None:
-    monkeypatch.setattr(multipart, "CHUNK_BYTES", size)
+    monkeypatch.setattr(request_body, "CHUNK_BYTES", size)
     upload = receive(store, body + part("expires_after[seconds]", "3600") + END + b"an epilogue", size=size)
 
     assert upload.fields == {"purpose": "batch", "expires_after[seconds]": "3600"}
@@ -98,7 +98,7 @@ def test_a_client_that_disconnects_leaves_nothing(store: FileStore, end: int) ->
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        asyncio.run(multipart.receive(lambda: MultipartReceiver(store, TYPE, MAX_BYTES), break_off()))
+        asyncio.run(request_body.receive(lambda: MultipartReceiver(store, TYPE, MAX_BYTES), break_off()))
     assert list(store.names()) == []
 
 
@@ -108,7 +108,7 @@ def test_a_cancelled_request_leaves_nothing(store: FileStore) -> None:
             yield b"some bytes"
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(multipart.receive(lambda: BodyReceiver(store, MAX_BYTES), wait_for_ever()))
+        task = asyncio.create_task(request_body.receive(lambda: BodyReceiver(store, MAX_BYTES), wait_for_ever()))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -128,7 +128,7 @@ def test_a_cancelled_request_waits_for_no_thread_and_leaves_nothing_that_it_wrot
         return MultipartReceiver(store, TYPE, MAX_BYTES)
 
     async def main() -> None:
-        task = asyncio.create_task(multipart.receive(open_slowly, pieces(PURPOSE + FILE, 10_000)))
+        task = asyncio.create_task(request_body.receive(open_slowly, pieces(PURPOSE + FILE, 10_000)))
         await asyncio.to_thread(is_opening.wait, 30)
         task.cancel()
         await asyncio.sleep(0)
@@ -145,7 +145,7 @@ def test_a_silent_client_is_given_up(store: FileStore) -> None:
         yield FILE
         await asyncio.Event().wait()
 
-    receiving = multipart.receive(lambda: MultipartReceiver(store, TYPE, MAX_BYTES), wait(), None, 0.01)
+    receiving = request_body.receive(lambda: MultipartReceiver(store, TYPE, MAX_BYTES), wait(), None, 0.01)
     with refused(store, WaitTimeout, "nothing came"):
         asyncio.run(receiving)
 
@@ -262,8 +262,8 @@ def test_a_body_that_is_the_file_itself(store: FileStore) -> None:
     def open_receiver() -> BodyReceiver:
         return BodyReceiver(store, 10, "rows.jsonl")
 
-    upload = asyncio.run(multipart.receive(open_receiver, pieces(b"one\ntwo", 2)))
+    upload = asyncio.run(request_body.receive(open_receiver, pieces(b"one\ntwo", 2)))
     assert (upload.filename, upload.stored.lines) == ("rows.jsonl", 2)
     store.delete(upload.stored.location)
     with refused(store, SourceTooLarge, "10 bytes"):
-        asyncio.run(multipart.receive(open_receiver, pieces(b"0123456789a", 2)))
+        asyncio.run(request_body.receive(open_receiver, pieces(b"0123456789a", 2)))

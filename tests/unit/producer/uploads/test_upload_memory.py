@@ -8,7 +8,7 @@ BOUND_MB = 24
 SCRIPT = """
 import asyncio, resource, sys
 from models.settings import Settings
-from producer.uploads import multipart
+from producer.uploads import request_body
 from producer.uploads.multipart import MultipartReceiver
 from producer.uploads.storage.store import open_store
 
@@ -24,7 +24,7 @@ async def body(count):
 
 def upload(count):
     receiver = lambda: MultipartReceiver(store, "multipart/form-data; boundary=X", 2**30)
-    stored = asyncio.run(multipart.receive(receiver, body(count))).stored
+    stored = asyncio.run(request_body.receive(receiver, body(count))).stored
     store.delete(stored.location)
     return stored.size_bytes
 

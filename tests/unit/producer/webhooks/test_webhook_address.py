@@ -125,10 +125,17 @@ def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
         ("https://127.0.0.1/", True),
         ("http://localhost:8080/", True),
         ("https://[::ffff:10.0.0.1]/", True),
+        ("https://2130706433/", True),
+        ("https://0x7f.1/", True),
+        ("https://0177.0.0.1/", True),
+        ("https://0/x", True),
+        ("https://0x01010101/", False),
         ("https://1.1.1.1/", False),
         ("https://hooks.example.com/", False),
     ],
 )
 def test_an_address_that_says_by_itself_that_it_is_not_public(url: str, refused: bool) -> None:
     assert webhook_address.is_refused(url, AddressPolicy()) is refused
-    assert not webhook_address.is_refused(url, AddressPolicy.from_setting(["localhost", "127.0.0.1", "10.0.0.0/8"]))
+    assert not webhook_address.is_refused(
+        url, AddressPolicy.from_setting(["localhost", "127.0.0.1", "10.0.0.0/8", "0.0.0.0"])
+    )

@@ -6,7 +6,7 @@ from models.errors import SourceTooLarge
 from producer.server.context import ServerContext
 from producer.server.native import responses
 from producer.server.requests.bodies import receiving, receiving_document
-from producer.uploads import multipart
+from producer.uploads import multipart, request_body
 from producer.uploads.multipart import BodyReceiver, MultipartReceiver, Upload
 from producer.uploads.storage.store import open_store
 
@@ -34,7 +34,7 @@ def content_type(request: Request) -> str:
 
 async def read_body(request: Request) -> bytes:
     """The body, which is parsed at once; raises SourceTooLarge or UnsupportedEncoding."""
-    multipart.check_encoding(request.headers.get("content-encoding"))
+    request_body.check_encoding(request.headers.get("content-encoding"))
     parts, length = [], 0
     with receiving_document(request):
         async for part in request.stream():
@@ -59,4 +59,4 @@ async def receive(request: Request, context: ServerContext) -> Upload:
 
     multipart.check_length(request.headers.get("content-length"), max_bytes)
     with receiving(request):  # not longer, because a request may then wait until its rows were read
-        return await multipart.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))
+        return await request_body.receive(open_receiver, request.stream(), request.headers.get("content-encoding"))

@@ -57,7 +57,7 @@ def check_file(submission: Submission, file_id: str) -> Response:
     settings = context.settings
     file = files.get_file(context.database, file_id, tenant)
     files.check_input(file, "file_id")
-    read_request = submission.options.read_request
+    read_request = submission.read_request
     preview = preview_file(settings, open_store(settings), file, read_request.file_format)
     trial = try_file(context.database, settings, submission.request, file, read_request, preview.row_count)
     trial.report.forecast = trial.forecast
@@ -67,7 +67,7 @@ def check_file(submission: Submission, file_id: str) -> Response:
 
 def check_body(submission: Submission, body: bytes) -> Response:
     """Check the rows of a body, as `check_sample` does."""
-    read_request = submission.options.read_request
+    read_request = submission.read_request
     columns = read_request.columns(submission.request.pipeline)
     limits = Limits.from_settings(submission.context.settings)
     limits = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_BYTES))

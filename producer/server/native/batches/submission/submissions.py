@@ -17,7 +17,7 @@ from producer.server.native.batches.submission import bodies, refusals, sample_c
 from producer.server.native.batches.submission.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.server.native.batches.submission.submitting import Submission, Submitted
-from producer.submission import submit
+from producer.submission.ingestion import warn_of_ended
 from producer.submission.request import MAX_IDEMPOTENCY_KEY_CHARACTERS
 from producer.tenants.principal import Principal
 from producer.uploads.multipart import Upload
@@ -127,7 +127,7 @@ async def _answer(context: ServerContext, principal: Principal, submitted: Submi
         await to_thread.run_sync(refusals.refuse_failed, context, batch)
         warning = warnings.join_warnings(context.settings, submitted.warning, submitted.webhook_url)
     else:
-        warning = submitted.warning or submit.warn_of_ended(batch.id, batch.status)
+        warning = submitted.warning or warn_of_ended(batch.id, batch.status)
     shown_batch = shown.batch_object(batch, principal.tenant)
     document = {**shown_batch, "already_submitted": submitted.existed, "warning": warning}
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201

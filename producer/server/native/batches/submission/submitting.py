@@ -25,6 +25,7 @@ from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake import opening, sources
 from producer.uploads.intake.immediate_reading import is_immediate
 from producer.uploads.intake.intake import Intake
+from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.multipart import Upload
 from producer.uploads.storage.store import FileStore, open_store
 from producer.webhooks import webhook_address
@@ -51,12 +52,14 @@ class Submission:
 
     principal: who submits
     idempotency_key: the header of the request
+    is_from_page: whether a form of the pages asks for it
     """
 
     context: ServerContext
     principal: Principal
     options: SubmissionOptions
     idempotency_key: str | None = None
+    is_from_page: bool = False
 
     def __post_init__(self) -> None:
         options = self.options
@@ -64,7 +67,7 @@ class Submission:
         if options.sql is not None:
             sql_sources.find_sql_source(self.context.settings, options.sql, self._tenant)
         has_rows = options.sql is None and options.from_batch is None
-        options.read_request.check(self.context.settings, self._pipeline, has_file=has_rows)
+        self.read_request.check(self.context.settings, self._pipeline, has_file=has_rows)
         if options.ids is not None and options.inputs is None:
             raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
         if options.ids is not None and options.id_column is not None:
@@ -92,6 +95,11 @@ class Submission:
             max_unanswered_jobs=self.context.settings.unanswered_jobs_cap(self._tenant),
             webhook_url=options.webhook_url,
         )
+
+    @property
+    def read_request(self) -> ReadRequest:
+        """How the rows are read."""
+        return replace(self.options.read_request, is_from_page=self.is_from_page)
 
     def submit_document(self) -> Submitted:
         """Submit what a JSON body names: inputs, a query, results of a batch, or an uploaded file."""
@@ -125,7 +133,7 @@ class Submission:
 
     def open_inputs(self) -> AbstractContextManager[Source]:
         """The rows of a JSON body."""
-        columns = self.options.read_request.columns(self._pipeline)
+        columns = self.read_request.columns(self._pipeline)
         limits = Limits.from_settings(self.context.settings)
         return nullcontext(open_items(self.options.inputs, self.options.ids, columns, limits))
 
@@ -137,7 +145,7 @@ class Submission:
             upload.stored.location,
             "the body",
             self._pipeline,
-            self.options.read_request,
+            self.read_request,
         )
 
     def _submit_now(self, source: AbstractContextManager[Source]) -> Submitted:
@@ -164,7 +172,7 @@ class Submission:
             context.database,
             context.settings,
             replace(self.request, source_batch_id=None),
-            self.options.read_request,
+            self.read_request,
             file,
             is_read_here=is_small,
         )

@@ -94,7 +94,7 @@ function openStream() {
   on("new", ({ ids }) => showNewBatches(ids));
   on("trouble", ({ code }) => markStale(code === "unreachable" ? "The server can't reach its database." : "The server can't update this page."));
   on("fine", hideStale);
-  on("gone", () => endLive("This batch was deleted.", linkTo("/batches", "All batches")));
+  on("gone", () => endLive(live.root.dataset.liveGone, linkTo(`/${location.pathname.split("/")[1]}`, "Show the list")));
   on("signed-out", showSignedOut);
   source.addEventListener("error", () => { if (source === live.source) loseStream(); });
 }
@@ -148,7 +148,7 @@ function fillPart({ name, html, at }) {
   if (document.body.classList.contains("is-stale")) hideStale();
   const target = document.querySelector(`[data-live="${CSS.escape(name)}"]`);
   if (!target || target.contains(document.querySelector("dialog[open]"))) return;
-  const swap = target.tagName === "TR" ? "outerMorph" : "innerMorph";
+  const swap = target.matches("tr, [data-live-whole]") ? "outerMorph" : "innerMorph";
   htmx.swap({ sourceElement: target, target, text: html, swap });
 }
 

@@ -34,7 +34,6 @@ ERRORS = {
     "defect": (ValueError(HOSTILE), 500),
 }
 
-
 CHUNKS: list[bytes] = []  # that downloads have made
 
 

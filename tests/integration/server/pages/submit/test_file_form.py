@@ -14,7 +14,7 @@ from tests.factories.submit_pages import PIPELINE, batch_of, inputs_of, submit, 
 def test_it_shows_what_is_in_the_file(browser: TestClient) -> None:
     page = browser.get(uploaded(browser)).text
 
-    assert '<span class="column-name">review</span> <span class="role-tag">input text</span>' in page
+    assert '<span class="column-name">review</span> <span class="tag tag-role">input text</span>' in page
     assert '<td class="text">a fine day</td>' in page
     assert '<option value="review" selected>' in page
     assert "automatic: id" in page

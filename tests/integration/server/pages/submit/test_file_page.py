@@ -3,12 +3,12 @@
 import gzip
 
 import pytest
-from producer.server.native.batches.submitting import Submission
 from starlette.testclient import TestClient
 
 from models.db import Database
 from models.errors import TooManyJobs
 from producer.batches import views
+from producer.server.native.batches.submission.submitting import Submission
 from tests.factories.hostile import HOSTILE_NAME
 from tests.factories.submit_pages import CSV, batch_of, count, form_of, hidden, inputs_of, submit, upload, uploaded
 
@@ -52,6 +52,14 @@ class TestCheck:
         assert "The file would be refused, because 2 rows can't be jobs" in rejecting
         assert "line 3: has custom_id" in rejecting
         assert "2 rows will fail" in failing
+
+    def test_a_wrong_row_speaks_of_the_form(self, browser: TestClient) -> None:
+        address = uploaded(browser, b'{"review": "good"}\n{"note": "bad"}\n', "reviews.jsonl")
+
+        page = self.check(browser, address)
+
+        assert "choose another column in the form" in page
+        assert "input_columns" not in page
 
     def test_a_wrong_field_is_named(self, browser: TestClient) -> None:
         address = uploaded(browser)

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.errors import FileStoreUnavailable, TooManyJobs
 from producer.server.pages.submit import uploading
-from producer.uploads import local_store
+from producer.uploads.storage import local_store
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import browser_over, csrf_token
 from tests.factories.submit_pages import CSV, PIPELINE, batch_of, count, inputs_of, submit, upload

@@ -1,11 +1,11 @@
-"""Tests of how a retry plans its slices."""
+"""Tests of how requeued jobs are cut into slices."""
 
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.batches.actions.retry import MAX_SPARSENESS, plan_slices
+from producer.batches.actions.requeue import MAX_SPARSENESS, plan_slices
 
 
 @given(st.sets(st.integers(0, 5_000), min_size=1), st.integers(1, 50))

@@ -1,38 +1,21 @@
-"""Repairing puts corrected rows in the places of jobs that failed, and runs them in the same batch.
-
-All rows are read and checked first, and staged in a temporary file in the order of their positions. Only then are the
-jobs replaced and requeued, as a retry does it. Jobs are otherwise insert-only; only a job that failed can be replaced.
-"""
+"""The job matcher finds the failed job that each corrected row names."""
 
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnClause, Connection, Row, bindparam, column, text
-from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, comma_separated, insert_rows
+from models.db import Database, comma_separated
 from models.dialects.columns import Document
 from models.documents import to_json
-from models.errors import JobError, UsageError
-from models.pipelines.prompt_template import find_batch_spec
-from models.states import JobOutcome
-from producer.batches import views
-from producer.batches.actions.retry import Requeue, RetryResult, check_ended
-from producer.readers.limits import portions
-from producer.readers.rows import Problem, Source
+from models.errors import JobError
+from producer.readers.rows import Problem
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
-from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS, ORIGIN_COLUMNS
-from producer.tenants.job_cap import CapOf, no_cap
-from producer.times import Deadline
+from producer.submission.job_writer import IDS_PER_LOOKUP
+from producer.submission.repairs.repaired_jobs import RepairedJob, StagedJobs
 
-CHUNK_JOBS, CHUNK_BYTES = 20_000, 8 * 2**20  # replaced in one transaction
 POSITIONS_PER_LOOKUP = 500  # of jobs that are read with their inputs
-
 SELECT_FAILED_JOBS = """
 SELECT j.position, j.custom_id, j.passthrough, j.source_batch_id, j.source_position FROM jobs j
 JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
@@ -46,11 +29,9 @@ FAILED_JOB_COLUMNS: tuple[ColumnClause[Any], ...] = (
     column("source_position"),
 )
 HAS_POSITION, HAS_ID = "j.position {in_numbers}", "j.custom_id IN :custom_ids"
-
 SELECT_ID_OWNERS = """
 SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
 """
-
 # Jobs that an earlier repair by the same rows may have replaced. If a guard has redacted the input since, and the
 # original was not kept, nothing is left to compare; then it counts that the job ran before.
 SELECT_RUNNABLE_JOBS = """
@@ -59,15 +40,6 @@ SELECT j.position, j.custom_id,
            SELECT 1 FROM superseded_results p WHERE p.batch_id = j.batch_id AND p.position = j.position) AS is_unknown,
        coalesce(j.original_input, j.input) AS input
 FROM jobs j WHERE j.batch_id = :batch_id AND NOT j.invalid AND j.position {in_numbers}
-"""
-
-COUNT_FAILED = "SELECT count(*) FROM results WHERE batch_id = :batch_id AND status = 'failed' AND position {in_numbers}"
-
-DELETE_JOBS = "DELETE FROM jobs WHERE batch_id = :batch_id AND position {in_numbers}"
-
-# Otherwise the remaining failures would end the batch at its first result.
-RAISE_FAILURE_LIMIT = """
-UPDATE batches SET max_failures = max_failures + failed - :repaired WHERE id = :batch_id AND failed > max_failures
 """
 
 
@@ -84,97 +56,10 @@ class _CorrectedRow(NamedTuple):
     columns: dict[str, Any]
 
 
-class RepairedJob(NamedTuple):
-    """A job to put in the place of a failed one; the documents are JSON.
-
-    source_batch_id, source_position: the origin of the failed job, which the new one keeps
-    """
-
-    position: int
-    custom_id: str | None
-    input: str
-    passthrough: str | None
-    source_batch_id: str | None
-    source_position: int | None
-
-
-def repair_jobs(
-    database: Database,
-    batch_id: str,
-    source: Source,
-    slice_size: int,
-    deadline: Deadline | None = None,
-    cap_of: CapOf = no_cap,
-) -> RetryResult:
-    """Replace failed jobs of an ended batch by the rows of a source, which `RepairColumns` maps, and requeue them.
-
-    slice_size: jobs per slice
-    deadline: the batch's new deadline; None keeps the old one, unless it has passed
-    cap_of: returns the most unanswered jobs that a tenant may have
-
-    Rows that were put in their places before are passed over, so an interrupted repair can be repeated.
-
-    Raises InvalidRows naming the rows that can't be jobs or name no failed job; then nothing has changed. Raises
-    NotFound, UsageError when the batch has not ended or is changed by others meanwhile, and TooManyJobs when its tenant
-    may have no more; the rows before are in their places then.
-    """
-    batch = views.get_batch(database, batch_id)
-    check_ended(batch)
-    chunker = JobChunker(find_batch_spec(batch.task, batch.parameters), source, batch.parameters)
-    with _StagedJobs() as staged:
-        matcher = _JobMatcher(database, batch_id, chunker, staged)
-        for chunk in chunker.chunks():
-            matcher.stage(chunk)
-        requeue = _Repair(Requeue(database, batch, slice_size, deadline, cap_of), staged.count()).replace_chunk
-        jobs, slice_count = 0, 0
-        for repaired in staged.chunks():
-            slice_count += database.transact(partial(requeue, jobs=repaired, is_continuation=jobs > 0))
-            jobs += len(repaired)
-    return RetryResult(batch_id, batch.pipeline, jobs, slice_count)
-
-
-class _StagedJobs:
-    """Repaired jobs by position, in a temporary file that is deleted with the block."""
-
-    def __init__(self) -> None:
-        self._file = sqlite3.connect("")  # SQLite keeps it in memory while it is small
-        self._file.execute("PRAGMA journal_mode = OFF")
-        self._file.execute(
-            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT UNIQUE, input TEXT, passthrough TEXT, "
-            "source_batch_id TEXT, source_position INTEGER)"
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._file.close()
-
-    def add(self, job: RepairedJob) -> None:
-        """Stage a job; raises JobError if another row names the same one, or has its id."""
-        if self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?)", job).rowcount == 1:
-            return
-        if self._file.execute("SELECT 1 FROM jobs WHERE position = ?", (job.position,)).fetchone():
-            raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
-        raise JobError(
-            "duplicate_id", f"has custom_id {str(job.custom_id)[:80]!r}, which another row of it has already"
-        )
-
-    def count(self) -> int:
-        """The number of staged jobs."""
-        return int(self._file.execute("SELECT count(*) FROM jobs").fetchone()[0])
-
-    def chunks(self) -> Iterator[list[RepairedJob]]:
-        """The jobs in the order of their positions."""
-        cursor = self._file.execute(f"SELECT {', '.join(RepairedJob._fields)} FROM jobs ORDER BY position")  # noqa: S608
-        for rows in portions(map(list, cursor), CHUNK_JOBS, CHUNK_BYTES):
-            yield [RepairedJob(*row) for row in rows]
-
-
-class _JobMatcher:
+class JobMatcher:
     """Finds the failed job that each repaired row names."""
 
-    def __init__(self, database: Database, batch_id: str, chunker: JobChunker, staged: _StagedJobs) -> None:
+    def __init__(self, database: Database, batch_id: str, chunker: JobChunker, staged: StagedJobs) -> None:
         self._database = database
         self._batch_id = batch_id
         self._chunker = chunker
@@ -257,38 +142,6 @@ class _JobMatcher:
             for row in connection.execute(query, params):
                 rows_by_id.setdefault(row.custom_id, []).append(row)
         return rows_by_id
-
-
-@dataclass(frozen=True, slots=True)
-class _Repair:
-    """One call of `repair_jobs`, chunk by chunk."""
-
-    requeue: Requeue
-    repaired: int
-
-    def replace_chunk(self, connection: Connection, *, jobs: list[RepairedJob], is_continuation: bool) -> int:
-        """Replace and requeue some jobs; returns the number of their slices."""
-        requeue, sql = self.requeue, self.requeue.database.sql
-        requeue.lock_and_check(connection, is_continuation=is_continuation)
-        positions = [job.position for job in jobs]
-        params = {"batch_id": requeue.batch_id, "numbers": comma_separated(positions)}
-        failed = connection.scalar(text(COUNT_FAILED.format(in_numbers=sql.in_numbers)), params)
-        if failed != len(jobs):
-            raise self._changed_error()
-        if not is_continuation:
-            connection.execute(text(RAISE_FAILURE_LIMIT), {"batch_id": requeue.batch_id, "repaired": self.repaired})
-        slice_count = requeue.requeue(connection, positions, {JobOutcome.FAILED.value: len(jobs)})
-        connection.execute(text(DELETE_JOBS.format(in_numbers=sql.in_numbers)), params)
-        try:
-            columns = (*JOB_COLUMNS, *ORIGIN_COLUMNS)
-            insert_rows(connection, "jobs", columns, ((requeue.batch_id, *job) for job in jobs))
-        except IntegrityError as error:
-            raise self._changed_error() from error
-        return slice_count
-
-    def _changed_error(self) -> UsageError:
-        batch_id = self.requeue.batch_id
-        return UsageError(f"another process changes {batch_id}; wait until it has ended: batchmill wait {batch_id}")
 
 
 def _corrected_rows(chunk: Chunk) -> list[_CorrectedRow]:

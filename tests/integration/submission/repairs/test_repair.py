@@ -28,9 +28,10 @@ from producer.readers import open_source
 from producer.readers.column_mapping import ColumnMapping
 from producer.results import attempts, pages
 from producer.results.files import escape_formula
-from producer.submission import chunks, repair, submit
-from producer.submission.repair import _Repair
-from producer.submission.repair_columns import RepairColumns
+from producer.submission import chunks, submit
+from producer.submission.repairs import repair, repaired_jobs
+from producer.submission.repairs.repair import _Repair
+from producer.submission.repairs.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs
 from worker.leasing import claims, commit
@@ -146,7 +147,7 @@ def test_repaired_rows_run_in_the_places_of_the_failed_ones(database: Database, 
 def test_in_chunks_comes_to_the_same(
     database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "CHUNK_JOBS", 1)
+    monkeypatch.setattr(repaired_jobs, "CHUNK_JOBS", 1)
 
     result = repair_with(
         database, batch_id, [{"position": place, "id": f"N{place}", "text": "x"} for place in (6, 1, 5, 2)], tmp_path
@@ -210,7 +211,7 @@ def test_two_rows_with_one_id_are_refused_wherever_they_stand(
 def test_large_rows_are_replaced_a_few_at_a_time(
     database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(repaired_jobs, "CHUNK_BYTES", 1_000)
     sizes = []
     replace_chunk = _Repair.replace_chunk
 
@@ -227,7 +228,7 @@ def test_large_rows_are_replaced_a_few_at_a_time(
 def test_an_interrupted_repair_can_be_repeated(
     database: Database, batch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair, "CHUNK_JOBS", 1)
+    monkeypatch.setattr(repaired_jobs, "CHUNK_JOBS", 1)
     records = [{"position": 1, "text": "a"}, {"id": "R4", "text": "b"}, {"position": 6, "text": "c"}]
     with monkeypatch.context() as patched:
         patched.setattr(_Repair, "replace_chunk", _interrupted_after(2))

@@ -21,7 +21,7 @@ from models.tables import ModelVersion
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
-from producer.submission.reuse_statements import (
+from producer.submission.reuse.reuse_statements import (
     COPY_RESULTS,
     CREATE_REUSABLE,
     DROP_REUSABLE,

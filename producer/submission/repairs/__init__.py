@@ -1,0 +1,1 @@
+"""Repairs put corrected rows in the places of failed jobs."""

@@ -1,0 +1,1 @@
+"""Reuse copies the results of earlier batches for the same inputs."""
