@@ -87,7 +87,7 @@ class Channel:
         page: LivePage,
         changes: AbstractAsyncContextManager[Changes],
         threads: CapacityLimiter,
-        count_channels: Callable[[], int] = lambda: 1,
+        count_channels: Callable[[], int],
     ) -> None:
         self.key = key
         self.followers: set[PageFollower] = set()
