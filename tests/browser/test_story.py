@@ -20,7 +20,7 @@ from tests.factories.batch_rows import insert_batch
 from tests.fake_worker import end_batch, write_results
 
 PIPELINE = "sample-sentiment-analysis"
-MAX_RUN_MS = 90_000
+MAX_RUN_MS = 240_000
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_a_killed_server_is_said_and_its_successor_found(system: tuple[Deploymen
     )
     os.kill(server.pid, signal.SIGKILL)
 
-    expect(page.locator("#stale")).to_contain_text("Connection lost. Data as of", timeout=3_000)
-    expect(page.locator("#stale")).to_be_hidden(timeout=30_000)
+    expect(page.locator("#stale")).to_contain_text("Connection lost. Data as of")
+    expect(page.locator("#stale")).to_be_hidden()
     expect(page.locator("body")).not_to_have_class(re.compile("is-stale"))
 
 
