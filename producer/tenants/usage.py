@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models.db import Database
 from models.errors import UsageError
@@ -19,13 +19,26 @@ from producer import times
 DEFAULT_DAYS = 30
 MAX_ROWS = 100_000  # of one report
 
-SELECT_USAGE = """
-SELECT day, tenant, pipeline, sum(succeeded) AS succeeded, sum(failed) AS failed, sum(tokens) AS tokens,
-       sum(padded_tokens) AS padded_tokens, sum(device_seconds) AS device_seconds
-FROM usage
-WHERE day >= :since AND day <= :until {condition}
+MAX_DAYS_SHOWN = 92  # of a summary; with more, its periods are months
+
+# Whole numbers, where PostgreSQL's sums would be decimals.
+SUMS = """CAST(sum(succeeded) AS bigint), CAST(sum(failed) AS bigint), CAST(sum(tokens) AS bigint),
+       CAST(sum(padded_tokens) AS bigint), sum(device_seconds)"""
+# The primary key begins with the day, so the days bound the cost.
+SELECT_USAGE = f"""
+SELECT day, tenant, pipeline, {SUMS} FROM usage WHERE day >= :since AND day <= :until {{condition}}
 GROUP BY day, tenant, pipeline ORDER BY day, tenant, pipeline LIMIT :limit
-"""
+"""  # noqa: S608
+SELECT_PERIODS = f"""
+SELECT substr(day, 1, {{length}}), '', pipeline, {SUMS} FROM usage WHERE day >= :since AND day <= :until {{condition}}
+GROUP BY 1, pipeline ORDER BY 1, pipeline LIMIT :limit
+"""  # noqa: S608
+SELECT_TENANTS = f"""
+SELECT '', tenant, '', {SUMS} FROM usage WHERE day >= :since AND day <= :until {{condition}}
+GROUP BY tenant ORDER BY tenant LIMIT :limit
+"""  # noqa: S608
+SELECT_NEXT_DAY = "SELECT min(day) FROM usage WHERE day >= :since AND day <= :until"
+CONDITIONS = {"tenant": " AND tenant = :tenant", "pipeline": " AND pipeline = :pipeline"}
 
 
 class Days(NamedTuple):
@@ -48,10 +61,15 @@ class Days(NamedTuple):
             raise UsageError(f"the report would begin on {first} and end on {last}; exchange since and until")
         return cls(first, last)
 
+    @property
+    def has_months(self) -> bool:
+        """Whether a summary has a period for each month, not for each day."""
+        return (self.until - self.since).days >= MAX_DAYS_SHOWN
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What a tenant has computed with a pipeline on a day.
+    """What a tenant has computed with a pipeline on a day; a sum over several has an empty text instead.
 
     succeeded, failed: rows
     device_seconds: with those of the guards' models
@@ -76,20 +94,52 @@ def read_usage(database: Database, days: Days, tenant: str | None = None) -> lis
 
     tenant: None = all
     """
-    params = {"since": str(days.since), "until": str(days.until), "tenant": tenant, "limit": MAX_ROWS + 1}
-    condition = "" if tenant is None else "AND tenant = :tenant"
-    query = text(SELECT_USAGE.format(condition=condition))
     with database.read() as connection:
-        rows = list(_usage_rows(connection.execute(query, params)))
+        return _select(connection, SELECT_USAGE, days, tenant=tenant)
+
+
+def iterate_usage(database: Database, days: Days, tenant: str | None = None) -> Iterator[UsageRow]:
+    """Yield what `read_usage` returns, of any number of rows, a day at a time."""
+    since: str | None = str(days.since)
+    while since is not None:
+        with database.read() as connection:
+            bounds = {"since": since, "until": str(days.until)}
+            day: str | None = connection.execute(text(SELECT_NEXT_DAY), bounds).scalar_one()
+            rows = [] if day is None else _select(connection, SELECT_USAGE, _only(day), tenant=tenant)
+        yield from rows
+        is_last = day is None or day == str(days.until)
+        since = None if is_last else str(date.fromisoformat(str(day)) + timedelta(days=1))
+
+
+def read_summary(
+    database: Database, days: Days, tenant: str | None = None, pipeline: str | None = None
+) -> tuple[list[UsageRow], list[UsageRow]]:
+    """Return sums by period and pipeline, whose tenants are empty, and sums by tenant, which have nothing else.
+
+    A period is a day, or the month of a long time, such as 2026-11. Raises UsageError if it is too much.
+
+    tenant, pipeline: None = all; the first sums are of all pipelines nevertheless
+    """
+    periods = SELECT_PERIODS.replace("{length}", "7" if days.has_months else "10")
+    with database.read() as connection:
+        return (
+            _select(connection, periods, days, tenant=tenant),
+            _select(connection, SELECT_TENANTS, days, tenant=tenant, pipeline=pipeline),
+        )
+
+
+def _select(connection: Connection, query: str, days: Days, **conditions: str | None) -> list[UsageRow]:
+    values = {name: value for name, value in conditions.items() if value is not None}
+    filled = text(query.format(condition="".join(CONDITIONS[name] for name in values)))
+    bounds = {"since": str(days.since), "until": str(days.until), "limit": MAX_ROWS + 1}
+    rows = connection.execute(filled, {**bounds, **values}).all()
     if len(rows) > MAX_ROWS:
         raise UsageError(f"the report has more than {MAX_ROWS:,} rows; ask for fewer days, or for one tenant")
-    return rows
+    return [UsageRow(*row) for row in rows]
 
 
-def _usage_rows(rows: Any) -> Iterator[UsageRow]:
-    for row in rows:
-        counters = (int(row.succeeded), int(row.failed), int(row.tokens), int(row.padded_tokens))
-        yield UsageRow(row.day, row.tenant, row.pipeline, *counters, float(row.device_seconds))
+def _only(day: str) -> Days:
+    return Days(date.fromisoformat(day), date.fromisoformat(day))
 
 
 def _parse_day(value: str) -> date:

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from producer.tenants.usage import Days, UsageRow
 
-MAX_DAYS_SHOWN = 92  # with more, periods are months
 MAX_DAYS_OF_EMPTY_MONTHS = 3_660  # in a longer time, months before the first usage and after the last are left out
 SECONDS_PER_HOUR = 3600
 
@@ -81,10 +80,11 @@ def list_periods(rows: Sequence[UsageRow], days: Days, key: Callable[[UsageRow],
     """Return all days, or all months of a long time, in order, also those without usage.
 
     Of a very long time, only the months from the first usage to the last.
+
+    rows: their `day` may also be a month such as 2026-11
     """
-    is_long = (days.until - days.since).days >= MAX_DAYS_SHOWN
-    length = 7 if is_long else 10  # of 2026-11 and of 2026-11-25
-    periods = {label: Period(label, {}) for label in (_months(rows, days) if is_long else _days(days))}
+    periods = {label: Period(label, {}) for label in (_months(rows, days) if days.has_months else _days(days))}
+    length = len("2026-11" if days.has_months else "2026-11-25")
     for row in rows:
         periods[row.day[:length]].totals.setdefault(key(row), Totals()).add(row)
     return list(periods.values())
@@ -98,7 +98,7 @@ def _days(days: Days) -> Iterable[str]:
 def _months(rows: Sequence[UsageRow], days: Days) -> Iterable[str]:
     first, last = days
     if (last - first).days > MAX_DAYS_OF_EMPTY_MONTHS:
-        used = [date.fromisoformat(row.day) for row in rows] or [last]
+        used = [date.fromisoformat(f"{row.day[:7]}-01") for row in rows] or [last]
         first, last = min(used), max(used)
     for month in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
         yield f"{month // 12:04}-{month % 12 + 1:02}"

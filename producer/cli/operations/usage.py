@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Iterable
 
 import click
 
@@ -30,18 +31,19 @@ def usage(tenant: str | None, since: str | None, until: str | None, as_csv: bool
         raise UsageError("--csv and --json exclude each other")
     days = Days.parse(since, until)
     with common.open_database(Settings.load()) as database:
+        if as_csv:
+            _print_csv(reports.iterate_usage(database, days, tenant))
+            return
         rows = reports.read_usage(database, days, tenant)
     if as_json:
         terminal.echo_list([row.as_dict() for row in rows])
-    elif as_csv:
-        _print_csv(rows)
     elif rows:
         click.echo(terminal.format_table(HEADER, [_table_row(row) for row in rows]))
     else:
         terminal.print_notice(f"nothing was computed from {days.since} to {days.until}")
 
 
-def _print_csv(rows: list[UsageRow]) -> None:
+def _print_csv(rows: Iterable[UsageRow]) -> None:
     names = list(UsageRow.__slots__)
     writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -142,6 +142,35 @@ class TestReport:
         with pytest.raises(UsageError, match="more than 2 rows"):
             reports.read_usage(database, Days(date(2026, 11, 1), date(2026, 11, 2)))
 
+    def test_rows_one_day_at_a_time_of_any_number(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        ever, second = Days(date.min, date.max), date(2026, 11, 2)
+        rows = reports.read_usage(database, ever)
+        monkeypatch.setattr(reports, "MAX_ROWS", 2)
+
+        assert list(reports.iterate_usage(database, ever)) == rows
+        assert list(reports.iterate_usage(database, Days(date.min, second), "acme")) == rows[:2]
+        assert list(reports.iterate_usage(database, Days(second, second))) == rows[1:]
+
+    def test_a_summary_by_day(self, database: Database) -> None:
+        days = Days(date(2026, 11, 1), date(2026, 11, 2))
+
+        by_day, by_tenant = reports.read_summary(database, days)
+
+        assert by_day == [
+            UsageRow("2026-11-01", "", "reviews", 20, 0, 0, 0, 1.0),
+            UsageRow("2026-11-02", "", "reviews", 20, 0, 0, 0, 1.0),
+        ]
+        assert [(row.tenant, row.succeeded) for row in by_tenant] == [("acme", 30), ("other", 10)]
+        assert reports.read_summary(database, days, "other", "spam") == (
+            [UsageRow("2026-11-02", "", "reviews", 10, 0, 0, 0, 0.5)],
+            [],
+        )
+
+    def test_a_summary_by_month(self, database: Database) -> None:
+        by_month, _ = reports.read_summary(database, Days(date(2026, 1, 1), date(2026, 12, 31)))
+
+        assert by_month == [UsageRow("2026-11", "", "reviews", 40, 0, 0, 0, 2.0)]
+
     def test_the_command(self, database: Database) -> None:
         days = ("--since", "2026-11-01", "--until", "2026-11-02")
         table, as_json, as_csv = run(*days), run(*days, "--json"), run(*days, "--csv", "--tenant", "other")

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from models.errors import NotFound, UsageError
 from producer.results.files import escape_formula
@@ -24,6 +26,7 @@ from producer.tenants.usage_summary import Measure
 router = APIRouter()
 
 MAX_GROUPS_SHOWN = 100
+LINES_PER_BLOCK = 1_000
 
 Text = Annotated[str, Query(max_length=200)]
 
@@ -63,9 +66,10 @@ def read_report(context: ServerContext, principal: Principal, chosen: UsageFilte
     problem, tenant, pipeline = None, chosen.tenant, chosen.pipeline
     try:
         days = Days.parse(chosen.since or None, chosen.until or None)
-        rows = _read(context, principal, days, tenant)
+        owner = _owner(principal, tenant)
+        rows, by_tenant = reports.read_summary(context.database, days, owner, pipeline or None)
     except UsageError as error:
-        problem, days, rows = str(error), Days.parse(None, None), []
+        problem, days, rows, by_tenant = str(error), Days.parse(None, None), [], []
     measure = Measure(chosen.measure) if chosen.measure in tuple(Measure) else Measure.ROWS
     return {
         "days": days,
@@ -73,9 +77,9 @@ def read_report(context: ServerContext, principal: Principal, chosen: UsageFilte
         "filters": asdict(chosen),
         "measure": measure,
         "measures": tuple(Measure),
-        "tenants": sorted({row.tenant for row in rows} | ({tenant} if tenant else set())),
+        "tenants": sorted({row.tenant for row in by_tenant} | ({tenant} if tenant else set())),
         "pipelines": sorted({row.pipeline for row in rows} | ({pipeline} if pipeline else set())),
-        **_report([row for row in rows if pipeline in ("", row.pipeline)], days, measure),
+        **_report([row for row in rows if pipeline in ("", row.pipeline)], by_tenant, days, measure),
     }
 
 
@@ -85,20 +89,22 @@ def download_usage(
 ) -> Response:
     """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
     days = Days.parse(since or None, until or None)
-    rows = [row for row in _read(context, visitor.principal, days, tenant) if pipeline in ("", row.pipeline)]
+    rows = reports.iterate_usage(context.database, days, _owner(visitor.principal, tenant))
     headers = attachment(f"usage-{days.since}-{days.until}.csv")
-    return Response("".join(_csv_lines(rows)), headers=headers, media_type="text/csv")
+    lines = _csv_lines(row for row in rows if pipeline in ("", row.pipeline))
+    return StreamingResponse(_join(lines), headers=headers, media_type="text/csv")
 
 
-def _read(context: ServerContext, principal: Principal, days: Days, tenant: str) -> list[UsageRow]:
+def _owner(principal: Principal, tenant: str) -> str | None:
+    """Whose usage is asked for; None = everybody's."""
     if tenant and not principal.may_see(tenant):
         raise NotFound("this key sees the usage of its tenant only")
-    return reports.read_usage(context.database, days, tenant or principal.tenant)
+    return tenant or principal.tenant
 
 
-def _report(rows: Sequence[UsageRow], days: Days, measure: Measure) -> dict[str, Any]:
+def _report(rows: Sequence[UsageRow], tenant_rows: Sequence[UsageRow], days: Days, measure: Measure) -> dict[str, Any]:
     by_pipeline = usage_summary.group_by(rows, lambda row: row.pipeline, measure)
-    by_tenant = usage_summary.group_by(rows, lambda row: row.tenant, measure)
+    by_tenant = usage_summary.group_by(tenant_rows, lambda row: row.tenant, measure)
     periods = usage_summary.list_periods(rows, days, lambda row: row.pipeline)
     return {
         "totals": usage_summary.add_up(rows),
@@ -119,11 +125,17 @@ def _total_of(period: usage_summary.Period) -> usage_summary.Totals:
     return totals
 
 
-def _csv_lines(rows: Sequence[UsageRow]) -> Iterator[str]:
+def _csv_lines(rows: Iterable[UsageRow]) -> Iterator[str]:
     names = list(UsageRow.__slots__)
-    for cells in (names, *([row.as_dict()[name] for name in names] for row in rows)):
+    for cells in itertools.chain([names], ([row.as_dict()[name] for name in names] for row in rows)):
         line = io.StringIO()
         csv.writer(line, lineterminator="\r\n").writerow(
             escape_formula(cell) if isinstance(cell, str) else cell for cell in cells
         )
         yield line.getvalue()
+
+
+def _join(lines: Iterator[str]) -> Iterator[str]:
+    """Yield many lines at once."""
+    while block := "".join(itertools.islice(lines, LINES_PER_BLOCK)):
+        yield block

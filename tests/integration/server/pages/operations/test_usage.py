@@ -11,6 +11,8 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from models.service_tables import Usage
+from producer.server.pages.operations import usage as usage_page
+from producer.tenants import usage as reports
 from producer.tenants.principal import Scope
 from tests.factories.hostile import HOSTILE_NAME
 from tests.factories.page_clients import Page, assert_harmless, sign_in_as
@@ -76,6 +78,16 @@ def test_the_csv_has_all_rows_and_no_formulas(browser: TestClient) -> None:
     assert [row["pipeline"] for row in rows] == ["old", f"'{FORMULA}", "reviews"]
     assert (rows[-1]["succeeded"], rows[-1]["device_seconds"]) == ("900", "3600.0")
     assert browser.get("/usage.csv", params={"since": "yesterday-ish"}).status_code == 400
+
+
+@pytest.mark.usefixtures("usage")
+def test_the_csv_has_more_rows_than_a_report(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_page, "LINES_PER_BLOCK", 3)
+    monkeypatch.setattr(reports, "MAX_ROWS", 2)
+
+    rows = csv.DictReader(io.StringIO(browser.get("/usage.csv?since=90d").text))
+
+    assert [row["succeeded"] for row in rows] == ["7", "500", "900"]
 
 
 @pytest.mark.usefixtures("usage")
