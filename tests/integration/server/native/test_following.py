@@ -399,12 +399,16 @@ class TestManyFollowers:
         batch_id = insert_batch(database, 1)
 
         async def follow() -> str:
-            stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
-            await asyncio.sleep(0.05)
-            new_watch._stopping.set()
-            return await asyncio.wait_for(stream, 60)
+            parts = []
+            async for part in streams.stream_events(database, new_watch, Follow(batch_id, None)):
+                parts.append(part)
+                if b"progress" in part:
+                    new_watch._stopping.set()
+            return b"".join(parts).decode()
 
-        assert [event.name for event in parse_events(asyncio.run(follow()))] == ["progress"]
+        text = asyncio.run(asyncio.wait_for(follow(), 60))
+
+        assert [event.name for event in parse_events(text)] == ["progress"]
 
     def test_followers_stay_while_the_database_is_unreachable(
         self, database: Database, new_watch: BatchWatch, monkeypatch: pytest.MonkeyPatch
