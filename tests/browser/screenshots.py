@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser.showcase import REVIEWS, showcase
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
-VIEWPORT, SCALE, COLOURS, MAX_BYTES = {"width": 1280, "height": 800}, 1.5, 128, 150_000
+VIEWPORT, SCALE, COLOURS, MAX_BYTES = {"width": 1280, "height": 800}, 1.5, 256, 150_000
 
 
 def main() -> None:
