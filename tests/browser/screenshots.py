@@ -44,7 +44,7 @@ def take(browser: Browser, address: str, path: Path, scheme: str) -> None:
     anonymise(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     for colours in (COLOURS, COLOURS // 2, COLOURS // 4):
-        picture.quantize(colours).save(path, optimize=True)
+        picture.quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)  # a dot keeps its colour
         if path.stat().st_size < MAX_BYTES:
             break
     page.close()
