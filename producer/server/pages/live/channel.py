@@ -87,7 +87,7 @@ class Channel:
         page: LivePage,
         changes: AbstractAsyncContextManager[Changes],
         threads: CapacityLimiter,
-        count_channels: Callable[[], int] = lambda: 1,
+        count_channels: Callable[[], int],
     ) -> None:
         self.key = key
         self.followers: set[PageFollower] = set()
@@ -144,6 +144,7 @@ class Channel:
             for pace in self._paces.values():
                 pace.note_change(is_urgent=change.is_urgent)
         try:
+            self._context.watch.check()  # also where nothing is due that would fail
             now = time.monotonic()
             is_rested = change.is_urgent or now >= self._rests_until
             if is_rested and (due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]):
