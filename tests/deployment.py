@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from click.testing import CliRunner
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
+import batchmill
 from batchmill import Client
 from producer.health import audit
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 PIPELINE = "sample-sentiment-analysis"
-WAIT_TIMEOUT_SECONDS = 90.0
 
-# A lost worker is noticed in about two seconds instead of forty, and `up` starts no server.
+# Idle processes look for work often, and each server has a free port. Leases are as long as by default, because a
+# loaded machine may delay heartbeats: a test that needs a lease to expire calls `expire_leases`.
 FAST_SETTINGS = {
     "BATCHMILL_SERVE_PORT": "0",
-    "BATCHMILL_LEASE_SECONDS": "2",
     "BATCHMILL_HEARTBEAT_SECONDS": "0.4",
     "BATCHMILL_POLL_INTERVAL_SECONDS": "0.3",
     "BATCHMILL_GRACE_SECONDS": "20",
@@ -77,7 +79,8 @@ class Deployment:
     @property
     def log(self) -> str:
         """Return the output of the started processes."""
-        return (self.folder / "log").read_text(errors="replace")
+        file = self.folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def start(self, *command: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
         """Start `batchmill COMMAND…` with additional variables; its log goes to a file."""
@@ -101,9 +104,15 @@ class Deployment:
             env=self.environment,
             input=stdin,
             capture_output=True,
-            timeout=120,
+            timeout=2 * WAIT_TIMEOUT_SECONDS,
             check=False,
         )
+
+    def invoke(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `batchmill COMMAND…` to its end in the test's process; a process takes a second longer."""
+        settings = {name: value for name, value in self.environment.items() if name.startswith("BATCHMILL_")}
+        result = CliRunner().invoke(batchmill.cli, command, input=stdin, env=settings)
+        return subprocess.CompletedProcess(command, result.exit_code, result.stdout_bytes, result.stderr_bytes)
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Return the rows of a query on the deployment's database."""
@@ -114,16 +123,23 @@ class Deployment:
         finally:
             engine.dispose()
 
-    def execute(self, sql: str) -> None:
-        """Execute a statement that changes rows; it fails at once if the database is locked."""
-        url = self.database_url
-        at_once = {"timeout": 0.2} if "sqlite" in url else {"options": "-c lock_timeout=200"}
-        engine = create_engine(url, poolclass=NullPool, connect_args=at_once)
+    def execute(self, sql: str, lock_timeout_seconds: float = WAIT_TIMEOUT_SECONDS) -> None:
+        """Execute a statement that changes rows; it fails if the database stays locked for so long."""
+        url, seconds = self.database_url, lock_timeout_seconds
+        bounded = {"timeout": seconds} if "sqlite" in url else {"options": f"-c lock_timeout={1000 * seconds:.0f}"}
+        engine = create_engine(url, poolclass=NullPool, connect_args=bounded)
         try:
             with engine.begin() as connection:
                 connection.execute(text(sql))
         finally:
             engine.dispose()
+
+    def expire_leases(self) -> None:
+        """Let all leases expire now, as if their holders had been silent for long; live ones renew them."""
+        sql = self.client.database.sql
+        with self.client.database.write() as connection:
+            expire = f"UPDATE slices SET lease_expires_at = {sql.seconds_from_now(-1)} WHERE state = 'leased'"
+            connection.execute(text(expire))
 
     def ready_worker_pids(self) -> list[int]:
         """Return the process ids of the ready workers; none if the database has no tables yet."""
@@ -175,8 +191,8 @@ class Deployment:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
         for process in self.processes:
-            process.wait(60)
-        _, alive = psutil.wait_procs(family, timeout=20)
+            process.wait(WAIT_TIMEOUT_SECONDS)
+        _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_SECONDS)
         for left in alive:
             left.kill()
         assert alive == []
@@ -184,7 +200,10 @@ class Deployment:
 
 @contextmanager
 def temporary_deployment(folder: Path, **settings: str) -> Iterator[Deployment]:
-    """Yield a deployment with short leases and one compute thread; further settings as `database_url="…"`."""
+    """Yield a deployment whose processes look for work often and have one compute thread.
+
+    settings: further ones, as `database_url="…"`
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
     environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST_SETTINGS}
     environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}

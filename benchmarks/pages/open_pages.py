@@ -36,8 +36,13 @@ class OpenPages:
 
 
 async def measure(server: Served, database: Database, pages: int, seconds: float) -> list[OpenPages]:
-    """Open pages, a third of each kind; look at the server before, while nothing happens, and while a worker writes."""
-    streams = ["/events/overview", f"/events/batches/{LARGE_BATCH_ID}", f"/events/batches?rows={LARGE_BATCH_ID}"]
+    """Open pages, as many of each kind; look at the server before, while nothing happens, and while a worker writes."""
+    streams = [
+        "/events/overview",
+        f"/events/batches/{LARGE_BATCH_ID}",
+        f"/events/batches?rows={LARGE_BATCH_ID}",
+        *(f"/events/{name}" for name in ("schedules", "workers", "pipelines", "usage")),
+    ]
     await asyncio.sleep(SETTLE_SECONDS)
     alone = await _look(server, [], seconds, is_busy=False)
     counts = [0] * pages

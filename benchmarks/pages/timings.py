@@ -3,7 +3,7 @@
 import gzip
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +14,8 @@ from producer.server.context import ServerContext
 from producer.server.pages.live import parts
 from producer.server.pages.live.page_parts import PAGES as LIVE_PAGES
 from producer.server.pages.live.parts import LivePage, LivePart
+from producer.server.pages.operations.usage import UsageFilter
+from producer.server.pages.schedules.schedule_list import ScheduleFilter
 from producer.tenants.principal import OPERATOR
 
 PAGES = {
@@ -31,6 +33,17 @@ PAGES = {
     "workers": "/workers",
     "pipelines": "/pipelines",
     "one pipeline": f"/pipelines/{PIPELINES[0]}",
+}
+
+
+# What each page with live parts shows.
+SUBJECTS: Mapping[str, Hashable] = {
+    "overview": "",
+    "batch": LARGE_BATCH_ID,
+    "schedules": ScheduleFilter(),
+    "workers": 1,
+    "pipelines": "",
+    "usage": UsageFilter(),
 }
 
 
@@ -66,11 +79,11 @@ def time_parts(context: ServerContext, rounds: int) -> list[Timing]:
     """Time each part that open pages are sent: reading and rendering."""
     audience = parts.audience_of(OPERATOR)
     timings = []
-    for kind, subject in (("overview", ""), ("batch", LARGE_BATCH_ID)):
+    for kind, subject in SUBJECTS.items():
         page = LIVE_PAGES[kind]
         for part in page.parts:
 
-            def show(page: LivePage = page, part: LivePart = part, subject: str = subject) -> None:
+            def show(page: LivePage = page, part: LivePart = part, subject: Hashable = subject) -> None:
                 opened = page.open(context, OPERATOR, subject)
                 parts.render_part(part.template, audience, "/", part.read(context, OPERATOR, opened))
 

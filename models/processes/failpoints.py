@@ -1,7 +1,8 @@
 """Failpoints let a test kill, fail or stop this process at chosen places, to verify that no work is lost.
 
-`BATCHMILL_FAILPOINT` names them, separated by commas: `POINT:kill`, `POINT:raise`, `POINT:sleep` (forever) or
-`POINT:sleep:SECONDS`. The suffix `@N` limits the failure to the N-th hit: `after_commit:kill@3`.
+`BATCHMILL_FAILPOINT` names them, separated by commas: `POINT:kill`, `POINT:raise`, `POINT:pause` (until the process
+receives SIGUSR1), `POINT:sleep` (forever) or `POINT:sleep:SECONDS`. The suffix `@N` limits the failure to the N-th hit:
+`after_commit:kill@3`.
 """
 
 import itertools
@@ -9,6 +10,7 @@ import math
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,8 +43,9 @@ FAILPOINTS = (
     "after_commit_run",  # the run has ended, and no event was delivered
 )
 FOREVER_SECONDS = 86_400.0
+PAUSE_POLL_SECONDS = 0.05
 FAILPOINT_PATTERN = re.compile(
-    r"(?P<point>[a-z_]+):(?P<action>kill|raise|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?"
+    r"(?P<point>[a-z_]+):(?P<action>kill|raise|pause|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?"
 )
 
 
@@ -70,6 +73,7 @@ class ArmedFailpoint:
 
 
 _armed: dict[str, ArmedFailpoint] = {}
+_resumed = threading.Event()
 
 
 def failpoint(point: str) -> None:
@@ -84,6 +88,8 @@ def arm(spec: str | None = None) -> None:
     failpoints = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
     _armed.clear()
     _armed.update(failpoints)
+    if any(failure.action == _pause for failure in failpoints.values()):
+        signal.signal(signal.SIGUSR1, lambda *_: _resumed.set())
 
 
 def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
@@ -91,7 +97,8 @@ def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
     if match is None or match["point"] not in FAILPOINTS or match["passing"] == "0":
         points = ", ".join(FAILPOINTS)
         raise SettingsError(
-            f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|sleep[:SECONDS][@N] with one of {points}"
+            f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|pause|sleep[:SECONDS][@N] "
+            f"with one of {points}"
         )
     passing = int(match["passing"]) if match["passing"] else None
     return match["point"], ArmedFailpoint(_action_for(match["action"], float(match["seconds"] or math.inf)), passing)
@@ -100,7 +107,14 @@ def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
 def _action_for(action: str, seconds: float) -> Callable[[], object]:
     if action.startswith("sleep"):
         return lambda: time.sleep(min(seconds, FOREVER_SECONDS))
+    if action == "pause":
+        return _pause
     return _raise_failure if action == "raise" else lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _pause() -> None:
+    while not _resumed.wait(PAUSE_POLL_SECONDS):  # the signal may have reached another thread than this one
+        pass
 
 
 def _raise_failure() -> None:

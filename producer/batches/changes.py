@@ -14,7 +14,7 @@ from producer.batches.views import JobCounts
 MAX_IDS = 1_000  # in one statement
 MAX_OPEN, MAX_NEWEST = 5_000, 100
 
-COLUMNS = "id, tenant, status, ingesting, last_seq, total, succeeded, failed, cancelled, expired"
+COLUMNS = "id, tenant, status, ingesting, rows_read, last_seq, total, succeeded, failed, cancelled, expired"
 SELECT_STATES = text(f"SELECT {COLUMNS} FROM batches WHERE id IN :ids").bindparams(  # noqa: S608
     bindparam("ids", expanding=True)
 )
@@ -30,12 +30,16 @@ SELECT {COLUMNS} FROM (
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """What changes while a batch runs; equal states mean that nothing has happened."""
+    """What changes while a batch runs; equal states mean that nothing has happened.
+
+    rows_read: of its source, which alone grow until the batch is accepted
+    """
 
     id: str
     tenant: str
     status: BatchStatus
     ingesting: bool
+    rows_read: int
     last_seq: int
     counts: JobCounts
 
@@ -46,6 +50,7 @@ class BatchState:
             "id": self.id,
             "status": self.status.value,
             "ingesting": self.ingesting,
+            "rows_read": self.rows_read,
             "last_seq": self.last_seq,
             "request_counts": self.counts.as_dict(),
         }
@@ -73,5 +78,7 @@ def _read(database: Database, query: TextClause, params: dict[str, Any]) -> dict
 
 
 @lru_cache(maxsize=2 * (MAX_OPEN + MAX_NEWEST))  # most rows are as they were a second ago
-def _state(batch_id: str, tenant: str, status: str, ingesting: bool, last_seq: int, *counts: int) -> BatchState:
-    return BatchState(batch_id, tenant, BatchStatus(status), bool(ingesting), last_seq, JobCounts(*counts))
+def _state(
+    batch_id: str, tenant: str, status: str, ingesting: bool, rows_read: int, last_seq: int, *counts: int
+) -> BatchState:
+    return BatchState(batch_id, tenant, BatchStatus(status), bool(ingesting), rows_read, last_seq, JobCounts(*counts))

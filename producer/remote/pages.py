@@ -22,14 +22,14 @@ GetBatch = Callable[[], BatchView]
 
 def quote_id(batch_id: object) -> str:
     """Return an id as a part of a path; raises NotFound for what can be none."""
-    if not isinstance(batch_id, str) or not batch_id or batch_id.strip(".") == "":
+    if not isinstance(batch_id, str) or "/" in batch_id or batch_id.strip(".") == "":  # servers read %2F as a slash
         raise NotFound(f"there is no batch {str(batch_id)[:80]!r}; list the batches: batches()")
     return quote(batch_id[:MAX_ID_CHARACTERS], safe="", errors="replace")
 
 
 def quote_name(name: object) -> str:
     """Return a pipeline's name as a part of a path; raises NotFound for what can be none."""
-    if not isinstance(name, str) or name.strip(".") == "":
+    if not isinstance(name, str) or "/" in name or name.strip(".") == "":
         raise NotFound(f"there is no pipeline {str(name)[:80]!r}")
     return quote(name, safe="", errors="replace")
 

@@ -21,9 +21,9 @@ from models.processes.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
 from producer.submission.batch_ids import new_batch_id
+from producer.submission.cache_key import output_cache_key
 from producer.submission.fingerprint import describe_difference, request_fingerprint
 from producer.submission.request import SubmitRequest
-from producer.submission.reuse.cache_key import output_cache_key
 from producer.tenants import job_cap
 
 HOLDER_TIMEOUT_SECONDS = 6.0  # without a heartbeat, until a submitter elsewhere is considered gone

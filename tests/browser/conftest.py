@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, expect, sync_playwright
 
 from models.db import Database
 from models.schema import upgrade
@@ -19,7 +19,8 @@ from tests.factories.served_app import served
 SCREENSHOTS = Path(__file__).parents[2] / ".screenshots"
 FAR_HOST = "pages.example"  # to which browsers send no Sec-Fetch headers over plain HTTP, as to other machines
 WIDTH, HEIGHT = 1280, 800
-TIMEOUT_MS = 15_000.0
+TIMEOUT_MS = 60_000.0  # of each wait; a busy machine may take long
+expect.set_options(timeout=TIMEOUT_MS)
 
 # Recorded before anything of the page runs; console messages alone name no directive.
 RECORD_VIOLATIONS = """

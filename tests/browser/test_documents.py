@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copy(DOCS / "reference" / "error-messages.md", folder / "reference")
     (folder / "index.md").write_text("# Start\n\n```{toctree}\nreference/error-messages\n```\n", "utf-8")
     command = [sys.executable, "-m", "sphinx", "-Q", "-b", "html", "-c", str(DOCS), str(folder), str(folder / "html")]
-    subprocess.run(command, cwd=DOCS.parent, check=True, timeout=120)
+    subprocess.run(command, cwd=DOCS.parent, check=True, timeout=600)
     return (folder / "html").as_uri()
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from playwright.sync_api import Page, expect
 from sqlalchemy import delete, insert
@@ -11,12 +12,14 @@ from sqlalchemy import delete, insert
 from models.db import Database
 from models.service_tables import Activity
 from models.tables import Batch
+from producer.schedules import registry
+from producer.schedules.definition import ScheduleDefinition
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests.browser.conftest import OpenVisit
 from tests.factories.batch_rows import insert_batch
-from tests.fake_worker import end_batch, write_results
+from tests.fake_worker import end_batch, register_worker, write_results
 
 HIDE = """
 (isHidden) => {
@@ -119,6 +122,21 @@ def test_the_list_and_the_overview_follow(database: Database, own_address: str, 
     expect(overview.locator("[data-live=newest]")).to_contain_text("completed")
     insert_batch(database, 1)
     expect(batch_list.locator("[data-live-new]")).to_contain_text("1 new batch")
+
+
+def test_schedules_and_workers_follow(database: Database, own_address: str, visit: OpenVisit) -> None:
+    fields = {"pipeline": "reviews", "cron": "0 2 * * *", "file": "in/{time:%Y-%m-%d}.jsonl"}
+    registry.create(database, ScheduleDefinition.from_fields("nightly", fields), datetime.now(UTC))
+
+    schedules, workers = visit(own_address).open("/schedules?name=night"), visit(own_address).open("/workers")
+    one = visit(own_address).open("/schedules/nightly")
+    for page in (schedules, workers, one):
+        wait_for_stream(page)
+    registry.suspend(database, "nightly", datetime.now(UTC))
+    register_worker(database, "reviews")
+    expect(schedules.locator("[data-live=list]")).to_contain_text("suspended")
+    expect(one.locator("[data-live=notices]")).to_contain_text("No run starts until it is resumed")
+    expect(workers.locator("[data-live=processes]")).to_contain_text("here · pid 7")
 
 
 def test_a_lost_connection_is_said_and_found_again(database: Database, own_address: str, visit: OpenVisit) -> None:

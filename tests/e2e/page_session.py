@@ -8,7 +8,6 @@ file.
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(
@@ -27,7 +28,6 @@ BATCH_ID = re.compile(r"batch_[0-9a-z]{20}")
 NOT_RUN = ("pip ", "make ")  # the environment of the tests has everything; tests/unit/test_packaging.py reads Makefile
 DOCUMENTED_PORT = "127.0.0.1:8000"
 END_MARK = "--end-of-command--"
-UP_WAIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,7 @@ class PageSession:
         for name, arguments in (("batchmill", f"-P {ROOT / 'batchmill.py'}"), ("python", "")):
             (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
             (tools / name).chmod(0o700)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = servers.free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
         environment |= {
             "PATH": f"{tools}:{os.environ['PATH']}",
@@ -143,7 +141,7 @@ class PageSession:
     def _start_up(self, command: str) -> str:
         """Start Batchmill in the background and wait until a worker has its model."""
         self._execute(f"{command} > up.log 2>&1 &")
-        deadline = time.monotonic() + UP_WAIT_SECONDS
+        deadline = time.monotonic() + servers.WAIT_TIMEOUT_SECONDS
         log = self._folder / "up.log"
         while not (log.exists() and "model.loaded" in log.read_text("utf-8")):
             assert time.monotonic() < deadline, log.read_text("utf-8")

@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from models import tasks
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.deployment import Deployment, temporary_deployment
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, temporary_deployment
 
 CLOSE = 1e-4
 # Those that transformers 5 has a pipeline for, and what it is called with.
@@ -75,6 +75,7 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
         yield deployment
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(deployment: Deployment) -> None:
     batches = {
         task.name: deployment.client.submit(
@@ -84,7 +85,7 @@ def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(deploym
     }
 
     for batch in batches.values():
-        batch.wait(120)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
     assert list(batches) == list(tasks.TASKS)
     for task in ALL:

@@ -8,7 +8,7 @@ import pytest
 
 from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.states import JobOutcome
-from tests.deployment import Deployment, temporary_deployment
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, temporary_deployment
 
 PIPELINE = "sample-guarded-sentiment"
 FILLER = "The lamp stands on the table in the kitchen. "
@@ -23,13 +23,14 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
         yield deployment
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_guarded_sample_blocks_redacts_and_flags(deployment: Deployment) -> None:
     lines = (SAMPLES_FOLDER / "examples" / "guarded-sentiment.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     hidden = [FILLER * 80 + INJECTION + FILLER * count for count in (0, 1, 40)]
 
     batch = deployment.client.submit(PIPELINE, [row["text"] for row in rows] + hidden, ids=None)
-    batch.wait(120)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
     plain, injection, contact, insult, *long = sorted(batch.results(), key=lambda row: row.position)
 
     actions = [[verdict["action"] for verdict in row.guards or ()] for row in (plain, contact, insult)]

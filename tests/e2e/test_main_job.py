@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import pipeline
 
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.deployment import PIPELINE, random_texts, temporary_deployment
+from tests.deployment import PIPELINE, WAIT_TIMEOUT_SECONDS, random_texts, temporary_deployment
 
 LONG = "good " * 700
 STRANGE = [
@@ -37,7 +37,7 @@ def test_every_input_is_answered_once_in_order_and_as_the_pipeline_answers(
     with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size="128") as deployment:
         deployment.start("worker", PIPELINE, "--devices", "cpu")
         batch = deployment.client.submit(PIPELINE, inputs)
-        batch.wait(120)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, len(inputs))
         rows = sorted(batch.results(), key=lambda row: row.position)
 

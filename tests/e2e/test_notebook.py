@@ -80,12 +80,12 @@ def test_the_notebook_runs_from_a_bare_environment_and_leaves_no_process(tmp_pat
     environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
 
     executed = subprocess.run(
-        [sys.executable, "-c", EXECUTE, "basics.ipynb", "--kernel_name=test", "--output=executed", "--timeout=150"],
+        [sys.executable, "-c", EXECUTE, "basics.ipynb", "--kernel_name=test", "--output=executed", "--timeout=400"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=230,
+        timeout=500,
         check=False,
     )
 

@@ -49,6 +49,7 @@ def deployment(
         yield deployment
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_answers_are_those_of_the_rendered_texts(deployment: Deployment) -> None:
     texts = [f"{row['title']}\n{row['body']} {{{row['title']}}}" for row in ROWS]
     chats = [

@@ -22,7 +22,7 @@ def test_the_example_ends_as_its_page_says(tmp_path: Path) -> None:
     folder = tmp_path / "example"
 
     process = subprocess.run(
-        [sys.executable, str(EXAMPLE), str(folder)], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, str(EXAMPLE), str(folder)], capture_output=True, text=True, timeout=500, check=False
     )
 
     assert process.returncode == 0, process.stdout + process.stderr

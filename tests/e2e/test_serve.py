@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import batchmill
 from models.packages import SERVER_PACKAGES
-from tests.deployment import Deployment, temporary_deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, temporary_deployment, wait_for
 
 TLS = Path(__file__).parents[1] / "factories" / "tls"
 
@@ -35,7 +35,7 @@ def start(deployment: Deployment, *options: str) -> tuple[subprocess.Popen[bytes
 def test_a_server_s_life(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
         first, address = start(deployment)
-        assert httpx2.get(f"{address}/readyz").status_code == 200
+        assert httpx2.get(f"{address}/readyz", timeout=WAIT_TIMEOUT_SECONDS).status_code == 200
 
         second = deployment.run("serve", "--port", "0")
         assert second.returncode == 2
@@ -48,12 +48,12 @@ def test_a_server_s_life(tmp_path: Path) -> None:
         with httpx2.Client() as client:
             client.get(f"{address}/healthz")
             third.send_signal(signal.SIGTERM)
-            assert third.wait(20) == 0  # an idle connection does not keep it
+            assert third.wait(WAIT_TIMEOUT_SECONDS) == 0  # an idle connection does not keep it
         assert deployment.query("SELECT * FROM servers") == []
 
         fourth, _ = start(deployment)
         fourth.send_signal(signal.SIGINT)
-        assert fourth.wait(20) == 130
+        assert fourth.wait(WAIT_TIMEOUT_SECONDS) == 130
         assert "Traceback" not in deployment.log
 
 
@@ -63,11 +63,11 @@ def test_tls(tmp_path: Path) -> None:
 
         assert address.startswith("https://")
         trusted = ssl.create_default_context(cafile=TLS / "cert.pem")
-        assert httpx2.get(f"{address}/healthz", verify=trusted).status_code == 200
+        assert httpx2.get(f"{address}/healthz", verify=trusted, timeout=WAIT_TIMEOUT_SECONDS).status_code == 200
         with pytest.raises(httpx2.HTTPError):
-            httpx2.get(address.replace("https", "http") + "/healthz")
+            httpx2.get(address.replace("https", "http") + "/healthz", timeout=WAIT_TIMEOUT_SECONDS)
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(WAIT_TIMEOUT_SECONDS) == 0
 
 
 class TestRefusals:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.deployment import PIPELINE, random_texts, temporary_deployment
+from tests.deployment import PIPELINE, WAIT_TIMEOUT_SECONDS, random_texts, temporary_deployment
 
 ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 
@@ -17,7 +17,7 @@ def test_two_processes_on_one_device(tmp_path: Path, redis_url: str, device: str
         deployment.wait_for_workers(2)
         names = sorted(row.device for row in deployment.query("SELECT device FROM workers"))
         batch = deployment.client.submit(PIPELINE, random_texts(rows, seed=7))
-        batch.wait(120)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, rows)
         deployment.assert_consistent(batch.id)
 

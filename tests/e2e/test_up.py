@@ -3,13 +3,13 @@
 import json
 import re
 import signal
-import socket
 from pathlib import Path
 
 import httpx2
 import psutil
 
-from tests.deployment import PIPELINE, random_texts, temporary_deployment, wait_for
+from tests.deployment import PIPELINE, WAIT_TIMEOUT_SECONDS, random_texts, temporary_deployment, wait_for
+from tests.servers import free_port
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
@@ -18,7 +18,7 @@ def write_jsonl(path: Path, inputs: list[str]) -> None:
 
 def is_healthy(address: str) -> bool:
     try:
-        return httpx2.get(f"{address}/healthz", timeout=30).status_code == 200
+        return httpx2.get(f"{address}/healthz", timeout=WAIT_TIMEOUT_SECONDS).status_code == 200
     except httpx2.HTTPError:  # the server ended between the connection and the answer
         return False
 
@@ -40,13 +40,13 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
         assert b"batchmill up --pipelines" in submitted.stderr
 
         up = deployment.start("up")
-        waited = deployment.run("wait", batch_id, "--timeout", "90")
+        waited = deployment.run("wait", batch_id, "--timeout", "180")
         results = deployment.run("results", batch_id, "-o", "out.jsonl")
-        workers = json.loads(deployment.run("workers", "--json").stdout)["data"]
+        workers = json.loads(deployment.invoke("workers", "--json").stdout)["data"]
         family = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
 
-        assert up.wait(60) == 130
+        assert up.wait(WAIT_TIMEOUT_SECONDS) == 130
         assert waited.returncode == 0, waited.stderr
         assert results.returncode == 0
         rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -55,29 +55,27 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
         assert {row["output"]["label"] for row in rows} <= {"POSITIVE", "NEGATIVE"}
         assert {row["revision"] for row in rows} == {workers[0]["revision"]}
         assert len(family) == 3  # the embedded Valkey, the process that keeps it, and a worker
-        _, alive = psutil.wait_procs(family, timeout=20)
+        _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_SECONDS)
         assert alive == []
-        assert deployment.run("workers", "--json").stdout.decode().count('"pid"') == 0
+        assert deployment.invoke("workers", "--json").stdout.decode().count('"pid"') == 0
         assert not (tmp_path / "home" / "valkey.sock").exists()
 
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        up = deployment.start("up", BATCHMILL_SERVE_PORT=str(port))
+        up = deployment.start("up", BATCHMILL_SERVE_PORT=str(free_port()))
         deployment.wait_for_workers()
         address = re.search(r"web page and HTTP API: (\S+)", deployment.log)[1]
         assert is_healthy(address)
         server = server_of(up.pid)
         server.kill()
-        server.wait(20)
+        server.wait(WAIT_TIMEOUT_SECONDS)
         wait_for(lambda: is_healthy(address) and server_of(up.pid), "a new server at the same address")
         family = psutil.Process(up.pid).children(recursive=True)
 
         up.kill()
 
-        _, alive = psutil.wait_procs(family, timeout=30)
+        _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_SECONDS)
         assert alive == []
         deployment.start("up")
         deployment.wait_for_workers()
@@ -94,7 +92,7 @@ def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> Non
         assert f"`batchmill up` (pid {up.pid}) runs already".encode() in second.stderr
         assert f"stopping `batchmill up` (pid {up.pid})".encode() in down.stderr
         assert b"nothing was stopped" in again.stderr
-        assert up.wait(10) == 0
+        assert up.wait(WAIT_TIMEOUT_SECONDS) == 0
         assert [process for process in family if process.is_running()] == []
         assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in deployment.log
         events = [json.loads(line)["event"] for line in (tmp_path / "up.log").read_text().splitlines()]
@@ -108,13 +106,13 @@ def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
     (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
     with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
-        submitted = deployment.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
+        submitted = deployment.invoke("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
         batch_id = submitted.stdout.decode().strip()
 
         deployment.start("worker", "broken", "--devices", "cpu")
-        waited = deployment.run("wait", batch_id, "--timeout", "90")
+        waited = deployment.invoke("wait", batch_id, "--timeout", "180")
 
         assert waited.returncode == 1
         assert b"no safetensors weights" in waited.stderr
-        rows = [json.loads(line) for line in deployment.run("results", batch_id).stdout.decode().splitlines()]
+        rows = [json.loads(line) for line in deployment.invoke("results", batch_id).stdout.decode().splitlines()]
         assert [row["error_code"] for row in rows] == ["model_unusable"] * 2

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from models.version import full_version
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ try:
 except NotFound:
     pass
 batch = client.submit("sample-sentiment-analysis", ["a lovely film", "a dull one"])
-batch.wait(timeout=120)
+batch.wait(timeout=180)
 print([(row.position, str(row.status), row.output["label"]) for row in batch.results()])
 """
 
@@ -91,7 +92,7 @@ def test_batchmill_is_the_only_name(python: Path, tmp_path: Path) -> None:
 
 def test_the_main_job_beside_a_user_s_own_modules(python: Path, hostile: Path, up: dict[str, str]) -> None:
     (hostile / "submit.py").write_text(SUBMIT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
     while not (hostile / "home" / "batchmill.db").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
 

@@ -20,7 +20,7 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
         _fill(tmp_path / "rows.db", rows)
         with (tmp_path / "home" / "batchmill.toml").open("a") as config:
             config.write(source)
-        made = deployment.run(
+        made = deployment.invoke(
             "schedule",
             "create",
             "hourly",

@@ -1,7 +1,9 @@
 """Schedules under test: a ticket table as the source, an explicit clock, and answers without a model."""
 
 import json
+import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from models.db import Database
 from models.documents import to_json
 from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
+from models.processes import failpoints
 from models.settings import Settings
 from models.states import JobOutcome
 from producer.health import audit
@@ -28,6 +31,7 @@ from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
 from producer.times import TimeRange
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.leasing import claims, commit, leases
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Job
@@ -224,6 +228,18 @@ class ScheduleHarness:
             stdin=stdin,
             stderr=subprocess.DEVNULL,
         )
+
+    def kill_tick(self, now: datetime, point: str) -> None:
+        """Run everything due in a process that is killed at a failpoint; a fork starts a second sooner than Python."""
+        process = multiprocessing.get_context("fork").Process(target=self._tick_armed, args=(now, f"{point}:kill"))
+        process.start()
+        process.join(WAIT_TIMEOUT_SECONDS)
+        assert process.exitcode == -signal.SIGKILL
+
+    def _tick_armed(self, now: datetime, failpoint: str) -> None:
+        failpoints.arm(failpoint)
+        database = Database(self.settings.resolved_database_url)  # the connections of the other are not this process'
+        tick.run_once(database, self.settings, self.catalogue, now)
 
     def close(self) -> None:
         """Close the connections."""

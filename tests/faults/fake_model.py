@@ -52,6 +52,7 @@ def fake_model_deployment(
         path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
         deployment.environment["PYTHONPATH"] = path
         yield deployment
+        assert "switcher.crashed" not in deployment.log, "a process that restarts may hide an error of the fake model"
 
 
 def numbered_texts(count: int) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.deployment import temporary_deployment
+from tests.deployment import WAIT_TIMEOUT_SECONDS, temporary_deployment
 from tests.factories import tiny_models
 from tests.faults.fake_model import numbered_texts
 
@@ -50,7 +50,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
         batches = {name: deployment.client.submit(name, numbered_texts(JOBS)) for name in models}
         deployment.start("worker", *models, "--devices", "cpu")
         for batch in batches.values():
-            batch.wait(120)
+            batch.wait(WAIT_TIMEOUT_SECONDS)
 
         [worker] = deployment.wait_for_workers()  # a load that failed leaves it idle until the next that succeeds
         deployment.assert_completed(batches["good"].id, JOBS)
@@ -63,5 +63,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
         deployment.assert_completed(batches["nan"].id, JOBS)
         codes = deployment.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
         assert [row.error_code for row in codes] == ["invalid_output"]
-        deployment.assert_completed(deployment.client.submit("good", numbered_texts(JOBS)).wait(90).id, JOBS)
+        deployment.assert_completed(
+            deployment.client.submit("good", numbered_texts(JOBS)).wait(WAIT_TIMEOUT_SECONDS).id, JOBS
+        )
         assert deployment.ready_worker_pids() == [worker], "it did not have to be started again"

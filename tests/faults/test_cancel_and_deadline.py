@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts, to_jsonl
 
 JOBS = 1_600
@@ -36,27 +36,31 @@ def test_a_batch_is_cancelled_while_it_runs(deployment: Deployment, tmp_path: Pa
     batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
     deployment.wait_for_results(batch.id, 1)
 
-    assert deployment.run("cancel", batch.id).returncode == 0
+    assert deployment.invoke("cancel", batch.id).returncode == 0
 
     assert deployment.client.batch(batch.id).status == "cancelled"
     answered = check_ended(deployment, batch.id, "cancelled")
     wait_for(lambda: "leases.lost" in deployment.log, "the worker noticing")
-    after = deployment.client.submit(FAKE_PIPELINE, ["after it"]).wait(90)
+    after = deployment.client.submit(FAKE_PIPELINE, ["after it"]).wait(WAIT_TIMEOUT_SECONDS)
     deployment.assert_completed(after.id, 1)
     assert check_ended(deployment, batch.id, "cancelled") == answered
-    # Of what was in the worker's hands it computed what was on the device, and what that had in the queue behind it.
-    assert count_forward_passes(tmp_path / "forward.log").total() < answered + JOBS // 4
+    # It computed what was on the device, and what that had in the queue behind it.
+    assert count_forward_passes(tmp_path / "forward.log").total() < JOBS
 
 
 def test_a_batch_s_deadline_passes_while_it_runs(deployment: Deployment, tmp_path: Path) -> None:
-    submitted = deployment.run(
-        "submit", "-", "-p", FAKE_PIPELINE, "--deadline", "3s", stdin=to_jsonl(numbered_texts(JOBS))
+    submitted = deployment.invoke(
+        "submit", "-", "-p", FAKE_PIPELINE, "--deadline", "1h", stdin=to_jsonl(numbered_texts(JOBS))
     )
-    batch = deployment.client.batch(submitted.stdout.decode().strip()).wait(90)
+    batch = deployment.client.batch(submitted.stdout.decode().strip())
+    deployment.wait_for_results(batch.id, 1)
 
+    deployment.execute("UPDATE batches SET expires_at = created_at")
+
+    batch.wait(WAIT_TIMEOUT_SECONDS)
     assert batch.status == "expired"
     answered = check_ended(deployment, batch.id, "expired")
     wait_for(lambda: "leases.lost" in deployment.log, "the worker noticing")
-    deployment.assert_completed(deployment.client.submit(FAKE_PIPELINE, ["after it"]).wait(90).id, 1)
+    deployment.assert_completed(deployment.client.submit(FAKE_PIPELINE, ["after it"]).wait(WAIT_TIMEOUT_SECONDS).id, 1)
     assert check_ended(deployment, batch.id, "expired") == answered
     assert count_forward_passes(tmp_path / "forward.log").total() < JOBS

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment
 
 JOBS = 600
@@ -27,11 +27,13 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
 def submit_with_a_kill(deployment: Deployment, key: str, *source: str) -> str:
     """Kill a submitter after its first chunk, and repeat its command; returns the batch's id."""
     command = ("submit", *source, "-p", FAKE_PIPELINE, "--idempotency-key", key)
-    assert deployment.start(*command, BATCHMILL_FAILPOINT="after_ingest_chunk:kill").wait(60) == KILLED
+    assert (
+        deployment.start(*command, BATCHMILL_FAILPOINT="after_ingest_chunk:kill").wait(WAIT_TIMEOUT_SECONDS) == KILLED
+    )
     [batch] = deployment.query("SELECT id, rows_read FROM batches WHERE idempotency_key = :key", key=key)
     assert 0 < batch.rows_read < JOBS
 
-    repeated = deployment.run(*command)
+    repeated = deployment.invoke(*command)
 
     assert repeated.returncode == 0, repeated.stderr
     assert repeated.stdout.decode().strip() == batch.id
@@ -49,7 +51,7 @@ def test_a_chain_of_batches_survives_kills(deployment: Deployment, tmp_path: Pat
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({"id": text[:13], "text": text}) + "\n" for text in TEXTS))
     supervisor = psutil.Process(
-        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.01").pid
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
     from_results = ("--input", "text=output.text", "--from")
 
@@ -58,7 +60,7 @@ def test_a_chain_of_batches_survives_kills(deployment: Deployment, tmp_path: Pat
         batch_ids.append(submit_with_a_kill(deployment, key, *options, *batch_ids[-1:]))
         deployment.wait_for_results(batch_ids[-1], 1)
         kill_workers(supervisor)
-        deployment.client.batch(batch_ids[-1]).wait(90)
+        deployment.client.batch(batch_ids[-1]).wait(WAIT_TIMEOUT_SECONDS)
 
     for batch_id, source_id in zip(batch_ids, (None, *batch_ids), strict=False):
         deployment.assert_completed(batch_id, JOBS)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from models import db, schema
 from models.db import Database, PoolOptions
 from models.errors import LockTimeout, Unreachable
 from models.settings import Settings
-from tests.deployment import wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, wait_for
 from tests.factories.batch_rows import (
     claimant_for,
     execute,
@@ -90,9 +90,9 @@ def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: st
         fake_model_deployment(tmp_path, **settings) as deployment,
         Watcher(make_url(postgresql_url).port or 5432) as watcher,
     ):
-        made = deployment.run(*schedule)
+        made = deployment.invoke(*schedule)
         assert made.returncode == 0, made.stderr
-        assert deployment.run("schedule", "trigger", "daily").returncode == 0
+        assert deployment.invoke("schedule", "trigger", "daily").returncode == 0
         deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", FAKE_FORWARD_SECONDS="0.001")
         deployment.start("maintain")
         deployment.wait_for_workers()
@@ -102,12 +102,11 @@ def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: st
             )
             assert submitted.returncode == 0, submitted.stderr
         wait_for(lambda: deployment.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
+        lasting = ("worker", "supervisor", "maintain")
+        wait_for(lambda: all(watcher.most.get(kind, 0) >= MOST[kind] for kind in lasting), "all connections")
 
     assert watcher.most.keys() == MOST.keys()
     assert all(watcher.most[kind] <= MOST[kind] for kind in MOST), watcher.most
-    assert {kind: watcher.most[kind] for kind in ("worker", "supervisor", "maintain")} == {
-        kind: MOST[kind] for kind in ("worker", "supervisor", "maintain")
-    }
 
 
 def test_processes_that_have_worked_keep_as_many_as_documented(
@@ -166,21 +165,20 @@ class TestLeases:
             with writing.write() as connection:
                 commit.commit_results(connection, commit.BatchCommit([first], answers, set()))
                 written.set()
-                assert goes_on.wait(60)
+                assert goes_on.wait(WAIT_TIMEOUT_SECONDS)
 
         thread = in_a_thread(writes)
-        assert written.wait(60)
+        assert written.wait(WAIT_TIMEOUT_SECONDS)
         let_lapse_without_waiting(postgresql_url, others)
-        began = time.monotonic()
+        began_at = time.time()
         heart.run_once()
-        took = time.monotonic() - began
+        was_writing = thread.is_alive()
 
         renewed = [get_slice(beating, lease).lease_expires_at for lease in others]
         goes_on.set()
         thread.join()
-        now = time.time()
-        assert took < 5
-        assert all(moment.timestamp() > now + 20 for moment in renewed)
+        assert was_writing, "the heartbeat waited for the write"
+        assert all(moment.timestamp() > began_at + 20 for moment in renewed)
         assert batch_id == first.batch_id
 
     def test_what_is_being_written_is_not_lost(self, pools: tuple[Database, Database]) -> None:
@@ -198,27 +196,32 @@ class TestLeases:
     def test_they_are_renewed_while_a_claim_goes_on_and_on(
         self, pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A claim of many jobs has their inputs read in portions, and the heartbeat has its turn in between."""
+        """A claim of many jobs reads their sizes in portions, and the heartbeat has its turn in between."""
         writing, beating = pools
         insert_batch(writing, 4000, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 2000, 4)
         heart = Heartbeat(beating, held(beating, leases[:4]), {}, lease_seconds=30, heartbeat_seconds=5)
         monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)
-        ended, beats = threading.Event(), []
+        ended, portions, waits = threading.Event(), [], []
+
+        @event.listens_for(beating.engine, "after_cursor_execute")
+        def note_portion(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            if "jsonb_to_recordset" in statement:
+                portions.append(statement)
 
         def reads() -> None:
             while not ended.is_set():
-                get_unanswered_jobs(beating, leases)
+                claims.unanswered_job_sizes(beating, leases)
 
         thread = in_a_thread(reads)
         for _ in range(5):
-            began = time.monotonic()
+            before = len(portions)
             heart.run_once()
-            beats.append(time.monotonic() - began)
+            waits.append(len(portions) - before)
         ended.set()
         thread.join()
 
-        assert max(beats) < 3, beats
+        assert max(waits) < len(leases) // 2, "the portions of a claim that passed before a heartbeat"
 
 
 def let_lapse_without_waiting(url: str, leases: list[Lease]) -> None:
@@ -233,14 +236,11 @@ class TestWhatOthersLock:
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
-            began = time.monotonic()
             with pytest.raises(LockTimeout, match="another transaction keeps locked"):
                 execute(database.with_lock_timeout(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
-            took = time.monotonic() - began
             execute(database, "UPDATE workers SET pid = 1")
         execute(database, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
 
-        assert took < 5
         for each in (database, others):
             each.close()
 

@@ -1,6 +1,5 @@
 """A chain of three schedules and a tick that is killed at a step: each has one run, and no row is lost or doubled."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 def test_each_link_of_a_chain_is_run_once_over_all_rows(harness: ScheduleHarness, point: str) -> None:
     harness.tick(NIGHT)
     harness.answer_jobs()
-    assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+    harness.kill_tick(LATER, point)
     harness.tick(LATER)
     for _ in CHAIN[1:]:
         harness.answer_jobs()

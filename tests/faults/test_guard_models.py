@@ -5,21 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, GUARDS_CONFIG, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str
+) -> Iterator[Deployment]:
     with fake_model_deployment(
         tmp_path,
         database_url=database_url,
         redis_url=redis_url,
         guards=GUARDS_CONFIG,
         max_claim_jobs="32",
-        forward_timeout_seconds="1.5",
+        forward_timeout_seconds=getattr(request, "param", "60"),
     ) as deployment:
         yield deployment
 
@@ -54,19 +56,23 @@ def test_a_worker_killed_while_guards_read_is_followed_by_others(deployment: Dep
     doomed = deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", FAKE_GUARD_SECONDS="0.02")
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
-    doomed.wait(30)
+    doomed.wait(WAIT_TIMEOUT_SECONDS)
     redacted = deployment.query("SELECT position FROM jobs WHERE redacted")
     written = deployment.query("SELECT position FROM results")
     assert {row.position for row in redacted} == {row.position for row in written if row.position % 4 == 0}
 
     deployment.start("worker", FAKE_PIPELINE)
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
 
     assert_guarded(deployment, batch.id)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("verb", "code"), [("abort", "worker_crashed"), ("hang", "forward_timeout")])
+@pytest.mark.parametrize(
+    ("verb", "code", "deployment"),
+    [("abort", "worker_crashed", "60"), ("hang", "forward_timeout", "3")],
+    indirect=["deployment"],
+)
 def test_a_text_that_kills_or_hangs_a_guard_is_closed_and_costs_the_others_nothing(
     deployment: Deployment, verb: str, code: str
 ) -> None:
@@ -74,7 +80,7 @@ def test_a_text_that_kills_or_hangs_a_guard_is_closed_and_costs_the_others_nothi
     texts[PLACE] = f"guard-{verb} {texts[PLACE]}"
     batch = deployment.client.submit(FAKE_PIPELINE, texts)
     deployment.start("worker", FAKE_PIPELINE)
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_completed(batch.id, JOBS)
     failed = deployment.query("SELECT position, error_code, attempts FROM results WHERE status <> 'succeeded'")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, PIPELINE_CONFIG, fake_model_deployment, numbered_texts
 
 JOBS = 200
@@ -45,11 +45,11 @@ def test_a_kill_leaves_no_redacted_input_without_its_verdict(deployment: Deploym
     doomed = deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2")
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
-    doomed.wait(30)
+    doomed.wait(WAIT_TIMEOUT_SECONDS)
 
     [(jobs, results, verdicts)] = deployment.query(COUNT_REDACTED)
     deployment.start("worker", FAKE_PIPELINE)
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
 
     assert 0 < jobs == results == verdicts < JOBS
     assert_redacted(deployment, batch.id)
@@ -67,5 +67,5 @@ def test_a_worker_without_the_guard_leaves_the_batch_alone(deployment: Deploymen
     wait_for(lambda: [reason.code for reason in batch.find_blockers()] == ["guard_missing"], "the reason")
     assert deployment.query("SELECT count(*) AS n FROM attempts")[0].n == 0
     deployment.start("worker", FAKE_PIPELINE)
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
     assert_redacted(deployment, batch.id)

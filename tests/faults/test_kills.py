@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.factories.batch_rows import assert_usage_equals_counters
 from tests.faults.fake_model import (
     FAKE_PIPELINE,
@@ -21,6 +21,8 @@ from tests.faults.fake_model import (
 
 JOBS = 400
 KILLS = 12  # on each database
+
+PIDS_AT_WORK = "SELECT DISTINCT w.pid FROM slices s JOIN workers w ON w.id = s.worker_id WHERE s.state = 'leased'"
 
 
 @pytest.fixture
@@ -52,13 +54,13 @@ def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment
     )
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
-    doomed.wait(30)
+    doomed.wait(WAIT_TIMEOUT_SECONDS)
     written = {
         row.position for row in deployment.query("SELECT position FROM results WHERE batch_id = :id", id=batch.id)
     }
 
     deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_completed(batch.id, JOBS)
     assert_outputs(deployment, batch.id, texts)
@@ -76,18 +78,18 @@ def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
     )
     batches = []
     for number in range(KILLS):
-        if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 4:
+        if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 2:
             batches.append(deployment.client.submit(FAKE_PIPELINE, texts))
         if number % 4:
             deployment.wait_for_workers()
         time.sleep(source.uniform(0.0, 0.3))  # the fault itself: at any moment, sometimes also while one starts
         pids = [child.pid for child in wait_for(supervisor.children, "a worker")]
-        ready = [pid for pid in deployment.ready_worker_pids() if pid in pids] if number % 4 else []
+        at_work = [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in pids] if number % 4 else []
         with suppress(psutil.NoSuchProcess):  # one that was just killed, and is being started again
-            psutil.Process(source.choice(ready or pids)).kill()
+            psutil.Process(source.choice(at_work or pids)).kill()
 
     for batch in batches:
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)
         check_attempts(deployment, batch.id)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tests.deployment import Deployment, temporary_deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, temporary_deployment, wait_for
 from tests.factories import tiny_models
 from tests.faults.fake_model import PIPELINE_CONFIG, fake_model_deployment, numbered_texts
 
@@ -27,7 +27,7 @@ def catalogue(path: Path, **models: Path) -> str:
 
 def waiting_for(deployment: Deployment, batch_id: str) -> dict[str, str]:
     """Code and sentence of what `show` gives as the reason that nobody works on the batch."""
-    shown = json.loads(deployment.run("show", batch_id, "--json").stdout)
+    shown = json.loads(deployment.invoke("show", batch_id, "--json").stdout)
     return {blocker["code"]: blocker["message"] for blocker in shown["waiting_for"]}
 
 
@@ -68,7 +68,7 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
         reason = until_waiting_for(deployment, batch.id, "model_unusable")
         wait_for(lambda: deployment.query("SELECT attempts FROM load_failures")[0].attempts >= 3, "three tries")
         busy.cancel()
-        batch.wait(60)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         assert str(damaged) in reason
         deployment.assert_completed(batch.id, JOBS)
@@ -86,11 +86,11 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
         deployment.start("worker", "late", "healthy", "--devices", "cpu")
 
         reason = until_waiting_for(deployment, batch.id, "model_missing")
-        other = deployment.client.submit("healthy", numbered_texts(JOBS)).wait(90)
-        findings = json.loads(deployment.run("doctor", "--json").stdout)["findings"]
-        watched = deployment.run("watch", batch.id, "--timeout", "7")
+        other = deployment.client.submit("healthy", numbered_texts(JOBS)).wait(WAIT_TIMEOUT_SECONDS)
+        findings = json.loads(deployment.invoke("doctor", "--json").stdout)["findings"]
+        watched = deployment.invoke("watch", batch.id, "--timeout", "7")
         away.rename(tmp_path / "model")
-        batch.wait(120)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         assert "there is no model folder" in reason
         assert [one["level"] for one in findings if one["what"] == "models"] == ["warning"]
@@ -115,7 +115,7 @@ def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
         deployment.start("worker", "crashing", "fake", "--devices", "cpu", FAKE_LOAD_CRASH="crashing")
 
         reason = until_waiting_for(deployment, crashing.id, "load_failed")
-        healthy.wait(60)
+        healthy.wait(WAIT_TIMEOUT_SECONDS)
 
         assert "ended (exit status -6, crashed) while it loaded nobody/fake" in reason
         assert status(deployment, crashing.id) == "in_progress"
@@ -133,5 +133,5 @@ def test_a_stop_in_the_middle_of_a_load_is_in_good_order(
 
         supervisor.terminate()
 
-        assert supervisor.wait(30) == 0
+        assert supervisor.wait(WAIT_TIMEOUT_SECONDS) == 0
         assert deployment.query("SELECT * FROM workers") == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 JOBS = 64
@@ -34,15 +34,16 @@ def test_a_duty_is_done_once_though_two_come_and_one_dies_half_way(
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as deployment:
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
         left = leave_leases_behind(deployment)
+        deployment.expire_leases()
         doomed = deployment.start("maintain", BATCHMILL_FAILPOINT="in_maintenance:kill")
-        assert doomed.wait(60) == -signal.SIGKILL
+        assert doomed.wait(WAIT_TIMEOUT_SECONDS) == -signal.SIGKILL
         deployment.assert_consistent(batch.id)
 
         for _ in range(2):
             deployment.start("maintain")
         wait_for(lambda: leased(deployment) == 0, "what was left behind to be queued")
         deployment.start("worker", FAKE_PIPELINE)
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)

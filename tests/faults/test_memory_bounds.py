@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.deployment import WORDS, Deployment, temporary_deployment
-from tests.servers import Valkey
+from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey
 
 BOUND_MB = 300  # the promise is 500; without bounds each of these takes from 0.7 to several gigabytes
 RANDOM = random.Random(4)
@@ -105,7 +105,7 @@ def test_stays_within_its_bound(running: tuple[Deployment, int, int], name: str)
     task, given, parameters = INPUTS[name]
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # begin to look for the peak anew
 
-    batch = deployment.client.submit(f"sample-{task}", given, parameters=parameters).wait(120)
+    batch = deployment.client.submit(f"sample-{task}", given, parameters=parameters).wait(WAIT_TIMEOUT_SECONDS)
 
     assert deployment.count_results(batch.id) == len(given)
     assert megabytes(pid, "VmHWM") - idle < BOUND_MB

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 JOBS = 256
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
@@ -16,8 +20,8 @@ def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
     ) as deployment:
         deployment.start("worker", FAKE_PIPELINE, FAKE_MEMORY_TOKENS="50")
         [worker] = deployment.wait_for_workers()
-        batch = deployment.client.submit(FAKE_PIPELINE, texts).wait(90)
-        with_large = deployment.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(90)
+        batch = deployment.client.submit(FAKE_PIPELINE, texts).wait(WAIT_TIMEOUT_SECONDS)
+        with_large = deployment.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment
 from tests.faults.fake_model import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
@@ -43,7 +43,7 @@ def test_an_input_that_kills_its_process_or_device_is_closed_and_costs_the_other
     texts = with_one(verb)
     batch = deployment.client.submit(FAKE_PIPELINE, texts)
     deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
-    batch.wait(90)
+    batch.wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_completed(batch.id, JOBS)
     assert outcome(deployment, batch.id) == ("worker_crashed", 3)
@@ -62,7 +62,7 @@ def test_an_input_that_fails_has_its_code_and_kills_nobody(deployment: Deploymen
     )
 
     for batch in (raising, disconnecting):
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, JOBS)
 
     assert outcome(deployment, raising.id) == ("model_error", 1)

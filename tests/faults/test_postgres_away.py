@@ -4,7 +4,7 @@ from pathlib import Path
 
 from models import schema
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
-from tests.servers import Postgres
+from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres
 
 JOBS = 1_600
 
@@ -12,7 +12,7 @@ JOBS = 1_600
 def test_a_postgresql_that_goes_away_costs_no_attempt(tmp_path: Path, own_postgres: Postgres, redis_url: str) -> None:
     url, texts = own_postgres.create_database("batchmill"), numbered_texts(JOBS)
     schema.upgrade(url)
-    settings = {"lease_seconds": "30", "max_claim_jobs": "64"}
+    settings = {"lease_seconds": "300", "max_claim_jobs": "64"}
     with fake_model_deployment(tmp_path, database_url=url, redis_url=redis_url, **settings) as deployment:
         deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03")
         workers = deployment.wait_for_workers(2)
@@ -25,7 +25,7 @@ def test_a_postgresql_that_goes_away_costs_no_attempt(tmp_path: Path, own_postgr
         own_postgres.terminate_connections("batchmill")
         deployment.wait_for_results(batch.id, JOBS // 2)
         own_postgres.restart("fast")
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)

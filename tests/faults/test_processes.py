@@ -8,16 +8,18 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 TEXTS = numbered_texts(800)
 JOBS = len(TEXTS)
+# Of the first worker, which still has work when it is disturbed, and of the one that takes over.
+SLOW, FAST = {"FAKE_FORWARD_SECONDS": "0.2"}, {"FAKE_FORWARD_SECONDS": "0"}
 
 
 @pytest.fixture
 def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    """A deployment that takes its time, so that signals arrive in the middle of the work."""
+    """A deployment whose workers take their time, so that signals arrive in the middle of the work."""
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="64"
     ) as deployment:
@@ -42,7 +44,7 @@ def freeze(deployment: Deployment, process: psutil.Process) -> None:
     for _ in range(100):
         process.send_signal(signal.SIGSTOP)
         try:
-            deployment.execute("UPDATE batches SET name = 'free'")
+            deployment.execute("UPDATE batches SET name = 'free'", lock_timeout_seconds=0.2)
         except OperationalError:
             process.send_signal(signal.SIGCONT)
         else:
@@ -51,7 +53,7 @@ def freeze(deployment: Deployment, process: psutil.Process) -> None:
 
 
 def until_ended(deployment: Deployment, batch_id: str) -> None:
-    deployment.client.batch(batch_id).wait(90)
+    deployment.client.batch(batch_id).wait(WAIT_TIMEOUT_SECONDS)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(deployment: Deployment) -> None:
@@ -69,48 +71,49 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(deploymen
 
 
 def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(deployment: Deployment) -> None:
-    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **SLOW)
     [child] = [psutil.Process(pid) for pid in deployment.wait_for_workers()]
     batch_id = submit(deployment)
     deployment.wait_for_results(batch_id, 50)
 
     supervisor.kill()
 
-    child.wait(30)
+    child.wait(WAIT_TIMEOUT_SECONDS)
     assert deployment.count_results(batch_id) < JOBS
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
     until_ended(deployment, batch_id)
     check(deployment, batch_id)
 
 
 def test_sigterm_writes_what_is_computed_and_costs_no_attempt(deployment: Deployment) -> None:
-    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    supervisor = deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **SLOW)
     deployment.wait_for_workers()
     batch_id = submit(deployment)
     deployment.wait_for_results(batch_id, 50)
 
     supervisor.terminate()
 
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(WAIT_TIMEOUT_SECONDS) == 0
     assert deployment.count_results(batch_id) < JOBS
     left = deployment.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
     assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
     assert deployment.query("SELECT id FROM workers") == []
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
     until_ended(deployment, batch_id)
     check(deployment, batch_id)
     assert deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
 
 
 def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(deployment: Deployment) -> None:
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **SLOW)
     [zombie] = deployment.wait_for_workers()
     batch_id = submit(deployment)
     deployment.wait_for_results(batch_id, 50)
 
     freeze(deployment, psutil.Process(zombie))
     before = deployment.count_results(batch_id)
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    deployment.expire_leases()
+    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
     until_ended(deployment, batch_id)
     psutil.Process(zombie).send_signal(signal.SIGCONT)
 
@@ -131,7 +134,11 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
         tmp_path, database_url=postgresql_url, redis_url=redis_url, max_claim_jobs="64"
     ) as deployment:
         supervisor = deployment.start(
-            "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", FAKE_FORWARD_SECONDS="0.01"
+            "worker",
+            FAKE_PIPELINE,
+            BATCHMILL_FAILPOINT="before_commit:pause@2",
+            BATCHMILL_LEASE_SECONDS="2",  # also the time after which the server ends its silent session
+            FAKE_FORWARD_SECONDS="0.01",
         )
         [pid] = deployment.wait_for_workers()
         batch = deployment.client.submit(FAKE_PIPELINE, inputs)
@@ -140,8 +147,9 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
         before = deployment.count_results(batch.id)
 
         deployment.start("worker", FAKE_PIPELINE)
-        batch.wait(90)  # the server ends the zombie's session, and with it its locks
+        batch.wait(WAIT_TIMEOUT_SECONDS)  # the server ends the zombie's session, and with it its locks
         psutil.Process(pid).send_signal(signal.SIGCONT)
+        psutil.Process(pid).send_signal(signal.SIGUSR1)
 
         wait_for(lambda: "leases.lost" in deployment.log, "the zombie noticing")
         assert before < len(inputs)

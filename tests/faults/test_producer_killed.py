@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 READ = 10_000  # lines of one chunk: a transaction
@@ -40,7 +40,7 @@ def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(deploymen
     deployment.start("worker", FAKE_PIPELINE, BATCHMILL_SUBMIT_TIMEOUT_SECONDS="86400")
     deployment.wait_for_workers()
     texts = numbered_texts(100)
-    other = deployment.client.submit(FAKE_PIPELINE, texts).wait(90)
+    other = deployment.client.submit(FAKE_PIPELINE, texts).wait(WAIT_TIMEOUT_SECONDS)
     left = deployment.query(
         "SELECT status, (SELECT count(*) FROM jobs WHERE batch_id = :id) AS jobs, "
         "(SELECT count(*) FROM slices WHERE batch_id = :id) AS slices FROM batches WHERE id = :id",
@@ -48,7 +48,7 @@ def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(deploymen
     )
     deployment.assert_consistent(batch_id)
 
-    cancelled = deployment.run("cancel", batch_id)
+    cancelled = deployment.invoke("cancel", batch_id)
 
     assert [tuple(row) for row in left] == [("validating", READ, 0)]
     assert cancelled.returncode == 0, cancelled.stderr
@@ -63,7 +63,7 @@ def test_its_batch_is_ended_for_it_once_nobody_has_heard_of_it_for_long(deployme
     batch_id = kill_half_way(deployment, "--idempotency-key", "k")
     deployment.start("maintain")
 
-    batch = deployment.client.batch(batch_id).wait(90)
+    batch = deployment.client.batch(batch_id).wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_consistent(batch_id)
     assert batch.status == "failed"

@@ -1,6 +1,5 @@
 """A night of re-embedding that is killed at each of its steps: others finish it, and the table is as without a kill."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def play_first_night(harness: ScheduleHarness, **schedule: Any) -> None:
 
 def die(harness: ScheduleHarness, point: str) -> None:
     """A tick that dies there."""
-    assert harness.start_tick_process(SECOND, f"{point}:kill").wait(60) == -signal.SIGKILL
+    harness.kill_tick(SECOND, point)
 
 
 def table(harness: ScheduleHarness) -> list[Any]:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from sqlalchemy import bindparam, text
 
 from models.dialects.columns import UtcDateTime
@@ -33,7 +32,7 @@ STEPS = (
 )
 LIFE_SECONDS = (2.0, 4.0)  # of a ticker that no failpoint kills, at first
 LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 500.0
 
 # Ticks almost without a pause, by a clock that it shares with its like.
 TICKER = """
@@ -113,7 +112,6 @@ def tickers(harness: ScheduleHarness, clock: str, seed: int) -> Iterator[list[Ti
             ticker.end()
 
 
-@pytest.mark.timeout(300)
 def test_every_scheduled_time_has_one_run(database_url: str, tmp_path: Path) -> None:
     harness = ScheduleHarness(database_url, tmp_path)
     harness.create_schedule(

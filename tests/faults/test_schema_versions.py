@@ -10,7 +10,7 @@ from alembic.config import Config
 
 from models import schema
 from models.db import Database
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts
 
 STARTS = (["worker", FAKE_PIPELINE], ["maintain"], ["submit", "-", "-p", FAKE_PIPELINE])
@@ -20,7 +20,8 @@ OLDER = "0001"
 def refused(deployment: Deployment, words: str) -> None:
     """Whatever needs the tables ends at once, saying so in one sentence."""
     for start in STARTS:
-        done = deployment.run(*start, stdin=b"a text\n")
+        run = deployment.invoke if start[0] == "submit" else deployment.run
+        done = run(*start, stdin=b"a text\n")
         assert done.returncode == 6, done.stderr
         [sentence] = done.stderr.decode().splitlines()
         assert words in sentence
@@ -44,11 +45,11 @@ def test_new_code_on_old_tables_names_the_upgrade_and_then_works(
             deployment, f"the tables are of version {OLDER}, this code needs {schema.HEAD}; run: batchmill db upgrade"
         )
 
-        upgraded = deployment.run("db", "upgrade")
+        upgraded = deployment.invoke("db", "upgrade")
 
         assert upgraded.returncode == 0, upgraded.stderr
         deployment.start("worker", FAKE_PIPELINE)
-        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(10)).wait(90)
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(10)).wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, 10)
 
 
@@ -75,13 +76,13 @@ def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
         )
         batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(10)) if command[0] == "worker" else None
         if batch is not None:
-            batch.wait(60)
+            batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.execute("UPDATE alembic_version SET version_num = '9999'")
         deployment.execute("ALTER TABLE slices RENAME COLUMN available_at TO rests_until")
         deployment.execute("ALTER TABLE batches RENAME COLUMN holder_heartbeat_at TO last_heard_at")
 
-        assert process.wait(60) == 6
+        assert process.wait(WAIT_TIMEOUT_SECONDS) == 6
         assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in deployment.log
         assert "Traceback" not in deployment.log
 
@@ -101,11 +102,11 @@ def test_an_old_worker_finishes_its_work_beside_tables_that_only_gained_somethin
         for table in ("batches", "slices", "jobs", "results", "workers", "maintenance_tasks"):
             deployment.execute(f"ALTER TABLE {table} ADD COLUMN thing TEXT")
         deployment.execute("UPDATE alembic_version SET version_num = '9999'")
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, len(texts))
         assert {row.attempts for row in deployment.query("SELECT attempts FROM results")} == {1}
         assert deployment.ready_worker_pids() == [worker]
         refused(deployment, f"the tables are of version 9999, newer than this code's {schema.HEAD}")
         os.kill(worker, signal.SIGKILL)
-        assert supervisor.wait(60) == 6, "what it would restart is refused too"
+        assert supervisor.wait(WAIT_TIMEOUT_SECONDS) == 6, "what it would restart is refused too"

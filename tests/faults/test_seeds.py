@@ -4,7 +4,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.deployment import temporary_deployment
+from producer.handle import BatchHandle
+from tests.deployment import WAIT_TIMEOUT_SECONDS, temporary_deployment, wait_for
 
 PIPELINE = "sample-text-generation"
 PARAMETERS = {"seed": 7, "max_new_tokens": 24, "num_return_sequences": 2, "temperature": 1.3}
@@ -25,16 +26,30 @@ def test_sampled_text_is_the_same_alone_among_others_and_after_a_kill(
     ) as deployment:
         deployment.start("worker", PIPELINE, "--devices", "cpu")
         [victim] = deployment.wait_for_workers()
-        others = deployment.client.submit(PIPELINE, texts, parameters=PARAMETERS)
-        deployment.wait_for_results(others.id, 16)
+        worker = psutil.Process(victim)
 
-        psutil.Process(victim).kill()
+        def submit_and_stop() -> BatchHandle | None:
+            batch = deployment.client.submit(PIPELINE, texts, parameters=PARAMETERS)
+            deployment.wait_for_results(batch.id, 16)
+            worker.suspend()
+            if deployment.count_results(batch.id) < JOBS:
+                return batch
+            worker.resume()
+            return None
 
-        others.wait(90)
+        others = wait_for(submit_and_stop, "a batch in the middle")
+
+        worker.kill()
+
+        others.wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(others.id, JOBS)
-        alone = [deployment.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
-        shuffled = deployment.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
-        other = deployment.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)
+        alone = [
+            deployment.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(WAIT_TIMEOUT_SECONDS)
+            for place in some
+        ]
+        shuffled = deployment.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(WAIT_TIMEOUT_SECONDS)
+        other = deployment.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8})
+        other.wait(WAIT_TIMEOUT_SECONDS)
 
         outputs = deployment.outputs(others.id)
         attempts = deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=others.id)[

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from tests.deployment import wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 JOBS = 800
@@ -24,9 +24,9 @@ def test_a_second_writer_is_waited_for(tmp_path: Path, sqlite_url: str, redis_ur
 
         with closing(sqlite3.connect(make_url(sqlite_url).database, isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
-            time.sleep(5)  # the fault itself: the lock is held so long
+            time.sleep(2)  # the fault itself: the lock is held so long
             other.execute("ROLLBACK")
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)
@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_of_and_waited_for(tmp_path: Path, sqlite_url: str, 
         deployment.assert_consistent(batch.id)
         refused = deployment.run("submit", "-", "-p", FAKE_PIPELINE, stdin=to_jsonl(numbered_texts(20_000)))
         full.unlink()
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)

@@ -6,20 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 TEXTS = numbered_texts(400)
 
 
 @pytest.fixture
-def deployment(
-    request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str
-) -> Iterator[Deployment]:
-    settings = {"submit_timeout_seconds": getattr(request, "param", "3")}
-    with fake_model_deployment(
-        tmp_path, database_url=database_url, redis_url=redis_url, slice_size=8, **settings
-    ) as deployment:
+def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size=8) as deployment:
         deployment.start("worker", FAKE_PIPELINE)
         deployment.wait_for_workers()
         yield deployment
@@ -76,8 +71,8 @@ def test_results_land_before_the_source_has_ended(deployment: Deployment) -> Non
     producer.stdin.write(to_jsonl(TEXTS[written:]))
     producer.stdin.close()
 
-    assert producer.wait(60) == 0
-    deployment.client.batch(batch_id).wait(90)
+    assert producer.wait(WAIT_TIMEOUT_SECONDS) == 0
+    deployment.client.batch(batch_id).wait(WAIT_TIMEOUT_SECONDS)
     deployment.assert_completed(batch_id, len(TEXTS))
     assert_outputs(deployment, batch_id, TEXTS)
     assert "is processing while still ingesting" in deployment.log
@@ -89,26 +84,26 @@ def test_a_killed_submitter_s_batch_ends_with_what_it_has(deployment: Deployment
     batch_id = the_batch(deployment)
 
     kill(producer)
+    deployment.start("maintain", BATCHMILL_SUBMIT_TIMEOUT_SECONDS="1")
 
-    batch = deployment.client.batch(batch_id).wait(90)
+    batch = deployment.client.batch(batch_id).wait(WAIT_TIMEOUT_SECONDS)
     deployment.assert_consistent(batch_id)
     assert (batch.status, batch.view.error_code) == ("failed", "submission_abandoned")
     assert batch.request_counts.succeeded > 0
 
 
-@pytest.mark.parametrize("deployment", ["600"], indirect=True)  # however long the command takes to start
 def test_under_a_key_the_same_command_goes_on(deployment: Deployment) -> None:
     producer = submit(deployment, "--idempotency-key", "k")
     trickle(deployment, producer)
     batch_id = the_batch(deployment)
     kill(producer)
 
-    again = deployment.run(
+    again = deployment.invoke(
         "submit", "-", "-p", FAKE_PIPELINE, "--on-invalid", "fail-row", "--idempotency-key", "k", stdin=to_jsonl(TEXTS)
     )
 
     assert again.returncode == 0, again.stderr
     assert again.stdout.decode().strip() == batch_id
-    deployment.client.batch(batch_id).wait(90)
+    deployment.client.batch(batch_id).wait(WAIT_TIMEOUT_SECONDS)
     deployment.assert_completed(batch_id, len(TEXTS))
     assert_outputs(deployment, batch_id, TEXTS)

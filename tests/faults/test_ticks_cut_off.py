@@ -1,5 +1,6 @@
 """Ticks whose database goes away or is locked on the way: they end or wait, and the next one makes the night whole."""
 
+import signal
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -12,7 +13,7 @@ from models import schema
 from models.errors import Unreachable
 from tests.deployment import wait_for
 from tests.factories.schedules import ScheduleHarness, utc
-from tests.servers import Postgres
+from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres
 from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 NIGHT = utc("03-02 02:00")
@@ -34,12 +35,13 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
     duty = ScheduleLauncher(
         harness.database, harness.settings.model_copy(update={"simulated_clock": "2026-03-01T12:00Z"})
     )
-    with harness.start_tick_process(NIGHT, f"{point}:sleep:2") as tick:
+    with harness.start_tick_process(NIGHT, f"{point}:pause") as tick:
         wait_for(lambda: harness.query(HELD), "the tick to be at it")
         own_postgres.stop("immediate")
         with pytest.raises(Unreachable):
             duty.run_once()
-        assert tick.wait(60) == Unreachable.exit_code
+        tick.send_signal(signal.SIGUSR1)
+        assert tick.wait(WAIT_TIMEOUT_SECONDS) == Unreachable.exit_code
     own_postgres.start()
 
     assert duty.run_once() == ""
@@ -56,14 +58,17 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
     harness = ScheduleHarness(sqlite_url, tmp_path)
     harness.create_schedule()
     harness.tickets.insert_ticket(utc("03-01 21:00"))
-    with harness.start_tick_process(NIGHT, "before_read_source:sleep:1") as tick:
+    with harness.start_tick_process(NIGHT, "before_read_source:pause") as tick:
         wait_for(lambda: harness.query(HELD), "the tick to be at it")
         with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
+            tick.send_signal(signal.SIGUSR1)
             with pytest.raises(subprocess.TimeoutExpired):
                 tick.wait(3)  # the fault itself: the lock is held so long
             other.execute("ROLLBACK")
-        assert tick.wait(60) == 0
+        assert tick.wait(WAIT_TIMEOUT_SECONDS) == 0
 
+    assert harness.query("SELECT error_code FROM runs") == [(None,)]
+    harness.tick(utc("03-02 02:01"))  # goes on if the machine stood still for so long that the first one lost its hold
     assert harness.run_states() == ["running"]
     harness.close()

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from models.states import RunState
-from tests.deployment import wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, wait_for
 from tests.factories.schedules import ScheduleHarness, utc
 
 NIGHT, NEXT = utc("03-02 02:00"), utc("03-03 02:00")
@@ -47,10 +47,16 @@ def freeze(harness: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
             zombie.send_signal(signal.SIGCONT)
 
 
+def wake(zombie: "subprocess.Popen[bytes]") -> None:
+    """Let it run on, also from its failpoint."""
+    zombie.send_signal(signal.SIGCONT)
+    zombie.send_signal(signal.SIGUSR1)
+
+
 @contextmanager
 def frozen(harness: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
-    zombie = harness.start_tick_process(NIGHT, f"{point}:sleep:2")
+    zombie = harness.start_tick_process(NIGHT, f"{point}:pause")
     try:
         wait_for(lambda: harness.query(HELD), f"the tick to be at {point}")
         freeze(harness, zombie)
@@ -58,8 +64,8 @@ def frozen(harness: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[b
         harness.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE holder_id IS NOT NULL")
         yield zombie
         assert harness.query(HELD) != [before], "somebody has taken over"
-        zombie.send_signal(signal.SIGCONT)
-        assert zombie.wait(60) in ENDED_WELL
+        wake(zombie)
+        assert zombie.wait(WAIT_TIMEOUT_SECONDS) in ENDED_WELL
     finally:
         zombie.kill()
         zombie.wait()
@@ -84,14 +90,15 @@ class TestReading:
         harness.create_schedule()
         with (
             frozen(harness, "before_read_source") as zombie,
-            harness.start_tick_process(NIGHT, "before_read_source:sleep:2") as other,
+            harness.start_tick_process(NIGHT, "before_read_source:pause") as other,
         ):
             [before] = harness.query("SELECT holder_id FROM batches")
             wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
-            zombie.send_signal(signal.SIGCONT)
-            assert zombie.wait(60) in ENDED_WELL
+            wake(zombie)
+            assert zombie.wait(WAIT_TIMEOUT_SECONDS) in ENDED_WELL
             assert harness.runs()[0].state is RunState.WAITING
-            assert other.wait(60) == 0
+            other.send_signal(signal.SIGUSR1)
+            assert other.wait(WAIT_TIMEOUT_SECONDS) == 0
         harness.answer_jobs()
         harness.tick(NIGHT)
 

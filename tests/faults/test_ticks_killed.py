@@ -1,6 +1,5 @@
 """A tick that is killed at each of its steps: the next one, another process, makes the night whole, and only once."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 
 def die(harness: ScheduleHarness, point: str) -> None:
     """A tick that dies there."""
-    assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+    harness.kill_tick(LATER, point)
 
 
 def check(harness: ScheduleHarness, table: list[int]) -> None:

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from models.lifecycle import wakeups
@@ -17,10 +18,17 @@ from tests.faults.fake_model import (
     fake_model_deployment,
     numbered_texts,
 )
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 JOBS = 200
 # A process that receives no wakeup looks at SQL again only after ten minutes.
 WAKEUPS_ONLY = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "600"}
+
+
+@pytest.fixture(autouse=True)
+def patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no submit give up on its wakeup, because nothing else starts its batch here."""
+    monkeypatch.setenv("BATCHMILL_REDIS_TIMEOUT_SECONDS", "60")
 
 
 def test_one_claim_wins_however_often_a_wakeup_comes(tmp_path: Path, database_url: str, redis_url: str) -> None:
@@ -38,7 +46,7 @@ def test_one_claim_wins_however_often_a_wakeup_comes(tmp_path: Path, database_ur
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
 
         wakeups.send_wakeups(settings, FAKE_PIPELINE, 100)
-        batch.wait(90)
+        batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert_outputs(deployment, batch.id, texts)
@@ -51,11 +59,11 @@ def test_a_forged_wakeup_is_passed_over(tmp_path: Path, sqlite_url: str, redis_u
     with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **WAKEUPS_ONLY) as deployment:
         deployment.start("worker", FAKE_PIPELINE)
         [worker] = deployment.wait_for_workers()
-        deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
+        deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(WAIT_TIMEOUT_SECONDS)
         with redis.Redis.from_url(redis_url) as client:
             client.lpush(wakeups.queue_name(FAKE_PIPELINE), *forgeries(settings, client))
 
-        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(90)
+        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)
         assert deployment.ready_worker_pids() == [worker]

@@ -28,7 +28,7 @@ def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -181,7 +181,7 @@ class TestErrors:
                 env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
                 stdout=writing,
                 stderr=subprocess.PIPE,
-                timeout=60,
+                timeout=180,
                 check=False,
             )
         finally:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from batchmill import COMMANDS, BatchHandle, Client, ResultRow, cli
 from models import errors, tasks
@@ -24,6 +26,7 @@ from producer.cli.schedules.schedule import schedule
 from producer.schedules.alerts.events import EventKind
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing.file_templates import NUMERIC_DIRECTIVES
+from producer.server.pages.router import router as pages
 from producer.webhooks.signing import SigningSecret
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +140,28 @@ def test_options_in_the_text_exist() -> None:
 
     assert len(named) > 60
     assert named - set(options(cli)) == FOREIGN_OPTIONS
+
+
+def page_addresses(router: APIRouter = pages) -> Iterator[str]:
+    """The addresses of pages and of their parts, with a word for each parameter."""
+    for route in router.routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from page_addresses(inner)
+        elif isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            yield re.sub(r"\{\w+\}", "X", route.path)
+
+
+def test_the_page_on_the_pages_has_their_addresses() -> None:
+    table = (DOCS / "how-to" / "pages.md").read_text("utf-8").partition("## What is where")[2].partition("\n\nEvery")[0]
+    documented = {re.sub(r"[A-Z]+", "X", address) for address in re.findall(r"\| `(/\S*)` \|", table)}
+
+    known = set(page_addresses())
+
+    assert len(documented) > 18
+    assert documented - known == set()
+    of_the_menu = {address for address in known if re.fullmatch(r"/[a-z]*|/[a-z]+/X", address)}
+    assert of_the_menu - documented == {"/static/X"}
 
 
 def test_the_page_on_installing_has_every_extra() -> None:

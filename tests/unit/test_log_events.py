@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import batchmill
@@ -90,6 +91,7 @@ def calls_of(path: Path) -> Iterator[LogCall]:
             yield LogCall(place, event, level, frozenset(fields - {"exc_info"}))
 
 
+@cache
 def logged_calls() -> list[LogCall]:
     paths = [path for room in ("models", "producer", "worker") for path in sorted((ROOT / room).rglob("*.py"))]
     calls = [call for path in [ROOT / "batchmill.py", *paths] for call in calls_of(path)]

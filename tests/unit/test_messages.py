@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,18 +56,23 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
                     yield node.lineno, text
 
 
+@cache
+def all_messages() -> list[tuple[str, int, str]]:
+    """The sentences of all modules, with their files and lines."""
+    return [(str(path.relative_to(ROOT)), line, text) for path in sources() for line, text in messages(path)]
+
+
 def wrong(text: str) -> bool:
     """Whether a sentence leaves its cause out."""
     return "unexpected" in text.lower() or (text.rstrip().endswith(":") and text not in INTRODUCES)
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_sentence_names_its_cause(path: Path) -> None:
-    assert [(line, text) for line, text in messages(path) if wrong(text)] == []
+def test_every_sentence_names_its_cause() -> None:
+    assert [message for message in all_messages() if wrong(message[2])] == []
 
 
 def test_it_finds_them() -> None:
-    found = [text for path in sources() for _, text in messages(path)]
+    found = [text for _, _, text in all_messages()]
 
     assert len(found) > 400
     assert "there is not enough memory for this" not in found  # it is returned, and said by another

@@ -1,23 +1,21 @@
 """`batchmill submit` submits files of inputs, or a query's rows, as one batch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from models.db import Database
-from models.errors import BatchmillError, UsageError
+from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.processes import failpoints
 from models.settings import Settings
-from models.states import BatchStatus, JobOutcome
+from models.states import JobOutcome
 from producer import readers
-from producer.batches import views
 from producer.cli import common
 from producer.cli.batches import repair, wait
 from producer.cli.batches.dry_run import print_dry_run
+from producer.cli.batches.submit_report import errors_as_warnings, exit_code, print_id, print_summary
 from producer.cli.display import progress
 from producer.readers import input_source
 from producer.readers.column_mapping import ColumnMapping
@@ -198,13 +196,13 @@ def submit(
     with common.open_database(settings) as database:
         with source as rows:
             submission = _submit(database, settings, request, rows)
-        _print_id(database, submission, as_json=as_json, waits=waits)
-        with _errors_as_warnings(submission):
-            _print_summary(settings, database, submission)
+        print_id(database, submission, as_json=as_json, waits=waits)
+        with errors_as_warnings(submission):
+            print_summary(settings, database, submission)
         if waits:
             ctx.exit(wait.follow_batch(database, submission.batch_id, timeout, as_json=as_json))
         if submission.existing_status is not None:
-            ctx.exit(_exit_code(database, submission))
+            ctx.exit(exit_code(database, submission))
         ctx.exit(wait.EXIT_COMPLETED if submission.source_failure is None else wait.EXIT_FAILED_JOBS)
 
 
@@ -246,73 +244,3 @@ class _FirstChunkNotifier:
                 f"{submission.batch_id}"
             )
         self._wakeup_sender(submission)
-
-
-def _print_id(database: Database, submission: SubmitResult, *, as_json: bool, waits: bool) -> None:
-    # The batch exists now, so print the id before anything that may take seconds or be interrupted.
-    if not as_json:
-        click.echo(submission.batch_id)
-    elif not waits:
-        document: dict[str, Any] = {"object": "batch", "id": submission.batch_id}
-        with _errors_as_warnings(submission):
-            document = views.get_batch(database, submission.batch_id).as_dict()
-        terminal.echo_json(document)
-
-
-@contextmanager
-def _errors_as_warnings(submission: SubmitResult) -> Iterator[None]:
-    """Print errors as warnings, because a script that saw a failure would submit the whole batch again."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        is_expected = isinstance(error, BatchmillError)
-        reason = str(error) if is_expected else f"a defect ({type(error).__name__}) prevents showing it"
-        terminal.print_notice(f"warning: {submission.batch_id} is accepted and safe, but {reason}")
-
-
-def _print_summary(settings: Settings, database: Database, submission: SubmitResult) -> None:
-    if submission.source_failure is not None:
-        terminal.print_notice(
-            f"{submission.batch_id} is incomplete: {submission.source_failure}; the jobs read until then run, and a "
-            "failed job at the end stands for the rest"
-        )
-    if submission.existing_status is not None:
-        jobs = terminal.format_count(submission.jobs, "job")
-        terminal.print_notice(
-            f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.existing_status}"
-        )
-        if submission.warning is not None:
-            terminal.print_notice(f"warning: {submission.warning}")
-        return
-    terminal.print_notice(_acceptance_summary(submission))
-    if submission.slices:
-        warning = submitting.notify_workers(settings, submission.pipeline, submission.slices)
-        common.print_worker_warnings(database, settings, submission.pipeline, warning)
-
-
-def _acceptance_summary(submission: SubmitResult) -> str:
-    jobs = terminal.format_count(submission.jobs, "job")
-    slices = terminal.format_count(submission.slices, "slice")
-    ingested = f", {submission.already_ingested:,} of them already ingested" if submission.already_ingested else ""
-    invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
-    return f"accepted {jobs} in {slices}{ingested}{invalid}{_reuse_summary(submission)}"
-
-
-def _exit_code(database: Database, submission: SubmitResult) -> int:
-    """Return the exit code of `batchmill wait` for an earlier batch, which may have failed since."""
-    batch = views.get_batch(database, submission.batch_id)
-    return (
-        wait.exit_code(batch)
-        if batch.status.has_ended or batch.status is BatchStatus.CANCELLING
-        else wait.EXIT_COMPLETED
-    )
-
-
-def _reuse_summary(submission: SubmitResult) -> str:
-    if submission.reused is None:
-        return ""
-    if submission.not_cacheable_because:
-        return f", none of them reused, because {submission.not_cacheable_because}"
-    return f", {submission.reused:,} of them reused from earlier batches"

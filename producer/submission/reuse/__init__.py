@@ -1,1 +1,1 @@
-"""Reuse copies the results of earlier batches, which a cache key finds."""
+"""Reuse copies the results of earlier batches for the same inputs."""

@@ -28,8 +28,19 @@ def test_open_batches_are_found_however_old_they_are(database: Database) -> None
     states = read_open_and_newest(database)
 
     assert set(states) == {old, *newest}
-    assert states[old] == BatchState(old, "acme", BatchStatus.IN_PROGRESS, False, 1, JobCounts(2, 1, 0, 0, 0))
+    assert states[old] == BatchState(old, "acme", BatchStatus.IN_PROGRESS, False, 0, 1, JobCounts(2, 1, 0, 0, 0))
     assert read_states(database, [old, "unknown"]) == {old: states[old]}
+
+
+def test_reading_rows_is_a_change(database: Database) -> None:
+    batch_id = insert_batch(database, 1, status=BatchStatus.VALIDATING)
+    before = read_states(database, [batch_id])[batch_id]
+
+    update_batch(database, batch_id, rows_read=20_000)
+
+    after = read_states(database, [batch_id])[batch_id]
+    assert after != before
+    assert after.as_dict()["rows_read"] == 20_000
 
 
 def test_batches_that_are_being_deleted_are_gone(database: Database) -> None:

@@ -346,7 +346,7 @@ class TestBacklog:
         assert [len(jobs) for jobs in adapter.passes] == [2, 2]
         assert get_batch(other, batch_id).tokens == 8
         assert get_batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
-        assert 0 < get_batch(other, batch_id).device_seconds < 1
+        assert 0 < get_batch(other, batch_id).device_seconds < 600
 
     def test_comes_to_the_engine_by_wakeup(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         running = start(idle_seconds=FOREVER)

@@ -45,17 +45,17 @@ def turns(database: Database) -> dict[str, int]:
 
 class TestClaims:
     def test_of_a_large_and_a_later_small_tenant_alternate(self, database: Database) -> None:
-        insert(database, "large", 100_000, slice_size=2_000)
-        few = claims.claim(database, claimant_for(), 4_000, 2_000)
-        insert(database, "small", 1_000, slice_size=200)
+        insert(database, "large", 10_000, slice_size=200)
+        few = claims.claim(database, claimant_for(), 400, 200)
+        insert(database, "small", 100, slice_size=20)
 
-        claimed = list(itertools.islice(claim_tenants(database, 200, 200), 8))
+        claimed = list(itertools.islice(claim_tenants(database, 20, 20), 8))
 
-        assert sum(lease.size for lease in few) == 4_000
+        assert sum(lease.size for lease in few) == 400
         assert [dict(jobs) for jobs in claimed[:7]] == [
-            {"large": 2_000},  # nobody was counted before, and names decide
-            *[{"small": 200}] * 5,
-            {"large": 2_000},
+            {"large": 200},  # nobody was counted before, and names decide
+            *[{"small": 20}] * 5,
+            {"large": 200},
         ]
 
     def test_of_three_equal_tenants_advance_together(self, database: Database) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.deployment import temporary_deployment, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS, temporary_deployment, wait_for
 from tests.factories.sentence_models import add_modules, write_json
 from tests.hub_server import GATED, NO_REPOSITORY, NO_REVISION, FakeHub, hub_server
 
@@ -58,8 +58,8 @@ def copied(target: Path, **config: Any) -> Path:
 
 
 def environment(hub: FakeHub, home: Path, **other: str) -> dict[str, str]:
-    quick = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_XET": "1"}
-    return {"HF_ENDPOINT": hub.base_url, "HF_HOME": str(home), **quick, **other}
+    settings = {"HF_HUB_DOWNLOAD_TIMEOUT": "60", "HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DISABLE_XET": "1"}
+    return {"HF_ENDPOINT": hub.base_url, "HF_HOME": str(home), **settings, **other}
 
 
 def ask(
@@ -75,7 +75,7 @@ def ask(
         [sys.executable, "-c", ASK, REPOSITORY, revision, task, *adapter],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=WAIT_TIMEOUT_SECONDS,
         check=True,
         env={**os.environ, **environment(hub, home, **other)},
         cwd=Path(__file__).parents[3],
@@ -181,9 +181,9 @@ def test_a_branch_that_moves_between_two_workers_leaves_each_batch_its_commit(
     (home / "batchmill.toml").write_text(f'[pipelines.reviews]\ntask = "sentiment-analysis"\nmodel = "{REPOSITORY}"\n')
     with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
         first = ours.start("worker", "reviews", "--devices", "cpu", **environment(hub, tmp_path / "hf1"))
-        begun = ours.client.submit("reviews", ["It is great."] * 4).wait(90)
+        begun = ours.client.submit("reviews", ["It is great."] * 4).wait(WAIT_TIMEOUT_SECONDS)
         first.terminate()
-        first.wait(30)
+        first.wait(WAIT_TIMEOUT_SECONDS)
         waiting = ours.client.submit("reviews", ["It is great."] * 4)
         with ours.client.database.write() as connection:  # begun with the old commit, and not finished
             connection.exec_driver_sql(f"UPDATE batches SET revision = '{old}'")

@@ -13,6 +13,7 @@ from models.lifecycle import wakeups
 from models.settings import Settings
 from producer.health import database_stats, findings
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, expire_leases, get_slice, insert_batch
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
 from worker.leasing import claims
 from worker.maintenance import resend_wakeups, tasks
@@ -114,7 +115,7 @@ class TestTurns:
         loop = MaintenanceLoop(database, every, "worker-1", reclaim_grace_seconds=5.0)
 
         loop.start()
-        is_begun = begun.wait(30)
+        is_begun = begun.wait(WAIT_TIMEOUT_SECONDS)
         loop.stop()
 
         assert is_begun

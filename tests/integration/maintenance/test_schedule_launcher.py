@@ -11,6 +11,7 @@ from models.pipelines.catalogue import Catalogue
 from models.processes.command_launcher import EXIT_NOTHING_DUE, MAX_PAUSE_SECONDS
 from producer.schedules import registry
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 SCHEDULED_AT = utc("03-02 02:00")
@@ -185,6 +186,6 @@ def test_a_tick_started_for_it_says_whether_there_was_something(harness: Schedul
         with harness.start_tick_process(
             SCHEDULED_AT, options=("--exit-with-parent",), stdin=subprocess.PIPE
         ) as process:
-            return process.wait(60)
+            return process.wait(WAIT_TIMEOUT_SECONDS)
 
     assert [tick(), tick()] == [0, EXIT_NOTHING_DUE]

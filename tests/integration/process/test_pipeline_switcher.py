@@ -25,7 +25,7 @@ from tests.factories.batch_rows import (
 )
 from tests.factories.engines import make_context
 from tests.fakes import FakeAdapter, ForwardGate
-from tests.servers import wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
 from worker.loading.runtime import Runtime
@@ -86,7 +86,7 @@ class SwitchingProcess:
     def load(self, pipeline: Pipeline) -> Runtime:
         self.loads.append(pipeline.name)
         if self.slow is not None:
-            self.slow.wait(60)
+            self.slow.wait(WAIT_TIMEOUT_SECONDS)
         if pipeline.name in self.broken:
             raise self.broken[pipeline.name]
         version = replace(MODEL_VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)

@@ -78,7 +78,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
         return len(positions)
 
     def write(name: str) -> int:
-        assert started.wait(60)
+        assert started.wait(180)
         return Writer(database_url, name, version_id).run()
 
     counted, *written = run_concurrently(poll, *[lambda name=f"worker-{n}": write(name) for n in range(WRITERS)])
@@ -137,7 +137,7 @@ class TestCommand:
             second = json.loads(process.stdout.readline())
 
             process.send_signal(signal.SIGINT)
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=180)
 
         assert [first["position"], second["position"]] == [0, 2]
         assert (process.returncode, out) == (130, b"")
@@ -166,7 +166,7 @@ class TestCommand:
             lines = [process.stdout.readline()]
             fake_worker.write_results(database, batch_id, [(1, GOOD)])
             fake_worker.end_batch(database, batch_id)
-            rest, _ = process.communicate(timeout=60)
+            rest, _ = process.communicate(timeout=180)
 
         lines += rest.splitlines()
         assert [json.loads(line)["seq"] for line in lines] == [1, 2]

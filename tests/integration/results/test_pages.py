@@ -232,7 +232,7 @@ class TestWorkers:
 
         assert workers_by_id["w-5"].alive
         assert not workers_by_id["w-100"].alive
-        assert 99 < workers_by_id["w-100"].heartbeat_seconds_ago < 130
+        assert 99 < workers_by_id["w-100"].heartbeat_seconds_ago < 700
 
     def test_the_command(self, database: Database) -> None:
         assert "no worker runs" in run("workers").stderr
@@ -258,7 +258,7 @@ class TestHandle:
 
         threading.Timer(0.2, work).start()
 
-        assert batch.wait(timeout=30) is batch
+        assert batch.wait(timeout=180) is batch
         assert batch.status == "completed"
         assert batch.request_counts.succeeded == 3
         assert [row.output for row in batch.results()] == [GOOD] * 3
@@ -368,7 +368,7 @@ class TestPolling:
             assert b"running: 0 of 2 jobs" in process.stderr.readline()
 
             process.send_signal(signal.SIGINT)
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=180)
 
         assert process.returncode == 130
         assert out == b""

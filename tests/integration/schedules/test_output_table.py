@@ -493,7 +493,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_killed_at_any_step_nothing_is_half(database: Database, database_url: str, step: str) -> None:
     merge(database, batch_with_results(database, (0, good("OLD")), (3, good("OLD"))))
 
-    killed = subprocess.run([sys.executable, "-c", KILLED, database_url, step], env={**os.environ}, timeout=60)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, database_url, step], env={**os.environ}, timeout=WAIT_TIMEOUT_SECONDS
+    )
 
     assert killed.returncode == -signal.SIGKILL
     labels = [result.label for result in rows(database)]

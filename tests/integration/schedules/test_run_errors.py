@@ -1,7 +1,6 @@
 """Whatever is raised while a run goes on ends that run by name: not the tick, no other run, and not for ever."""
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from producer.schedules.runs.output import output_table
 from producer.schedules.timing import due_times
 from producer.webhooks import delivery
 from tests.factories.schedules import ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 LATER = utc("03-02 02:05")
 DAY = timedelta(days=1)
@@ -188,12 +188,12 @@ def test_runs_that_nobody_can_plan_are_told_once(harness: ScheduleHarness, monke
 def test_a_step_that_kills_its_process_is_not_begun_for_ever(harness: ScheduleHarness, point: str, read: bool) -> None:
     begin(harness, read)
     for _ in range(2):
-        assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+        harness.kill_tick(LATER, point)
     [row] = harness.query("SELECT step_starts FROM runs")
     assert row.step_starts == 2
     harness.execute("UPDATE runs SET step_starts = :most", most=run_errors.MAX_STEP_STARTS)
 
-    assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == 0
+    assert harness.start_tick_process(LATER, f"{point}:kill").wait(WAIT_TIMEOUT_SECONDS) == 0
 
     [run] = harness.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "step_crashed")

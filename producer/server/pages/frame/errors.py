@@ -87,8 +87,12 @@ def error_page(request: Request, error: PageError) -> Response:
     visitor = recall_visitor(request)
     if is_part(request):
         return _notice(request, visitor, error)
-    reloads = error.is_outage and request.method in ("GET", "HEAD")
-    values = {"error": error, "reloads": reloads, "back": _back(request)}
+    is_action = request.method not in ("GET", "HEAD")
+    reloads = error.is_outage and not is_action
+    back = _back(request)
+    # The form of an action stands at its address, while the address of a page would only show the same error again.
+    leads_back = back != FIRST_PAGE and (is_action or back != _own_address(request))
+    values = {"error": error, "reloads": reloads, "back": back if leads_back else None}
     response = render(request, visitor, "frame/error.html", error.status, **values)
     if reloads:
         response.headers["refresh"] = str(RELOAD_SECONDS)

@@ -48,8 +48,8 @@ class _ChangesOfAll:
         return (("new", event_stream.event("new", {"ids": ids[:100]})),) if ids else ()
 
 
-class _ChangesOfStatuses:
-    """For pages that show no counters of batches; the states that come first are those of all open batches."""
+class StatusChanges:
+    """Changes for pages that show no counters of batches; the states that come first are those of all open batches."""
 
     def __init__(self, follower: ListFollower) -> None:
         self._follower = follower
@@ -86,7 +86,7 @@ async def changes_of_all(watch: BatchWatch, tenant: str | None) -> AsyncIterator
 async def changes_of_statuses(watch: BatchWatch, tenant: str | None) -> AsyncIterator[Changes]:
     """The batches of a tenant that come, end, or get another status; None = of all tenants."""
     async with watch.follow_all(tenant, is_patient=True) as follower:
-        yield _ChangesOfStatuses(follower)
+        yield StatusChanges(follower)
 
 
 @asynccontextmanager

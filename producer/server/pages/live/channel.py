@@ -22,8 +22,6 @@ from producer.server.pages.live.parts import Audience, LivePage, LivePart, PartP
 MIN_PAUSE_SECONDS = 1.0  # between two looks, however much happens
 MAX_PAUSE_SECONDS = 2.0  # after which a channel without followers ends
 TROUBLE_SECONDS = 3.0  # after an error
-MAX_CPU_SHARE = 0.05  # of a core, which all channels of a server take together
-MAX_REST_SECONDS = 60.0  # after which a page is rendered although that takes more
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +87,7 @@ class Channel:
         page: LivePage,
         changes: AbstractAsyncContextManager[Changes],
         threads: CapacityLimiter,
-        count_channels: Callable[[], int] = lambda: 1,
+        count_channels: Callable[[], int],
     ) -> None:
         self.key = key
         self.followers: set[PageFollower] = set()
@@ -146,6 +144,7 @@ class Channel:
             for pace in self._paces.values():
                 pace.note_change(is_urgent=change.is_urgent)
         try:
+            self._context.watch.check()  # also where nothing is due that would fail
             now = time.monotonic()
             is_rested = change.is_urgent or now >= self._rests_until
             if is_rested and (due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]):
@@ -173,7 +172,7 @@ class Channel:
             for pace in due:
                 pace.note_change()
             raise
-        self._rest(cpu_seconds)
+        self._rests_until = time.monotonic() + parts.rest_seconds(cpu_seconds, self._count_channels())
         for name, html in texts.items():
             compared = parts.without_ages(html)
             known = self._rendered.get(name)
@@ -181,11 +180,6 @@ class Channel:
                 rendered = _Rendered(part_event(name, html, moment), compared, moment)
                 self._rendered[name] = rendered
                 self._send(name, rendered.event)
-
-    def _rest(self, cpu_seconds: float) -> None:
-        """Leave the server's time to others, in proportion to what a rendering took."""
-        share = MAX_CPU_SHARE / max(1, self._count_channels())
-        self._rests_until = time.monotonic() + min(MAX_REST_SECONDS, cpu_seconds / share)
 
     def _render_texts(self, due: Sequence[LivePart]) -> tuple[dict[str, str], float]:
         """Render parts, with what they have in common read once; returns them and the seconds of CPU that it took."""

@@ -43,7 +43,11 @@ class LiveHub:
     def _open(self, key: ChannelKey) -> Channel:
         kind = BatchRowsChannel if key.kind == "batches" else Channel
         page, changes = PAGES[key.kind], self._changes(key)
-        return kind(self._context, key, page, changes, self._threads, lambda: len(self._channels))
+        return kind(self._context, key, page, changes, self._threads, self._count_channels)
+
+    def _count_channels(self) -> int:
+        """How many channels render parts."""
+        return sum(bool(PAGES[key.kind].parts) for key in self._channels)
 
     def _changes(self, key: ChannelKey) -> AbstractAsyncContextManager[Changes]:
         watch, tenant = self._context.watch, key.audience.principal.tenant

@@ -95,9 +95,9 @@ PAGES: Mapping[str, LivePage] = {
         ),
     ),
     "schedules": LivePage(
-        schedule_list.read_list, _all_of("schedules", {"attention": "attention", "list": "list"}, 4.0, 32.0)
+        schedule_list.read_list, _all_of("schedules", {"attention": "attention", "list": "list"}, 4.0, 16.0)
     ),
-    "schedule": LivePage(schedule_page.read_schedule, _all_of("schedules", SCHEDULE_PARTS, 4.0, 32.0)),
+    "schedule": LivePage(schedule_page.read_schedule, _all_of("schedules", SCHEDULE_PARTS, 4.0, 16.0)),
     "workers": LivePage(workers.read_workers, _all_of("operations", WORKER_PARTS, 8.0, 8.0)),
     "pipelines": LivePage(pipelines.read_pipelines, _all_of("operations", {"pipelines": "pipeline_lists"}, 8.0, 16.0)),
     "usage": LivePage(usage.read_report, _all_of("operations", {"report": "usage_report"}, 64.0, 64.0)),

@@ -15,6 +15,9 @@ from producer.tenants.principal import Principal
 # Texts such as `5 min ago`, which the page's script rewrites; a part that differs only there has not changed.
 AGE = re.compile(r"(<time [^>]*data-age[^>]*>)[^<]*")
 
+MAX_CPU_SHARE = 0.05  # of a core, which all channels of a server take together
+MAX_REST_SECONDS = 60.0  # after which a page is rendered although that takes more
+
 Opened = Any  # what the parts of a page read from, such as the batch
 ReadValues = Callable[[ServerContext, Principal, Opened], Mapping[str, Any]]
 
@@ -91,6 +94,11 @@ class PartPace:
     def note_rendering(self, now: float) -> None:
         """It is about to be rendered with all that has happened."""
         self.is_changed, self.rendered_at = False, now
+
+
+def rest_seconds(cpu_seconds: float, channels: int) -> float:
+    """Return for how long a channel renders nothing after a rendering, so that all channels together stay in bounds."""
+    return min(MAX_REST_SECONDS, cpu_seconds * max(1, channels) / MAX_CPU_SHARE)
 
 
 def render_part(template: str, audience: Audience, path: str, values: Mapping[str, Any]) -> str:

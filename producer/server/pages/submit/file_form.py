@@ -14,7 +14,8 @@ from producer.server.pages.submit.option_form import COLUMN, PARAMETER, FormValu
 from producer.server.pages.submit.parameter_fields import ParameterField, parameter_fields
 from producer.server.pages.submit.pipeline_choices import PipelineChoice
 from producer.server.pages.submit.row_problems import group_problems
-from producer.uploads import files
+from producer.uploads import file_uses, files
+from producer.uploads.file_uses import UNUSED, FileUse
 from producer.uploads.files import FileView
 from producer.uploads.previews.column_guess import guess_columns
 from producer.uploads.previews.preview import ColumnSummary, Preview
@@ -33,6 +34,7 @@ class FileForm:
     columns: the column of each field of the task, chosen or guessed; empty texts = none
     key: of idempotency, so that the form makes one batch however often it is sent
     warnings: why the batch would wait
+    use: the batches that were made from the file before
     """
 
     file: FileView
@@ -43,6 +45,7 @@ class FileForm:
     parameters: list[ParameterField] = field(default_factory=list)
     key: str = field(default_factory=problems.new_key)
     warnings: tuple[str, ...] = ()
+    use: FileUse = UNUSED
 
     @property
     def pipeline(self) -> Pipeline:
@@ -104,13 +107,13 @@ def load_form(context: ServerContext, visitor: Visitor, file_id: str, pairs: Pai
     if file.location is None or file.purpose != files.PURPOSE_BATCH:
         raise NotFound(f"{file.id} has the results of a batch, which are on the page of the batch")
     values = FormValues.of(pairs)
-    settings = context.settings
+    settings, use = context.settings, file_uses.find_uses(context.database, [file.id]).get(file.id, UNUSED)
     preview = context.previews.get(settings, open_store(settings), file, values.get("file_format") or None)
     views = workers.list_workers(context.database, settings.lease_seconds)
     served = workers.count_serving(views)
     name = pipeline_choices.choose(context.catalogue, values.get("pipeline") or None, served)
     if name is None:
-        return FileForm(file, preview, values, None)
+        return FileForm(file, preview, values, None, use=use)
     pipeline = context.catalogue[name]
     choice = pipeline_choices.describe(pipeline, served, visitor.principal.tenant)
     return FileForm(
@@ -122,6 +125,7 @@ def load_form(context: ServerContext, visitor: Visitor, file_id: str, pairs: Pai
         parameters=parameter_fields(pipeline),
         key=problems.checked_key(values.get(option_form.KEY)),
         warnings=tuple(_warnings(pipeline, choice, visitor, views)),
+        use=use,
     )
 
 

@@ -18,8 +18,8 @@ from models.settings import Settings
 from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS
 from producer.results import tabular
 from producer.schedules.runs.output import output_table
+from producer.submission.cache_key import output_cache_key
 from producer.submission.request import SubmitRequest
-from producer.submission.reuse.cache_key import output_cache_key
 
 SENTIMENT, CHAT = "sentiment-analysis", "text-generation"
 HI = {"role": "user", "content": "hi"}

@@ -1,5 +1,7 @@
 """Failpoints do nothing unless they are named, and then what is said, when it is said."""
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +33,18 @@ def test_the_environment_names_a_point_and_what_happens_there(monkeypatch: pytes
     for _ in range(2):
         with pytest.raises(FailpointError):
             failpoint("after_claim")
+
+
+def test_a_pause_ends_with_a_signal() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        failpoints.arm("after_claim:pause")
+        os.kill(os.getpid(), signal.SIGUSR1)  # also if it comes before the pause
+
+        failpoint("after_claim")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        failpoints._resumed.clear()
 
 
 def test_a_number_names_the_one_passing() -> None:

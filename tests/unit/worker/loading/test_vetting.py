@@ -267,7 +267,7 @@ def test_packages_that_fetch_code_are_not_there_for_transformers(tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": f"{Path.cwd()}{os.pathsep}{tmp_path}"}
 
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60, env=environment
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=180, env=environment
     )
 
     assert done.stdout.split() == ["False", "False", "None"]

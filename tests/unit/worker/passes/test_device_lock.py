@@ -7,7 +7,7 @@ import pytest
 
 from worker.passes.device_lock import DeviceLock
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 180
 
 
 @pytest.fixture

@@ -105,6 +105,13 @@
   }
   if (!form) return;
   form.addEventListener("input", () => form.classList.add("is-changed"));
+  // The address has what was entered, so that a reload, the back button, or signing in again loses nothing of it.
+  const MAX_ADDRESS = 1500, UNSHARED = ["csrf_token", "key", "webhook_url"];
+  form.addEventListener("change", () => {
+    const entered = [...new FormData(form)].filter(([name, value]) => value && !UNSHARED.includes(name));
+    const query = new URLSearchParams(entered).toString();
+    if (query.length <= MAX_ADDRESS) history.replaceState(history.state, "", `?${query}`);
+  });
   document.addEventListener("htmx:after:swap", (event) => {
     if (isTarget(event, "check")) form.classList.remove("is-changed");
   });

@@ -114,6 +114,17 @@ def test_openais_lines_have_another_way(browser: TestClient) -> None:
     assert "POST /v1/batches" in browser.get(address).text
 
 
+def test_a_file_that_was_submitted_says_so(browser: TestClient) -> None:
+    address = uploaded(browser)
+    assert "made from this file" not in browser.get(address).text
+
+    batch_id = batch_of(submit(browser, address, name="nightly"))
+
+    page = browser.get(address).text
+    assert "1 batch was made from this file:" in page
+    assert f'<a href="/batches/{batch_id}">nightly</a>' in page
+
+
 def test_an_unknown_file_is_none(browser: TestClient) -> None:
     for path in ("/submit/files/file-x", "/submit/files/file-x/delete"):
         assert browser.get(path).status_code == 404

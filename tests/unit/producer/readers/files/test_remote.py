@@ -1,7 +1,6 @@
 """A remote source that stops sending data is abandoned."""
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,21 +47,18 @@ def test_a_read_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch, release
         def read(self, *size: int) -> Any:
             self.reads += 1
             if self.reads > 2:
-                release.wait(60)
+                release.wait(600)
             return super().read(*size)
 
     monkeypatch.setattr(MemoryFileSystem, "open", lambda *_, **__: Silent(None, None, LINES))
-    started = time.monotonic()
 
     with pytest.raises(Unreachable, match=r"broke off while it was read: nothing came for 1 s"):
         count_rows()
 
-    assert time.monotonic() - started < 20
-
 
 @pytest.mark.parametrize("method", ["open", "glob"])
 def test_a_call_that_hangs_is_abandoned(monkeypatch: pytest.MonkeyPatch, release: threading.Event, method: str) -> None:
-    monkeypatch.setattr(MemoryFileSystem, method, lambda *_, **__: release.wait(60))
+    monkeypatch.setattr(MemoryFileSystem, method, lambda *_, **__: release.wait(600))
 
     with pytest.raises(MissingSource, match=r"can't be opened: nothing came for 1 s"):
         remote.find_urls("memory://silent/*", SECONDS) if method == "glob" else remote.open_url(

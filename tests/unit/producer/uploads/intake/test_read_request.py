@@ -1,11 +1,11 @@
 """Read requests: what is stored of them, and the words of the door in their messages."""
 
 import pytest
-from producer.uploads.intake.read_request import ReadRequest
 
 from models.errors import UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
+from producer.uploads.intake.read_request import ReadRequest
 
 PIPELINE = Catalogue.load(Settings())["sample-sentiment-analysis"]
 

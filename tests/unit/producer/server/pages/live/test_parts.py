@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from producer.server.pages.live import parts
 from producer.server.pages.live.parts import LivePart, PartPace
 from producer.tenants.principal import Principal, Scope
@@ -54,3 +56,9 @@ def test_an_audience_is_the_same_for_all_keys_with_the_same_rights() -> None:
     assert parts.audience_of(Principal("a", scopes, "1")) == parts.audience_of(Principal("a", scopes, "2"))
     assert parts.audience_of(Principal("a", scopes)) != parts.audience_of(Principal("b", scopes))
     assert not parts.audience_of(Principal("a", scopes)).may_submit
+
+
+def test_a_rendering_is_followed_by_a_rest_so_that_all_channels_take_a_twentieth_of_a_core() -> None:
+    assert parts.rest_seconds(0.01, channels=1) == pytest.approx(0.2)
+    assert parts.rest_seconds(0.01, channels=50) == pytest.approx(10.0)
+    assert parts.rest_seconds(0.01, channels=1_000) == parts.MAX_REST_SECONDS

@@ -1,4 +1,4 @@
-"""Tests of how a retry plans its slices."""
+"""Tests of how requeued jobs are cut into slices."""
 
 from itertools import pairwise
 
