@@ -112,10 +112,8 @@ def _calendar(context: ServerContext, view: ScheduleView, now: datetime) -> dict
     since = calendar.first_moment(now, zone, by_hour=by_hour)
     marks = run_marks.marks_since(context.database, view.name, since)
     is_cut = len(marks) == run_marks.MAX_MARKS
-    if by_hour:
-        grids = [calendar.hour_grid(marks, now, zone, is_cut=is_cut)]
-    else:
-        grids = calendar.month_grids(marks, now, zone)
+    hours = [calendar.hour_grid(marks, now, zone, is_cut=is_cut)] if by_hour else None
+    grids = hours or calendar.month_grids(marks, now, zone)
     return {
         "grids": grids if marks else [],
         "by_hour": by_hour,
