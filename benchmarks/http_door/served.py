@@ -11,7 +11,7 @@ import psutil
 
 from tests.deployment import Deployment
 
-MAX_START_SECONDS = 30.0
+MAX_START_SECONDS = 120.0  # on a busy machine
 SAMPLE_SECONDS = 0.05
 ADDRESS = re.compile(r"serving the pages and the API on http://([\d.]+):(\d+)")
 

@@ -81,12 +81,20 @@ def month_grids(marks: Iterable[RunMark], now: datetime, zone: ZoneInfo) -> list
     ]
 
 
-def hour_grid(marks: Iterable[RunMark], now: datetime, zone: ZoneInfo) -> Grid:
-    """Return the last fourteen days, the latest first, with a column for each hour."""
+def hour_grid(marks: Sequence[RunMark], now: datetime, zone: ZoneInfo, *, is_cut: bool = False) -> Grid:
+    """Return the last fourteen days, the latest first, with a column for each hour.
+
+    is_cut: whether there are more runs before the first; then only the days are shown whose runs are all there, and
+    today
+    """
     by_hour = _group(marks, zone, lambda local: (local.date(), local.hour))
     today = now.astimezone(zone).date()
+    days = [today - ONE_DAY * back for back in range(DAYS)]
+    if is_cut:
+        first = marks[0].scheduled_at.astimezone(zone).date()
+        days = [day for day in days if day > first or day == today]
     rows = []
-    for day in (today - ONE_DAY * back for back in range(DAYS)):
+    for day in days:
         cells = [_hour(day, hour, by_hour.get((day, hour), ()), now, zone) for hour in range(24)]
         rows.append((f"{day:%a %d %b}", tuple(cells)))
     return Grid("", tuple(f"{hour:02}" for hour in range(24)), tuple(rows))

@@ -111,13 +111,15 @@ def _calendar(context: ServerContext, view: ScheduleView, now: datetime) -> dict
     by_hour = _runs_often(context, view, now)
     since = calendar.first_moment(now, zone, by_hour=by_hour)
     marks = run_marks.marks_since(context.database, view.name, since)
-    grids = [calendar.hour_grid(marks, now, zone)] if by_hour else calendar.month_grids(marks, now, zone)
+    is_cut = len(marks) == run_marks.MAX_MARKS
+    hours = [calendar.hour_grid(marks, now, zone, is_cut=is_cut)] if by_hour else None
+    grids = hours or calendar.month_grids(marks, now, zone)
     return {
         "grids": grids if marks else [],
         "by_hour": by_hour,
         "marks": marks,
         "shown_since": since,
-        "marks_are_cut": len(marks) == run_marks.MAX_MARKS,
+        "marks_are_cut": is_cut,
         "describe_mark": run_bars.describe_mark,
         "zone": view.definition.tz,
     }

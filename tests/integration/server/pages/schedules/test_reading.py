@@ -247,7 +247,7 @@ def test_pages_have_no_inline_scripts_or_styles_and_one_heading(browser: TestCli
         assert page.all("style") == []
         assert len(page.all("h1")) == 1
         assert all("scope" in cell for cell in page.all("th"))
-        labelled = {label["for"] for label in page.all("label")}
+        labelled = {label.get("for") for label in page.all("label")}
         fields = [field for field in (*page.all("input"), *page.all("select")) if field.get("type") != "hidden"]
         assert {field["id"] for field in fields} <= labelled
 

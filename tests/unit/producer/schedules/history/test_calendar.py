@@ -106,6 +106,13 @@ def test_hours_show_a_fortnight_with_today_first() -> None:
     assert [cell.is_future for cell in grid.rows[0][1] if cell] == [False] * 14 + [True] * 10
 
 
+@pytest.mark.parametrize(("first", "days"), [("2026-11-23T12:00:00", 2), ("2026-11-25T08:00:00", 1)])
+def test_days_without_all_their_runs_are_left_out_but_today(first: str, days: int) -> None:
+    grid = calendar.hour_grid([mark(first), mark("2026-11-25T09:00:00")], NOW, BERLIN, is_cut=True)
+
+    assert [label for label, _ in grid.rows] == ["Wed 25 Nov", "Tue 24 Nov"][:days]
+
+
 @pytest.mark.parametrize(("by_hour", "first"), [(True, "2026-11-11T23:00"), (False, "2026-06-30T22:00")])
 def test_the_calendar_begins_with_a_whole_day_or_month(by_hour: bool, first: str) -> None:
     assert calendar.first_moment(NOW, BERLIN, by_hour=by_hour) == datetime.fromisoformat(f"{first}Z")
