@@ -28,7 +28,6 @@ from producer.server.context import ServerContext
 from producer.server.pages.frame import warm_up
 from producer.server.process import connections, refusals
 from producer.server.process.instances import Instance
-from producer.uploads.intake.intake import Intake
 from producer.uploads.intake.intake_watch import IntakeWatch
 
 log = structlog.get_logger(__name__)
@@ -136,8 +135,7 @@ def serve(
     instance.on_refused = server.abort
     instance.register()
     try:
-        intake = Intake(context.database, context.settings, context.catalogue)
-        with instance.heartbeat_thread(), IntakeWatch(intake):
+        with instance.heartbeat_thread(), IntakeWatch(context.intake):
             asyncio.run(server.serve(list(sockets)))
         status = server.exit_status
         _exit_soon(status)

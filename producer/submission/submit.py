@@ -5,6 +5,7 @@ after any other failure the same submission resumes where it stopped. An accepte
 """
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ from producer.submission.request import SubmitRequest
 from producer.submission.resume import ResumeCheck
 from producer.tenants.job_cap import JobsNeverFit
 from producer.workers import model_checks
+
+NotifyWorkers = Callable[[str, int], str | None]  # see `notify_workers`
 
 STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time, so that workers can begin
 
@@ -140,16 +143,19 @@ def notify_workers(settings: Settings, pipeline: str, slices: int) -> str | None
 
 
 class WakeupSender:
-    """Sends wakeups while a batch is ingesting; none after a failure, because the source must not wait for Redis."""
+    """Sends wakeups while a batch is ingesting; none after a failure, because the source must not wait for Redis.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    notify: wakes workers for slices of a pipeline; returns a sentence if that fails
+    """
+
+    def __init__(self, notify: NotifyWorkers) -> None:
+        self._notify = notify
         self._is_reachable = True
 
     def __call__(self, result: SubmitResult) -> None:
         """Send wakeups for these slices."""
         if self._is_reachable:
-            self._is_reachable = notify_workers(self._settings, result.pipeline, result.slices) is None
+            self._is_reachable = self._notify(result.pipeline, result.slices) is None
 
 
 def _chunk_options(request: SubmitRequest, submission: OpenSubmission) -> ChunkOptions:

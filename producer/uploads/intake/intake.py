@@ -5,7 +5,6 @@ starts. After a kill another process goes on behind the rows that are there, bec
 changes. A query or another batch's results may change, so those are read again from their start.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -78,18 +77,23 @@ class WaitingBatch:
 class Intake:
     """Reads batches on this machine.
 
-    notify: wakes workers for a pipeline's slices; None = with the settings, and without regard to earlier failures
+    notify: wakes workers for slices of a pipeline; None = tries again after each failure
     """
 
     database: Database
     settings: Settings
     catalogue: Catalogue
-    notify: Callable[[str, int], object] | None = None
+    notify: submit.NotifyWorkers | None = None
 
     @cached_property
     def store(self) -> FileStore:
         """The file store of the settings."""
         return open_store(self.settings)
+
+    @cached_property
+    def notify_workers(self) -> submit.NotifyWorkers:
+        """Wakes workers for slices of a pipeline; returns a sentence if that fails."""
+        return self.notify or partial(submit.notify_workers, self.settings)
 
     def waiting_batches(self) -> list[WaitingBatch]:
         """The batches that can be taken in now: each tenant's in turn, and its small files first."""
@@ -176,7 +180,7 @@ class _Reading:
         takeover.forget_read_request(database, self.row.id)
         log.info("intake.accepted", batch_id=self.row.id, jobs=result.jobs)
         if result.slices:
-            (self.intake.notify or partial(submit.notify_workers, self.intake.settings))(result.pipeline, result.slices)
+            self.intake.notify_workers(result.pipeline, result.slices)
         return Outcome.ACCEPTED
 
     def _submit_rows(self, pipeline: Pipeline) -> SubmitResult:
@@ -196,7 +200,7 @@ class _Reading:
                 source,
                 streams=self.read_request.needs_file,
                 max_problems=MAX_INPUT_ERRORS,
-                on_slices_queued=submit.WakeupSender(settings),
+                on_slices_queued=submit.WakeupSender(self.intake.notify_workers),
             )
 
     def _open_source(self, pipeline: Pipeline) -> AbstractContextManager[Source]:

@@ -4,6 +4,7 @@ import gzip
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -18,14 +19,14 @@ from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import views
 from producer.batches.actions import cancel
-from producer.submission import chunks, job_writer
+from producer.submission import chunks, job_writer, submit
 from producer.uploads.intake import intake, takeover
 from producer.uploads.intake.intake import Intake, Outcome
 from producer.uploads.intake.opening import OpenedBatch
 from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.storage.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
-from tests.integration.uploads.conftest import Uploads, lines
+from tests.integration.uploads.conftest import PIPELINE, Uploads, lines
 from tests.servers import wait_until
 from worker.maintenance import tasks
 from worker.maintenance.intake_launcher import MAX_IDLE_SECONDS, IntakeLauncher
@@ -345,6 +346,20 @@ def test_an_outage_after_some_rows_lets_others_go_on(uploads: Uploads, monkeypat
     assert (row.status, row.holder_id) == ("in_progress", None)
     assert uploads.intake.take_in(opened.id) is Outcome.ACCEPTED
     assert_consistent(uploads.database, opened.id)
+
+
+@pytest.mark.parametrize("read_request", [ReadRequest(), FAIL_ROW], ids=["whole", "streamed"])
+def test_workers_are_woken_as_its_process_wakes_them(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, read_request: ReadRequest
+) -> None:
+    monkeypatch.setattr(submit, "notify_workers", lambda *_: pytest.fail("its Redis was asked all the same"))
+    woken: list[str] = []
+    reader = replace(uploads.intake, notify=lambda pipeline, _slices: woken.append(pipeline))
+    opened = uploads.open(uploads.upload(lines(5)), read_request)
+
+    assert reader.take_in(opened.id) is Outcome.ACCEPTED
+
+    assert set(woken) == {PIPELINE}
 
 
 def test_the_small_file_is_read_before_the_large_one(uploads: Uploads) -> None:
