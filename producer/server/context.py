@@ -17,8 +17,10 @@ from producer.health.redis_watch import RedisWatch
 from producer.server import downloads
 from producer.server.following.stream_limit import StreamLimit
 from producer.server.following.watch import BatchWatch
+from producer.submission.worker_notice import WorkerNotice
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
+from producer.uploads.intake.intake import Intake
 from producer.uploads.previews.preview_cache import PreviewCache
 
 MAX_DRY_RUNS = 2  # at a time, so that many of them leave threads to other requests
@@ -39,6 +41,7 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     redis: RedisWatch = field(init=False)
+    worker_notice: WorkerNotice = field(init=False)
     streams: StreamLimit = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
@@ -48,7 +51,13 @@ class ServerContext:
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
         object.__setattr__(self, "redis", RedisWatch(self.settings))
+        object.__setattr__(self, "worker_notice", WorkerNotice(self.settings))
         object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
+
+    @property
+    def intake(self) -> Intake:
+        """Reads the small files of requests."""
+        return Intake(self.database, self.settings, self.catalogue, self.worker_notice.send)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

@@ -30,6 +30,7 @@ from models.errors import (
     WaitTimeout,
 )
 from producer.server import openapi_document
+from producer.server.requests.field_paths import field_path
 
 log = structlog.get_logger(__name__)
 
@@ -132,10 +133,10 @@ def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
 def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    source, *path = map(str, first["loc"])
+    source, *path = first["loc"]
     if first["type"] == "json_invalid":  # its path is a number of characters
         return JSONResponse(error_body(400, "the body is not JSON; send an object", "invalid_request"), 400)
-    param = ".".join(path)[:MAX_PARAM_CHARACTERS]
+    param = field_path(path)[:MAX_PARAM_CHARACTERS]
     return JSONResponse(error_body(400, f"{param or source}: {first['msg']}", "invalid_request", param or None), 400)
 
 

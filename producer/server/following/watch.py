@@ -110,6 +110,7 @@ class BatchWatch:
         self._list_followers: set[ListFollower] = set()
         self._listed: dict[str, BatchState] = {}
         self._stopping = stopping
+        self._trouble: Exception | None = None
         self._reading = threading.Lock()  # held by the thread that reads
         self._task: asyncio.Task[None] | None = None
 
@@ -159,20 +160,26 @@ class BatchWatch:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        was_reachable = True
+        self._trouble = None
         while not self._stopping.is_set() and (self._followers or self._list_followers):
             pause = IDLE_SECONDS
             try:
                 if await self.poll() and self._is_somebody_hasty():
                     pause = BUSY_SECONDS
-                was_reachable = True
+                self._trouble = None
             except Exception as error:  # the followers stay, and see the changes later
-                if was_reachable:
+                if self._trouble is None:
                     code = error.code if isinstance(error, BatchmillError) else type(error).__name__
                     log.warning("following.poll_failed", error_type=code)
-                was_reachable = False
+                self._trouble = error
             await asyncio.sleep(pause)  # a second is soon enough to see that the server stops
+        self._trouble = None
         self._close()
+
+    def check(self) -> None:
+        """Raise the error of the last look, if it failed, so that followers may miss changes."""
+        if self._trouble is not None:
+            raise self._trouble.with_traceback(None)
 
     def _is_somebody_hasty(self) -> bool:
         of_batches = chain.from_iterable(self._followers.values())

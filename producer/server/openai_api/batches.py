@@ -98,7 +98,7 @@ def create_batch(
         idempotency_key=idempotency_key,
         tenant=principal.home_tenant,
     )
-    opened = openai_batches.create_batch(context.database, context.settings, context.catalogue, order)
+    opened = openai_batches.create_batch(context.intake, order)
     return _show(context, [views.get_batch(context.database, opened.id)])[0]
 
 

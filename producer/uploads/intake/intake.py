@@ -5,10 +5,11 @@ starts. After a kill another process goes on behind the rows that are there, bec
 changes. A query or another batch's results may change, so those are read again from their start.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import structlog
@@ -75,11 +76,15 @@ class WaitingBatch:
 
 @dataclass(frozen=True)
 class Intake:
-    """Reads batches on this machine."""
+    """Reads batches on this machine.
+
+    notify: wakes workers for a pipeline's slices; None = with the settings, and without regard to earlier failures
+    """
 
     database: Database
     settings: Settings
     catalogue: Catalogue
+    notify: Callable[[str, int], object] | None = None
 
     @cached_property
     def store(self) -> FileStore:
@@ -171,7 +176,7 @@ class _Reading:
         takeover.forget_read_request(database, self.row.id)
         log.info("intake.accepted", batch_id=self.row.id, jobs=result.jobs)
         if result.slices:
-            submit.notify_workers(self.intake.settings, result.pipeline, result.slices)
+            (self.intake.notify or partial(submit.notify_workers, self.intake.settings))(result.pipeline, result.slices)
         return Outcome.ACCEPTED
 
     def _submit_rows(self, pipeline: Pipeline) -> SubmitResult:

@@ -15,9 +15,7 @@ from sqlalchemy import text
 from models.db import Database
 from models.documents import to_json
 from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UnreadableSource, UsageError
-from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
-from models.settings import Settings
 from producer.endpoints import ENDPOINTS, BodyError, Endpoint, endpoints_of_task, find_endpoint
 from producer.readers.files.compression import decompress
 from producer.readers.rows import Problem
@@ -56,13 +54,16 @@ ORDER BY created_at DESC, id DESC LIMIT 1
 """
 
 
-def create_batch(database: Database, settings: Settings, catalogue: Catalogue, order: BatchOrder) -> OpenedBatch:
+def create_batch(intake: Intake, order: BatchOrder) -> OpenedBatch:
     """Create a batch for a file, or return the one that this request repeats.
 
     The batch of a file that can't be read is created too, and has failed.
 
     Raises NotFound for the file of another tenant, UsageError that names the wrong field, and IdempotencyConflict.
+
+    intake: reads a small file at once
     """
+    database = intake.database
     endpoint = find_endpoint(order.endpoint)
     if endpoint is None:
         raise invalid(
@@ -80,16 +81,14 @@ def create_batch(database: Database, settings: Settings, catalogue: Catalogue, o
         if twin_id is not None and is_repeat:
             return OpenedBatch(twin_id, existed=True)
         key = f"{prefix}{twin_id or FIRST}"
-    return _Creation(database, settings, catalogue, order, endpoint, file, key).run()
+    return _Creation(intake, order, endpoint, file, key).run()
 
 
 @dataclass(frozen=True)
 class _Creation:
     """One try to create a batch."""
 
-    database: Database
-    settings: Settings
-    catalogue: Catalogue
+    intake: Intake
     order: BatchOrder
     endpoint: Endpoint
     file: FileView
@@ -97,13 +96,13 @@ class _Creation:
 
     def run(self) -> OpenedBatch:
         """Open the batch, and read a small file at once."""
-        intake = Intake(self.database, self.settings, self.catalogue)
+        intake = self.intake
         options = self.order.options
         try:
-            pipeline, first = self._read_first_request(intake)
+            pipeline, first = self._read_first_request()
             request = self._make_request(pipeline, first)
         except Refusal as refusal:
-            return refused_batches.create(self.database, self.order, self.key, refusal)
+            return refused_batches.create(intake.database, self.order, self.key, refusal)
         read_request = ReadRequest(
             endpoint=self.endpoint.path,
             completion_window=self.order.completion_window,
@@ -114,24 +113,24 @@ class _Creation:
         )
         is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
         opened = opening.open_batch(
-            self.database, self.settings, request, read_request, self.file, is_read_here=is_small
+            intake.database, intake.settings, request, read_request, self.file, is_read_here=is_small
         )
         if opened.submission is not None:
             intake.take_in(opened.id, opened.submission)  # what can't be read now waits for another process
         return opened
 
-    def _read_first_request(self, intake: Intake) -> tuple[Pipeline, FirstRequest]:
+    def _read_first_request(self) -> tuple[Pipeline, FirstRequest]:
         name, location = self.file.id, self.file.location or ""
         try:
-            intake.store.check_whole(location, self.file.size_bytes or 0)
-            with intake.store.open(location) as stream:
+            self.intake.store.check_whole(location, self.file.size_bytes or 0)
+            with self.intake.store.open(location) as stream:
                 found = openai_lines.read_first_request(decompress(stream, name), name, self.endpoint)
         except UnreadableSource as error:
             raise Refusal(self.endpoint.pipeline, [input_error(error.code, str(error))]) from None
         if isinstance(found, list):
             raise Refusal(self.endpoint.pipeline, _describe_problems(found))
         try:
-            pipeline = self.catalogue[found.model]
+            pipeline = self.intake.catalogue[found.model]
         except (UnknownPipeline, SettingsError):
             message = f"there is no pipeline {found.model[:80]!r} here; list those that there are: GET /v1/models"
             raise Refusal(found.model, [input_error(MODEL_NOT_FOUND, message, found.line, "body.model")]) from None

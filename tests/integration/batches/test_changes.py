@@ -33,7 +33,7 @@ def test_open_batches_are_found_however_old_they_are(database: Database) -> None
 
 
 def test_reading_rows_is_a_change(database: Database) -> None:
-    batch_id = insert_batch(database, 0, status=BatchStatus.VALIDATING)
+    batch_id = insert_batch(database, 1, status=BatchStatus.VALIDATING)
     before = read_states(database, [batch_id])[batch_id]
 
     update_batch(database, batch_id, rows_read=20_000)

@@ -124,7 +124,7 @@ def delete_act(context: ServerContext, principal: Principal, batch_id: str, *, c
 
 def requeue(context: ServerContext, result: RetryResult) -> Requeued:
     """Wake workers for requeued jobs."""
-    return Requeued(result, warnings.notify_workers(context.settings, result.pipeline, result.slices))
+    return Requeued(result, warnings.notify_workers(context, result.pipeline, result.slices))
 
 
 @contextmanager

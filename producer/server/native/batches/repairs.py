@@ -18,6 +18,7 @@ from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission import bodies
 from producer.server.native.batches.submission.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission.submission_options import parse_json
+from producer.server.requests.field_paths import field_path
 from producer.uploads.multipart import Upload
 
 router = APIRouter(tags=["batches"])
@@ -91,5 +92,4 @@ def _parse(body: bytes) -> RepairBody:
         return RepairBody.model_validate(parse_json("the body", body))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part)[:80] for part in first["loc"])
-        raise UsageError(f"{place}: {first['msg']}") from None
+        raise UsageError(f"{field_path(first['loc']) or 'the body'}: {first['msg']}") from None

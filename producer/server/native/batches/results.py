@@ -14,6 +14,7 @@ from producer.server.context import Context
 from producer.server.native import responses
 from producer.server.native.batches import objects
 from producer.server.native.batches.reading import BatchId
+from producer.server.requests.accept_header import accepted_types
 
 router = APIRouter(tags=["results"])
 
@@ -50,8 +51,9 @@ def choose_format(request: Request, given: Format | None) -> Format:
     """The format that a request asks for; JSON if it accepts anything."""
     if given is not None:
         return given
-    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
-    return next((FORMAT_BY_MEDIA_TYPE[name] for name in accepted if name in FORMAT_BY_MEDIA_TYPE), "json")
+    formats: dict[str, Format] = {**FORMAT_BY_MEDIA_TYPE, responses.JSON: "json"}
+    accepted = accepted_types(request.headers.get("accept", ""))
+    return next((formats[name] for name in accepted if name in formats), "json")
 
 
 def page_response(rows: list[ResultRow], *, has_more: bool, next_after: int) -> Response:

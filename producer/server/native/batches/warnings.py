@@ -3,7 +3,7 @@
 import structlog
 
 from models.settings import Settings
-from producer.submission import submit
+from producer.server.context import ServerContext
 from producer.webhooks import webhook_address
 
 NOT_WOKEN = "workers were not woken; the batch is safe in SQL and runs when a worker looks there"
@@ -11,9 +11,9 @@ NOT_WOKEN = "workers were not woken; the batch is safe in SQL and runs when a wo
 log = structlog.get_logger(__name__)
 
 
-def notify_workers(settings: Settings, pipeline: str, slices: int) -> str | None:
+def notify_workers(context: ServerContext, pipeline: str, slices: int) -> str | None:
     """Wake workers; returns a sentence if that fails, which costs only time. The reason is in the log."""
-    warning = submit.notify_workers(settings, pipeline, slices)
+    warning = context.worker_notice.send(pipeline, slices)
     if warning is None:
         return None
     log.warning("request.wakeups_failed", pipeline=pipeline, error=warning)

@@ -399,10 +399,13 @@ class TestManyFollowers:
         batch_id = insert_batch(database, 1)
 
         async def follow() -> str:
-            stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
-            await asyncio.sleep(0.05)
-            new_watch._stopping.set()
-            return await asyncio.wait_for(stream, 60)
+            received = b""
+            async with asyncio.timeout(60):
+                async for part in streams.stream_events(database, new_watch, Follow(batch_id, None)):
+                    received += part
+                    if b"event: progress" in part:
+                        new_watch._stopping.set()
+            return received.decode()
 
         assert [event.name for event in parse_events(asyncio.run(follow()))] == ["progress"]
 

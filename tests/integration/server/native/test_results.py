@@ -145,6 +145,7 @@ class TestFiles:
             ("application/x-ndjson", "application/x-ndjson"),
             ("application/jsonl", "application/x-ndjson"),
             ("text/html, text/csv;q=0.9", "text/csv; charset=utf-8"),
+            ("text/csv;q=0.9, application/json", "application/json"),
             ("*/*", "application/json"),
             ("image/png", "application/json"),
         ],

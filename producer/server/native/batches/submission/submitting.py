@@ -18,13 +18,13 @@ from producer.server.context import ServerContext
 from producer.server.native.batches import warnings
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.submission import submit
+from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
 from producer.uploads import files
 from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake import opening, sources
 from producer.uploads.intake.immediate_reading import is_immediate
-from producer.uploads.intake.intake import Intake
 from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.multipart import Upload
 from producer.uploads.storage.store import FileStore, open_store
@@ -153,16 +153,16 @@ class Submission:
         settings = self.context.settings
         with source as rows:
             result = submit.submit(
-                self.context.database,
-                settings.slice_size,
-                self.request,
-                rows,
-                on_slices_queued=submit.WakeupSender(settings),
+                self.context.database, settings.slice_size, self.request, rows, on_slices_queued=self._wake_workers
             )
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
-        warning = warnings.notify_workers(settings, result.pipeline, result.slices)
+        warning = warnings.notify_workers(self.context, result.pipeline, result.slices)
         return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
+
+    def _wake_workers(self, result: SubmitResult) -> None:
+        """Send wakeups while rows are still being read."""
+        self.context.worker_notice.send(result.pipeline, result.slices)
 
     def _open(self, file: FileView | None) -> Submitted:
         """Open a batch whose rows are read afterwards, or at once if its file is small."""
@@ -177,7 +177,7 @@ class Submission:
             is_read_here=is_small,
         )
         if opened.submission is not None:
-            Intake(context.database, context.settings, context.catalogue).take_in(opened.id, opened.submission)
+            context.intake.take_in(opened.id, opened.submission)
         return Submitted(opened.id, opened.existed, webhook_url=None if opened.existed else self.options.webhook_url)
 
     @property

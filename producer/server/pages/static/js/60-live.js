@@ -5,6 +5,8 @@ const live = {
   source: null, // the open stream
   since: 0, // by the server's clock: all that was rendered before is shown
   lastHeard: Date.now(),
+  asOf: Date.now(), // when the page was up to date for the last time
+  hasTrouble: false, // the server is there, and can't read what the page shows
   version: null,
   retrySeconds: 1,
   timer: null,
@@ -48,7 +50,7 @@ function linkTo(address, text) {
 // An old page must not look like a new one, nor take actions that can't be sent.
 function markStale(reason) {
   document.body.classList.add("is-stale");
-  showStale(`${reason} Data as of ${clockTime.format(new Date(live.lastHeard))}; trying again…`);
+  showStale(`${reason} Data as of ${clockTime.format(new Date(live.asOf))}; trying again…`);
 }
 
 function endLive(...lines) {
@@ -85,6 +87,8 @@ function openStream() {
   const on = (name, act) => source.addEventListener(name, (event) => {
     if (source !== live.source) return;
     live.lastHeard = Date.now();
+    if (name !== "beat") live.hasTrouble = name === "trouble";
+    if (!live.hasTrouble) live.asOf = live.lastHeard;
     act(JSON.parse(event.data));
   });
   on("hello", greet);

@@ -91,6 +91,10 @@ def test_a_line_may_be_the_messages_of_a_chat() -> None:
     [
         (b"\x1f\x8b\x08\x00", "compressed"),
         (b"PK\x03\x04", "ZIP or Excel"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "old Excel"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\xff\xd8\xff\xe0", "an image"),
+        (b"\x89PNG\r\n", "an image"),
         (b"PAR1\x15", "Parquet"),
         ("a".encode("utf-16"), "UTF-16"),
         ("a".encode("utf-32"), "UTF-32"),

@@ -1,4 +1,5 @@
 import http.client
+import threading
 import urllib.parse
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -10,10 +11,12 @@ from jinja2 import ChoiceLoader, DictLoader
 from sqlalchemy import delete
 
 from models.db import Database
+from models.errors import Unreachable
 from models.tables import Batch
 from producer.batches import views
 from producer.batches.batch_view import BatchView
 from producer.server.context import ServerContext
+from producer.server.following import watch
 from producer.server.pages.frame import rendering
 from producer.server.pages.live import batch_rows, hub, streams
 from producer.server.pages.live.parts import LivePage, LivePart
@@ -207,6 +210,31 @@ def test_a_failing_part_is_said_and_comes_later(
 
     assert names[:2] == ["hello", "trouble"]
     assert set(names[2:]) == {"part", "fine"}
+
+
+def test_an_outage_is_said_although_nothing_is_due(
+    database: Database, renderings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = insert_batch(database, 3)
+    monkeypatch.setattr("producer.server.pages.live.channel.TROUBLE_SECONDS", 0.1)
+    is_down, read_states = threading.Event(), watch.read_states
+
+    def read(*arguments: Any) -> Any:
+        if is_down.is_set():
+            raise Unreachable("the database does not answer")
+        return read_states(*arguments)
+
+    monkeypatch.setattr(watch, "read_states", read)
+
+    with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
+        next_part(events)
+        is_down.set()
+        trouble = next(data for name, data in events if name == "trouble")
+        is_down.clear()
+        fine = next(data for name, data in events if name == "fine")
+
+    assert trouble == {"code": "unreachable"}
+    assert set(fine) == {"at"}
 
 
 @pytest.mark.parametrize(

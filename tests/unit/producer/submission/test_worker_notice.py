@@ -1,0 +1,65 @@
+"""Wakeups of a server: a Redis that does not answer keeps one submission waiting, not all."""
+
+import pytest
+
+from models.settings import Settings
+from producer.submission import submit, worker_notice
+from producer.submission.worker_notice import WorkerNotice
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pipelines for which wakeups were tried; those called `out` fail."""
+    pipelines: list[str] = []
+
+    def notify(_settings: Settings, pipeline: str, _slices: int) -> str | None:
+        pipelines.append(pipeline)
+        return "Redis does not answer" if pipeline == "out" else None
+
+    monkeypatch.setattr(submit, "notify_workers", notify)
+    return pipelines
+
+
+def test_each_submission_wakes_workers(sent: list[str]) -> None:
+    notice = WorkerNotice(Settings())
+
+    assert [notice.send("a", 1), notice.send("b", 1)] == [None, None]
+    assert sent == ["a", "b"]
+
+
+def test_after_a_failure_the_next_ones_do_not_wait(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
+    notice = WorkerNotice(Settings())
+
+    warnings = [notice.send("out", 1), notice.send("a", 1), notice.send("b", 1)]
+
+    assert warnings == ["Redis does not answer"] * 3
+    assert sent == ["out"]
+
+
+def test_it_is_tried_again_later(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 0.0)
+    notice = WorkerNotice(Settings())
+
+    warnings = [notice.send("out", 1), notice.send("a", 1), notice.send("b", 1)]
+
+    assert warnings == ["Redis does not answer", None, None]
+    assert sent == ["out", "a", "b"]
+
+
+def test_while_one_tries_again_the_others_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    notice = WorkerNotice(Settings())
+    others: list[str | None] = []
+
+    def notify(_settings: Settings, pipeline: str, _slices: int) -> str | None:
+        if pipeline == "again":
+            monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
+            others.append(notice.send("other", 1))
+        return "Redis does not answer"
+
+    monkeypatch.setattr(submit, "notify_workers", notify)
+    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 0.0)
+    notice.send("out", 1)
+    notice.send("again", 1)
+
+    assert others == ["Redis does not answer"]
