@@ -106,7 +106,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
     (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
     with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
-        submitted = deployment.invoke("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
+        submitted = deployment.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
         batch_id = submitted.stdout.decode().strip()
 
         deployment.start("worker", "broken", "--devices", "cpu")

@@ -399,15 +399,16 @@ class TestManyFollowers:
         batch_id = insert_batch(database, 1)
 
         async def follow() -> str:
-            received = b""
-            async with asyncio.timeout(60):
-                async for part in streams.stream_events(database, new_watch, Follow(batch_id, None)):
-                    received += part
-                    if b"event: progress" in part:
-                        new_watch._stopping.set()
-            return received.decode()
+            parts = []
+            async for part in streams.stream_events(database, new_watch, Follow(batch_id, None)):
+                parts.append(part)
+                if b"progress" in part:
+                    new_watch._stopping.set()
+            return b"".join(parts).decode()
 
-        assert [event.name for event in parse_events(asyncio.run(follow()))] == ["progress"]
+        text = asyncio.run(asyncio.wait_for(follow(), 60))
+
+        assert [event.name for event in parse_events(text)] == ["progress"]
 
     def test_followers_stay_while_the_database_is_unreachable(
         self, database: Database, new_watch: BatchWatch, monkeypatch: pytest.MonkeyPatch

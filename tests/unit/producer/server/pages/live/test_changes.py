@@ -12,7 +12,7 @@ COUNTS = JobCounts(total=4, succeeded=1, failed=0, cancelled=0, expired=0)
 
 def state(batch_id: str, status: BatchStatus, last_seq: int = 0) -> BatchState:
     """Return the state of a batch."""
-    return BatchState(batch_id, "default", status, ingesting=False, last_seq=last_seq, counts=COUNTS)
+    return BatchState(batch_id, "default", status, ingesting=False, rows_read=0, last_seq=last_seq, counts=COUNTS)
 
 
 def notice(followed_by: ListFollower, *states: BatchState) -> list[bool]:
