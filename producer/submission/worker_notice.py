@@ -26,6 +26,8 @@ class WorkerNotice:
 
     def send(self, pipeline: str, slices: int) -> str | None:
         """Send wakeups for slices of an accepted batch; returns a sentence if they can't be sent."""
+        if not slices:  # nothing is asked of Redis, which tells nothing about it either
+            return None
         if (failure := self._known_failure()) is not None:
             return failure
         failure = submit.notify_workers(self.settings, pipeline, slices)

@@ -37,6 +37,16 @@ def test_after_a_failure_the_next_ones_do_not_wait(sent: list[str], monkeypatch:
     assert sent == ["out"]
 
 
+def test_a_batch_without_work_needs_nobody(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
+    notice = WorkerNotice(Settings())
+
+    warnings = [notice.send("out", 1), notice.send("a", 0), notice.send("b", 1)]
+
+    assert warnings == ["Redis does not answer", None, "Redis does not answer"]
+    assert sent == ["out"]
+
+
 def test_it_is_tried_again_later(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 0.0)
     notice = WorkerNotice(Settings())
