@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from models import schema
@@ -92,7 +92,7 @@ class LocalConnection:
                 self.settings.slice_size,
                 request,
                 rows,
-                on_slices_queued=submit.WakeupSender(self.settings),
+                on_slices_queued=submit.WakeupSender(partial(submit.notify_workers, self.settings)),
             )
         return self._report(result)
 

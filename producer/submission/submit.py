@@ -5,6 +5,7 @@ after any other failure the same submission resumes where it stopped. An accepte
 """
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from producer.workers import model_checks
 STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time, so that workers can begin
 
 ENDING_ERRORS = (UsageError, JobsNeverFit)  # after which a resumed submission would fail again
+
+SendWakeups = Callable[[str, int], str | None]  # for a pipeline's slices; returns a sentence if that fails
 
 # The same submission with a repaired source becomes another batch. Locks nothing else, so it can't cause a deadlock.
 CLEAR_KEY_OF_PARTIAL_BATCH = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
@@ -140,16 +143,19 @@ def notify_workers(settings: Settings, pipeline: str, slices: int) -> str | None
 
 
 class WakeupSender:
-    """Sends wakeups while a batch is ingesting; none after a failure, because the source must not wait for Redis."""
+    """Sends wakeups while a batch is ingesting; none after a failure, because the source must not wait for Redis.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    send: sends those for slices of a pipeline, such as `notify_workers` with settings
+    """
+
+    def __init__(self, send: SendWakeups) -> None:
+        self._send = send
         self._is_reachable = True
 
     def __call__(self, result: SubmitResult) -> None:
         """Send wakeups for these slices."""
         if self._is_reachable:
-            self._is_reachable = notify_workers(self._settings, result.pipeline, result.slices) is None
+            self._is_reachable = self._send(result.pipeline, result.slices) is None
 
 
 def _chunk_options(request: SubmitRequest, submission: OpenSubmission) -> ChunkOptions:

@@ -1,5 +1,6 @@
 """`batchmill submit` submits files of inputs, or a query's rows, as one batch."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -233,7 +234,7 @@ class _FirstChunkNotifier:
     """Sends wakeups for each chunk, and prints once that the batch is processed while it is still ingesting."""
 
     def __init__(self, settings: Settings) -> None:
-        self._wakeup_sender = submitting.WakeupSender(settings)
+        self._wakeup_sender = submitting.WakeupSender(partial(submitting.notify_workers, settings))
         self._has_notified = False
 
     def __call__(self, submission: SubmitResult) -> None:

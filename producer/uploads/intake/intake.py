@@ -5,7 +5,6 @@ starts. After a kill another process goes on behind the rows that are there, bec
 changes. A query or another batch's results may change, so those are read again from their start.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,6 +40,7 @@ from producer.submission import discard, open_submission, submit
 from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
+from producer.submission.submit import SendWakeups
 from producer.uploads.intake import failing, sources, takeover
 from producer.uploads.intake.failing import MAX_INPUT_ERRORS
 from producer.uploads.intake.read_request import ReadRequest
@@ -78,18 +78,23 @@ class WaitingBatch:
 class Intake:
     """Reads batches on this machine.
 
-    notify: wakes workers for a pipeline's slices; None = with the settings, and without regard to earlier failures
+    notify: sends wakeups; None = with the settings, and without regard to earlier failures
     """
 
     database: Database
     settings: Settings
     catalogue: Catalogue
-    notify: Callable[[str, int], object] | None = None
+    notify: SendWakeups | None = None
 
     @cached_property
     def store(self) -> FileStore:
         """The file store of the settings."""
         return open_store(self.settings)
+
+    @property
+    def send_wakeups(self) -> SendWakeups:
+        """Wakes workers for slices of a pipeline."""
+        return self.notify or partial(submit.notify_workers, self.settings)
 
     def waiting_batches(self) -> list[WaitingBatch]:
         """The batches that can be taken in now: each tenant's in turn, and its small files first."""
@@ -176,7 +181,7 @@ class _Reading:
         takeover.forget_read_request(database, self.row.id)
         log.info("intake.accepted", batch_id=self.row.id, jobs=result.jobs)
         if result.slices:
-            (self.intake.notify or partial(submit.notify_workers, self.intake.settings))(result.pipeline, result.slices)
+            self.intake.send_wakeups(result.pipeline, result.slices)
         return Outcome.ACCEPTED
 
     def _submit_rows(self, pipeline: Pipeline) -> SubmitResult:
@@ -196,7 +201,7 @@ class _Reading:
                 source,
                 streams=self.read_request.needs_file,
                 max_problems=MAX_INPUT_ERRORS,
-                on_slices_queued=submit.WakeupSender(settings),
+                on_slices_queued=submit.WakeupSender(self.intake.send_wakeups),
             )
 
     def _open_source(self, pipeline: Pipeline) -> AbstractContextManager[Source]:

@@ -336,14 +336,14 @@ class TestWakeups:
 
         assert time.monotonic() - began < 60
 
-    def test_while_more_is_read_it_is_not_waited_for_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_while_more_is_read_it_is_not_waited_for_twice(self) -> None:
         notified: list[int] = []
-        monkeypatch.setattr(
-            submit,
-            "notify_workers",
-            lambda _settings, _pipeline, slices: notified.append(slices) or ("refused" if notified[1:] else None),
-        )
-        send = submit.WakeupSender(self.settings("redis://127.0.0.1:1/0"))
+
+        def refuse_the_second(_pipeline: str, slices: int) -> str | None:
+            notified.append(slices)
+            return "refused" if notified[1:] else None
+
+        send = submit.WakeupSender(refuse_the_second)
 
         for slices in (1, 2, 3, 4):
             send(SubmitResult("batch_1", SAMPLE.name, 0, 0, slices))

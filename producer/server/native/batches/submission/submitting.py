@@ -18,7 +18,6 @@ from producer.server.context import ServerContext
 from producer.server.native.batches import warnings
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.submission import submit
-from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
 from producer.uploads import files
@@ -153,16 +152,16 @@ class Submission:
         settings = self.context.settings
         with source as rows:
             result = submit.submit(
-                self.context.database, settings.slice_size, self.request, rows, on_slices_queued=self._wake_workers
+                self.context.database,
+                settings.slice_size,
+                self.request,
+                rows,
+                on_slices_queued=submit.WakeupSender(self.context.worker_notice.send),
             )
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
         warning = warnings.notify_workers(self.context, result.pipeline, result.slices)
         return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
-
-    def _wake_workers(self, result: SubmitResult) -> None:
-        """Send wakeups while rows are still being read."""
-        self.context.worker_notice.send(result.pipeline, result.slices)
 
     def _open(self, file: FileView | None) -> Submitted:
         """Open a batch whose rows are read afterwards, or at once if its file is small."""
