@@ -44,7 +44,8 @@ def take(browser: Browser, address: str, path: Path, scheme: str) -> None:
     anonymise(page)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     for colours in (COLOURS, COLOURS // 2, COLOURS // 4):
-        picture.quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)  # a dot keeps its colour
+        # Dots keep their colour, and the background too.
+        picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1).save(path, optimize=True)
         if path.stat().st_size < MAX_BYTES:
             break
     page.close()

@@ -232,8 +232,9 @@ def test_a_receiver_that_hangs_gets_one_event_and_delays_no_other(database: Data
         note(database, hanging.url, EventKind.FAILED, EventKind.OVERDUE)
         note(database, here.url, EventKind.MISSED, EventKind.DRIFT)
 
-        def send_hastily(url: str, body: bytes, headers: dict[str, str]) -> None:
-            post(url, body, headers, timeout_seconds=1.0 if url.startswith(hanging.url) else WAIT_TIMEOUT_SECONDS)
+        def send_hastily(url: str, *arguments: Any, **options: Any) -> None:
+            seconds = 1.0 if url.startswith(hanging.url) else WAIT_TIMEOUT_SECONDS
+            post(url, *arguments, timeout_seconds=seconds, **options)
 
         sent = delivery.send_due(database, settings(), (SCHEDULE_EVENTS,), send=send_hastily, clock=lambda: SENT_AT)
 

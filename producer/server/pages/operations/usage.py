@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -125,7 +126,7 @@ def _total_of(period: usage_summary.Period) -> usage_summary.Totals:
 
 def _csv_lines(rows: Iterable[UsageRow]) -> Iterator[str]:
     names = list(UsageRow.__slots__)
-    for cells in itertools.chain([names], ([row.as_dict()[name] for name in names] for row in rows)):
+    for cells in itertools.chain([names], (itemgetter(*names)(row.as_dict()) for row in rows)):
         line = io.StringIO()
         csv.writer(line, lineterminator="\r\n").writerow(
             escape_formula(cell) if isinstance(cell, str) else cell for cell in cells
