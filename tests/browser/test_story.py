@@ -81,11 +81,13 @@ def test_a_reload_keeps_what_was_entered(own_address: str, reviews: Path, visit:
 
     page.get_by_label("Name", exact=True).fill("nightly")
     page.get_by_label("Rows that can't be jobs").select_option("fail-row")
-    page.wait_for_url(re.compile("name=nightly.*on_invalid=fail-row"))
+    page.locator("[name='column.text']").select_option("")
+    page.wait_for_url(re.compile("column.text=&.*name=nightly.*on_invalid=fail-row"))
     page.reload()
 
     expect(page.get_by_label("Name", exact=True)).to_have_value("nightly")
     expect(page.get_by_label("Rows that can't be jobs")).to_have_value("fail-row")
+    expect(page.locator("[name='column.text']")).to_have_value("")  # not guessed again
     assert "csrf_token" not in page.url
 
 

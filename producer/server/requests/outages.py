@@ -147,8 +147,6 @@ class DatabaseWatch:
                     self._suspected.set()
             except BatchmillError:
                 self._note_answer()  # it answers, though with a refusal, which requests report
-            else:
-                self._note_answer()
             await self._pause()
 
     async def _fail_waiting(self, error: Unreachable) -> None:

@@ -144,12 +144,12 @@ class Channel:
             for pace in self._paces.values():
                 pace.note_change(is_urgent=change.is_urgent)
         try:
-            self._context.watch.check()  # also where nothing is due that would fail
             now = time.monotonic()
             is_rested = change.is_urgent or now >= self._rests_until
             if is_rested and (due := [pace for pace in self._paces.values() if pace.seconds_left(now) == 0]):
                 await self._render(due)
             await self.show_states(change.states)
+            self._context.watch.check()  # also where nothing was due that would have failed
         except NotFound:
             raise
         except Exception as error:  # it is rendered later

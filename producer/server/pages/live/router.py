@@ -17,7 +17,7 @@ from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
 from producer.server.pages.live.channel import ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.hub import LiveHub
-from producer.server.pages.operations import workers
+from producer.server.pages.operations import usage, workers
 from producer.server.pages.operations.usage import UsageFilter
 from producer.server.pages.schedules.addresses import ScheduleName
 from producer.server.pages.schedules.schedule_list import ScheduleFilter
@@ -146,6 +146,7 @@ async def follow_usage(
     since: Since = 0,
 ) -> Response:
     """Stream the report on usage."""
+    usage.owner_of(visitor.principal, chosen.tenant)
     key = ChannelKey("usage", chosen, "/usage", parts.audience_of(visitor.principal))
     return _respond(request, context, visitor, key, PageFollower(since))
 

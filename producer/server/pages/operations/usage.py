@@ -9,13 +9,12 @@ from operator import itemgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
 
 from models.errors import NotFound, UsageError
 from producer.results.files import escape_formula
+from producer.server import downloads
 from producer.server.context import Context, ServerContext
 from producer.server.pages.access.visitor import PageReader
-from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.operations import usage_chart
 from producer.tenants import usage as reports
@@ -67,7 +66,7 @@ def read_report(context: ServerContext, principal: Principal, chosen: UsageFilte
     problem, tenant, pipeline = None, chosen.tenant, chosen.pipeline
     try:
         days = Days.parse(chosen.since or None, chosen.until or None)
-        owner = _owner(principal, tenant)
+        owner = owner_of(principal, tenant)
         rows, by_tenant = reports.read_summary(context.database, days, owner, pipeline or None)
     except UsageError as error:
         problem, days, rows, by_tenant = str(error), Days.parse(None, None), [], []
@@ -90,13 +89,12 @@ def download_usage(
 ) -> Response:
     """Send the usage by day, tenant and pipeline as CSV, which spreadsheets don't take for formulas."""
     days = Days.parse(since or None, until or None)
-    rows = reports.iterate_usage(context.database, days, _owner(visitor.principal, tenant))
-    headers = attachment(f"usage-{days.since}-{days.until}.csv")
-    lines = _csv_lines(row for row in rows if pipeline in ("", row.pipeline))
-    return StreamingResponse(_join(lines), headers=headers, media_type="text/csv")
+    rows = reports.iterate_usage(context.database, days, owner_of(visitor.principal, tenant))
+    blocks = _join(_csv_lines(row for row in rows if pipeline in ("", row.pipeline)))
+    return downloads.download(blocks, context.download_threads, "text/csv", f"usage-{days.since}-{days.until}.csv")
 
 
-def _owner(principal: Principal, tenant: str) -> str | None:
+def owner_of(principal: Principal, tenant: str) -> str | None:
     """Whose usage is asked for; None = everybody's."""
     if tenant and not principal.may_see(tenant):
         raise NotFound("this key sees the usage of its tenant only")
@@ -136,7 +134,7 @@ def _csv_lines(rows: Iterable[UsageRow]) -> Iterator[str]:
         yield line.getvalue()
 
 
-def _join(lines: Iterator[str]) -> Iterator[str]:
+def _join(lines: Iterator[str]) -> Iterator[bytes]:
     """Yield many lines at once."""
     while block := "".join(itertools.islice(lines, LINES_PER_BLOCK)):
-        yield block
+        yield block.encode()

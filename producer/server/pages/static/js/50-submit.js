@@ -108,7 +108,9 @@
   // The address has what was entered, so that a reload, the back button, or signing in again loses nothing of it.
   const MAX_ADDRESS = 1500, UNSHARED = ["csrf_token", "key", "webhook_url"];
   form.addEventListener("change", () => {
-    const entered = [...new FormData(form)].filter(([name, value]) => value && !UNSHARED.includes(name));
+    // A column that is missing there would be guessed again.
+    const isKept = ([name, value]) => (value || name.startsWith("column.")) && !UNSHARED.includes(name);
+    const entered = [...new FormData(form)].filter(isKept);
     const query = new URLSearchParams(entered).toString();
     if (query.length <= MAX_ADDRESS) history.replaceState(history.state, "", `?${query}`);
   });

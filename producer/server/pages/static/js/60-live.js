@@ -88,7 +88,7 @@ function openStream() {
     if (source !== live.source) return;
     live.lastHeard = Date.now();
     if (name !== "beat") live.hasTrouble = name === "trouble";
-    if (!live.hasTrouble) live.asOf = live.lastHeard;
+    if (!live.hasTrouble && name !== "hello") live.asOf = live.lastHeard; // which comes also while there is trouble
     act(JSON.parse(event.data));
   });
   on("hello", greet);

@@ -1,3 +1,4 @@
+import asyncio
 import http.client
 import threading
 import urllib.parse
@@ -7,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from anyio import CapacityLimiter
 from jinja2 import ChoiceLoader, DictLoader
 from sqlalchemy import delete
 
@@ -15,17 +17,22 @@ from models.errors import Unreachable
 from models.tables import Batch
 from producer.batches import views
 from producer.batches.batch_view import BatchView
+from producer.batches.changes import read_states
 from producer.server.context import ServerContext
 from producer.server.following import watch
 from producer.server.pages.frame import rendering
 from producer.server.pages.live import batch_rows, hub, streams
-from producer.server.pages.live.parts import LivePage, LivePart
-from producer.tenants.principal import Principal, Scope
+from producer.server.pages.live.batch_rows import BatchRowsChannel
+from producer.server.pages.live.changes import no_changes
+from producer.server.pages.live.channel import Change, ChannelKey
+from producer.server.pages.live.followers import PageFollower
+from producer.server.pages.live.parts import LivePage, LivePart, audience_of
+from producer.tenants.principal import OPERATOR, Principal, Scope
 from tests.factories.batch_rows import insert_batch
 from tests.factories.hostile import SCRIPT
 from tests.factories.http_server import key_headers
 from tests.factories.page_streams import following, next_part
-from tests.factories.served_app import served
+from tests.factories.served_app import app_over, served
 from tests.fake_worker import end_batch, write_results
 from tests.servers import wait_until
 
@@ -235,6 +242,31 @@ def test_an_outage_is_said_although_nothing_is_due(
 
     assert trouble == {"code": "unreachable"}
     assert set(fine) == {"at"}
+
+
+def test_a_row_that_changed_before_an_outage_is_not_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = insert_batch(database, 3)
+    context, outages = app_over(database, database.url).state.context, [Unreachable("the database does not answer")]
+
+    def check() -> None:
+        if outages:
+            raise outages.pop()
+
+    async def show() -> bytes:
+        arguments = (hub.PAGES["batches"], no_changes(asyncio.Event()), CapacityLimiter(1), lambda: 1)
+        channel = BatchRowsChannel(context, ChannelKey("batches", "", "/batches", audience_of(OPERATOR)), *arguments)
+        follower = PageFollower(0, [batch_id])
+        channel.followers.add(follower)
+        for states in (tuple(read_states(database, [batch_id]).values()), ()):
+            await channel._show(Change(states=states))
+        return await follower.take(0)
+
+    monkeypatch.setattr(context.watch, "check", check)
+
+    assert f"row-{batch_id}" in asyncio.run(show()).decode()
+    assert not outages
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -10,10 +11,12 @@ from sqlalchemy import insert
 from starlette.testclient import TestClient
 
 from models.db import Database
+from models.errors import Unreachable
 from models.service_tables import Usage
 from producer.server.pages.operations import usage as usage_page
 from producer.tenants import usage as reports
 from producer.tenants.principal import Scope
+from producer.tenants.usage import UsageRow
 from tests.factories.hostile import HOSTILE_NAME
 from tests.factories.page_clients import Page, assert_harmless, sign_in_as
 
@@ -90,6 +93,18 @@ def test_the_csv_has_more_rows_than_a_report(browser: TestClient, monkeypatch: p
     assert [row["succeeded"] for row in rows] == ["7", "500", "900"]
 
 
+def test_a_csv_that_the_database_can_not_begin_is_an_error(
+    browser: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Iterator[UsageRow]:
+        raise Unreachable("the database does not answer")
+        yield
+
+    monkeypatch.setattr(reports, "iterate_usage", refuse)
+
+    assert browser.get("/usage.csv").status_code == 503
+
+
 @pytest.mark.usefixtures("usage")
 def test_a_tenant_sees_its_usage_alone(browser: TestClient, database: Database) -> None:
     sign_in_as(browser, database, "other", Scope.READ)
@@ -100,4 +115,5 @@ def test_a_tenant_sees_its_usage_alone(browser: TestClient, database: Database) 
     assert "reviews" not in text
     assert "By tenant" not in text
     assert len(browser.get("/usage.csv?since=90d").text.splitlines()) == 2
-    assert {browser.get(f"{address}?tenant=acme").status_code for address in ("/usage", "/usage.csv")} == {404}
+    addresses = ("/usage", "/usage.csv", "/events/usage")
+    assert {browser.get(f"{address}?tenant=acme").status_code for address in addresses} == {404}
