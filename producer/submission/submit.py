@@ -30,7 +30,6 @@ STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time,
 
 ENDING_ERRORS = (UsageError, JobsNeverFit)  # after which a resumed submission would fail again
 
-
 # The same submission with a repaired source becomes another batch. Locks nothing else, so it can't cause a deadlock.
 CLEAR_KEY_OF_PARTIAL_BATCH = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
 
