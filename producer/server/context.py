@@ -17,7 +17,7 @@ from producer.health.redis_watch import RedisWatch
 from producer.server import downloads
 from producer.server.following.stream_limit import StreamLimit
 from producer.server.following.watch import BatchWatch
-from producer.submission.worker_notice import WorkerNotice
+from producer.submission.wakeup_breaker import WakeupBreaker
 from producer.tenants.authentication import Authenticator
 from producer.tenants.principal import Principal
 from producer.uploads.intake.intake import Intake
@@ -41,7 +41,7 @@ class ServerContext:
     authenticator: Authenticator = field(default_factory=Authenticator)
     watch: BatchWatch = field(init=False)
     redis: RedisWatch = field(init=False)
-    worker_notice: WorkerNotice = field(init=False)
+    wakeup_breaker: WakeupBreaker = field(init=False)
     streams: StreamLimit = field(init=False)
     download_threads: CapacityLimiter = field(init=False, default_factory=downloads.new_threads)
     measuring_thread: CapacityLimiter = field(init=False, default_factory=lambda: CapacityLimiter(1))
@@ -51,13 +51,13 @@ class ServerContext:
     def __post_init__(self) -> None:
         object.__setattr__(self, "watch", BatchWatch(self.database, self.stopping))
         object.__setattr__(self, "redis", RedisWatch(self.settings))
-        object.__setattr__(self, "worker_notice", WorkerNotice(self.settings))
+        object.__setattr__(self, "wakeup_breaker", WakeupBreaker(self.settings))
         object.__setattr__(self, "streams", StreamLimit(self.settings.max_client_connections))
 
     @property
     def intake(self) -> Intake:
         """Reads the small files of requests."""
-        return Intake(self.database, self.settings, self.catalogue, self.worker_notice.send)
+        return Intake(self.database, self.settings, self.catalogue, self.wakeup_breaker.send)
 
     def get_batch(self, principal: Principal, batch_id: str) -> BatchView:
         """Return a batch that the principal may see; raises NotFound, also for those of others."""

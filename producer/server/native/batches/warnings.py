@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 def notify_workers(context: ServerContext, pipeline: str, slices: int) -> str | None:
     """Wake workers; returns a sentence if that fails, which costs only time. The reason is in the log."""
-    warning = context.worker_notice.send(pipeline, slices)
+    warning = context.wakeup_breaker.send(pipeline, slices)
     if warning is None:
         return None
     log.warning("request.wakeups_failed", pipeline=pipeline, error=warning)

@@ -156,7 +156,7 @@ class Submission:
                 settings.slice_size,
                 self.request,
                 rows,
-                on_slices_queued=submit.WakeupSender(self.context.worker_notice.send),
+                on_slices_queued=submit.WakeupSender(self.context.wakeup_breaker.send),
             )
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)

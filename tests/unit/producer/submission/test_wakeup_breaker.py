@@ -3,8 +3,8 @@
 import pytest
 
 from models.settings import Settings
-from producer.submission import submit, worker_notice
-from producer.submission.worker_notice import WorkerNotice
+from producer.submission import submit, wakeup_breaker
+from producer.submission.wakeup_breaker import WakeupBreaker
 
 
 @pytest.fixture
@@ -21,55 +21,55 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_each_submission_wakes_workers(sent: list[str]) -> None:
-    notice = WorkerNotice(Settings())
+    breaker = WakeupBreaker(Settings())
 
-    assert [notice.send("a", 1), notice.send("b", 1)] == [None, None]
+    assert [breaker.send("a", 1), breaker.send("b", 1)] == [None, None]
     assert sent == ["a", "b"]
 
 
 def test_after_a_failure_the_next_ones_do_not_wait(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
-    notice = WorkerNotice(Settings())
+    monkeypatch.setattr(wakeup_breaker, "AGAIN_SECONDS", 1_000_000.0)
+    breaker = WakeupBreaker(Settings())
 
-    warnings = [notice.send("out", 1), notice.send("a", 1), notice.send("b", 1)]
+    warnings = [breaker.send("out", 1), breaker.send("a", 1), breaker.send("b", 1)]
 
     assert warnings == ["Redis does not answer"] * 3
     assert sent == ["out"]
 
 
 def test_a_batch_without_work_needs_nobody(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
-    notice = WorkerNotice(Settings())
+    monkeypatch.setattr(wakeup_breaker, "AGAIN_SECONDS", 1_000_000.0)
+    breaker = WakeupBreaker(Settings())
 
-    warnings = [notice.send("out", 1), notice.send("a", 0), notice.send("b", 1)]
+    warnings = [breaker.send("out", 1), breaker.send("a", 0), breaker.send("b", 1)]
 
     assert warnings == ["Redis does not answer", None, "Redis does not answer"]
     assert sent == ["out"]
 
 
 def test_it_is_tried_again_later(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 0.0)
-    notice = WorkerNotice(Settings())
+    monkeypatch.setattr(wakeup_breaker, "AGAIN_SECONDS", 0.0)
+    breaker = WakeupBreaker(Settings())
 
-    warnings = [notice.send("out", 1), notice.send("a", 1), notice.send("b", 1)]
+    warnings = [breaker.send("out", 1), breaker.send("a", 1), breaker.send("b", 1)]
 
     assert warnings == ["Redis does not answer", None, None]
     assert sent == ["out", "a", "b"]
 
 
 def test_while_one_tries_again_the_others_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    notice = WorkerNotice(Settings())
+    breaker = WakeupBreaker(Settings())
     others: list[str | None] = []
 
     def notify(_settings: Settings, pipeline: str, _slices: int) -> str | None:
         if pipeline == "again":
-            monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 1_000_000.0)
-            others.append(notice.send("other", 1))
+            monkeypatch.setattr(wakeup_breaker, "AGAIN_SECONDS", 1_000_000.0)
+            others.append(breaker.send("other", 1))
         return "Redis does not answer"
 
     monkeypatch.setattr(submit, "notify_workers", notify)
-    monkeypatch.setattr(worker_notice, "AGAIN_SECONDS", 0.0)
-    notice.send("out", 1)
-    notice.send("again", 1)
+    monkeypatch.setattr(wakeup_breaker, "AGAIN_SECONDS", 0.0)
+    breaker.send("out", 1)
+    breaker.send("again", 1)
 
     assert others == ["Redis does not answer"]

@@ -1,4 +1,4 @@
-"""Waking workers from a process that serves many submissions at once."""
+"""A circuit breaker before Redis, for a process that serves many submissions at once."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ AGAIN_SECONDS = 5.0
 
 
 @dataclass(eq=False, slots=True)
-class WorkerNotice:
-    """Wakes workers, and spares others the wait for a Redis that does not answer.
+class WakeupBreaker:
+    """Sends wakeups, and spares others the wait for a Redis that does not answer.
 
     A Redis that is frozen keeps each submission waiting for `redis_timeout_seconds`, and with it a thread of the
     server. After a failure only one submission in AGAIN_SECONDS tries again; workers find the work of the others in
