@@ -51,7 +51,7 @@ def choose_format(request: Request, given: Format | None) -> Format:
     """The format that a request asks for; JSON if it accepts anything."""
     if given is not None:
         return given
-    formats: dict[str, Format] = {**FORMAT_BY_MEDIA_TYPE, responses.JSON: "json"}
+    formats: dict[str, Format] = {**FORMAT_BY_MEDIA_TYPE, responses.JSON: "json", "*/*": "json"}
     accepted = accepted_types(request.headers.get("accept", ""))
     return next((formats[name] for name in accepted if name in formats), "json")
 

@@ -146,6 +146,8 @@ class TestFiles:
             ("application/jsonl", "application/x-ndjson"),
             ("text/html, text/csv;q=0.9", "text/csv; charset=utf-8"),
             ("text/csv;q=0.9, application/json", "application/json"),
+            ("*/*, text/csv;q=0.5", "application/json"),
+            ("text/csv, */*;q=0.1", "text/csv; charset=utf-8"),
             ("*/*", "application/json"),
             ("image/png", "application/json"),
         ],
