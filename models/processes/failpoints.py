@@ -1,8 +1,8 @@
 """Failpoints let a test kill, fail or stop this process at chosen places, to verify that no work is lost.
 
 `BATCHMILL_FAILPOINT` names them, separated by commas: `POINT:kill`, `POINT:raise`, `POINT:pause` (until the process
-receives SIGUSR1), `POINT:sleep` (forever) or `POINT:sleep:SECONDS`. The suffix `@N` limits the failure to the N-th hit:
-`after_commit:kill@3`.
+receives SIGUSR1), `POINT:pause:FILE` (which first makes the file, so that others see the pause), `POINT:sleep`
+(forever) or `POINT:sleep:SECONDS`. The suffix `@N` limits the failure to the N-th hit: `after_commit:kill@3`.
 """
 
 import itertools
@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from models.errors import SettingsError
 
@@ -45,7 +47,8 @@ FAILPOINTS = (
 FOREVER_SECONDS = 86_400.0
 PAUSE_POLL_SECONDS = 0.05
 FAILPOINT_PATTERN = re.compile(
-    r"(?P<point>[a-z_]+):(?P<action>kill|raise|pause|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?"
+    r"(?P<point>[a-z_]+):(?P<action>kill|raise|pause(:(?P<file>[^@]+))?|sleep(:(?P<seconds>\d+(\.\d+)?))?)"
+    r"(@(?P<passing>\d+))?"
 )
 
 
@@ -88,7 +91,7 @@ def arm(spec: str | None = None) -> None:
     failpoints = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
     _armed.clear()
     _armed.update(failpoints)
-    if any(failure.action == _pause for failure in failpoints.values()):
+    if ":pause" in words:
         signal.signal(signal.SIGUSR1, lambda *_: _resumed.set())
 
 
@@ -97,22 +100,25 @@ def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
     if match is None or match["point"] not in FAILPOINTS or match["passing"] == "0":
         points = ", ".join(FAILPOINTS)
         raise SettingsError(
-            f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|pause|sleep[:SECONDS][@N] "
+            f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|pause[:FILE]|sleep[:SECONDS][@N] "
             f"with one of {points}"
         )
     passing = int(match["passing"]) if match["passing"] else None
-    return match["point"], ArmedFailpoint(_action_for(match["action"], float(match["seconds"] or math.inf)), passing)
+    return match["point"], ArmedFailpoint(_action_for(match), passing)
 
 
-def _action_for(action: str, seconds: float) -> Callable[[], object]:
+def _action_for(match: re.Match[str]) -> Callable[[], object]:
+    action, seconds = match["action"], float(match["seconds"] or math.inf)
     if action.startswith("sleep"):
         return lambda: time.sleep(min(seconds, FOREVER_SECONDS))
-    if action == "pause":
-        return _pause
+    if action.startswith("pause"):
+        return partial(_pause, match["file"])
     return _raise_failure if action == "raise" else lambda: os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _pause() -> None:
+def _pause(file: str | None) -> None:
+    if file is not None:
+        Path(file).touch()
     while not _resumed.wait(PAUSE_POLL_SECONDS):  # the signal may have reached another thread than this one
         pass
 

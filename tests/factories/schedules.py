@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import text
 
@@ -31,7 +32,7 @@ from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
 from producer.times import TimeRange
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
-from tests.servers import WAIT_TIMEOUT_SECONDS
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.leasing import claims, commit, leases
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Job
@@ -228,6 +229,17 @@ class ScheduleHarness:
             stdin=stdin,
             stderr=subprocess.DEVNULL,
         )
+
+    def pause_tick(self, now: datetime, point: str) -> "subprocess.Popen[bytes]":
+        """Start such a process, and return when it is at the failpoint, where it waits for SIGUSR1."""
+        file = self.tickets.path.parent / f"{point}-{uuid4().hex}"
+        process = self.start_tick_process(now, f"{point}:pause:{file}")
+        try:
+            wait_until(file.exists, f"the tick to be at {point}")
+        except TimeoutError:
+            process.kill()
+            raise
+        return process
 
     def kill_tick(self, now: datetime, point: str) -> None:
         """Run everything due in a process that is killed at a failpoint; a fork starts a second sooner than Python."""

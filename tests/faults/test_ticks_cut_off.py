@@ -11,13 +11,11 @@ from sqlalchemy import make_url
 
 from models import schema
 from models.errors import Unreachable
-from tests.deployment import wait_for
 from tests.factories.schedules import ScheduleHarness, utc
 from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres
 from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 NIGHT = utc("03-02 02:00")
-HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 
 
 @pytest.mark.parametrize("point", ["before_read_source", "before_finish_run"])
@@ -35,8 +33,7 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
     duty = ScheduleLauncher(
         harness.database, harness.settings.model_copy(update={"simulated_clock": "2026-03-01T12:00Z"})
     )
-    with harness.start_tick_process(NIGHT, f"{point}:pause") as tick:
-        wait_for(lambda: harness.query(HELD), "the tick to be at it")
+    with harness.pause_tick(NIGHT, point) as tick:
         own_postgres.stop("immediate")
         with pytest.raises(Unreachable):
             duty.run_once()
@@ -58,8 +55,7 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
     harness = ScheduleHarness(sqlite_url, tmp_path)
     harness.create_schedule()
     harness.tickets.insert_ticket(utc("03-01 21:00"))
-    with harness.start_tick_process(NIGHT, "before_read_source:pause") as tick:
-        wait_for(lambda: harness.query(HELD), "the tick to be at it")
+    with harness.pause_tick(NIGHT, "before_read_source") as tick:
         with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
             tick.send_signal(signal.SIGUSR1)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from models.states import RunState
-from tests.deployment import WAIT_TIMEOUT_SECONDS, wait_for
+from tests.deployment import WAIT_TIMEOUT_SECONDS
 from tests.factories.schedules import ScheduleHarness, utc
 
 NIGHT, NEXT = utc("03-02 02:00"), utc("03-03 02:00")
@@ -56,9 +56,8 @@ def wake(zombie: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def frozen(harness: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
-    zombie = harness.start_tick_process(NIGHT, f"{point}:pause")
+    zombie = harness.pause_tick(NIGHT, point)
     try:
-        wait_for(lambda: harness.query(HELD), f"the tick to be at {point}")
         freeze(harness, zombie)
         [before] = harness.query(HELD)
         harness.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE holder_id IS NOT NULL")
@@ -88,12 +87,7 @@ class TestReading:
 
     def test_who_reads_now_is_not_disturbed(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
-        with (
-            frozen(harness, "before_read_source") as zombie,
-            harness.start_tick_process(NIGHT, "before_read_source:pause") as other,
-        ):
-            [before] = harness.query("SELECT holder_id FROM batches")
-            wait_for(lambda: harness.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
+        with frozen(harness, "before_read_source") as zombie, harness.pause_tick(NIGHT, "before_read_source") as other:
             wake(zombie)
             assert zombie.wait(WAIT_TIMEOUT_SECONDS) in ENDED_WELL
             assert harness.runs()[0].state is RunState.WAITING

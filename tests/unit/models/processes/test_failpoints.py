@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,13 +36,16 @@ def test_the_environment_names_a_point_and_what_happens_there(monkeypatch: pytes
             failpoint("after_claim")
 
 
-def test_a_pause_ends_with_a_signal() -> None:
+def test_a_pause_makes_a_file_and_ends_with_a_signal(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        failpoints.arm("after_claim:pause")
+        failpoints.arm(f"after_claim:pause:{tmp_path}/paused@1, before_claim:pause")
         os.kill(os.getpid(), signal.SIGUSR1)  # also if it comes before the pause
 
         failpoint("after_claim")
+        failpoint("before_claim")
+
+        assert [file.name for file in tmp_path.iterdir()] == ["paused"]
     finally:
         signal.signal(signal.SIGUSR1, before)
         failpoints._resumed.clear()
