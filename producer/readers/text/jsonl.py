@@ -22,6 +22,10 @@ TOO_MANY_VALUES_MESSAGE = (
     f"has keys and values that take more than {MAX_LINE_MEMORY_BYTES // 2**20} MiB in memory; "
     "leave some out, or split it"
 )
+LINE_ADVICE: dict[type, str] = {
+    json.JSONDecodeError: "; write one object a line",
+    RecursionError: "; an input is an object of texts",
+}
 BLANK_CHARACTERS = (" ", "\t", "\r", "\n")
 BLANK_RUN = re.compile(r"[ \t\r\n]*")
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -60,14 +64,8 @@ def parse_json(text: str | bytes) -> object:
         return _decode(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError:
         reason = "is not UTF-8"
-    except json.JSONDecodeError as error:
-        reason = f"is not JSON at character {error.pos + 1}: {error.msg}"
-    except _RejectedJson as error:
-        reason = str(error)
-    except ValueError:  # Python's limit on the digits of an integer
-        reason = "has a number of thousands of digits; write it as text"
-    except RecursionError:
-        reason = "is nested too deeply"
+    except (ValueError, RecursionError) as error:
+        reason = _reason(error)
     raise ValueError(reason)
 
 
@@ -78,15 +76,20 @@ def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
         message = text_lines.not_utf8_message(error)
-    except json.JSONDecodeError as error:
-        message = f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line"
-    except _RejectedJson as error:
-        message = str(error)
-    except ValueError:  # Python's limit on the digits of an integer
-        message = "has a number of thousands of digits; write it as text"
-    except RecursionError:
-        message = "is nested too deeply; an input is an object of texts"
+    except (ValueError, RecursionError) as error:
+        message = _reason(error) + LINE_ADVICE.get(type(error), "")
     return Problem(number, message, raw_input=text_lines.keep_line(line))
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    """Why a text is no JSON that is taken."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON at character {error.pos + 1}: {error.msg}"
+    if isinstance(error, _RejectedJson):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    return "has a number of thousands of digits; write it as text"  # Python's limit on the digits of an integer
 
 
 def _too_large_reason(line: bytes) -> str | None:
