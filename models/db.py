@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from models.dialects import sqlite
 from models.dialects.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
@@ -224,8 +225,13 @@ class Database:
                 self._connection_permits.release()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use is closed when its user is done."""
+        event.listen(self.engine.pool, "checkin", _close_returned)  # also of the pool that replaces this one
         self.engine.dispose()
+
+
+def _close_returned(_driver: Any, record: ConnectionPoolEntry) -> None:
+    record.close()
 
 
 @contextmanager

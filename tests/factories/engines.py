@@ -8,6 +8,7 @@ import pytest
 from models.db import Database
 from models.settings import Settings
 from tests.factories.batch_rows import LEASE_SECONDS, PIPELINE, claimant_for
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.wakeup import WakeupSignal
@@ -17,6 +18,7 @@ from worker.loading import versions
 from worker.loading.runtime import Runtime
 from worker.passes.token_budget import TokenBudgetTuner
 from worker.passes.watchdog import OnHang
+from worker.process.pipeline_switcher import PipelineSwitcher
 
 
 def fail_test(*_pipeline_and_role: str) -> None:
@@ -64,3 +66,13 @@ def make_loaded_pipeline(
         token_budget=TokenBudgetTuner(runtime.micro_batch_tokens, tunable=False),
         forward_timeout_seconds=600.0,
     )
+
+
+def end_switcher(switcher: PipelineSwitcher, wakeup_signal: WakeupSignal) -> None:
+    """Stop the switcher, and wait for a load too: it would write to the database of another test."""
+    switcher.stop()
+    wakeup_signal.close()
+    switcher.join()
+    if switcher._thread.is_alive():
+        switcher._thread.join(WAIT_TIMEOUT_SECONDS)
+        assert not switcher._thread.is_alive()

@@ -15,7 +15,7 @@ from models.tables import ModelVersion
 from producer.batches import views
 from producer.results.pages import iter_by_position
 from tests.factories.batch_rows import assert_consistent, get_batch, insert_batch
-from tests.factories.engines import make_context
+from tests.factories.engines import end_switcher, make_context
 from tests.factories.lora_adapters import adapter_for
 from tests.servers import wait_until
 from worker.loading import runtime, shared_weights
@@ -75,9 +75,7 @@ class WorkerProcess:
         return self.runtimes[-1]
 
     def close(self) -> None:
-        self.switcher.stop()
-        self.wakeup_signal.close()
-        self.switcher.join()
+        end_switcher(self.switcher, self.wakeup_signal)
 
 
 @pytest.fixture

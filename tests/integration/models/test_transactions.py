@@ -154,3 +154,23 @@ class TestRefusals:
             connection.execute(text("SELECT pg_sleep(1)"))
 
         database.close()
+
+
+class TestClosing:
+    def test_a_connection_in_use_is_closed_when_its_user_is_done(self, database: Database) -> None:
+        with database.read() as connection:
+            driver = connection.connection.driver_connection
+            database.close()
+            connection.execute(text("SELECT 1"))
+
+        with pytest.raises(database.engine.dialect.loaded_dbapi.Error, match="closed"):
+            driver.execute("SELECT 1")
+
+    def test_what_a_straggler_opens_afterwards_is_not_kept(self, database: Database) -> None:
+        database.close()
+
+        with database.read() as connection:
+            driver = connection.connection.driver_connection
+
+        with pytest.raises(database.engine.dialect.loaded_dbapi.Error, match="closed"):
+            driver.execute("SELECT 1")

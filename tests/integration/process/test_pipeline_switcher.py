@@ -23,7 +23,7 @@ from tests.factories.batch_rows import (
     get_results,
     insert_batch,
 )
-from tests.factories.engines import make_context
+from tests.factories.engines import end_switcher, make_context
 from tests.fakes import FakeAdapter, ForwardGate
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.leasing import load_backoff
@@ -98,9 +98,7 @@ class SwitchingProcess:
             return list(connection.execute(query.where(Result.batch_id == batch_id)))
 
     def close(self) -> None:
-        self.switcher.stop()
-        self.wakeup_signal.close()
-        self.switcher.join()
+        end_switcher(self.switcher, self.wakeup_signal)
         assert self.expects_crash or self.crashes == []
 
 
