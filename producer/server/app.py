@@ -1,8 +1,9 @@
 """The application: its routes and what they share."""
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 
 from models import version
@@ -43,14 +44,27 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
     app.state.live_hub = LiveHub(context)
     add_error_handlers(app)
     _add_rules(app, context, checks_origins=checks_origins)
-    app.include_router(openai_api.router, prefix="/v1")
-    app.include_router(native.router, prefix="/api")
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(openapi_document.router)
-    app.include_router(pages.router)
-    openapi_document.describe(app)
+    app.router.routes.extend(_routes().routes)
+    openapi_document.describe(app, _document)
     return app
+
+
+@cache
+def _routes() -> APIRouter:
+    """Collect all routes; applications share them, because FastAPI analyses 150 functions at their first request."""
+    routes = APIRouter()
+    routes.include_router(openai_api.router, prefix="/v1")
+    routes.include_router(native.router, prefix="/api")
+    routes.include_router(health.router)
+    routes.include_router(metrics.router)
+    routes.include_router(openapi_document.router)
+    routes.include_router(pages.router)
+    return routes
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return openapi_document.build_document(_routes().routes)
 
 
 def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) -> None:

@@ -4,11 +4,12 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from models.documents import to_json
 from models.version import VERSION
@@ -111,22 +112,22 @@ def index(request: Request) -> Response:
     return Response(to_json({**listing, "routes": routes}), media_type="application/json")
 
 
-def describe(app: FastAPI) -> None:
-    """Let an application describe itself by our document, which is built once."""
+def describe(app: FastAPI, build: Callable[[], dict[str, Any]]) -> None:
+    """Let an application describe itself by our document, which is built when it is first needed."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = build_document(app)
+            app.openapi_schema = build()
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def build_document(app: FastAPI) -> dict[str, Any]:
-    """Build the document of an application's routes."""
+def build_document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Build the document of these routes."""
     tags = [{"name": name, "description": description} for name, description in TAGS.items()]
     document = get_openapi(
-        title="Batchmill", version=VERSION, description=DESCRIPTION, routes=app.routes, tags=tags, summary=None
+        title="Batchmill", version=VERSION, description=DESCRIPTION, routes=routes, tags=tags, summary=None
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
