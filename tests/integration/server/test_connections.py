@@ -78,6 +78,10 @@ class Trial:
         async def follow() -> StreamingResponse:
             return StreamingResponse(self.wait())
 
+    def wait_for_bytes(self, count: int) -> None:
+        """Wait until so many bytes of a body were read."""
+        wait_until(lambda: self.received_bytes == count, "the body to be read")
+
     async def chunks(self) -> AsyncIterator[bytes]:
         while True:
             self.sent_bytes += 65_536
@@ -185,7 +189,7 @@ class TestClientsThatGoOn:
             client.sendall(POST.replace(b"5000", b"600000"))
             for number in range(10):
                 client.sendall(b"x" * 60_000)
-                wait_until(lambda: trial.received_bytes == 60_000 * (number + 1), "the part to be read")
+                trial.wait_for_bytes(60_000 * (number + 1))
                 clock.now += slow_client_seconds
                 clock.wait_for_look()
 
