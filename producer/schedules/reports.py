@@ -100,11 +100,19 @@ def report_run_at(database: Database, name: str, scheduled_at: datetime, tenant:
 
     tenant: to whom the schedule must belong; None = to anybody
     """
+    return _report(database, find_run_at(database, name, scheduled_at, tenant))
+
+
+def find_run_at(database: Database, name: str, scheduled_at: datetime, tenant: str | None = None) -> RunView:
+    """Return the run of exactly this time, also of a deleted schedule; raises NotFound.
+
+    tenant: to whom the schedule must belong; None = to anybody
+    """
     past.find(database, name, tenant)
     run = run_views.find_run(database, name, scheduled_at)
     if run is None:
         raise NotFound(f"{name} has had no run then; " + see_schedule(name))
-    return _report(database, run)
+    return run
 
 
 def _report(database: Database, run: RunView) -> RunReport:
