@@ -101,12 +101,12 @@ class TestConflicts:
 
 class TestPassing:
     def test_a_session_that_the_server_ended_may_be_tried_again(self, postgresql_url: str) -> None:
-        database = Database(postgresql_url, idle_seconds=1.0)
+        hasty, database = Database(postgresql_url, idle_seconds=1.0), Database(postgresql_url)
         batch_id = insert_batch(database, 1)
         rows = [(batch_id, 0, 1, "queued")]
 
         def sleep_over() -> None:
-            with database.write() as connection:
+            with hasty.write() as connection:
                 connection.execute(text("SELECT 1"))
                 time.sleep(2.0)
                 insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
@@ -116,7 +116,8 @@ class TestPassing:
 
         with database.write() as connection:
             insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
-        database.close()
+        for each in (hasty, database):
+            each.close()
 
 
 class TestRefusals:
