@@ -33,6 +33,9 @@ DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu
 # for each other. It reads the variable when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Hundreds of processes that the tests start would each compile our modules: a third of the time of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A loaded machine is slow, and no test depends on time. Every run tries the same examples, so that one which fails has
 # to do with the change; `--hypothesis-profile=default` tries others.
 settings.register_profile("batchmill", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -19,10 +19,11 @@ from producer.server.openai_api import router as openai_api
 from producer.server.pages import router as pages
 from producer.server.pages.access import forgery, visitor
 from producer.server.pages.access.guesses import GuessLimit
-from producer.server.pages.frame.page_rules import PageRules, is_for_machines
+from producer.server.pages.frame.page_rules import PageRules
 from producer.server.pages.live.hub import LiveHub
 from producer.server.requests import outages
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
+from producer.server.requests.doors import is_for_machines
 from producer.server.requests.key_first import KeyFirst
 from producer.server.requests.messages import Scope
 from producer.server.requests.origins import OriginCheck

@@ -78,7 +78,7 @@ ERROR_SCHEMA: dict[str, Any] = {
     },
     "example": {
         "error": {
-            "message": "there is no batch 'batch_1'; list the batches: batchmill ls",
+            "message": "there is no batch 'batch_1'; list the batches: GET /api/batches",
             "type": "not_found_error",
             "param": None,
             "code": "not_found",

@@ -75,7 +75,7 @@ class Watcher:
 
 
 def _kind(words: list[str]) -> str | None:
-    if "worker.process.main" in words:
+    if "worker.process" in words:
         return "worker"
     if "tick" in words:
         return "tick"

@@ -215,7 +215,7 @@ def test_a_backfill_does_not_mix_models(harness: ScheduleHarness) -> None:
 
     run = harness.runs()[0]
     assert run.state is RunState.FAILED
-    assert "`batchmill schedule trigger` runs the schedule for now" in (run.error_message or "")
+    assert "trigger the schedule: that runs it for now" in (run.error_message or "")
     assert table_query(harness, SELECT_EMBEDDED) == before
 
     harness.backfill("03-03 02:00", now=utc("03-03 13:00"), include_completed=True)
