@@ -18,6 +18,7 @@ from producer import times
 
 DEFAULT_DAYS = 30
 MAX_ROWS = 100_000  # of one report
+PAGE_ROWS = 10_000  # that are read at once for a report of any size
 
 MAX_DAYS_SHOWN = 92  # of a summary; with more, its periods are months
 
@@ -36,6 +37,12 @@ GROUP BY 1, pipeline ORDER BY 1, pipeline LIMIT :limit
 SELECT_TENANTS = f"""
 SELECT '', tenant, '', {SUMS} FROM usage WHERE day >= :since AND day <= :until {{condition}}
 GROUP BY tenant ORDER BY tenant LIMIT :limit
+"""  # noqa: S608
+# A page of one day, in the order of the primary key.
+SELECT_PAGE = f"""
+SELECT day, tenant, pipeline, {SUMS} FROM usage
+WHERE day = :day AND (tenant, pipeline) > (:after_tenant, :after_pipeline) {{condition}}
+GROUP BY day, tenant, pipeline ORDER BY day, tenant, pipeline LIMIT :limit
 """  # noqa: S608
 SELECT_NEXT_DAY = "SELECT min(day) FROM usage WHERE day >= :since AND day <= :until"
 CONDITIONS = {"tenant": " AND tenant = :tenant", "pipeline": " AND pipeline = :pipeline"}
@@ -99,16 +106,33 @@ def read_usage(database: Database, days: Days, tenant: str | None = None) -> lis
 
 
 def iterate_usage(database: Database, days: Days, tenant: str | None = None) -> Iterator[UsageRow]:
-    """Yield what `read_usage` returns, of any number of rows, a day at a time."""
-    since: str | None = str(days.since)
-    while since is not None:
+    """Yield what `read_usage` returns, of any number of rows; no connection is held between two pages of rows."""
+    day = _next_day(database, days)
+    while day is not None:
+        yield from _iterate_day(database, day, tenant)
+        day = None if day == days.until else _next_day(database, Days(day + timedelta(days=1), days.until))
+
+
+def _next_day(database: Database, days: Days) -> date | None:
+    """The first day on which anything was computed."""
+    with database.read() as connection:
+        bounds = {"since": str(days.since), "until": str(days.until)}
+        day: str | None = connection.execute(text(SELECT_NEXT_DAY), bounds).scalar_one()
+    return None if day is None else date.fromisoformat(day)
+
+
+def _iterate_day(database: Database, day: date, tenant: str | None) -> Iterator[UsageRow]:
+    query = text(SELECT_PAGE.format(condition="" if tenant is None else CONDITIONS["tenant"]))
+    values = {"day": str(day), "limit": PAGE_ROWS} | ({} if tenant is None else {"tenant": tenant})
+    after = ("", "")  # no tenant has an empty name
+    while True:
         with database.read() as connection:
-            bounds = {"since": since, "until": str(days.until)}
-            day: str | None = connection.execute(text(SELECT_NEXT_DAY), bounds).scalar_one()
-            rows = [] if day is None else _select(connection, SELECT_USAGE, _only(day), tenant=tenant)
+            cursor = {"after_tenant": after[0], "after_pipeline": after[1]}
+            rows = [UsageRow(*row) for row in connection.execute(query, {**values, **cursor})]
         yield from rows
-        is_last = day is None or day == str(days.until)
-        since = None if is_last else str(date.fromisoformat(str(day)) + timedelta(days=1))
+        if len(rows) < PAGE_ROWS:
+            return
+        after = (rows[-1].tenant, rows[-1].pipeline)
 
 
 def read_summary(
@@ -136,10 +160,6 @@ def _select(connection: Connection, query: str, days: Days, **conditions: str | 
     if len(rows) > MAX_ROWS:
         raise UsageError(f"the report has more than {MAX_ROWS:,} rows; ask for fewer days, or for one tenant")
     return [UsageRow(*row) for row in rows]
-
-
-def _only(day: str) -> Days:
-    return Days(date.fromisoformat(day), date.fromisoformat(day))
 
 
 def _parse_day(value: str) -> date:

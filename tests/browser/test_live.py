@@ -18,7 +18,8 @@ from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests.browser.conftest import OpenVisit
-from tests.factories.batch_rows import insert_batch
+from tests.factories.batch_rows import execute, insert_batch
+from tests.factories.schedules import insert_run
 from tests.fake_worker import end_batch, register_worker, write_results
 
 HIDE = """
@@ -137,6 +138,24 @@ def test_schedules_and_workers_follow(database: Database, own_address: str, visi
     expect(schedules.locator("[data-live=list]")).to_contain_text("suspended")
     expect(one.locator("[data-live=notices]")).to_contain_text("No run starts until it is resumed")
     expect(workers.locator("[data-live=processes]")).to_contain_text("here · pid 7")
+
+
+def test_a_run_and_a_pipeline_follow(database: Database, own_address: str, visit: OpenVisit) -> None:
+    name, fields = "sample-sentiment-analysis", {"cron": "0 2 * * *", "file": "in/{time:%Y-%m-%d}.jsonl"}
+    definition = ScheduleDefinition.from_fields("nightly", {"pipeline": name, **fields})
+    registry.create(database, definition, datetime.now(UTC))
+    insert_run(database, "nightly", datetime(2026, 3, 4, 2, tzinfo=UTC), state="running", finished_at=None)
+
+    run = visit(own_address).open("/schedules/nightly/runs/2026-03-04T02:00Z")
+    pipeline = visit(own_address).open(f"/pipelines/{name}")
+    for page in (run, pipeline):
+        wait_for_stream(page)
+    expect(run.locator("[data-live=notices]")).to_contain_text("follows the run until it ends")
+    execute(database, "UPDATE runs SET state = 'failed', error_message = 'the file is not there'")
+    register_worker(database, name)
+    expect(run.locator("[data-live=notices]")).to_contain_text("the file is not there")
+    expect(run.locator("[data-live=actions]")).to_contain_text("Run this time again")
+    expect(pipeline.locator("[data-live=serving]")).to_contain_text("here · pid 7")
 
 
 def test_a_lost_connection_is_said_and_found_again(database: Database, own_address: str, visit: OpenVisit) -> None:

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from models.db import Database
 from models.documents import to_json
 from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
 from models.processes import failpoints
+from models.schedule_tables import Run
 from models.settings import Settings
 from models.states import JobOutcome
 from producer.health import audit
@@ -46,6 +47,22 @@ SELECT_TICKETS = "SELECT id, body FROM tickets WHERE created_at >= :since AND cr
 def utc(month_day_time: str) -> datetime:
     """Return a time of 2026 in UTC, such as `03-02 02:00`."""
     return datetime.fromisoformat(f"2026-{month_day_time}").replace(tzinfo=UTC)
+
+
+def insert_run(database: Database, schedule: str, scheduled_at: datetime, **fields: Any) -> None:
+    """Insert a run that has completed, with these fields replaced."""
+    defaults = {
+        "trigger": "cron",
+        "state": "completed",
+        "definition": {},
+        "concurrent": False,
+        "planned_at": scheduled_at,
+        "started_at": scheduled_at,
+        "finished_at": scheduled_at + timedelta(minutes=5),
+    }
+    row = {"schedule": schedule, "scheduled_at": scheduled_at, **defaults, **fields}
+    with database.write() as connection:
+        connection.execute(insert(Run).values(**row))
 
 
 class TicketDatabase:

@@ -69,6 +69,17 @@ class TestWorkers:
 
         assert found[view.id].jobs == 5000
         assert found[view.id].utilisation > 0
+        assert utilisation.read_utilisation(database, [view])[view.id] > 0
+
+    def test_of_some_alone(self, database: Database) -> None:
+        for age_seconds, name in enumerate(("ner", "reviews")):
+            fake_worker.register_worker(database, name, heartbeat_age_seconds=float(age_seconds))
+        idle, busy = workers.list_workers(database, 30)
+        add_minute(database, work("reviews", 5000), worker_id=busy.id)
+
+        assert utilisation.read_worker_activity(database, [idle])[idle.id].jobs == 0
+        assert utilisation.read_worker_activity(database, []) == {}
+        assert utilisation.read_utilisation(database, [idle]) == {idle.id: 0.0}
 
     def test_the_command_shows_it(self, database: Database) -> None:
         fake_worker.register_worker(database, "reviews")

@@ -142,14 +142,24 @@ class TestReport:
         with pytest.raises(UsageError, match="more than 2 rows"):
             reports.read_usage(database, Days(date(2026, 11, 1), date(2026, 11, 2)))
 
-    def test_rows_one_day_at_a_time_of_any_number(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("page_rows", [1, 2, 3, 10])
+    def test_rows_of_any_number(self, database: Database, page_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
         ever, second = Days(date.min, date.max), date(2026, 11, 2)
+        for pipeline in ("a", "sv", "'quoted'"):
+            execute(
+                database,
+                "INSERT INTO usage (day, tenant, pipeline, shard) VALUES ('2026-11-02', 'acme', :name, 0)",
+                name=pipeline,
+            )
         rows = reports.read_usage(database, ever)
         monkeypatch.setattr(reports, "MAX_ROWS", 2)
+        monkeypatch.setattr(reports, "PAGE_ROWS", page_rows)
 
+        assert len(rows) == 6
         assert list(reports.iterate_usage(database, ever)) == rows
-        assert list(reports.iterate_usage(database, Days(date.min, second), "acme")) == rows[:2]
+        assert list(reports.iterate_usage(database, Days(date.min, second), "acme")) == rows[:-1]
         assert list(reports.iterate_usage(database, Days(second, second))) == rows[1:]
+        assert list(reports.iterate_usage(database, Days(date(2026, 11, 3), date.max))) == []
 
     def test_a_summary_by_day(self, database: Database) -> None:
         days = Days(date(2026, 11, 1), date(2026, 11, 2))

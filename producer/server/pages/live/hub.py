@@ -15,7 +15,7 @@ from producer.server.pages.live.page_parts import PAGES
 
 MAX_THREADS = 2  # that render parts at once
 CLOCK_PAGES = {"pulse", "workers", "usage"}  # which no change of a batch announces
-STATUS_PAGES = {"schedules", "schedule", "pipelines"}  # which change when a batch begins and ends
+STATUS_PAGES = {"schedules", "schedule", "run", "pipelines", "pipeline"}  # which change when a batch begins and ends
 
 
 class LiveHub:

@@ -7,10 +7,10 @@ from producer.batches.batch_view import BatchView
 from producer.server.context import ServerContext
 from producer.server.pages.batches import batch_parts
 from producer.server.pages.live.parts import LivePage, LivePart
-from producer.server.pages.operations import pipelines, usage, workers
+from producer.server.pages.operations import pipeline_page, pipelines, usage, workers
 from producer.server.pages.overview import overview
 from producer.server.pages.overview.glance import Glance
-from producer.server.pages.schedules import schedule_list, schedule_page
+from producer.server.pages.schedules import run_page, schedule_list, schedule_page
 from producer.tenants.principal import Principal
 
 
@@ -53,6 +53,20 @@ SCHEDULE_PARTS = {
     "runs": "runs",
     "next": "next_runs",
     "events": "events",
+}
+RUN_PARTS = {
+    "actions": "run_actions",
+    "notices": "run_notices",
+    "facts": "run_facts",
+    "times": "run_times",
+    "events": "events",
+    "quality": "run_quality",
+}
+PIPELINE_PARTS = {
+    "notices": "pipeline_notices",
+    "now": "pipeline_now",
+    "versions": "pipeline_versions",
+    "serving": "pipeline_workers",
 }
 WORKER_PARTS = {
     "load-failures": "load_failures",
@@ -98,8 +112,10 @@ PAGES: Mapping[str, LivePage] = {
         schedule_list.read_list, _all_of("schedules", {"attention": "attention", "list": "list"}, 4.0, 16.0)
     ),
     "schedule": LivePage(schedule_page.read_schedule, _all_of("schedules", SCHEDULE_PARTS, 4.0, 16.0)),
+    "run": LivePage(run_page.read_run, _all_of("schedules", RUN_PARTS, 4.0, 8.0)),
     "workers": LivePage(workers.read_workers, _all_of("operations", WORKER_PARTS, 8.0, 8.0)),
     "pipelines": LivePage(pipelines.read_pipelines, _all_of("operations", {"pipelines": "pipeline_lists"}, 8.0, 16.0)),
+    "pipeline": LivePage(pipeline_page.read_pipeline, _all_of("operations", PIPELINE_PARTS, 8.0, 16.0)),
     "usage": LivePage(usage.read_report, _all_of("operations", {"report": "usage_report"}, 64.0, 64.0)),
     "pulse": LivePage(_open_nothing),
 }

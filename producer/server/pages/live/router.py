@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from producer.batches import views
-from producer.schedules import registry
+from producer.schedules import registry, reports
 from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream
 from producer.server.following.event_stream import StreamResponse
@@ -17,8 +17,10 @@ from producer.server.pages.live.batch_rows import MAX_FOLLOWER_ROWS
 from producer.server.pages.live.channel import ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.hub import LiveHub
-from producer.server.pages.operations import usage, workers
+from producer.server.pages.operations import pipeline_page, usage, workers
+from producer.server.pages.operations.pipeline_page import PipelineName
 from producer.server.pages.operations.usage import UsageFilter
+from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
 from producer.server.pages.schedules.schedule_list import ScheduleFilter
 
@@ -114,6 +116,18 @@ async def follow_schedule(
     return _respond(request, context, visitor, key, PageFollower(since))
 
 
+@router.get("/schedules/{name}/runs/{time}")
+async def follow_run(
+    request: Request, context: Context, visitor: PageReader, name: ScheduleName, time: str, since: Since = 0
+) -> Response:
+    """Stream the parts of the page of a run."""
+    scheduled_at = addresses.parse_run_time(time)
+    await to_thread.run_sync(reports.find_run_at, context.database, name, scheduled_at, visitor.principal.tenant)
+    path = addresses.run_address(name, scheduled_at)
+    key = ChannelKey("run", (name, scheduled_at), path, parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
 @router.get("/workers")
 async def follow_workers(
     request: Request,
@@ -134,6 +148,17 @@ async def follow_pipelines(
 ) -> Response:
     """Stream the pipelines in which a text is found."""
     key = ChannelKey("pipelines", q, "/pipelines", parts.audience_of(visitor.principal))
+    return _respond(request, context, visitor, key, PageFollower(since))
+
+
+@router.get("/pipelines/{name}")
+async def follow_pipeline(
+    request: Request, context: Context, visitor: PageReader, name: PipelineName, since: Since = 0
+) -> Response:
+    """Stream the parts of the page of a pipeline."""
+    if name not in context.catalogue:
+        await to_thread.run_sync(pipeline_page.read_pipeline, context, visitor.principal, name)
+    key = ChannelKey("pipeline", name, f"/pipelines/{name}", parts.audience_of(visitor.principal))
     return _respond(request, context, visitor, key, PageFollower(since))
 
 

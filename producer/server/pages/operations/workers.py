@@ -62,7 +62,7 @@ def read_workers(context: ServerContext, _principal: Principal, page: int) -> di
     views = workers.list_workers(context.database, context.settings.lease_seconds)
     views.sort(key=lambda view: not view.alive)
     shown = views[(page - 1) * PAGE_WORKERS : page * PAGE_WORKERS]
-    activities = utilisation.read_worker_activity(context.database, views)
+    activities = utilisation.read_worker_activity(context.database, shown)
     return {
         "workers": [ShownWorker(view, activities[view.id]) for view in shown],
         "count": len(views),
@@ -70,7 +70,7 @@ def read_workers(context: ServerContext, _principal: Principal, page: int) -> di
         "page": page,
         "pages": max(1, math.ceil(len(views) / PAGE_WORKERS)),
         "most": MAX_LINES,
-        "devices": utilisation.sum_devices(views, activities),
+        "devices": utilisation.sum_devices(views, utilisation.read_utilisation(context.database, views)),
         "load_failures": _list_load_failures(context),
         "servers": servers.list_servers(context.database, context.settings.lease_seconds),
         "tasks": database_stats.list_maintenance_tasks(context.database),

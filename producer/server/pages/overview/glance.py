@@ -1,5 +1,6 @@
 """What the first page shows, each read when a part of the page needs it, and once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,6 +36,7 @@ from producer.workers.workers import WorkerView
 NEWEST = 8
 MAX_CODES = 8
 BATCHES_OF_A_CODE = 3
+MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,22 @@ class Glance:
         return sum(worker.alive for worker in self.workers)
 
     @cached_property
-    def worker_activity(self) -> dict[str, WorkerActivity]:
-        """What each worker does."""
-        return utilisation.read_worker_activity(self.context.database, self.workers)
+    def shown_workers(self) -> list[tuple[WorkerView, WorkerActivity]]:
+        """The first workers, each with what it does."""
+        shown = self.workers[:MAX_WORKERS]
+        activities = utilisation.read_worker_activity(self.context.database, shown)
+        return [(worker, activities[worker.id]) for worker in shown]
+
+    @cached_property
+    def worker_states(self) -> list[tuple[str, int]]:
+        """How many workers are in each state, that of most first."""
+        return Counter(worker.state if worker.alive else "gone" for worker in self.workers).most_common()
 
     @cached_property
     def devices(self) -> list[DeviceActivity]:
         """The devices of the workers that are alive."""
-        return utilisation.sum_devices(self.workers, self.worker_activity)
+        shares = utilisation.read_utilisation(self.context.database, self.workers)
+        return utilisation.sum_devices(self.workers, shares)
 
     @cached_property
     def utilisation(self) -> float | None:

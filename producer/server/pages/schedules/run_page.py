@@ -1,5 +1,6 @@
 """`/schedules/{name}/runs/{time}`: the report of one run."""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -23,6 +24,7 @@ from producer.server.pages.frame.headers import attachment
 from producer.server.pages.frame.rendering import render
 from producer.server.pages.schedules import addresses
 from producer.server.pages.schedules.addresses import ScheduleName
+from producer.tenants.principal import Principal
 
 router = APIRouter()
 
@@ -30,17 +32,27 @@ router = APIRouter()
 @router.get("/schedules/{name}/runs/{time}")
 def show_run(request: Request, context: Context, visitor: PageReader, name: ScheduleName, time: str) -> Response:
     """Show how a run went."""
-    scheduled_at = addresses.parse_run_time(time)
-    report = reports.report_run_at(context.database, name, scheduled_at, visitor.principal.tenant)
-    run, view = report.run, past.find(context.database, name, visitor.principal.tenant)
+    values = read_run(context, visitor.principal, (name, addresses.parse_run_time(time)))
+    return render(request, visitor, "schedules/run.html", **values)
+
+
+def read_run(context: ServerContext, principal: Principal, subject: tuple[str, datetime]) -> dict[str, Any]:
+    """Return what the page of a run shows; raises NotFound.
+
+    subject: the name of the schedule, and the scheduled time
+    """
+    name, scheduled_at = subject
+    report = reports.report_run_at(context.database, name, scheduled_at, principal.tenant)
+    run, view = report.run, past.find(context.database, name, principal.tenant)
     summary = run_summary.redact_summary(run.summary) or {}
-    values: dict[str, Any] = {
+    return {
         "view": view,
         "definition": addresses.definition_of(view),
         "run": run,
+        "address": addresses.run_address(name, scheduled_at),
         "summary": summary,
         "events": report.events,
-        "batch": _find_batch(context, visitor.principal.tenant, run.batch_id),
+        "batch": _find_batch(context, principal.tenant, run.batch_id),
         "drift": summary.get("drift") or {},
         "lines": comparison.compare(run.summary, [other.summary for other in report.previous_runs]),
         "previous_count": len(report.previous_runs),
@@ -48,7 +60,6 @@ def show_run(request: Request, context: Context, visitor: PageReader, name: Sche
         "reads_all": run.since == EPOCH,
         "advice": _advice(report, view),
     }
-    return render(request, visitor, "schedules/run.html", **values)
 
 
 @router.get("/schedules/{name}/runs/{time}/report.json")

@@ -7,7 +7,7 @@ import pytest
 
 from producer.activity import utilisation
 from producer.activity.minutes import Span
-from producer.activity.utilisation import WorkerActivity, WorkerMinute
+from producer.activity.utilisation import WorkerMinute
 from producer.workers.workers import WorkerView
 
 SPAN = Span(datetime(2026, 11, 30, 12, 0, 30, tzinfo=UTC), 60)
@@ -58,9 +58,8 @@ def test_a_worker_that_did_nothing() -> None:
 
 def test_processes_of_a_device_add_up() -> None:
     workers = [worker(id="a"), worker(id="b"), worker(id="c", device="cuda:0"), worker(id="gone", alive=False)]
-    activities = {name: WorkerActivity(0.7, (), 1, 1.0, 1.0) for name in ("a", "b", "c", "gone")}
 
-    devices = utilisation.sum_devices(workers, activities)
+    devices = utilisation.sum_devices(workers, dict.fromkeys(("a", "b", "c", "gone"), 0.7))
 
     assert [(item.device, item.processes, item.utilisation) for item in devices] == [
         ("cpu", 2, 1.0),

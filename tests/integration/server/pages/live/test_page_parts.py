@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import event, insert
@@ -25,11 +26,15 @@ from tests.factories.hostile import HOSTILE_NAME, SCRIPT
 from tests.factories.http_server import app_over, client_over
 from tests.factories.page_clients import browser_over, sign_in_as
 from tests.factories.page_streams import following, next_part
+from tests.factories.schedules import insert_run
 from tests.factories.served_app import served
 from tests.fake_worker import register_worker, write_results
 
 READER = Principal("default", frozenset({Scope.READ}))
 
+RUN_TIME = datetime(2026, 3, 4, 2, tzinfo=UTC)
+REMOVED = "removed {{7*7}} & 'quoted' \u202e"  # a pipeline that only batches name
+OF_THE_RUN = "/events/schedules/nightly/runs/2026-03-04T02:00:00.000Z"
 
 # The address of a page of each kind with parts, and its subject.
 PAGES_OF_KINDS: dict[str, tuple[str, Any]] = {
@@ -37,8 +42,10 @@ PAGES_OF_KINDS: dict[str, tuple[str, Any]] = {
     "batch": ("/batches/{batch_id}", "{batch_id}"),
     "schedules": ("/schedules?name=night", ScheduleFilter("night")),
     "schedule": ("/schedules/nightly", "nightly"),
+    "run": (OF_THE_RUN.removeprefix("/events"), ("nightly", RUN_TIME)),
     "workers": ("/workers", 1),
     "pipelines": ("/pipelines?q=sentiment", "sentiment"),
+    "pipeline": (f"/pipelines/{quote(REMOVED)}", REMOVED),
     "usage": ("/usage?since=7d", UsageFilter("7d")),
 }
 OF_THE_OPERATOR = {"workers"}
@@ -46,10 +53,12 @@ OF_THE_OPERATOR = {"workers"}
 
 @pytest.fixture
 def batch_id(database: Database) -> str:
-    """A batch with a result and a failure; there are a schedule, a worker and usage, too."""
+    """A batch with a result and a failure; there are a schedule with a run, a worker and usage, too."""
     register_worker(database, HOSTILE_NAME)
     fields = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "file": "in/{time:%Y-%m-%d}.jsonl"}
     registry.create(database, ScheduleDefinition.from_fields("nightly", fields), datetime.now(UTC))
+    insert_run(database, "nightly", RUN_TIME, state="failed", error_code="source_unreachable", error_message=SCRIPT)
+    insert_batch(database, 1, pipeline=REMOVED)
     usage = {"day": str(datetime.now(UTC).date()), "tenant": "default", "pipeline": HOSTILE_NAME, "shard": 0}
     amounts = {"succeeded": 9, "failed": 1, "tokens": 5, "padded_tokens": 6, "device_seconds": 3.0}
     with database.write() as connection:
@@ -117,6 +126,16 @@ def test_a_tenant_has_no_stream_of_the_operators_pages(database: Database, kind:
     with browser_over(app_over(database, database.url)) as client:
         sign_in_as(client, database, "acme", Scope.READ, Scope.ADMIN)
         assert client.get(f"/events/{kind}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/events/pipelines/nobody-has-it", "/events/schedules/nightly/runs/2026-03-05T02:00Z", OF_THE_RUN]
+)
+def test_what_a_tenant_may_not_see_has_no_stream(database: Database, batch_id: str, path: str) -> None:
+    with browser_over(app_over(database, database.url)) as client:
+        sign_in_as(client, database, "acme", Scope.READ)
+        assert client.get(path).status_code == 404
+        assert client.get(f"/events/pipelines/{quote(REMOVED)}").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/submit", "/doctor", "/keys"])

@@ -87,6 +87,7 @@ def test_the_csv_has_all_rows_and_no_formulas(browser: TestClient) -> None:
 def test_the_csv_has_more_rows_than_a_report(browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_page, "LINES_PER_BLOCK", 3)
     monkeypatch.setattr(reports, "MAX_ROWS", 2)
+    monkeypatch.setattr(reports, "PAGE_ROWS", 1)
 
     rows = csv.DictReader(io.StringIO(browser.get("/usage.csv?since=90d").text))
 

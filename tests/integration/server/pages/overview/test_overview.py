@@ -197,3 +197,17 @@ def test_each_part_renders_alone(database: Database, database_url: str, part: st
         text = environment().get_template(f"overview/_{part}.html").render(glance=shown, visitor=audience_of(OPERATOR))
 
     assert text.strip()
+
+
+def test_of_many_workers_the_first_are_shown_and_all_are_summed_up(database: Database, database_url: str) -> None:
+    insert_batch(database, 1)
+    for number in range(9):
+        fake_worker.register_worker(database, f"pipeline-{number}", heartbeat_age_seconds=float(number))
+    fake_worker.register_worker(database, "pipeline-9", heartbeat_age_seconds=9999.0)
+
+    page = get_page(database, database_url)
+
+    assert "9 ready, 1 gone, on 1 device. The first 8:" in page
+    assert "All 10 workers</a>" in page
+    assert "pipeline-7" in page
+    assert ">pipeline-8<" not in page
