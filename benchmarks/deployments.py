@@ -129,7 +129,7 @@ def start_worker(deployment: Deployment, pipelines: Sequence[str] = ()) -> subpr
     module, arguments = (
         ("benchmarks.noop_worker", [NO_OP_PIPELINE])
         if not pipelines
-        else ("worker.process.main", [",".join(pipelines), "cpu", str(THREADS), "bench"])
+        else ("worker.process", [",".join(pipelines), "cpu", str(THREADS), "bench"])
     )
     with (deployment.folder / "log").open("ab") as log:
         process = subprocess.Popen(

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from models.dialects import sqlite
+from models.dialects.driver_cursor import open_cursor
 from models.dialects.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
 from models.documents import from_json
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
@@ -273,32 +274,14 @@ def insert_rows(
     Values are plain Python objects; documents must be JSON text (see `to_json`), and vectors bytes.
     """
     names = ", ".join(columns)
-    driver = connection.dialect.loaded_dbapi
-    cursor: Any = connection.connection.cursor()
-    try:
-        if connection.dialect.name == "postgresql":
-            statement = f"COPY {table} ({names}) FROM STDIN"
+    is_postgresql = connection.dialect.name == "postgresql"
+    values = "FROM STDIN" if is_postgresql else f"VALUES ({', '.join('?' * len(columns))})"
+    statement = f"{'COPY' if is_postgresql else 'INSERT INTO'} {table} ({names}) {values}"
+    with open_cursor(connection, statement) as cursor:
+        if is_postgresql:
             _copy_rows(cursor, statement, rows, types)
         else:
-            marks = ", ".join("?" * len(columns))
-            statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
             cursor.executemany(statement, rows)
-    except driver.Error as error:
-        # This bypasses SQLAlchemy, so wrap the driver's errors as SQLAlchemy does: callers handle only those.
-        lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
-        if lost:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            driver.Error,
-            hide_parameters=True,
-            connection_invalidated=lost,
-            dialect=connection.dialect,
-        ) from error
-    finally:
-        cursor.close()  # after Ctrl-C an open SQLite statement would keep the file locked, even for us
 
 
 def _copy_rows(cursor: Any, statement: str, rows: Iterable[Sequence[Any]], types: Sequence[str] | None) -> None:

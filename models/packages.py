@@ -9,7 +9,7 @@ PREFIX = __name__.removesuffix("models.packages")
 
 
 def import_name(module: str) -> str:
-    """The full import name of one of our modules, such as `worker.process.main`."""
+    """The full import name of one of our modules, such as `worker.process`."""
     return PREFIX + module
 
 

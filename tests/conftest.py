@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 
 from batchmill import Client
@@ -33,7 +33,12 @@ DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu
 # for each other. It reads the variable when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("batchmill", deadline=None)  # a loaded machine is slow, and no test depends on time
+# Hundreds of processes that the tests start would each compile our modules: a third of the time of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A loaded machine is slow, and no test depends on time. Every run tries the same examples, so that one which fails has
+# to do with the change; `--hypothesis-profile=default` tries others.
+settings.register_profile("batchmill", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchmill")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

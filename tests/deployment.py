@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 from click.testing import CliRunner
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 import batchmill
@@ -34,6 +34,8 @@ FAST_SETTINGS = {
     "BATCHMILL_POLL_INTERVAL_SECONDS": "0.3",
     "BATCHMILL_GRACE_SECONDS": "20",
 }
+
+POLL_SECONDS = 0.05
 
 WORDS = """
 the a this that service product film staff food room phone book price I we it was is really very not never good great
@@ -53,7 +55,7 @@ def wait_for(condition: Callable[[], Any], description: str) -> Any:
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
     raise AssertionError(f"waited in vain: {description}")
 
 
@@ -75,6 +77,11 @@ class Deployment:
         """Return the URL of its database, by default a file in its home, which is not created."""
         file = Path(self.environment["BATCHMILL_HOME"]) / "batchmill.db"
         return self.environment.get("BATCHMILL_DATABASE_URL") or f"sqlite:///file:{file}?mode=rw&uri=true"
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """Make each query a connection, as the database may have been away since; it asks for the version only once."""
+        return create_engine(self.database_url, poolclass=NullPool)
 
     @property
     def log(self) -> str:
@@ -116,12 +123,8 @@ class Deployment:
 
     def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Return the rows of a query on the deployment's database."""
-        engine = create_engine(self.database_url, poolclass=NullPool)
-        try:
-            with engine.connect() as connection:
-                return list(connection.execute(text(sql), parameters))
-        finally:
-            engine.dispose()
+        with self._engine.connect() as connection:
+            return list(connection.execute(text(sql), parameters))
 
     def execute(self, sql: str, lock_timeout_seconds: float = WAIT_TIMEOUT_SECONDS) -> None:
         """Execute a statement that changes rows; it fails if the database stays locked for so long."""

@@ -10,6 +10,7 @@ from models.errors import NotFound
 from models.pipelines import redaction
 from models.privacy import urls
 from models.states import BatchStatus
+from producer.advice import LIST_BATCHES
 from producer.tenants.principal import DEFAULT_TENANT
 
 TIMESTAMP_FIELDS = (
@@ -190,7 +191,7 @@ def check_not_deleting(batch: BatchView) -> None:
 
 def being_deleted(batch_id: str) -> NotFound:
     """The error for a batch that is being deleted."""
-    return NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")
+    return NotFound(f"{batch_id} is being deleted; " + LIST_BATCHES)
 
 
 def _round_or_none(number: float | None, digits: int) -> float | None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.errors import WaitTimeout
+from producer.advice import wait_again
 from producer.batches.batch_view import BatchView, check_not_deleting
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, BACKOFF_FACTOR = 0.05, 1.0, 1.3
@@ -43,7 +44,7 @@ def wait_until_ended(
             counts = batch.counts
             raise WaitTimeout(
                 f"{batch.id} is {batch.status} with {counts.ended:,} of {counts.total:,} jobs done, and goes on; "
-                f"wait again: batchmill wait {batch.id}"
+                + wait_again(batch.id)
             )
         time.sleep(min(pause, seconds_left))
     raise AssertionError("poll_intervals() never ends")

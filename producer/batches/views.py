@@ -10,6 +10,7 @@ from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
+from producer.advice import LIST_BATCHES
 from producer.batches import guard_counts, pace
 from producer.batches.batch_view import TIMESTAMP_FIELDS, GuardCounts, being_deleted
 from producer.batches.batch_view import BatchView as BatchView
@@ -58,7 +59,7 @@ def check_visible(database: Database, batch_id: str, tenant: str | None) -> None
 
 
 def _not_found(batch_id: str) -> NotFound:
-    return NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+    return NotFound(f"there is no batch {batch_id[:80]!r}; " + LIST_BATCHES)
 
 
 def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:

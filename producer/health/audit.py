@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, TextClause, bindparam, text
 from models import vectors
 from models.db import Database, SqlFragments
 from models.errors import NotFound
+from producer.advice import LIST_BATCHES
 from producer.health import counter_checks, row_checks
 from producer.workers.workers import GONE_AFTER_LEASES
 
@@ -97,7 +98,7 @@ def audit_batch(database: Database, batch_id: str, lease_seconds: float) -> Batc
     """Audit one batch; raises NotFound."""
     audits = _audit(database, [batch_id], lease_seconds)
     if not audits:
-        raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+        raise NotFound(f"there is no batch {batch_id[:80]!r}; " + LIST_BATCHES)
     return audits[0]
 
 

@@ -1,14 +1,16 @@
 """Pages of results, in the order in which they landed or by position."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Boolean, TextualSelect, column, text
+from sqlalchemy import TextClause, text
 
 from models.db import Database
-from models.dialects.columns import UtcDateTime
+from models.dialects.row_stream import stream_rows
 from models.states import JobOutcome
 from models.vectors import from_array_wire
 from producer.batches import views
@@ -217,7 +219,7 @@ class _Page:
 
 
 def _iter_pages(
-    database: Database, query: TextualSelect, params: dict[str, Any], cursor_field: str, limit: int | None
+    database: Database, query: TextClause, params: dict[str, Any], cursor_field: str, limit: int | None
 ) -> Iterator[_Page]:
     """Yield pages until the last, at most `limit` rows in all; `cursor_field` of a page's last row begins the next."""
     rows_left = limit
@@ -233,14 +235,17 @@ def _iter_pages(
 
 
 def _fetch_page(
-    database: Database, query: TextualSelect, *, limit: int, max_characters: int | None = None, **params: Any
+    database: Database, query: TextClause, *, limit: int, max_characters: int | None = None, **params: Any
 ) -> _Page:
     rows: list[ResultRow] = []
     length = 0
     to_row = _to_result_row if database.engine.dialect.name == "sqlite" else _to_result_row_with_wire
-    streamed = query.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
-    with database.read() as connection, connection.execute(streamed, {**params, "limit": limit}) as result:
-        while raw_rows := result.fetchmany(FETCH_ROWS):
+    with (
+        database.read() as connection,
+        connection.begin(),
+        closing(stream_rows(connection, query, {**params, "limit": limit}, FETCH_ROWS)) as fetched,
+    ):
+        for raw_rows in fetched:
             rows += map(to_row, raw_rows)
             length += sum(row.documents_length for row in rows[-len(raw_rows) :])
             if length > (max_characters or PAGE_CHARACTERS):
@@ -251,18 +256,26 @@ def _fetch_page(
 def _to_result_row(row: Sequence[Any]) -> ResultRow:
     values = list(row)
     values[_STATUS_INDEX] = _OUTCOME_BY_VALUE[values[_STATUS_INDEX]]
+    values[_TRUNCATED_INDEX] = bool(values[_TRUNCATED_INDEX])
+    values[_FINISHED_INDEX] = _parse_utc(values[_FINISHED_INDEX])
     return ResultRow._make(values)
 
 
 def _to_result_row_with_wire(row: Sequence[Any]) -> ResultRow:
     values = list(row)
     values[_STATUS_INDEX] = _OUTCOME_BY_VALUE[values[_STATUS_INDEX]]
+    values[_FINISHED_INDEX] = values[_FINISHED_INDEX].astimezone(UTC)
     if values[_VECTOR_INDEX] is not None:
         values[_VECTOR_INDEX] = from_array_wire(values[_VECTOR_INDEX])
     return ResultRow._make(values)
 
 
-def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextualSelect:
+@lru_cache(maxsize=64)  # the rows of a commit have one time
+def _parse_utc(moment: str) -> datetime:
+    return datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+
+def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextClause:
     filters = AFTER_POSITION + _status_filter(statuses) + (" AND r.error_code = :code" if has_code else "")
     hint = FAILURES_HINT[dialect] if list(statuses) == [JobOutcome.FAILED] else ""
     return _results_query(dialect, filters, ORDER_BY_POSITION, hint)
@@ -275,15 +288,11 @@ def _status_filter(statuses: Sequence[JobOutcome]) -> str:
 
 
 @cache
-def _results_query(dialect: str, filters: str, order: str, hint: str = "") -> TextualSelect:
-    query = SELECT_RESULTS.format(vector=VECTOR_COLUMN[dialect], hint=hint, filters=filters)
-    return _typed_query(query + order)
+def _results_query(dialect: str, filters: str, order: str, hint: str = "") -> TextClause:
+    return text(SELECT_RESULTS.format(vector=VECTOR_COLUMN[dialect], hint=hint, filters=filters) + order)
 
 
-def _typed_query(query: str) -> TextualSelect:
-    types: dict[str, Any] = {"truncated": Boolean, "finished_at": UtcDateTime}
-    return text(query).columns(*(column(name, types.get(name)) for name in RESULT_COLUMNS))
-
-
-_STATUS_INDEX, _VECTOR_INDEX = (list(RESULT_COLUMNS).index(name) for name in ("status", "vector"))
+_STATUS_INDEX, _TRUNCATED_INDEX, _FINISHED_INDEX, _VECTOR_INDEX = (
+    list(RESULT_COLUMNS).index(name) for name in ("status", "truncated", "finished_at", "vector")
+)
 _OUTCOME_BY_VALUE = {outcome.value: outcome for outcome in JobOutcome}

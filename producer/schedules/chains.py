@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from models.errors import UsageError
+from producer.advice import LIST_SCHEDULES
 
 
 def check_chain(name: str, after_by_name: Mapping[str, str | None]) -> None:
@@ -14,10 +15,7 @@ def check_chain(name: str, after_by_name: Mapping[str, str | None]) -> None:
     passed = [name]
     while (other := after_by_name[passed[-1]]) is not None:
         if other not in after_by_name:
-            raise UsageError(
-                f"schedule {passed[-1]!r}: there is no schedule {other!r} to run after; see which there are: "
-                "batchmill schedule ls"
-            )
+            raise UsageError(f"schedule {passed[-1]!r}: there is no schedule {other!r} to run after; " + LIST_SCHEDULES)
         if other in passed:
             circle = " → ".join([*passed[passed.index(other) :], other])
             raise UsageError(f"schedule {name!r}: these run after one another in a circle: {circle}; give one a cron")

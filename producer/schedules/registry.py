@@ -16,6 +16,7 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
+from producer.advice import LIST_SCHEDULES
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.schedule_view import ScheduleView, view_from_row
@@ -254,4 +255,4 @@ def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
         return NotFound(
             f"schedule {name} was deleted at {format_local(deleted_at)}; created again, it takes up its history"
         )
-    return NotFound(f"there is no schedule {name[:80]!r}; see which there are: batchmill schedule ls")
+    return NotFound(f"there is no schedule {name[:80]!r}; " + LIST_SCHEDULES)

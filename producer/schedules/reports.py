@@ -8,6 +8,7 @@ from typing import Any
 from models.db import Database
 from models.documents import format_timestamp
 from models.errors import NotFound
+from producer.advice import see_schedule
 from producer.schedules import registry, status
 from producer.schedules.alerts import events
 from producer.schedules.alerts.events import EventView
@@ -90,7 +91,7 @@ def report_run(database: Database, name: str, time_text: str | None, tenant: str
         run = run_views.latest_run_between(database, name, *time_range)
     if run is None:
         when = "yet" if time_text is None else "then"
-        raise NotFound(f"{name} has had no run {when}: batchmill schedule show {name}")
+        raise NotFound(f"{name} has had no run {when}; " + see_schedule(name))
     return _report(database, run)
 
 
@@ -110,7 +111,7 @@ def find_run_at(database: Database, name: str, scheduled_at: datetime, tenant: s
     past.find(database, name, tenant)
     run = run_views.find_run(database, name, scheduled_at)
     if run is None:
-        raise NotFound(f"{name} has had no run then: batchmill schedule show {name}")
+        raise NotFound(f"{name} has had no run then; " + see_schedule(name))
     return run
 
 

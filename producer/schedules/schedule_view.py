@@ -7,8 +7,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from models.errors import UsageError
+from producer.advice import DoorText
 from producer.schedules.definition import ScheduleDefinition
 from producer.tenants.principal import DEFAULT_TENANT
+
+REPLACED_BY_OPERATOR = "the operator has to create it again or delete it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ def _read_definition(row: Row[Any]) -> ScheduleDefinition:
         return ScheduleDefinition.from_fields(row.name, row.definition)
     except UsageError as error:  # another version saved it, with fields unknown here
         raise UsageError(
-            f"{error}; this version can't read it: create it again with --replace, or batchmill schedule delete "
-            f"{row.name}"
+            f"{error}; this version can't read it; "
+            + DoorText(
+                f"create it again with --replace, or batchmill schedule delete {row.name}",
+                http=REPLACED_BY_OPERATOR,
+                page=REPLACED_BY_OPERATOR,
+            )
         ) from None

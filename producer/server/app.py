@@ -1,9 +1,11 @@
 """The application: its routes and what they share."""
 
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from models import version
 from models.db import Database, PoolOptions
@@ -19,10 +21,12 @@ from producer.server.openai_api import router as openai_api
 from producer.server.pages import router as pages
 from producer.server.pages.access import forgery, visitor
 from producer.server.pages.access.guesses import GuessLimit
-from producer.server.pages.frame.page_rules import PageRules, is_for_machines
+from producer.server.pages.frame.page_rules import PageRules
 from producer.server.pages.live.hub import LiveHub
-from producer.server.requests import outages
+from producer.server.requests import outages, proxies
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
+from producer.server.requests.doors import is_for_machines
+from producer.server.requests.head_requests import HeadRequests
 from producer.server.requests.key_first import KeyFirst
 from producer.server.requests.messages import Scope
 from producer.server.requests.origins import OriginCheck
@@ -43,14 +47,27 @@ def create_app(context: ServerContext, *, checks_origins: bool = False) -> FastA
     app.state.live_hub = LiveHub(context)
     add_error_handlers(app)
     _add_rules(app, context, checks_origins=checks_origins)
-    app.include_router(openai_api.router, prefix="/v1")
-    app.include_router(native.router, prefix="/api")
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    app.include_router(openapi_document.router)
-    app.include_router(pages.router)
-    openapi_document.describe(app)
+    app.router.routes.extend(_routes().routes)
+    openapi_document.describe(app, _document)
     return app
+
+
+@cache
+def _routes() -> APIRouter:
+    """Collect all routes; applications share them, because FastAPI analyses 150 functions at their first request."""
+    routes = APIRouter()
+    routes.include_router(openai_api.router, prefix="/v1")
+    routes.include_router(native.router, prefix="/api")
+    routes.include_router(health.router)
+    routes.include_router(metrics.router)
+    routes.include_router(openapi_document.router)
+    routes.include_router(pages.router)
+    return routes
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return openapi_document.build_document(_routes().routes)
 
 
 def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) -> None:
@@ -70,6 +87,7 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
         )
     app.add_middleware(OutageGuard, watch=_watch_database(context, app))
     app.state.metrics = ServerMetrics(context.database, settings)
+    app.add_middleware(HeadRequests)
     app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)
     app.add_middleware(PageRules)
@@ -77,10 +95,13 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),  # OpenAI's client sends a dozen
             expose_headers=EXPOSED_HEADERS,
         )
+    if settings.serve_trusted_proxies:
+        networks = proxies.networks_of(settings.serve_trusted_proxies)
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=networks)
 
 
 def _check_credentials(context: ServerContext, scope: Scope) -> None:

@@ -29,7 +29,9 @@ from models.errors import (
     UsageError,
     WaitTimeout,
 )
+from producer.advice import Door, message_of
 from producer.server import openapi_document
+from producer.server.requests.doors import door_of
 from producer.server.requests.field_paths import field_path
 
 log = structlog.get_logger(__name__)
@@ -86,8 +88,8 @@ def error_body(status: int, message: str, code: str | None, param: str | None = 
     return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
 
-def error_response(error: BatchmillError) -> JSONResponse:
-    """The response to an error of ours."""
+def error_response(error: BatchmillError, door: Door = Door.HTTP) -> JSONResponse:
+    """The response to an error of ours, in the words of a door."""
     status = status_of(error)
     headers = {} if error.retryable else {"x-should-retry": "false"}
     if isinstance(error, TooManyRequests):
@@ -96,7 +98,7 @@ def error_response(error: BatchmillError) -> JSONResponse:
         headers["retry-after"] = str(UNREACHABLE_RETRY_SECONDS)
     elif status == 401:
         headers["www-authenticate"] = "Bearer"
-    message = public_message(error)
+    message = public_message(error, door)
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
     return JSONResponse(
         error_body(status, message, error.code, getattr(error, "param", None), **problems), status, headers
@@ -108,9 +110,9 @@ def status_of(error: BatchmillError) -> int:
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
-def public_message(error: BatchmillError) -> str:
-    """The message of an error, without what only the operator may see; that goes to the log."""
-    message = str(error)
+def public_message(error: BatchmillError, door: Door) -> str:
+    """The message of an error in the words of a door, without what only the operator may see; that goes to the log."""
+    message = message_of(error, door)
     public = next((text for kind, text in PUBLIC_MESSAGES if isinstance(error, kind)), message)
     if public != message:
         log.warning("request.part_unavailable", error_code=error.code, error=message)
@@ -125,9 +127,9 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _handle_http_error)
 
 
-def _handle_our_error(_request: Request, error: Exception) -> JSONResponse:
+def _handle_our_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BatchmillError)
-    return error_response(error)
+    return error_response(error, door_of(request.url.path))
 
 
 def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
@@ -148,7 +150,7 @@ def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONRespon
 def _handle_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, BatchmillError):  # FastAPI wraps what reading a body raises
-        return error_response(error.__cause__)
+        return error_response(error.__cause__, door_of(request.url.path))
     message = NO_ROUTE if error.status_code == 404 and error.detail == "Not Found" else str(error.detail)
     body = error_body(error.status_code, message, HTTP_CODES.get(error.status_code, "http_error"))
     headers = error.headers

@@ -4,11 +4,12 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from models.documents import to_json
 from models.version import VERSION
@@ -78,7 +79,7 @@ ERROR_SCHEMA: dict[str, Any] = {
     },
     "example": {
         "error": {
-            "message": "there is no batch 'batch_1'; list the batches: batchmill ls",
+            "message": "there is no batch 'batch_1'; list the batches: GET /api/batches",
             "type": "not_found_error",
             "param": None,
             "code": "not_found",
@@ -111,22 +112,22 @@ def index(request: Request) -> Response:
     return Response(to_json({**listing, "routes": routes}), media_type="application/json")
 
 
-def describe(app: FastAPI) -> None:
-    """Let an application describe itself by our document, which is built once."""
+def describe(app: FastAPI, build: Callable[[], dict[str, Any]]) -> None:
+    """Let an application describe itself by our document, which is built when it is first needed."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = build_document(app)
+            app.openapi_schema = build()
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def build_document(app: FastAPI) -> dict[str, Any]:
-    """Build the document of an application's routes."""
+def build_document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
+    """Build the document of these routes."""
     tags = [{"name": name, "description": description} for name, description in TAGS.items()]
     document = get_openapi(
-        title="Batchmill", version=VERSION, description=DESCRIPTION, routes=app.routes, tags=tags, summary=None
+        title="Batchmill", version=VERSION, description=DESCRIPTION, routes=routes, tags=tags, summary=None
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -144,10 +145,11 @@ def build_document(app: FastAPI) -> dict[str, Any]:
 
 
 def methods_at(app: FastAPI, path: str) -> list[str]:
-    """Return the methods that the document has for the path of a request."""
+    """Return the methods that answer requests for a path, for the header `Allow`; none for a path without a route."""
     for template, methods in app.openapi()["paths"].items():
         if re.fullmatch(PATH_PARAMETER.sub("[^/]+", template), path):
-            return [method.upper() for method in HTTP_METHODS if method in methods]
+            named = [method.upper() for method in HTTP_METHODS if method in methods]
+            return [*(["GET", "HEAD"] if "GET" in named else []), *(name for name in named if name != "GET"), "OPTIONS"]
     return []
 
 

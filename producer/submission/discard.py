@@ -9,6 +9,7 @@ from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable
 from models.lifecycle import retention, termination
 from models.states import Termination
+from producer.advice import DoorText, text_of
 from producer.readers.storable import make_storable
 from producer.submission.chunks import SOURCE_FAILED
 from producer.submission.open_submission import OpenSubmission, lock_if_held, lost_ownership_error
@@ -55,8 +56,12 @@ def discard(database: Database, submission: OpenSubmission, error: BaseException
     except (Unreachable, DatabaseRefused):
         if isinstance(error, BatchmillError):
             leftover = f"{submission.batch_id} was not accepted, and maintenance deletes what is left of it"
-            advice = f"batchmill delete {submission.batch_id} --cancel"
-            error.args = (f"{error}; {leftover} once the database takes writes again, or: {advice}",)
+            advice = DoorText(
+                f"batchmill delete {submission.batch_id} --cancel",
+                http=f"DELETE /api/batches/{submission.batch_id}?cancel=true",
+                page="delete it on its page",
+            )
+            error.args = (text_of(error) + f"; {leftover} once the database takes writes again, or: " + advice,)
 
 
 def mark_for_deletion(database: Database, submission: OpenSubmission) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from models.db import Database
 from models.states import BatchStatus
+from producer.advice import DoorText
 from producer.submission import accept, streaming
 from producer.submission.accept import NO_JOBS, IngestedJobs
 from producer.submission.chunks import JobChunker
@@ -59,9 +60,10 @@ def warn_of_ended(batch_id: str, status: BatchStatus) -> str | None:
     """
     if status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
         return None
-    return (
-        f"{batch_id}, submitted under this key before, is {status}, and nothing was submitted now; run it again with: "
-        f"batchmill retry {batch_id}, or use another key"
+    return f"{batch_id}, submitted under this key before, is {status}, and nothing was submitted now; " + DoorText(
+        f"run it again with: batchmill retry {batch_id}, or use another key",
+        http=f"run it again with: POST /api/batches/{batch_id}/retry, or use another key",
+        page="retry its jobs on its page, or submit again",
     )
 
 

@@ -20,6 +20,7 @@ from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
+from producer.advice import LIST_BATCHES, see_batch, wait_until_ended
 from producer.submission.batch_ids import new_batch_id
 from producer.submission.cache_key import output_cache_key
 from producer.submission.fingerprint import describe_difference, request_fingerprint
@@ -159,7 +160,7 @@ def _check_source(connection: Connection, request: SubmitRequest) -> None:
         return
     tenant = connection.scalar(text(SELECT_TENANT), {"batch_id": request.source_batch_id})
     if tenant not in (None, request.tenant):  # None: it was deleted while its results were read
-        raise NotFound(f"there is no batch {request.source_batch_id[:80]!r}; list the batches: batchmill ls")
+        raise NotFound(f"there is no batch {request.source_batch_id[:80]!r}; " + LIST_BATCHES)
 
 
 def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: str) -> OpenSubmission | None:
@@ -190,9 +191,7 @@ def lost_ownership_error(connection: Connection, submission: OpenSubmission) -> 
     if row is not None and row.holder_id != submission.holder_id:
         return _key_in_use_error(submission.batch_id)
     if row is not None and row.in_progress_at is not None:
-        return BatchmillError(
-            f"{submission.batch_id} ended while it was read in; see: batchmill show {submission.batch_id}"
-        )
+        return BatchmillError(f"{submission.batch_id} ended while it was read in; " + see_batch(submission.batch_id))
     return gone_error(submission.batch_id)
 
 
@@ -288,5 +287,5 @@ def _holder_stays_silent(
 
 def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
     return IdempotencyKeyInUse(
-        f"another process submits {batch_id} under this idempotency key; wait for that one: batchmill wait {batch_id}"
+        f"another process submits {batch_id} under this idempotency key; " + wait_until_ended(batch_id)
     )

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -24,8 +25,11 @@ def is_healthy(address: str) -> bool:
 
 
 def server_of(up_pid: int) -> psutil.Process | None:
-    children = psutil.Process(up_pid).children()
-    return next((child for child in children if "serve" in child.cmdline()), None)
+    for child in psutil.Process(up_pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "serve" in child.cmdline():
+                return child
+    return None
 
 
 def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_and_ctrl_c_ends_it_all(
@@ -93,7 +97,8 @@ def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> Non
         assert f"stopping `batchmill up` (pid {up.pid})".encode() in down.stderr
         assert b"nothing was stopped" in again.stderr
         assert up.wait(WAIT_TIMEOUT_SECONDS) == 0
-        assert [process for process in family if process.is_running()] == []
+        _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_SECONDS)
+        assert alive == []
         assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in deployment.log
         events = [json.loads(line)["event"] for line in (tmp_path / "up.log").read_text().splitlines()]
         assert {"supervisor.started", "child.started", "valkey.started", "worker.stopped"} <= set(events)

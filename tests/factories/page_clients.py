@@ -11,9 +11,11 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from models.db import Database
+from producer.server.native.batches import long_acts
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
+from tests.servers import wait_until
 
 ADDRESS = "http://127.0.0.1:8000"
 BROWSER = {"accept": "text/html,application/xhtml+xml", "sec-fetch-site": "same-origin"}
@@ -53,6 +55,8 @@ def browser_over(app: FastAPI, **options: Any) -> Iterator[TestClient]:
         app, base_url=ADDRESS, headers=BROWSER, follow_redirects=False, raise_server_exceptions=False, **options
     ) as client:
         yield client
+        wait_until(lambda: not long_acts._tasks, "acts that went on after their response to end")
+    app.state.context.watch.close()
 
 
 def sign_in(client: TestClient, key_text: str, next_address: str = "/") -> Response:

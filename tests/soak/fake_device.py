@@ -1,6 +1,6 @@
 """A worker process with a fake device: a text's output is its hash, and some passes fail.
 
-It runs in place of `worker.process.main`, without torch, so that a killed worker is back within a second.
+It runs in place of `worker.process`, without torch, so that a killed worker is back within a second.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ class FakeRuntime:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`worker.process.main`, with this device."""
+    """`worker.process`, with this device."""
     fake = ModuleType("worker.loading.runtime")
     fake.Runtime = FakeRuntime  # type: ignore[attr-defined]
     fake.load = lambda pipeline, *_, **__: FakeRuntime(pipeline)  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import batchmill
 from models import errors
+from producer import advice
+from producer.advice import DoorText
 
 ROOT = Path(batchmill.__file__).parent
 PAGE = (ROOT / "docs" / "reference" / "error-messages.md").read_text("utf-8")
@@ -24,7 +26,22 @@ def text_of(node: ast.AST) -> str | None:
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
         return "".join(text_of(part) or HOLE for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return "".join(text_of(side) or advice_of(side) or HOLE for side in (node.left, node.right))
     return None
+
+
+def advice_of(node: ast.AST) -> str | None:
+    """The advice that is joined to a message, in the words of the command line."""
+    if isinstance(node, ast.Name):
+        constant = getattr(advice, node.id, None)
+        return constant if isinstance(constant, DoorText) else None
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return None
+    if node.func.id == "DoorText":
+        return text_of(node.args[0])
+    advise = getattr(advice, node.func.id, None)
+    return str(advise(HOLE)) if getattr(advise, "__annotations__", {}).get("return") is DoorText else None
 
 
 def texts() -> set[str]:

@@ -13,7 +13,7 @@ from models.settings import Settings
 from worker.supervisor import devices
 from worker.supervisor.supervisor import ChildSpec
 
-PROCESS = import_name("worker.process.main")
+PROCESS = import_name("worker.process")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The entry point of a worker process, which runs one pipeline at a time on one device."""
+"""A worker process runs one pipeline at a time on one device."""
 
 import os
 import signal
@@ -128,6 +128,17 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     return os.EX_OK
 
 
+def run_process() -> NoReturn:
+    """Run `main` with the arguments of the command line, and exit with its status."""
+    tracebacks.install_excepthooks()
+    pipelines_argument, device_name, thread_count, worker_id = sys.argv[1:5]
+    try:
+        _exit_now(main(pipelines_argument.split(","), device_name, int(thread_count) or None, worker_id))
+    except BatchmillError as error:
+        logger.error("worker.start_failed", error_code=error.code, error=str(error))
+        _exit_now(exit_status_for(error))
+
+
 def _resolve_device(requested: str) -> str:
     """Return the name of the device; as requested, if it can't be used here, which each load then reports."""
     try:
@@ -204,13 +215,3 @@ def _exit_now(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-if __name__ == "__main__":
-    tracebacks.install_excepthooks()
-    pipelines_argument, device_name, thread_count, worker_id_argument = sys.argv[1:5]
-    try:
-        _exit_now(main(pipelines_argument.split(","), device_name, int(thread_count) or None, worker_id_argument))
-    except BatchmillError as error:
-        logger.error("worker.start_failed", error_code=error.code, error=str(error))
-        _exit_now(exit_status_for(error))

@@ -7,12 +7,16 @@ from models.errors import InvalidParameters, JobError
 from models.tasks.spec import TaskSpec
 
 MAX_SETS = 4
+TIME_LIMITS = {"max_time"}  # what a row has written when its time is over differs from run to run
 
 
 def make(spec: TaskSpec, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return up to MAX_SETS sets of parameters, each with one other value, that the task takes."""
     found: list[dict[str, Any]] = []
-    for name, schema in spec.parameters.model_json_schema().get("properties", {}).items():
+    properties = spec.parameters.model_json_schema().get("properties", {})
+    for name, schema in properties.items():
+        if name in TIME_LIMITS:
+            continue
         for value in _other_values(schema, parameters.get(name, schema.get("default"))):
             changed = {**parameters, name: value}
             if len(found) < MAX_SETS and not spec.is_random(changed) and _is_taken(spec, changed):

@@ -185,7 +185,7 @@ def _without_none(annotation: Any) -> Any:
 
 def _describe_problem(place: str, kind: str, message: str) -> str:
     if kind not in PYDANTIC_ERRORS:
-        return f"{place or 'the input'} does not pass the task's own check; see `batchmill tasks`"
+        return f"{place or 'the input'} does not pass the task's own check; see what the task takes"
     if kind == "missing":
         return f"{place} is missing"
     if kind in OBJECT_ERRORS:

@@ -6,8 +6,13 @@ from models.db import Database
 from models.errors import UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
+from producer.advice import DoorText
 from producer.batches import views
 from producer.batches.actions import cancel as cancelling
+
+CANCEL_TOO = DoorText(
+    "add --cancel to end it now", http="add ?cancel=true to end it now", page="choose to cancel it first"
+)
 
 
 def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
@@ -23,5 +28,5 @@ def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
             cancelling.cancel(database, batch_id)
     if not retention.begin_deletion(database, batch_id):
         status = views.get_batch(database, batch_id).status.value  # NotFound if another process deleted it first
-        raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")
+        raise UsageError(f"{batch_id} is {status}; wait until it has ended, or " + CANCEL_TOO)
     retention.finish_deletion(database, batch_id)

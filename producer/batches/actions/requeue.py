@@ -15,6 +15,7 @@ from models.lifecycle import guard_counters
 from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, JobOutcome
+from producer.advice import wait_until_ended
 from producer.batches.views import BatchView
 from producer.tenants import job_cap
 from producer.tenants.job_cap import CapOf
@@ -46,7 +47,7 @@ UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 def check_ended(batch: BatchView) -> None:
     """Raise UsageError unless a batch has ended."""
     if not batch.status.has_ended:
-        raise UsageError(f"{batch.id} is {batch.status.value}; wait until it has ended: batchmill wait {batch.id}")
+        raise UsageError(f"{batch.id} is {batch.status.value}; " + wait_until_ended(batch.id))
 
 
 def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int, int]]:
@@ -80,9 +81,7 @@ class Requeue:
         batch = lock_batch(connection, self.database.sql, self.batch_id)
         status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
         if not status.has_ended and (status is not BatchStatus.IN_PROGRESS or not is_continuation):
-            raise UsageError(
-                f"{self.batch_id} runs again already; wait until it has ended: batchmill wait {self.batch_id}"
-            )
+            raise UsageError(f"{self.batch_id} runs again already; " + wait_until_ended(self.batch_id))
 
     def requeue(self, connection: Connection, positions: Sequence[int], outcomes: Mapping[str, int]) -> int:
         """Requeue the jobs at these ascending positions; returns the number of their slices.
@@ -92,9 +91,7 @@ class Requeue:
         job_cap.check_room(connection, self.batch.tenant, self.cap_of(self.batch.tenant), len(positions))
         overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
         if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
-            raise UsageError(
-                f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
-            )
+            raise UsageError(f"another process retries {self.batch_id}; " + wait_until_ended(self.batch_id))
         self._archive_results(connection, positions)
         slice_count = slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
         self._reopen_batch(connection, outcomes)

@@ -16,6 +16,7 @@ from models import validation
 from models.db import Database, comma_separated
 from models.errors import NothingToRetry, UsageError
 from models.states import JobOutcome
+from producer.advice import DoorText, join_texts
 from producer.batches import views
 from producer.batches.actions.requeue import Requeue, check_ended
 from producer.batches.views import BatchView
@@ -105,7 +106,7 @@ class RetryResult:
             parts.append(_guarded_rows_message(self.batch_id, self.guarded_rows))
         if self.invalid_rows:
             parts.append(_invalid_rows_message(self.batch_id, self.invalid_rows))
-        return "; ".join(parts) or None
+        return join_texts("; ", parts) or None
 
 
 def retry_jobs(
@@ -218,17 +219,30 @@ def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, inval
         return f"{batch.id} has no {outcomes} jobs at these positions that could be tried again"
     counts = {JobOutcome.CANCELLED: batch.counts.cancelled, JobOutcome.EXPIRED: batch.counts.expired}
     others = [
-        f"{count:,} are {outcome.value}: --status {outcome.value}"
+        f"{count:,} are {outcome.value}: " + _choose_status(outcome)
         for outcome, count in counts.items()
         if count and outcome not in selection.outcomes
     ]
-    return "; ".join([f"{batch.id} has no {outcomes} jobs, so there is nothing to try again", *others])
+    return join_texts("; ", [f"{batch.id} has no {outcomes} jobs, so there is nothing to try again", *others])
+
+
+def _choose_status(outcome: JobOutcome) -> DoorText:
+    return DoorText(
+        f"--status {outcome.value}",
+        http=f'"status": ["{outcome.value}"]',
+        page=f"choose those that are {outcome.value}",
+    )
 
 
 def _guarded_rows_message(batch_id: str, count: int) -> str:
     return (
         f"guards had stopped {count:,} of them and will again, unless a guard was changed meanwhile; to put other "
-        f"inputs in their places: batchmill submit --repair {batch_id} FILE"
+        "inputs in their places: "
+        + DoorText(
+            f"batchmill submit --repair {batch_id} FILE",
+            http=f"POST /api/batches/{batch_id}/repair",
+            page="correct them on the batch's page",
+        )
     )
 
 
@@ -236,6 +250,10 @@ def _invalid_rows_message(batch_id: str, invalid_rows: Mapping[str, int]) -> str
     codes = ", ".join(f"{count:,} {code}" for code, count in invalid_rows.items())
     return (
         f"{sum(invalid_rows.values()):,} rows were invalid when they were submitted ({codes}), so a retry can't help "
-        f"them; correct them and put them back: batchmill errors {batch_id} -o errors.jsonl, then batchmill submit "
-        f"--repair {batch_id} errors.jsonl"
+        "them; correct them and put them back: "
+        + DoorText(
+            f"batchmill errors {batch_id} -o errors.jsonl, then batchmill submit --repair {batch_id} errors.jsonl",
+            http=f"GET /api/batches/{batch_id}/errors, then POST /api/batches/{batch_id}/repair",
+            page="the batch's page has them as a file, and takes it back",
+        )
     )

@@ -12,6 +12,7 @@ from models.db import Database
 from models.dialects.columns import Document
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus, JobOutcome
+from producer.advice import LIST_BATCHES, wait_until_ended
 from producer.readers import rows_from_records
 from producer.readers.limits import DEFAULT_LIMITS, MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Limits, Meter
 from producer.readers.results.columns import ResultColumns
@@ -118,15 +119,12 @@ class _ResultReader:
         batch = connection.execute(query, {"batch_id": batch_id}).one_or_none()
         if batch is None or self.selection.tenant not in (None, batch.tenant):
             whose = f" of tenant {tenant}" if (tenant := self.selection.tenant) not in (None, DEFAULT_TENANT) else ""
-            raise NotFound(f"there is no batch {batch_id[:80]!r}{whose}; list the batches: batchmill ls")
+            raise NotFound(f"there is no batch {batch_id[:80]!r}{whose}; " + LIST_BATCHES)
         status = BatchStatus(batch.status)
         if status is BatchStatus.DELETING:
-            raise NotFound(f"{batch_id} is being deleted; list the batches: batchmill ls")
+            raise NotFound(f"{batch_id} is being deleted; " + LIST_BATCHES)
         if not status.has_ended:
-            raise UsageError(
-                f"{batch_id} is {status.value}, so results may be missing; wait until it has ended: batchmill wait "
-                f"{batch_id}"
-            )
+            raise UsageError(f"{batch_id} is {status.value}, so results may be missing; " + wait_until_ended(batch_id))
         return batch.parameters.get("multi_label") is True
 
     def _selected(self, connection: Connection, *, is_multi_label: bool) -> Generator[ResultRecord, None, None]:

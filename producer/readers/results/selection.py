@@ -7,6 +7,7 @@ from typing import Self
 
 from models.errors import UsageError
 from models.states import JobOutcome
+from producer.advice import LIST_BATCHES
 from producer.readers.mapping_advice import MappingAdvice
 from producer.readers.results import labels as output_labels
 from producer.readers.storable import is_storable
@@ -45,7 +46,7 @@ class ResultSelection:
         tenant: to whom the batch must belong; None = to anybody.
         """
         if not isinstance(batch_id, str) or not batch_id or not is_storable(batch_id):
-            raise UsageError("name the batch whose results are taken by its id; list the batches: batchmill ls")
+            raise UsageError("name the batch whose results are taken by its id; " + LIST_BATCHES)
         selection = cls(batch_id, _parse_statuses(status), _parse_labels(labels), _parse_score(min_score), tenant)
         if selection.reads_labels and selection.statuses != (JobOutcome.SUCCEEDED,):
             raise UsageError("labels and scores are those of outputs, so they choose among succeeded results only")

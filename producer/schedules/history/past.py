@@ -12,6 +12,7 @@ from models.db import Database
 from models.documents import format_timestamp
 from models.errors import NotFound, UsageError
 from models.schedule_tables import Schedule as ScheduleRow
+from producer.advice import text_of
 from producer.schedules import registry
 from producer.schedules.schedule_view import ScheduleView, view_from_row
 
@@ -57,8 +58,8 @@ def find(database: Database, name: str, tenant: str | None = None) -> ScheduleVi
         with database.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is None or tenant not in (None, row.tenant):
-            raise NotFound(str(error)) from None
-        return _past(row, str(error))
+            raise NotFound(text_of(error)) from None
+        return _past(row, text_of(error))
 
 
 def list_unreadable(database: Database, tenant: str | None = None) -> list[PastSchedule]:
@@ -76,7 +77,7 @@ def _problem_of(row: Row[Any]) -> str | None:
     try:
         view_from_row(row)
     except UsageError as error:
-        return str(error)
+        return text_of(error)
     return None
 
 

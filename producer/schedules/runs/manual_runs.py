@@ -14,6 +14,7 @@ from models.dialects.columns import UtcDateTime
 from models.errors import NotFound, UsageError, WaitTimeout
 from models.pipelines.catalogue import Catalogue
 from models.states import RunState, RunTrigger
+from producer.advice import DoorText, see_runs
 from producer.batches.polling import poll_intervals
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
@@ -43,6 +44,17 @@ SELECT scheduled_at, state FROM runs
 WHERE schedule = :schedule AND scheduled_at >= :first AND scheduled_at <= :last
 """
 SELECT_RUN = "SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"
+
+TIME_OR_SPAN = DoorText(
+    "--time names one run, and --from and --to a span; give either",
+    http='"time" names one run, and "from" and "to" a span; give either',
+    page="one time names one run, and From and To a span; give either",
+)
+NO_SPAN = DoorText(
+    "name what to run: --time 2026-11-24, or a span: --from 2026-11-20 --to 2026-11-24",
+    http='name what to run: "time": "2026-11-24", or a span: "from": "2026-11-20", "to": "2026-11-24"',
+    page="name what to run: one time, or From and To of a span",
+)
 
 
 class StartedRun(NamedTuple):
@@ -125,7 +137,7 @@ def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) 
             schedule = LockedSchedule(connection, database, catalogue, definition, now)
             batch_id = open_run(schedule, scheduled_at, RunTrigger.MANUAL, _last_source(connection, definition))
     except IntegrityError:
-        raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
+        raise UsageError(f"{name} has a run for this very second already; " + see_runs(name)) from None
     return StartedRun(scheduled_at, batch_id)
 
 
@@ -177,7 +189,7 @@ def parse_span(database: Database, definition: ScheduleDefinition, span_text: Sp
     zone = definition.timetable.zone_info
     if span_text.time is not None:
         if span_text.first is not None or span_text.last is not None:
-            raise UsageError("--time names one run, and --from and --to a span; give either")
+            raise UsageError(TIME_OR_SPAN)
         span = parse_time_range(span_text.time, zone)
         times = scheduled_times_in(database, definition, span, now, limit=2)
         if len(times) > 1:
@@ -187,7 +199,7 @@ def parse_span(database: Database, definition: ScheduleDefinition, span_text: Sp
             )
         return span
     if span_text.first is None:
-        raise UsageError("name what to run: --time 2026-11-24, or a span: --from 2026-11-20 --to 2026-11-24")
+        raise UsageError(NO_SPAN)
     end = now + ONE_MINUTE if span_text.last is None else parse_time_range(span_text.last, zone).end
     return TimeRange(parse_time_range(span_text.first, zone).start, end)
 
@@ -213,7 +225,7 @@ def find_runs(database: Database, name: str, scheduled_times: Sequence[datetime]
     """Return the runs of these times; raises NotFound if one was deleted meanwhile."""
     runs = [run_views.find_run(database, name, scheduled_at) for scheduled_at in scheduled_times]
     if None in runs:
-        raise NotFound(f"a run of {name} was deleted meanwhile; see: batchmill schedule history {name}")
+        raise NotFound(f"a run of {name} was deleted meanwhile; " + see_runs(name))
     return [run for run in runs if run is not None]
 
 
@@ -233,8 +245,7 @@ def wait_for_runs(
         seconds_left = pause if deadline is None else deadline - time.monotonic()
         if seconds_left <= 0:
             raise WaitTimeout(
-                f"{len(open_runs)} of {len(runs)} runs of {name} have not ended, and go on; see: "
-                f"batchmill schedule history {name}"
+                f"{len(open_runs)} of {len(runs)} runs of {name} have not ended, and go on; " + see_runs(name)
             )
         time.sleep(min(pause, seconds_left))
     raise AssertionError("poll_intervals() never ends")

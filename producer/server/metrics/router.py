@@ -30,7 +30,7 @@ async def _find_operator(request: Request, context: Context, background: Backgro
         return None
     access.check_scope(principal, Scope.ADMIN)
     if principal.tenant is not None:
-        raise Forbidden("metrics count the work of all tenants; use a key that was made with --all-tenants")
+        raise Forbidden("metrics count the work of all tenants; use a key of all tenants")
     return principal
 
 

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from models.errors import BatchmillError, Unreachable
 from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body, error_response
+from producer.server.requests.doors import door_of
 from producer.server.requests.messages import App, Message, Receive, Scope, Send, send_json
 
 log = structlog.get_logger(__name__)
@@ -88,7 +89,7 @@ class RequestLog:
 
     async def _answer(self, error: BatchmillError, scope: Scope, receive: Receive, response: _Response) -> None:
         if not response.status:
-            await error_response(error)(scope, receive, response.send)
+            await error_response(error, door_of(scope["path"]))(scope, receive, response.send)
             return
         log.warning(
             "request.broken_off", error_code=error.code, route=route_template(scope), request_id=response.request_id

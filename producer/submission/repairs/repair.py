@@ -14,6 +14,7 @@ from models.db import Database, comma_separated, insert_rows
 from models.errors import UsageError
 from models.pipelines.prompt_template import find_batch_spec
 from models.states import JobOutcome
+from producer.advice import wait_until_ended
 from producer.batches import views
 from producer.batches.actions.requeue import Requeue, check_ended
 from producer.batches.actions.retry import RetryResult
@@ -99,4 +100,4 @@ class _Repair:
 
     def _changed_error(self) -> UsageError:
         batch_id = self.requeue.batch_id
-        return UsageError(f"another process changes {batch_id}; wait until it has ended: batchmill wait {batch_id}")
+        return UsageError(f"another process changes {batch_id}; " + wait_until_ended(batch_id))

@@ -34,6 +34,7 @@ from models.pipelines.pipeline import Pipeline
 from models.processes import holders
 from models.processes.failpoints import failpoint
 from models.settings import Settings
+from producer.advice import Door, message_of
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.submission import discard, open_submission, submit
@@ -166,7 +167,7 @@ class _Reading:
             result = self._submit_rows(pipeline)
         except (UsageError, TooManyJobs) as error:
             log.info("intake.failed", batch_id=self.row.id, code=error.code)
-            failing.fail_batch(database, self.submission, error.code, *_describe(error))
+            failing.fail_batch(database, self.submission, error.code, *_describe(error, self.read_request.door))
             return Outcome.FAILED
         except (BatchmillError, OSError, MemoryError):
             raise
@@ -268,10 +269,11 @@ def take_in_waiting(intake: Intake, max_bytes: int | None = None, *, unserved_te
         finished += intake.take_in(batch.id) in (Outcome.ACCEPTED, Outcome.FAILED)
 
 
-def _describe(error: BatchmillError) -> tuple[str, list[dict[str, Any]]]:
+def _describe(error: BatchmillError, door: Door) -> tuple[str, list[dict[str, Any]]]:
     """A message for the batch, and its errors by line, as an OpenAI client reads them."""
     if not isinstance(error, InvalidRows) or not error.rows:
-        return str(error), [failing.input_error(error.code, str(error))]
+        message = message_of(error, door)
+        return message, [failing.input_error(error.code, message)]
     more = " (and perhaps more)" if len(error.rows) >= MAX_INPUT_ERRORS else ""
     message = (
         f"{len(error.rows)} rows{more} can't be jobs, and nothing was submitted; mend them, the first: "

@@ -10,6 +10,7 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
+from producer.advice import Door
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.mapping_advice import HTTP_ADVICE, PAGE_ADVICE, MappingAdvice
@@ -108,6 +109,11 @@ class ReadRequest:
             for name, value in values.items()
             if value != getattr(DEFAULTS, name)
         }
+
+    @property
+    def door(self) -> Door:
+        """In whose words a message about its rows is stored."""
+        return Door.PAGE if self.is_from_page else Door.HTTP
 
     @property
     def _advice(self) -> MappingAdvice:

@@ -11,7 +11,7 @@ if switch_file := os.environ.get("FAKE_DISK_FULL"):
 
     full_disk.simulate_full_disk(switch_file)
 
-if "worker.process.main" in sys.orig_argv or "maintain" in sys.orig_argv:
+if "worker.process" in sys.orig_argv or "maintain" in sys.orig_argv:
     if hours := float(os.environ.get("FAKE_CLOCK_HOURS", "0")):
         import shifted_clock
 

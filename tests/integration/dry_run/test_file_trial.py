@@ -18,6 +18,7 @@ from producer.uploads import files
 from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.storage.store import open_store
+from tests.factories.patience import be_patient
 
 SAMPLE = "sample-sentiment-analysis"
 
@@ -43,6 +44,11 @@ class Trial:
         request = SubmitRequest.create(Catalogue.load(self.settings)[SAMPLE])
         read_request = ReadRequest(file_format="csv")
         return file_trial.try_file(self.database, self.settings, request, file, read_request, row_count)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch)
 
 
 @pytest.fixture

@@ -355,7 +355,7 @@ def test_a_pipeline_over_which_a_process_before_ended_comes_last(
 ) -> None:
     process = start_process()
     index = failing.LoadLocation("worker-1#1", "host", "cpu")
-    failing.record(process.database, index, "first", "made/first", LoadFailed("it ended"), 60.0)
+    failing.record(process.database, index, "first", "made/first", LoadFailed("it ended"), 3600.0)
     waiting = submit(process, "first")
 
     process.switcher.start()

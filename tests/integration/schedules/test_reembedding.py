@@ -19,6 +19,7 @@ from producer.schedules.runs.output import output_table, stale_rows
 from producer.schedules.runs.output.output_table import record_merge
 from producer.submission import chunks
 from tests.factories.schedules import ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 OLD, NEW = "1" * 40, "2" * 40
 SELECT_EMBEDDED = "SELECT id, text, embedding, revision, scheduled_at, embedding_key FROM embedded ORDER BY id"
@@ -215,7 +216,7 @@ def test_a_backfill_does_not_mix_models(harness: ScheduleHarness) -> None:
 
     run = harness.runs()[0]
     assert run.state is RunState.FAILED
-    assert "`batchmill schedule trigger` runs the schedule for now" in (run.error_message or "")
+    assert "trigger the schedule: that runs it for now" in (run.error_message or "")
     assert table_query(harness, SELECT_EMBEDDED) == before
 
     harness.backfill("03-03 02:00", now=utc("03-03 13:00"), include_completed=True)
@@ -346,15 +347,17 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
     def pause(point: str) -> None:
         if point == last_point:
             has_merged.set()
-            assert has_read.wait(60)
+            assert has_read.wait(WAIT_TIMEOUT_SECONDS)
 
     reader = threading.Thread(target=read)
     reader.start()
     monkeypatch.setattr(finish, "failpoint", pause)
     monkeypatch.setattr(output_table, "record_merge", lambda *args: (record_merge(*args), pause("after_merge"))[0])
-    harness.tick(utc("03-04 02:05"))
-    is_done.set()
-    reader.join()
+    try:
+        harness.tick(utc("03-04 02:05"))
+    finally:
+        is_done.set()
+        reader.join()
     seen.append(({row[2] for row in embedded(harness).values()}, {dimensions}))
 
     assert has_read.is_set()

@@ -81,7 +81,7 @@ def test_a_file_expires_after_the_setting_or_earlier(uploads: Uploads) -> None:
     kept, soon = uploads.upload("x"), uploads.upload("x", expires_after_seconds=3_600)
     for file, seconds in ((kept, 30 * 86_400), (soon, 3_600)):
         assert file.expires_at is not None
-        assert abs(file.expires_at - file.created_at - timedelta(seconds=seconds)) < timedelta(seconds=5)
+        assert abs(file.expires_at - file.created_at - timedelta(seconds=seconds)) < timedelta(seconds=60)
 
 
 def test_results_are_files_once_their_batch_has_ended_with_such_rows(uploads: Uploads) -> None:

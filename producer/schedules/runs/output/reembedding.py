@@ -47,7 +47,7 @@ REQUIRED_COLUMNS = {ID_COLUMN, REVISION_COLUMN, SCHEDULED_AT_COLUMN}
 VECTOR_NAME = re.compile("(output_)*embedding")  # the prefix where columns of the source have the shorter names
 
 PAGE_ROWS = 500  # whose ids are looked up at once
-RUN_AGAIN_ADVICE = "`batchmill schedule trigger` runs the schedule for now, and embeds all rows again"
+RUN_AGAIN_ADVICE = "trigger the schedule: that runs it for now, and embeds all rows again"
 
 SELECT_SUBMITTED_IDS = "SELECT custom_id FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
 SELECT_FAILED_IDS = """

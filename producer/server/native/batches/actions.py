@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import UsageError
 from models.states import JobOutcome
+from producer.advice import Door, in_door
 from producer.batches import views
 from producer.batches.actions.retry import RetrySelection
 from producer.batches.views import BatchView
@@ -94,7 +95,7 @@ def reply_requeued(context: ServerContext, principal: Principal, batch_id: str) 
             {
                 "object": "batch.requeued",
                 "requeued_jobs": result.jobs,
-                "advice": result.advice,
+                "advice": result.advice and in_door(result.advice, Door.HTTP),
                 "warning": requeued.warning,
                 "batch": shown.batch_object(views.get_batch(context.database, result.batch_id), principal.tenant),
             }

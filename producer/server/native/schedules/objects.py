@@ -49,8 +49,8 @@ EXAMPLE_EVENT: dict[str, Any] = {
 EXAMPLE_UNREADABLE: dict[str, Any] = {
     "name": "nightly-reviews",
     "tenant": "default",
-    "problem": "schedule nightly-reviews: unknown field 'weekly'; this version can't read it: create it again with "
-    "--replace, or batchmill schedule delete nightly-reviews",
+    "problem": "schedule nightly-reviews: unknown field 'weekly'; this version can't read it; the operator has to "
+    "create it again or delete it",
     "suspended_at": None,
 }
 

@@ -1,13 +1,15 @@
 """`GET /api/schedules…`: list schedules, show one, and report its runs and events."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from models import clock
+from producer.advice import Door, in_door
 from producer.schedules import reports, status
 from producer.schedules.alerts import events
 from producer.schedules.history import past
+from producer.schedules.history.past import PastSchedule
 from producer.schedules.runs import run_views
 from producer.server.access import Reader
 from producer.server.context import Context
@@ -26,7 +28,7 @@ def list_schedules(context: Context, principal: Reader) -> Response:
     now = clock.clock_for(context.settings, context.database)()
     statuses, unreadable = status.list_readable(context.database, now, principal.tenant)
     return responses.list_response(
-        [item.as_dict() for item in statuses], unreadable=[schedule.as_dict() for schedule in unreadable]
+        [item.as_dict() for item in statuses], unreadable=[_unreadable_object(schedule) for schedule in unreadable]
     )
 
 
@@ -66,3 +68,7 @@ def list_events(context: Context, principal: Reader, name: ScheduleName, limit: 
     past.find(context.database, name, principal.tenant)
     newest = events.list_newest(context.database, name, limit)
     return responses.list_response([event.as_dict() for event in newest])
+
+
+def _unreadable_object(schedule: PastSchedule) -> dict[str, Any]:
+    return {**schedule.as_dict(), "problem": in_door(schedule.problem or "", Door.HTTP)}

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from models.errors import BatchmillError, Forbidden, InvalidRows, NotFound, Unauthorized, UsageError
+from producer.advice import Door
 from producer.batches.views import BatchView
 from producer.server import errors
 from producer.server.pages.access.visitor import Visitor
@@ -44,7 +45,7 @@ def refusal_of(
         return Refusal(status, f"the batch is {state} now, so this can't be done until it has ended")
     if isinstance(error, UsageError) and advice is not None:
         return Refusal(status, advice)
-    return Refusal(status, errors.public_message(error))
+    return Refusal(status, errors.public_message(error, Door.PAGE))
 
 
 def confirm(

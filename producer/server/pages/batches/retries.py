@@ -11,6 +11,7 @@ from starlette.datastructures import FormData, QueryParams
 from models import error_catalogue
 from models.errors import BatchmillError, NotFound, UsageError
 from models.states import JobOutcome
+from producer.advice import Door, in_door
 from producer.batches import blockers
 from producer.batches.actions import retry_plan
 from producer.batches.actions.retry import RetrySelection
@@ -93,7 +94,8 @@ async def retry(
     def show(requeued: Requeued) -> Response:
         jobs = requeued.result.jobs
         sentences = [f"{jobs:,} {'job runs' if jobs == 1 else 'jobs run'} again."]
-        sentences += [f"{text[:1].upper()}{text[1:]}." for text in (requeued.warning, requeued.result.advice) if text]
+        texts = [in_door(text, Door.PAGE) for text in (requeued.warning, requeued.result.advice) if text]
+        sentences += [f"{text[:1].upper()}{text[1:]}." for text in texts]
         return see_other(request, visitor, _address(batch_id, selection), " ".join(sentences))
 
     def show_reopened() -> Response | None:

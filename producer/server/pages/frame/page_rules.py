@@ -10,10 +10,9 @@ from starlette.requests import ClientDisconnect
 
 from producer.server.pages.frame.errors import PageError, error_page
 from producer.server.pages.frame.headers import headers_for
+from producer.server.requests.doors import is_for_machines
 from producer.server.requests.messages import App, Message, Receive, Scope, Send, header
 
-MACHINE_PATHS = ("/healthz", "/readyz", "/metrics")
-MACHINE_ROOTS = ("/api", "/v1")
 ENDLESS_ROOT = "/events/"  # streams, which have no HEAD
 MAX_ERROR_BYTES = 1_000_000
 
@@ -83,11 +82,6 @@ class _Answer:
                 raise ClientDisconnect  # so that nobody makes the rest of a download
             return
         await self.send_on(message)
-
-
-def is_for_machines(path: str) -> bool:
-    """Whether programs ask for a path, which read JSON errors and send keys."""
-    return path in MACHINE_PATHS or any(path == root or path.startswith(f"{root}/") for root in MACHINE_ROOTS)
 
 
 def wants_page(scope: Scope) -> bool:

@@ -5,6 +5,8 @@ import re
 
 from markupsafe import Markup, escape
 
+from producer.advice import Door, in_door
+
 # Controls, and what is invisible or changes the direction of its neighbours. Joiners stay, since scripts and emoji need
 # them. Half a surrogate pair can't be sent at all.
 UNSEEN = re.compile(
@@ -79,4 +81,9 @@ def _name_character(match: re.Match[str]) -> str:
     return chr(CONTROL_PICTURES + code) if code < LAST_PICTURED else f"⟨U+{code:04X}⟩"
 
 
-FILTERS = {"visible": visible, "cut": cut, "sentence": sentence, "with_code": with_code}
+def in_page(text: str) -> str:
+    """Return a message in the words of pages."""
+    return in_door(text, Door.PAGE)
+
+
+FILTERS = {"visible": visible, "cut": cut, "sentence": sentence, "with_code": with_code, "in_page": in_page}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from models.errors import UsageError
+from producer.advice import Door, message_of
 from producer.schedules import registry
 from producer.schedules.runs import manual_runs
 from producer.schedules.runs.manual_runs import BackfillResult, PlannedRun, SpanText
@@ -64,7 +65,7 @@ def preview_backfill(
         try:
             values["preview"] = Preview(_plan(context, view, _span_text(time, first, last), now), rerun)
         except UsageError as error:
-            values["problem"] = str(error)
+            values["problem"] = message_of(error, Door.PAGE)
     zone = view.definition.timetable.zone_info
     today = now.astimezone(zone).date()
     span = (first or str(today - ONE_DAY * DAYS_SUGGESTED), last or str(today)) if not time else ("", "")

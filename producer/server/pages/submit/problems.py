@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from models.errors import BatchmillError, Forbidden, IdempotencyConflict, InvalidRows, NotFound, Unauthorized
+from producer.advice import Door, in_door
 from producer.server import errors
 from producer.server.native.batches.submission.submitting import Submitted
 from producer.server.pages.access.visitor import Visitor
@@ -60,14 +61,15 @@ def describe(error: BatchmillError) -> FormProblem:
         return FormProblem(status, error.code, message, error, group_problems(error.problems))
     if isinstance(error, IdempotencyConflict):
         return FormProblem(status, error.code, SUBMITTED_ALREADY, error)
-    return FormProblem(status, error.code, errors.public_message(error), error)
+    return FormProblem(status, error.code, errors.public_message(error, Door.PAGE), error)
 
 
 def see_batch(request: Request, visitor: Visitor, submitted: Submitted) -> Response:
     """Send the browser to the page of a batch that was submitted."""
     address = f"/batches/{submitted.batch_id}"
     if submitted.warning is not None:
-        return see_other(request, visitor, address, f"The batch was submitted; {submitted.warning}.", "warn")
+        warning = in_door(submitted.warning, Door.PAGE)
+        return see_other(request, visitor, address, f"The batch was submitted; {warning}.", "warn")
     message = "This form was submitted before: here is its batch." if submitted.existed else "The batch was submitted."
     return see_other(request, visitor, address, message)
 

@@ -24,7 +24,7 @@ from producer.uploads.storage.store import open_store
 
 MAX_BYTES = 64 * 2**20  # unpacked
 MAX_SECONDS = 10.0
-ADVICE = "send a sample of the rows, or run batchmill submit --dry-run"
+ADVICE = "send a sample of the rows"
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 
 from models.errors import UsageError
+from producer.advice import Door, in_door
 from producer.batches import views
 from producer.readers.files.source_files import format_from_name
 from producer.server.access import Submitter
@@ -129,6 +130,7 @@ async def _answer(context: ServerContext, principal: Principal, submitted: Submi
     else:
         warning = submitted.warning or warn_of_ended(batch.id, batch.status)
     shown_batch = shown.batch_object(batch, principal.tenant)
+    warning = warning and in_door(warning, Door.HTTP)
     document = {**shown_batch, "already_submitted": submitted.existed, "warning": warning}
     status = 202 if batch.status == "validating" else 200 if submitted.existed else 201
     return responses.json_response(document, status, {"location": f"/api/batches/{batch.id}"})

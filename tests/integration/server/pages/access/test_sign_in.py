@@ -15,6 +15,7 @@ from producer.tenants.keys import KeyRequest, NewKey
 from producer.tenants.principal import Scope
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import BROWSER, PART, Page, browser_over, csrf_token, sign_in
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 COOKIE, FORM_COOKIE = "batchmill_session_8000", "batchmill_form_8000"
 WRONG_KEYS = ("", "   ", "bm_0123456789abcdef_" + "x" * 43, "<script>alert(1)</script>", "é" * 150)
@@ -313,6 +314,7 @@ class TestASession:
     def test_costs_no_query_within_seconds(
         self, browser: TestClient, key: NewKey, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("producer.tenants.authentication.REMEMBER_SECONDS", WAIT_TIMEOUT_SECONDS)
         sign_in(browser, key.text)
         browser.get("/")
         monkeypatch.setattr("producer.tenants.sessions.verify_session", None)
@@ -320,7 +322,7 @@ class TestASession:
         assert browser.get("/").status_code == 200
 
     def test_counts_as_its_key(self, database: Database, database_url: str, tmp_path: Path, key: NewKey) -> None:
-        app = app_over(database, database_url, home=tmp_path, requests_per_minute=6)  # one may come at once
+        app = app_over(database, database_url, home=tmp_path, requests_per_minute=1)  # one may come at once
         with browser_over(app) as browser:
             sign_in(browser, key.text)
             answers = [browser.get("/") for _ in range(3)]

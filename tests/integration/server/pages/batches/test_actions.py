@@ -1,6 +1,7 @@
 """Retry, cancel and delete: each shows first exactly what it affects, and does it only with the session's token."""
 
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ from starlette.testclient import TestClient
 from models.db import Database
 from models.states import BatchStatus, JobOutcome
 from producer.batches import failure_counts, views
+from producer.batches.actions import delete as deleting
 from producer.server.native.batches import long_acts
 from producer.server.pages.batches import actions, retries
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import execute, insert_batch, update_batch
 from tests.factories.page_clients import PART, Page, csrf_token, sign_in_as
 from tests.fake_worker import end_batch, register_worker, write_results
-from tests.servers import wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 
 
 def post(browser: TestClient, address: str, **fields: Any) -> Response:
@@ -353,6 +355,13 @@ def test_an_act_that_takes_longer_is_answered_at_once_and_goes_on(
     monkeypatch.setattr(retries, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(long_acts, "POLL_SECONDS", 0.01)
     batch_id = insert_batch(database, 3)
+    goes_on, delete_batch = Event(), deleting.delete
+
+    def delete_slowly(*arguments: Any, **options: Any) -> Any:
+        assert goes_on.wait(WAIT_TIMEOUT_SECONDS)
+        return delete_batch(*arguments, **options)
+
+    monkeypatch.setattr(deleting, "delete", delete_slowly)
 
     for action, address in (("cancel", f"/batches/{batch_id}"), ("retry", f"/batches/{batch_id}")):
         answer = post(browser, f"/batches/{batch_id}/{action}", outcome="cancelled")
@@ -360,6 +369,7 @@ def test_an_act_that_takes_longer_is_answered_at_once_and_goes_on(
         assert (answer.status_code, answer.headers["location"]) == (303, address)
     deleted = post(browser, f"/batches/{batch_id}/delete", cancel="yes")
     message = browser.get("/batches").text
+    goes_on.set()
     wait_until(lambda: not long_acts._tasks, "the deletion to end")
 
     assert deleted.headers["location"] == "/batches"

@@ -38,10 +38,7 @@ def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 
 
 @pytest.fixture
-def browser(
-    harness: ScheduleHarness, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
-    monkeypatch.setattr(backfill, "WAIT_SECONDS", WAIT_TIMEOUT_SECONDS)
+def browser(harness: ScheduleHarness, database_url: str, tmp_path: Path) -> Iterator[TestClient]:
     fields = {"sources": harness.settings.sources, "home": tmp_path / "home", "simulated_clock": "2026-03-02T12:00Z"}
     with browser_over(app_over(harness.database, database_url, **fields)) as client:
         yield client

@@ -1,0 +1,133 @@
+"""Advice in messages, in the words of each door: a shell has commands, HTTP has routes, and a page has links.
+
+An error carries its message as a `DoorText`, which is the text for a shell, and any text that is joined to one with `+`
+becomes one too. Each door calls `in_door` before it shows a message. Advice on columns is in `mapping_advice.py`.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from urllib.parse import quote
+
+
+class Door(StrEnum):
+    """How a person or a program reaches Batchmill."""
+
+    COMMAND = "command"
+    HTTP = "http"
+    PAGE = "page"
+
+
+class DoorText(str):
+    """A text for a shell, with its forms for the other doors; formatting it, as in an f-string, leaves only the first.
+
+    http: for a client of the HTTP API
+    page: for a reader of the pages
+    """
+
+    http: str
+    page: str
+
+    def __new__(cls, command: str, *, http: str, page: str) -> "DoorText":
+        """Make a text of its three forms."""
+        text = super().__new__(cls, command)
+        text.http, text.page = http, page
+        return text
+
+    def __add__(self, other: str) -> "DoorText":
+        return _joined(self, other)
+
+    def __radd__(self, other: str) -> "DoorText":
+        return _joined(other, self)
+
+    def __reduce__(self) -> tuple[object, ...]:  # so that an error with it passes between processes
+        return _unpickle, (str(self), self.http, self.page)
+
+
+def in_door(text: str, door: Door) -> str:
+    """Return a text in the words of a door."""
+    if not isinstance(text, DoorText) or door is Door.COMMAND:
+        return str(text)
+    return text.http if door is Door.HTTP else text.page
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of an error, with its forms for other doors."""
+    message = error.args[0] if len(error.args) == 1 else None
+    return message if isinstance(message, DoorText) else str(error)
+
+
+def message_of(error: BaseException, door: Door) -> str:
+    """Return the message of an error in the words of a door."""
+    return in_door(text_of(error), door)
+
+
+def join_texts(separator: str, texts: Iterable[str]) -> str:
+    """Join texts, some of which may have forms for doors."""
+    joined: str | None = None
+    for text in texts:
+        joined = text if joined is None else joined + separator + text
+    return joined or ""
+
+
+def _joined(first: str, second: str) -> DoorText:
+    command, http, page = (in_door(first, door) + in_door(second, door) for door in Door)
+    return DoorText(command, http=http, page=page)
+
+
+def _unpickle(command: str, http: str, page: str) -> DoorText:
+    return DoorText(command, http=http, page=page)
+
+
+LIST_BATCHES = DoorText(
+    "list the batches: batchmill ls",
+    http="list the batches: GET /api/batches",
+    page="the page Batches lists all there are",
+)
+LIST_SCHEDULES = DoorText(
+    "see which there are: batchmill schedule ls",
+    http="see which there are: GET /api/schedules",
+    page="the page Schedules lists all there are",
+)
+
+
+def wait_until_ended(batch_id: str) -> DoorText:
+    """Advise to wait for a batch."""
+    return DoorText(
+        f"wait until it has ended: batchmill wait {batch_id}",
+        http=f"wait until it has ended: GET /api/batches/{quote(batch_id)}/wait",
+        page="wait until it has ended",
+    )
+
+
+def wait_again(batch_id: str) -> DoorText:
+    """Advise to go on waiting for a batch."""
+    return DoorText(
+        f"wait again: batchmill wait {batch_id}",
+        http=f"wait again: GET /api/batches/{quote(batch_id)}/wait",
+        page="its page follows it",
+    )
+
+
+def see_batch(batch_id: str) -> DoorText:
+    """Advise to look at a batch."""
+    return DoorText(
+        f"see: batchmill show {batch_id}", http=f"see: GET /api/batches/{quote(batch_id)}", page="see its page"
+    )
+
+
+def see_schedule(name: str) -> DoorText:
+    """Advise to look at a schedule."""
+    return DoorText(
+        f"see: batchmill schedule show {name}",
+        http=f"see: GET /api/schedules/{quote(name, safe='')}",
+        page="its page has its times and runs",
+    )
+
+
+def see_runs(name: str) -> DoorText:
+    """Advise to look at the runs of a schedule."""
+    return DoorText(
+        f"see: batchmill schedule history {name}",
+        http=f"see: GET /api/schedules/{quote(name, safe='')}/runs",
+        page="its page lists its runs",
+    )
