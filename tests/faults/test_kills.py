@@ -14,6 +14,7 @@ from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.factories.batch_rows import assert_usage_equals_counters
 from tests.faults.fake_model import (
     FAKE_PIPELINE,
+    NO_RESTART,
     assert_outputs,
     count_forward_passes,
     fake_model_deployment,
@@ -50,9 +51,8 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
 def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment, tmp_path: Path, point: str) -> None:
     texts = numbered_texts(JOBS)
     batch = deployment.client.submit(FAKE_PIPELINE, texts)
-    doomed = deployment.start(
-        "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", FAKE_FORWARD_SECONDS="0.05"
-    )
+    kill = {"BATCHMILL_FAILPOINT": f"{point}:kill@2", **NO_RESTART}
+    doomed = deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.05", **kill)
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
     doomed.wait(WAIT_TIMEOUT_SECONDS)
@@ -60,7 +60,7 @@ def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment
         row.position for row in deployment.query("SELECT position FROM results WHERE batch_id = :id", id=batch.id)
     }
 
-    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
+    deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
     batch.wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_completed(batch.id, JOBS)
