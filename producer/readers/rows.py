@@ -1,7 +1,7 @@
 """Rows are what a source yields: one of them may be a problem, which says why it can't be a job."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from models.errors import JobError
@@ -76,6 +76,7 @@ class Source:
     unit: the unit of locations, such as "line".
     rows: read from the source one by one.
     files: the name and unit of each file; with several, locations count in FILE_OFFSETs too.
+    doubts: sentences on what the reader had to assume; complete once all rows were read.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Source:
     rows: Iterator[Row | Problem]
     files: Sequence[tuple[str, str]] = ()
     limits: Limits = DEFAULT_LIMITS
+    doubts: list[str] = field(default_factory=list)
 
     def describe_location(self, location: int) -> str:
         """A location in words: `line 3`, or `b.jsonl, line 3`."""

@@ -161,6 +161,7 @@ class Submission:
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
         warning = warnings.notify_workers(self.context, result.pipeline, result.slices)
+        warning = "; ".join([*rows.doubts, *([] if warning is None else [warning])]) or None
         return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
 
     def _open(self, file: FileView | None) -> Submitted:
