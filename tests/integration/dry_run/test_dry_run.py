@@ -51,7 +51,7 @@ def test_bad_rows_would_refuse_it(database: Database, tmp_path: Path) -> None:
 
 
 NO_HEADER = "17,good as it is,4.5\n23,bad,1.0\n"
-DOUBT = "line 1 is taken as the names of the columns: '17', 'good as it is', '4.5'"
+DOUBT = "the first line is taken as the names of the columns: '17', 'good as it is', '4.5'"
 
 
 class TestTableWithoutHeader:

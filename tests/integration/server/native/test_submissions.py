@@ -567,5 +567,5 @@ def test_a_table_without_a_header_is_noticed(api: TestClient) -> None:
     submitted = api.post("/api/batches", params=params, content=body, headers=headers)
 
     [doubt] = trial.json()["doubts"]
-    assert doubt.startswith("the body: line 1 is taken as the names of the columns: '17'")
+    assert doubt.startswith("the body: the first line is taken as the names of the columns: '17'")
     assert submitted.json()["warning"].startswith(doubt)

@@ -104,7 +104,7 @@ def test_a_table_without_a_header_is_noticed(browser: TestClient) -> None:
     ordinary = browser.get(uploaded(browser)).text
     page = browser.get(uploaded(browser, b"17,<script>alert(1)</script>,4.5\n23,bad,1.0\n", "a.csv")).text
 
-    assert "Line 1 is taken as the names of the columns" in page
+    assert "The first line is taken as the names of the columns" in page
     assert "<script>alert" not in page
     assert "is taken as the names" not in ordinary
 

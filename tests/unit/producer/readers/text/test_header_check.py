@@ -52,11 +52,11 @@ def test_headers_like_the_row_below_are_in_doubt(header: list[str], first_row: l
     doubt = find_doubt(header, first_row)
 
     assert doubt is not None
-    assert doubt.startswith("line 1 is taken as the names of the columns: ")
+    assert doubt.startswith("the first line is taken as the names of the columns: ")
 
 
 def test_the_sentence_shows_some_names_and_the_beginning_of_each() -> None:
     assert find_doubt(["9", "<script>\n" + "x" * 60, "3.5", "4"], ["8", "b", "2.5", "7"]) == (
-        f"line 1 is taken as the names of the columns: '9', '<script>\\n{'x' * 21}…', '3.5', …; "
+        f"the first line is taken as the names of the columns: '9', '<script>\\n{'x' * 21}…', '3.5', …; "
         "if it is data, add a line of names above it"
     )
