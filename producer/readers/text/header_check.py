@@ -30,7 +30,8 @@ def find_doubt(header: Sequence[str], first_row: Sequence[str]) -> str | None:
         return None
     shown = ", ".join(_shown(name) for name in header[:SHOWN_NAMES])
     more = ", …" if len(header) > SHOWN_NAMES else ""
-    return f"the first line is taken as the names of the columns: {shown}{more}; if it is data, add a line of names above it"
+    advice = "if it is data, add a line of names above it"
+    return f"the first line is taken as the names of the columns: {shown}{more}; {advice}"
 
 
 def _kind(cell: str) -> str:
