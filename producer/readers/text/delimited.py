@@ -1,4 +1,7 @@
-"""Delimited text is CSV or TSV with a header."""
+"""Delimited text is CSV or TSV with a header.
+
+Excel writes CSV with semicolons where people write numbers with commas, so a header shows which of them a file has.
+"""
 
 import csv
 import io
@@ -32,9 +35,11 @@ TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 UNIQUE_ADVICE = "rename one, or add a line of names if line 1 is data"
 QUOTED_TEXT = re.compile('"[^"]*"')
 
+COMMA, SEMICOLON = ",", ";"
+
 # Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
-    ";": "seems to have semicolons between its cells; save it with commas",
+    ";": "seems to have semicolons between its cells; name its format: csv",
     "\t": "seems to have tabs between its cells; name its format: tsv",
     "|": "seems to have bars between its cells; save it with commas",
 }
@@ -45,7 +50,12 @@ class DelimitedReader:
 
     def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
-        self._lines = _BoundedLines(text_lines.read_lines(stream, name, meter), delimiter)
+        numbered_lines = text_lines.read_lines(stream, name, meter)
+        if (first := next(numbered_lines, None)) is not None:
+            numbered_lines = chain([first], numbered_lines)
+            if delimiter == COMMA and _has_semicolons(first[1]):
+                delimiter = SEMICOLON
+        self._lines = _BoundedLines(numbered_lines, delimiter)
         csv.field_size_limit(MAX_FIELD_CHARACTERS)  # for the whole process; 128 KiB by default
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
@@ -123,6 +133,15 @@ class DelimitedReader:
         if CSV_OPEN_QUOTE in str(error):
             self._lines.rewind_record()
         return Problem(line_number, _describe_error(error))
+
+
+def _has_semicolons(header_line: bytes) -> bool:
+    """Return whether a header's line has semicolons between its cells, and no commas."""
+    line = header_line.decode(errors="replace")
+    if line.count('"') % 2:  # it goes on in the next line
+        return False
+    line = QUOTED_TEXT.sub('""', line)
+    return SEMICOLON in line and COMMA not in line
 
 
 def _describe_error(error: csv.Error) -> str:
