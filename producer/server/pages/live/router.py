@@ -127,8 +127,7 @@ async def follow_run(
     scheduled_at = addresses.parse_run_time(time)
     await to_thread.run_sync(reports.find_run_at, context.database, name, scheduled_at, visitor.principal.tenant)
     path = addresses.run_address(name, scheduled_at)
-    key = ChannelKey("run", (name, scheduled_at), path, parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("run", (name, scheduled_at), path), PageFollower(since))
 
 
 @router.get("/workers")
@@ -159,8 +158,7 @@ async def follow_pipeline(
     """Stream the parts of the page of a pipeline."""
     if name not in context.catalogue:
         await to_thread.run_sync(pipeline_page.read_pipeline, context, visitor.principal, name)
-    key = ChannelKey("pipeline", name, f"/pipelines/{name}", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("pipeline", name, f"/pipelines/{name}"), PageFollower(since))
 
 
 @router.get("/usage")
