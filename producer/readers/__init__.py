@@ -46,9 +46,8 @@ def open_source(
     name = first.name if first is last else f"the set of {len(source_files):,} files from {first.name} to {last.name}"
     doubts: list[str] = []
     with closing(_read_files(source_files, columns, Meter(limits), doubts)) as rows:
-        yield Source(
-            name, first.unit, rows, tuple((file.name, file.unit) for file in source_files), limits, doubts=doubts
-        )
+        files = tuple((file.name, file.unit) for file in source_files)
+        yield Source(name, first.unit, rows, files, limits, doubts=doubts)
 
 
 @contextmanager

@@ -126,8 +126,8 @@ async def follow_run(
     """Stream the parts of the page of a run."""
     scheduled_at = addresses.parse_run_time(time)
     await to_thread.run_sync(reports.find_run_at, context.database, name, scheduled_at, visitor.principal.tenant)
-    shown = _Shown("run", (name, scheduled_at), addresses.run_address(name, scheduled_at))
-    return _respond(request, context, visitor, shown, PageFollower(since))
+    path = addresses.run_address(name, scheduled_at)
+    return _respond(request, context, visitor, _Shown("run", (name, scheduled_at), path), PageFollower(since))
 
 
 @router.get("/workers")
