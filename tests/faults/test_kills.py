@@ -21,7 +21,7 @@ from tests.faults.fake_model import (
 )
 
 JOBS = 400
-KILLS = 12  # on each database
+KILLS = 10  # on each database
 
 PIDS_AT_WORK = "SELECT DISTINCT w.pid FROM slices s JOIN workers w ON w.id = s.worker_id WHERE s.state = 'leased'"
 
@@ -74,19 +74,23 @@ def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment
 def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
     source, texts = random.Random(KILLS), numbered_texts(JOBS)
     supervisor = psutil.Process(
-        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
-    batches = []
-    for number in range(KILLS):
-        if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 2:
+    batches = [deployment.client.submit(FAKE_PIPELINE, texts)]
+
+    def at_work() -> list[int]:
+        if batches[-1].refresh().view.counts.unanswered < JOBS // 2:
             batches.append(deployment.client.submit(FAKE_PIPELINE, texts))
+        children = {child.pid for child in supervisor.children()}
+        return [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in children]
+
+    for number in range(KILLS):
         if number % 4:
-            deployment.wait_for_workers()
+            wait_for(at_work, "a worker at work")
         time.sleep(source.uniform(0.0, 0.3))  # the fault itself: at any moment, sometimes also while one starts
-        pids = [child.pid for child in wait_for(supervisor.children, "a worker")]
-        at_work = [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in pids] if number % 4 else []
+        pids = (at_work() if number % 4 else []) or [child.pid for child in wait_for(supervisor.children, "a worker")]
         with suppress(psutil.NoSuchProcess):  # one that was just killed, and is being started again
-            psutil.Process(source.choice(at_work or pids)).kill()
+            psutil.Process(source.choice(pids)).kill()
 
     for batch in batches:
         batch.wait(WAIT_TIMEOUT_SECONDS)
