@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from producer.handle import BatchHandle
 from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.factories.batch_rows import assert_usage_equals_counters
 from tests.faults.fake_model import (
@@ -76,19 +77,18 @@ def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
     supervisor = psutil.Process(
         deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
-    batches = [deployment.client.submit(FAKE_PIPELINE, texts)]
+    batches: list[BatchHandle] = []
 
-    def at_work() -> list[int]:
-        if batches[-1].refresh().view.counts.unanswered < JOBS // 2:
+    def find_at_work() -> list[int]:
+        if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 2:
             batches.append(deployment.client.submit(FAKE_PIPELINE, texts))
-        children = {child.pid for child in supervisor.children()}
-        return [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in children]
+        pids = {child.pid for child in supervisor.children()}
+        return [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in pids]
 
     for number in range(KILLS):
-        if number % 4:
-            wait_for(at_work, "a worker at work")
         time.sleep(source.uniform(0.0, 0.3))  # the fault itself: at any moment, sometimes also while one starts
-        pids = (at_work() if number % 4 else []) or [child.pid for child in wait_for(supervisor.children, "a worker")]
+        at_work = wait_for(find_at_work, "a worker at work") if number % 4 else []
+        pids = at_work or [child.pid for child in wait_for(supervisor.children, "a worker")]
         with suppress(psutil.NoSuchProcess):  # one that was just killed, and is being started again
             psutil.Process(source.choice(pids)).kill()
 

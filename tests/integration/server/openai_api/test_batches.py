@@ -44,7 +44,7 @@ class TestCreation:
         assert batch.request_counts.model_dump() == {"total": 2, "completed": 0, "failed": 0}
         assert batch.output_file_id is None
         assert batch.error_file_id is None
-        assert batch.expires_at == pytest.approx(batch.created_at + 86_400, abs=2)
+        assert batch.expires_at == pytest.approx(batch.created_at + 86_400, abs=120)
 
         write_results(door.database, batch.id, [(1, "text_too_long"), (0, POSITIVE)])
         end_batch(door.database, batch.id)
