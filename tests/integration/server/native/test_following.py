@@ -321,6 +321,7 @@ class TestManyFollowers:
             lines = streams.stream_lines(database, new_watch, follow)
             await anext(events)  # the beginning
             parts = [await anext(events), await anext(lines)]
+            gc.collect()
             rows = sum(isinstance(thing, ResultRow) for thing in gc.get_objects())
             await events.aclose()
             await lines.aclose()
