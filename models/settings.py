@@ -227,6 +227,11 @@ class Settings(BaseSettings):
     serve_tls_key: Path | None = Field(
         default=None, description="Private key of the certificate as a PEM file; unset: none."
     )
+    serve_trusted_proxies: WordList = Field(
+        default=(),
+        description="Addresses and networks of proxies, such as `127.0.0.1` or `10.0.0.0/8`, whose `X-Forwarded-For` "
+        "and `X-Forwarded-Proto` are believed; unset: none.",
+    )
     cors_origins: WordList = Field(
         default=(),
         description="Origins of web pages that may call the server, such as `https://app.example.com`; unset: none.",
@@ -286,6 +291,16 @@ class Settings(BaseSettings):
         if url is not None:
             (urls.check_redis_url if field.field_name == "redis_url" else urls.check_database_url)(url)
         return url
+
+    @field_validator("serve_trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            try:
+                ipaddress.ip_network(address, strict=False)
+            except ValueError:
+                raise ValueError(f"{address[:80]!r} is neither an address nor a network") from None
+        return addresses
 
     @field_validator("webhook_allowed_hosts")
     @classmethod

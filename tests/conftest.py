@@ -8,13 +8,14 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 
 from batchmill import Client
@@ -24,7 +25,7 @@ from models.log import BATCHMILL_LOGGERS
 from models.service_tables import METADATA
 from tests.factories import minilm
 from tests.reusable_databases import ReusableDatabases, unique_database_name
-from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
+from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
@@ -35,6 +36,7 @@ ON_BOTH_DATABASES = ("test_handle.py", "test_all_pages.py", "test_sign_in.py")
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
 
 HOME_NUMBERS = itertools.count()
+WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "heartbeat", "maintenance"})
 
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
 # for each other. It reads the variable when it is imported.
@@ -43,10 +45,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Hundreds of processes that the tests start would each compile our modules: a third of the time of a start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# A loaded machine is slow, and no test depends on time. Each run tries the same examples, so that a run fails by its
-# changes alone; `--hypothesis-profile random` looks for others.
-settings.register_profile("batchmill", deadline=None, derandomize=True)
-settings.register_profile("random", deadline=None)
+# A loaded machine is slow, and no test depends on time. Every run tries the same examples, so that one which fails has
+# to do with the change; `--hypothesis-profile=default` tries others.
+settings.register_profile("batchmill", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchmill")
 
 sqlite.SYNCHRONOUS = "OFF"  # no test cuts the power, and waiting for the disk takes longer than the statements
@@ -102,6 +103,17 @@ def weights_of_one_test() -> Iterator[None]:
     yield
     if (module := sys.modules.get("worker.loading.shared_weights")) is not None:
         module._bases.clear()
+
+
+@pytest.fixture(autouse=True)
+def ended_threads() -> Iterator[None]:
+    """Fail a test that leaves a thread of a worker running: it would use the database and the patches of others."""
+    earlier = threading.enumerate()
+    yield
+    for thread in threading.enumerate():
+        if thread.name in WORKER_THREADS and thread not in earlier:
+            thread.join(WAIT_TIMEOUT_SECONDS)
+            assert not thread.is_alive(), f"the thread {thread.name!r} outlived its test"
 
 
 @pytest.fixture(autouse=True)

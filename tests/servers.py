@@ -420,6 +420,11 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes whose current folder is this one."""
+    return [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
+
+
 def _find_server_process(folder: Path) -> psutil.Process | None:
     pid = _read_pid(folder / PID_FILE)
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import TextClause, bindparam, func, select, text
 
 from models.db import Database
 from models.states import BatchStatus
+from models.tables import Batch
 from producer.batches.views import JobCounts
 
 MAX_IDS = 1_000  # in one statement
@@ -26,6 +28,9 @@ UNION ALL
 SELECT {COLUMNS} FROM (
     SELECT {COLUMNS} FROM batches ORDER BY created_at DESC, id DESC LIMIT {MAX_NEWEST}) AS newest
 """)  # noqa: S608
+
+ENDED = [status.value for status in BatchStatus if status.has_ended]
+ENDED_AT = func.coalesce(Batch.completed_at, Batch.failed_at, Batch.cancelled_at, Batch.expired_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,18 @@ def read_states(database: Database, batch_ids: Collection[str]) -> dict[str, Bat
 def read_open_and_newest(database: Database) -> dict[str, BatchState]:
     """Return the states of the batches that have not ended, at most 5,000, and of the 100 newest."""
     return _read(database, SELECT_OPEN_AND_NEWEST, {})
+
+
+def find_open_or_ended_since(database: Database, batch_ids: Collection[str], since: datetime) -> set[str]:
+    """Return which of these batches are open, or ended at `since` or later."""
+    ids = list(batch_ids)
+    found: set[str] = set()
+    is_open, is_new = Batch.status.not_in(ENDED), ENDED_AT >= since  # noqa: SIM300 - the column is no constant
+    for start in range(0, len(ids), MAX_IDS):
+        query = select(Batch.id).where(Batch.id.in_(ids[start : start + MAX_IDS]), is_open | is_new)
+        with database.statement() as connection:
+            found |= set(connection.scalars(query))
+    return found
 
 
 def _read(database: Database, query: TextClause, params: dict[str, Any]) -> dict[str, BatchState]:

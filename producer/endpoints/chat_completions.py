@@ -6,7 +6,16 @@ from typing import Any
 from models.documents import from_json
 from models.tasks.text_generation import TEXT_GENERATION
 from producer.endpoints.answer import Answer, quote
-from producer.endpoints.endpoint import Endpoint, Settings, invalid, missing, reject_rest, take_constants
+from producer.endpoints.endpoint import (
+    MAX_QUOTED_CHARACTERS,
+    BodyError,
+    Endpoint,
+    Settings,
+    invalid,
+    missing,
+    reject_rest,
+    take_constants,
+)
 from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings
 
 CONSTANTS: dict[str, tuple[Any, ...]] = {
@@ -24,6 +33,7 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
+KEYS = ("role", "content")  # of a message
 SCHEMA_OF_ANY_OBJECT = {"type": "object"}
 
 
@@ -39,16 +49,30 @@ def _read_input(body: Mapping[str, Any]) -> list[Any]:
 def _read_message(message: object, path: str) -> object:
     if not isinstance(message, dict):
         return message  # the task's own check says what is wrong
-    kept = {key: value for key, value in message.items() if value is not None}
-    content = kept.get("content")
-    if not isinstance(content, list):
-        return kept
-    for part in content:
+    # An answer that is given back as a message has `refusal: null` and `annotations: []`, which say nothing.
+    kept = {key: value for key, value in message.items() if value is not None and (key in KEYS or value != [])}
+    for key in KEYS:
+        if key not in kept:
+            raise missing(f"{path}.{key}", f"has no body.{path}.{key}; a message has a role and a content")
+    if (other := next((key for key in kept if key not in KEYS), None)) is not None:
+        key = other[:MAX_QUOTED_CHARACTERS]
+        raise BodyError(
+            "unsupported_parameter",
+            f"has {key!r} in body.{path}; pipelines of this endpoint read role and content alone, so leave it out",
+            f"body.{path}.{key}",
+        )
+    content = kept["content"]
+    return {**kept, "content": _join_parts(content, path)} if isinstance(content, list) else kept
+
+
+def _join_parts(parts: list[Any], path: str) -> str:
+    for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise invalid(
-                path, f"has a part in body.{path} that is no text; pipelines of this endpoint read text alone"
+                f"{path}.content",
+                f"has a part in body.{path}.content that is no text; pipelines of this endpoint read text alone",
             )
-    return {**kept, "content": "\n".join(part["text"] for part in content)}
+    return "\n".join(part["text"] for part in parts)
 
 
 def _read_settings(settings: Mapping[str, Any]) -> Settings:

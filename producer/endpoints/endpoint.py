@@ -64,6 +64,11 @@ class Endpoint:
         lambda _of_pipeline, of_lines: dict(of_lines)
     )
 
+    @property
+    def input_param(self) -> str:
+        """The part of a request that is the task's input."""
+        return ".".join(["body", *(self.input_keys or ())])
+
     def takes_task(self, task: str) -> bool:
         """Whether a pipeline of this task answers it."""
         return not self.tasks or task in self.tasks

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from models import version
 from models.db import Database, PoolOptions
@@ -22,9 +23,10 @@ from producer.server.pages.access import forgery, visitor
 from producer.server.pages.access.guesses import GuessLimit
 from producer.server.pages.frame.page_rules import PageRules
 from producer.server.pages.live.hub import LiveHub
-from producer.server.requests import outages
+from producer.server.requests import outages, proxies
 from producer.server.requests.bodies import MAX_DOCUMENTS, BodyLimit, UploadSlots
 from producer.server.requests.doors import is_for_machines
+from producer.server.requests.head_requests import HeadRequests
 from producer.server.requests.key_first import KeyFirst
 from producer.server.requests.messages import Scope
 from producer.server.requests.origins import OriginCheck
@@ -85,6 +87,7 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
         )
     app.add_middleware(OutageGuard, watch=_watch_database(context, app))
     app.state.metrics = ServerMetrics(context.database, settings)
+    app.add_middleware(HeadRequests)
     app.add_middleware(HttpMeasurement, metrics=app.state.metrics.http)
     app.add_middleware(RequestLog)
     app.add_middleware(PageRules)
@@ -92,10 +95,13 @@ def _add_rules(app: FastAPI, context: ServerContext, *, checks_origins: bool) ->
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),  # OpenAI's client sends a dozen
             expose_headers=EXPOSED_HEADERS,
         )
+    if settings.serve_trusted_proxies:
+        networks = proxies.networks_of(settings.serve_trusted_proxies)
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=networks)
 
 
 def _check_credentials(context: ServerContext, scope: Scope) -> None:

@@ -145,10 +145,11 @@ def build_document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
 
 
 def methods_at(app: FastAPI, path: str) -> list[str]:
-    """Return the methods that the document has for the path of a request."""
+    """Return the methods that answer requests for a path, for the header `Allow`; none for a path without a route."""
     for template, methods in app.openapi()["paths"].items():
         if re.fullmatch(PATH_PARAMETER.sub("[^/]+", template), path):
-            return [method.upper() for method in HTTP_METHODS if method in methods]
+            named = [method.upper() for method in HTTP_METHODS if method in methods]
+            return [*(["GET", "HEAD"] if "GET" in named else []), *(name for name in named if name != "GET"), "OPTIONS"]
     return []
 
 

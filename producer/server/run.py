@@ -194,7 +194,7 @@ def configure(context: ServerContext, app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=False,  # the application does it, for the proxies of the settings
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         h11_max_incomplete_event_size=refusals.MAX_HEAD_BYTES,

@@ -12,7 +12,7 @@ from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge,
 from models.tasks.spec import TaskSpec
 from producer.readers.kept_input import CUT_MARK, keep_input
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
-from producer.readers.rows import Origin, Problem, Row, Source, unexpected_problem
+from producer.readers.rows import REQUEST_BODY, Origin, Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
@@ -216,10 +216,8 @@ class JobChunker:
             document = to_json(self._spec.normalise(row.raw_input, self._parameters))
         except JobError as error:
             message = _unreadable_reason(row.raw_input) or str(error)
-            problem = Problem(
-                row.location, message, error.code, row.custom_id, row.raw_input, row.passthrough, row.origin
-            )
-            return self._add_input_errors(problem, location_by_id)
+            named = (row.custom_id, row.raw_input, row.passthrough, row.origin, self._source.input_param)
+            return self._add_input_errors(Problem(row.location, message, error.code, *named), location_by_id)
         except Exception as error:
             unexpected = unexpected_problem(row.location, error, row.custom_id)
             return unexpected._replace(raw_input=row.raw_input, passthrough=row.passthrough, origin=row.origin)
@@ -244,6 +242,8 @@ class JobChunker:
     def _input_errors(self, raw_input: object) -> list[JobError]:
         if not isinstance(raw_input, Mapping) or not any(field.name in raw_input for field in self._spec.fields):
             return []  # the row could not be read, or has no field of the task
+        if self._source.input_param not in (None, REQUEST_BODY):
+            return []  # the row is a request, whose keys may be called as the fields are
         if _unreadable_reason(raw_input) or count_characters(raw_input) > self._source.limits.max_input_characters:
             return []
         try:

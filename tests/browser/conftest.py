@@ -19,7 +19,7 @@ from tests.factories.served_app import served
 SCREENSHOTS = Path(__file__).parents[2] / ".screenshots"
 FAR_HOST = "pages.example"  # to which browsers send no Sec-Fetch headers over plain HTTP, as to other machines
 WIDTH, HEIGHT = 1280, 800
-TIMEOUT_MS = 60_000.0  # of each wait; a busy machine may take long
+TIMEOUT_MS = 180_000.0  # of each wait; a busy machine may take long
 expect.set_options(timeout=TIMEOUT_MS)
 
 # Recorded before anything of the page runs; console messages alone name no directive.
@@ -129,6 +129,11 @@ def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenVisi
         context.close()
     for visited in visits:
         visited.check()
+
+
+def stop_clock(page: Page) -> None:
+    """Let no time pass in the page until the test says so: what shows for seconds stays."""
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
 
 
 def save_screenshot(page: Page, name: str) -> None:

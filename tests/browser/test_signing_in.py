@@ -9,7 +9,7 @@ from models.db import Database
 from producer.tenants import keys
 from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
-from tests.browser.conftest import FAR_HOST, OpenVisit
+from tests.browser.conftest import FAR_HOST, OpenVisit, stop_clock
 from tests.factories.served_app import served
 
 
@@ -127,16 +127,20 @@ def test_a_form_on_another_site_does_nothing(closed: str, visit: OpenVisit, key:
 
 
 def test_the_keyboard_opens_pages_and_dialogs(opened: str, visit: OpenVisit) -> None:
-    page = visit(opened).open("/")
+    visited = visit(opened)
+    visited.page.clock.install()
+    page = visited.open("/")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Shortcuts")).to_be_hidden()
 
+    stop_clock(page)  # the letter comes in time
     page.keyboard.press("g")
     page.keyboard.press("b")
     expect(page).to_have_url(f"{opened}/batches")
 
+    page.wait_for_load_state("load")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
 
@@ -175,10 +179,13 @@ def test_commands_can_be_copied_also_over_plain_http(closed: str, visit: OpenVis
     page = visit(closed, permissions=["clipboard-read", "clipboard-write"]).page
     if not is_secure:
         page.add_init_script("Object.defineProperty(window, 'isSecureContext', { value: false })")
+    page.clock.install()
     page.goto(f"{closed}/login")
 
+    stop_clock(page)
     page.get_by_role("button", name="Copy").click()
 
     expect(page.get_by_role("button", name="Copied")).to_be_focused()
     assert page.evaluate("navigator.clipboard.readText()").startswith("batchmill keys create --tenant NAME")
+    page.clock.run_for(5_000)
     expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()

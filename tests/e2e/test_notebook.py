@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.servers import processes_in, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "examples" / "pipeline_basics.ipynb"
@@ -91,4 +91,4 @@ def test_the_notebook_runs_from_a_bare_environment_and_leaves_no_process(tmp_pat
 
     assert executed.returncode == 0, executed.stdout + executed.stderr
     assert_executed(tmp_path / "executed.ipynb")
-    assert [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(tmp_path)] == []
+    wait_until(lambda: processes_in(tmp_path) == [], "the last of its processes to end")

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.servers import processes_in, wait_until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nightly" / "run.py"
 
@@ -54,5 +54,4 @@ def test_the_example_ends_as_its_page_says(tmp_path: Path) -> None:
     stale = "SELECT count(*) FROM tickets t JOIN ticket_labels l ON l.id = t.id WHERE l.text <> t.body"
     assert rows(shop, stale) == [(0,)]
 
-    processes = [item for item in psutil.process_iter(["cwd"]) if item.info["cwd"] == str(folder)]
-    assert processes == []
+    wait_until(lambda: processes_in(folder) == [], "the last of its processes to end")

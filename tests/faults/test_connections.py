@@ -248,11 +248,19 @@ class TestWhatOthersLock:
         hasty = f"{postgresql_url}?options=-c%20lock_timeout%3D50"
         database, others = Database(hasty), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
+        refused, unlocked = threading.Event(), threading.Event()
+
+        @event.listens_for(database.engine, "handle_error")
+        def wait_until_unlocked(_context: object) -> None:
+            refused.set()
+            assert unlocked.wait(WAIT_TIMEOUT_SECONDS)
+
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
             query = text("UPDATE batches SET name = 'ours' WHERE id = :id")
             thread = in_a_thread(lambda: database.transact(lambda found: found.execute(query, {"id": batch_id})))
-            time.sleep(0.2)
+            assert refused.wait(WAIT_TIMEOUT_SECONDS)
+        unlocked.set()
         thread.join()
 
         with database.read() as connection:

@@ -21,7 +21,7 @@ from models.db import Database
 from models.processes import failpoints
 from producer.batches import views
 from tests.factories.batch_rows import assert_consistent
-from tests.servers import wait_until
+from tests.servers import has_ended, wait_until
 
 ROWS = 12_000  # two chunks, and more than a request reads itself
 
@@ -124,7 +124,7 @@ def test_killed_at_every_step(database: Database, tmp_path: Path, batchmill_home
         wait_until(lambda: is_held(database, large_id), "a process to take the batch")
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
-        wait_until(lambda: not any(map(is_alive, children)), "its process to end with it")
+        wait_until(lambda: all(map(has_ended, children)), "its process to end with it")
 
     # When the last one goes on, and its process is killed after every chunk
     with serve("after_ingest_chunk:kill@1") as server:
@@ -141,7 +141,3 @@ def is_held(database: Database, batch_id: str) -> bool:
     with database.read() as connection:
         holder = text("SELECT holder_id FROM batches WHERE id = :batch_id")
         return connection.scalar(holder, {"batch_id": batch_id}) is not None
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -102,7 +102,7 @@ def open_lines(
     fields: the names of the inputs of the pipeline's task
     """
     rows = read_rows(stream, name, endpoint, fields, Meter(limits))
-    return Source(name, UNIT, rows, ((name, UNIT),), limits)
+    return Source(name, UNIT, rows, ((name, UNIT),), limits, endpoint.input_param)
 
 
 def read_rows(

@@ -24,7 +24,7 @@ MAX_KEPT_BYTES = 2**16  # of a line that can't be read; less of it is stored
 NOT_TEXT_MESSAGES = {
     b"\x1f\x8b": "is compressed twice; unpack it once with gunzip",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
-    b"PAR1": "is a Parquet file; name its format: parquet",
+    b"PAR1": "is a Parquet file; name its format, parquet, or save it as JSON lines",
     b"\xd0\xcf\x11\xe0": "is an old Excel or Word file; save the sheet as CSV (UTF-8)",
     b"%PDF-1.": "is a PDF file; extract its text, and save that as UTF-8",
     b"\xff\xd8\xff": "is an image, and has no text",

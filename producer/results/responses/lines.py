@@ -11,7 +11,7 @@ from producer.endpoints.answer import quote
 from producer.results.result_row import ResultRow
 
 # As OpenAI calls what became of requests that were not run.
-CODES = {"cancelled": "batch_cancelled", "deadline_exceeded": "batch_expired"}
+CODES = {"cancelled": "batch_cancelled", "deadline_exceeded": "batch_expired", "duplicate_id": "duplicate_custom_id"}
 REQUEST_PREFIX = "batch_req_"
 
 

@@ -17,6 +17,7 @@ from producer.server.context import ServerContext
 from producer.server.downloads import send_blocks
 from producer.server.errors import error_body
 from producer.server.openai_api.ranges import UnsatisfiableRange, has_same_etag, parse_range, wants_part
+from producer.server.requests.head_requests import is_head
 from producer.uploads import result_files
 from producer.uploads.files import PURPOSE_ERRORS, FileView
 from producer.uploads.storage.store import open_store
@@ -86,7 +87,7 @@ async def respond(context: ServerContext, file: FileView, request: Request) -> R
     }
     if has_same_etag(request.headers, etag):
         return Response(status_code=304, headers=headers)
-    if request.method == "HEAD":
+    if is_head(request):
         return await run_in_threadpool(_respond_to_head, content, headers)
     start, end, status, size = 0, None, 200, content.size_bytes
     if wants_part(request.headers, etag):  # RFC 9110 knows ranges of GET alone

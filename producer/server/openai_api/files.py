@@ -93,7 +93,6 @@ def delete_file(file_id: str, context: Context, principal: Submitter) -> dict[st
 
 
 @router.get("/{file_id}/content", response_class=Response)
-@router.head("/{file_id}/content", include_in_schema=False)
 async def get_content(file_id: str, request: Request, context: Context, principal: Reader) -> Response:
     """Read a file, or the part that `Range` names."""
     file = await run_in_threadpool(files.get_file, context.database, file_id, principal.tenant)

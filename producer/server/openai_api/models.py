@@ -30,7 +30,7 @@ def list_models(context: Context, _principal: Reader) -> dict[str, Any]:
     )
 
 
-@router.get("/{name}")
+@router.get("/{name:path}")  # names of models on the Hub have a slash
 def get_model(name: str, context: Context, _principal: Reader) -> dict[str, Any]:
     """Show one pipeline."""
     if name not in context.catalogue:

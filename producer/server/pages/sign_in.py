@@ -93,7 +93,7 @@ def _begin(request: Request, context: ServerContext, key_text: str) -> NewSessio
         session = sessions.sign_in(context.database, key_text.strip())
     except (Unauthorized, Forbidden) as error:
         guesses.note_wrong_key(address)
-        log.warning("session.refused", error_code=error.code)
+        log.warning("session.refused", error_code=error.code, address=address)
         raise
     with suppress(Unauthorized):  # there is none
         _end(context, session_token(request))

@@ -22,7 +22,7 @@ from producer.readers.rows import Problem
 from producer.readers.text import openai_lines
 from producer.readers.text.openai_lines import FirstRequest
 from producer.submission.request import REJECT, SubmitRequest, check_options
-from producer.times import parse_duration
+from producer.times import MAX_SECONDS, parse_duration
 from producer.uploads import files
 from producer.uploads.files import FileView
 from producer.uploads.intake import opening, refused_batches
@@ -96,13 +96,16 @@ class _Creation:
 
     def run(self) -> OpenedBatch:
         """Open the batch, and read a small file at once."""
-        intake = self.intake
-        options = self.order.options
         try:
-            pipeline, first = self._read_first_request()
-            request = self._make_request(pipeline, first)
+            opened = self._open(*self._read_first_request())
         except Refusal as refusal:
-            return refused_batches.create(intake.database, self.order, self.key, refusal)
+            return refused_batches.create(self.intake.database, self.order, self.key, refusal)
+        if opened.submission is not None:
+            self.intake.take_in(opened.id, opened.submission)  # what can't be read now waits for another process
+        return opened
+
+    def _open(self, pipeline: Pipeline, first: FirstRequest) -> OpenedBatch:
+        intake, options = self.intake, self.order.options
         read_request = ReadRequest(
             endpoint=self.endpoint.path,
             completion_window=self.order.completion_window,
@@ -112,12 +115,16 @@ class _Creation:
             reuse=bool(options.get("reuse")),
         )
         is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
-        opened = opening.open_batch(
-            intake.database, intake.settings, request, read_request, self.file, is_read_here=is_small
-        )
-        if opened.submission is not None:
-            intake.take_in(opened.id, opened.submission)  # what can't be read now waits for another process
-        return opened
+        try:
+            request = self._make_request(pipeline, first)
+            return opening.open_batch(
+                intake.database, intake.settings, request, read_request, self.file, is_read_here=is_small
+            )
+        except (InvalidParameters, BodyError) as error:
+            key = _find_key(first, str(error))
+            param = error.param or ".".join(["body", *([] if key is None else [key])])
+            errors = [input_error(error.code, _name_as_line(key, str(error)), first.line, param)]
+            raise Refusal(pipeline.name, errors) from None
 
     def _read_first_request(self) -> tuple[Pipeline, FirstRequest]:
         name, location = self.file.id, self.file.location or ""
@@ -133,7 +140,8 @@ class _Creation:
             pipeline = self.intake.catalogue[found.model]
         except (UnknownPipeline, SettingsError):
             message = f"there is no pipeline {found.model[:80]!r} here; list those that there are: GET /v1/models"
-            raise Refusal(found.model, [input_error(MODEL_NOT_FOUND, message, found.line, "body.model")]) from None
+            param = "body.model" if self.endpoint.pipeline is None else "url"
+            raise Refusal(found.model, [input_error(MODEL_NOT_FOUND, message, found.line, param)]) from None
         if not self.endpoint.takes_task(pipeline.task):
             endpoints = " or ".join(endpoints_of_task(pipeline.task, pipeline.name))
             message = f"{pipeline.name} is a pipeline for {pipeline.task}, which answers {endpoints}"
@@ -142,26 +150,20 @@ class _Creation:
 
     def _make_request(self, pipeline: Pipeline, first: FirstRequest) -> SubmitRequest:
         options = self.order.options
-        try:
-            return SubmitRequest.create(
-                pipeline,
-                parameters=self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters),
-                name=options.get("name"),
-                metadata=self.order.metadata,
-                priority=options.get("priority") or 0,
-                on_invalid=options.get("on_invalid") or REJECT,
-                deadline=self.order.completion_window,
-                max_failures=options.get("max_failures"),
-                idempotency_key=self.key,
-                reuse=bool(options.get("reuse")),
-                tenant=self.order.tenant,
-                webhook_url=options.get("webhook_url"),
-            )
-        except (InvalidParameters, BodyError) as error:
-            key = _find_key(first, str(error))
-            param = error.param or ".".join(["body", *([] if key is None else [key])])
-            errors = [input_error(error.code, _name_as_line(key, str(error)), first.line, param)]
-            raise Refusal(pipeline.name, errors) from None
+        return SubmitRequest.create(
+            pipeline,
+            parameters=self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters),
+            name=options.get("name"),
+            metadata=self.order.metadata,
+            priority=options.get("priority") or 0,
+            on_invalid=options.get("on_invalid") or REJECT,
+            deadline=self.order.completion_window,
+            max_failures=options.get("max_failures"),
+            idempotency_key=self.key,
+            reuse=bool(options.get("reuse")),
+            tenant=self.order.tenant,
+            webhook_url=options.get("webhook_url"),
+        )
 
 
 def invalid(param: str, message: str) -> UsageError:
@@ -185,8 +187,11 @@ def _name_as_line(key: str | None, message: str) -> str:
 
 
 def _check_window(window: str) -> None:
-    if parse_duration(window) is None:
+    seconds = parse_duration(window)
+    if seconds is None:
         raise invalid("completion_window", "the completion_window is no duration; write one such as 24h")
+    if not 0 < seconds <= MAX_SECONDS:
+        raise invalid("completion_window", "the completion_window is out of range; use more than 0, at most ten years")
 
 
 def _describe_problems(problems: Sequence[Problem]) -> list[dict[str, Any]]:

@@ -32,6 +32,19 @@ def test_open_batches_are_found_however_old_they_are(database: Database) -> None
     assert read_states(database, [old, "unknown"]) == {old: states[old]}
 
 
+def test_batches_that_ended_recently_are_found_beside_open_ones(database: Database) -> None:
+    is_open, ended, ended_before, other = (insert_batch(database, 1) for _ in range(4))
+    for batch_id in (ended, ended_before, other):
+        end_batch(database, batch_id)
+    update_batch(database, ended_before, completed_at=NOW - timedelta(days=2))
+
+    found = changes.find_open_or_ended_since(
+        database, [is_open, ended, ended_before, "unknown"], NOW - timedelta(days=1)
+    )
+
+    assert found == {is_open, ended}
+
+
 def test_reading_rows_is_a_change(database: Database) -> None:
     batch_id = insert_batch(database, 1, status=BatchStatus.VALIDATING)
     before = read_states(database, [batch_id])[batch_id]

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -141,11 +141,12 @@ def start(
             on_fatal_error=lambda: crashes.append("crash"),
             slice_size=SLICE,
             poll_interval_seconds=idle_seconds,
-            linger_ms=linger_seconds * 1000,
             retry_base_seconds=retry_seconds,
             max_retry_seconds=max(300.0, retry_seconds),
             max_prepared_mb=prefetch_bytes / 2**20,
         )
+        settings = context.settings.model_copy(update={"linger_ms": linger_seconds * 1000})  # longer than users may set
+        context = replace(context, settings=settings)
         runtime = Runtime(adapter, MODEL_VERSION, tokens, None, None, 1, 0)
         claimant = claimant_for(worker_id, **claiming)
         engine = Engine(context, make_loaded_pipeline(database, runtime, claimant, max_claim_jobs=max_claim_jobs))
@@ -218,14 +219,13 @@ class TestGeneration:
         self, other: Database, adapter: ContinuousFakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         started: list[RunningEngine] = []
+        seen: set[int] = set()
 
         def wait_for_a_portion(jobs: list[tuple[str, int]]) -> None:
-            """A real step takes longer than a claim; one that has a portion already waits a little in vain."""
-            steps = range(20 if max(position for _, position in jobs) < 2 * SLICE else 0)
-            for _ in steps:
-                if started and not started[0].engine._prefetch_queue.empty():
-                    break
-                time.sleep(0.005)
+            """A real step takes longer than a claim."""
+            seen.update(position for _, position in jobs)
+            if max(seen) < 2 * SLICE:
+                wait_until(lambda: started and not started[0].engine._prefetch_queue.empty(), "the next portion")
 
         adapter.before_step = wait_for_a_portion
         inputs = ["word " * 60, *("one", "two words") * 30]
@@ -693,7 +693,7 @@ class TestFailures:
 
 
 class TestWindows:
-    def test_at_most_two_wait_for_the_device(
+    def test_at_most_two_wait_for_the_device_beside_what_it_still_computes(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 10 * SLICE)
@@ -711,7 +711,8 @@ class TestWindows:
         gate.open()
         until_completed(other, batch_id)
 
-        assert max(waiting) == 2 * SLICE
+        computing = getattr(adapter, "passes_in_flight", 1) - 1
+        assert 2 * SLICE <= max(waiting) <= (2 + computing) * SLICE
 
     def test_keep_a_wakeup_waiting_while_there_is_no_room(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
@@ -1009,7 +1010,7 @@ class TestDoubt:
     ) -> None:
         first_id = insert_batch(other, SLICE)
         gate = ForwardGate(adapter)
-        running = start(linger_seconds=10.0, idle_seconds=FOREVER)  # until a wakeup
+        running = start(linger_seconds=FOREVER, idle_seconds=FOREVER)  # until a wakeup
         gate.wait()
         running.until_idle()
         second_id = insert_batch(other, SLICE)

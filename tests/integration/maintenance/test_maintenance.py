@@ -1,5 +1,6 @@
 """Maintenance on both databases: one process of many runs each task, and another after it crashed."""
 
+import re
 import threading
 from typing import Any
 
@@ -266,7 +267,8 @@ class TestADefect:
         [view] = database_stats.list_maintenance_tasks(database)
         assert (view.last_failure, view.failures_in_a_row) == ("KeyError", 0)
         [finding] = findings.check_maintenance([view], 2 * HOUR)
-        assert (finding.level, finding.message) == ("ok", "sweep ran 0 s ago; 0 s ago it failed by a defect (KeyError)")
+        assert finding.level == "ok"
+        assert re.fullmatch(r"sweep ran \d+ s ago; \d+ s ago it failed by a defect \(KeyError\)", finding.message)
 
     @pytest.mark.parametrize("together", [True, False])
     def test_in_one_question_for_work_stops_no_other_task(self, database: Database, together: bool) -> None:
@@ -297,7 +299,7 @@ class TestADefect:
     @pytest.mark.parametrize("at_once", [True, False])
     def test_of_the_claim_counts_once_for_all_processes(self, database: Database, at_once: bool) -> None:
         def make_broken_loop(number: int) -> MaintenanceLoop:
-            broken = MaintenanceTask("sweep", 1.0, lambda: "", "sweep.done", has_work="missing_column > 1")
+            broken = MaintenanceTask("sweep", 100.0, lambda: "", "sweep.done", has_work="missing_column > 1")
             return MaintenanceLoop(database, [broken], f"worker-{number}", reclaim_grace_seconds=5.0)
 
         loops = [make_broken_loop(number) for number in range(5)]
@@ -310,10 +312,10 @@ class TestADefect:
 
         assert row(database).failures_in_a_row == 1
         failures = [line for line in logged if line["event"] == "maintenance.task_failed"]
-        assert [line["retry_seconds"] for line in failures] == [2.0]
+        assert [line["retry_seconds"] for line in failures] == [200.0]
 
         execute(database, PAST)
-        loops[-1].run_once(2.0)
+        loops[-1].run_once(200.0)
         assert row(database).failures_in_a_row == 2, "the error lasted until the next run was due"
 
     def test_is_put_off_for_every_process(self, database: Database) -> None:
@@ -324,7 +326,7 @@ class TestADefect:
             raise KeyError
 
         for number in range(3):
-            make_loop(database, fail, f"worker-{number}", seconds=1.0).run_once(0.0)
+            make_loop(database, fail, f"worker-{number}").run_once(0.0)
 
         assert len(runs) == 1
 

@@ -17,7 +17,7 @@ from producer.submission import discard
 from producer.submission.open_submission import OpenSubmission
 from tests.factories import batch_rows
 from tests.factories.batch_rows import claimant_for, insert_batch
-from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
+from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases, wait_until
 from tests.threads import run_concurrently
 from worker.leasing import claims
 
@@ -101,14 +101,20 @@ class TestConflicts:
 
 class TestPassing:
     def test_a_session_that_the_server_ended_may_be_tried_again(self, postgresql_url: str) -> None:
-        database = Database(postgresql_url, idle_seconds=1.0)
+        database = Database(postgresql_url)
         batch_id = insert_batch(database, 1)
         rows = [(batch_id, 0, 1, "queued")]
 
+        def sessions(process_id: int) -> int:
+            with database.read() as connection:
+                statement = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+                return int(connection.scalar(statement, {"pid": process_id}))
+
         def sleep_over() -> None:
             with database.write() as connection:
-                connection.execute(text("SELECT 1"))
-                time.sleep(2.0)
+                process_id = connection.scalar(text("SELECT pg_backend_pid()"))
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+                wait_until(lambda: not sessions(process_id), "the server to end the session")
                 insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
 
         with pytest.raises(Unreachable):

@@ -274,6 +274,7 @@ WITHOUT = {
     "serve_tls_cert",
     "serve_tls_key",
     "cors_origins",
+    "serve_trusted_proxies",
 }
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.

@@ -14,6 +14,7 @@ import pytest
 
 from batchmill import Client
 from tests import fake_worker
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 pq: Any = importlib.import_module("pyarrow.parquet")
@@ -114,7 +115,7 @@ def dry_run(tmp_path: Path, *source: str) -> DryRun:
         capture_output=True,
         text=True,
         env=environment | {"BATCHMILL_HOME": str(tmp_path / "home")},
-        timeout=120,
+        timeout=WAIT_TIMEOUT_SECONDS,
         check=False,
     )
 

@@ -256,9 +256,11 @@ class TestHandle:
             fake_worker.write_results(database, batch_id, [(n, GOOD) for n in range(3)])
             fake_worker.end_batch(database, batch_id)
 
-        threading.Timer(0.2, work).start()
+        worker = threading.Timer(0.2, work)
+        worker.start()
 
         assert batch.wait(timeout=180) is batch
+        worker.join()
         assert batch.status == "completed"
         assert batch.request_counts.succeeded == 3
         assert [row.output for row in batch.results()] == [GOOD] * 3

@@ -19,6 +19,7 @@ from producer.schedules.runs.output import output_table, stale_rows
 from producer.schedules.runs.output.output_table import record_merge
 from producer.submission import chunks
 from tests.factories.schedules import ScheduleHarness, utc
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 OLD, NEW = "1" * 40, "2" * 40
 SELECT_EMBEDDED = "SELECT id, text, embedding, revision, scheduled_at, embedding_key FROM embedded ORDER BY id"
@@ -346,15 +347,17 @@ def test_a_reader_sees_the_old_vectors_or_the_new_ones(
     def pause(point: str) -> None:
         if point == last_point:
             has_merged.set()
-            assert has_read.wait(60)
+            assert has_read.wait(WAIT_TIMEOUT_SECONDS)
 
     reader = threading.Thread(target=read)
     reader.start()
     monkeypatch.setattr(finish, "failpoint", pause)
     monkeypatch.setattr(output_table, "record_merge", lambda *args: (record_merge(*args), pause("after_merge"))[0])
-    harness.tick(utc("03-04 02:05"))
-    is_done.set()
-    reader.join()
+    try:
+        harness.tick(utc("03-04 02:05"))
+    finally:
+        is_done.set()
+        reader.join()
     seen.append(({row[2] for row in embedded(harness).values()}, {dimensions}))
 
     assert has_read.is_set()

@@ -97,7 +97,7 @@ def test_a_wrong_method_is_told_all_right_ones(sqlite_database: Database, sqlite
     with client_over(sqlite_database, sqlite_url) as client:
         response = client.put("/api/batches/batch_1")
 
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, DELETE")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, DELETE, OPTIONS")
     assert response.json()["error"]["code"] == "method_not_allowed"
 
 
@@ -131,5 +131,5 @@ def test_openai_s_routes_tell_the_right_methods_too(sqlite_database: Database, s
     with client_over(sqlite_database, sqlite_url) as client:
         wrong_method, unknown = client.put("/v1/batches"), client.get("/v1/nothing")
 
-    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET, POST")
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET, HEAD, POST, OPTIONS")
     assert unknown.status_code == 404

@@ -194,7 +194,7 @@ def test_a_key_has_a_rate(database: Database) -> None:
 
     assert first.status_code == 200
     assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-    assert 50 <= int(second.headers["retry-after"]) <= 60
+    assert 0 < int(second.headers["retry-after"]) <= 60
 
 
 def test_a_large_body_without_a_key_is_refused_before_it_is_received(database: Database) -> None:

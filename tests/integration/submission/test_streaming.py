@@ -384,7 +384,9 @@ STEPS = st.sampled_from(["row", "row", "row", "bad", "work", "some", "fail", "la
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @given(plan=st.lists(STEPS, min_size=3, max_size=14), allowed=st.sampled_from([None, None, 1, "40%"]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_order_of_events_is_sound(
     request: pytest.FixtureRequest, kind: str, plan: list[str], allowed: str | int | None
 ) -> None:

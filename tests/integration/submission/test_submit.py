@@ -35,7 +35,7 @@ from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
-from tests.servers import Valkey, wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey, wait_until
 
 ROOT = Path(__file__).parents[3]
 NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
@@ -553,7 +553,7 @@ class TestAway:
             wait_until(lambda: rows_of_tables(database)["jobs"] > 0, "the first chunk")
 
             process.send_signal(signal.SIGINT)
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=WAIT_TIMEOUT_SECONDS)
 
         assert process.returncode == 130
         assert (out, error) == (b"", b"batchmill: interrupted\n")

@@ -9,6 +9,7 @@ from models.lifecycle import termination
 from models.states import JobOutcome, Termination
 from producer.workers.backlog import count_backlogs
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.leasing import claims, reclaim
 from worker.leasing.commit import BatchCommit, JobResult, commit_results
 
@@ -88,11 +89,12 @@ def test_is_the_same_for_the_only_tenant(database: Database) -> None:
 def test_never_misses_leased_work(database: Database) -> None:
     """A worker answers, lets leases expire and gets them back, while another thread looks."""
     insert_batch(database, 60)
-    done = threading.Event()
+    looked, done = threading.Semaphore(0), threading.Event()
 
     def work() -> None:
         try:
             while leases := claims.claim(database, claimant_for("slow"), SLICE, SLICE):
+                assert looked.acquire(timeout=WAIT_TIMEOUT_SECONDS)  # for each round there is a look
                 expire_leases(database, *leases)
                 reclaim.reclaim_expired(database, 100)
                 execute(database, "UPDATE slices SET lost_leases = 0")
@@ -105,6 +107,7 @@ def test_never_misses_leased_work(database: Database) -> None:
     looks = []
     while not done.is_set():
         looks.append(list(count_backlogs(database).values()))
+        looked.release()
     worker.join()
 
     assert count_backlogs(database) == {}

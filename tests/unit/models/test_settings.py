@@ -70,6 +70,8 @@ class TestLists:
             ('webhook_allowed_hosts = ["10.0.0.0/33"]', "neither a host's name nor an address or a network"),
             ('webhook_allowed_hosts = ["http://host"]', "neither a host's name nor an address or a network"),
             ('webhook_allowed_hosts = ["host:80"]', "neither a host's name nor an address or a network"),
+            ('serve_trusted_proxies = ["proxy.example"]', "'proxy.example' is neither an address nor a network"),
+            ('serve_trusted_proxies = ["*"]', "'\\*' is neither an address nor a network"),
             ('source_roots = ["data"]', "'data' is no absolute path"),
             ("source_timeout_seconds = 0", "must be over 0"),
         ],

@@ -28,6 +28,6 @@ def attachment(file_name: str) -> dict[str, str]:
 def headers_for(scheme: str) -> dict[str, str]:
     """The headers of a response that has not set them itself.
 
-    scheme: `https` if the server itself encrypts the connection; a proxy that does adds its own header
+    scheme: `https` if the server encrypts the connection, or a trusted proxy says that it does; another adds its own
     """
     return HEADERS | STRICT_TRANSPORT if scheme == "https" else HEADERS

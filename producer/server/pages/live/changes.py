@@ -8,13 +8,14 @@ from models.states import BatchStatus
 from producer.batches.changes import BatchState
 from producer.server.following import event_stream
 from producer.server.following.watch import BatchFollower, BatchWatch, ListFollower
-from producer.server.pages.live.channel import Change, Changes
+from producer.server.pages.live.channel import STATE, Change, Changes
 
 
 class _ChangesOfBatch:
     def __init__(self, follower: BatchFollower) -> None:
         self._follower = follower
         self._status = follower.state.status if follower.state else None
+        self._is_first = True
 
     async def next(self, timeout: float) -> Change:
         """Wait for a change of the batch."""
@@ -23,7 +24,8 @@ class _ChangesOfBatch:
         if self._follower.is_closing() or state is None:
             return Change(is_closing=self._follower.is_closing(), is_gone=state is None)
         is_urgent, self._status = state.status != self._status, state.status
-        events = (("state", event_stream.event("state", state.as_dict())),) if has_changed else ()
+        is_news, self._is_first = has_changed or self._is_first, False
+        events = ((STATE, event_stream.event("state", state.as_dict())),) if is_news else ()
         return Change(has_changed, is_urgent=is_urgent, events=events, states=(state,))
 
 

@@ -22,6 +22,7 @@ from producer.server.pages.live.parts import Audience, LivePage, LivePart, PartP
 MIN_PAUSE_SECONDS = 1.0  # between two looks, however much happens
 MAX_PAUSE_SECONDS = 2.0  # after which a channel without followers ends
 TROUBLE_SECONDS = 3.0  # after an error
+STATE = "state"  # key of the event that says how far a batch is
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,7 @@ class Channel:
         self._open = page.open
         self._paces = {part.name: PartPace(part) for part in page.parts}
         self._rendered: dict[str, _Rendered] = {}
+        self._state: tuple[int, bytes] = (0, b"")  # the last one, and when it came
         self._has_trouble = False
         self._count_channels = count_channels
         self._rests_until = 0.0  # so that many pages which differ don't take the server's time
@@ -105,6 +107,8 @@ class Channel:
         for name, rendered in self._rendered.items():
             if rendered.moment >= follower.since and not self._paces[name].is_changed:
                 follower.put(name, rendered.event)
+        if self._state[1] and self._state[0] >= follower.since:
+            follower.put(STATE, self._state[1])
         self.followers.add(follower)
         try:
             yield
@@ -138,8 +142,7 @@ class Channel:
 
     async def _show(self, change: Change) -> None:
         """Render what is due after a change, and send what is different from before."""
-        for key, event in change.events:
-            self._send(key, event)
+        self._send_events(change)
         if change.has_changed:
             for pace in self._paces.values():
                 pace.note_change(is_urgent=change.is_urgent)
@@ -194,6 +197,12 @@ class Channel:
         }
         return texts, time.thread_time() - began
 
+    def _send_events(self, change: Change) -> None:
+        for key, event in change.events:
+            self._send(key, event)
+            if key == STATE:
+                self._state = (now_milliseconds(), event)
+
     def _send(self, key: str, event: bytes) -> None:
         for follower in self.followers:
             follower.put(key, event)
@@ -202,12 +211,12 @@ class Channel:
         if not self._has_trouble:
             log.warning("live.rendering_failed", page=self.key.kind, error_type=_code(error))
         self._has_trouble = True
-        self._send("state", event_stream.event("trouble", {"code": _code(error)}))
+        self._send(STATE, event_stream.event("trouble", {"code": _code(error)}))
 
     def _note_success(self) -> None:
         if self._has_trouble:
             self._has_trouble = False
-            self._send("state", event_stream.event("fine", {"at": now_milliseconds()}))
+            self._send(STATE, event_stream.event("fine", {"at": now_milliseconds()}))
 
 
 def _code(error: Any) -> str:

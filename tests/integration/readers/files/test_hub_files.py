@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.hub_server import GATED, FakeHub, hub_server
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 DATA_SET = "made/tickets"
 REPOSITORY = f"datasets/{DATA_SET}"
@@ -66,7 +67,7 @@ def read(hub: FakeHub, home: Path, *paths: str, **environment: str) -> list[Any]
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_TIMEOUT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr

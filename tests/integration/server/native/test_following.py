@@ -35,7 +35,7 @@ from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.http_server import app_over, client_over, key_headers
 from tests.factories.served_app import served
-from tests.servers import wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
@@ -221,7 +221,6 @@ class TestManyFollowers:
             follows = [Follow(batch_ids[number % 4], None) for number in range(200)]
             readers = [read_all(streams.stream_events(database, new_watch, follow)) for follow in follows]
             texts = await asyncio.gather(*readers, asyncio.to_thread(work))
-            await asyncio.sleep(0.05)
             return [str(text) for text in texts[:-1]]
 
         texts = asyncio.run(follow_all())
@@ -322,7 +321,7 @@ class TestManyFollowers:
             await anext(events)  # the beginning
             parts = [await anext(events), await anext(lines)]
             gc.collect()
-            rows = sum(isinstance(thing, ResultRow) for thing in gc.get_objects())
+            rows = sum(type(thing) is ResultRow and thing.batch_id == batch_id for thing in gc.get_objects())
             await events.aclose()
             await lines.aclose()
             return parts, rows
@@ -360,7 +359,7 @@ class TestManyFollowers:
         fake_worker.end_batch(database, batch_id)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(streams, "_read_ended", retried_first)
-            events = parse_events(asyncio.run(asyncio.wait_for(follow(), 20)))
+            events = parse_events(asyncio.run(asyncio.wait_for(follow(), WAIT_TIMEOUT_SECONDS)))
 
         assert positions(events) == [0, 1]
         assert [event.data["seq"] for event in events if event.name == "result"] == [1, 3]
@@ -407,7 +406,7 @@ class TestManyFollowers:
                     new_watch._stopping.set()
             return b"".join(parts).decode()
 
-        text = asyncio.run(asyncio.wait_for(follow(), 60))
+        text = asyncio.run(asyncio.wait_for(follow(), WAIT_TIMEOUT_SECONDS))
 
         assert [event.name for event in parse_events(text)] == ["progress"]
 
@@ -427,7 +426,7 @@ class TestManyFollowers:
         async def follow() -> str:
             stream = asyncio.create_task(read_all(streams.stream_events(database, new_watch, Follow(batch_id, None))))
             await asyncio.to_thread(fake_worker.end_batch, database, batch_id)
-            return await asyncio.wait_for(stream, 60)
+            return await asyncio.wait_for(stream, WAIT_TIMEOUT_SECONDS)
 
         assert parse_events(asyncio.run(follow()))[-1].name == "end"
 
@@ -446,7 +445,7 @@ class TestAllBatches:
                 arguments = ([(0, GOOD)],) if act is fake_worker.write_results else ()
                 await asyncio.to_thread(act, database, theirs, *arguments)
                 await asyncio.to_thread(act, database, batch_id, *arguments)
-                events += parse_events((await asyncio.wait_for(anext(stream), 20)).decode())
+                events += parse_events((await asyncio.wait_for(anext(stream), WAIT_TIMEOUT_SECONDS)).decode())
             return events
 
         events = asyncio.run(follow())
@@ -467,7 +466,7 @@ class TestAllBatches:
             await anext(stream)
             await anext(stream)
             await asyncio.to_thread(fake_worker.end_batch, database, old)
-            return parse_events((await asyncio.wait_for(anext(stream), 20)).decode())
+            return parse_events((await asyncio.wait_for(anext(stream), WAIT_TIMEOUT_SECONDS)).decode())
 
         assert [(event.data["id"], event.data["status"]) for event in asyncio.run(follow())] == [(old, "completed")]
 

@@ -44,7 +44,7 @@ class TestCreation:
         assert batch.request_counts.model_dump() == {"total": 2, "completed": 0, "failed": 0}
         assert batch.output_file_id is None
         assert batch.error_file_id is None
-        assert batch.expires_at == pytest.approx(batch.created_at + 86_400, abs=2)
+        assert batch.expires_at == pytest.approx(batch.created_at + 86_400, abs=120)
 
         write_results(door.database, batch.id, [(1, "text_too_long"), (0, POSITIVE)])
         end_batch(door.database, batch.id)
@@ -140,6 +140,8 @@ class TestCreation:
             ("endpoint", "x" * 1000),
             ("completion_window", "soon"),
             ("completion_window", "24"),
+            ("completion_window", "0h"),
+            ("completion_window", "9999999d"),
             ("output_expires_after", {"anchor": "created_at", "seconds": 3600}),
         ],
     )
@@ -236,7 +238,7 @@ class TestFilesThatFail:
             ("invalid_json_line", 3, None),
             ("duplicate_custom_id", 4, "custom_id"),
             ("mismatched_parameter", 5, "body.parameters"),
-            ("empty_text", 6, None),
+            ("empty_text", 6, "body"),
         ]
         assert all(error.message.startswith(f"line {error.line}: ") for error in batch.errors.data)
         assert batch.failed_at is not None
@@ -288,6 +290,25 @@ class TestFilesThatFail:
         assert (error.code, error.param) == ("invalid_parameters", param)
         assert f"parameter {param.removeprefix('body.')!r}" in error.message
 
+    def test_more_dimensions_than_the_model_has_fail_the_batch(self, sqlite_door: Door) -> None:
+        line = request_line("a", "/v1/embeddings", model="sample-feature-extraction", input="x", dimensions=4096)
+
+        batch = sqlite_door.create(line, endpoint="/v1/embeddings")
+
+        (error,) = batch.errors.data
+        assert (batch.status, error.code, error.line) == ("failed", "invalid_parameters", 1)
+        assert error.param == "body.dimensions"
+
+    def test_a_second_line_of_one_id_has_the_same_code_in_the_error_file(self, sqlite_door: Door) -> None:
+        batch = sqlite_door.create(request_line("a"), request_line("a"), extra_body={"on_invalid": "fail-row"})
+        write_results(sqlite_door.database, batch.id, [(0, POSITIVE)])
+        end_batch(sqlite_door.database, batch.id)
+
+        ended = sqlite_door.openai.batches.retrieve(batch.id)
+
+        (line,) = sqlite_door.lines_of(ended.error_file_id)
+        assert (line["custom_id"], line["error"]["code"]) == ("a", "duplicate_custom_id")
+
     def test_a_compressed_file_is_read(self, sqlite_door: Door) -> None:
         content = gzip.compress(json.dumps(request_line("a")).encode())
         statuses = []
@@ -308,15 +329,19 @@ class TestFilesThatFail:
             request_line("a", "/v1/embeddings", model="sentiment-analysis", input="x"), endpoint="/v1/embeddings"
         )
         wrong = door.create(request_line("a", parameters={"top_k": 0}, text="x"))
+        url = "/v1/pipelines/none"
+        unknown_url = door.create(request_line("a", url, text="x"), endpoint=url)
 
-        errors = [batch.errors.data[0] for batch in (unknown, other, wrong)]
+        batches = (unknown, other, wrong, unknown_url)
+        errors = [batch.errors.data[0] for batch in batches]
         assert [(error.code, error.line, error.param) for error in errors] == [
             ("model_not_found", 1, "body.model"),
             ("invalid_url", 1, "url"),
             ("invalid_parameters", 1, "body.parameters"),
+            ("model_not_found", 1, "url"),
         ]
-        assert [batch.status for batch in (unknown, other, wrong)] == ["failed"] * 3
-        assert {batch.id for batch in door.openai.batches.list()} == {unknown.id, other.id, wrong.id}
+        assert {batch.status for batch in batches} == {"failed"}
+        assert {batch.id for batch in door.openai.batches.list()} == {batch.id for batch in batches}
 
 
 class TestListing:
@@ -465,3 +490,5 @@ class TestOtherRoutes:
         assert sqlite_door.openai.models.retrieve("sentiment-analysis").object == "model"
         with pytest.raises(openai.NotFoundError):
             sqlite_door.openai.models.retrieve("none")
+        with pytest.raises(openai.NotFoundError, match="there is no pipeline 'distilbert/distilbert-base"):
+            sqlite_door.openai.models.retrieve("distilbert/distilbert-base")

@@ -709,7 +709,9 @@ TEXTS = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=12)
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @given(rounds=st.lists(TEXTS, min_size=2, max_size=4), failing=st.sampled_from(["", "a", "bc"]))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_row_for_row_what_computing_gives(
     request: pytest.FixtureRequest, kind: str, rounds: list[list[str]], failing: str
 ) -> None:

@@ -137,6 +137,38 @@ def test_text_parts_of_messages_are_joined() -> None:
         endpoint_of("chat/completions").read_input({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})
 
 
+def test_an_answer_can_be_given_back_as_a_message() -> None:
+    answer = {
+        "role": "assistant",
+        "content": "Hi!",
+        "refusal": None,
+        "annotations": [],
+        "tool_calls": [],
+        "audio": None,
+    }
+    messages = [{"role": "user", "content": "Hi"}, answer]
+
+    read = endpoint_of("chat/completions").read_input({"messages": messages})
+
+    assert read == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param"),
+    [
+        ({"role": "user", "content": None}, "missing_required_parameter", "body.messages[1].content"),
+        ({"content": "Hi"}, "missing_required_parameter", "body.messages[1].role"),
+        ({"role": "user", "content": "Hi", "name": "Bob"}, "unsupported_parameter", "body.messages[1].name"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "invalid_parameter", "body.messages[1].content"),
+    ],
+)
+def test_a_message_that_no_pipeline_reads_is_refused_by_its_key(message: dict[str, Any], code: str, param: str) -> None:
+    with pytest.raises(BodyError) as caught:
+        endpoint_of("chat/completions").read_input({"messages": [{"role": "system", "content": "Be brief."}, message]})
+
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
 def test_a_chat_answer_ends_before_its_stop_string() -> None:
     body = write("chat/completions", [{"generated_text": "Yes.\nNo"}], parameters={"stop_strings": ["\n"]})
     unknown = write("chat/completions", [{"generated_text": "Yes"}], parameters={})

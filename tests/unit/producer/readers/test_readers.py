@@ -326,9 +326,12 @@ def test_a_source_that_breaks_off_is_unreachable(monkeypatch: pytest.MonkeyPatch
 def test_the_file_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('"a"\n"b"\n')
-    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def is_open() -> bool:
+        return str(path) in {os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()}
 
     with readers.open_source(str(path), ColumnMapping.for_task(SPEC)) as source:
         next(source.rows)
+        assert is_open()
 
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not is_open()

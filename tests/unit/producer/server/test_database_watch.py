@@ -1,7 +1,7 @@
 """The watch over the database: a busy process is no outage, and a request that begins to wait is looked at at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ SCOPE = {"type": "http", "path": "/api/batches", "method": "GET", "headers": []}
 
 
 @pytest.fixture
-def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DatabaseWatch:
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWatch]:
     for name in ("SUSPECT_SECONDS", "SHORT_SECONDS", "AGAIN_SECONDS"):
         monkeypatch.setattr(outages, name, 0.01)
     database = Database(f"sqlite:///{tmp_path / 'w.db'}")
-    return DatabaseWatch(database, database)
+    yield DatabaseWatch(database, database, ping_seconds=60.0)
+    database.close()
 
 
 async def request(watch: DatabaseWatch, answer: "asyncio.Event | None" = None, status: int = 200) -> int:
@@ -132,7 +133,9 @@ def test_a_request_that_failed_at_once_makes_the_watch_ask(
     async def run() -> bool:
         assert await request(watch, status=503) == 503
         await asyncio.wait_for(asked.wait(), 60)
-        await asyncio.sleep(0.01)
-        return watch.out_since is not None
+        async with asyncio.timeout(60):
+            while watch.out_since is None:
+                await asyncio.sleep(0.01)
+        return True
 
     assert asyncio.run(run())

@@ -153,6 +153,29 @@ def test_all_problems_of_a_row_are_named_under_the_code_of_the_first(
     assert problem.message.count("; also ") == len(parts) - 1
 
 
+def test_a_request_names_the_part_that_the_task_does_not_take() -> None:
+    source = Source("a.jsonl", "line", iter([Row(1, "a", " ")]), input_param="body.input")
+
+    with pytest.raises(InvalidRows) as caught:
+        list(JobChunker(SPEC, source).chunks())
+
+    assert [(code, param) for _, code, _, param in caught.value.rows] == [("empty_text", "body.input")]
+
+
+def test_keys_of_a_request_are_not_taken_for_fields_of_the_task() -> None:
+    problem = Problem(1, "has a part that is no text", "invalid_parameter", None, {"text": []}, param="body.text")
+    whole_input = Source("a.jsonl", "line", iter([problem]), input_param="body")
+    request = Source("a.jsonl", "line", iter([problem]), input_param="body.text")
+
+    with pytest.raises(InvalidRows) as of_input:
+        list(JobChunker(SPEC, whole_input).chunks())
+    with pytest.raises(InvalidRows) as of_request:
+        list(JobChunker(SPEC, request).chunks())
+
+    assert "; also not_text: text must be text" in str(of_input.value)
+    assert "; also " not in str(of_request.value)
+
+
 def test_the_bytes_of_equal_rows_do_not_depend_on_where_chunks_end(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         Row(1, "a", "x"),

@@ -247,7 +247,7 @@ def test_bytes_that_are_no_utf_8_make_a_name_too() -> None:
 
 
 @given(st.binary(max_size=400), st.integers(1, 50))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_bytes_are_a_form_or_an_error_of_ours(store: FileStore, noise: bytes, size: int) -> None:
     for body in (noise, BODY[:90] + noise, FILE + noise + END):
         try:

@@ -1,9 +1,15 @@
 import json
+import select
+from collections.abc import Iterator
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
+from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.cli import task_check
 from worker.task_checks.report import STACKS_SIGNAL
 
@@ -45,18 +51,36 @@ def test_a_check_that_hangs_is_ended_and_named(
     # The signal ends this process once the stacks are written, so no time has to be long enough for that.
     stacks = f"import faulthandler; faulthandler.register({STACKS_SIGNAL.value}, chain=True); "
     monkeypatch.setattr(task_check, "STACKS_SECONDS", 60)
+    read_messages = task_check._read_messages
 
-    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "4")
+    def read_slowly_at_first(process: Any, timeout: float) -> Iterator[dict[str, Any]]:
+        """Give the process all the time that it needs to begin what hangs."""
+        yield from islice(read_messages(process, WAIT_TIMEOUT_SECONDS), OK.count("say("))
+        yield from read_messages(process, timeout)
+
+    monkeypatch.setattr(task_check, "_read_messages", read_slowly_at_first)
+
+    result = check(monkeypatch, stacks + OK + "time.sleep(600)", "--timeout", "1")
 
     assert result.exit_code == 1
-    assert "failed   other rows     it took longer than 4 s and was ended" in result.stdout
+    assert "failed   other rows     it took longer than 1 s and was ended" in result.stdout
     assert "most recent call first" in capfd.readouterr().err
 
 
 def test_progress_extends_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = OK + "[(time.sleep(1), say(progress=True)) for _ in range(5)]"
+    now = [0.0]
 
-    assert check(monkeypatch, script, "--timeout", "4").exit_code == 0
+    def wait_three_seconds(*descriptors_and_timeout: Any) -> Any:
+        *descriptors, timeout = descriptors_and_timeout
+        now[0] += min(timeout, 3.0)
+        return select.select(*descriptors, WAIT_TIMEOUT_SECONDS) if timeout >= 3.0 else ([], [], [])
+
+    monkeypatch.setattr(task_check, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(task_check, "select", SimpleNamespace(select=wait_three_seconds))
+    monkeypatch.setattr(task_check, "READ_BYTES", 20)  # less than a line
+
+    assert check(monkeypatch, OK + "[say(progress=True) for _ in range(5)]", "--timeout", "4").exit_code == 0
+    assert now[0] > 5 * 3.0
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,13 @@ def end(pid: str) -> None:
 
 
 def have_ended(*pids: int) -> bool:
-    return all(not psutil.pid_exists(pid) or has_ended(psutil.Process(pid)) for pid in pids)
+    def ended(pid: int) -> bool:
+        try:
+            return has_ended(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(map(ended, pids))
 
 
 class TestRestartDelay:

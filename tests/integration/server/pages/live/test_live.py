@@ -5,6 +5,7 @@ import urllib.parse
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from producer.batches.changes import read_states
 from producer.server.context import ServerContext
 from producer.server.following import watch
 from producer.server.pages.frame import rendering
+from producer.server.pages.frame.formats import now_milliseconds
 from producer.server.pages.live import batch_rows, hub, streams
 from producer.server.pages.live.batch_rows import BatchRowsChannel
 from producer.server.pages.live.changes import no_changes
@@ -28,7 +30,7 @@ from producer.server.pages.live.channel import Change, ChannelKey
 from producer.server.pages.live.followers import PageFollower
 from producer.server.pages.live.parts import LivePage, LivePart, audience_of
 from producer.tenants.principal import OPERATOR, Principal, Scope
-from tests.factories.batch_rows import insert_batch
+from tests.factories.batch_rows import insert_batch, update_batch
 from tests.factories.hostile import SCRIPT
 from tests.factories.http_server import key_headers
 from tests.factories.page_streams import following, next_part
@@ -198,6 +200,43 @@ def test_the_list_gets_the_rows_that_it_shows_and_names_of_new_batches(
     assert new["ids"] == [added]
 
 
+def test_a_row_that_ended_before_its_page_had_a_stream_is_sent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_rows, "TEMPLATE", "test/_rows.html")
+    add_template(monkeypatch, "test/_rows.html", "<tr><td>{{ batches[0].status }}</td></tr>")
+    long_ago, just_now = insert_batch(database, 1), insert_batch(database, 1)
+    for batch_id in (long_ago, just_now):
+        end_batch(database, batch_id)
+    update_batch(database, long_ago, completed_at=datetime(2026, 1, 1, tzinfo=UTC))
+    since = now_milliseconds()
+    path = f"/events/batches?since={since}&rows={long_ago},{just_now}"
+
+    with served(database) as address, following(address, path) as events:
+        first = next_part(events)
+        with following(address, path) as others:
+            second = next_part(others)
+
+    assert (first["name"], first["html"]) == (f"row-{just_now}", "<tr><td>completed</td></tr>")
+    assert second["name"] == first["name"]
+
+
+def test_a_batch_that_ended_before_its_page_had_a_stream_is_told(database: Database, renderings: list[str]) -> None:
+    batch_id = insert_batch(database, 1)
+    path = f"/events/batches/{batch_id}"
+
+    with served(database) as address, following(address, path) as events:
+        next_part(events)
+        write_results(database, batch_id, [(0, {"label": "A"})])
+        end_batch(database, batch_id)
+        own = (document for name, document in events if name == "state")
+        last = next(state for state in own if state["status"] == "completed")
+        with following(address, path) as others:
+            told = next(document for name, document in others if name == "state")
+
+    assert told == last
+
+
 def test_a_failing_part_is_said_and_comes_later(
     database: Database, renderings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,10 +252,11 @@ def test_a_failing_part_is_said_and_comes_later(
     monkeypatch.setattr(views, "get_batch", fail_once)
 
     with served(database) as address, following(address, f"/events/batches/{batch_id}") as events:
-        names = [next(events)[0] for _ in range(4)]
+        names = (name for name, _ in events if name != "state")
+        first, second, *others = [next(names) for _ in range(4)]
 
-    assert names[:2] == ["hello", "trouble"]
-    assert set(names[2:]) == {"part", "fine"}
+    assert (first, second) == ("hello", "trouble")
+    assert set(others) == {"part", "fine"}
 
 
 def test_an_outage_is_said_although_nothing_is_due(

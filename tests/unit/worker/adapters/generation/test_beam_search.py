@@ -98,7 +98,9 @@ class TestRowRemoval:
         )
         assert early_stopping == "never" or sizes[-1] < sizes[0] == 4 * len(texts)
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
     @given(
         texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6),
         parameters=SEARCH_PARAMETERS,
@@ -116,7 +118,9 @@ class TestRowRemoval:
             llama, transformers_outputs(llama, rows)
         )
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
     @given(
         texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6),
         parameters=SEARCH_PARAMETERS,

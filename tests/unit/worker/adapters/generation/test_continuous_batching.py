@@ -214,7 +214,11 @@ class TestJoining:
 
         assert together == forward_all(llama, rows, token_budget=1)
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=10,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         texts=st.lists(st.text("abcxyz love", min_size=1, max_size=30).filter(str.strip), min_size=1, max_size=16),
         parameters=PARAMETERS,
