@@ -30,7 +30,7 @@ DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be 
 
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
 
-WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "heartbeat", "maintenance"})
+WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "maintenance"})
 
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
 # for each other. It reads the variable when it is imported.
