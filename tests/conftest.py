@@ -36,7 +36,7 @@ ON_BOTH_DATABASES = ("test_handle.py", "test_all_pages.py", "test_sign_in.py")
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
 
 HOME_NUMBERS = itertools.count()
-WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "heartbeat", "maintenance"})
+WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "maintenance"})
 
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
 # for each other. It reads the variable when it is imported.
