@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,8 +21,10 @@ from sqlalchemy.exc import OperationalError
 
 import batchmill
 from batchmill import Client
+from models.lifecycle.seats import make_worker_id
 from producer.health import audit
 from tests.servers import WAIT_TIMEOUT_SECONDS
+from worker.supervisor.supervisor import CHILD_ENVIRONMENT
 
 PIPELINE = "sample-sentiment-analysis"
 
@@ -91,11 +93,25 @@ class Deployment:
 
     def start(self, *command: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
         """Start `batchmill COMMAND…` with additional variables; its log goes to a file."""
+        return self._start_module(("batchmill", *command), self.environment | environment, stdin)
+
+    def start_worker(self, *pipelines: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker process on the CPU without its supervisor, which takes as long to start as the process."""
+        worker_id = make_worker_id(f"worker-{len(self.processes)}", 1)
+        return self._start_module(
+            ("worker.process", ",".join(pipelines), "cpu", "1", worker_id),
+            CHILD_ENVIRONMENT | self.environment | environment,
+            subprocess.PIPE,  # the process ends with its input
+        )
+
+    def _start_module(
+        self, arguments: Sequence[str], environment: dict[str, str], stdin: int
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "batchmill", *command],
+                [sys.executable, "-P", "-m", *arguments],
                 cwd=self.folder,
-                env=self.environment | environment,
+                env=environment,
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
@@ -195,6 +211,8 @@ class Deployment:
                 process.terminate()
         for process in self.processes:
             process.wait(WAIT_TIMEOUT_SECONDS)
+            if process.stdin is not None:
+                process.stdin.close()
         _, alive = psutil.wait_procs(family, timeout=WAIT_TIMEOUT_SECONDS)
         for left in alive:
             left.kill()

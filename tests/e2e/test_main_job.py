@@ -1,4 +1,4 @@
-"""The main job on both databases, held against transformers' own pipeline one text at a time."""
+"""The main job, held against transformers' own pipeline one text at a time."""
 
 from pathlib import Path
 
@@ -31,10 +31,10 @@ STRANGE = [
 
 
 def test_every_input_is_answered_once_in_order_and_as_the_pipeline_answers(
-    tmp_path: Path, database_url: str, redis_url: str
+    tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
     inputs = random_texts(600, seed=7) + STRANGE
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size="128") as deployment:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_size="128") as deployment:
         deployment.start("worker", PIPELINE, "--devices", "cpu")
         batch = deployment.client.submit(PIPELINE, inputs)
         batch.wait(WAIT_TIMEOUT_SECONDS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.deployment import PIPELINE, WAIT_TIMEOUT_SECONDS, random_texts, temporary_deployment
+from tests.faults.fake_model import replace_models
 
 ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 
@@ -13,6 +14,8 @@ ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), r
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 600), pytest.param("cuda:0", 5_000, marks=ON_A_GPU)])
 def test_two_processes_on_one_device(tmp_path: Path, redis_url: str, device: str, rows: int) -> None:
     with temporary_deployment(tmp_path, redis_url=redis_url, slice_size="64", max_claim_jobs="64") as deployment:
+        if device == "cpu":
+            replace_models(deployment)
         deployment.start("worker", PIPELINE, "--devices", f"{device}*2")
         deployment.wait_for_workers(2)
         names = sorted(row.device for row in deployment.query("SELECT device FROM workers"))

@@ -10,6 +10,7 @@ import httpx2
 import psutil
 
 from tests.deployment import PIPELINE, WAIT_TIMEOUT_SECONDS, random_texts, temporary_deployment, wait_for
+from tests.faults.fake_model import replace_models
 from tests.servers import free_port
 
 
@@ -67,6 +68,7 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
+        replace_models(deployment)
         up = deployment.start("up", BATCHMILL_SERVE_PORT=str(free_port()))
         deployment.wait_for_workers()
         address = re.search(r"web page and HTTP API: (\S+)", deployment.log)[1]
@@ -87,10 +89,11 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
 
 def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as deployment:
+        replace_models(deployment)
         up = deployment.start("up", "--log-file", "up.log")
         deployment.wait_for_workers()
         family = psutil.Process(up.pid).children(recursive=True)
-        second, down, again = deployment.run("up"), deployment.run("down"), deployment.run("down")
+        second, down, again = deployment.run("up"), deployment.run("down"), deployment.invoke("down")
 
         assert (second.returncode, down.returncode, again.returncode) == (2, 0, 0)
         assert f"`batchmill up` (pid {up.pid}) runs already".encode() in second.stderr
@@ -102,22 +105,3 @@ def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> Non
         assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in deployment.log
         events = [json.loads(line)["event"] for line in (tmp_path / "up.log").read_text().splitlines()]
         assert {"supervisor.started", "child.started", "valkey.started", "worker.stopped"} <= set(events)
-
-
-def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(
-    tmp_path: Path, sqlite_url: str, redis_url: str
-) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
-    (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as deployment:
-        submitted = deployment.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
-        batch_id = submitted.stdout.decode().strip()
-
-        deployment.start("worker", "broken", "--devices", "cpu")
-        waited = deployment.invoke("wait", batch_id, "--timeout", "180")
-
-        assert waited.returncode == 1
-        assert b"no safetensors weights" in waited.stderr
-        rows = [json.loads(line) for line in deployment.invoke("results", batch_id).stdout.decode().splitlines()]
-        assert [row["error_code"] for row in rows] == ["model_unusable"] * 2

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.deployment import Deployment, temporary_deployment
 
 FAKE_PIPELINE = "fake"
+NO_RESTART = {"FAKE_RESTART_SECONDS": "3600"}  # for a supervisor whose next worker would be killed as well
 CHILD_PROCESS_FOLDER = Path(__file__).parent / "child_process"
 PIPELINE_CONFIG = '[pipelines.fake]\ntask = "sentiment-analysis"\nmodel = "nobody/fake"\n'
 GUARDS_CONFIG = f"""
@@ -49,10 +50,15 @@ def fake_model_deployment(
         f"slice_size = {slice_size}\n{PIPELINE_CONFIG}{guards}"
     )  # clients read it, too
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as deployment:
-        path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
-        deployment.environment["PYTHONPATH"] = path
+        replace_models(deployment)
         yield deployment
         assert "switcher.crashed" not in deployment.log, "a process that restarts may hide an error of the fake model"
+
+
+def replace_models(deployment: Deployment) -> None:
+    """Let all worker processes have the fake model for every pipeline."""
+    path = os.pathsep.join(filter(None, (str(CHILD_PROCESS_FOLDER), deployment.environment.get("PYTHONPATH"))))
+    deployment.environment["PYTHONPATH"] = path
 
 
 def numbered_texts(count: int) -> list[str]:

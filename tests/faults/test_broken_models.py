@@ -20,6 +20,11 @@ def truncated(folder: Path) -> Path:
     return folder
 
 
+def without_weights(folder: Path) -> Path:
+    (tiny_models.distilbert(folder) / WEIGHTS).unlink()
+    return folder
+
+
 def without_numbers(folder: Path) -> Path:
     weights = tiny_models.distilbert(folder) / WEIGHTS
     tensors = load_file(weights)
@@ -35,6 +40,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
         "good": tiny_models.distilbert(tmp_path / "good"),
         "truncated": truncated(tmp_path / "truncated"),
         "headless": tiny_models.masked_bert(tmp_path / "headless"),
+        "weightless": without_weights(tmp_path / "weightless"),
         "nan": without_numbers(tmp_path / "nan"),
     }
     home = tmp_path / "home"
@@ -54,12 +60,15 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
 
         [worker] = deployment.wait_for_workers()  # a load that failed leaves it idle until the next that succeeds
         deployment.assert_completed(batches["good"].id, JOBS)
-        for name in ("truncated", "headless"):
+        for name in ("truncated", "headless", "weightless"):
             view = batches[name].view
             assert (view.status, view.error_code) == ("failed", "model_unusable"), name
             assert models[name].name in str(view.error_message), "it says which model"
             assert batches[name].request_counts.failed == JOBS
             deployment.assert_consistent(batches[name].id)
+        waited = deployment.invoke("wait", batches["weightless"].id)
+        assert (waited.returncode, b"no safetensors weights" in waited.stderr) == (1, True)
+        assert {row.error_code for row in batches["weightless"].results()} == {"model_unusable"}
         deployment.assert_completed(batches["nan"].id, JOBS)
         codes = deployment.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
         assert [row.error_code for row in codes] == ["invalid_output"]

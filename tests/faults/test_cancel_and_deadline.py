@@ -15,8 +15,8 @@ JOBS = 1_600
 def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A deployment whose worker has the whole batch in hand at once, and would compute for many seconds."""
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size=800) as deployment:
-        deployment.start(
-            "worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"), FAKE_FORWARD_SECONDS="0.3"
+        deployment.start_worker(
+            FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"), FAKE_FORWARD_SECONDS="0.3"
         )
         deployment.wait_for_workers()
         yield deployment

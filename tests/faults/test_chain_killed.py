@@ -40,8 +40,8 @@ def submit_with_a_kill(deployment: Deployment, key: str, *source: str) -> str:
     return str(batch.id)
 
 
-def kill_workers(supervisor: psutil.Process) -> None:
-    """Kill all worker processes at once; the supervisor starts others."""
+def kill_worker(supervisor: psutil.Process) -> None:
+    """Kill the worker process; the supervisor starts another."""
     for child in wait_for(supervisor.children, "a worker"):
         with suppress(psutil.NoSuchProcess):
             child.kill()
@@ -51,7 +51,7 @@ def test_a_chain_of_batches_survives_kills(deployment: Deployment, tmp_path: Pat
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps({"id": text[:13], "text": text}) + "\n" for text in TEXTS))
     supervisor = psutil.Process(
-        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
     from_results = ("--input", "text=output.text", "--from")
 
@@ -59,7 +59,7 @@ def test_a_chain_of_batches_survives_kills(deployment: Deployment, tmp_path: Pat
     for key, options in (("a", (str(path),)), ("b", from_results), ("c", ("--on-invalid", "fail-row", *from_results))):
         batch_ids.append(submit_with_a_kill(deployment, key, *options, *batch_ids[-1:]))
         deployment.wait_for_results(batch_ids[-1], 1)
-        kill_workers(supervisor)
+        kill_worker(supervisor)
         deployment.client.batch(batch_ids[-1]).wait(WAIT_TIMEOUT_SECONDS)
 
     for batch_id, source_id in zip(batch_ids, (None, *batch_ids), strict=False):

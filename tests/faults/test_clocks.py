@@ -15,8 +15,8 @@ def test_a_worker_an_hour_off_takes_nothing_from_others_and_loses_nothing(
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="32"
     ) as deployment:
-        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1")
-        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1", FAKE_CLOCK_HOURS=hours)
+        deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1")
+        deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.1", FAKE_CLOCK_HOURS=hours)
         workers = deployment.wait_for_workers(2)
         batches = [deployment.client.submit(FAKE_PIPELINE, texts, deadline="30m")]
 

@@ -109,7 +109,7 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
         ) as deployment,
         redis.Redis.from_url(own_valkey.url) as client,
     ):
-        started = deployment.start("worker", FAKE_PIPELINE, TMPDIR=str(temporary))
+        started = deployment.start_worker(FAKE_PIPELINE, TMPDIR=str(temporary))
         [worker] = deployment.wait_for_workers()
         deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(WAIT_TIMEOUT_SECONDS)
         before = peak_bytes(worker)
@@ -137,7 +137,7 @@ def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str
         redis.Redis.from_url(redis_url) as client,
     ):
         client.set(wakeups.queue_name("other"), "taken")
-        deployment.start("worker", FAKE_PIPELINE, "other")
+        deployment.start_worker(FAKE_PIPELINE, "other")
         [worker] = deployment.wait_for_workers()
         wait_for(lambda: dropped(deployment), "the warning")
 
@@ -160,7 +160,7 @@ def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: st
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")
     with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **WAKEUPS_ONLY) as deployment:
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         deployment.wait_for_workers()
         deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(WAIT_TIMEOUT_SECONDS)
 

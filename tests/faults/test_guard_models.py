@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
-from tests.faults.fake_model import FAKE_PIPELINE, GUARDS_CONFIG, fake_model_deployment, numbered_texts
+from tests.faults.fake_model import FAKE_PIPELINE, GUARDS_CONFIG, NO_RESTART, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
 
@@ -53,7 +53,8 @@ def assert_guarded(deployment: Deployment, batch_id: str) -> None:
 )
 def test_a_worker_killed_while_guards_read_is_followed_by_others(deployment: Deployment, point: str) -> None:
     batch = deployment.client.submit(FAKE_PIPELINE, guarded_texts())
-    doomed = deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", FAKE_GUARD_SECONDS="0.02")
+    kill = {"BATCHMILL_FAILPOINT": f"{point}:kill@2", **NO_RESTART}
+    doomed = deployment.start("worker", FAKE_PIPELINE, FAKE_GUARD_SECONDS="0.02", **kill)
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
     doomed.wait(WAIT_TIMEOUT_SECONDS)
@@ -61,7 +62,7 @@ def test_a_worker_killed_while_guards_read_is_followed_by_others(deployment: Dep
     written = deployment.query("SELECT position FROM results")
     assert {row.position for row in redacted} == {row.position for row in written if row.position % 4 == 0}
 
-    deployment.start("worker", FAKE_PIPELINE)
+    deployment.start_worker(FAKE_PIPELINE)
     batch.wait(WAIT_TIMEOUT_SECONDS)
 
     assert_guarded(deployment, batch.id)

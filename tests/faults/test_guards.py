@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
-from tests.faults.fake_model import FAKE_PIPELINE, PIPELINE_CONFIG, fake_model_deployment, numbered_texts
+from tests.faults.fake_model import FAKE_PIPELINE, NO_RESTART, PIPELINE_CONFIG, fake_model_deployment, numbered_texts
 
 JOBS = 200
 GUARDS = """
@@ -42,13 +42,13 @@ def assert_redacted(deployment: Deployment, batch_id: str) -> None:
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
 def test_a_kill_leaves_no_redacted_input_without_its_verdict(deployment: Deployment, point: str) -> None:
     batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
-    doomed = deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2")
+    doomed = deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", **NO_RESTART)
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
     doomed.wait(WAIT_TIMEOUT_SECONDS)
 
     [(jobs, results, verdicts)] = deployment.query(COUNT_REDACTED)
-    deployment.start("worker", FAKE_PIPELINE)
+    deployment.start_worker(FAKE_PIPELINE)
     batch.wait(WAIT_TIMEOUT_SECONDS)
 
     assert 0 < jobs == results == verdicts < JOBS
@@ -59,13 +59,13 @@ def test_a_kill_leaves_no_redacted_input_without_its_verdict(deployment: Deploym
 def test_a_worker_without_the_guard_leaves_the_batch_alone(deployment: Deployment, tmp_path: Path) -> None:
     unguarded = tmp_path / "unguarded.toml"
     unguarded.write_text(PIPELINE_CONFIG)
-    deployment.start("worker", FAKE_PIPELINE, BATCHMILL_CONFIG=str(unguarded))
+    deployment.start_worker(FAKE_PIPELINE, BATCHMILL_CONFIG=str(unguarded))
     deployment.wait_for_workers()
 
     batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
 
     wait_for(lambda: [reason.code for reason in batch.find_blockers()] == ["guard_missing"], "the reason")
     assert deployment.query("SELECT count(*) AS n FROM attempts")[0].n == 0
-    deployment.start("worker", FAKE_PIPELINE)
+    deployment.start_worker(FAKE_PIPELINE)
     batch.wait(WAIT_TIMEOUT_SECONDS)
     assert_redacted(deployment, batch.id)

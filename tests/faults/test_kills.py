@@ -9,10 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from producer.handle import BatchHandle
 from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.factories.batch_rows import assert_usage_equals_counters
 from tests.faults.fake_model import (
     FAKE_PIPELINE,
+    NO_RESTART,
     assert_outputs,
     count_forward_passes,
     fake_model_deployment,
@@ -49,9 +51,8 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
 def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment, tmp_path: Path, point: str) -> None:
     texts = numbered_texts(JOBS)
     batch = deployment.client.submit(FAKE_PIPELINE, texts)
-    doomed = deployment.start(
-        "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", FAKE_FORWARD_SECONDS="0.05"
-    )
+    kill = {"BATCHMILL_FAILPOINT": f"{point}:kill@2", **NO_RESTART}
+    doomed = deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.05", **kill)
     wait_for(lambda: "exit_status=-9" in deployment.log or '"exit_status": -9' in deployment.log, "a kill")
     doomed.terminate()
     doomed.wait(WAIT_TIMEOUT_SECONDS)
@@ -59,7 +60,7 @@ def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment
         row.position for row in deployment.query("SELECT position FROM results WHERE batch_id = :id", id=batch.id)
     }
 
-    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
+    deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_LOG=str(tmp_path / "forward.log"))
     batch.wait(WAIT_TIMEOUT_SECONDS)
 
     deployment.assert_completed(batch.id, JOBS)
@@ -76,17 +77,20 @@ def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
     supervisor = psutil.Process(
         deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
-    batches = []
-    for number in range(KILLS):
+    batches: list[BatchHandle] = []
+
+    def find_at_work() -> list[int]:
         if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 2:
             batches.append(deployment.client.submit(FAKE_PIPELINE, texts))
-        if number % 4:
-            deployment.wait_for_workers()
+        pids = {child.pid for child in supervisor.children()}
+        return [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in pids]
+
+    for number in range(KILLS):
         time.sleep(source.uniform(0.0, 0.3))  # the fault itself: at any moment, sometimes also while one starts
-        pids = [child.pid for child in wait_for(supervisor.children, "a worker")]
-        at_work = [row.pid for row in deployment.query(PIDS_AT_WORK) if row.pid in pids] if number % 4 else []
+        at_work = wait_for(find_at_work, "a worker at work") if number % 4 else []
+        pids = at_work or [child.pid for child in wait_for(supervisor.children, "a worker")]
         with suppress(psutil.NoSuchProcess):  # one that was just killed, and is being started again
-            psutil.Process(source.choice(at_work or pids)).kill()
+            psutil.Process(source.choice(pids)).kill()
 
     for batch in batches:
         batch.wait(WAIT_TIMEOUT_SECONDS)

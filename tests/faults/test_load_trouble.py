@@ -58,7 +58,7 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
         config = deployment.folder / "home" / "batchmill.toml"
         config.write_text(config.read_text() + PIPELINE_CONFIG.replace("pipelines.fake", "pipelines.b"))
         busy = deployment.client.submit("fake", numbered_texts(60_000))  # more than it has time for
-        deployment.start("worker", "fake", "b", "--devices", "cpu", FAKE_FORWARD_SECONDS="0.2")
+        deployment.start_worker("fake", "b", FAKE_FORWARD_SECONDS="0.2")
         deployment.wait_for_results(busy.id, 1)
         batch = deployment.client.submit("b", numbered_texts(JOBS))
         with deployment.client.database.write() as connection:  # both machines have the model under this name

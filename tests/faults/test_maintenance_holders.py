@@ -42,7 +42,7 @@ def test_a_duty_is_done_once_though_two_come_and_one_dies_half_way(
         for _ in range(2):
             deployment.start("maintain")
         wait_for(lambda: leased(deployment) == 0, "what was left behind to be queued")
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         batch.wait(WAIT_TIMEOUT_SECONDS)
 
         deployment.assert_completed(batch.id, JOBS)

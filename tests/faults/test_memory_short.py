@@ -18,7 +18,7 @@ def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, micro_batch_tokens="10000"
     ) as deployment:
-        deployment.start("worker", FAKE_PIPELINE, FAKE_MEMORY_TOKENS="50")
+        deployment.start_worker(FAKE_PIPELINE, FAKE_MEMORY_TOKENS="50")
         [worker] = deployment.wait_for_workers()
         batch = deployment.client.submit(FAKE_PIPELINE, texts).wait(WAIT_TIMEOUT_SECONDS)
         with_large = deployment.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(WAIT_TIMEOUT_SECONDS)

@@ -80,7 +80,7 @@ def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(deploymen
 
     child.wait(WAIT_TIMEOUT_SECONDS)
     assert deployment.count_results(batch_id) < JOBS
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
+    deployment.start_worker(FAKE_PIPELINE, **FAST)
     until_ended(deployment, batch_id)
     check(deployment, batch_id)
 
@@ -98,14 +98,14 @@ def test_sigterm_writes_what_is_computed_and_costs_no_attempt(deployment: Deploy
     left = deployment.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
     assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
     assert deployment.query("SELECT id FROM workers") == []
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
+    deployment.start_worker(FAKE_PIPELINE, **FAST)
     until_ended(deployment, batch_id)
     check(deployment, batch_id)
     assert deployment.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
 
 
 def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(deployment: Deployment) -> None:
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **SLOW)
+    deployment.start_worker(FAKE_PIPELINE, **SLOW)
     [zombie] = deployment.wait_for_workers()
     batch_id = submit(deployment)
     deployment.wait_for_results(batch_id, 50)
@@ -113,7 +113,7 @@ def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(deployment: De
     freeze(deployment, psutil.Process(zombie))
     before = deployment.count_results(batch_id)
     deployment.expire_leases()
-    deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu", **FAST)
+    deployment.start_worker(FAKE_PIPELINE, **FAST)
     until_ended(deployment, batch_id)
     psutil.Process(zombie).send_signal(signal.SIGCONT)
 
@@ -133,29 +133,28 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
     with fake_model_deployment(
         tmp_path, database_url=postgresql_url, redis_url=redis_url, max_claim_jobs="64"
     ) as deployment:
-        supervisor = deployment.start(
-            "worker",
+        zombie = deployment.start_worker(
             FAKE_PIPELINE,
             BATCHMILL_FAILPOINT="before_commit:pause@2",
             BATCHMILL_LEASE_SECONDS="2",  # also the time after which the server ends its silent session
             FAKE_FORWARD_SECONDS="0.01",
         )
-        [pid] = deployment.wait_for_workers()
+        assert deployment.wait_for_workers() == [zombie.pid]
         batch = deployment.client.submit(FAKE_PIPELINE, inputs)
         wait_for(lambda: in_a_write(deployment), "the zombie holding the batch's row")
-        psutil.Process(pid).send_signal(signal.SIGSTOP)
+        zombie.send_signal(signal.SIGSTOP)
         before = deployment.count_results(batch.id)
 
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         batch.wait(WAIT_TIMEOUT_SECONDS)  # the server ends the zombie's session, and with it its locks
-        psutil.Process(pid).send_signal(signal.SIGCONT)
-        psutil.Process(pid).send_signal(signal.SIGUSR1)
+        zombie.send_signal(signal.SIGCONT)
+        zombie.send_signal(signal.SIGUSR1)
 
         wait_for(lambda: "leases.lost" in deployment.log, "the zombie noticing")
         assert before < len(inputs)
         deployment.assert_completed(batch.id, len(inputs))
         assert_outputs(deployment, batch.id, inputs)
-        assert (supervisor.poll(), pid in deployment.ready_worker_pids()) == (None, True)
+        assert (zombie.poll(), zombie.pid in deployment.ready_worker_pids()) == (None, True)
 
 
 def in_a_write(deployment: Deployment) -> bool:

@@ -37,7 +37,7 @@ def kill_half_way(deployment: Deployment, *options: str) -> str:
 
 def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(deployment: Deployment) -> None:
     batch_id = kill_half_way(deployment, "--idempotency-key", "k")
-    deployment.start("worker", FAKE_PIPELINE, BATCHMILL_SUBMIT_TIMEOUT_SECONDS="86400")
+    deployment.start_worker(FAKE_PIPELINE, BATCHMILL_SUBMIT_TIMEOUT_SECONDS="86400")
     deployment.wait_for_workers()
     texts = numbered_texts(100)
     other = deployment.client.submit(FAKE_PIPELINE, texts).wait(WAIT_TIMEOUT_SECONDS)

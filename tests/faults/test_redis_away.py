@@ -18,7 +18,7 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
 ) -> None:
     texts = numbered_texts(JOBS)
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **SMALL) as deployment:
-        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
+        deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
         deployment.wait_for_workers()
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
         deployment.wait_for_results(batch.id, 50)
@@ -48,7 +48,7 @@ def test_wakeups_that_redis_lost_are_resent(tmp_path: Path, database_url: str, o
     # A process that receives no wakeup looks at SQL again only after ten minutes.
     quiet = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "0.5"}
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **quiet) as deployment:
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         deployment.wait_for_workers()
         # When it has answered these, it listens, and has nothing to do.
         deployment.client.submit(FAKE_PIPELINE, numbered_texts(16)).wait(WAIT_TIMEOUT_SECONDS)
@@ -69,7 +69,7 @@ def test_a_full_redis_stops_nobody(tmp_path: Path, database_url: str, own_valkey
     own_valkey.config_set("maxmemory-policy", "noeviction")
     own_valkey.config_set("maxmemory", "1")
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url) as deployment:
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         [worker] = deployment.wait_for_workers()
 
         batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(300))

@@ -20,8 +20,7 @@ OLDER = "0001"
 def refused(deployment: Deployment, words: str) -> None:
     """Whatever needs the tables ends at once, saying so in one sentence."""
     for start in STARTS:
-        run = deployment.invoke if start[0] == "submit" else deployment.run
-        done = run(*start, stdin=b"a text\n")
+        done = deployment.invoke(*start, stdin=b"a text\n")
         assert done.returncode == 6, done.stderr
         [sentence] = done.stderr.decode().splitlines()
         assert words in sentence
@@ -48,7 +47,7 @@ def test_new_code_on_old_tables_names_the_upgrade_and_then_works(
         upgraded = deployment.invoke("db", "upgrade")
 
         assert upgraded.returncode == 0, upgraded.stderr
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(10)).wait(WAIT_TIMEOUT_SECONDS)
         deployment.assert_completed(batch.id, 10)
 

@@ -17,7 +17,7 @@ SMALL = {"max_claim_jobs": "64"}
 def test_a_second_writer_is_waited_for(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     texts = numbered_texts(JOBS)
     with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as deployment:
-        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
+        deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
         deployment.wait_for_workers()
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
         deployment.wait_for_results(batch.id, 50)
@@ -36,7 +36,7 @@ def test_a_full_disk_is_told_of_and_waited_for(tmp_path: Path, sqlite_url: str, 
     full, texts = tmp_path / "full", numbered_texts(JOBS)
     with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as deployment:
         deployment.environment["FAKE_DISK_FULL"] = str(full)
-        deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
+        deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS="0.03")
         [worker] = deployment.wait_for_workers()
         batch = deployment.client.submit(FAKE_PIPELINE, texts)
         deployment.wait_for_results(batch.id, 50)

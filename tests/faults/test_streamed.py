@@ -15,7 +15,7 @@ TEXTS = numbered_texts(400)
 @pytest.fixture
 def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size=8) as deployment:
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         deployment.wait_for_workers()
         yield deployment
 

@@ -57,7 +57,7 @@ def test_one_claim_wins_however_often_a_wakeup_comes(tmp_path: Path, database_ur
 def test_a_forged_wakeup_is_passed_over(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     settings = Settings.load(redis_url=redis_url)
     with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **WAKEUPS_ONLY) as deployment:
-        deployment.start("worker", FAKE_PIPELINE)
+        deployment.start_worker(FAKE_PIPELINE)
         [worker] = deployment.wait_for_workers()
         deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(WAIT_TIMEOUT_SECONDS)
         with redis.Redis.from_url(redis_url) as client:

@@ -11,8 +11,6 @@ from models.db import Database
 from models.dialects.columns import Key, UtcDateTime
 from models.states import RunState
 
-MAX_MARKS = 5_000  # of one schedule at once: a run every five minutes for 17 days
-
 COLUMNS = """
 r.schedule, r.scheduled_at, r.state, r.started_at, r.finished_at, r.error_code,
 CAST(r.summary ->> 'total' AS INTEGER) AS rows_total, CAST(r.summary ->> 'failed' AS INTEGER) AS rows_failed,
@@ -88,7 +86,7 @@ def last_marks(database: Database, names: Iterable[str], count: int) -> dict[str
     return marks
 
 
-def marks_since(database: Database, schedule: str, since: datetime, limit: int = MAX_MARKS) -> list[RunMark]:
+def marks_since(database: Database, schedule: str, since: datetime, limit: int) -> list[RunMark]:
     """Return the runs of a schedule from a time on, the oldest first; only the newest if they exceed the limit."""
     values = {"schedule": schedule, "since": since, "limit": limit}
     with database.read() as connection:

@@ -25,3 +25,5 @@ elif "worker" in sys.orig_argv:
     from worker.supervisor import supervisor
 
     supervisor.FIRST_RESTART_DELAY_SECONDS = 0.1
+    if seconds := float(os.environ.get("FAKE_RESTART_SECONDS", "0")):
+        supervisor.restart_delay = lambda _crashes: seconds

@@ -693,7 +693,7 @@ class TestFailures:
 
 
 class TestWindows:
-    def test_at_most_two_wait_for_the_device(
+    def test_at_most_two_wait_for_the_device_beside_what_it_still_computes(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 10 * SLICE)
@@ -711,7 +711,8 @@ class TestWindows:
         gate.open()
         until_completed(other, batch_id)
 
-        assert max(waiting) == 2 * SLICE
+        computing = getattr(adapter, "passes_in_flight", 1) - 1
+        assert 2 * SLICE <= max(waiting) <= (2 + computing) * SLICE
 
     def test_keep_a_wakeup_waiting_while_there_is_no_room(
         self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]

@@ -40,7 +40,7 @@ def deployment(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[De
 
 
 def start_worker(deployment: Deployment, forward_seconds: str) -> None:
-    deployment.start("worker", FAKE_PIPELINE, FAKE_FORWARD_SECONDS=forward_seconds)
+    deployment.start_worker(FAKE_PIPELINE, FAKE_FORWARD_SECONDS=forward_seconds)
     deployment.wait_for_workers()
 
 

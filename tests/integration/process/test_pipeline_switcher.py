@@ -207,6 +207,7 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(
     assert first is not None
     small = submit(process, "second")
     wait_until(first.engine._stopping.is_set, "the first to be told to stop in the middle of its backlog")
+    process.switcher._switch_policy._switch_after_seconds = 3600.0  # a slow machine would stop the second as well
     gate.open()
 
     until_ended(process, small, long)

@@ -105,7 +105,7 @@ def _results(batch_id: str) -> list[dict[str, object]]:
 def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
     dialect = database.engine.dialect.name
     explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
-    query = f"{explain} {pages._by_position_query(dialect, [JobOutcome.FAILED], has_code=False).element.text}"
+    query = f"{explain} {pages._by_position_query(dialect, [JobOutcome.FAILED], has_code=False).text}"
     with database.read() as connection:
         if dialect == "postgresql":
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest

@@ -13,10 +13,10 @@ from sqlalchemy.event import listen, remove
 from models.documents import to_json
 from models.states import BatchStatus, RunState
 from producer.schedules import registry, reports
-from producer.schedules.history import run_marks, run_pages
+from producer.schedules.history import calendar_runs, run_marks, run_pages
 from producer.schedules.runs import manual_runs, run_views
 from producer.times import TimeRange
-from tests.factories.schedules import ScheduleHarness, utc
+from tests.factories.schedules import ScheduleHarness, insert_run, utc
 
 GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
 SUMMARY = {"total": 7, "failed": 1, "quality": {"rows": 7, "vectors": {"mean": [0.5] * 500, "zero": 1}}}
@@ -112,11 +112,40 @@ def test_marks_since_a_time_are_the_newest_ones(harness: ScheduleHarness) -> Non
     for day in range(2, 7):
         harness.run_schedule(utc(f"03-0{day} 02:00"))
 
-    since = run_marks.marks_since(harness.database, "nightly", utc("03-04 02:00"))
+    since = run_marks.marks_since(harness.database, "nightly", utc("03-04 02:00"), 10)
     newest = run_marks.marks_since(harness.database, "nightly", utc("03-01 00:00"), 2)
 
     assert [mark.scheduled_at.day for mark in since] == [4, 5, 6]
     assert [mark.scheduled_at.day for mark in newest] == [5, 6]
+
+
+def test_runs_of_a_calendar_are_counted_where_they_are_many(
+    harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = utc("03-02 02:00")
+    for minute in range(20):
+        state = "failed" if minute == 16 else "completed"
+        insert_run(harness.database, "nightly", start + timedelta(minutes=minute), state=state)
+    harness.execute(
+        "INSERT INTO events (schedule, scheduled_at, kind, message, occurred_at) "
+        "SELECT schedule, scheduled_at, 'drift', 'the labels', scheduled_at FROM runs WHERE scheduled_at = :time",
+        time=f"{start + timedelta(minutes=3):%Y-%m-%d %H:%M:%S.%f}",
+    )
+
+    alone = calendar_runs.read_runs(harness.database, "nightly", start)
+    monkeypatch.setattr(calendar_runs, "MAX_MARKS", 19)
+    counted = calendar_runs.read_runs(harness.database, "nightly", start)
+
+    assert [runs.count for runs in alone] == [1] * 20
+    assert all(runs.mark for runs in alone)
+    assert [(runs.state, runs.count, runs.first_at.minute) for runs in counted] == [
+        ("completed", 14, 0),
+        ("drifted", 1, 3),
+        ("completed", 4, 15),
+        ("failed", 1, 16),
+    ]
+    assert counted[0].first_at == start
+    assert calendar_runs.read_runs(harness.database, "nightly", start + timedelta(days=1)) == []
 
 
 def test_pages_of_runs_neither_miss_nor_repeat_one(harness: ScheduleHarness) -> None:

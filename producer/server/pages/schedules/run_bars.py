@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.history import calendar
+from producer.schedules.history import calendar_runs
+from producer.schedules.history.calendar import Cell
 from producer.schedules.history.run_marks import RunMark
 from producer.server.pages.frame import formats
 from producer.server.pages.schedules.addresses import run_address
@@ -40,14 +41,14 @@ def bars_for(marks: Sequence[RunMark], definition: ScheduleDefinition) -> list[B
 
 def summarize(marks: Sequence[RunMark]) -> str:
     """Return how the runs ended, such as `last 30 runs: 28 completed, 2 failed`."""
-    states = [calendar.state_of(mark) for mark in marks]
-    counts = [f"{states.count(state)} {state}" for state in reversed(calendar.STATES) if state in states]
+    states = [calendar_runs.state_of(mark) for mark in marks]
+    counts = [f"{states.count(state)} {state}" for state in reversed(calendar_runs.STATES) if state in states]
     return f"last {len(marks)} runs: {', '.join(counts)}" if counts else "no runs yet"
 
 
 def describe_mark(mark: RunMark, definition: ScheduleDefinition) -> str:
     """Return a run in words, such as `Tue 2026-11-24 02:00 CET: completed, 4,810 rows, 3 min 10 s`."""
-    parts = [calendar.state_of(mark)]
+    parts = [calendar_runs.state_of(mark)]
     if mark.error_code:
         parts.append(mark.error_code[:80])
     if mark.rows is not None:
@@ -59,8 +60,17 @@ def describe_mark(mark: RunMark, definition: ScheduleDefinition) -> str:
     return f"{definition.format_time(mark.scheduled_at)}: {', '.join(parts)}"
 
 
+def describe_cell(cell: Cell, definition: ScheduleDefinition) -> str:
+    """Return the runs of a day or an hour in words; `60 runs: 2 failed, 58 completed` if they are several."""
+    if cell.count == 1 and cell.worst.mark is not None:
+        return describe_mark(cell.worst.mark, definition)
+    counts = ", ".join(f"{count:,} {state}" for state, count in cell.counts)
+    rows = "" if cell.rows is None else f", {cell.rows:,} rows"
+    return f"{cell.label}: {cell.count:,} {'run' if cell.count == 1 else 'runs'}: {counts}{rows}"
+
+
 def _bar(mark: RunMark, definition: ScheduleDefinition, x: int, highest: int) -> Bar:
-    tone = calendar.state_of(mark)
+    tone = calendar_runs.state_of(mark)
     if tone == "failed":
         height = float(HEIGHT)  # no rows tell how high, and nobody may overlook it
     elif mark.rows is None:

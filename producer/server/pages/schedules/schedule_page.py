@@ -10,7 +10,7 @@ from models.documents import to_json
 from models.states import RunState
 from producer.schedules import registry, status
 from producer.schedules.alerts import events
-from producer.schedules.history import calendar, past, run_marks, run_pages, run_verdicts
+from producer.schedules.history import calendar, calendar_runs, past, run_marks, run_pages, run_verdicts
 from producer.schedules.history.past import PastSchedule
 from producer.schedules.runs import manual_runs, run_views
 from producer.schedules.schedule_view import ScheduleView
@@ -110,17 +110,13 @@ def _calendar(context: ServerContext, view: ScheduleView, now: datetime) -> dict
     zone = view.definition.timetable.zone_info
     by_hour = _runs_often(context, view, now)
     since = calendar.first_moment(now, zone, by_hour=by_hour)
-    marks = run_marks.marks_since(context.database, view.name, since)
-    is_cut = len(marks) == run_marks.MAX_MARKS
-    hours = [calendar.hour_grid(marks, now, zone, is_cut=is_cut)] if by_hour else None
-    grids = hours or calendar.month_grids(marks, now, zone)
+    runs = calendar_runs.read_runs(context.database, view.name, since)
+    grids = [calendar.hour_grid(runs, now, zone)] if by_hour else calendar.month_grids(runs, now, zone)
     return {
-        "grids": grids if marks else [],
+        "grids": grids if runs else [],
         "by_hour": by_hour,
-        "marks": marks,
         "shown_since": since,
-        "marks_are_cut": is_cut,
-        "describe_mark": run_bars.describe_mark,
+        "describe_cell": run_bars.describe_cell,
         "zone": view.definition.tz,
     }
 

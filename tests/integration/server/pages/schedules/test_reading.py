@@ -15,7 +15,7 @@ from producer.schedules.alerts import events
 from producer.tenants.principal import Scope
 from tests.factories.http_server import app_over
 from tests.factories.page_clients import PART, Page, browser_over, csrf_token, sign_in_as
-from tests.factories.schedules import ScheduleHarness, utc
+from tests.factories.schedules import ScheduleHarness, insert_run, utc
 
 GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
 HOSTILE = '<script>alert(1)</script> "quoted" \u202e\n\tend'
@@ -134,6 +134,28 @@ def test_a_schedule_that_runs_often_has_a_calendar_of_hours(browser: TestClient,
     assert len(days) == 14, "each day leads to its runs"
     assert "Wed 2026-03-04 06:00 EST" in words(read(browser, days[0]))
     assert "Hours in America/New_York" in page.text
+
+
+def test_a_schedule_that_runs_every_minute_has_all_its_days(
+    browser: TestClient, harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.schedules.history.calendar_runs.MAX_MARKS", 10)
+    harness.create_schedule("minutely", cron="* * * * *", tz="Asia/Kolkata", now=utc("03-04 10:30"))
+    for minute in range(60):  # from 16:30 to 17:30 there
+        state = "failed" if minute == 40 else "completed"
+        insert_run(harness.database, "minutely", utc("03-04 11:00") + timedelta(minutes=minute), state=state)
+    insert_run(harness.database, "minutely", utc("02-20 11:00"))
+
+    page = read(browser, "/schedules/minutely")
+
+    cells = [link for link in page.all("a") if link.get("class", "").startswith("cell ")]
+    assert [cell["aria-label"] for cell in cells] == [
+        "Wed 04 Mar 16:00: 30 runs: 30 completed",
+        "Wed 04 Mar 17:00: 30 runs: 1 failed, 29 completed",
+        "Fri 20 Feb 16:00: 1 run: 1 completed",
+    ]
+    assert "state=failed" in cells[1]["href"]
+    assert "/runs/2026-02-20T11:00" in cells[2]["href"]
 
 
 def test_schedules_are_paged_both_ways(

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from models.states import RunState
-from producer.schedules.history import calendar
+from producer.schedules.history import calendar, calendar_runs
 from producer.schedules.history.calendar import Cell, Grid
+from producer.schedules.history.calendar_runs import CalendarRuns, of_mark
 from producer.schedules.history.run_marks import RunMark
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -28,21 +29,25 @@ def mark(time: str, state: RunState = RunState.COMPLETED, **fields: Any) -> RunM
     return RunMark("nightly", datetime.fromisoformat(f"{time}Z"), state, **(values | fields))
 
 
+def run(time: str, state: RunState = RunState.COMPLETED, **fields: Any) -> CalendarRuns:
+    return of_mark(mark(time, state, **fields))
+
+
 def cells(grid: Grid) -> list[Cell]:
     return [cell for _, row in grid.rows for cell in row if cell is not None]
 
 
 def test_a_run_is_on_its_day_in_the_zone_of_the_schedule() -> None:
-    [month] = calendar.month_grids([mark("2026-11-23T23:30:00")], NOW, BERLIN)
+    [month] = calendar.month_grids([run("2026-11-23T23:30:00")], NOW, BERLIN)
 
     assert month.title == "November 2026"
-    [cell] = [cell for cell in cells(month) if cell.marks]
+    [cell] = [cell for cell in cells(month) if cell.runs]
     assert cell.label == "Tue 24 November 2026"
     assert (cell.start, cell.end) == (datetime(2026, 11, 23, 23, tzinfo=UTC), datetime(2026, 11, 24, 23, tzinfo=UTC))
 
 
 def test_a_month_has_whole_weeks_and_only_its_days() -> None:
-    [month] = calendar.month_grids([mark("2026-11-23T02:00:00")], NOW, BERLIN)
+    [month] = calendar.month_grids([run("2026-11-23T02:00:00")], NOW, BERLIN)
 
     assert len(cells(month)) == 30
     assert {len(row) for _, row in month.rows} == {7}
@@ -51,26 +56,26 @@ def test_a_month_has_whole_weeks_and_only_its_days() -> None:
 
 
 def test_months_begin_with_the_first_run_and_pass_the_turn_of_the_year() -> None:
-    months = calendar.month_grids([mark("2025-12-30T02:00:00")], datetime(2026, 2, 3, tzinfo=UTC), BERLIN)
+    months = calendar.month_grids([run("2025-12-30T02:00:00")], datetime(2026, 2, 3, tzinfo=UTC), BERLIN)
 
     assert [month.title for month in months] == ["December 2025", "January 2026", "February 2026"]
-    assert len(calendar.month_grids([mark("2020-01-01T02:00:00")], NOW, BERLIN)) == calendar.MONTHS
+    assert len(calendar.month_grids([run("2020-01-01T02:00:00")], NOW, BERLIN)) == calendar.MONTHS
 
 
 def test_a_cell_has_the_worst_state_of_its_runs() -> None:
-    good, drifted = mark("2026-11-24T01:00:00"), mark("2026-11-24T02:00:00", drift=0.3, max_drift=0.2)
-    failed = mark("2026-11-24T03:00:00", RunState.FAILED)
+    good, drifted = run("2026-11-24T01:00:00"), run("2026-11-24T02:00:00", drift=0.3, max_drift=0.2)
+    failed = run("2026-11-24T03:00:00", RunState.FAILED)
     [month] = calendar.month_grids([good, drifted, failed], NOW, BERLIN)
-    [cell] = [cell for cell in cells(month) if cell.marks]
+    [cell] = [cell for cell in cells(month) if cell.runs]
 
     assert (cell.state, cell.worst) == ("failed", failed)
-    assert [calendar.state_of(run) for run in cell.marks] == ["completed", "drifted", "failed"]
+    assert [item.state for item in cell.runs] == ["completed", "drifted", "failed"]
 
 
 def test_a_drift_counts_only_above_the_limit_of_the_schedule() -> None:
-    assert calendar.state_of(mark("2026-11-24T02:00:00", drift=0.3)) == "completed"
-    assert calendar.state_of(mark("2026-11-24T02:00:00", drift=0.2, max_drift=0.2)) == "completed"
-    assert calendar.state_of(mark("2026-11-24T02:00:00", drift=0.21, max_drift=0.2)) == "drifted"
+    assert calendar_runs.state_of(mark("2026-11-24T02:00:00", drift=0.3)) == "completed"
+    assert calendar_runs.state_of(mark("2026-11-24T02:00:00", drift=0.2, max_drift=0.2)) == "completed"
+    assert calendar_runs.state_of(mark("2026-11-24T02:00:00", drift=0.21, max_drift=0.2)) == "drifted"
 
 
 def hours_of(grid: Grid, day: str) -> tuple[Cell | None, ...]:
@@ -79,23 +84,23 @@ def hours_of(grid: Grid, day: str) -> tuple[Cell | None, ...]:
 
 def test_an_hour_that_the_clocks_repeat_has_the_runs_of_both() -> None:
     now = datetime(2026, 10, 26, 12, tzinfo=UTC)
-    marks = [mark(f"2026-10-25T0{hour}:00:00") for hour in range(3)]
+    marks = [run(f"2026-10-25T0{hour}:00:00") for hour in range(3)]
     hours = hours_of(calendar.hour_grid(marks, now, BERLIN), "Sun 25 Oct")
 
     two = hours[2]
     assert two is not None
-    assert len(two.marks) == 2, "02:00 CEST and 02:00 CET"
+    assert len(two.runs) == 2, "02:00 CEST and 02:00 CET"
     assert two.end - two.start == timedelta(hours=2)
-    assert [len(cell.marks) for cell in hours if cell] == [0, 0, 2, 1] + [0] * 20
+    assert [len(cell.runs) for cell in hours if cell] == [0, 0, 2, 1] + [0] * 20
 
 
 def test_an_hour_that_the_clocks_skip_does_not_exist() -> None:
     now = datetime(2026, 3, 30, 12, tzinfo=UTC)
-    marks = [mark("2026-03-29T00:00:00"), mark("2026-03-29T01:00:00")]
+    marks = [run("2026-03-29T00:00:00"), run("2026-03-29T01:00:00")]
     hours = hours_of(calendar.hour_grid(marks, now, BERLIN), "Sun 29 Mar")
 
     assert [cell.exists for cell in hours if cell] == [True, True, False] + [True] * 21
-    assert [len(cell.marks) for cell in hours if cell][:5] == [0, 1, 0, 1, 0]
+    assert [len(cell.runs) for cell in hours if cell][:5] == [0, 1, 0, 1, 0]
 
 
 def test_hours_show_a_fortnight_with_today_first() -> None:
@@ -106,11 +111,18 @@ def test_hours_show_a_fortnight_with_today_first() -> None:
     assert [cell.is_future for cell in grid.rows[0][1] if cell] == [False] * 14 + [True] * 10
 
 
-@pytest.mark.parametrize(("first", "days"), [("2026-11-23T12:00:00", 2), ("2026-11-25T08:00:00", 1)])
-def test_days_without_all_their_runs_are_left_out_but_today(first: str, days: int) -> None:
-    grid = calendar.hour_grid([mark(first), mark("2026-11-25T09:00:00")], NOW, BERLIN, is_cut=True)
+def test_runs_that_were_counted_add_up_to_an_hour() -> None:
+    first = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+    counted = [
+        CalendarRuns("completed", 14, first),
+        CalendarRuns("failed", 1, first + timedelta(minutes=7)),
+        CalendarRuns("completed", 15, first + timedelta(minutes=15)),
+    ]
+    cell = hours_of(calendar.hour_grid(counted, NOW, BERLIN), "Wed 25 Nov")[11]
 
-    assert [label for label, _ in grid.rows] == ["Wed 25 Nov", "Tue 24 Nov"][:days]
+    assert cell is not None
+    assert (cell.count, cell.state, cell.worst.first_at, cell.rows) == (30, "failed", counted[1].first_at, None)
+    assert cell.counts == [("failed", 1), ("completed", 29)]
 
 
 @pytest.mark.parametrize(("by_hour", "first"), [(True, "2026-11-11T23:00"), (False, "2026-06-30T22:00")])
