@@ -12,11 +12,11 @@ from models.errors import BatchmillError, InvalidRows, UsageError
 from models.states import BatchStatus
 from producer.batches import polling
 from producer.readers.input_source import PythonSource
-from producer.remote import columns, inputs
 from producer.remote.errors import make_error
-from producer.remote.files import open_files
 from producer.remote.http import ServerHttp, Upload
 from producer.remote.pages import NDJSON, restate_rows
+from producer.remote.sending import columns, inputs
+from producer.remote.sending.files import open_files
 from producer.submission.options import SubmitOptions
 from producer.times import Deadline
 

@@ -11,8 +11,8 @@ from models.errors import UsageError
 from producer.readers.column_mapping import DEFAULT_ID_COLUMNS
 from producer.readers.frames import frame_items
 from producer.readers.items import MISSING, check_iterable
-from producer.remote.columns import CHAT_FIELD, TEXT_FIELD, FindFields, map_columns
-from producer.remote.encoding import RecordEncoder
+from producer.remote.sending.columns import CHAT_FIELD, TEXT_FIELD, FindFields, map_columns
+from producer.remote.sending.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions
 
 SPOOL_BYTES = 8 * 2**20  # kept in memory; more goes to disk

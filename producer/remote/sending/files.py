@@ -12,9 +12,9 @@ from producer import readers
 from producer.readers.column_mapping import WHOLE_ROW, ColumnMapping
 from producer.readers.files.source_files import find_files
 from producer.readers.rows import Problem, Row, Source
-from producer.remote import inputs
-from producer.remote.columns import FindFields, map_columns
-from producer.remote.encoding import RecordEncoder
+from producer.remote.sending import inputs
+from producer.remote.sending.columns import FindFields, map_columns
+from producer.remote.sending.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions
 
 MAX_PROBLEMS = 20  # listed in an error
