@@ -74,11 +74,10 @@ def _write_rows(
     if problems:
         raise InvalidRows(source.name, problems)
 
-    def restate(number: int, message: str) -> str:
-        place = source.describe_location(locations[number - 1]) if 0 < number <= len(locations) else f"line {number}"
-        return f"{place}: {encoder.restate(number, message)}"
+    def place_of(number: int) -> str:
+        return source.describe_location(locations[number - 1]) if 0 < number <= len(locations) else f"line {number}"
 
-    return restate
+    return lambda number, message: encoder.restate(number, message, place_of)
 
 
 class _WholeRecords(ColumnMapping):

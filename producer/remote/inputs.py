@@ -66,8 +66,8 @@ class InputRecords:
 
     def restate(self, number: int, message: str) -> str:
         """A sentence on the record of a line."""
-        message = self.encoder.restate(number, message).replace(ID_COLUMN, DEFAULT_ID_COLUMNS[0])
-        return f"{self.unit} {number}: {message}"
+        sentence = self.encoder.restate(number, message, lambda number: f"{self.unit} {number}")
+        return sentence.replace(ID_COLUMN, DEFAULT_ID_COLUMNS[0])
 
     def _with_ids(self, records: Iterable[Any], ids: Any, options: SubmitOptions) -> Iterator[Any]:
         id_frame = frame_items.find_frame(ids)

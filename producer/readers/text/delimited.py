@@ -15,6 +15,7 @@ from producer.readers.column_mapping import WHOLE_ROW, check_unique
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
 from producer.readers.text import text_lines
+from producer.readers.text.header_check import find_doubt
 
 CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
 MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each
@@ -31,6 +32,7 @@ UNCLOSED_QUOTE_MESSAGE = f"begins a row of more than {MAX_ROW_BYTES // 2**20} Mi
 MAX_CELLS = 2**17  # in one record, because each is a Python object
 TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 
+UNIQUE_ADVICE = "rename one, or add a line of names if line 1 is data"
 QUOTED_TEXT = re.compile('"[^"]*"')
 
 COMMA, SEMICOLON = ",", ";"
@@ -57,11 +59,20 @@ class DelimitedReader:
         csv.field_size_limit(MAX_FIELD_CHARACTERS)  # for the whole process; 128 KiB by default
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
+        self._rows = self._parse_rows()
+
+    def find_doubt(self) -> str | None:
+        """A sentence if the header looks like a row of data, by the row after it; None = it looks like names."""
+        first = next(self._rows, None)
+        if first is None:
+            return None
+        self._rows = chain([first], self._rows)
+        return None if isinstance(first[1], Problem) else find_doubt(self.header, first[1])
 
     def records(self) -> Iterator[tuple[int, dict[str, str]] | Problem]:
         """Each row as a dictionary, with the number of its first line; blank lines are skipped."""
         header, width = self.header, len(self.header)
-        for number, cells in self._parse_rows():
+        for number, cells in self._rows:
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
@@ -78,7 +89,7 @@ class DelimitedReader:
             header = [cell.strip() for cell in cells]
             if len(header) == 1:
                 self._reject_other_delimiter(delimiter)
-            check_unique(self._name, header)
+            check_unique(self._name, header, UNIQUE_ADVICE)
             return header
         return []
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from models.errors import NotFound, UsageError
 from producer.batches import views
 from producer.results import export, pages
+from producer.results.arguments import MAX_SEQ
 from producer.results.result_row import ResultRow
 from producer.server import downloads
 from producer.server.access import Reader
@@ -20,7 +21,6 @@ router = APIRouter(tags=["results"])
 
 MAX_LIMIT, DEFAULT_LIMIT = 1_000, 100  # of a page
 MAX_ROWS = 2**62
-MAX_SEQ = 2**63 - 1
 
 Format = Literal["json", "ndjson", "csv", "parquet", "npy"]
 MEDIA_TYPES = {
