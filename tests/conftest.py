@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,12 +23,14 @@ from models.log import BATCHMILL_LOGGERS
 from models.service_tables import METADATA
 from tests.factories import minilm
 from tests.reusable_databases import ReusableDatabases, unique_database_name
-from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
+from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
+
+WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "heartbeat", "maintenance"})
 
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
 # for each other. It reads the variable when it is imported.
@@ -90,6 +93,17 @@ def weights_of_one_test() -> Iterator[None]:
     yield
     if (module := sys.modules.get("worker.loading.shared_weights")) is not None:
         module._bases.clear()
+
+
+@pytest.fixture(autouse=True)
+def ended_threads() -> Iterator[None]:
+    """Fail a test that leaves a thread of a worker running: it would use the database and the patches of others."""
+    earlier = threading.enumerate()
+    yield
+    for thread in threading.enumerate():
+        if thread.name in WORKER_THREADS and thread not in earlier:
+            thread.join(WAIT_TIMEOUT_SECONDS)
+            assert not thread.is_alive(), f"the thread {thread.name!r} outlived its test"
 
 
 @pytest.fixture(autouse=True)

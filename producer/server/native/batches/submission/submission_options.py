@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +13,7 @@ from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
 from producer.server.requests.field_paths import field_error
+from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {
@@ -57,6 +59,12 @@ class SubmissionOptions(BaseModel):
     reuse: bool = Field(False, description="Copy results of earlier batches for the same input and model.")
     webhook_url: str | None = Field(None, max_length=2_000, description="Called when the batch has ended.")
     tenant: str | None = Field(None, description="For whom, if the key is for all tenants.")
+
+    @property
+    def submit_options(self) -> SubmitOptions:
+        """The options that Python's client has under the same names; the idempotency key is a header."""
+        names = {field.name for field in fields(SubmitOptions)} & set(type(self).model_fields)
+        return SubmitOptions(**{name: getattr(self, name) for name in names})
 
     @property
     def read_request(self) -> ReadRequest:
