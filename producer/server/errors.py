@@ -75,7 +75,12 @@ TYPES = {
     503: "service_unavailable_error",
 }
 
-HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}  # of errors of the framework
+HTTP_CODES = {  # of errors of the framework
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    415: "unsupported_media_type",
+}
 NO_ROUTE = "there is no such route; /api/openapi.json lists all of them"
 
 UNREACHABLE_RETRY_SECONDS = 1

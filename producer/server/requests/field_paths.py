@@ -9,7 +9,12 @@ from pydantic import ValidationError
 from models.errors import UsageError
 
 MAX_NAME_CHARACTERS = 80
-MESSAGE_BY_TYPE = {"missing": "it is required", "extra_forbidden": "there is no such field here; leave it out"}
+MESSAGE_BY_TYPE = {
+    "missing": "it is required",
+    "extra_forbidden": "there is no such field here; leave it out",
+    # Also what curl's -d sends without a header.
+    "model_attributes_type": "it must be a JSON object, sent with the Content-Type application/json",
+}
 # Pydantic adds the member of a union that it tried, such as `str` or `literal['failed']`.
 UNION_MEMBER = re.compile(r"(str|int|float|bool|(literal|list|dict)\[.*\])", re.DOTALL)
 
