@@ -117,7 +117,7 @@ def test_every_scheduled_time_has_one_run_though_clocks_are_changed(
             lambda: not harness.query("SELECT scheduled_at FROM runs WHERE next_check_at IS NOT NULL"), "the last runs"
         )
 
-    assert kills >= 2
+    assert kills >= 1  # runs with tickets wait for their answers, so they do not complete all at once
     check_runs(harness, expected, end)
     assert local_times(harness, "night", zone, end) == [night_time]
     assert local_times(harness, "half", zone, end) == half_hours.split()

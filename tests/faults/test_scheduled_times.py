@@ -32,7 +32,7 @@ STEPS = (
     "before_commit_run",
     "after_commit_run",
 )
-LIFE_SECONDS = (0.5, 2.0)  # of a ticker that no failpoint kills, at first
+LIFE_SECONDS = (0.3, 1.2)  # of a ticker that no failpoint kills, at first
 LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
 PATIENCE_SECONDS = 500.0
 FORK = multiprocessing.get_context("fork")  # starts a second sooner than Python

@@ -294,6 +294,7 @@ class TestBodies:
 
         assert response.status_code == status, response.text
         assert message in response.json()["error"]["message"]
+        assert (response.json()["error"]["code"] == "unsupported_media_type") == (status == 415)
         assert stored_files(batchmill_home) == []
 
     def test_wrong_rows_leave_nothing_behind(self, api: TestClient, database: Database, batchmill_home: Path) -> None:

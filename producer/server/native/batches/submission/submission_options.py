@@ -12,7 +12,7 @@ from models.errors import UsageError
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
-from producer.server.requests.field_paths import field_path
+from producer.server.requests.field_paths import field_error
 from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 
@@ -97,9 +97,7 @@ def parse_document(document: object) -> SubmissionOptions:
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:
-        # Without the value, which may be an input.
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise UsageError(f"{field_path(first['loc'])}: {first['msg']}") from None
+        raise field_error(error) from None
 
 
 def parse_texts(pairs: Iterable[tuple[str, str]]) -> SubmissionOptions:
