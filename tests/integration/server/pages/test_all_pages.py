@@ -43,7 +43,7 @@ UNKNOWN_KEY = "0" * 16
 NAMES = {"/schedules/": ("schedule", SCHEDULE, UNKNOWN_SCHEDULE), "/batches/": ("part", "input", "input")}
 
 OPEN = {"/login", "/static/{name}", "/favicon.ico", "/robots.txt"}  # nobody has to sign in for them
-SHARED = {"/static/{name}", "/pipelines/{name}"}  # names of what all tenants share
+SHARED = {"/static/{name}", "/pipelines/{name}", "/events/pipelines/{name}"}  # names of what all tenants share
 UPLOADS = {"/submit/files", "/batches/{batch_id}/repair"}  # whose form has a file
 REDIRECTS = {"/submit/files/{file_id}/check"}  # to another page, which then says whether the thing exists
 ENDLESS = "/events/"
