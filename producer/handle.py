@@ -13,7 +13,7 @@ from producer.batches import polling
 from producer.batches.batch_view import BatchView, GuardCounts, JobCounts
 from producer.batches.blocker import Blocker
 from producer.readers.frames.frame import Table
-from producer.results.arguments import parse_statuses, require_packages
+from producer.results.arguments import check_cursor, parse_statuses, require_packages
 from producer.results.result_row import ResultRow
 from producer.times import Deadline
 
@@ -178,11 +178,11 @@ class BatchHandle:
 
         Call `wait` first to get all results, or call this again with the last row's `seq`.
         """
-        return self._access.results(after, parse_statuses(status))
+        return self._access.results(check_cursor(after), parse_statuses(status))
 
     def follow(self, after: int = 0, *, status: Status = None) -> Iterator[ResultRow]:
         """Yield the same, and later results as they are stored; stops when the batch has ended."""
-        return self._access.follow(after, parse_statuses(status))
+        return self._access.follow(check_cursor(after), parse_statuses(status))
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
         """Return the failed jobs, of one error code or of all, in the order of the inputs."""
@@ -227,7 +227,7 @@ class BatchHandle:
 
         Raises UsageError if the table has other columns, or its schema does not exist.
         """
-        return self._access.to_sql(table, after, parse_statuses(status))
+        return self._access.to_sql(table, check_cursor(after), parse_statuses(status))
 
     def iter_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.RecordBatchReader":
         """Return the results so far as Arrow record batches, in the order of the inputs and in bounded memory.
@@ -240,7 +240,7 @@ class BatchHandle:
         """
         outcomes = parse_statuses(status)
         require_packages("pyarrow")
-        return self._access.iter_arrow(after, outcomes)
+        return self._access.iter_arrow(check_cursor(after), outcomes)
 
     def to_arrow(self, *, after: int = 0, status: Status = None) -> "pyarrow.Table":
         """Return the results so far as an Arrow table, as `iter_arrow` does."""
@@ -271,4 +271,4 @@ class BatchHandle:
         return self._access.embeddings()
 
     def _to_file(self, file_format: str, path: str | PathLike[str], after: int, status: Status) -> int:
-        return self._access.to_file(file_format, Path(path), after, parse_statuses(status))
+        return self._access.to_file(file_format, Path(path), check_cursor(after), parse_statuses(status))

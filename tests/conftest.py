@@ -1,6 +1,7 @@
 """Fixtures of every test: an environment without user settings, and real databases and brokers on request."""
 
 import gc
+import itertools
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from sqlalchemy import text
 
 from batchmill import Client
 from models.db import Database
+from models.dialects import sqlite
 from models.log import BATCHMILL_LOGGERS
 from models.service_tables import METADATA
 from tests.factories import minilm
@@ -28,8 +30,12 @@ from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres, PostgresDatabases, Red
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
+PAGES = Path(__file__).parent / "integration" / "server" / "pages"
+ON_BOTH_DATABASES = ("test_handle.py", "test_all_pages.py", "test_sign_in.py")
+
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
 
+HOME_NUMBERS = itertools.count()
 WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", "maintenance"})
 
 # Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
@@ -44,6 +50,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("batchmill", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchmill")
 
+sqlite.SYNCHRONOUS = "OFF"  # no test cuts the power, and waiting for the disk takes longer than the statements
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores Ctrl-C, and every child process inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,6 +64,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.set_threshold(10_000, 20, 20)  # looking for garbage took a twentieth of all tests' time
         gc.enable()
 
 
@@ -67,15 +76,16 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a client's tests over HTTP on SQLite alone: behind the server are the functions that SQL's tests run on both.
+    """Run tests of pages and of a client over HTTP on SQLite alone, where those of the SQL behind them run on both.
 
-    Those of its handle run on PostgreSQL too.
+    On PostgreSQL too run a client's handle, and all pages once with rows on them.
     """
 
     def is_needed(item: pytest.Item) -> bool:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        is_repeated = params.get("client") == "http" and params.get("database_url") == "postgresql"
-        return not is_repeated or item.path.name == "test_handle.py"
+        if params.get("database_url") != "postgresql" or item.path.name in ON_BOTH_DATABASES:
+            return True
+        return params.get("client") != "http" and not item.path.is_relative_to(PAGES)
 
     items[:] = [item for item in items if is_needed(item)]
 
@@ -107,12 +117,18 @@ def ended_threads() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Hide the user's settings and data from the test; returns the replacement home."""
+def batchmill_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Hide the user's settings and data from the test; returns the replacement home, which does not exist."""
     for name in list(os.environ):
         if name.upper().startswith("BATCHMILL_") and name not in (REDIS_VARIABLE, DATABASE_VARIABLE, DEVICE_VARIABLE):
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
+    if "tmp_path" in request.fixturenames:
+        folder: Path = request.getfixturevalue("tmp_path")
+        home = folder / "home"
+    else:  # most tests write nothing, and making and finding their folders would take longer than they do
+        home = tmp_path_factory.getbasetemp() / f"home-{next(HOME_NUMBERS)}"
     monkeypatch.setenv("BATCHMILL_HOME", str(home))
     return home
 
@@ -135,9 +151,10 @@ def logs_as_before() -> Iterator[None]:
     level = root.level
     yield
     configure_test_logs()
-    root.setLevel(level)
-    for name in BATCHMILL_LOGGERS:
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    changed = {root: level} | {logging.getLogger(name): logging.NOTSET for name in BATCHMILL_LOGGERS}
+    for logger, level_before in changed.items():
+        if logger.level != level_before:  # setting a level visits all loggers, of which torch has hundreds
+            logger.setLevel(level_before)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(handler)

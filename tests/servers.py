@@ -86,7 +86,7 @@ class RedisDatabase:
 
     def flush(self) -> None:
         """Empty this database, and only this one."""
-        with redis.Redis.from_url(self.url) as client:
+        with redis_client(self.url) as client:
             client.flushdb()
 
 
@@ -139,12 +139,12 @@ class Valkey(Server, RedisDatabase):
 
     def flush(self) -> None:
         """Empty every database of the server."""
-        with redis.Redis.from_url(self.url) as client:
+        with redis_client(self.url) as client:
             client.flushall()
 
     def config_set(self, name: str, value: str | int) -> None:
         """Change a setting until the next start; a flush keeps it, so use a server for one test only."""
-        with redis.Redis.from_url(self.url) as client:
+        with redis_client(self.url) as client:
             client.config_set(name, value)
 
     def close(self) -> None:
@@ -337,6 +337,12 @@ def _chown_to_nobody(folder: Path) -> None:
     if account := _unprivileged_user_options():
         for path in (folder, *folder.rglob("*")):
             os.chown(path, account["user"], account["group"])
+
+
+def redis_client(url: str, **options: Any) -> "redis.Redis[bytes]":
+    """Return a client that waits for its answers; by default it would give up after five seconds."""
+    patience = {"socket_timeout": WAIT_TIMEOUT_SECONDS, "socket_connect_timeout": WAIT_TIMEOUT_SECONDS}
+    return redis.Redis.from_url(url, **patience | options)
 
 
 def free_port() -> int:

@@ -10,6 +10,13 @@ from tests.servers import WAIT_TIMEOUT_SECONDS
 Result = TypeVar("Done")
 
 
+def join_threads(name: str) -> None:
+    """Wait for the threads of this name, which would otherwise outlive the test that started them."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(WAIT_TIMEOUT_SECONDS)
+
+
 def run_concurrently(*calls: Callable[[], Result]) -> list[Result]:
     """Run these calls in threads that start together; returns their results in order."""
     barrier = threading.Barrier(len(calls))

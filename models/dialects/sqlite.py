@@ -13,6 +13,7 @@ from models.documents import from_json, to_json
 from models.errors import SettingsError
 from models.privacy import private_files
 
+SYNCHRONOUS = "FULL"  # an accepted batch survives a power cut too
 MIN_BUSY_TIMEOUT_SECONDS = 15.0  # another writer may hold the lock for seconds, for a large submit or a VACUUM
 
 
@@ -47,7 +48,7 @@ def create_own_engine(url: URL, connect_timeout_seconds: float) -> Engine:
     def _prepare(driver: Any, _record: Any) -> None:
         cursor = driver.cursor()
         _use_wal(cursor, path, connect_timeout_seconds)
-        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
+        cursor.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
         driver.create_function("lower_text", 1, _lower, deterministic=True)

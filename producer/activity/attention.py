@@ -119,9 +119,8 @@ def _find_unserved(facts: Facts) -> Iterator[Attention]:
     failing = {failure.pipeline for failure in facts.load_failures}
     for pipeline, jobs in facts.unserved:
         if pipeline not in failing:
-            yield Attention(
-                PROBLEM, "pipeline", pipeline, f"no worker serves {pipeline}, and {jobs:,} jobs wait for it"
-            )
+            waiting = "1 job waits" if jobs == 1 else f"{jobs:,} jobs wait"
+            yield Attention(PROBLEM, "pipeline", pipeline, f"no worker serves {pipeline}, and {waiting} for it")
 
 
 def _find_stuck(facts: Facts) -> Iterator[Attention]:
@@ -159,7 +158,7 @@ def _find_troubled_batches(facts: Facts) -> Iterator[Attention]:
 def _find_failed_jobs(facts: Facts) -> Iterator[Attention]:
     for batch in sorted(facts.batches, key=lambda batch: -batch.failed):
         if batch.failed and batch.status not in (BatchStatus.FAILED, BatchStatus.EXPIRED):
-            message = f"{batch.title} has {batch.failed:,} failed of {batch.total:,} jobs"
+            message = f"{batch.title} has {batch.failed:,} failed of {format_count(batch.total, 'job')}"
             yield Attention(WARNING, "batch", batch.id, message)
 
 

@@ -38,6 +38,7 @@ class DryRunReport:
     slices: int = 0
     characters: int = 0  # of the inputs as they are stored
     forecast: Forecast | None = None
+    doubts: list[str] = field(default_factory=list)  # what the reader had to assume
     guards: GuardTrial = field(default_factory=lambda: GuardTrial.for_guards({}))
 
     @property
@@ -69,6 +70,7 @@ class DryRunReport:
             "invalid_rows_by_code": dict(sorted(self.invalid.items())),
             "duplicate_ids": self.invalid["duplicate_id"],
             "problems": self.problems,
+            "doubts": self.doubts,
             "lengths": {
                 "unit": self.lengths.unit,
                 "max": self.lengths.max_length,
@@ -100,6 +102,7 @@ def dry_run(
             report.add(chunk, chunker)
             on_progress(report.rows)
     report.slices = -(-report.rows // slice_size)
+    report.doubts = list(source.doubts)
     return report
 
 

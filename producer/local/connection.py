@@ -25,7 +25,6 @@ from producer.readers.results.columns import ResultColumns
 from producer.submission import submit
 from producer.submission.ingestion import SubmitResult
 from producer.submission.options import SubmitOptions
-from producer.submission.request import SubmitRequest
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.workers import model_checks, workers
 
@@ -60,22 +59,10 @@ class LocalConnection:
     def submit(self, pipeline: str, source: PythonSource, options: SubmitOptions) -> Submitted:
         """Submit one batch."""
         selection = source.selection
-        tenant = options.tenant or DEFAULT_TENANT
-        request = SubmitRequest.create(
+        request = options.request(
             self.catalogue[pipeline],
-            parameters=options.parameters,
-            name=options.name,
-            metadata=options.metadata,
-            priority=options.priority,
-            on_invalid=options.on_invalid,
-            deadline=options.deadline,
-            max_failures=options.max_failures,
-            idempotency_key=options.idempotency_key,
-            reuse=options.reuse,
-            tenant=tenant,
-            max_unanswered_jobs=self.settings.unanswered_jobs_cap(tenant),
-            webhook_url=options.webhook_url,
-            source_batch_id=None if selection is None else selection.batch_id,
+            None if selection is None else selection.batch_id,
+            self.settings.unanswered_jobs_cap(options.tenant or DEFAULT_TENANT),
         )
         mapping = ColumnMapping if selection is None else ResultColumns
         columns = mapping.for_task(

@@ -44,8 +44,10 @@ def open_source(
     limits = limits or DEFAULT_LIMITS
     first, last = source_files[0], source_files[-1]
     name = first.name if first is last else f"the set of {len(source_files):,} files from {first.name} to {last.name}"
-    with closing(_read_files(source_files, columns, Meter(limits))) as rows:
-        yield Source(name, first.unit, rows, tuple((file.name, file.unit) for file in source_files), limits)
+    doubts: list[str] = []
+    with closing(_read_files(source_files, columns, Meter(limits), doubts)) as rows:
+        files = tuple((file.name, file.unit) for file in source_files)
+        yield Source(name, first.unit, rows, files, limits, doubts=doubts)
 
 
 @contextmanager
@@ -58,8 +60,9 @@ def open_stream(
     file_format: one of FILE_FORMATS.
     """
     file = StreamFile(stream, name, file_format)
-    with closing(_read_file(file, columns, Meter(limits))) as rows:
-        yield Source(name, file.unit, rows, limits=limits)
+    doubts: list[str] = []
+    with closing(_read_file(file, columns, Meter(limits), doubts)) as rows:
+        yield Source(name, file.unit, rows, limits=limits, doubts=doubts)
 
 
 @contextmanager
@@ -70,7 +73,7 @@ def open_records(stream: BinaryIO, name: str, file_format: str, limits: Limits) 
     """
     file = StreamFile(stream, name, file_format)
     with _explain_errors(name), file.open_stream() as content:
-        yield _read_records(content, file, ALL_COLUMNS, Meter(limits))
+        yield _read_records(content, file, ALL_COLUMNS, Meter(limits), [])
 
 
 def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row | Problem]:
@@ -92,18 +95,18 @@ def _row_from_record(columns: ColumnMapping, record: tuple[int, object] | Proble
 
 
 def _read_files(
-    source_files: Sequence[SourceFile], columns: ColumnMapping, meter: Meter
+    source_files: Sequence[SourceFile], columns: ColumnMapping, meter: Meter, doubts: list[str]
 ) -> Generator[Row | Problem, None, None]:
     for number, file in enumerate(source_files):
-        for row in _read_file(file, columns, meter):
+        for row in _read_file(file, columns, meter, doubts):
             yield row._replace(location=row.location + number * FILE_OFFSET) if number else row
 
 
 def _read_file(
-    file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter
+    file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter, doubts: list[str]
 ) -> Generator[Row | Problem, None, None]:
     with _explain_errors(file.name), file.open_stream() as stream:
-        yield from rows_from_records(_read_records(stream, file, columns, meter), columns)
+        yield from rows_from_records(_read_records(stream, file, columns, meter, doubts), columns)
 
 
 @contextmanager
@@ -118,7 +121,9 @@ def _explain_errors(name: str) -> Iterator[None]:
         raise UnreadableSource(f"{name} can't be read any further ({type(error).__name__})") from error
 
 
-def _read_records(stream: BinaryIO, file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter) -> Records:
+def _read_records(
+    stream: BinaryIO, file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter, doubts: list[str]
+) -> Records:
     if file.file_format == "parquet":
         return reader.read_records(stream, file.name, columns, meter)
     if file.file_format == "text":
@@ -128,7 +133,15 @@ def _read_records(stream: BinaryIO, file: SourceFile | StreamFile, columns: Colu
     table = DelimitedReader(stream, file.name, DELIMITERS[file.file_format], meter)
     if not table.header:
         return ()
-    columns.check_header(file.name, table.header)
+    doubt = table.find_doubt()
+    try:
+        columns.check_header(file.name, table.header)
+    except UnreadableSource as error:
+        if doubt is None:
+            raise
+        raise UnreadableSource(f"{error}; {doubt}") from None
+    if doubt is not None:
+        doubts.append(f"{file.name}: {doubt}")
     optional = [column for _, column, required in columns.fields if not required and column in table.header]
     records = columns.restore_cells(table.records())
     return _drop_empty_cells(records, optional) if optional else records

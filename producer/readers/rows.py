@@ -1,7 +1,7 @@
 """Rows are what a source yields: one of them may be a problem, which says why it can't be a job."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from models.errors import JobError
@@ -78,6 +78,7 @@ class Source:
     rows: read from the source one by one.
     files: the name and unit of each file; with several, locations count in FILE_OFFSETs too.
     input_param: the part of a request that has the input, such as `body.input`; None = rows are no requests.
+    doubts: sentences on what the reader had to assume; complete once all rows were read.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Source:
     files: Sequence[tuple[str, str]] = ()
     limits: Limits = DEFAULT_LIMITS
     input_param: str | None = None
+    doubts: list[str] = field(default_factory=list)
 
     def describe_location(self, location: int) -> str:
         """A location in words: `line 3`, or `b.jsonl, line 3`."""

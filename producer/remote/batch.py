@@ -11,11 +11,12 @@ from producer.batches import polling
 from producer.batches.batch_view import BatchView
 from producer.batches.blocker import Blocker
 from producer.readers.frames.frame import Table
-from producer.remote import exports, inputs, pages, progress
+from producer.remote import exports, pages, progress
 from producer.remote.documents import batch_view
 from producer.remote.errors import AnswerLost
 from producer.remote.http import ServerHttp, Upload
 from producer.remote.retrying import REPEAT_UNSENT
+from producer.remote.sending import inputs
 from producer.results.result_row import ResultRow
 from producer.submission.options import SubmitOptions
 from producer.times import Deadline

@@ -8,11 +8,11 @@ from models.errors import UsageError
 from producer.batches.batch_view import BatchView
 from producer.connection import BatchQuery, Submitted
 from producer.readers.input_source import PythonSource
-from producer.remote import submission
 from producer.remote.address import ServerAddress
 from producer.remote.batch import RemoteBatch
 from producer.remote.documents import batch_view
 from producer.remote.http import ServerHttp
+from producer.remote.sending import submission
 from producer.submission.options import SubmitOptions
 
 PAGE_BATCHES = 1_000  # read at once

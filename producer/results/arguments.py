@@ -1,10 +1,13 @@
 """Arguments of exports: the statuses of results, and the packages that some formats need."""
 
 import importlib.util
+import operator
 from collections.abc import Iterable
 
 from models.errors import UsageError
 from models.states import JobOutcome
+
+MAX_SEQ = 2**63 - 1
 
 
 def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]:
@@ -14,6 +17,17 @@ def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]
         return tuple(dict.fromkeys(map(JobOutcome, names)))
     except (TypeError, ValueError):
         raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
+
+
+def check_cursor(after: int) -> int:
+    """Return the `seq` after which results are read; raises UsageError for what can be none."""
+    try:
+        seq = operator.index(after)
+    except TypeError:
+        seq = -1
+    if not 0 <= seq <= MAX_SEQ:
+        raise UsageError("after is the seq of a result, a whole number; 0 reads from the start")
+    return seq
 
 
 def require_packages(*names: str) -> None:

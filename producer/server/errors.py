@@ -32,7 +32,7 @@ from models.errors import (
 from producer.advice import Door, message_of
 from producer.server import openapi_document
 from producer.server.requests.doors import door_of
-from producer.server.requests.field_paths import field_path
+from producer.server.requests.field_paths import field_message, field_path
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,12 @@ TYPES = {
     503: "service_unavailable_error",
 }
 
-HTTP_CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}  # of errors of the framework
+HTTP_CODES = {  # of errors of the framework
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    415: "unsupported_media_type",
+}
 NO_ROUTE = "there is no such route; /api/openapi.json lists all of them"
 
 UNREACHABLE_RETRY_SECONDS = 1
@@ -139,7 +144,8 @@ def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse
     if first["type"] == "json_invalid":  # its path is a number of characters
         return JSONResponse(error_body(400, "the body is not JSON; send an object", "invalid_request"), 400)
     param = field_path(path)[:MAX_PARAM_CHARACTERS]
-    return JSONResponse(error_body(400, f"{param or source}: {first['msg']}", "invalid_request", param or None), 400)
+    message = f"{param or source}: {field_message(first)}"
+    return JSONResponse(error_body(400, message, "invalid_request", param or None), 400)
 
 
 def _handle_unstorable_value(_request: Request, _error: Exception) -> JSONResponse:

@@ -12,6 +12,8 @@ from models.processes.sockets import open_sockets
 from producer.server import run
 from producer.server.context import ServerContext
 from tests.factories.http_server import patient_app
+from tests.servers import WAIT_TIMEOUT_SECONDS
+from tests.threads import join_threads
 
 
 @contextmanager
@@ -30,12 +32,13 @@ def serve_in_thread(
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(listeners)), daemon=True)
     thread.start()
     try:
-        assert listening.wait(60)
+        assert listening.wait(WAIT_TIMEOUT_SECONDS)
         yield port
     finally:
         server.should_exit = True
-        thread.join(60)
+        thread.join(WAIT_TIMEOUT_SECONDS)
         assert not thread.is_alive()
+        join_threads("warm-up")
 
 
 def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:

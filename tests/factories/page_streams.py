@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MAX_SECONDS = 60.0
+from tests.servers import WAIT_TIMEOUT_SECONDS
+
+MAX_SECONDS = WAIT_TIMEOUT_SECONDS
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import pytest
 
 from tests.servers import WAIT_TIMEOUT_SECONDS
 
+CHUNKS = "producer.submission.submit.STREAM_CHUNK_SECONDS"  # after which a chunk that is not full is inserted
 LIMITS = (
+    CHUNKS,
     "producer.dry_run.file_trial.MAX_READ_SECONDS",
     "producer.dry_run.file_trial.MAX_SECONDS",
     "producer.server.native.batches.long_acts.MAX_WAIT_SECONDS",
@@ -18,7 +20,7 @@ LIMITS = (
 )
 
 
-def be_patient(monkeypatch: pytest.MonkeyPatch, limits: tuple[str, ...] = LIMITS) -> None:
-    """Raise the limits for one test, which may lower them again."""
-    for limit in limits:
+def be_patient(monkeypatch: pytest.MonkeyPatch, *limits: str) -> None:
+    """Raise these limits, or all, for one test, which may lower them again."""
+    for limit in limits or LIMITS:
         monkeypatch.setattr(limit, WAIT_TIMEOUT_SECONDS)

@@ -12,8 +12,8 @@ from models.db import Database
 from producer.server import run
 from producer.server.context import ServerContext
 from tests.factories.http_server import app_over
-
-MAX_START_SECONDS = 60.0
+from tests.servers import WAIT_TIMEOUT_SECONDS
+from tests.threads import join_threads
 
 
 @contextmanager
@@ -30,9 +30,10 @@ def served(database: Database, **settings: object) -> Iterator[str]:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            assert is_listening.wait(MAX_START_SECONDS)
+            assert is_listening.wait(WAIT_TIMEOUT_SECONDS)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(MAX_START_SECONDS)
+            thread.join(WAIT_TIMEOUT_SECONDS)
+            join_threads("warm-up")
             context.watch.close()

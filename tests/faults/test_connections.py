@@ -98,7 +98,7 @@ def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: st
         deployment.wait_for_workers()
         for _ in range(2):
             submitted = deployment.run(
-                "submit", "-", "--pipeline", FAKE_PIPELINE, "--reuse", "--wait", stdin=to_jsonl(numbered_texts(3000))
+                "submit", "-", "--pipeline", FAKE_PIPELINE, "--reuse", "--wait", stdin=to_jsonl(numbered_texts(1200))
             )
             assert submitted.returncode == 0, submitted.stderr
         wait_for(lambda: deployment.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
@@ -117,9 +117,7 @@ def test_processes_that_have_worked_keep_as_many_as_documented(
         deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.01")
         deployment.start("maintain")
         deployment.wait_for_workers(2)
-        done = deployment.run(
-            "submit", "-", "--pipeline", FAKE_PIPELINE, "--wait", stdin=to_jsonl(numbered_texts(1500))
-        )
+        done = deployment.run("submit", "-", "--pipeline", FAKE_PIPELINE, "--wait", stdin=to_jsonl(numbered_texts(400)))
         assert done.returncode == 0, done.stderr
 
         count = (

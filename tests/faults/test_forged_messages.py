@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from models.lifecycle import wakeups
 from models.settings import Settings
 from tests.deployment import Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts
-from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey
+from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey, redis_client
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/redis.md"
 WAKEUPS_ONLY = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "600"}
@@ -107,7 +106,7 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
         fake_model_deployment(
             tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **WAKEUPS_ONLY
         ) as deployment,
-        redis.Redis.from_url(own_valkey.url) as client,
+        redis_client(own_valkey.url) as client,
     ):
         started = deployment.start_worker(FAKE_PIPELINE, TMPDIR=str(temporary))
         [worker] = deployment.wait_for_workers()
@@ -134,7 +133,7 @@ def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str
     settings = {**WAKEUPS_ONLY, "pipelines": OTHER}
     with (
         fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as deployment,
-        redis.Redis.from_url(redis_url) as client,
+        redis_client(redis_url) as client,
     ):
         client.set(wakeups.queue_name("other"), "taken")
         deployment.start_worker(FAKE_PIPELINE, "other")
@@ -155,7 +154,7 @@ def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str
 
 def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: str, own_valkey: Valkey) -> None:
     [command] = re.findall(r"^ACL SETUSER .*", PAGE.read_text(), re.MULTILINE)
-    with redis.Redis.from_url(own_valkey.url) as client:
+    with redis_client(own_valkey.url) as client:
         client.execute_command(*command.replace("PASSWORD", "secret").split())
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")

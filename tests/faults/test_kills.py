@@ -22,7 +22,7 @@ from tests.faults.fake_model import (
 )
 
 JOBS = 400
-KILLS = 12  # on each database
+KILLS = 10  # on each database
 
 PIDS_AT_WORK = "SELECT DISTINCT w.pid FROM slices s JOIN workers w ON w.id = s.worker_id WHERE s.state = 'leased'"
 
@@ -75,7 +75,7 @@ def test_a_worker_killed_at_a_point_is_followed_by_others(deployment: Deployment
 def test_kills_at_any_moment_cost_only_time(deployment: Deployment) -> None:
     source, texts = random.Random(KILLS), numbered_texts(JOBS)
     supervisor = psutil.Process(
-        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
+        deployment.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", FAKE_FORWARD_SECONDS="0.03").pid
     )
     batches: list[BatchHandle] = []
 

@@ -3,8 +3,6 @@
 import signal
 from pathlib import Path
 
-import psutil
-
 from tests.deployment import WAIT_TIMEOUT_SECONDS, Deployment, wait_for
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
@@ -12,13 +10,11 @@ JOBS = 64
 
 
 def leave_leases_behind(deployment: Deployment) -> int:
-    """A worker takes slices, and is killed with its supervisor; returns how many slices that were."""
-    supervisor = psutil.Process(deployment.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
+    """A worker takes slices, and is killed, with nobody to see it; returns how many slices that were."""
+    worker = deployment.start_worker(FAKE_PIPELINE, BATCHMILL_FAILPOINT="after_claim:sleep")
     wait_for(lambda: leased(deployment), "a claim")
-    [worker] = supervisor.children()
-    worker.suspend()  # or it would see its supervisor's end, and give the slices back
-    supervisor.kill()
     worker.kill()
+    worker.wait(WAIT_TIMEOUT_SECONDS)
     return leased(deployment)
 
 

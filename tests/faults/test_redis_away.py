@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from batchmill import Client
 from producer.handle import BatchHandle
 from tests.deployment import wait_for
+from tests.factories.http_server import UNREACHABLE_REDIS
 from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey
 
@@ -44,24 +46,27 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_wakeups_that_redis_lost_are_resent(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:
+def test_wakeups_that_were_lost_are_resent(tmp_path: Path, database_url: str, redis_url: str) -> None:
     # A process that receives no wakeup looks at SQL again only after ten minutes.
     quiet = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "0.5"}
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **quiet) as deployment:
+    with (
+        fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, **quiet) as deployment,
+        Client(database_url, UNREACHABLE_REDIS) as submitter,
+    ):
         deployment.start_worker(FAKE_PIPELINE)
-        deployment.wait_for_workers()
-        # When it has answered these, it listens, and has nothing to do.
-        deployment.client.submit(FAKE_PIPELINE, numbered_texts(16)).wait(WAIT_TIMEOUT_SECONDS)
-        own_valkey.pause()
-        batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS))
-        own_valkey.resume()
-        own_valkey.flush()
-
         deployment.start("maintain")
-        batch.wait(WAIT_TIMEOUT_SECONDS)
+        deployment.wait_for_workers()
+        batches = []
 
-        deployment.assert_completed(batch.id, JOBS)
-        wait_for(lambda: "wakeups.resent" in deployment.log, "wakeups to be resent")
+        def submit_without_wakeup() -> bool:
+            batches.append(submitter.submit(FAKE_PIPELINE, numbered_texts(16)).wait(WAIT_TIMEOUT_SECONDS))
+            return "wakeups.resent" in deployment.log  # a worker that is at work finds the next batch without any
+
+        wait_for(submit_without_wakeup, "wakeups to be resent")
+
+        for batch in batches:
+            assert batch.warning is not None
+            deployment.assert_completed(batch.id, 16)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

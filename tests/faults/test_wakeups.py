@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from models.lifecycle import wakeups
 from models.settings import Settings
@@ -18,7 +17,7 @@ from tests.faults.fake_model import (
     fake_model_deployment,
     numbered_texts,
 )
-from tests.servers import WAIT_TIMEOUT_SECONDS
+from tests.servers import WAIT_TIMEOUT_SECONDS, redis_client
 
 JOBS = 200
 # A process that receives no wakeup looks at SQL again only after ten minutes.
@@ -60,7 +59,7 @@ def test_a_forged_wakeup_is_passed_over(tmp_path: Path, sqlite_url: str, redis_u
         deployment.start_worker(FAKE_PIPELINE)
         [worker] = deployment.wait_for_workers()
         deployment.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(WAIT_TIMEOUT_SECONDS)
-        with redis.Redis.from_url(redis_url) as client:
+        with redis_client(redis_url) as client:
             client.lpush(wakeups.queue_name(FAKE_PIPELINE), *forgeries(settings, client))
 
         batch = deployment.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(WAIT_TIMEOUT_SECONDS)

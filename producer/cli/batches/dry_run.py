@@ -52,6 +52,7 @@ def _format_report(report: DryRunReport) -> str:
         ("jobs", f"{report.jobs:,} in {terminal.format_count(report.slices, 'slice')}"),
         ("invalid rows", _format_invalid_rows(report)),
         *(("", terminal.to_printable(problem)) for problem in report.problems),
+        *(("note", terminal.to_printable(doubt)) for doubt in report.doubts),
         ("takes", _format_estimate(report)),
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
         *(("", line) for line in _length_bars(report.lengths.bins())),

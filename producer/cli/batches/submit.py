@@ -197,6 +197,7 @@ def submit(
     with common.open_database(settings) as database:
         with source as rows:
             submission = _submit(database, settings, request, rows)
+        _print_doubts(rows)
         print_id(database, submission, as_json=as_json, waits=waits)
         with errors_as_warnings(submission):
             print_summary(settings, database, submission)
@@ -205,6 +206,12 @@ def submit(
         if submission.existing_status is not None:
             ctx.exit(exit_code(database, submission))
         ctx.exit(wait.EXIT_COMPLETED if submission.source_failure is None else wait.EXIT_FAILED_JOBS)
+
+
+def _print_doubts(source: Source) -> None:
+    """Print what the reader had to assume."""
+    for doubt in source.doubts:
+        terminal.print_notice(f"warning: {terminal.to_printable(doubt)}")
 
 
 def _print_webhook_warnings(settings: Settings, request: SubmitRequest) -> None:

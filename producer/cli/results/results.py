@@ -29,7 +29,9 @@ from producer.results.result_row import ResultRow
     type=click.Choice([outcome.value for outcome in JobOutcome]),
     help="Only results with this status. May be repeated.",
 )
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only results after this seq.")
+@click.option(
+    "--after", type=click.IntRange(0, arguments.MAX_SEQ), default=0, metavar="SEQ", help="Only results after this seq."
+)
 @click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Maximum number of results.")
 @click.option("--follow", "-f", is_flag=True, help="Print results as they land, until the batch has ended.")
 @click.option(

@@ -1,4 +1,7 @@
-"""Delimited text is CSV or TSV with a header."""
+"""Delimited text is CSV or TSV with a header.
+
+Excel writes CSV with semicolons where people write numbers with commas, so a header shows which of them a file has.
+"""
 
 import csv
 import io
@@ -12,6 +15,7 @@ from producer.readers.column_mapping import WHOLE_ROW, check_unique
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
 from producer.readers.text import text_lines
+from producer.readers.text.header_check import find_doubt
 
 CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
 MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each
@@ -28,11 +32,14 @@ UNCLOSED_QUOTE_MESSAGE = f"begins a row of more than {MAX_ROW_BYTES // 2**20} Mi
 MAX_CELLS = 2**17  # in one record, because each is a Python object
 TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 
+UNIQUE_ADVICE = "rename one, or add a line of names if line 1 is data"
 QUOTED_TEXT = re.compile('"[^"]*"')
+
+COMMA, SEMICOLON = ",", ";"
 
 # Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
-    ";": "seems to have semicolons between its cells; save it with commas",
+    ";": "seems to have semicolons between its cells; name its format: csv",
     "\t": "seems to have tabs between its cells; name its format: tsv",
     "|": "seems to have bars between its cells; save it with commas",
 }
@@ -43,15 +50,29 @@ class DelimitedReader:
 
     def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
-        self._lines = _BoundedLines(text_lines.read_lines(stream, name, meter), delimiter)
+        numbered_lines = text_lines.read_lines(stream, name, meter)
+        if (first := next(numbered_lines, None)) is not None:
+            numbered_lines = chain([first], numbered_lines)
+            if delimiter == COMMA and _has_semicolons(first[1]):
+                delimiter = SEMICOLON
+        self._lines = _BoundedLines(numbered_lines, delimiter)
         csv.field_size_limit(MAX_FIELD_CHARACTERS)  # for the whole process; 128 KiB by default
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
+        self._rows = self._parse_rows()
+
+    def find_doubt(self) -> str | None:
+        """A sentence if the header looks like a row of data, by the row after it; None = it looks like names."""
+        first = next(self._rows, None)
+        if first is None:
+            return None
+        self._rows = chain([first], self._rows)
+        return None if isinstance(first[1], Problem) else find_doubt(self.header, first[1])
 
     def records(self) -> Iterator[tuple[int, dict[str, str]] | Problem]:
         """Each row as a dictionary, with the number of its first line; blank lines are skipped."""
         header, width = self.header, len(self.header)
-        for number, cells in self._parse_rows():
+        for number, cells in self._rows:
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
@@ -68,7 +89,7 @@ class DelimitedReader:
             header = [cell.strip() for cell in cells]
             if len(header) == 1:
                 self._reject_other_delimiter(delimiter)
-            check_unique(self._name, header)
+            check_unique(self._name, header, UNIQUE_ADVICE)
             return header
         return []
 
@@ -112,6 +133,15 @@ class DelimitedReader:
         if CSV_OPEN_QUOTE in str(error):
             self._lines.rewind_record()
         return Problem(line_number, _describe_error(error))
+
+
+def _has_semicolons(header_line: bytes) -> bool:
+    """Return whether a header's line has semicolons between its cells, and no commas."""
+    line = header_line.decode(errors="replace")
+    if line.count('"') % 2:  # it goes on in the next line
+        return False
+    line = QUOTED_TEXT.sub('""', line)
+    return SEMICOLON in line and COMMA not in line
 
 
 def _describe_error(error: csv.Error) -> str:

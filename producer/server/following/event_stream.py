@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.documents import to_json
 from models.errors import BatchmillError, UsageError
+from producer.results.arguments import MAX_SEQ
 from producer.results.result_row import ResultRow, escape_line_separators
 from producer.server.downloads import IncompleteResponse
 
@@ -18,7 +19,6 @@ MEDIA_TYPE = "text/event-stream"
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx, which would collect them
 RETRY_MILLISECONDS = 2_000  # after which a client that lost its connection comes again
 HEARTBEAT = b": the connection is alive\n\n"
-MAX_SEQ = 2**63 - 1
 
 log = structlog.get_logger(__name__)
 

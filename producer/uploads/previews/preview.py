@@ -25,6 +25,7 @@ from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.limits import Limits, OutOfTime
 from producer.readers.parquet.footer import read_row_groups
 from producer.readers.rows import Problem
+from producer.readers.text.header_check import find_doubt
 from producer.uploads.files import FileView
 from producer.uploads.storage.store import FileStore
 
@@ -104,6 +105,7 @@ class Preview:
     is_whole: the file has no more rows than the sample
     row_count: of the whole file, None = not known; with `is_count_exact` False it is the number of lines
     error: why the file can't be read, or not any further
+    doubt: why the first line may be no header; None = it looks like one, or the format needs none
     """
 
     file_format: str
@@ -121,6 +123,7 @@ class Preview:
     row_count: int | None = None
     is_count_exact: bool = False
     error: str | None = None
+    doubt: str | None = None
 
     @property
     def has_too_many_columns(self) -> bool:
@@ -210,6 +213,8 @@ def _note_problem(preview: Preview, problem: Problem) -> None:
 
 def _add_record(preview: Preview, location: int, record: object) -> None:
     cells = {}
+    if preview.sampled_rows == 1 and preview.file_format in DELIMITED and isinstance(record, dict):
+        preview.doubt = find_doubt(list(record), list(record.values()))
     for name, value in _named_values(preview, record):
         if name not in preview.columns:
             if len(preview.columns) >= MAX_COLUMNS:

@@ -50,6 +50,42 @@ def test_bad_rows_would_refuse_it(database: Database, tmp_path: Path) -> None:
     assert submit_dry(tmp_path, BAD, "--on-invalid", "fail-row").exit_code == 0
 
 
+NO_HEADER = "17,good as it is,4.5\n23,bad,1.0\n"
+DOUBT = "the first line is taken as the names of the columns: '17', 'good as it is', '4.5'"
+
+
+class TestTableWithoutHeader:
+    def submit(self, tmp_path: Path, *more: str, content: str = NO_HEADER) -> Result:
+        path = tmp_path / "a.csv"
+        path.write_text(content)
+        return CliRunner().invoke(batchmill.cli, ["submit", str(path), "-p", SAMPLE, *more])
+
+    def test_a_dry_run_says_what_was_assumed(self, database: Database, tmp_path: Path) -> None:
+        result = self.submit(tmp_path, "--dry-run", "--input", "text=good as it is", "--no-id")
+
+        assert result.exit_code == 0, result.stderr
+        assert "rows          1" in result.stdout
+        assert f"{DOUBT}; if it is data, add a line of names above it" in result.stdout
+
+    def test_a_submission_warns(self, database: Database, tmp_path: Path) -> None:
+        result = self.submit(tmp_path, "--input", "text=good as it is", "--no-id")
+
+        assert result.exit_code == 0, result.stderr
+        assert DOUBT in result.stderr
+
+    def test_a_missing_column_is_explained(self, database: Database, tmp_path: Path) -> None:
+        result = self.submit(tmp_path)
+
+        assert result.exit_code == 2
+        assert "text" in result.stderr
+        assert DOUBT in result.stderr
+
+    def test_an_ordinary_file_is_no_doubt(self, database: Database, tmp_path: Path) -> None:
+        document = json.loads(self.submit(tmp_path, "--dry-run", "--json", content="id,text\n1,good\n").stdout)
+
+        assert (document["rows"], document["doubts"]) == (1, [])
+
+
 def test_json(database: Database, tmp_path: Path) -> None:
     document = json.loads(submit_dry(tmp_path, BAD, "--json").stdout)
 

@@ -210,6 +210,17 @@ class TestFiles:
 
         assert [problem.partition(": ")[0] for problem in error.value.problems] == ["d.jsonl, line 3"]
 
+    def test_an_id_that_two_rows_have_names_both(self, client: Client) -> None:
+        Path("d.csv").write_text("id,body\n2,again\n")
+
+        with pytest.raises(InvalidRows) as of_files:
+            client.submit(PIPELINE, files=["b.csv", "a.jsonl", "d.csv"], input_columns={"text": "body"})
+        with pytest.raises(InvalidRows) as of_items:
+            client.submit(PIPELINE, ["a", "b", "c"], ids=["x", "y", "x"])
+
+        assert of_files.value.problems == ("d.csv, line 2: has custom_id '2', which a.jsonl, line 2 has already",)
+        assert of_items.value.problems == ("item 3: has custom_id 'x', which item 1 has already",)
+
     def test_a_large_file_that_is_refused_leaves_nothing(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, database: Database
     ) -> None:

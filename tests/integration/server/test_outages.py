@@ -142,6 +142,7 @@ def freeze(server: Postgres, number: signal.Signals) -> None:
 
 def test_a_postgresql_that_is_stopped_or_frozen_or_cut_off(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outages, "BREAK_SECONDS", 0.5)
+    threads = threading.active_count()  # some of earlier tests may be idle yet
     url = make_url(postgres.url("batchmill"))
     with closing(Proxy(postgres.port)) as proxy, served(str(url.set(port=proxy.port))) as server:
         postgres.stop("immediate")
@@ -163,7 +164,7 @@ def test_a_postgresql_that_is_stopped_or_frozen_or_cut_off(postgres: Postgres, m
 
         proxy.is_dead = True
         assert server.refuses_quickly()
-        wait_until(lambda: threading.active_count() < 60, "threads to be bounded")
+        wait_until(lambda: threading.active_count() < threads + 60, "threads to be bounded")
         proxy.is_dead = False
         wait_until(server.is_well, "the server to recover from a dead network")
         ready = {"status": "ok", "parts": {"server": "ok", "database": "ok", "tables": "ok"}}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
 from click.testing import CliRunner, Result
 from sqlalchemy import text
@@ -35,7 +34,7 @@ from producer.submission.ingestion import SubmitResult
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
-from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey, wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, Valkey, redis_client, wait_until
 
 ROOT = Path(__file__).parents[3]
 NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
@@ -310,7 +309,7 @@ class TestWakeups:
 
         assert submit.notify_workers(self.settings(redis_url), SAMPLE.name, submission.slices) is None
 
-        with redis.Redis.from_url(redis_url) as client:
+        with redis_client(redis_url) as client:
             messages = client.lrange(f"batchmill.{SAMPLE.name}", 0, -1)
         bodies = [json.loads(base64.b64decode(json.loads(message)["body"])) for message in messages]
         assert [body[0] for body in bodies] == [[SAMPLE.name]] * 3

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.servers import Postgres, PostgresDatabases, StopMode, Valkey, has_ended, wait_until
+from tests.servers import Postgres, PostgresDatabases, StopMode, Valkey, has_ended, redis_client, wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -168,7 +168,7 @@ class TestPostgres:
 class TestValkey:
     def test_restart_keeps_the_port_and_nothing_else(self, own_valkey: Valkey) -> None:
         url = own_valkey.url
-        with redis.Redis.from_url(url) as client:
+        with redis_client(url) as client:
             client.set("word", "kept?")
             before = own_valkey.pid
 
@@ -179,7 +179,7 @@ class TestValkey:
             assert client.get("word") is None
 
     def test_stopped_and_killed_it_refuses_connections(self, own_valkey: Valkey) -> None:
-        with redis.Redis.from_url(own_valkey.url, retry=None) as client:
+        with redis_client(own_valkey.url, retry=None) as client:
             for end in (own_valkey.stop, own_valkey.kill):
                 end()
                 with pytest.raises(redis.ConnectionError):
@@ -188,14 +188,14 @@ class TestValkey:
                 assert client.ping()
 
     def test_paused_it_does_not_answer_until_it_is_resumed(self, own_valkey: Valkey) -> None:
-        with redis.Redis.from_url(own_valkey.url, socket_timeout=0.2, retry=None) as hasty:
+        with redis_client(own_valkey.url, socket_timeout=0.2, retry=None) as hasty:
             own_valkey.pause()
             with pytest.raises(redis.TimeoutError):
                 hasty.set("word", "late")
 
             own_valkey.resume()
 
-        with redis.Redis.from_url(own_valkey.url) as patient:
+        with redis_client(own_valkey.url) as patient:
             assert patient.ping()
 
     def test_paused_it_can_be_stopped(self, own_valkey: Valkey) -> None:
@@ -203,12 +203,12 @@ class TestValkey:
 
         own_valkey.restart()
 
-        with redis.Redis.from_url(own_valkey.url) as client:
+        with redis_client(own_valkey.url) as client:
             assert client.ping()
 
     def test_is_flushed_and_configured(self, own_valkey: Valkey) -> None:
         second = own_valkey.url.removesuffix("/0") + "/1"
-        with redis.Redis.from_url(own_valkey.url) as client, redis.Redis.from_url(second) as other:
+        with redis_client(own_valkey.url) as client, redis_client(second) as other:
             client.set("word", "here")
             other.set("word", "there")
 
@@ -285,7 +285,7 @@ class TestFixtures:
 
     @pytest.mark.parametrize("_run", [1, 2])
     def test_each_test_has_an_empty_redis(self, redis_url: str, _run: int) -> None:
-        with redis.Redis.from_url(redis_url) as client:
+        with redis_client(redis_url) as client:
             assert client.dbsize() == 0
             client.set("left", "by a test")
 

@@ -14,6 +14,7 @@ from producer.uploads.files import FileView, NewFile
 from producer.uploads.intake.intake import Intake
 from producer.uploads.intake.opening import OpenedBatch, open_batch
 from producer.uploads.intake.read_request import ReadRequest
+from tests.factories.patience import CHUNKS, be_patient
 
 PIPELINE = "sentiment-analysis"
 
@@ -46,6 +47,12 @@ class Uploads:
         """An intake with a file store of its own."""
         settings = self.settings.model_copy(update={"home": home})
         return Intake(self.database, settings, self.catalogue)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a chunk end where it is full, however long its rows take."""
+    be_patient(monkeypatch, CHUNKS)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ ELSEWHERE = (
     "producer/schedules/config_sync.py",  # the command `schedule sync`
     "producer/server/native/operations",  # of the doctor
     "producer/server/pages/batches/downloads.py",  # shows commands to copy
-    "producer/server/pages/operations/pipelines.py",
+    "producer/server/pages/operations/pipeline",  # the page of one shows how to submit
     "producer/server/process",  # before the server answers
     "producer/server/run.py",
     "producer/uploads/intake/intake_watch.py",  # starts a command

@@ -17,8 +17,9 @@ from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.server.context import ServerContext
-from producer.server.native.batches import long_acts, warnings
+from producer.server.native.batches import long_acts
 from producer.server.native.batches.long_acts import Act
+from producer.server.native.batches.submission import warnings
 from producer.submission.repairs.repair import repair_jobs
 from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal

@@ -103,7 +103,9 @@ class SubmittedBatch(Batch):
     """A batch as its submission is answered."""
 
     already_submitted: bool = Field(description="Whether it existed under its idempotency key.")
-    warning: str | None = Field(description="Why workers may start late, or how an existing batch ended.")
+    warning: str | None = Field(
+        description="Why workers may start late, what was assumed of rows, or how a batch ended."
+    )
 
 
 class BatchList(BaseModel):

@@ -7,7 +7,6 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.errors import UsageError
 from producer.server.access import Submitter
 from producer.server.context import Context
 from producer.server.native import responses
@@ -18,7 +17,7 @@ from producer.server.native.batches.reading import BatchId
 from producer.server.native.batches.submission import bodies
 from producer.server.native.batches.submission.submission_docs import ROW_BODIES
 from producer.server.native.batches.submission.submission_options import parse_json
-from producer.server.requests.field_paths import field_path
+from producer.server.requests.field_paths import field_error
 from producer.uploads.multipart import Upload
 
 router = APIRouter(tags=["batches"])
@@ -91,5 +90,4 @@ def _parse(body: bytes) -> RepairBody:
     try:
         return RepairBody.model_validate(parse_json("the body", body))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise UsageError(f"{field_path(first['loc']) or 'the body'}: {first['msg']}") from None
+        raise field_error(error) from None

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from models.errors import NotFound, UsageError
 from producer.batches import views
 from producer.results import export, pages
+from producer.results.arguments import MAX_SEQ
 from producer.results.result_row import ResultRow
 from producer.server import downloads
 from producer.server.access import Reader
@@ -20,7 +21,6 @@ router = APIRouter(tags=["results"])
 
 MAX_LIMIT, DEFAULT_LIMIT = 1_000, 100  # of a page
 MAX_ROWS = 2**62
-MAX_SEQ = 2**63 - 1
 
 Format = Literal["json", "ndjson", "csv", "parquet", "npy"]
 MEDIA_TYPES = {
@@ -44,7 +44,9 @@ Limit = Annotated[
     int | None, Query(ge=1, le=MAX_ROWS, description="At most 1,000 in JSON; unset: 100, or all in a file.")
 ]
 Statuses = Annotated[list[objects.JobStatus], Query(max_length=4, description="Only these; may be repeated.")]
-FormatOption = Annotated[Format | None, Query(description="Unset: as the `Accept` header says, else a page of JSON.")]
+FORMAT_QUERY = Query(description="Unset: as the `Accept` header says, else a page of JSON.")
+FormatOption = Annotated[Format | None, FORMAT_QUERY]
+ErrorFormatOption = Annotated[Literal["json", "ndjson", "csv", "parquet"] | None, FORMAT_QUERY]
 
 
 def choose_format(request: Request, given: Format | None) -> Format:
@@ -139,7 +141,7 @@ def read_errors(
     after: Annotated[int, Query(ge=-1, le=MAX_SEQ, description="Only jobs after this position.")] = -1,
     limit: Limit = None,
     code: Annotated[str | None, Query(max_length=200, description="Only failures with this code.")] = None,
-    format: FormatOption = None,  # noqa: A002 (the parameter's name)
+    format: ErrorFormatOption = None,  # noqa: A002 (the parameter's name)
 ) -> Response:
     """Read the failed jobs in the order of the inputs: a page of JSON, or a file with all of them."""
     chosen = choose_format(request, format)

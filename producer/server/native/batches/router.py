@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter
 
-from producer.server.native.batches import actions, deliveries, following, reading, repairs, results
-from producer.server.native.batches.submission import submissions
+from producer.server.native.batches import actions, deliveries, following, reading, repairs, results, submissions
 
 router = APIRouter()
 for part in (submissions, reading, results, following, deliveries, actions, repairs):

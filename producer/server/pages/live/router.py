@@ -1,7 +1,8 @@
 """`/events/…`: the streams of open pages, which a page's script reads."""
 
+from collections.abc import Hashable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -34,6 +35,14 @@ Since = Annotated[int, Query(ge=0, le=2**53)]
 Filter = Annotated[str, Query(max_length=MAX_ID)]
 
 
+class _Shown(NamedTuple):
+    """What an open page shows, as `ChannelKey` has it."""
+
+    kind: str
+    subject: Hashable
+    path: str
+
+
 def _usage_filter(
     first: Filter = "", last: Filter = "", tenant: Filter = "", pipeline: Filter = "", measure: Filter = ""
 ) -> UsageFilter:
@@ -51,15 +60,13 @@ async def check_session(context: Context, visitor: PageReader) -> Response:
 @router.get("/pulse")
 async def follow_nothing(request: Request, context: Context, visitor: PageReader) -> Response:
     """Stream signs of life to a page without live parts, so that it can say when the connection is lost."""
-    key = ChannelKey("pulse", "", "", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(0))
+    return _respond(request, context, visitor, _Shown("pulse", "", ""), PageFollower(0))
 
 
 @router.get("/overview")
 async def follow_overview(request: Request, context: Context, visitor: PageReader, since: Since = 0) -> Response:
     """Stream the parts of the first page."""
-    key = ChannelKey("overview", "", "/", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("overview", "", "/"), PageFollower(since))
 
 
 @router.get("/batches")
@@ -74,9 +81,8 @@ async def follow_list(
 
     rows: ids of the batches in the list, with commas between them
     """
-    key = ChannelKey("batches", "", "/batches", parts.audience_of(visitor.principal))
     ids = [batch_id for batch_id in rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS] if batch_id]
-    return _respond(request, context, visitor, key, PageFollower(since, ids))
+    return _respond(request, context, visitor, _Shown("batches", "", "/batches"), PageFollower(since, ids))
 
 
 @router.get("/batches/{batch_id}")
@@ -85,8 +91,7 @@ async def follow_batch(
 ) -> Response:
     """Stream the parts of the page of a batch."""
     await to_thread.run_sync(views.check_visible, context.database, batch_id, visitor.principal.tenant)
-    key = ChannelKey("batch", batch_id, f"/batches/{batch_id}", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("batch", batch_id, f"/batches/{batch_id}"), PageFollower(since))
 
 
 @router.get("/schedules")
@@ -102,8 +107,7 @@ async def follow_schedules(
 ) -> Response:
     """Stream the list of schedules."""
     chosen = ScheduleFilter(name, state, tenant, after)
-    key = ChannelKey("schedules", chosen, "/schedules", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("schedules", chosen, "/schedules"), PageFollower(since))
 
 
 @router.get("/schedules/{name}")
@@ -112,8 +116,7 @@ async def follow_schedule(
 ) -> Response:
     """Stream the parts of the page of a schedule."""
     await to_thread.run_sync(registry.get, context.database, name, visitor.principal.tenant)
-    key = ChannelKey("schedule", name, f"/schedules/{name}", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("schedule", name, f"/schedules/{name}"), PageFollower(since))
 
 
 @router.get("/schedules/{name}/runs/{time}")
@@ -124,8 +127,7 @@ async def follow_run(
     scheduled_at = addresses.parse_run_time(time)
     await to_thread.run_sync(reports.find_run_at, context.database, name, scheduled_at, visitor.principal.tenant)
     path = addresses.run_address(name, scheduled_at)
-    key = ChannelKey("run", (name, scheduled_at), path, parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("run", (name, scheduled_at), path), PageFollower(since))
 
 
 @router.get("/workers")
@@ -138,8 +140,7 @@ async def follow_workers(
 ) -> Response:
     """Stream the worker processes and the rest of the system, to the operator."""
     workers.check_operator(visitor.principal)
-    key = ChannelKey("workers", page, "/workers", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("workers", page, "/workers"), PageFollower(since))
 
 
 @router.get("/pipelines")
@@ -147,8 +148,7 @@ async def follow_pipelines(
     request: Request, context: Context, visitor: PageReader, since: Since = 0, q: Filter = ""
 ) -> Response:
     """Stream the pipelines in which a text is found."""
-    key = ChannelKey("pipelines", q, "/pipelines", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("pipelines", q, "/pipelines"), PageFollower(since))
 
 
 @router.get("/pipelines/{name}")
@@ -158,8 +158,7 @@ async def follow_pipeline(
     """Stream the parts of the page of a pipeline."""
     if name not in context.catalogue:
         await to_thread.run_sync(pipeline_page.read_pipeline, context, visitor.principal, name)
-    key = ChannelKey("pipeline", name, f"/pipelines/{name}", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("pipeline", name, f"/pipelines/{name}"), PageFollower(since))
 
 
 @router.get("/usage")
@@ -172,13 +171,13 @@ async def follow_usage(
 ) -> Response:
     """Stream the report on usage."""
     usage.owner_of(visitor.principal, chosen.tenant)
-    key = ChannelKey("usage", chosen, "/usage", parts.audience_of(visitor.principal))
-    return _respond(request, context, visitor, key, PageFollower(since))
+    return _respond(request, context, visitor, _Shown("usage", chosen, "/usage"), PageFollower(since))
 
 
 def _respond(
-    request: Request, context: ServerContext, visitor: Visitor, key: ChannelKey, follower: PageFollower
+    request: Request, context: ServerContext, visitor: Visitor, shown: _Shown, follower: PageFollower
 ) -> Response:
+    key = ChannelKey(*shown, parts.audience_of(visitor.principal))
     hub: LiveHub = request.app.state.live_hub
     is_allowed = partial(is_session_valid, request, context)
     permit = context.streams.permit(visitor.principal.key_id)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.privacy.terminal import format_count
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.history import calendar_runs
 from producer.schedules.history.calendar import Cell
@@ -43,7 +44,11 @@ def summarize(marks: Sequence[RunMark]) -> str:
     """Return how the runs ended, such as `last 30 runs: 28 completed, 2 failed`."""
     states = [calendar_runs.state_of(mark) for mark in marks]
     counts = [f"{states.count(state)} {state}" for state in reversed(calendar_runs.STATES) if state in states]
-    return f"last {len(marks)} runs: {', '.join(counts)}" if counts else "no runs yet"
+    return (
+        f"{'last run' if len(marks) == 1 else f'last {len(marks)} runs'}: {', '.join(counts)}"
+        if counts
+        else "no runs yet"
+    )
 
 
 def describe_mark(mark: RunMark, definition: ScheduleDefinition) -> str:
@@ -52,7 +57,7 @@ def describe_mark(mark: RunMark, definition: ScheduleDefinition) -> str:
     if mark.error_code:
         parts.append(mark.error_code[:80])
     if mark.rows is not None:
-        parts.append(f"{mark.rows:,} rows")
+        parts.append(format_count(mark.rows, "row"))
     if mark.failed:
         parts.append(f"{mark.failed:,} of them failed")
     if mark.seconds is not None:
@@ -65,8 +70,8 @@ def describe_cell(cell: Cell, definition: ScheduleDefinition) -> str:
     if cell.count == 1 and cell.worst.mark is not None:
         return describe_mark(cell.worst.mark, definition)
     counts = ", ".join(f"{count:,} {state}" for state, count in cell.counts)
-    rows = "" if cell.rows is None else f", {cell.rows:,} rows"
-    return f"{cell.label}: {cell.count:,} {'run' if cell.count == 1 else 'runs'}: {counts}{rows}"
+    rows = "" if cell.rows is None else f", {format_count(cell.rows, 'row')}"
+    return f"{cell.label}: {format_count(cell.count, 'run')}: {counts}{rows}"
 
 
 def _bar(mark: RunMark, definition: ScheduleDefinition, x: int, highest: int) -> Bar:

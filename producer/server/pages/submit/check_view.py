@@ -58,6 +58,7 @@ class CheckView:
     jobs_per_second: float | None
     is_upper_bound: bool
     guards: Sequence[dict[str, Any]]
+    doubts: Sequence[str]
 
     @property
     def more_problems(self) -> int:
@@ -90,6 +91,7 @@ class CheckView:
             jobs_per_second=None if forecast is None else forecast.jobs_per_second,
             is_upper_bound=forecast is not None and forecast.is_upper_bound,
             guards=report.guards.as_list(),
+            doubts=report.doubts,
         )
 
 

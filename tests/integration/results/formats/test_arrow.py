@@ -86,6 +86,10 @@ class TestTables:
         assert batch.to_pandas(status=["succeeded"], after=1)["position"].tolist() == [1]
         with pytest.raises(UsageError, match="a result's status is one of succeeded, failed"):
             batch.to_arrow(status="good")
+        for after in (-1, 2**63, "1", None, 1.0):
+            with pytest.raises(UsageError, match="after is the seq of a result"):
+                batch.results(after=after)  # type: ignore[arg-type]
+        assert [row.position for row in batch.results(after=numpy.int64(1))] == [0, 1]  # type: ignore[arg-type]
 
 
 def test_vectors_are_lists_of_one_length(embedded: BatchHandle) -> None:

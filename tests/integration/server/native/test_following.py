@@ -320,6 +320,7 @@ class TestManyFollowers:
             lines = streams.stream_lines(database, new_watch, follow)
             await anext(events)  # the beginning
             parts = [await anext(events), await anext(lines)]
+            gc.collect()
             rows = sum(type(thing) is ResultRow and thing.batch_id == batch_id for thing in gc.get_objects())
             await events.aclose()
             await lines.aclose()

@@ -294,6 +294,7 @@ class TestBodies:
 
         assert response.status_code == status, response.text
         assert message in response.json()["error"]["message"]
+        assert (response.json()["error"]["code"] == "unsupported_media_type") == (status == 415)
         assert stored_files(batchmill_home) == []
 
     def test_wrong_rows_leave_nothing_behind(self, api: TestClient, database: Database, batchmill_home: Path) -> None:
@@ -557,3 +558,15 @@ class TestPrivacy:
         assert [response.status_code for response in refused] == [400] * len(refused)
         assert [response.text for response in refused if canary in response.text] == []
         assert canary not in "".join(capsys.readouterr())
+
+
+def test_a_table_without_a_header_is_noticed(api: TestClient) -> None:
+    params = {"pipeline": "sample-sentiment-analysis", "input_columns": '{"text": "good as it is"}', "use_ids": "false"}
+    body, headers = b"17,good as it is,4.5\n23,bad,1.0\n", {"content-type": "text/csv"}
+
+    trial = api.post("/api/dry-run", params=params, content=body, headers=headers)
+    submitted = api.post("/api/batches", params=params, content=body, headers=headers)
+
+    [doubt] = trial.json()["doubts"]
+    assert doubt.startswith("the body: the first line is taken as the names of the columns: '17'")
+    assert submitted.json()["warning"].startswith(doubt)

@@ -155,6 +155,14 @@ class TestCreation:
         assert caught.value.code == "invalid_request"
         assert caught.value.type == "invalid_request_error"
 
+    def test_a_body_of_another_type_says_which_one_is_taken(self, sqlite_door: Door) -> None:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+        response = sqlite_door.http.post("/v1/batches", content="{}", headers=headers)
+
+        assert response.status_code == 400
+        assert "Content-Type application/json" in response.json()["error"]["message"]
+
     @pytest.mark.parametrize(
         ("body", "param"),
         [

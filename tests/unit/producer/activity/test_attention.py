@@ -46,6 +46,7 @@ def test_a_pipeline_that_no_worker_serves() -> None:
     assert decide(unserved=[("p", 1200)]) == [
         (PROBLEM, "pipeline", "p", "no worker serves p, and 1,200 jobs wait for it")
     ]
+    assert decide(unserved=[("p", 1)])[0][3] == "no worker serves p, and 1 job waits for it"
 
 
 def test_a_batch_that_waits_for_another_revision() -> None:

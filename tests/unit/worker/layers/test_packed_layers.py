@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import pipeline
@@ -155,6 +155,7 @@ class TestScores:
         assert len({row.length for row in rows}) > 1
         assert max_difference(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
+    @settings(max_examples=40)
     @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), seed=st.integers(0, 9))
     def test_are_those_of_each_row_alone_for_any_mix(self, load: Load, lengths: list[int], seed: int) -> None:
         packed, alone = _pair(load)

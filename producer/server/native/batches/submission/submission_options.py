@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +12,8 @@ from models.errors import UsageError
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
-from producer.server.requests.field_paths import field_path
+from producer.server.requests.field_paths import field_error
+from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 
 EXAMPLE: dict[str, Any] = {
@@ -59,6 +61,12 @@ class SubmissionOptions(BaseModel):
     tenant: str | None = Field(None, description="For whom, if the key is for all tenants.")
 
     @property
+    def submit_options(self) -> SubmitOptions:
+        """The options that Python's client has under the same names; the idempotency key is a header."""
+        names = {field.name for field in fields(SubmitOptions)} & set(type(self).model_fields)
+        return SubmitOptions(**{name: getattr(self, name) for name in names})
+
+    @property
     def read_request(self) -> ReadRequest:
         """How the rows are read."""
         return ReadRequest(
@@ -89,9 +97,7 @@ def parse_document(document: object) -> SubmissionOptions:
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:
-        # Without the value, which may be an input.
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise UsageError(f"{field_path(first['loc'])}: {first['msg']}") from None
+        raise field_error(error) from None
 
 
 def parse_texts(pairs: Iterable[tuple[str, str]]) -> SubmissionOptions:

@@ -15,7 +15,7 @@ from producer.readers.limits import Limits
 from producer.readers.rows import Source
 from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
-from producer.server.native.batches import warnings
+from producer.server.native.batches.submission import warnings
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
@@ -78,21 +78,9 @@ class Submission:
         options = self.options
         if options.webhook_url is not None:
             webhook_address.check_allowed(options.webhook_url, self.context.settings)
-        return SubmitRequest.create(
-            self._pipeline,
-            parameters=options.parameters,
-            name=options.name,
-            metadata=options.metadata,
-            priority=options.priority,
-            on_invalid=options.on_invalid,
-            deadline=options.deadline,
-            max_failures=options.max_failures,
-            idempotency_key=self.idempotency_key,
-            reuse=options.reuse,
-            source_batch_id=options.from_batch,
-            tenant=self._tenant,
-            max_unanswered_jobs=self.context.settings.unanswered_jobs_cap(self._tenant),
-            webhook_url=options.webhook_url,
+        given = replace(options.submit_options, idempotency_key=self.idempotency_key, tenant=self._tenant)
+        return given.request(
+            self._pipeline, options.from_batch, self.context.settings.unanswered_jobs_cap(self._tenant)
         )
 
     @property
@@ -161,6 +149,7 @@ class Submission:
         if result.existing_status is not None:
             return Submitted(result.batch_id, existed=True, warning=result.warning)
         warning = warnings.notify_workers(self.context, result.pipeline, result.slices)
+        warning = "; ".join([*rows.doubts, *([] if warning is None else [warning])]) or None
         return Submitted(result.batch_id, warning=warning, webhook_url=self.options.webhook_url)
 
     def _open(self, file: FileView | None) -> Submitted:

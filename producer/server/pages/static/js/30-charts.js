@@ -1,8 +1,18 @@
 // Draws time series from the tables that stand in the page, with uPlot on the pages that load it.
 const charts = new Map(); // figure → its plot, the data that it shows, and the key of all that needs another plot
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const longMoment = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
 const seriesDashes = [[], [6, 3], [2, 3], [10, 3, 2, 3], [4, 2], [1, 2]];
-const chartMoment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// In the zone of the figure, such as that of a schedule, or in the reader's.
+function formatterOf(figure, parts) {
+  try {
+    return new Intl.DateTimeFormat(undefined, { ...parts, timeZone: figure.dataset.zone });
+  } catch { // a zone that this browser does not know
+    delete figure.dataset.zone;
+    return new Intl.DateTimeFormat(undefined, parts);
+  }
+}
 
 function readChart(figure) {
   const rows = [...figure.querySelectorAll("tbody tr")];
@@ -35,11 +45,12 @@ function chartOptions(figure, data, width) {
   const compact = (value) => value.toLocaleString("en-US", { notation: Math.abs(value) >= 10000 ? "compact" : "standard", maximumFractionDigits: 2 });
   const isWithinDays = data.times.at(-1) - data.times[0] < 2 * 86400;
   const seconds = data.times.at(-1) - data.times[0] < 300 ? { second: "2-digit" } : {};
-  const tick = new Intl.DateTimeFormat(undefined, isWithinDays ? { hour: "2-digit", minute: "2-digit", ...seconds, hourCycle: "h23" } : { month: "short", day: "numeric" });
+  const moment = formatterOf(figure, figure.dataset.zone ? { ...longMoment, timeZoneName: "short" } : longMoment);
+  const tick = formatterOf(figure, isWithinDays ? { hour: "2-digit", minute: "2-digit", ...seconds, hourCycle: "h23" } : { month: "short", day: "numeric" });
   const axis = { stroke: colour("--muted"), font, grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
   const showRow = (plot) => {
     const row = plot.cursor.idx;
-    figure.querySelector("[data-chart-moment]").textContent = row == null ? "" : chartMoment.format(new Date(data.times[row] * 1000));
+    figure.querySelector("[data-chart-moment]").textContent = row == null ? "" : moment.format(new Date(data.times[row] * 1000));
     figure.querySelectorAll("[data-chart-value]").forEach((element, index) => {
       element.textContent = row == null ? "" : `${formatNumber(data.lines[index][row], digits)} ${figure.dataset.unit}`;
     });
@@ -47,6 +58,7 @@ function chartOptions(figure, data, width) {
   return {
     width,
     height: 180,
+    tzDate: (seconds) => figure.dataset.zone ? uPlot.tzDate(new Date(seconds * 1000), figure.dataset.zone) : new Date(seconds * 1000),
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.08] } },

@@ -108,9 +108,10 @@ def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: 
 
 
 def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -> None:
-    batch_id = insert_batch(database, 40, created_at=NOW)
+    now = datetime.now(UTC)
+    batch_id = insert_batch(database, 40, created_at=now)
     fake_worker.write_results(database, batch_id, [(place, {"label": "A"}) for place in range(40)])
-    times = [NOW + timedelta(days=-19 if place < 30 else 0, seconds=place) for place in range(40)]
+    times = [now + timedelta(days=-19 if place < 30 else 0, seconds=place) for place in range(40)]
     for place, moment in enumerate(times):
         execute(
             database,

@@ -207,7 +207,7 @@ def test_of_many_workers_the_first_are_shown_and_all_are_summed_up(database: Dat
 
     page = get_page(database, database_url)
 
-    assert "9 ready, 1 gone, on 1 device. The first 8:" in page
+    assert "9 ready, 1 gone, 1 device. The first 8:" in page
     assert "All 10 workers</a>" in page
     assert "pipeline-7" in page
     assert ">pipeline-8<" not in page

@@ -100,6 +100,15 @@ def test_rows_with_the_same_problem_are_one_sentence(browser: TestClient) -> Non
     assert "lines 2, 3, 4, 5, 6, …: is not UTF-8 at byte 6 (0xf6); save the file as UTF-8" in page
 
 
+def test_a_table_without_a_header_is_noticed(browser: TestClient) -> None:
+    ordinary = browser.get(uploaded(browser)).text
+    page = browser.get(uploaded(browser, b"17,<script>alert(1)</script>,4.5\n23,bad,1.0\n", "a.csv")).text
+
+    assert "The first line is taken as the names of the columns" in page
+    assert "<script>alert" not in page
+    assert "is taken as the names" not in ordinary
+
+
 def test_a_file_that_cannot_be_read_says_why(browser: TestClient) -> None:
     page = browser.get(uploaded(browser, b"PK\x03\x04", "sheet.csv")).text
 

@@ -49,8 +49,19 @@ def test_a_repeated_column_is_rejected_unless_unnamed() -> None:
 
 
 def test_semicolons_are_recognised() -> None:
-    with pytest.raises(UnreadableSource, match="semicolons"):
-        read(b"id;text\n1;a\n")
+    assert read(b'\xef\xbb\xbfid;text;price\r\n1;"a; b";12,50\r\n') == [
+        (2, {"id": "1", "text": "a; b", "price": "12,50"})
+    ]
+
+
+def test_a_header_with_commas_has_no_semicolons_between_its_cells() -> None:
+    assert read(b"id,a;b\n1,x;y\n") == [(2, {"id": "1", "a;b": "x;y"})]
+    assert read(b'"a;\nb",id\nx,1\n') == [(3, {"a;\nb": "x", "id": "1"})]
+
+
+def test_semicolons_are_no_tabs() -> None:
+    with pytest.raises(UnreadableSource, match="semicolons between its cells; name its format: csv"):
+        DelimitedReader(io.BytesIO(b"id;text\n1;a\n"), "a.tsv", "\t")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,6 @@ def test_a_line_that_is_not_utf8_is_a_problem_of_its_record() -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (b'"id";"text"\n"1";"a"\n', "semicolons between its cells; save it with commas"),
         (b'"id"\t"text"\n', "tabs between its cells; name its format: tsv"),
         ("id,text\n1,a\n".encode("utf-16-le"), "seems to be UTF-16 without a byte-order mark"),
         ("id,text\n1,a\n".encode("utf-16-be"), "seems to be UTF-16 without a byte-order mark"),
@@ -208,10 +218,11 @@ def test_a_huge_field_does_not_affect_other_rows(field: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("header", ['"a, b";"text"', '"id";"the ""text"""', "id;text, or so"[:7]])
+@pytest.mark.parametrize("header", ['"a, b";"text"', '"id";"the ""text"""', "id;text"])
 def test_semicolons_are_recognised_with_quotes(header: str) -> None:
-    with pytest.raises(UnreadableSource, match="semicolons between its cells"):
-        read(f"{header}\n1;a\n".encode())
+    [(line, cells)] = read(f"{header}\n1;a\n".encode())
+
+    assert (line, list(cells.values())) == (2, ["1", "a"])
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])

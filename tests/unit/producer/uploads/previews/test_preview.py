@@ -101,7 +101,7 @@ def test_rows_that_cannot_be_read_are_named(look: Look) -> None:
     [
         (b"PK\x03\x04abc", "a.csv", "is a ZIP or Excel file"),
         (b"\xff\xfea\0b\0", "a.csv", "is UTF-16"),
-        (b"a;b\n1;2\n", "a.csv", "seems to have semicolons"),
+        (b"a;b\n1;2\n", "a.tsv", "seems to have semicolons"),
         (b'[{"text": "a"}]', "a.jsonl", "is one JSON array"),
         (b"no parquet", "a.parquet", "is not a Parquet file"),
         (b"PAR1 cut off", "a.parquet", "can't be read as Parquet"),

@@ -99,9 +99,7 @@ class TestRowRemoval:
         assert early_stopping == "never" or sizes[-1] < sizes[0] == 4 * len(texts)
 
     @settings(
-        max_examples=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     )
     @given(
         texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6),
@@ -121,9 +119,7 @@ class TestRowRemoval:
         )
 
     @settings(
-        max_examples=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     )
     @given(
         texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6),

@@ -215,7 +215,7 @@ class TestJoining:
         assert together == forward_all(llama, rows, token_budget=1)
 
     @settings(
-        max_examples=30,
+        max_examples=10,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -106,7 +106,7 @@ class TestTextClassification:
     ]
 
     @given(draw=st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_outputs_have_the_bytes_of_those_decoded_alone(self, classifiers: Any, draw: st.DataObject) -> None:
         labels, problem = draw.draw(st.sampled_from(list(classifiers)))
         slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
@@ -121,7 +121,7 @@ class TestTextClassification:
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
 
     @given(draw=st.data(), aggregation=AGGREGATIONS)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_texts_of_several_windows_have_the_same_bytes_too(
         self, classifiers: Any, draw: st.DataObject, aggregation: str
     ) -> None:
@@ -164,7 +164,7 @@ class TestZeroShot:
     ]
 
     @given(draw=st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_outputs_have_the_bytes_of_those_decoded_alone(self, inference_models: Any, draw: st.DataObject) -> None:
         entailment, model_labels = draw.draw(st.sampled_from(list(inference_models)))
         slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))
@@ -181,7 +181,7 @@ class TestZeroShot:
         assert decode_together(adapter, jobs) == decode_alone(adapter, jobs)
 
     @given(draw=st.data(), aggregation=AGGREGATIONS)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_texts_of_several_windows_have_the_same_bytes_too(
         self, inference_models: Any, draw: st.DataObject, aggregation: str
     ) -> None:
@@ -232,7 +232,7 @@ class TestQuestionAnswering:
     ]
 
     @given(draw=st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_outputs_have_the_bytes_of_those_decoded_alone(self, question_answerers: Any, draw: st.DataObject) -> None:
         adapter = draw.draw(st.sampled_from(question_answerers))
         slices = leases(draw.draw(st.lists(st.sampled_from(self.PARAMETERS), min_size=1, max_size=3)))

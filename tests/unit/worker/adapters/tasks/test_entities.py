@@ -70,7 +70,7 @@ def joined(texts: list[str], tokens: list[Any], logits: list[Any]) -> TaggedText
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words", "ignore:overflow encountered")
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("name", TOKENIZERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     texts=st.lists(TEXTS, min_size=1, max_size=4),
     labels=st.sampled_from(LABELS),

@@ -183,7 +183,7 @@ PARAMETERS: list[dict[str, Any]] = [
 
 
 @given(draw=st.data(), activation=st.sampled_from(ACTIVATION_NAMES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_outputs_have_the_bytes_of_those_decoded_alone(adapter: Any, draw: st.DataObject, activation: str) -> None:
     adapter = copy(adapter)
     adapter._files = CrossEncoderFiles(activation)

@@ -47,5 +47,6 @@ def test_all_bars_have_a_sentence_for_screen_readers() -> None:
     marks = [mark(1), mark(1), mark(None, RunState.FAILED)]
 
     assert run_bars.summarize(marks) == "last 3 runs: 2 completed, 1 failed"
+    assert run_bars.summarize(marks[:1]).startswith("last run: 1 ")
     assert run_bars.summarize([]) == "no runs yet"
     assert run_bars.bars_for([], DEFINITION) == []

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from producer.schedules.definition import ScheduleDefinition
 from producer.server.pages.frame import rendering
 
 IMPORT = "{% from 'macros/charts.html' import series, bars, sparkline, histogram %}"
@@ -21,6 +22,22 @@ def test_a_series_stands_in_the_page_as_a_table() -> None:
     assert '<td class="num" data-value="1500">1,500</td>' in html
     assert '<td class="num" data-value="">–</td>' in html  # noqa: RUF001
     assert 'datetime="2026-11-30T12:01:00Z"' in html
+
+
+def test_a_series_of_a_schedule_has_the_times_of_its_zone() -> None:
+    definition = ScheduleDefinition.from_fields(
+        "nightly", {"pipeline": "p", "cron": "0 2 * * *", "file": "{time:%Y-%m-%d}.csv", "tz": "Asia/Kolkata"}
+    )
+
+    html = write(
+        "{{ series('rows', 'Rows', 'rows', times, {'rows': [1]}, definition=definition) }}",
+        times=[START],
+        definition=definition,
+    )
+
+    assert 'data-zone="Asia/Kolkata"' in html
+    assert "Mon 2026-11-30 17:30 IST" in html
+    assert '<span class="muted">rows</span>' not in html, "the title has the unit already"
 
 
 def test_a_series_escapes_its_names() -> None:

@@ -12,13 +12,12 @@ from models.errors import BatchmillError, InvalidRows, UsageError
 from models.states import BatchStatus
 from producer.batches import polling
 from producer.readers.input_source import PythonSource
-from producer.remote import columns, inputs
 from producer.remote.errors import make_error
-from producer.remote.files import open_files
 from producer.remote.http import ServerHttp, Upload
 from producer.remote.pages import NDJSON, restate_rows
+from producer.remote.sending import columns, inputs
+from producer.remote.sending.files import open_files
 from producer.submission.options import SubmitOptions
-from producer.submission.request import check_options
 from producer.times import Deadline
 
 PATH = "/api/batches"
@@ -67,14 +66,7 @@ def submit(http: ServerHttp, pipeline: str, source: PythonSource, options: Submi
 
 def _check(options: SubmitOptions) -> None:
     """Raise UsageError for options that are wrong whatever the pipeline is, or that HTTP can't carry."""
-    check_options(
-        name=options.name,
-        metadata=options.metadata,
-        priority=options.priority,
-        on_invalid=options.on_invalid,
-        max_failures=options.max_failures,
-        idempotency_key=options.idempotency_key,
-    )
+    options.check()
     key = options.idempotency_key
     if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
         raise UsageError("over HTTP an idempotency key is a header; use ASCII letters, digits and signs in one line")

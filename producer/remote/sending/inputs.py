@@ -11,8 +11,8 @@ from models.errors import UsageError
 from producer.readers.column_mapping import DEFAULT_ID_COLUMNS
 from producer.readers.frames import frame_items
 from producer.readers.items import MISSING, check_iterable
-from producer.remote.columns import CHAT_FIELD, TEXT_FIELD, FindFields, map_columns
-from producer.remote.encoding import RecordEncoder
+from producer.remote.sending.columns import CHAT_FIELD, TEXT_FIELD, FindFields, map_columns
+from producer.remote.sending.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions
 
 SPOOL_BYTES = 8 * 2**20  # kept in memory; more goes to disk
@@ -66,8 +66,8 @@ class InputRecords:
 
     def restate(self, number: int, message: str) -> str:
         """A sentence on the record of a line."""
-        message = self.encoder.restate(number, message).replace(ID_COLUMN, DEFAULT_ID_COLUMNS[0])
-        return f"{self.unit} {number}: {message}"
+        sentence = self.encoder.restate(number, message, lambda number: f"{self.unit} {number}")
+        return sentence.replace(ID_COLUMN, DEFAULT_ID_COLUMNS[0])
 
     def _with_ids(self, records: Iterable[Any], ids: Any, options: SubmitOptions) -> Iterator[Any]:
         id_frame = frame_items.find_frame(ids)

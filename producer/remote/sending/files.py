@@ -12,9 +12,9 @@ from producer import readers
 from producer.readers.column_mapping import WHOLE_ROW, ColumnMapping
 from producer.readers.files.source_files import find_files
 from producer.readers.rows import Problem, Row, Source
-from producer.remote import inputs
-from producer.remote.columns import FindFields, map_columns
-from producer.remote.encoding import RecordEncoder
+from producer.remote.sending import inputs
+from producer.remote.sending.columns import FindFields, map_columns
+from producer.remote.sending.encoding import RecordEncoder
 from producer.submission.options import SubmitOptions
 
 MAX_PROBLEMS = 20  # listed in an error
@@ -74,11 +74,10 @@ def _write_rows(
     if problems:
         raise InvalidRows(source.name, problems)
 
-    def restate(number: int, message: str) -> str:
-        place = source.describe_location(locations[number - 1]) if 0 < number <= len(locations) else f"line {number}"
-        return f"{place}: {encoder.restate(number, message)}"
+    def place_of(number: int) -> str:
+        return source.describe_location(locations[number - 1]) if 0 < number <= len(locations) else f"line {number}"
 
-    return restate
+    return lambda number, message: encoder.restate(number, message, place_of)
 
 
 class _WholeRecords(ColumnMapping):

@@ -1,7 +1,8 @@
 """Records as lines of JSON; in place of a value that JSON has not stands one that every server refuses."""
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -18,6 +19,7 @@ from producer.readers.column_mapping import parse_custom_id
 REFUSED_TEXT = "\ud800"
 KEPT_REFUSAL = "{column} has a NUL character or half a surrogate pair; remove it"  # of a kept column, and of an id
 FIELD_REFUSAL = "{column} has half a surrogate pair; mend its encoding"
+EARLIER_LINE = re.compile(r"(?<=, which )line (\d{1,12})(?= has already$)")  # with the same custom_id
 MAX_REMEMBERED = 1_000  # rows; a server names fewer
 
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
@@ -52,11 +54,15 @@ class RecordEncoder:
             text = "null"
         return text.encode() + b"\n"
 
-    def restate(self, number: int, message: str) -> str:
-        """A server's message on a line, in the words that a value has which was not sent."""
+    def restate(self, number: int, message: str, place_of: Callable[[int], str]) -> str:
+        """A server's message on a line as a sentence on the record, in the words that a value has which was not sent.
+
+        place_of: names the record of a line
+        """
         for refusal, words in self._problems.get(number, {}).items():
             message = message.replace(refusal, words)
-        return message
+        message = EARLIER_LINE.sub(lambda line: place_of(int(line[1])), message)
+        return f"{place_of(number)}: {message}"
 
     def _sendable_record(self, number: int, record: dict[Any, Any]) -> dict[str, Any]:
         id_column = next((name for name in self.id_columns if record.get(name) not in (None, "")), None)

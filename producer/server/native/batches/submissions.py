@@ -13,8 +13,8 @@ from producer.server.access import Submitter
 from producer.server.context import Context, ServerContext
 from producer.server.following import streams
 from producer.server.native import responses, shown
-from producer.server.native.batches import objects, warnings
-from producer.server.native.batches.submission import bodies, refusals, sample_check, submission_options
+from producer.server.native.batches import objects
+from producer.server.native.batches.submission import bodies, refusals, sample_check, submission_options, warnings
 from producer.server.native.batches.submission.submission_docs import DRY_RUN_DOCS, SUBMIT_DOCS
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
 from producer.server.native.batches.submission.submitting import Submission, Submitted
