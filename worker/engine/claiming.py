@@ -43,16 +43,17 @@ class SliceClaimer:
         """
         failpoint("before_claim")
         started = time.monotonic()
-        try:
-            leases = self._claim_slices()
-        except Unreachable:
-            self._claim_in_doubt = True
-            raise
-        if not leases:
-            return [], []
-        failpoint("after_claim")
-        self._record_claim(leases, time.monotonic() - started)
-        self._held_leases.add(leases, ())  # from here on the heartbeat renews them
+        with self._held_leases.claiming():
+            try:
+                leases = self._claim_slices()
+            except Unreachable:
+                self._claim_in_doubt = True
+                raise
+            if not leases:
+                return [], []
+            failpoint("after_claim")
+            self._record_claim(leases, time.monotonic() - started)
+            self._held_leases.add(leases, ())  # from here on the heartbeat renews them
         sizes = retry_while_unreachable(lambda _is_retry: claims.unanswered_job_sizes(self._database, leases))
         self._held_leases.add(leases, sizes)
         self._log_claim(leases, sizes)

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,21 @@ class HeldLeases:
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
         self._unanswered: Counter[int] = Counter()
+        self._is_claiming = False
+
+    @contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Mark the time of a claim: slices are leased in SQL a moment before they are added here."""
+        self._is_claiming = True
+        try:
+            yield
+        finally:
+            self._is_claiming = False
+
+    def may_hold_any(self) -> bool:
+        """Whether a lease is held, or a claim under way may get one."""
+        with self._lock:
+            return self._is_claiming or bool(self._leases)
 
     def add(self, leases: Iterable[Lease], jobs: Iterable[Job | JobSize]) -> None:
         """Hold these leases, whose unanswered jobs are `jobs`."""

@@ -80,8 +80,9 @@ class PipelineSwitcher:
     def run_once(self, now: float) -> bool:
         """Load another pipeline if the policy asks for one; returns whether a load was tried. Raises Unreachable."""
         loaded_target = self._active.target if self._active else None
-        is_busy = bool(self._context.held_leases.leases())
-        target = self._switch_policy.choose(loaded_target, self._claimable_targets(now), now, is_busy=is_busy)
+        claimable_targets = self._claimable_targets(now)
+        is_busy = self._context.held_leases.may_hold_any()  # after the query: what was claimed before it is held now
+        target = self._switch_policy.choose(loaded_target, claimable_targets, now, is_busy=is_busy)
         if target is None and loaded_target is None:
             target = self._next_due_target(now)
         if target is None or self._stopping.is_set():

@@ -28,11 +28,13 @@ from tests.fakes import FakeAdapter, ForwardGate
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
+from worker.leasing.leases import Lease
 from worker.loading.runtime import Runtime
 from worker.metrics.recorder import MetricsRecorder
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.pipeline_switcher import PipelineSwitcher
+from worker.process.switch_policy import LoadTarget
 
 NAMES = ("first", "second", "third")
 
@@ -218,6 +220,24 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(
     assert finished["a"] < finished["b"]
     assert_consistent(process.database, long)
     assert {row.attempts for row in get_results(process.database, long)} == {1}
+
+
+def test_slices_that_are_claimed_during_the_look_for_work_keep_their_pipeline_loaded(
+    start_process: Callable[..., SwitchingProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start_process()
+    process.switcher.run_once(time.monotonic())
+    held_leases, lease = process.switcher._context.held_leases, Lease(1, "batch", 0, 4, 1, 1)
+
+    def find_work_of_another(_now: float) -> set[LoadTarget]:
+        held_leases.add([lease], ())
+        return {LoadTarget("second")}
+
+    monkeypatch.setattr(process.switcher, "_claimable_targets", find_work_of_another)
+
+    assert not process.switcher.run_once(time.monotonic())
+    assert process.loads == ["first"]
+    held_leases.discard([lease])
 
 
 def test_the_versions_of_guards_are_recorded(start_process: Callable[..., SwitchingProcess]) -> None:

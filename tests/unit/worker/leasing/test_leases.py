@@ -36,6 +36,16 @@ class TestHeldLeases:
 
         assert held_leases.unanswered_jobs(lease(1)) == 2
 
+    def test_may_get_one_while_a_claim_is_under_way(self) -> None:
+        held_leases = HeldLeases()
+        assert not held_leases.may_hold_any()
+
+        with held_leases.claiming():
+            assert held_leases.may_hold_any()
+
+        assert not held_leases.may_hold_any()
+        assert hold(lease(1)).may_hold_any()
+
     def test_lets_go_of_a_slice_once_all_its_jobs_are_answered(self) -> None:
         held_leases = hold(lease(1), lease(2))
 
