@@ -94,7 +94,7 @@ class Channel:
         self.followers: set[PageFollower] = set()
         self._context, self._changes, self._threads = context, changes, threads
         self._open = page.open
-        self._paces = {part.name: PartPace(part) for part in page.parts}
+        self._paces = {part.name: PartPace(part) for part in page.parts_for(key.audience)}
         self._rendered: dict[str, _Rendered] = {}
         self._state: tuple[int, bytes] = (0, b"")  # the last one, and when it came
         self._has_trouble = False

@@ -1,6 +1,7 @@
 """The parts of each kind of page that follow what happens."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from producer.batches.batch_view import BatchView
@@ -62,12 +63,7 @@ RUN_PARTS = {
     "events": "events",
     "quality": "run_quality",
 }
-PIPELINE_PARTS = {
-    "notices": "pipeline_notices",
-    "now": "pipeline_now",
-    "versions": "pipeline_versions",
-    "serving": "pipeline_workers",
-}
+PIPELINE_PARTS = {"notices": "pipeline_notices", "now": "pipeline_now", "versions": "pipeline_versions"}
 WORKER_PARTS = {
     "load-failures": "load_failures",
     "processes": "processes",
@@ -91,7 +87,7 @@ PAGES: Mapping[str, LivePage] = {
             _of_overview("throughput", 16.0, 64.0),
             _of_overview("backlog", 4.0, 32.0),
             _of_overview("failures", 16.0, 64.0),
-            _of_overview("workers", 8.0, 16.0),
+            replace(_of_overview("workers", 8.0, 16.0), is_for_operator=True),
             _of_overview("newest", 4.0, 64.0),
         ),
     ),
@@ -115,7 +111,13 @@ PAGES: Mapping[str, LivePage] = {
     "run": LivePage(run_page.read_run, _all_of("schedules", RUN_PARTS, 4.0, 8.0)),
     "workers": LivePage(workers.read_workers, _all_of("operations", WORKER_PARTS, 8.0, 8.0)),
     "pipelines": LivePage(pipelines.read_pipelines, _all_of("operations", {"pipelines": "pipeline_lists"}, 8.0, 16.0)),
-    "pipeline": LivePage(pipeline_page.read_pipeline, _all_of("operations", PIPELINE_PARTS, 8.0, 16.0)),
+    "pipeline": LivePage(
+        pipeline_page.read_pipeline,
+        (
+            *_all_of("operations", PIPELINE_PARTS, 8.0, 16.0),
+            LivePart("serving", "operations/_pipeline_workers.html", _read_all, 8.0, 16.0, is_for_operator=True),
+        ),
+    ),
     "usage": LivePage(usage.read_report, _all_of("operations", {"report": "usage_report"}, 64.0, 64.0)),
     "pulse": LivePage(_open_nothing),
 }

@@ -46,6 +46,7 @@ class LivePart:
     read: returns its values, for a principal and what the page has opened
     seconds: at least between two renderings
     clock_seconds: after which it is rendered although nothing has changed; None = never
+    is_for_operator: it names hosts, which a tenant's page leaves out
     """
 
     name: str
@@ -53,6 +54,7 @@ class LivePart:
     read: ReadValues
     seconds: float = 1.0
     clock_seconds: float | None = None
+    is_for_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,10 @@ class LivePage:
 
     open: Callable[[ServerContext, Principal, Any], Opened]
     parts: tuple[LivePart, ...] = ()
+
+    def parts_for(self, audience: Audience) -> tuple[LivePart, ...]:
+        """The parts that an audience may see."""
+        return tuple(part for part in self.parts if audience.is_operator or not part.is_for_operator)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.server.context import ServerContext
 from producer.server.pages.live import hub, parts
+from producer.server.pages.live.channel import ChannelKey
 from producer.server.pages.live.page_parts import PAGES
 from producer.server.pages.operations.usage import UsageFilter
 from producer.server.pages.schedules.schedule_list import ScheduleFilter
@@ -94,6 +95,19 @@ def test_a_page_has_an_element_for_each_of_its_parts(database: Database, batch_i
 
     assert set(re.findall(r'data-live="(?!row-)([^"]+)"', html)) == {part.name for part in PAGES[kind].parts}
     assert 'data-live-stream="/events/' in html
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PAGES_OF_KINDS if kind not in OF_THE_OPERATOR])
+def test_a_tenant_s_stream_has_the_parts_of_its_page_alone(database: Database, batch_id: str, kind: str) -> None:
+    """What the page leaves out, such as the hosts of workers, is not for a reader of the stream either."""
+    app = app_over(database, database.url)
+    with browser_over(app) as client:
+        sign_in_as(client, database, READER.tenant, *READER.scopes)
+        html = client.get(PAGES_OF_KINDS[kind][0].format(batch_id=batch_id)).text
+
+    key = ChannelKey(kind, PAGES_OF_KINDS[kind][1], "/", parts.audience_of(READER))
+    channel = hub.LiveHub(app.state.context)._open(key)
+    assert set(re.findall(r'data-live="(?!row-)([^"]+)"', html)) == channel._paces.keys()
 
 
 @pytest.mark.parametrize("kind", PAGES_OF_KINDS)
