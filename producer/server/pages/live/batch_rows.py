@@ -65,7 +65,8 @@ class BatchRowsChannel(Channel):
 
     def _find_changed(self, joined: Sequence[PageFollower]) -> set[str]:
         """Find the rows that may have changed since their pages were rendered: of an ended batch nobody tells later."""
-        rendered_at = datetime.fromtimestamp(min(follower.since for follower in joined) / 1000, UTC)
+        since = min([now_milliseconds(), *(follower.since for follower in joined)])  # a client may name any time
+        rendered_at = datetime.fromtimestamp(since / 1000, UTC)
         rows = frozenset().union(*(follower.rows for follower in joined))
         return find_open_or_ended_since(self._context.database, rows, rendered_at - MAX_CLOCK_SKEW)
 

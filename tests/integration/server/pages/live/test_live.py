@@ -221,6 +221,17 @@ def test_a_row_that_ended_before_its_page_had_a_stream_is_sent(
     assert second["name"] == first["name"]
 
 
+def test_a_time_that_no_page_has_makes_no_trouble(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_rows, "TEMPLATE", "test/_rows.html")
+    add_template(monkeypatch, "test/_rows.html", "<tr></tr>")
+    batch_id = insert_batch(database, 1)
+
+    with served(database) as address, following(address, f"/events/batches?since={2**53}&rows={batch_id}") as events:
+        name, document = next(item for item in events if item[0] in ("part", "trouble"))
+
+    assert (name, document.get("name")) == ("part", f"row-{batch_id}")
+
+
 def test_a_batch_that_ended_before_its_page_had_a_stream_is_told(database: Database, renderings: list[str]) -> None:
     batch_id = insert_batch(database, 1)
     path = f"/events/batches/{batch_id}"
