@@ -61,8 +61,8 @@ class Glance:
 
     @cached_property
     def shown_workers(self) -> list[tuple[WorkerView, WorkerActivity]]:
-        """The first workers, each with what it does."""
-        shown = self.workers[:MAX_WORKERS]
+        """The first workers, each with what it does; those that are gone come last."""
+        shown = sorted(self.workers, key=lambda worker: not worker.alive)[:MAX_WORKERS]
         activities = utilisation.read_worker_activity(self.context.database, shown)
         return [(worker, activities[worker.id]) for worker in shown]
 

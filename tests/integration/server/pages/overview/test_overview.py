@@ -203,7 +203,7 @@ def test_of_many_workers_the_first_are_shown_and_all_are_summed_up(database: Dat
     insert_batch(database, 1)
     for number in range(9):
         fake_worker.register_worker(database, f"pipeline-{number}", heartbeat_age_seconds=float(number))
-    fake_worker.register_worker(database, "pipeline-9", heartbeat_age_seconds=9999.0)
+    fake_worker.register_worker(database, "a-gone-one", heartbeat_age_seconds=9999.0)
 
     page = get_page(database, database_url)
 
@@ -211,3 +211,4 @@ def test_of_many_workers_the_first_are_shown_and_all_are_summed_up(database: Dat
     assert "All 10 workers</a>" in page
     assert "pipeline-7" in page
     assert ">pipeline-8<" not in page
+    assert ">a-gone-one<" not in page, "those that are gone come last"
