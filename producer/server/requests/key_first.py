@@ -6,6 +6,7 @@ from starlette.concurrency import run_in_threadpool
 
 from models.errors import BatchmillError
 from producer.server.errors import error_response
+from producer.server.requests.doors import door_of
 from producer.server.requests.messages import App, Receive, Scope, Send, header
 
 SMALL_BYTES = 4096  # of a body that is not worth the check
@@ -27,7 +28,7 @@ class KeyFirst:
             try:
                 await run_in_threadpool(self._check, scope)
             except BatchmillError as error:
-                await error_response(error)(scope, receive, send)
+                await error_response(error, door_of(scope["path"]))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -15,8 +15,8 @@ MAX_REMEMBERED_ADDRESSES = 10_000
 class GuessLimit:
     """Counts wrong keys by address; threads may share it.
 
-    A key has too many bits to be guessed, and behind a proxy all people have one address. So a right key always signs
-    in, and the limit only keeps somebody who tries wrong ones from filling the log.
+    A key has too many bits to be guessed, and behind a proxy that is not trusted all people have one address. So a
+    right key always signs in, and the limit only keeps somebody who tries wrong ones from filling the log.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
