@@ -6,6 +6,7 @@ The route runs, so that the status and the headers are those of GET. A stream en
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from producer.server import openapi_document
@@ -24,7 +25,7 @@ class HeadRequests:
         method = scope["method"] if scope["type"] == "http" and is_for_machines(scope["path"]) else None
         if method == "HEAD":
             await self._answer_head(scope, receive, send)
-        elif method == "OPTIONS" and (methods := openapi_document.methods_at(scope["app"], scope["path"])):
+        elif method == "OPTIONS" and (methods := await _methods_at(scope)):
             headers = [(b"allow", ", ".join(methods).encode())]
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -42,6 +43,11 @@ class HeadRequests:
                 raise
         finally:
             scope.update({**inner, "method": "HEAD"})  # with the route, for the log
+
+
+async def _methods_at(scope: Scope) -> list[str]:
+    """Return the methods of a path; in a thread, because the first of all requests builds the document."""
+    return await run_in_threadpool(openapi_document.methods_at, scope["app"], scope["path"])
 
 
 @dataclass(slots=True)
