@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from producer.batches import views
+from producer.readers.storable import is_storable
 from producer.schedules import registry, reports
 from producer.server.context import Context, ServerContext
 from producer.server.following import event_stream
@@ -41,6 +42,12 @@ class _Shown(NamedTuple):
     kind: str
     subject: Hashable
     path: str
+
+
+def row_ids(rows: str) -> list[str]:
+    """Return the ids in a list with commas; none that PostgreSQL refuses, which would fail for all who follow. Pure."""
+    ids = rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS]
+    return [batch_id for batch_id in ids if batch_id and is_storable(batch_id)]
 
 
 def _usage_filter(
@@ -81,8 +88,7 @@ async def follow_list(
 
     rows: ids of the batches in the list, with commas between them
     """
-    ids = [batch_id for batch_id in rows.split(",", MAX_FOLLOWER_ROWS)[:MAX_FOLLOWER_ROWS] if batch_id]
-    return _respond(request, context, visitor, _Shown("batches", "", "/batches"), PageFollower(since, ids))
+    return _respond(request, context, visitor, _Shown("batches", "", "/batches"), PageFollower(since, row_ids(rows)))
 
 
 @router.get("/batches/{batch_id}")
