@@ -39,8 +39,9 @@ class DoorText(str):
     def __radd__(self, other: str) -> "DoorText":
         return _joined(other, self)
 
-    def __reduce__(self) -> tuple[object, ...]:  # so that an error with it passes between processes
-        return _unpickle, (str(self), self.http, self.page)
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        """Let an error with it pass between processes."""
+        return (str(self),), {"http": self.http, "page": self.page}
 
 
 def in_door(text: str, door: Door) -> str:
@@ -71,10 +72,6 @@ def join_texts(separator: str, texts: Iterable[str]) -> str:
 
 def _joined(first: str, second: str) -> DoorText:
     command, http, page = (in_door(first, door) + in_door(second, door) for door in Door)
-    return DoorText(command, http=http, page=page)
-
-
-def _unpickle(command: str, http: str, page: str) -> DoorText:
     return DoorText(command, http=http, page=page)
 
 

@@ -14,7 +14,7 @@ from producer.submission.options import SubmitOptions
 class Submitted(NamedTuple):
     """A batch that was submitted.
 
-    warning: why workers may start late, or how an existing batch ended; None = nothing
+    warning: what the reader had to assume, why workers may start late, or how an existing batch ended; None = nothing
     already_submitted: whether it existed under its idempotency key
     """
 

@@ -29,7 +29,8 @@ Status = str | Iterable[str] | None  # of results: succeeded, failed, cancelled,
 class BatchHandle:
     """One batch, as it was when last read; `refresh` and `wait` read it again.
 
-    warning: why workers may start late, or how an existing batch ended; None = nothing to warn of.
+    warning: what the reader had to assume, why workers may start late, or how an existing batch ended; None = nothing
+        to warn of.
     already_submitted: whether the batch existed under its idempotency key.
     """
 

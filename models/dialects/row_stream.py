@@ -18,7 +18,9 @@ def stream_rows(
 ) -> Generator[Sequence[Sequence[Any]]]:
     """Yield lists of at most `fetch_rows` rows, as the driver returns them; no more than one list is in memory.
 
-    Closing the generator ends the query.
+    connection: in a transaction, which must have begun: the driver's cursor begins none on SQLite. It does nothing else
+        until the generator ends or is closed. Closing it early cancels the query, and with it PostgreSQL's transaction.
+    params: numbers and texts, which the driver takes as they are
     """
     statement, values = _for_driver(connection.dialect, query, params)
     with open_cursor(connection, statement) as cursor:

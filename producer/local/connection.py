@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -81,7 +81,7 @@ class LocalConnection:
                 rows,
                 on_slices_queued=submit.WakeupSender(partial(submit.notify_workers, self.settings)),
             )
-        return self._report(result)
+        return self._report(result, rows.doubts)
 
     def batch(self, batch_id: str) -> LocalBatch:
         """Return the access to a batch."""
@@ -116,8 +116,8 @@ class LocalConnection:
         if "database" in self.__dict__:
             self.database.close()
 
-    def _report(self, result: SubmitResult) -> Submitted:
-        """The submitted batch, whose workers are woken and whose warnings are logged."""
+    def _report(self, result: SubmitResult, doubts: Sequence[str]) -> Submitted:
+        """Wake workers for a submitted batch, and log its warnings, except doubts, which quote rows."""
         if result.source_failure is not None:
             log.warning('submission.source_failed batch_id=%s error="%s"', result.batch_id, result.source_failure)
         is_new = result.existing_status is None
@@ -130,4 +130,5 @@ class LocalConnection:
             log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
-        return Submitted(self.batch(result.batch_id), warning, already_submitted=not is_new)
+        texts = [*(doubts if is_new else ()), *([] if warning is None else [warning])]
+        return Submitted(self.batch(result.batch_id), "; ".join(texts) or None, already_submitted=not is_new)

@@ -18,6 +18,7 @@ from producer.readers.text.delimited import DelimitedReader
 __all__ = ["FILE_FORMATS", "STDIN", "Access", "open_records", "open_source", "open_stream", "rows_from_records"]
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+MAX_DOUBTS = 3  # of one source, which may have thousands of files
 ALL_COLUMNS = ColumnMapping((), (), is_id_required=False, keeps_all=True)
 
 Records = Iterable[tuple[int, object] | Problem]
@@ -140,7 +141,7 @@ def _read_records(
         if doubt is None:
             raise
         raise UnreadableSource(f"{error}; {doubt}") from None
-    if doubt is not None:
+    if doubt is not None and len(doubts) < MAX_DOUBTS:
         doubts.append(f"{file.name}: {doubt}")
     optional = [column for _, column, required in columns.fields if not required and column in table.header]
     records = columns.restore_cells(table.records())

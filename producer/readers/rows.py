@@ -78,7 +78,7 @@ class Source:
     rows: read from the source one by one.
     files: the name and unit of each file; with several, locations count in FILE_OFFSETs too.
     input_param: the part of a request that has the input, such as `body.input`; None = rows are no requests.
-    doubts: sentences on what the reader had to assume; complete once all rows were read.
+    doubts: sentences on what the reader had to assume, on the first files alone; complete once all rows were read.
     """
 
     name: str

@@ -212,9 +212,10 @@ def _fetch_at(database: Database, batch_id: str, after_position: int, limit: int
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Rows, and whether the query has no more of them."""
+    """Rows, the length of their documents, and whether the query has no more of them."""
 
     rows: list[ResultRow]
+    length: int
     is_last: bool
 
 
@@ -222,16 +223,18 @@ def _iter_pages(
     database: Database, query: TextClause, params: dict[str, Any], cursor_field: str, limit: int | None
 ) -> Iterator[_Page]:
     """Yield pages until the last, at most `limit` rows in all; `cursor_field` of a page's last row begins the next."""
-    rows_left = limit
+    rows_left, page_rows = limit, PAGE_ROWS
     while rows_left is None or rows_left > 0:
         page = _fetch_page(
-            database, query, **params, limit=PAGE_ROWS if rows_left is None else min(rows_left, PAGE_ROWS)
+            database, query, **params, limit=page_rows if rows_left is None else min(rows_left, page_rows)
         )
         yield page
         if page.is_last:
             return
         params = {**params, "cursor": getattr(page.rows[-1], cursor_field)}
         rows_left = None if rows_left is None else rows_left - len(page.rows)
+        # As many rows as fill a page if they are like these: PostgreSQL logs each query that is broken off as an error.
+        page_rows = min(PAGE_ROWS, -(-len(page.rows) * PAGE_CHARACTERS // page.length))
 
 
 def _fetch_page(
@@ -248,9 +251,9 @@ def _fetch_page(
         for raw_rows in fetched:
             rows += map(to_row, raw_rows)
             length += sum(row.documents_length for row in rows[-len(raw_rows) :])
-            if length > (max_characters or PAGE_CHARACTERS):
-                return _Page(rows, is_last=False)
-    return _Page(rows, is_last=len(rows) < limit)
+            if length > (max_characters or PAGE_CHARACTERS) and len(rows) < limit:
+                return _Page(rows, length, is_last=False)
+    return _Page(rows, length, is_last=len(rows) < limit)
 
 
 def _to_result_row(row: Sequence[Any]) -> ResultRow:

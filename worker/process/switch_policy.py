@@ -37,7 +37,7 @@ class SwitchPolicy:
         active: the loaded target, None = none is loaded.
         claimable: the targets with work that could be claimed now.
         now: seconds of the same clock at each call.
-        is_busy: whether the process still holds leases on slices.
+        is_busy: whether the process holds leases on slices, or a claim under way may get some.
         """
         self._update_waiting_since(active, claimable, now)
         if active != self._active:  # this is the first look since it was loaded

@@ -39,10 +39,11 @@ COMMA, SEMICOLON = ",", ";"
 
 # Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
-    ";": "seems to have semicolons between its cells; name its format: csv",
+    SEMICOLON: "seems to have semicolons between its cells; name its format: csv",
     "\t": "seems to have tabs between its cells; name its format: tsv",
     "|": "seems to have bars between its cells; save it with commas",
 }
+LATE_HEADER = "seems to have semicolons between its cells; put the whole header into line 1"
 
 
 class DelimitedReader:
@@ -98,7 +99,8 @@ class DelimitedReader:
         line = QUOTED_TEXT.sub('""', self._lines.first_line)
         for other, sentence in OTHER_DELIMITERS.items():
             if delimiter not in line and other in line:
-                raise UnreadableSource(f"{self._name} {sentence}")
+                is_late = delimiter == COMMA and other == SEMICOLON
+                raise UnreadableSource(f"{self._name} {LATE_HEADER if is_late else sentence}")
 
     def _parse_rows(self) -> Iterator[tuple[int, list[str] | Problem]]:
         """Each row's cells, or its problem.

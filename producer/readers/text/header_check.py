@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 NUMBER = re.compile(r"[-+]?\d{1,18}([.,]\d{1,18})?%?")
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\S.*)?|\d\d?[./]\d\d?[./](\d\d){1,2}")
-ADDRESS = re.compile(r"https?://\S+|[^\s@]+@[^\s@]+\.[^\s@]+")
+ADDRESS = re.compile(r"https?://\S+|[^\s@]+@[^\s@.]+\.[^\s@]+")  # any other dot would take quadratic time
 MIN_SENTENCE_WORDS, MIN_SENTENCE_CHARACTERS = 6, 80
 YEARS = range(1900, 2101)
 SHOWN_NAMES, SHOWN_CHARACTERS = 3, 30

@@ -122,6 +122,17 @@ def test_tables_of_one_s_own(database: Database) -> None:
         assert connection.scalar(text("SELECT count(*) FROM labels JOIN sunk USING (batch_id, label)")) == 9
 
 
+def test_a_query_that_is_broken_off(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "FETCH_ROWS", 1)
+    batch_id = insert_batch(database, 5)
+    fake_worker.write_results(database, batch_id, [(place, {"label": "A", "score": 0.5}) for place in range(5)])
+
+    rows, is_more = pages.fetch_page(database, batch_id, 0, 5, max_characters=1)
+
+    assert ([row.seq for row in rows], is_more) == ([1], True)
+    assert [row.seq for row in pages.iter_results(database, batch_id)] == [1, 2, 3, 4, 5]
+
+
 def test_commands(database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DATABASE_BEHIND_POOLER", "1")
     (tmp_path / "in.jsonl").write_text('"good"\n' * 20)

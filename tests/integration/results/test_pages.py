@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +162,23 @@ class TestPages:
         batch_id = submitted(10)
         fake_worker.write_results(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
+        queries: list[str] = []
+        stream_rows = pages.stream_rows
+
+        def record_end(*arguments: Any) -> Iterator[Any]:
+            try:
+                yield from stream_rows(*arguments)
+                queries.append("ended")
+            except GeneratorExit:
+                queries.append("broken off")
+                raise
+
+        monkeypatch.setattr(pages, "stream_rows", record_end)
+
         listing = list(pages.iter_pages(database, batch_id))
 
         assert [len(page) for page in listing] == [3, 3, 3, 1]
+        assert queries == ["broken off", "ended", "ended", "ended"]
 
     def test_a_sample_of_positions(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)

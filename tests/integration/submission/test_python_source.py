@@ -53,6 +53,15 @@ def test_a_query_is_submitted(client: Client) -> None:
     assert ids_of(batch) == ["8"]
 
 
+def test_a_table_without_a_header_is_noticed(client: Client) -> None:
+    Path("b.csv").write_text("17,good as it is,4.5\n23,bad,1.0\n")
+
+    batch = client.submit(PIPELINE, files="b.csv", input_columns={"text": "good as it is"})
+
+    assert batch.warning is not None
+    assert batch.warning.startswith("b.csv: the first line is taken as the names of the columns: '17'")
+
+
 def test_the_format_may_be_named(client: Client) -> None:
     Path("a.jsonl").rename("a.data")
 

@@ -335,3 +335,14 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
         assert is_open()
 
     assert not is_open()
+
+
+def test_doubts_name_the_first_files_alone(tmp_path: Path) -> None:
+    for name in "abcde":
+        (tmp_path / f"{name}.csv").write_text("17,fine\n23,bad\n")
+    columns = ColumnMapping.for_task(SPEC, {"text": "fine"})
+
+    with readers.open_source(str(tmp_path / "*.csv"), columns) as source:
+        assert len(list(source.rows)) == 5
+
+    assert [Path(doubt.partition(":")[0]).name for doubt in source.doubts] == ["a.csv", "b.csv", "c.csv"]

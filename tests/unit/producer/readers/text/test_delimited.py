@@ -59,6 +59,11 @@ def test_a_header_with_commas_has_no_semicolons_between_its_cells() -> None:
     assert read(b'"a;\nb",id\nx,1\n') == [(3, {"a;\nb": "x", "id": "1"})]
 
 
+def test_semicolons_are_recognised_in_the_first_line_only() -> None:
+    with pytest.raises(UnreadableSource, match="semicolons between its cells; put the whole header into line 1"):
+        read(b"\nid;text\n1;a\n")
+
+
 def test_semicolons_are_no_tabs() -> None:
     with pytest.raises(UnreadableSource, match="semicolons between its cells; name its format: csv"):
         DelimitedReader(io.BytesIO(b"id;text\n1;a\n"), "a.tsv", "\t")

@@ -44,6 +44,7 @@ def test_ordinary_headers_are_no_doubt(header: list[str], first_row: list[str]) 
         (["2026-11-01", "good"], ["2026-11-02", "bad"]),
         (["2026-11-01T10:00:00Z", "", "good"], ["2026-11-02 11:00", "7", "bad"]),
         (["a@example.com", "good"], ["b@example.com", "bad"]),
+        (["a.b@mail.example.com", "good"], ["b@example.com", "bad"]),
         (["https://a.example/1", "good"], ["https://a.example/2", "bad"]),
         (["0.5", "0.7"], ["0.1", "0.2"]),
     ],
@@ -53,6 +54,12 @@ def test_headers_like_the_row_below_are_in_doubt(header: list[str], first_row: l
 
     assert doubt is not None
     assert doubt.startswith("the first line is taken as the names of the columns: ")
+
+
+def test_a_hostile_cell_is_read_once() -> None:
+    cell = "a@" + "x." * 2**20 + " x"  # each dot might begin the end of an address
+
+    assert find_doubt([cell, "1"], ["a", "b"]) is None
 
 
 def test_the_sentence_shows_some_names_and_the_beginning_of_each() -> None:
