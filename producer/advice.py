@@ -75,56 +75,57 @@ def _joined(first: str, second: str) -> DoorText:
     return DoorText(command, http=http, page=page)
 
 
-LIST_BATCHES = DoorText(
-    "list the batches: batchmill ls",
-    http="list the batches: GET /api/batches",
-    page="the page Batches lists all there are",
+def advise_to_look(purpose: str, *, command: str, route: str, page: str) -> DoorText:
+    """Advise to look at something with a command, or with a GET request; `purpose` says what for."""
+    return DoorText(f"{purpose}: batchmill {command}", http=f"{purpose}: GET /api/{route}", page=page)
+
+
+LIST_BATCHES = advise_to_look(
+    "list the batches", command="ls", route="batches", page="the page Batches lists all there are"
 )
-LIST_SCHEDULES = DoorText(
-    "see which there are: batchmill schedule ls",
-    http="see which there are: GET /api/schedules",
-    page="the page Schedules lists all there are",
+LIST_SCHEDULES = advise_to_look(
+    "see which there are", command="schedule ls", route="schedules", page="the page Schedules lists all there are"
 )
 
 
 def wait_until_ended(batch_id: str) -> DoorText:
     """Advise to wait for a batch."""
-    return DoorText(
-        f"wait until it has ended: batchmill wait {batch_id}",
-        http=f"wait until it has ended: GET /api/batches/{quote(batch_id)}/wait",
-        page="wait until it has ended",
-    )
+    purpose = "wait until it has ended"
+    return advise_to_look(purpose, command=f"wait {batch_id}", route=_batch_route(batch_id, "/wait"), page=purpose)
 
 
 def wait_again(batch_id: str) -> DoorText:
     """Advise to go on waiting for a batch."""
-    return DoorText(
-        f"wait again: batchmill wait {batch_id}",
-        http=f"wait again: GET /api/batches/{quote(batch_id)}/wait",
-        page="its page follows it",
-    )
+    route = _batch_route(batch_id, "/wait")
+    return advise_to_look("wait again", command=f"wait {batch_id}", route=route, page="its page follows it")
 
 
 def see_batch(batch_id: str) -> DoorText:
     """Advise to look at a batch."""
-    return DoorText(
-        f"see: batchmill show {batch_id}", http=f"see: GET /api/batches/{quote(batch_id)}", page="see its page"
-    )
+    return advise_to_look("see", command=f"show {batch_id}", route=_batch_route(batch_id), page="see its page")
+
+
+def read_results(batch_id: str) -> DoorText:
+    """Advise to read the results of a batch."""
+    route = _batch_route(batch_id, "/results")
+    return advise_to_look("read them with", command=f"results {batch_id}", route=route, page="its page has its results")
 
 
 def see_schedule(name: str) -> DoorText:
     """Advise to look at a schedule."""
-    return DoorText(
-        f"see: batchmill schedule show {name}",
-        http=f"see: GET /api/schedules/{quote(name, safe='')}",
-        page="its page has its times and runs",
-    )
+    page = "its page has its times and runs"
+    return advise_to_look("see", command=f"schedule show {name}", route=_schedule_route(name), page=page)
 
 
 def see_runs(name: str) -> DoorText:
     """Advise to look at the runs of a schedule."""
-    return DoorText(
-        f"see: batchmill schedule history {name}",
-        http=f"see: GET /api/schedules/{quote(name, safe='')}/runs",
-        page="its page lists its runs",
-    )
+    route = _schedule_route(name, "/runs")
+    return advise_to_look("see", command=f"schedule history {name}", route=route, page="its page lists its runs")
+
+
+def _batch_route(batch_id: str, part: str = "") -> str:
+    return f"batches/{quote(batch_id)}{part}"
+
+
+def _schedule_route(name: str, part: str = "") -> str:
+    return f"schedules/{quote(name, safe='')}{part}"

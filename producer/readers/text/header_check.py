@@ -24,8 +24,9 @@ def find_doubt(header: Sequence[str], first_row: Sequence[str]) -> str | None:
     pairs = [(_kind(name), _kind(cell)) for name, cell in zip(header, first_row, strict=True)]
     if any(_is_name_over_data(above, below) for above, below in pairs):
         return None
-    evidence = [name for name, (above, below) in zip(header, pairs, strict=True) if above == below and above in DATA]
-    numbers = [name for name in evidence if _kind(name) == "number"]
+    alike = [(name, above) for name, (above, below) in zip(header, pairs, strict=True) if above == below]
+    evidence = [(name, kind) for name, kind in alike if kind in DATA]
+    numbers = [name for name, kind in evidence if kind == "number"]
     if not evidence or (len(numbers) == len(evidence) and _is_series(numbers)):
         return None
     shown = ", ".join(_shown(name) for name in header[:SHOWN_NAMES])

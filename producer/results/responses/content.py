@@ -16,7 +16,7 @@ from models.db import Database
 from models.documents import to_json
 from models.errors import BatchmillError
 from models.states import JobOutcome
-from producer.advice import DoorText
+from producer.advice import read_results
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.endpoints import Endpoint, find_endpoint
@@ -113,7 +113,7 @@ class ResultsContent:
         """
         endpoint = find_endpoint(batch.endpoint or "")
         if endpoint is None:
-            raise BatchmillError(f"{batch.id} has no file of results; " + _read_results(batch.id))
+            raise BatchmillError(f"{batch.id} has no file of results; " + read_results(batch.id))
         return cls(database, batch, endpoint, has_errors, etag_of(batch, has_errors=has_errors), cache)
 
     def measure(self) -> int:
@@ -186,11 +186,3 @@ def etag_of(batch: BatchView, *, has_errors: bool) -> str:
     times = [time and time.timestamp() for time in batch.timestamps.values()]
     state = [FORMAT_VERSION, batch.id, has_errors, batch.status.value, batch.counts.as_dict(), times]
     return hashlib.sha256(to_json(state).encode()).hexdigest()[:ETAG_DIGITS]
-
-
-def _read_results(batch_id: str) -> DoorText:
-    return DoorText(
-        f"read them with: batchmill results {batch_id}",
-        http=f"read them with: GET /api/batches/{batch_id}/results",
-        page="its page has its results",
-    )
