@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -12,48 +11,15 @@ from sqlalchemy import TextClause, text
 from models.db import Database
 from models.dialects.row_stream import stream_rows
 from models.states import JobOutcome
-from models.vectors import from_array_wire
 from producer.batches import views
 from producer.batches.pace import FAILURES_HINT
+from producer.results.result_columns import RESULT_COLUMNS, TO_RESULT_ROW, VECTOR_COLUMN
 from producer.results.result_row import ResultRow
 
 # A page is in memory at once; it has fewer rows where rows are large.
 PAGE_ROWS = 1000
 PAGE_CHARACTERS = 8 * 2**20  # of documents
 FETCH_ROWS = 32  # rows that the server sends at once, which may all be large
-
-# The columns of the view `job_results` with their expressions, in the order of ResultRow; a test keeps the two equal.
-# Documents are read as text: decoding them costs more than all the rest.
-RESULT_COLUMNS = {
-    "batch_id": "r.batch_id",
-    "position": "r.position",
-    "custom_id": "j.custom_id",
-    "input": "CAST(j.input AS TEXT)",
-    "status": "r.status",
-    "output": "CAST(r.output AS TEXT)",
-    "error_code": "r.error_code",
-    "error_message": "r.error_message",
-    "truncated": "r.truncated",
-    "model": "m.model",
-    "revision": "m.revision",
-    "dtype": "m.dtype",
-    "device": "m.device",
-    "attempts": "r.attempts",
-    "seq": "r.seq",
-    "finished_at": "r.finished_at",
-    "passthrough": "CAST(j.passthrough AS TEXT)",
-    "reused_from": "r.reused_from",
-    "windows": "r.windows",
-    "guards": "CAST(r.guards AS TEXT)",
-    "original_input": "CAST(j.original_input AS TEXT)",
-    "vector": "{vector}",
-    "source_batch_id": "j.source_batch_id",
-    "source_position": "j.source_position",
-    "adapter": "m.adapter",
-    "adapter_revision": "m.adapter_revision",
-}
-# PostgreSQL's text of a `real[]` takes several times as long to read.
-VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}
 
 # The view's tables instead of the view: a page by position must state its start for `jobs` too. Otherwise PostgreSQL
 # merges the two from the beginning of the batch (200 ms in the middle of a million jobs, instead of 1 ms).
@@ -242,7 +208,7 @@ def _fetch_page(
 ) -> _Page:
     rows: list[ResultRow] = []
     length = 0
-    to_row = _to_result_row if database.engine.dialect.name == "sqlite" else _to_result_row_with_wire
+    to_row = TO_RESULT_ROW[database.engine.dialect.name]
     with (
         database.read() as connection,
         connection.begin(),
@@ -254,28 +220,6 @@ def _fetch_page(
             if length > (max_characters or PAGE_CHARACTERS) and len(rows) < limit:
                 return _Page(rows, length, is_last=False)
     return _Page(rows, length, is_last=len(rows) < limit)
-
-
-def _to_result_row(row: Sequence[Any]) -> ResultRow:
-    values = list(row)
-    values[_STATUS_INDEX] = _OUTCOME_BY_VALUE[values[_STATUS_INDEX]]
-    values[_TRUNCATED_INDEX] = bool(values[_TRUNCATED_INDEX])
-    values[_FINISHED_INDEX] = _parse_utc(values[_FINISHED_INDEX])
-    return ResultRow._make(values)
-
-
-def _to_result_row_with_wire(row: Sequence[Any]) -> ResultRow:
-    values = list(row)
-    values[_STATUS_INDEX] = _OUTCOME_BY_VALUE[values[_STATUS_INDEX]]
-    values[_FINISHED_INDEX] = values[_FINISHED_INDEX].astimezone(UTC)
-    if values[_VECTOR_INDEX] is not None:
-        values[_VECTOR_INDEX] = from_array_wire(values[_VECTOR_INDEX])
-    return ResultRow._make(values)
-
-
-@lru_cache(maxsize=64)  # the rows of a commit have one time
-def _parse_utc(moment: str) -> datetime:
-    return datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
 
 def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextClause:
@@ -293,9 +237,3 @@ def _status_filter(statuses: Sequence[JobOutcome]) -> str:
 @cache
 def _results_query(dialect: str, filters: str, order: str, hint: str = "") -> TextClause:
     return text(SELECT_RESULTS.format(vector=VECTOR_COLUMN[dialect], hint=hint, filters=filters) + order)
-
-
-_STATUS_INDEX, _TRUNCATED_INDEX, _FINISHED_INDEX, _VECTOR_INDEX = (
-    list(RESULT_COLUMNS).index(name) for name in ("status", "truncated", "finished_at", "vector")
-)
-_OUTCOME_BY_VALUE = {outcome.value: outcome for outcome in JobOutcome}

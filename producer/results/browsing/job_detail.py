@@ -12,7 +12,7 @@ from models.errors import NotFound
 from models.states import JobOutcome
 from models.vectors import from_array_wire, vector_json
 from producer.batches.pace import FAILURES_HINT
-from producer.results.pages import VECTOR_COLUMN
+from producer.results.result_columns import VECTOR_COLUMN
 
 SHOWN_CHARACTERS = 100_000  # of a document
 MAX_SUPERSEDED = 20  # the newest

@@ -10,7 +10,7 @@ from models.db import Database, comma_separated
 from models.dialects.columns import UtcDateTime
 from models.states import JobOutcome
 from models.vectors import from_array_wire
-from producer.results.pages import VECTOR_COLUMN
+from producer.results.result_columns import VECTOR_COLUMN
 
 PREVIEW_CHARACTERS = 20_000  # of a document in a table
 MESSAGE_CHARACTERS = 1_000

@@ -11,7 +11,7 @@ from models.db import Database
 from models.errors import UsageError
 from producer.batches import views
 from producer.batches.views import BatchView
-from producer.results import pages
+from producer.results.result_columns import VECTOR_COLUMN
 
 if TYPE_CHECKING:
     import numpy
@@ -49,7 +49,7 @@ def read_matrix(database: Database, batch: BatchView, dimensions: int) -> "numpy
 def _iter_vectors(database: Database, batch_id: str, jobs: int, dimensions: int) -> Iterator[tuple[int, bytes]]:
     """Yield each position with its vector, page by page; each page is read in a separate transaction."""
     dialect = database.engine.dialect.name
-    query = text(SELECT_VECTORS.format(vector=pages.VECTOR_COLUMN[dialect]))
+    query = text(SELECT_VECTORS.format(vector=VECTOR_COLUMN[dialect]))
     page_rows = max(1, PAGE_BYTES // (dimensions * vectors.NUMBER_BYTES or 1))
     for start in range(0, jobs, page_rows):
         params = {"batch_id": batch_id, "start": start, "end": min(start + page_rows, jobs)}

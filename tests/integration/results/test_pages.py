@@ -23,7 +23,7 @@ from models.states import BatchStatus, JobOutcome
 from producer.batches import views
 from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
-from producer.results import pages
+from producer.results import pages, result_columns
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.workers import workers
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 [SAMPLE] = [pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis"]
 GOOD = {"label": "POSITIVE", "score": 0.5}
 VIEW_TYPES: dict[str, Any] = {
-    **dict.fromkeys(pages.RESULT_COLUMNS),
+    **dict.fromkeys(result_columns.RESULT_COLUMNS),
     **dict.fromkeys(("input", "output", "passthrough", "guards", "original_input"), Document),
     "truncated": Boolean(),
     "finished_at": UtcDateTime(),
@@ -471,12 +471,12 @@ def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) 
     fake_worker.write_results(database, batch_id, [(2, GOOD), (0, "text_too_long")])
 
     with database.read() as connection:
-        query = f"SELECT {', '.join(pages.RESULT_COLUMNS)} FROM job_results ORDER BY position"
+        query = f"SELECT {', '.join(result_columns.RESULT_COLUMNS)} FROM job_results ORDER BY position"
         view_rows = [dict(row) for row in connection.execute(text(query).columns(**VIEW_TYPES)).mappings()]
 
     for listing in (pages.iter_by_position(database, batch_id), pages.iter_results(database, batch_id)):
         rows = sorted(listing, key=lambda row: row.position)
-        assert [{name: getattr(row, name) for name in pages.RESULT_COLUMNS} for row in rows] == view_rows
+        assert [{name: getattr(row, name) for name in result_columns.RESULT_COLUMNS} for row in rows] == view_rows
 
 
 def test_the_view_is_the_documented_one(database: Database) -> None:
