@@ -1,4 +1,4 @@
-"""Writes the figures of the newest run into benchmarks/README.md: `python -m benchmarks.pages.published`."""
+"""Writes the figures of the newest run into benchmarks/README.md; each run of `python -m benchmarks.pages` does."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,11 @@ def newest() -> dict[str, Any]:
     path = max(results_file.RESULTS_FOLDER.glob("pages-*.json"))
     document: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return document
+
+
+def publish() -> None:
+    """Bring the table of benchmarks/README.md up to the newest recorded run."""
+    README.write_text(write_into(README.read_text("utf-8"), newest()), "utf-8")
 
 
 def write_into(readme: str, document: Mapping[str, Any]) -> str:
@@ -63,7 +68,3 @@ def _goal(names: Sequence[str], values: Sequence[float], limit: float, what: str
     met = [name for name, value in zip(names, values, strict=True) if value <= limit]
     verdict = "met" if len(met) == len(names) else f"met on {', '.join(met)} only" if met else "not met"
     return f"{what}{limit:g}: {verdict}"
-
-
-if __name__ == "__main__":
-    README.write_text(write_into(README.read_text("utf-8"), newest()), "utf-8")
