@@ -20,9 +20,9 @@ from models.tasks.decoding import DecodingParameters
 from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.cli import adapter_models, guard_models, pipeline_names
 from worker.cli.guard_models import FETCH_ADVICE
-from worker.loading import inventory, snapshots
-from worker.loading.inventory import InventoryItem
-from worker.loading.snapshots import Snapshot
+from worker.loading.files import inventory, snapshots
+from worker.loading.files.inventory import InventoryItem
+from worker.loading.files.snapshots import Snapshot
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "DTYPE", "GPU DTYPE", "BATCHES", "PIPELINES")
 
@@ -289,7 +289,7 @@ def _fetch(pipeline: Pipeline, *, convert: bool) -> tuple[Snapshot, Snapshot]:
     if convert:
         if pipeline.folder is not None:
             raise UsageError(f"{pipeline.name} is a folder; --convert is for models of the Hub")
-        from worker.loading import safetensors_conversion  # loading torch takes seconds
+        from worker.loading.files import safetensors_conversion  # loading torch takes seconds
 
         safetensors_conversion.convert(pipeline.model, snapshots.fetch_model_unchecked(pipeline).folder)
     files = snapshots.fetch_model(pipeline)
