@@ -13,9 +13,11 @@ LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, 
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """1234567 as `1,234,567`."""
+    """1234567 as `1,234,567`; with digits, a value that is not 0 never reads as 0."""
     if value is None:
         return MISSING
+    if digits and 0 < value < 0.5 * 10**-digits:
+        return f"< {10**-digits:.{digits}f}"
     return f"{value:.3g}" if abs(value) >= 1e15 else f"{value:,.{digits}f}"
 
 

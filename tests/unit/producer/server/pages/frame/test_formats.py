@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ MOMENT = datetime(2026, 3, 2, 1, 0, 5, 900_000, timezone(timedelta(hours=1)))
     ("write", "value", "text"),
     [
         (formats.number, 1_234_567, "1,234,567"),
+        (partial(formats.number, digits=2), 0.0, "0.00"),
+        (partial(formats.number, digits=2), 0.004, "< 0.01"),
+        (partial(formats.number, digits=2), 0.006, "0.01"),
         (formats.share, 0.0, "0 %"),
         (formats.share, 0.000_1, "< 0.1 %"),
         (formats.share, 0.123_4, "12.3 %"),
