@@ -183,9 +183,8 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
 def check_input(file: FileView, param: str) -> None:
     """Raise UsageError, which names the field of the request, for a file that no batch can read."""
     if file.purpose != PURPOSE_BATCH or file.location is None:
-        error = UsageError(f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
-        error.param = param
-        raise error
+        message = f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}"
+        raise UsageError(message, param=param)
 
 
 def list_files(database: Database, limit: int, file_filter: FileFilter | None = None) -> FilePage:
