@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.
     )
 
 
+def commands_under(command: click.Command | None) -> Iterator[click.Command]:
+    """The command, and all below it."""
+    assert command is not None
+    yield command
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from commands_under(child)
+
+
 class TestHelp:
     def test_it_lists_every_command_in_its_own_words(self) -> None:
         for name, entry in batchmill.COMMANDS.items():
@@ -45,6 +55,24 @@ class TestHelp:
             result = CliRunner().invoke(batchmill.cli, [name, "--help"])
             assert result.exit_code == 0, name
             assert result.stdout.startswith("Usage: ")
+
+    def test_every_option_says_what_it_takes(self) -> None:
+        options = [
+            (name, option)
+            for name in batchmill.COMMANDS
+            for command in commands_under(batchmill.cli.get_command(click.Context(batchmill.cli), name))
+            for option in command.params
+            if isinstance(option, click.Option) and not option.hidden
+        ]
+
+        unexplained = [(name, option.opts[0]) for name, option in options if not option.help]
+        by_type = [
+            (name, option.opts[0])
+            for name, option in options
+            if not option.is_flag and option.metavar is None and not isinstance(option.type, click.Choice)
+        ]
+
+        assert (unexplained, by_type) == ([], [])
 
     def test_it_imports_next_to_nothing(self) -> None:
         script = (
