@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import batchmill
 from models import version
 from models.errors import BatchmillError, NotFound, Unreachable
+from producer.cli import unknown_command
 from producer.client import Client
 from producer.handle import BatchHandle
 
@@ -55,6 +56,25 @@ class TestHelp:
             result = CliRunner().invoke(batchmill.cli, [name, "--help"])
             assert result.exit_code == 0, name
             assert result.stdout.startswith("Usage: ")
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("submti", "there is no command 'submti'; is submit meant?"),
+            ("list", "there is no command 'list'; is ls meant?"),
+            ("xyzzy", "there is no command 'xyzzy'; there are: up, down, submit"),
+            ("\x1b[31m", "there is no command '\\x1b[31m'; there are"),
+        ],
+    )
+    def test_an_unknown_command_leads_to_one(self, name: str, advice: str) -> None:
+        result = CliRunner().invoke(batchmill.cli, [name])
+
+        assert result.exit_code == 2
+        assert advice in result.stderr
+
+    def test_names_of_other_tools_lead_to_commands(self) -> None:
+        assert unknown_command.OTHER_NAMES.keys().isdisjoint(batchmill.COMMANDS)
+        assert set(unknown_command.OTHER_NAMES.values()) <= batchmill.COMMANDS.keys()
 
     def test_every_option_says_what_it_takes(self) -> None:
         options = [
