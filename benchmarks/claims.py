@@ -23,7 +23,8 @@ from sqlalchemy import insert, make_url, text
 
 from benchmarks import report
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import JobOutcome

@@ -23,7 +23,8 @@ from sqlalchemy import insert, text
 from benchmarks import report
 from benchmarks.noop_worker import load
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.pipelines import builtin
 from models.settings import Settings
 from models.tables import Batch

@@ -21,7 +21,8 @@ from benchmarks import options, report, results_file
 from benchmarks.comparison import Candidate, run_interleaved
 from benchmarks.report import Target
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.documents import to_json
 from models.lifecycle import slices
 from models.states import JobOutcome

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
-from models.db import SQL_FRAGMENTS
+from models.dialects.fragments import SQL_FRAGMENTS
 
 # The union of all claims. A claim lasts from `leased_at` until its slice is done, or until the outcome in `attempts`,
 # where there is one: a slice that waited in the queue may be done because its batch was cancelled. Claims of a process

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, SqlFragments
+from models.db import Database
 from models.dialects.columns import Document
+from models.dialects.fragments import SqlFragments
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, NotFound
 from models.lifecycle import guard_counters
 from models.processes import holders

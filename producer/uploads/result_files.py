@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, or_, select, text, update
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.service_tables import StoredFile
 from models.settings import Settings
 from producer.batches.views import BatchView

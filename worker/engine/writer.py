@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 
 from models import backoff
-from models.db import SqlFragments, comma_separated
 from models.dialects import driver_errors
+from models.dialects.fragments import SqlFragments, comma_separated
 from models.errors import DatabaseRefused
 from models.processes.failpoints import failpoint
 from models.states import JobOutcome

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, text
 
-from models.db import SQL_FRAGMENTS, Database
+from models.db import Database
 from models.dialects.columns import Document, UtcDateTime
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import to_json
 from models.lifecycle import claim_order
 from worker.leasing import tenant_turns

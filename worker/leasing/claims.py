@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextualSelect, column, text
 
-from models.db import SQL_FRAGMENTS, Database, SqlFragments, comma_separated
+from models.db import Database
 from models.dialects.columns import Document
+from models.dialects.fragments import SQL_FRAGMENTS, SqlFragments, comma_separated
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
 from models.pipelines.prompt_template import PromptTemplate, split_parameters

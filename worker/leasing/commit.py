@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models.db import SQL_FRAGMENTS, SqlFragments, comma_separated, insert_rows
+from models.dialects.bulk_insert import insert_rows
+from models.dialects.fragments import SQL_FRAGMENTS, SqlFragments, comma_separated
 from models.guards.definition import Guard
 from models.guards.verdict import Verdict, verdicts_json
 from models.lifecycle import guard_counters, slices, termination

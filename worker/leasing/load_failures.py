@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, column, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
 from models.dialects.columns import Document, UtcDateTime
+from models.dialects.fragments import SqlFragments
 from models.errors import BatchmillError, MissingModel, ModelError
 from models.lifecycle import termination
 from models.lifecycle.seats import worker_name_for

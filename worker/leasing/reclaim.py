@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from models.db import SqlFragments, comma_separated
+from models.dialects.fragments import SqlFragments, comma_separated
 
 if TYPE_CHECKING:
     from worker.leasing.commit import JobResult

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.errors import UsageError
 from models.lifecycle import guard_counters
 from models.lifecycle import slices as slicing

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
 from models import validation
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.errors import NothingToRetry, UsageError
 from models.states import JobOutcome
 from producer.advice import DoorText, join_texts

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, select, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.errors import IdempotencyConflict
 from models.lifecycle import termination

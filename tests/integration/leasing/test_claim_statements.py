@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, text, update
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.lifecycle import claim_order
 from models.tables import Batch, Slice
 from tests.factories import batch_rows

@@ -38,7 +38,7 @@ from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 ROUNDS = 6
 SLICE = 4
@@ -160,9 +160,9 @@ def test_closing_and_a_deadline(database: Database) -> None:
 
         *closed, expired = run_concurrently(
             *[lambda lease=lease: close(database, lease).results_written for lease in leases],
-            lambda: tasks.expire_batches(database) and 1,
+            lambda: batch_endings.expire_batches(database) and 1,
         )
-        tasks.finish_terminations(database, {})
+        batch_endings.finish_terminations(database, {})
 
         row = get_batch(database, batch_id)
         assert row.succeeded == sum(closed)

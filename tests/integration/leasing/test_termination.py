@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.processes import holders
@@ -30,7 +31,7 @@ from worker.leasing import claims, commit
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 SLICE = 4
 
@@ -100,7 +101,7 @@ class TestCancel:
         assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
         assert take(database) == []
 
-        assert batch_id in tasks.finish_terminations(database, {})
+        assert batch_id in batch_endings.finish_terminations(database, {})
 
         assert get_batch(database, batch_id).status == "cancelled"
         assert_consistent(database, batch_id)
@@ -110,7 +111,7 @@ class TestCancel:
     ) -> None:
         # Given a batch whose answered jobs are more than a duty looks at in one run
         monkeypatch.setattr(termination, "CHUNK_JOBS", 2)
-        monkeypatch.setattr(tasks, "MAX_CHUNKS_PER_RUN", 2)
+        monkeypatch.setattr(batch_endings, "MAX_CHUNKS_PER_RUN", 2)
         batch_id = insert_batch(database, 20)
         for lease in take(database, room=15):
             answer(database, lease)
@@ -119,7 +120,7 @@ class TestCancel:
 
         # When it runs again and again
         runs = 0
-        while tasks.finish_terminations(database, positions):
+        while batch_endings.finish_terminations(database, positions):
             runs += 1
             assert runs <= 5, "it begins anew each time"
 
@@ -222,7 +223,7 @@ class TestDeadline:
         answer(database, take(database, room=1)[0])
         update_batch(database, batch_id, expires_at=datetime.now(UTC) - timedelta(seconds=1))
 
-        assert batch_id in tasks.expire_batches(database)
+        assert batch_id in batch_endings.expire_batches(database)
 
         row = get_batch(database, batch_id)
         assert (row.status, row.succeeded, row.expired) == ("expired", 4, 4)
@@ -238,7 +239,7 @@ class TestDeadline:
     def test_to_come_changes_nothing(self, database: Database) -> None:
         batch_id = insert_batch(database, 8, expires_at=datetime.now(UTC) + timedelta(hours=1))
 
-        assert tasks.expire_batches(database) == ""
+        assert batch_endings.expire_batches(database) == ""
 
         assert get_batch(database, batch_id).status == "in_progress"
 
@@ -294,8 +295,8 @@ class TestAbandoned:
             insert_batch(database, 2, holder_id=exited),
         ]
 
-        assert tasks.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
-        assert orphan in tasks.delete_old_batches(database, None)
+        assert batch_endings.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
+        assert orphan in batch_endings.delete_old_batches(database, None)
 
         assert {view.id for view in views.list_batches(database, 100)} == set(others)
 
@@ -304,7 +305,7 @@ class TestAbandoned:
         old = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=silent)
         young = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=datetime.now(UTC))
 
-        assert old in tasks.end_abandoned_batches(database, 3600.0)
+        assert old in batch_endings.end_abandoned_batches(database, 3600.0)
 
         row = get_batch(database, old)
         assert (row.status, row.total, row.failed, row.error_code) == ("failed", 6, 6, "submission_abandoned")

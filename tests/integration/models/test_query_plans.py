@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from models import vectors
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.settings import Settings

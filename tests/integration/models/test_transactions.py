@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 
 from models import db
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import slices
 from models.states import AttemptOutcome

@@ -37,7 +37,7 @@ from tests.factories.batch_rows import (
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import JobResult
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 PIPELINE = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sentiment-analysis"]
 SLICE = 2
@@ -200,7 +200,7 @@ class TestAnEndBeforeTheSourceS:
                 cancel(database, batch_id)
             elif kind == "deadline":
                 execute(database, "UPDATE batches SET expires_at = created_at")
-                tasks.expire_batches(database)
+                batch_endings.expire_batches(database)
                 termination.finish_termination(database, batch_id)
             else:
                 termination.terminate(database, batch_id, Termination.FAILED, "model_error", "no weights")
@@ -351,7 +351,7 @@ class TestASubmitterThatIsGone:
                     "UPDATE batches SET holder_heartbeat_at = "
                     + database.sql.now_plus_seconds.replace(":seconds", str(-silent))
                 )
-            effects.append(tasks.end_abandoned_batches(database, 86_400.0))
+            effects.append(batch_endings.end_abandoned_batches(database, 86_400.0))
 
         items: list[str | Problem | Step] = ["a", "b", silence, "c"]
         if ends:
@@ -370,7 +370,7 @@ class TestASubmitterThatIsGone:
         submission = accept(database, ["a", "b"])
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
 
-        assert tasks.end_abandoned_batches(database, 1.0) == ""
+        assert batch_endings.end_abandoned_batches(database, 1.0) == ""
         assert (
             termination.terminate(
                 database, submission.batch_id, Termination.FAILED, None, None, only_while_ingesting=True
@@ -436,7 +436,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
         case "cancel" if number % 3 == 0:
             termination.terminate(database, batch_id, Termination.CANCELLED, None, None)
         case "finish":
-            tasks.finish_terminations(database, {})
+            batch_endings.finish_terminations(database, {})
         case "replay":
             with suppress(UsageError):
                 retry.retry_jobs(database, batch_id, RetrySelection((JobOutcome.CANCELLED, JobOutcome.FAILED)), SLICE)

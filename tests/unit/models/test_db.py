@@ -11,7 +11,8 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from models import vectors
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.dialects.columns import UtcDateTime
 from models.documents import from_json, to_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable

@@ -30,7 +30,7 @@ ELSEWHERE = (
     "models/postgresql",
     "models/privacy",
     "models/processes",
-    "models/settings.py",
+    "models/settings",
     "models/version.py",
     "producer/cli",
     "producer/health",  # the doctor says what the operator runs on the server's machine

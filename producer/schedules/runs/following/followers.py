@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, text
 
-from models.db import SqlFragments
 from models.dialects.columns import Document
+from models.dialects.fragments import SqlFragments
 from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
 from producer.schedules.alerts import events

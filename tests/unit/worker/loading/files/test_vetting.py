@@ -14,8 +14,9 @@ import pytest
 from models.errors import ModelError
 from tests.factories.sentence_models import module_list, write_json
 from tests.factories.tiny_models import pipeline_for
-from worker.loading import runtime, vetting
-from worker.loading.vetting import ATTENTION_IMPLEMENTATIONS, CODE_KEYS
+from worker.loading import runtime
+from worker.loading.files import vetting
+from worker.loading.files.vetting import ATTENTION_IMPLEMENTATIONS, CODE_KEYS
 
 KERNEL = "made-org/kernel"
 KERNELS = [KERNEL, f"{KERNEL}@v1", f"{KERNEL}:function", f"paged|{KERNEL}", "paged|sdpa", "sage", "EAGER", 7]

@@ -20,7 +20,8 @@ from models.schema import upgrade
 from tests.factories import cross_encoders, sentence_models, tiny_models
 from tests.factories.batch_rows import insert_batch
 from tests.factories.lora_adapters import adapter_for, edit_config
-from worker.loading import runtime, safetensors_conversion, snapshots
+from worker.loading import runtime
+from worker.loading.files import safetensors_conversion, snapshots
 from worker.loading.runtime import Runtime
 
 REPOSITORY, COMMIT = "made-org/made-model", "1234567890abcdef" * 2 + "12345678"

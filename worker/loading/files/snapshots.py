@@ -20,7 +20,7 @@ from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, 
 from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
-from worker.loading import vetting
+from worker.loading.files import vetting
 
 # Weights as safetensors only, because other formats can run code when they are opened.
 ALLOW_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]

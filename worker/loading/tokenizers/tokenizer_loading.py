@@ -6,8 +6,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from models.errors import ModelError
-from worker.loading import load_errors, tokenizer_probe
-from worker.loading.snapshots import Snapshot
+from worker.loading import load_errors
+from worker.loading.files.snapshots import Snapshot
+from worker.loading.tokenizers import tokenizer_probe
 
 
 def load(files: Snapshot) -> Any:

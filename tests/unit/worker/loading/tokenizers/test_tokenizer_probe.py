@@ -11,7 +11,8 @@ import pytest
 from models.errors import LoadFailed, ModelError
 from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests.factories.tiny_models import pipeline_for
-from worker.loading import runtime, tokenizer_probe
+from worker.loading import runtime
+from worker.loading.tokenizers import tokenizer_probe
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from models.pipelines import pipeline as entries
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
 from tests.factories.tiny_models import pipeline_for
-from worker.loading import snapshots
-from worker.loading.snapshots import Snapshot
+from worker.loading.files import snapshots
+from worker.loading.files.snapshots import Snapshot
 
 REPOSITORY = "made-org/made-model"
 COMMIT, OTHER_COMMIT = "1234567890abcdef" * 2 + "12345678", "fedcba09" * 5

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from models.settings import MAX_SOCKET_PATH_BYTES, Settings, config_file, unknown_variables
+from models.settings import Settings, config_file, unknown_variables
+from models.settings.home_folder import MAX_SOCKET_PATH_BYTES
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ ASK = """
 import json, sys
 from models.errors import BatchmillError
 from models.pipelines.pipeline import Pipeline
-from worker.loading import snapshots
+from worker.loading.files import snapshots
 entry = Pipeline(name="made", task=sys.argv[3], model=sys.argv[1], revision=sys.argv[2] or None)
 try:
     found = snapshots.fetch_model(entry)
@@ -78,7 +78,7 @@ def ask(
         timeout=WAIT_TIMEOUT_SECONDS,
         check=True,
         env={**os.environ, **environment(hub, home, **other)},
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
     )
     assert TOKEN not in done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
