@@ -75,8 +75,16 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     if batch_filter is not None:
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
-            get_batch(database, batch_filter.after, batch_filter.tenant)
+            _check_cursor(database, batch_filter.after, batch_filter.tenant)
     return _read_views(database, query)
+
+
+def _check_cursor(database: Database, batch_id: str, tenant: str | None) -> None:
+    try:
+        get_batch(database, batch_id, tenant)
+    except NotFound as error:
+        error.param = "after"
+        raise
 
 
 def list_brief(database: Database, query: Select[Any]) -> list[BatchView]:

@@ -73,5 +73,6 @@ def parse_last_id(header: str | None, after: int) -> int:
     if not header:
         return after
     if not (header.isascii() and header.isdigit() and len(header) <= 19 and int(header) <= MAX_SEQ):
-        raise UsageError("Last-Event-ID is the id of an event of this stream, which is a number; leave it out")
+        message = "Last-Event-ID is the id of an event of this stream, which is a number; leave it out"
+        raise UsageError(message, param="last-event-id")
     return int(header)

@@ -20,7 +20,7 @@ from models.tasks.own.own_spec import OwnTaskSpec
 from models.tasks.own.registry import BrokenTask
 from models.tasks.own.task import TaskInput
 from producer.dry_run.input_lengths import LengthLimit
-from producer.submission.cache_key import output_cache_key
+from producer.submission.identity.cache_key import output_cache_key
 from tests.factories.own_task.installed import PACKAGE, package_on_path, write_metadata
 
 REFERENCE = f"{PACKAGE}.tasks:IRONY"

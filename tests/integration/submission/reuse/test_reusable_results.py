@@ -28,8 +28,8 @@ from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
-from producer.submission import cache_key as recipes
 from producer.submission import chunks, submit
+from producer.submission.identity import cache_key as recipes
 from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse import reusable_results as reuse

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from models.errors import InvalidParameters, JobError
 from models.pipelines.pipeline import Pipeline
-from producer.submission.cache_key import output_cache_key
+from producer.submission.identity.cache_key import output_cache_key
 
 
 def writer(**entry: Any) -> Pipeline:

@@ -18,7 +18,7 @@ from models.settings import Settings
 from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS
 from producer.results import tabular
 from producer.schedules.runs.output import output_table
-from producer.submission.cache_key import output_cache_key
+from producer.submission.identity.cache_key import output_cache_key
 from producer.submission.request import SubmitRequest
 
 SENTIMENT, CHAT = "sentiment-analysis", "text-generation"

@@ -10,7 +10,12 @@ from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.output_settings import OUTPUT_RELEVANT_FIELDS
 from models.pipelines.pipeline import Pipeline
-from producer.submission.cache_key import embedding_key, not_cacheable_because, output_cache_key, resolve_revision
+from producer.submission.identity.cache_key import (
+    embedding_key,
+    not_cacheable_because,
+    output_cache_key,
+    resolve_revision,
+)
 
 BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]

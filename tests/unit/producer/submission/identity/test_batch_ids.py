@@ -1,6 +1,6 @@
 import re
 
-from producer.submission.batch_ids import ID_ALPHABET, ID_RANDOM_BITS, format_batch_id, new_batch_id
+from producer.submission.identity.batch_ids import ID_ALPHABET, ID_RANDOM_BITS, format_batch_id, new_batch_id
 
 
 def test_an_id_has_a_prefix_and_twenty_characters() -> None:
