@@ -20,7 +20,7 @@ from models.lifecycle import termination
 from models.states import BatchStatus, Termination
 from models.tables import Batch
 from producer.readers.storable import make_storable
-from producer.submission.batch_ids import new_batch_id
+from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import SET_DEADLINE
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import Deadline

@@ -12,7 +12,7 @@ import structlog
 import torch
 
 from models.errors import LoadFailed, first_line
-from models.pipelines import placement
+from models.pipelines.options import placement
 from models.pipelines.pipeline import Pipeline
 from worker.layers import spread_weights
 from worker.loading.files.snapshots import Snapshot
