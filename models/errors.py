@@ -57,10 +57,12 @@ class UsageError(BatchmillError):
     param: the field of an HTTP request that is wrong, if one is named
     """
 
-    param: str | None = None
-
     code = "invalid_request"
     exit_code = 2
+
+    def __init__(self, *args: object, param: str | None = None) -> None:
+        super().__init__(*args)
+        self.param = param
 
 
 class SettingsError(UsageError):

@@ -42,8 +42,10 @@ WORKER_THREADS = frozenset({"switcher", "claim", "device", "write", "watchdog", 
 # for each other. It reads the variable when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Hundreds of processes that the tests start would each compile our modules: a third of the time of a start.
+# Hundreds of processes that the tests start would each compile our modules: a third of the time of a start. Each of the
+# parallel test processes would rewrite the assertions of all tests: a third of the time of collecting them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A loaded machine is slow, and no test depends on time. Every run tries the same examples, so that one which fails has
 # to do with the change; `--hypothesis-profile=default` tries others.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
-from producer.readers import kept_columns
+from producer.readers import given_names, kept_columns
 from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
 from producer.readers.rows import NO_HINTS, Problem, Row
 from producer.readers.storable import UnreadableValue, is_storable
@@ -31,6 +31,7 @@ class ColumnMapping:
     passthrough: tuple[str, ...] = ()  # kept with each job
     keeps_all: bool = False  # all other columns are kept, too
     advice: MappingAdvice = COMMAND_ADVICE
+    header: tuple[str, ...] = ()  # of a table whose file has none
 
     all_includes_named: ClassVar[bool] = True  # a named passthrough column is nothing more than all other columns
 
@@ -77,6 +78,13 @@ class ColumnMapping:
         named_ids = DEFAULT_ID_COLUMNS if id_column is None or id_column == "" else (id_column,)
         is_id_required = use_ids and named_ids != DEFAULT_ID_COLUMNS
         return cls(fields, named_ids if use_ids else (), is_id_required, passthrough, keeps_all, advice)
+
+    def with_header(self, names: object) -> Self:
+        """The mapping for a table whose file has no header; raises UsageError.
+
+        names: of all its columns, as `given_names` reads them; None = the file has a header
+        """
+        return self if names is None else replace(self, header=given_names.parse_names(names))
 
     def with_text_names(self) -> Self:
         """The mapping for a table that has all its columns' names as text, such as '0' for column 0 of pandas."""

@@ -28,6 +28,7 @@ ID_ALPHABET = string.ascii_letters + string.digits
 PURPOSE_BATCH, PURPOSE_OUTPUT, PURPOSE_ERRORS = "batch", "batch_output", "batch_errors"
 MAX_PAGE_FILES = 10_000  # as OpenAI has it
 DAY_SECONDS = 86_400
+WITHOUT_LINES = (".gz", ".zst", ".parquet", ".pq")  # at the end of names: the bytes of such files have no lines
 
 # As OpenAI has them: `expires_after` counts from `created_at`, for an hour to 30 days.
 ANCHOR, MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = "created_at", 3_600, 30 * DAY_SECONDS
@@ -61,6 +62,11 @@ class FileView:
     etag: str | None
     created_at: datetime
     expires_at: datetime | None
+
+    @property
+    def lines(self) -> int | None:
+        """How many lines it has; None where its bytes are compressed or binary."""
+        return None if self.filename.lower().endswith(WITHOUT_LINES) else self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +183,8 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
 def check_input(file: FileView, param: str) -> None:
     """Raise UsageError, which names the field of the request, for a file that no batch can read."""
     if file.purpose != PURPOSE_BATCH or file.location is None:
-        error = UsageError(f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
-        error.param = param
-        raise error
+        message = f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}"
+        raise UsageError(message, param=param)
 
 
 def list_files(database: Database, limit: int, file_filter: FileFilter | None = None) -> FilePage:

@@ -37,6 +37,9 @@ from producer.webhooks import webhook_address
 @click.option(
     "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by the file's name; - is jsonl."
 )
+@click.option(
+    "--column-names", metavar="NAME,…", help="Of all columns of CSV or TSV files without a header, such as text,label."
+)
 @click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
 @click.option(
     "--bind",
@@ -137,6 +140,7 @@ def submit(
     paths: tuple[str, ...],
     pipeline: str | None,
     kind: str | None,
+    column_names: str | None,
     sql: str | None,
     bound: dict[str, Any],
     from_batch: str | None,
@@ -181,6 +185,7 @@ def submit(
     _print_webhook_warnings(settings, request)
     mapping = ColumnMapping if selection is None else ResultColumns
     columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)
+    columns = columns.with_header(column_names)
     source = input_source.open_source(
         settings,
         columns,

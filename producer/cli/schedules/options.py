@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from producer.cli import common
+from producer.readers.files.source_files import FILE_FORMATS
 
 
 def definition_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -20,6 +21,10 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             "--sql", metavar="NAME", help="The query [sources.NAME]; it may name :scheduled_at, :since and :until."
         ),
         click.option("--file", metavar="PATTERN", help="A file instead of a query, such as in/{time:%Y-%m-%d}.jsonl."),
+        click.option("--format", type=click.Choice(FILE_FORMATS), help="With --file; unset: by the file's name."),
+        click.option(
+            "--column-names", metavar="NAME,…", help="With --file: of all columns of CSV or TSV without a header."
+        ),
         click.option("--status", multiple=True, help="With --after: results of this status; unset: succeeded."),
         click.option("--label", "labels", multiple=True, help="With --after: only results of this label."),
         click.option("--min-score", type=float, help="With --after: only results with at least this score."),

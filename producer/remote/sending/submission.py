@@ -53,9 +53,9 @@ def submit(http: ServerHttp, pipeline: str, source: PythonSource, options: Submi
             fields |= {"id_column": records.id_column or fields["id_column"], "file_format": "jsonl"}
             document = _send(http, fields, headers, Upload(file, NDJSON))
         elif source.files is not None:
-            body = cleanup.enter_context(open_files(source.list_paths(), source.file_format, options, find_fields))
+            body = cleanup.enter_context(open_files(source, options, find_fields))
             cleanup.enter_context(restate_rows(body.name, body.restate))
-            fields["file_format"] = body.file_format
+            fields |= {"file_format": body.file_format, "column_names": body.column_names}
             document = _send(http, fields, headers, Upload(body.file, MEDIA_TYPES[body.file_format]))
         else:
             document = _send(http, fields, headers, None)

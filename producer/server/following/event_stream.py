@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from models.documents import to_json
 from models.errors import BatchmillError, UsageError
 from producer.results.arguments import MAX_SEQ
-from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.json_lines import JsonResult
+from producer.results.result_row import escape_line_separators
 from producer.server.downloads import IncompleteResponse
 
 MEDIA_TYPE = "text/event-stream"
@@ -61,7 +62,7 @@ def event(name: str, document: Any, event_id: int | None = None) -> bytes:
     return f"{id_line}event: {name}\ndata: {escape_line_separators(to_json(document))}\n\n".encode()
 
 
-def result_events(rows: Sequence[ResultRow]) -> bytes:
+def result_events(rows: Sequence[JsonResult]) -> bytes:
     """An event for each result; its id is `seq`, from which the client goes on."""
     events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows)
     return escape_line_separators(events).encode()

@@ -34,6 +34,4 @@ def field_error(error: ValidationError) -> UsageError:
     """Return the error that names the first field of a body that is wrong."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     path = field_path(first["loc"])
-    usage_error = UsageError(f"{path or 'the body'}: {field_message(first)}")
-    usage_error.param = path or None
-    return usage_error
+    return UsageError(f"{path or 'the body'}: {field_message(first)}", param=path or None)

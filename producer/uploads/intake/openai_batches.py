@@ -168,9 +168,7 @@ class _Creation:
 
 def invalid(param: str, message: str) -> UsageError:
     """The error of one field of a request."""
-    error = UsageError(message)
-    error.param = param
-    return error
+    return UsageError(message, param=param)
 
 
 def _find_key(first: FirstRequest, message: str) -> str | None:

@@ -28,8 +28,8 @@ def parquet(texts: Any, **how: Any) -> Callable[[Path], object]:
     return lambda path: pq.write_table(pyarrow.table({"text": texts()}), path, **how)
 
 
-def lines(*written: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(b"\n".join(written) + b"\n")
+def lines(make_lines: Callable[[], list[bytes]]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(b"\n".join(make_lines()) + b"\n")
 
 
 def packed(path: Path) -> None:
@@ -56,10 +56,13 @@ SOURCES: dict[str, tuple[int, Callable[[Path], object]]] = {
     "dictionary.parquet": (300, parquet(dictionary, compression="zstd")),
     "one.parquet": (300, parquet(lambda: ["a" * 400 * MEGABYTE, "b"], compression="zstd")),
     "zeros.parquet.gz": (300, packed),
-    "keys.jsonl": (120, lines(b'{"text": "a", ' + b",".join(b'"%d": 1' % n for n in range(10**6)) + b"}", b'"b"')),
-    "wide.jsonl": (120, lines(json.dumps("\U0001f600" + "a" * 10**7, ensure_ascii=False).encode(), b'"b"')),
-    "cells.csv": (120, lines(b"text", b"," * 15 * MEGABYTE, b"a")),
-    "open.csv": (120, lines(b"text", b'"a', (b"a line of words " * 8 + b"\n") * 160_000)),
+    "keys.jsonl": (
+        120,
+        lines(lambda: [b'{"text": "a", ' + b",".join(b'"%d": 1' % n for n in range(10**6)) + b"}", b'"b"']),
+    ),
+    "wide.jsonl": (120, lines(lambda: [json.dumps("\U0001f600" + "a" * 10**7, ensure_ascii=False).encode(), b'"b"'])),
+    "cells.csv": (120, lines(lambda: [b"text", b"," * 15 * MEGABYTE, b"a"])),
+    "open.csv": (120, lines(lambda: [b"text", b'"a', (b"a line of words " * 8 + b"\n") * 160_000])),
 }
 
 

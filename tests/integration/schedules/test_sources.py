@@ -287,6 +287,15 @@ class TestFiles:
         assert self.read(f"file://{tmp_path}/{{time:%Y-%m-%d}}-a.csv") == [{"text": "a"}]
         assert self.read(f"file://{tmp_path}/{{time:%Y-%m-%d}}-*.csv") == [{"text": "a"}, {"text": "b"}]
 
+    def test_a_table_without_a_header_has_the_names_that_the_schedule_gives(self, tmp_path: Path) -> None:
+        self.put(tmp_path / "2026-11-24.csv", "1,good\n2,bad\n")
+
+        for names in ("id,text", ["id", "text"]):
+            assert self.read(tmp_path / "{time:%Y-%m-%d}.csv", column_names=names) == [
+                {"text": "good"},
+                {"text": "bad"},
+            ]
+
     def test_a_file_that_is_not_there_is_waited_for(self, tmp_path: Path) -> None:
         with pytest.raises(SourceNotReady, match=r"there is no file .*2026-11-24\.jsonl"):
             self.read(tmp_path / "{time:%Y-%m-%d}.jsonl")

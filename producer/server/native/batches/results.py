@@ -8,7 +8,7 @@ from models.errors import NotFound, UsageError
 from producer.batches import views
 from producer.results import export, pages
 from producer.results.arguments import MAX_SEQ
-from producer.results.result_row import ResultRow
+from producer.results.json_lines import JsonResult
 from producer.server import downloads
 from producer.server.access import Reader
 from producer.server.context import Context
@@ -58,8 +58,8 @@ def choose_format(request: Request, given: Format | None) -> Format:
     return next((formats[name] for name in accepted if name in formats), "json")
 
 
-def page_response(rows: list[ResultRow], *, has_more: bool, next_after: int) -> Response:
-    """A page of rows, whose JSON is put together from text: a model for each row takes longer than the query."""
+def page_response(rows: list[JsonResult], *, has_more: bool, next_after: int) -> Response:
+    """A page of rows, whose JSON comes from the database: a model for each row takes longer than the query."""
     data = ",".join(row.json_line()[:-1] for row in rows)
     end = f'],"has_more":{"true" if has_more else "false"},"next_after":{next_after}}}'
     return Response(f'{{"object":"list","data":[{data}{end}', media_type=responses.JSON)

@@ -8,14 +8,17 @@ from markupsafe import Markup
 from models.privacy.terminal import format_count
 
 MISSING = "–"  # noqa: RUF001 (an en dash, which is what it looks like)
+MIN_TENTHS = 0.095  # seconds; fewer are written in milliseconds
 UNITS = ("B", "kB", "MB", "GB", "TB")
 LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """1234567 as `1,234,567`."""
+    """1234567 as `1,234,567`; with digits, a value that is not 0 never reads as 0."""
     if value is None:
         return MISSING
+    if digits and 0 < value < 0.5 * 10**-digits:
+        return f"< {10**-digits:.{digits}f}"
     return f"{value:.3g}" if abs(value) >= 1e15 else f"{value:,.{digits}f}"
 
 
@@ -41,11 +44,13 @@ def rate(per_second: float | None, unit: str = "jobs") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `0.4 s`, `3 min 20 s`, `2 h 5 min` or `3 d 4 h`."""
+    """Seconds as `21 ms`, `0.4 s`, `3 min 20 s`, `2 h 5 min` or `3 d 4 h`."""
     if seconds is None:
         return MISSING
     if seconds < 0:
         return f"-{duration(-seconds)}"
+    if 0 < seconds < MIN_TENTHS:
+        return f"{max(1, round(1000 * seconds))} ms"
     if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,5 +1,6 @@
 """Long texts: pieces give the tokens and offsets of a single call, for any text and tokenizer."""
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,8 @@ def repeat(text: str) -> str:
     return (text * (LENGTH // len(text) + 1))[:LENGTH]
 
 
-def random_text(first: int, last: int) -> str:
-    return "".join(chr(RANDOM.randint(first, last)) for _ in range(LENGTH))
+def random_text(first: int, last: int, length: int = LENGTH) -> str:
+    return "".join(map(chr, RANDOM.choices(range(first, last + 1), k=length)))
 
 
 def mixed_text() -> str:
@@ -43,24 +44,31 @@ def mixed_text() -> str:
     return "".join(kind() for kind in RANDOM.choices(kinds, [50, 5, 1, 1, 5, 5], k=LENGTH // 5))[:LENGTH]
 
 
-TEXTS = {
-    "English": repeat(" ".join(RANDOM.choices(WORDS, k=5_000))),
-    "mixed": mixed_text(),
-    "Chinese": random_text(0x4E00, 0x9FA0),
-    "emoji": random_text(0x1F300, 0x1F5FF),
-    "one emoji": repeat("😀"),
-    "one letter": repeat("x"),
-    "one letter from an odd offset": "y" + repeat("x"),
-    "three letters": repeat("xyz"),
-    "letters": random_text(ord("a"), ord("p")),
-    "digits": repeat("1234567"),
-    "blanks": repeat(" "),
-    "words behind blanks": repeat(" ") + "hello world " * 400,
-    "blanks behind words": "hello world " * 400 + repeat(" "),
-    "punctuation": repeat("!?.,"),
-    "marks on one letter": "a" + random_text(0x0300, 0x0330),
-    "lines of base64": "\n".join(random_text(ord("A"), ord("Z"))[:76] for _ in range(60)) * 13,
+TEXTS: dict[str, Callable[[], str]] = {
+    "English": lambda: repeat(" ".join(RANDOM.choices(WORDS, k=5_000))),
+    "mixed": mixed_text,
+    "Chinese": lambda: random_text(0x4E00, 0x9FA0),
+    "emoji": lambda: random_text(0x1F300, 0x1F5FF),
+    "one emoji": lambda: repeat("😀"),
+    "one letter": lambda: repeat("x"),
+    "one letter from an odd offset": lambda: "y" + repeat("x"),
+    "three letters": lambda: repeat("xyz"),
+    "letters": lambda: random_text(ord("a"), ord("p")),
+    "digits": lambda: repeat("1234567"),
+    "blanks": lambda: repeat(" "),
+    "words behind blanks": lambda: repeat(" ") + "hello world " * 400,
+    "blanks behind words": lambda: "hello world " * 400 + repeat(" "),
+    "punctuation": lambda: repeat("!?.,"),
+    "marks on one letter": lambda: "a" + random_text(0x0300, 0x0330),
+    "lines of base64": lambda: "\n".join(random_text(ord("A"), ord("Z"), 76) for _ in range(60)) * 13,
 }
+
+
+@functools.cache
+def text_of(name: str) -> str:
+    """Return a text; each is made in the first test that takes it, and the same in any order of tests."""
+    RANDOM.seed(name)
+    return TEXTS[name]()
 
 
 def sample(task: str) -> Any:
@@ -118,9 +126,9 @@ def encode_at_once(tokenizer: Any, text: str) -> Any:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_pieces_give_the_tokens_of_a_single_call(tokenizer: Any, name: str) -> None:
-    expected = encode_at_once(tokenizer, TEXTS[name])
+    expected = encode_at_once(tokenizer, text_of(name))
 
-    tokens = LongTextTokenizer(tokenizer).tokenize(TEXTS[name])
+    tokens = LongTextTokenizer(tokenizer).tokenize(text_of(name))
 
     assert tokens.id_array.tolist() == expected.ids
     assert list(zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)) == expected.offsets
@@ -130,10 +138,10 @@ def test_pieces_give_the_tokens_of_a_single_call(tokenizer: Any, name: str) -> N
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_shortened_text_begins_or_ends_with_the_same_tokens(tokenizer: Any, name: str, side: str) -> None:
-    expected = encode_at_once(tokenizer, TEXTS[name]).ids
+    expected = encode_at_once(tokenizer, text_of(name)).ids
 
     shortened = encode_at_once(
-        tokenizer, LongTextTokenizer(tokenizer).truncate_text(TEXTS[name], KEPT_TOKENS, side)
+        tokenizer, LongTextTokenizer(tokenizer).truncate_text(text_of(name), KEPT_TOKENS, side)
     ).ids
 
     part = slice(KEPT_TOKENS) if side == "right" else slice(-KEPT_TOKENS, None)
@@ -151,11 +159,11 @@ def test_no_call_takes_more_than_a_piece(tokenizer: Any, name: str, monkeypatch:
         return original(text, offset)
 
     monkeypatch.setattr(LongTextTokenizer, "tokenize_at_once", lambda _self, *args: record_length(*args))
-    texts.tokenize(TEXTS[name])
+    texts.tokenize(text_of(name))
     assert max(lengths) == PIECE
 
     lengths.clear()
-    texts.truncate_text(TEXTS[name], KEPT_TOKENS)
+    texts.truncate_text(text_of(name), KEPT_TOKENS)
     assert sum(lengths) < LENGTH / 2
 
 
@@ -163,7 +171,8 @@ def test_no_call_takes_more_than_a_piece(tokenizer: Any, name: str, monkeypatch:
 @pytest.mark.parametrize("limit", [63, 64])
 def test_a_shortened_pair_is_cut_as_the_full_one(sizes: tuple[int, int], limit: int) -> None:
     tokenizer = tiny_models.wordpiece_tokenizer()
-    pair = tuple(" ".join(RANDOM.choices(["the", "great", "product"], k=size // 5)) for size in sizes)
+    source = random.Random(5)
+    pair = tuple(" ".join(source.choices(["the", "great", "product"], k=size // 5)) for size in sizes)
     expected = tokenizer(*pair, truncation=True, max_length=limit)
 
     shortened = LongTextTokenizer(tokenizer).truncate_pair(*pair, limit, "right")
