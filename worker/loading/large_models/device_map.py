@@ -11,7 +11,8 @@ from typing import Any
 import structlog
 import torch
 
-from models.errors import LoadFailed, first_line
+from models.errors import LoadFailed
+from models.foreign_errors import first_line
 from models.pipelines.options import placement
 from models.pipelines.pipeline import Pipeline
 from worker.layers import spread_weights
