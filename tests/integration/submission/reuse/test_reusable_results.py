@@ -95,6 +95,9 @@ def compute(
                     embedding(job.input["text"]) if embeds else None,
                     truncated=truncated,
                     windows=2,
+                    input_tokens=6,
+                    output_tokens=4,
+                    finish_reason="length",
                 )
                 for job in jobs
             ]
@@ -421,6 +424,7 @@ class TestGuards:
         rows = list(pages.iter_by_position(database, again.batch_id))
         assert [[verdict["action"] for verdict in row.guards or ()] for row in rows] == [["pass"], ["pass"]]
         assert {row.windows for row in rows} == {2}
+        assert {(row.input_tokens, row.output_tokens, row.finish_reason) for row in rows} == {(6, 4, "length")}
         assert_consistent(database, again.batch_id)
         assert compute(database, self.GUARDED) == ["x"]
         assert counters(database, again.batch_id) == [("names", 2, 1)]
