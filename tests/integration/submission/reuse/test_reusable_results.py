@@ -35,7 +35,8 @@ from producer.submission.request import SubmitRequest
 from producer.submission.reuse import reusable_results as reuse
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 
