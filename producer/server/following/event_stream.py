@@ -64,7 +64,7 @@ def event(name: str, document: Any, event_id: int | None = None) -> bytes:
 
 def result_events(rows: Sequence[JsonResult]) -> bytes:
     """An event for each result; its id is `seq`, from which the client goes on."""
-    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows)
+    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.text}\n\n" for row in rows)
     return escape_line_separators(events).encode()
 
 

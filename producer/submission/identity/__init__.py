@@ -1,1 +1,1 @@
-"""What identifies a batch: its id, the fingerprint of its request, and the cache key of its outputs."""
+"""The identity of a batch and of a request: ids, fingerprints, and the key under which outputs are reused."""

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from models.documents import to_json
-from models.pipelines.prompt_template import split_parameters
+from models.pipelines.options.prompt_template import split_parameters
 from producer.submission.request import SubmitRequest
 
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from models.processes.memory_limit import limit_address_space
-from models.tasks import output_schema
+from models.tasks.generation import output_schema
 
 # Usual schemas take milliseconds and a few megabytes; one of 1,200 properties takes 0.1 s and 20 MB.
 MAX_CPU_SECONDS = 2.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.tasks.spec import WindowAggregation
-from worker.adapters.tasks.label_scores import aggregate_windows
+from worker.adapters.outputs.label_scores import aggregate_windows
 
 SCORES = np.array([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.7, 0.3]], np.float32)
 AGGREGATIONS: tuple[WindowAggregation, ...] = ("mean", "max", "first", "weighted")

@@ -22,7 +22,8 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant, Lease, SliceRange
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them

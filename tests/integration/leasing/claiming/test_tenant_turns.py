@@ -14,10 +14,11 @@ from models.states import JobOutcome
 from producer.batches.actions import retry
 from producer.batches.actions.retry import RetrySelection
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, insert_batch, update_batch
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.claiming.tenant_turns import order_turns
 from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
-from worker.leasing.tenant_turns import order_turns
 
 SLICE = 4
 TURNS = "SELECT tenant, served_jobs FROM tenant_turns WHERE pipeline = :pipeline ORDER BY tenant"

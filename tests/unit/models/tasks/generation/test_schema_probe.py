@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from models.errors import InvalidParameters
-from models.tasks import schema_probe
+from models.tasks.generation import schema_probe
 from models.tasks.text_generation import TEXT_GENERATION
 
 PATTERNS = [{"type": "string", "pattern": f".*a.{{{count}}}b.*"} for count in range(1, 21)]

@@ -3,7 +3,7 @@
 import pytest
 
 from models.hardware import processor
-from models.pipelines.quantization import device_problem
+from models.pipelines.options.quantization import device_problem
 
 
 @pytest.fixture(autouse=True)

@@ -26,8 +26,9 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.servers import wait_until
-from worker.leasing import backlog, claims
-from worker.leasing.claim_statements import MAX_SLICES
+from worker.leasing import backlog
+from worker.leasing.claiming import claims
+from worker.leasing.claiming.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
 from worker.leasing.quarantine import must_run_alone
 from worker.maintenance import resend_wakeups

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.tasks.question_answering import QuestionAnsweringParameters
-from worker.adapters.tasks.qa_spans import Booleans, Floats, Integers, SpanTable, best_spans_of_windows
+from worker.adapters.outputs.qa_spans import Booleans, Floats, Integers, SpanTable, best_spans_of_windows
 from worker.adapters.tokenization.qa_windows import Window, character_spans_of_windows
 
 # Of the products of starts and ends that are in memory at once: 1 MiB, which also stays in the processor's cache.

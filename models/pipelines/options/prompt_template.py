@@ -15,7 +15,7 @@ from uuid import UUID
 from models import tasks
 from models.documents import to_json
 from models.errors import JobError, UsageError
-from models.pipelines.text_template import TextTemplate, check_characters
+from models.pipelines.options.text_template import TextTemplate, check_characters
 from models.tasks.fields import EXPORTED_NAMES, TextField, describe_type
 from models.tasks.spec import TaskSpec
 from models.tasks.text_generation import TEXT_GENERATION

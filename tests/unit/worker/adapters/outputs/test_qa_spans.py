@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from worker.adapters.tasks.qa_spans import Floats, best_spans
+from worker.adapters.outputs.qa_spans import Floats, best_spans
 
 Mask = npt.NDArray[np.bool_]
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from worker.adapters.tasks import entity_spans
-from worker.adapters.tasks.entity_spans import Booleans, Floats, Integers, Spans
+from worker.adapters.outputs import entity_spans
+from worker.adapters.outputs.entity_spans import Booleans, Floats, Integers, Spans
 
 IGNORED_LABELS = frozenset(("O",))
 CACHED_TOKENS = 32_768

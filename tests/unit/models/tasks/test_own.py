@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from models import tasks
 from models.errors import InvalidParameters, JobError, SettingsError, UnknownPipeline, UsageError
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.prompt_template import find_batch_spec, find_batch_spec_if_known
+from models.pipelines.options.prompt_template import find_batch_spec, find_batch_spec_if_known
 from models.pipelines.redaction import redact_parameters
 from models.settings import Settings
 from models.tasks.own import registry

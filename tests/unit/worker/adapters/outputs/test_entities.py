@@ -14,7 +14,7 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from models.documents import to_json
 from tests.factories import tiny_encoders as encoders
-from worker.adapters.tasks.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
+from worker.adapters.outputs.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
 
 LABELS = (
     encoders.NER_LABELS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.leasing.quarantine_turns import (
+from worker.leasing.claiming.quarantine_turns import (
     COOLDOWN_SECONDS,
     MIN_WAIT_SECONDS,
     TURN_SECONDS,

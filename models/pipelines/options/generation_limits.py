@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.errors import InvalidParameters, JobError
-from models.tasks.decoding import MAX_NEW_TOKENS, MAX_SECONDS, MAX_SEQUENCES
 from models.tasks.fields import MAX_TEXT_CHARACTERS
+from models.tasks.generation.decoding import MAX_NEW_TOKENS, MAX_SECONDS, MAX_SEQUENCES
 
 CheckInput = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 

@@ -15,8 +15,8 @@ from models.dialects.columns import Document, UtcDateTime
 from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import to_json
 from models.lifecycle import claim_order
-from worker.leasing import tenant_turns
-from worker.leasing.tenant_turns import Turn
+from worker.leasing.claiming import tenant_turns
+from worker.leasing.claiming.tenant_turns import Turn
 
 if TYPE_CHECKING:
     from worker.leasing.leases import Claimant

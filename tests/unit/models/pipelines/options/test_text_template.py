@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import JobError
-from models.pipelines.text_template import MAX_NAMES, MAX_TEMPLATE_CHARACTERS, TextTemplate
+from models.pipelines.options.text_template import MAX_NAMES, MAX_TEMPLATE_CHARACTERS, TextTemplate
 from models.tasks.fields import MAX_TEXT_CHARACTERS
 
 names = st.from_regex(r"[^\W\d](?:[\w -]{0,8}[\w-])?", fullmatch=True)

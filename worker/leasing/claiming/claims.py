@@ -16,12 +16,17 @@ from models.dialects.columns import Document
 from models.dialects.fragments import SQL_FRAGMENTS, SqlFragments, comma_separated
 from models.documents import to_json
 from models.lifecycle import claim_order, slices
-from models.pipelines.prompt_template import PromptTemplate, split_parameters
-from worker.leasing import tenant_turns
+from models.pipelines.options.prompt_template import PromptTemplate, split_parameters
 from worker.leasing.chunking import split_into_chunks
-from worker.leasing.claim_statements import MAX_SLICES, ClaimableSlices, ClaimTransaction, select_claimable_slices
+from worker.leasing.claiming import tenant_turns
+from worker.leasing.claiming.claim_statements import (
+    MAX_SLICES,
+    ClaimableSlices,
+    ClaimTransaction,
+    select_claimable_slices,
+)
+from worker.leasing.claiming.quarantine_turns import QuarantinedSlice
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
-from worker.leasing.quarantine_turns import QuarantinedSlice
 from worker.leasing.redacted_inputs import INPUT_TO_READ
 
 # Both jobs and results are bounded by the slice's positions, so that every plan reads only those.

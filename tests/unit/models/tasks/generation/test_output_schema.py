@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.errors import InvalidParameters
-from models.tasks import output_schema
+from models.tasks.generation import output_schema
 from models.tasks.text_generation import TEXT_GENERATION
 
 

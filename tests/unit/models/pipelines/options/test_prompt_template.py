@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from models import tasks
 from models.errors import InvalidParameters, JobError, SettingsError
 from models.pipelines.catalogue import Catalogue
+from models.pipelines.options.prompt_template import find_batch_spec, split_parameters
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.prompt_template import find_batch_spec, split_parameters
 from models.pipelines.redaction import redact_pipeline
 from models.settings import Settings
 from models.tasks.fields import EXPORTED_NAMES, MAX_TEXT_CHARACTERS

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.pipelines import placement
+from models.pipelines.options import placement
 from models.pipelines.pipeline import Pipeline
 
 ENTRY = {"name": "p", "task": "ner", "model": "a/b"}
