@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.tasks.decoding import SAMPLING_PARAMETERS
+from models.tasks.generation.decoding import SAMPLING_PARAMETERS
 from producer.endpoints.answer import Answer, quote
 from producer.endpoints.endpoint import BodyError, Settings, invalid, take_constants
 

@@ -31,7 +31,8 @@ from tests.factories.batch_rows import (
 )
 from tests.servers import wait_until
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions

@@ -13,7 +13,8 @@ import structlog
 import torch
 
 from models.documents import to_json
-from models.errors import JobError, ModelError, first_line
+from models.errors import JobError, ModelError
+from models.foreign_errors import first_line
 from models.tasks import find_spec
 from models.tasks.generic.table_question_answering import TABLE_QUESTION_ANSWERING
 from models.tasks.generic.transformers_pipeline import PREFIX

@@ -28,14 +28,15 @@ from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
-from producer.submission import cache_key as recipes
 from producer.submission import chunks, submit
+from producer.submission.identity import cache_key as recipes
 from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse import reusable_results as reuse
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 
