@@ -28,7 +28,7 @@ from models.dialects.bulk_insert import insert_rows
 from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import JobOutcome
-from models.tables import Batch
+from models.tables.batches import Batch
 from tests.factories.batch_rows import BATCH_VALUES, MODEL, PIPELINE, REVISION, TASK
 from tests.servers import Postgres, Valkey
 from worker.leasing import backlog, commit

@@ -20,9 +20,9 @@ from models.db import Database
 from models.documents import to_json
 from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
-from models.schedule_tables import Run
 from models.settings import Settings
 from models.states import JobOutcome
+from models.tables.schedules import Run
 from producer.health import audit
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition

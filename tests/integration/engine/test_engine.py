@@ -16,7 +16,8 @@ from models import vectors
 from models.db import Database
 from models.errors import Unreachable
 from models.states import JobOutcome
-from models.tables import Attempt, Slice
+from models.tables.batches import Slice
+from models.tables.results import Attempt
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     assert_consistent,

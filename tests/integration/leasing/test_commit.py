@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from models.db import Database
 from models.lifecycle import termination
 from models.states import JobOutcome, Termination
-from models.tables import ModelVersion, Result
+from models.tables.results import ModelVersion, Result
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     LEASE_SECONDS,

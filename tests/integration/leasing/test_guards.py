@@ -12,7 +12,7 @@ from models.errors import DatabaseRefused
 from models.guards.definition import Guard
 from models.guards.verdict import Verdict, VerdictAction
 from models.states import JobOutcome
-from models.tables import BatchGuard, Job
+from models.tables.batches import BatchGuard, Job
 from producer.batches.actions.retry import RetrySelection, retry_jobs
 from tests.factories.batch_rows import (
     MODEL_VERSION,

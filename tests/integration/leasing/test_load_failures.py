@@ -9,7 +9,8 @@ from sqlalchemy import delete, insert, select, update
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError
 from models.pipelines.pipeline import Pipeline
-from models.tables import Batch, LoadFailure, Worker
+from models.tables.batches import Batch
+from models.tables.workers import LoadFailure, Worker
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     MODEL,

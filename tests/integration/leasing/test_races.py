@@ -12,7 +12,7 @@ from models.errors import BatchmillError, UsageError
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
-from models.tables import Job
+from models.tables.batches import Job
 from producer.batches.actions import retry
 from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
-from models.tables import LoadFailure, ModelVersion, Result, Worker
+from models.tables.results import ModelVersion, Result
+from models.tables.workers import LoadFailure, Worker
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     MODEL_VERSION,

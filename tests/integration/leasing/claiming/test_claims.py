@@ -8,7 +8,8 @@ from sqlalchemy import insert, text, update
 
 from models.db import Database
 from models.states import AttemptOutcome, JobOutcome
-from models.tables import Result, Slice
+from models.tables.batches import Slice
+from models.tables.results import Result
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     REVISION,
