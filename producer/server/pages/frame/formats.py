@@ -40,7 +40,15 @@ def rate(per_second: float | None, unit: str = "jobs") -> str:
         return MISSING
     if per_second and per_second < 0.95:
         return f"{per_second * 60:.1f} {unit}/min"
-    return f"{per_second:,.{0 if per_second >= 100 else 1}f} {unit}/s"
+    return rate_per_second(per_second, unit)
+
+
+def rate_per_second(per_second: float | None, unit: str = "jobs") -> str:
+    """A pace in a column, where all have one unit: `375 jobs/s`, `2.3 jobs/s` or `0.04 jobs/s`."""
+    if per_second is None:
+        return MISSING
+    digits = 2 if 0 < per_second < 0.95 else 0 if per_second >= 100 else 1
+    return f"{number(per_second, digits)} {unit}/s"
 
 
 def duration(seconds: float | None) -> str:
@@ -118,6 +126,7 @@ FILTERS = {
     "counted": format_count,
     "share": share,
     "rate": rate,
+    "rate_per_second": rate_per_second,
     "duration": duration,
     "size": size,
     "moment": moment,
