@@ -148,9 +148,12 @@ RESULT_COLUMNS = {  # with their types on PostgreSQL
     "guards": "jsonb",
     "vector": "float4[]",
     "input_tokens": "int4",
+}
+TEXT_COLUMNS = {
     "output_tokens": "int4",
     "finish_reason": "text",
-}
+}  # of generated texts alone: two more take 0.6 µs a row
+
 
 STATUS_TEXTS = {status: status.value for status in JobOutcome}  # `value` is a property that takes longer to read
 
@@ -172,8 +175,7 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
     if is_retry and accepted:
         accepted = _exclude_written(connection, sql, batch_id, accepted)
     if accepted:  # an empty COPY would take as long, with the batch's row locked
-        rows = _result_rows(accepted, batch.last_seq, planned.version_id)
-        insert_rows(connection, "results", tuple(RESULT_COLUMNS), rows, tuple(RESULT_COLUMNS.values()))
+        _insert_results(connection, accepted, batch.last_seq, planned.version_id)
         if planned.guards:
             redacted_inputs.store_inputs(connection, sql, batch_id, accepted)
             guard_counters.add_verdicts(
@@ -233,6 +235,17 @@ def _exclude_written(
     return [result for result in results if result.position not in written]
 
 
+def _insert_results(
+    connection: Connection, results: Sequence[JobResult], last_seq: int, version_id: int | None
+) -> None:
+    columns, rows = RESULT_COLUMNS, _result_rows(results, last_seq, version_id)
+    if any(result.output_tokens is not None for result in results):
+        columns = RESULT_COLUMNS | TEXT_COLUMNS
+        ends = [(result.output_tokens, result.finish_reason) for result in results]
+        rows = (row + end for row, end in zip(rows, ends, strict=True))
+    insert_rows(connection, "results", tuple(columns), rows, tuple(columns.values()))
+
+
 def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | None) -> Iterable[tuple[Any, ...]]:
     for seq, result in enumerate(results, start=last_seq + 1):
         lease = result.lease
@@ -253,8 +266,6 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             _to_json(tuple(result.verdicts)) if result.verdicts else None,
             result.vector,
             result.input_tokens,
-            result.output_tokens,
-            result.finish_reason,
         )
 
 

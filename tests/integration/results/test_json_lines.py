@@ -79,6 +79,9 @@ def fill(database: Database, batch_id: str, texts: list[str], choose: random.Ran
             "reused_from": some(text),
             "windows": some(choose.choice([0, LARGEST])),
             "guards": some([document]),
+            "input_tokens": some(choose.choice([0, LARGEST])),
+            "output_tokens": some(choose.choice([0, LARGEST])),
+            "finish_reason": some(choose.choice(["stop", "length"])),
         }
         set_values(database, Result, batch_id, position, result)
 
