@@ -27,9 +27,9 @@ from tests.factories.batch_rows import (
 from tests.factories.engines import end_switcher, make_context
 from tests.fakes import FakeAdapter, ForwardGate
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
-from worker.leasing import load_backoff
-from worker.leasing import load_failures as failing
 from worker.leasing.leases import Lease
+from worker.leasing.load_problems import load_backoff
+from worker.leasing.load_problems import load_failures as failing
 from worker.loading.runtime import Runtime
 from worker.metrics.recorder import MetricsRecorder
 from worker.process.heartbeat import Heartbeat

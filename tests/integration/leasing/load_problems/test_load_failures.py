@@ -23,14 +23,14 @@ from tests.factories.batch_rows import (
     get_results,
     insert_batch,
 )
-from worker.leasing import load_failures
-from worker.leasing.load_failures import (
+from worker.leasing.load_problems import load_failures
+from worker.leasing.load_problems.load_failures import (
     FAILURE_GRACE_SECONDS,
     MIN_LOAD_ATTEMPTS,
     MISSING_FILES_GRACE_SECONDS,
     LoadLocation,
 )
-from worker.leasing.peer_watch import STALE_WORKER_SECONDS, PeerWatch
+from worker.leasing.load_problems.peer_watch import STALE_WORKER_SECONDS, PeerWatch
 from worker.loading import versions
 
 PLACE = LoadLocation("host-a#1", "host", "cpu")
