@@ -10,7 +10,7 @@ from sqlalchemy import column, literal_column, select, text
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.lifecycle.claim_order import IS_AVAILABLE
-from models.tables import MaintenanceTaskRow
+from models.tables.workers import MaintenanceTaskRow
 
 SELECT_SERVER_INFO = {
     "postgresql": "SELECT current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes",

@@ -11,7 +11,8 @@ from sqlalchemy import update
 
 from models.db import Database
 from models.states import JobOutcome
-from models.tables import Job, ModelVersion, Result
+from models.tables.batches import Job
+from models.tables.results import ModelVersion, Result
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
