@@ -31,7 +31,8 @@ from models.states import JobOutcome
 from models.tables import Batch
 from tests.factories.batch_rows import BATCH_VALUES, MODEL, PIPELINE, REVISION, TASK
 from tests.servers import Postgres, Valkey
-from worker.leasing import backlog, claims, commit
+from worker.leasing import backlog, commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Claimant, Lease
 from worker.maintenance import tasks

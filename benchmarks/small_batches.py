@@ -34,8 +34,9 @@ from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import backlog, claims
+from worker.leasing import backlog
 from worker.leasing.backlog import Backlog
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 from worker.passes.token_budget import TokenBudgetTuner

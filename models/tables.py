@@ -289,6 +289,10 @@ class JobOutcomeColumns:
     windows: Mapped[int | None] = mapped_column(Integer)  # in which the text was read; NULL: no model read it
     guards: Mapped[list[Any] | None] = mapped_column(Document)  # the verdicts, see `models/guards/verdict.py`
     vector: Mapped[bytes | None] = mapped_column(Vector)  # instead of `output`; see `models/vectors.py`
+    # Of the input, as the model read it in all windows. NULL: no model read it, or a worker of tables 0011 wrote it.
+    input_tokens: Mapped[int | None] = mapped_column(Integer)
+    output_tokens: Mapped[int | None] = mapped_column(Integer)  # generated, with the end token of each text
+    finish_reason: Mapped[str | None]  # of a generated text, see `models/states.py`
 
 
 class Result(JobOutcomeColumns, Base):

@@ -5,7 +5,8 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import BinaryIO
 
-from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
+from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource
+from models.foreign_errors import first_line
 from producer.readers import given_names
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.access import UNRESTRICTED, Access

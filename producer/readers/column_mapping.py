@@ -18,6 +18,7 @@ MAX_CUSTOM_ID_CHARACTERS = 512
 DEFAULT_ID_COLUMNS = ("custom_id", "id")
 WHOLE_ROW = "row"  # key of the kept input of an invalid row whose fields are unknown
 MAX_COLUMNS_LISTED = 20  # in a message about a missing column
+NO_MAPPING = "input_columns must be a mapping of inputs to columns, such as {'text': 'body'}"
 ALL_OTHER_COLUMNS = "*"  # as a passthrough column: all that are neither a field nor the custom_id
 
 
@@ -55,11 +56,12 @@ class ColumnMapping:
         """
         input_columns = {} if input_columns is None else input_columns
         if not isinstance(input_columns, Mapping):
-            raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
+            raise UsageError(NO_MAPPING, param="input_columns")
         field_names = [field.name for field in spec.fields]
         for name in input_columns:
             if name not in field_names:
-                raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(field_names)}")
+                message = f"{spec.name} has no input {name[:80]!r}; it takes: {', '.join(field_names)}"
+                raise UsageError(message, param="input_columns")
         # A column that was named explicitly must exist; the default column of an optional field need not.
         fields = tuple(
             (field.name, input_columns.get(field.name, field.name), field.required or field.name in input_columns)
@@ -70,7 +72,7 @@ class ColumnMapping:
             raise UsageError("a column is named by text, or by a number as in a table of pandas")
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
-            raise UsageError(f"a column to keep has no name; {advice.passthrough}")
+            raise UsageError(f"a column to keep has no name; {advice.passthrough}", param="passthrough")
         keeps_all = ALL_OTHER_COLUMNS in passthrough
         if keeps_all:
             passthrough = () if cls.all_includes_named else tuple(n for n in passthrough if n != ALL_OTHER_COLUMNS)

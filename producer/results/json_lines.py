@@ -1,19 +1,27 @@
 """Results as JSON that the database puts together, for readers that only pass it on.
 
-A page of 1,000 results takes the interpreter a fifth of the time that ResultRow.json_line takes, and both databases
-work without holding up its other threads. The text is the same, byte for byte.
+The interpreter takes a fifth of the time in which ResultRow.json_line makes the same text, byte for byte, and both
+databases work without holding up its other threads.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from models.vectors import from_array_wire, vector_json
 from producer.results.result_columns import RESULT_COLUMNS, VECTOR_COLUMN, RowShape
 
-# Columns that are neither texts nor numbers; a new one of these two needs no mention here.
+# Columns that are neither texts nor numbers.
 DOCUMENTS = ("input", "passthrough", "output", "guards", "original_input")
 FLAGS = ("truncated",)
 TIMES = ("finished_at",)
+
+# Columns that most results leave NULL. Neighbours among them are written at once, which saves a fifth of the time.
+RARE = (
+    *("error_code", "error_message"),
+    *("reused_from", "windows", "guards", "original_input", "source_batch_id", "source_position"),
+    *("adapter", "adapter_revision"),
+)
 
 # SQL for the JSON of an expression. `format` and `printf` write PostgreSQL's json as it is, and NULL as nothing.
 SCALAR_JSON = {"postgresql": "coalesce(to_json({sql}), 'null')", "sqlite": "json_quote({sql})"}
@@ -24,66 +32,79 @@ TIME_JSON = {
     "postgresql": """'"' || to_char({sql} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.MS"Z"') || '"'""",
     "sqlite": """'"' || substr(replace({sql}, ' ', 'T') || '.000', 1, 23) || 'Z"'""",
 }
+# A vector is not written in SQL. This character, which stands in no JSON, holds its place.
+VECTOR_PLACE = "\x01"
+OUTPUT_JSON = "CASE WHEN r.vector IS NULL THEN {document} ELSE {place} END"
+PLACE = {"postgresql": "chr(1)", "sqlite": "char(1)"}
 FORMAT = {"postgresql": "format", "sqlite": "printf"}
 
 
 class JsonResult(NamedTuple):
-    """A result as JSON text: the object up to its output, the output, and the rest."""
+    """A result as JSON text, without a newline."""
 
     position: int
     seq: int
     status: str
-    head: str
-    output_json: str | None
-    vector: bytes | None  # the output, if it is a vector; `output_json` is None then
-    tail: str
+    text: str
 
     @property
     def documents_length(self) -> int:
-        """The number of characters of the object, and of the vector's bytes."""
-        return len(self.head) + len(self.output_json or "") + len(self.vector or b"") + len(self.tail)
+        """The number of characters of the text."""
+        return len(self.text)
 
-    def json_line(self) -> str:
-        """Return the line of JSON that ResultRow.json_line returns for this result."""
-        output = self.output_json if self.vector is None else vector_json(self.vector)
-        return f"{self.head}{output or 'null'}{self.tail}\n"
+
+def _from_sqlite(row: Sequence[Any]) -> JsonResult:
+    position, seq, status, text, vector = row
+    return JsonResult(position, seq, status, text if vector is None else _with_vector(text, vector))
 
 
 def _from_postgresql(row: Sequence[Any]) -> JsonResult:
-    result = JsonResult._make(row)
-    return result if result.vector is None else result._replace(vector=from_array_wire(result.vector))
+    position, seq, status, text, vector = row
+    return JsonResult(position, seq, status, text if vector is None else _with_vector(text, from_array_wire(vector)))
+
+
+def _with_vector(text: str, vector: bytes) -> str:
+    return text.replace(VECTOR_PLACE, vector_json(vector))
 
 
 def _select(dialect: str) -> str:
-    """Return the SQL for the columns of JsonResult."""
+    """Return the SQL for the columns of JsonResult, and for the vector."""
     names = [name for name in RESULT_COLUMNS if name not in ("vector", "passthrough")]
     names.insert(names.index("input") + 1, "passthrough")  # its place in the object
-    output = names.index("output")
-    head = _format(dialect, names[:output], "{", ', "output": ')
-    tail = _format(dialect, names[output + 1 :], ", ", "}")
-    columns = ("position", "seq", "status")
-    plain = ", ".join(RESULT_COLUMNS[name] for name in columns)
-    return f"{plain}, {head}, {RESULT_COLUMNS['output']}, {VECTOR_COLUMN[dialect]}, {tail}"
+    members = [
+        _rare_members(dialect, list(group)) if is_rare else _members(dialect, list(group))
+        for is_rare, group in groupby(names, RARE.__contains__)
+    ]
+    pattern = ", ".join(pattern for pattern, _ in members)
+    values = ", ".join(values for _, values in members)
+    plain = ", ".join(RESULT_COLUMNS[name] for name in ("position", "seq", "status"))
+    return f"{plain}, {FORMAT[dialect]}('{{{pattern}}}', {values}), {VECTOR_COLUMN[dialect]}"
 
 
-def _format(dialect: str, names: Sequence[str], before: str, after: str) -> str:
-    """Return the SQL for a part of the object."""
-    pattern = before + ", ".join(f'"{name}": %s' for name in names) + after
-    values = ", ".join(_json_of(dialect, name) for name in names)
-    return f"{FORMAT[dialect]}('{pattern}', {values})"
+def _members(dialect: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return the pattern of some members of the object, and the SQL for its values."""
+    return ", ".join(f'"{name}": %s' for name in names), ", ".join(_json_of(dialect, name) for name in names)
+
+
+def _rare_members(dialect: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return the same as one value, which is a constant where all of the columns are NULL."""
+    pattern, values = _members(dialect, names)
+    are_null = " AND ".join(f"{RESULT_COLUMNS[name]} IS NULL" for name in names)
+    nulls = pattern.replace("%s", "null")
+    return "%s", f"CASE WHEN {are_null} THEN '{nulls}' ELSE {FORMAT[dialect]}('{pattern}', {values}) END"
 
 
 def _json_of(dialect: str, name: str) -> str:
     """Return the SQL for the JSON of a column."""
     sql = RESULT_COLUMNS[name]
     if name in DOCUMENTS:
-        return DOCUMENT_JSON.format(sql=sql)
+        document = DOCUMENT_JSON.format(sql=sql)
+        return OUTPUT_JSON.format(document=document, place=PLACE[dialect]) if name == "output" else document
     if name in FLAGS:
         return FLAG_JSON.format(sql=sql)
     return (TIME_JSON if name in TIMES else SCALAR_JSON)[dialect].format(sql=sql)
 
 
 JSON = RowShape(
-    {dialect: _select(dialect) for dialect in VECTOR_COLUMN},
-    {"postgresql": _from_postgresql, "sqlite": JsonResult._make},
+    {dialect: _select(dialect) for dialect in VECTOR_COLUMN}, {"postgresql": _from_postgresql, "sqlite": _from_sqlite}
 )

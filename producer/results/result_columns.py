@@ -39,6 +39,9 @@ RESULT_COLUMNS = {
     "source_position": "j.source_position",
     "adapter": "m.adapter",
     "adapter_revision": "m.adapter_revision",
+    "input_tokens": "r.input_tokens",
+    "output_tokens": "r.output_tokens",
+    "finish_reason": "r.finish_reason",
 }
 # PostgreSQL's text of a `real[]` takes several times as long to read.
 VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}

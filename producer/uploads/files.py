@@ -117,9 +117,9 @@ def parse_expiry(anchor: str | None, seconds: str | int | None) -> int | None:
     if anchor is None and seconds is None:
         return None
     if anchor != ANCHOR:
-        raise UsageError(f"expires_after[anchor] must be {ANCHOR}")
+        raise UsageError(f"expires_after[anchor] must be {ANCHOR}", param="expires_after.anchor")
     if not isinstance(seconds, int) and not (seconds is not None and seconds.isascii() and seconds.isdecimal()):
-        raise UsageError("expires_after[seconds] must be a whole number of seconds")
+        raise UsageError("expires_after[seconds] must be a whole number of seconds", param="expires_after.seconds")
     number = int(str(seconds)[:12])
     if not MIN_EXPIRY_SECONDS <= number <= MAX_EXPIRY_SECONDS:
         raise UsageError(
@@ -165,10 +165,11 @@ def insert_file(connection: Connection, sql: SqlFragments, settings: Settings, n
     return file_id
 
 
-def get_file(database: Database, file_id: str, tenant: str | None = None) -> FileView:
+def get_file(database: Database, file_id: str, tenant: str | None = None, param: str | None = None) -> FileView:
     """Return one file; raises NotFound, also for a deleted, expired or empty one.
 
     tenant: whose it must be; None = anybody's
+    param: the field of the request that names it
     """
     query = _visible_files(database).where(StoredFile.id == file_id)
     if tenant is not None:
@@ -176,7 +177,7 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
     with database.read() as connection:
         row = connection.execute(query).one_or_none() if is_storable(file_id) else None
     if row is None:
-        raise NotFound(f"there is no file {file_id[:80]!r}; it may be deleted, or have expired")
+        raise NotFound(f"there is no file {file_id[:80]!r}; it may be deleted, or have expired", param=param)
     return _view(row)
 
 
@@ -217,7 +218,8 @@ def _is_behind(database: Database, file_filter: FileFilter) -> ColumnElement[boo
     with database.read() as connection:
         row = connection.execute(cursor).one_or_none() if is_storable(str(file_filter.after)) else None
     if row is None or (file_filter.tenant is not None and row.tenant != file_filter.tenant):
-        raise NotFound(f"there is no file {str(file_filter.after)[:80]!r} to list from; begin without `after`")
+        message = f"there is no file {str(file_filter.after)[:80]!r} to list from; begin without `after`"
+        raise NotFound(message, param="after")
     # Compared in SQL, because SQLite has times as texts of several forms.
     created_at = select(StoredFile.created_at).where(StoredFile.id == file_filter.after).scalar_subquery()
     if file_filter.oldest_first:

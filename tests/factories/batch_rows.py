@@ -14,7 +14,8 @@ from models.lifecycle import guard_counters
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer.health import audit as auditor
-from worker.leasing import claims, leases
+from worker.leasing import leases
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant, Lease, SliceRange
 from worker.loading.versions import RuntimeVersion
 

@@ -24,7 +24,8 @@ from tests.factories.batch_rows import (
     insert_batch,
 )
 from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_deployment, numbered_texts, to_jsonl
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import HeldLeases, Lease
 from worker.process import main

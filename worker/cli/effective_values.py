@@ -7,7 +7,7 @@ from models.pipelines import precision, redaction
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
-from models.tasks.decoding import DecodingParameters
+from models.tasks.generation.decoding import DecodingParameters
 from worker.loading.files.snapshots import Snapshot
 
 

@@ -1,6 +1,7 @@
 """The commands under `batchmill models`: list, fetch and explain models."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -89,28 +90,43 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
-    guards, adapter = guard_models.describe_models(entry), adapter_models.describe(entry)
-    vectors, scores = embedding_checks.describe_vectors(entry), embedding_checks.describe_scores(entry)
-    limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
+    used_by = [use.id for use in uses]
     if as_json:
-        definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
-        redacted = {**redaction.redact_pipeline(entry), "guards": definitions}
-        document = {"object": "model", "pipeline": redacted, **properties, "adapter": adapter}
-        effective = limits.as_dict() | dtypes.as_dict()
-        if vectors is not None:
-            effective["vectors"] = vectors
-        if scores is not None:
-            effective["scores"] = scores
-        used_by = [use.id for use in uses]
-        terminal.echo_json({**document, "effective": effective, "guards": guards, "batches": used_by})
+        terminal.echo_json({**_describe_model(entry, files, properties), "batches": used_by})
         return
-    pairs = {
-        "pipeline": f"{entry.name} (task {entry.task})",
-        "input": entry_lines.describe_input(entry),
+    lines = _model_lines(entry, files, properties)
+    click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(used_by) or "none yet")]))
+
+
+def _describe_model(pipeline: Pipeline, files: Snapshot | None, properties: Mapping[str, Any]) -> dict[str, Any]:
+    definitions = {name: redaction.redact_guard(guard) for name, guard in pipeline.guards.items()}
+    effective = (
+        EffectiveLimits.for_pipeline(pipeline).as_dict() | EffectiveDtypes.for_pipeline(pipeline, files).as_dict()
+    )
+    of_embeddings = {
+        "vectors": embedding_checks.describe_vectors(pipeline),
+        "scores": embedding_checks.describe_scores(pipeline),
+    }
+    return {
+        "object": "model",
+        "pipeline": {**redaction.redact_pipeline(pipeline), "guards": definitions},
         **properties,
-        "adapter": adapter_models.summary(entry, adapter),
+        "adapter": adapter_models.describe(pipeline),
+        "effective": effective | {name: value for name, value in of_embeddings.items() if value is not None},
+        "guards": guard_models.describe_models(pipeline),
+    }
+
+
+def _model_lines(pipeline: Pipeline, files: Snapshot | None, properties: Mapping[str, Any]) -> list[tuple[str, object]]:
+    limits, dtypes = EffectiveLimits.for_pipeline(pipeline), EffectiveDtypes.for_pipeline(pipeline, files)
+    vectors, scores = embedding_checks.describe_vectors(pipeline), embedding_checks.describe_scores(pipeline)
+    pairs = {
+        "pipeline": f"{pipeline.name} (task {pipeline.task})",
+        "input": entry_lines.describe_input(pipeline),
+        **properties,
+        "adapter": adapter_models.summary(pipeline, adapter_models.describe(pipeline)),
         "dtype": dtypes.text,
-        **entry_lines.describe_options(entry),
+        **entry_lines.describe_options(pipeline),
         "max length": limits.max_length_text,
         "output length": limits.output_length,
         "vectors": vectors and entry_lines.describe_vectors(vectors),
@@ -118,13 +134,15 @@ def show(pipeline: str, as_json: bool) -> None:
         "refused": (vectors or scores or {}).get("refusal"),
         "scores": scores and not scores["refusal"] and f"by {scores['function']}",
         "query prompt": scores and scores["query_prompt"] and terminal.compact_json(scores["query_prompt"]),
-        "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),
+        "limits": pipeline.generation_limits and terminal.compact_json(pipeline.generation_limits.model_dump()),
         "parameters": terminal.compact_json(limits.parameters),
     }
-    lines = [(name, value) for name, value in pairs.items() if value]
-    guard_lines = guard_models.guard_lines(entry, guards, has_advice=files is not None or entry.folder is not None)
+    lines: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value]
+    guard_lines = guard_models.guard_lines(
+        pipeline, guard_models.describe_models(pipeline), has_advice=files is not None or pipeline.folder is not None
+    )
     lines += zip(itertools.chain(["guards"], itertools.repeat("")), guard_lines, strict=False)
-    click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(use.id for use in uses) or "none yet")]))
+    return lines
 
 
 def _describe_files(files: Snapshot, adapter: Snapshot | None = None) -> dict[str, Any]:

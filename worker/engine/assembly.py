@@ -4,8 +4,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from worker.adapters.rows import CutOutput, Row
+from models.states import FinishReason
+from worker.adapters.rows import GeneratedTexts, Row
 from worker.leasing.leases import Job, Lease
+
+STOP, LENGTH = FinishReason.STOP.value, FinishReason.LENGTH.value  # `value` is a property that takes longer to read
 
 
 @dataclass(slots=True)
@@ -35,8 +38,24 @@ class PartialJob:
         """
         jobs, count = row.jobs if row.duplicates else (row.job,), row.part_count
         tokens = row.computed_tokens(width)
-        truncated = row.truncated or isinstance(raw_output, CutOutput)
+        truncated = row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
         return cls(jobs, [row] * count, [raw_output] * count, count - 1, truncated, row.length, tokens, device_seconds)
+
+    @property
+    def token_counts(self) -> tuple[int | None, int | None, str | None]:
+        """Tokens of the input in all its windows, generated tokens, and how the generated texts ended.
+
+        None: no model read an input with tokens, or the task generates nothing.
+        """
+        row, raw_output = self.encoded_rows[0], self.raw_outputs[0]
+        if row.features is None or not row.has_tokens:
+            return None, None, None
+        if not isinstance(raw_output, GeneratedTexts):  # nearly every job
+            return self.tokens, None, None
+        generated = [texts for texts in self.raw_outputs if isinstance(texts, GeneratedTexts)]
+        finish_reason = STOP if all(texts.has_ended for texts in generated) else LENGTH
+        # Several texts that are drawn for one prompt are rows of that prompt.
+        return row.length, sum(texts.tokens for texts in generated), finish_reason
 
     @property
     def failure(self) -> Exception | None:
@@ -51,7 +70,9 @@ class PartialJob:
         self.encoded_rows[row.part_index] = row
         self.raw_outputs[row.part_index] = raw_output
         self.missing_rows -= 1
-        self.truncated = self.truncated or row.truncated or isinstance(raw_output, CutOutput)
+        self.truncated = (
+            self.truncated or row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
+        )
         self.tokens += row.length
         self.padded_tokens += row.computed_tokens(width)
         self.device_seconds += device_seconds

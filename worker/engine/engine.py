@@ -32,7 +32,7 @@ from worker.engine.portions import PrefetchedRows, RawOutputs
 from worker.engine.preparation import PreparedRows, RowPreparer
 from worker.engine.writer import ResultWriter
 from worker.guards.loaded_guards import LoadedGuards
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Job, JobSize, Lease, SliceRange
 from worker.leasing.retry import retry_while_unreachable
 from worker.passes.planning import MicroBatchPlanner

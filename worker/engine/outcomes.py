@@ -18,7 +18,7 @@ from worker.engine.assembly import PartialJob
 from worker.failures import is_out_of_memory, is_transient
 from worker.guards.screener import GuardUnavailable
 from worker.leasing.commit import JobResult, RetryableFailure
-from worker.leasing.leases import Lease
+from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import strip_tracebacks
 
 log = structlog.get_logger(__name__)
@@ -120,6 +120,7 @@ def _check_dimensions(vector: bytes) -> bytes:
 
 def _success(partial_job: PartialJob, output: Output) -> JobResult:
     job = partial_job.jobs[0]
+    input_tokens, output_tokens, finish_reason = partial_job.token_counts
     return JobResult(
         job.lease,
         job.position,
@@ -131,6 +132,9 @@ def _success(partial_job: PartialJob, output: Output) -> JobResult:
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=partial_job.encoded_rows[0].window_count or None,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        finish_reason=finish_reason,
         **_screening_fields(job.screening),
     )
 
@@ -138,15 +142,10 @@ def _success(partial_job: PartialJob, output: Output) -> JobResult:
 def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
     """The result of a job without an output, or its transient error."""
     job, row, failure = partial_job.jobs[0], partial_job.encoded_rows[0], strip_tracebacks(error)
-    if isinstance(failure, JobError):
-        code, message = failure.code, str(failure)
-    elif is_transient(failure):  # asked first: other processes may have had the memory
+    if not isinstance(failure, JobError) and is_transient(failure):  # also a lack of memory that other processes had
         return failure
-    elif is_out_of_memory(failure):
-        code, message = "out_of_memory", OUT_OF_MEMORY_MESSAGE
-    else:
-        log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
-        code, message = "model_error", f"the model could not answer this input ({type(failure).__name__})"
+    code, message = _describe_failure(job, failure)
+    input_tokens, output_tokens, finish_reason = partial_job.token_counts
     return JobResult(
         job.lease,
         job.position,
@@ -158,8 +157,21 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=None if row.features is None else row.window_count,  # none of an input that no model read
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        finish_reason=finish_reason,
         **_screening_fields(job.screening),
     )
+
+
+def _describe_failure(job: Job, failure: Exception) -> tuple[str, str]:
+    """The code and the message of an error that is not transient."""
+    if isinstance(failure, JobError):
+        return failure.code, str(failure)
+    if is_out_of_memory(failure):
+        return "out_of_memory", OUT_OF_MEMORY_MESSAGE
+    log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
+    return "model_error", f"the model could not answer this input ({type(failure).__name__})"
 
 
 def retry_or_fail(

@@ -29,6 +29,9 @@ class JobResult:
     """One job's result, ready to be written; `tokens`, `padded_tokens` and `device_seconds` are its cost.
 
     windows: in which the text was read, None = no model read it.
+    input_tokens: that the model read, None = no model read it. Duplicates have it too, although they cost nothing.
+    output_tokens: that it generated, with the end of each text, None = its task generates nothing.
+    finish_reason: how the texts ended, see `FinishReason`.
     guard_seconds: device time of each guard that has a model.
     redacted_input: the input that the model read instead of the job's own, None = the job's own.
     keep_original: whether the job keeps its input as submitted beside the redacted one.
@@ -48,6 +51,9 @@ class JobResult:
     padded_tokens: int = 0
     device_seconds: float = 0.0
     windows: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
     verdicts: Sequence[Verdict] = ()
     guard_seconds: Mapping[str, float] | None = None
     redacted_input: str | None = None  # JSON
@@ -141,6 +147,9 @@ RESULT_COLUMNS = {  # with their types on PostgreSQL
     "windows": "int4",
     "guards": "jsonb",
     "vector": "float4[]",
+    "input_tokens": "int4",
+    "output_tokens": "int4",
+    "finish_reason": "text",
 }
 
 STATUS_TEXTS = {status: status.value for status in JobOutcome}  # `value` is a property that takes longer to read
@@ -243,6 +252,9 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
             result.windows,
             _to_json(tuple(result.verdicts)) if result.verdicts else None,
             result.vector,
+            result.input_tokens,
+            result.output_tokens,
+            result.finish_reason,
         )
 
 

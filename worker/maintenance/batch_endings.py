@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import column, text
 
@@ -107,45 +107,50 @@ def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str
     """
     orphans = retention.begin_deletion_of_orphans(database)
     ids = [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_ABANDONED_VALIDATING, seconds=-max_silence_seconds)
-        if termination.terminate(
-            database,
-            batch_id,
-            Termination.FAILED,
-            *SUBMIT_ABANDONED_ERROR,
-            from_statuses=(BatchStatus.VALIDATING,),
-            frees_key=True,
-        )
-        is not None
+        *_end_abandoned_validating(database, max_silence_seconds),
+        *_end_abandoned_ingesting(database, max_silence_seconds),
+        *_end_abandoned_intakes(database, max_silence_seconds),
+        *orphans,
     ]
-    ids += [
-        batch_id
-        for any_key, seconds in (
-            (True, max_silence_seconds),
-            (False, min(max_silence_seconds, MAX_INGEST_SILENCE_SECONDS)),
-        )
-        for batch_id in _select_ids(database, SELECT_ABANDONED_INGESTING, seconds=-seconds, any_key=any_key)
-        if termination.terminate(
-            database, batch_id, Termination.FAILED, *SUBMIT_ABANDONED_ERROR, only_while_ingesting=True, frees_key=True
-        )
-        is not None
-    ]
-    ids += [
-        batch_id
-        for batch_id in _select_ids(database, SELECT_ABANDONED_INTAKES, seconds=-max_silence_seconds)
-        if _end_abandoned_intake(database, batch_id)
-    ]
-    ids += orphans
     return f"abandoned during submission: {', '.join(ids)}" if ids else ""
 
 
-def _end_abandoned_intake(database: Database, batch_id: str) -> bool:
-    """End a batch whose file nobody has read to its end; returns False if it was accepted meanwhile."""
-    end = partial(
-        termination.terminate, database, batch_id, Termination.FAILED, *INTAKE_ABANDONED_ERROR, frees_key=True
+def _end_abandoned_validating(database: Database, max_silence_seconds: float) -> list[str]:
+    validating = (BatchStatus.VALIDATING,)
+    return [
+        batch_id
+        for batch_id in _select_ids(database, SELECT_ABANDONED_VALIDATING, seconds=-max_silence_seconds)
+        if _fail(database, batch_id, SUBMIT_ABANDONED_ERROR, from_statuses=validating)
+    ]
+
+
+def _end_abandoned_ingesting(database: Database, max_silence_seconds: float) -> list[str]:
+    keyless_seconds = min(max_silence_seconds, MAX_INGEST_SILENCE_SECONDS)
+    return [
+        batch_id
+        for any_key, seconds in ((True, max_silence_seconds), (False, keyless_seconds))
+        for batch_id in _select_ids(database, SELECT_ABANDONED_INGESTING, seconds=-seconds, any_key=any_key)
+        if _fail(database, batch_id, SUBMIT_ABANDONED_ERROR, only_while_ingesting=True)
+    ]
+
+
+def _end_abandoned_intakes(database: Database, max_silence_seconds: float) -> list[str]:
+    """End the batches whose files nobody has read to their end, unless they were accepted meanwhile."""
+    return [
+        batch_id
+        for batch_id in _select_ids(database, SELECT_ABANDONED_INTAKES, seconds=-max_silence_seconds)
+        if _fail(database, batch_id, INTAKE_ABANDONED_ERROR, from_statuses=(BatchStatus.VALIDATING,))
+        or _fail(database, batch_id, INTAKE_ABANDONED_ERROR, only_while_ingesting=True)
+    ]
+
+
+def _fail(database: Database, batch_id: str, error: tuple[str, str], **conditions: Any) -> bool:
+    """End a batch as failed and free its key; returns False if the conditions do not hold any more."""
+    code, message = error
+    return (
+        termination.terminate(database, batch_id, Termination.FAILED, code, message, frees_key=True, **conditions)
+        is not None
     )
-    return end(from_statuses=(BatchStatus.VALIDATING,)) is not None or end(only_while_ingesting=True) is not None
 
 
 def delete_old_batches(database: Database, retention_days: float | None) -> str:

@@ -54,12 +54,17 @@ def default_tasks(
     database: Database, settings: Settings, metrics: MetricsRecorder = NO_METRICS
 ) -> list[MaintenanceTask]:
     """All maintenance tasks, at the intervals of the settings."""
+    return [
+        *_slice_tasks(database, settings, metrics),
+        *_batch_tasks(database, settings, metrics),
+        *_process_tasks(database, settings),
+        *_deletion_tasks(database, settings),
+    ]
+
+
+def _slice_tasks(database: Database, settings: Settings, metrics: MetricsRecorder) -> list[MaintenanceTask]:
+    """The tasks that keep slices moving: leases, timestamps and wakeups."""
     sql = database.sql
-    launcher = ScheduleLauncher(database, settings)
-    intake_launcher = IntakeLauncher(database, settings)
-    webhook_launcher = WebhookLauncher(database, settings)
-    submit_timeout_seconds = settings.submit_timeout_seconds
-    positions: dict[str, int] = {}
     return [
         MaintenanceTask(
             RECLAIM_TASK,
@@ -76,12 +81,27 @@ def default_tasks(
             has_work=clock_steps.has_future_timestamps(sql, settings),
         ),
         MaintenanceTask(
+            "wakeups",
+            settings.wakeup_resend_seconds,
+            lambda: resend_wakeups.resend_lost_wakeups(database, settings),
+            event="wakeups.resent",
+            has_work=_any_row("batches", "status = 'in_progress'"),
+        ),
+    ]
+
+
+def _batch_tasks(database: Database, settings: Settings, metrics: MetricsRecorder) -> list[MaintenanceTask]:
+    """The tasks that end batches."""
+    now, submit_timeout_seconds = database.sql.now, settings.submit_timeout_seconds
+    positions: dict[str, int] = {}
+    return [
+        MaintenanceTask(
             "deadlines",
             settings.deadline_check_seconds,
             lambda: batch_endings.expire_batches(database, metrics),
             event="batches.expired",
             has_work=" OR ".join(
-                _any_row("batches", condition.format(now=sql.now))
+                _any_row("batches", condition.format(now=now))
                 for condition in (batch_endings.IS_PAST_DEADLINE, batch_endings.IS_UNREAD_PAST_DEADLINE)
             ),
         ),
@@ -93,19 +113,21 @@ def default_tasks(
             has_work=_any_row("batches", "status = 'cancelling'"),
         ),
         MaintenanceTask(
-            "wakeups",
-            settings.wakeup_resend_seconds,
-            lambda: resend_wakeups.resend_lost_wakeups(database, settings),
-            event="wakeups.resent",
-            has_work=_any_row("batches", "status = 'in_progress'"),
-        ),
-        MaintenanceTask(
             "abandoned_submissions",
             min(60.0, submit_timeout_seconds),
             lambda: batch_endings.end_abandoned_batches(database, submit_timeout_seconds),
             event="batches.abandoned",
             has_work=_any_row("batches", "status = 'validating' OR status = 'in_progress' AND ingesting"),
         ),
+    ]
+
+
+def _process_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
+    """The tasks that start a process each: it runs schedules, sends webhooks or reads files."""
+    launcher = ScheduleLauncher(database, settings)
+    intake_launcher = IntakeLauncher(database, settings)
+    webhook_launcher = WebhookLauncher(database, settings)
+    return [
         MaintenanceTask(
             "schedules",
             settings.schedule_check_seconds,
@@ -132,6 +154,12 @@ def default_tasks(
             is_unfinished=intake_launcher.is_unfinished,
             can_run=intake_launcher.can_run,
         ),
+    ]
+
+
+def _deletion_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
+    """The tasks that delete what is old."""
+    return [
         MaintenanceTask(
             "retention",
             RETENTION_INTERVAL_SECONDS,
@@ -152,7 +180,7 @@ def default_tasks(
             RETENTION_INTERVAL_SECONDS,
             lambda: expired_sessions.sweep(database),
             event="sessions.deleted",
-            has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=sql.now)),
+            has_work=_any_row("sessions", expired_sessions.HAS_EXPIRED.format(now=database.sql.now)),
             is_routine=True,
         ),
     ]

@@ -11,6 +11,7 @@ from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, UsageError
 from models.states import BatchStatus
 from producer.batches import polling
+from producer.readers.column_mapping import NO_MAPPING
 from producer.readers.input_source import PythonSource
 from producer.remote.errors import make_error
 from producer.remote.http import ServerHttp, Upload
@@ -107,7 +108,7 @@ def _fields(pipeline: str, source: PythonSource, options: SubmitOptions) -> Docu
 
 def _text_names(names: object) -> dict[str, str]:
     if not isinstance(names, Mapping):
-        raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
+        raise UsageError(NO_MAPPING)
     return {str(field): str(column) for field, column in names.items()}
 
 

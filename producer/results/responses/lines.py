@@ -46,6 +46,9 @@ class LineWriter:
             row.vector,
             self._parameters,
             self._options,
+            row.input_tokens,
+            row.output_tokens,
+            row.finish_reason,
         )
         body = self._endpoint.write_body(answer)
         return (

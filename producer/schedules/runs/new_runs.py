@@ -13,7 +13,7 @@ from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
 from producer.schedules.definition import ScheduleDefinition
 from producer.submission import open_submission
-from producer.submission.batch_ids import new_batch_id
+from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline

@@ -64,7 +64,7 @@ def event(name: str, document: Any, event_id: int | None = None) -> bytes:
 
 def result_events(rows: Sequence[JsonResult]) -> bytes:
     """An event for each result; its id is `seq`, from which the client goes on."""
-    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows)
+    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.text}\n\n" for row in rows)
     return escape_line_separators(events).encode()
 
 
@@ -73,5 +73,6 @@ def parse_last_id(header: str | None, after: int) -> int:
     if not header:
         return after
     if not (header.isascii() and header.isdigit() and len(header) <= 19 and int(header) <= MAX_SEQ):
-        raise UsageError("Last-Event-ID is the id of an event of this stream, which is a number; leave it out")
+        message = "Last-Event-ID is the id of an event of this stream, which is a number; leave it out"
+        raise UsageError(message, param="last-event-id")
     return int(header)

@@ -166,4 +166,4 @@ async def _read_page(
 
 
 def _lines(rows: Sequence[JsonResult]) -> bytes:
-    return escape_line_separators("".join(row.json_line() for row in rows)).encode()
+    return escape_line_separators("".join(f"{row.text}\n" for row in rows)).encode()

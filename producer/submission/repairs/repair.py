@@ -14,7 +14,7 @@ from models.db import Database
 from models.dialects.bulk_insert import insert_rows
 from models.dialects.fragments import comma_separated
 from models.errors import UsageError
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.options.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.advice import wait_until_ended
 from producer.batches import views

@@ -19,7 +19,7 @@ from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters
 from models.tables import ModelVersion
-from producer.submission import cache_key
+from producer.submission.identity import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse.reuse_statements import (

@@ -94,9 +94,10 @@ class ReadRequest:
             raise UsageError("say what to submit: a file, sql or from_batch, and only one of them")
         self._check_format(has_file=has_file)
         if self.bind and self.sql is None:
-            raise UsageError("bind sets parameters of a query; name the query as sql")
+            raise UsageError("bind sets parameters of a query; name the query as sql", param="bind")
         if self.on_invalid not in ON_INVALID:
-            raise UsageError(f"on_invalid {self.on_invalid[:80]!r} is not known; use {' or '.join(ON_INVALID)}")
+            message = f"on_invalid {self.on_invalid[:80]!r} is not known; use {' or '.join(ON_INVALID)}"
+            raise UsageError(message, param="on_invalid")
         if self.sql is not None:
             sql_sources.find_sql_source(settings, self.sql).bind(self.bind or {})
         _ = self.failure_limit, self.selection

@@ -39,7 +39,8 @@ from worker.engine import writer
 from worker.engine.engine import Engine
 from worker.engine.portions import PrefetchedRows
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import claims, commit, quarantine_turns, reclaim, retry, usage
+from worker.leasing import commit, reclaim, retry, usage
+from worker.leasing.claiming import claims, quarantine_turns
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES

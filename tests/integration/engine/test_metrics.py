@@ -30,7 +30,7 @@ from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.fakes import FakeAdapter
 from tests.servers import wait_until
 from worker.engine.engine import Engine
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.loading.runtime import Runtime
 from worker.maintenance import batch_endings, tasks
 from worker.metrics import listener

@@ -32,7 +32,8 @@ from tests.factories.batch_rows import (
 )
 from tests.factories.consistent_batch import BATCH_ID, execute_all
 from tests.terminals import output_on_terminal
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 

@@ -31,7 +31,8 @@ from tests.factories.batch_rows import (
 )
 from tests.servers import wait_until
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
@@ -113,6 +114,26 @@ class TestClose:
         assert get_slice(database, lease).done_at is not None
         assert get_slice(database, other).state == "leased"
         assert_consistent(database, batch_id)
+
+    def test_writes_tokens_and_how_a_text_ended(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+        results = [
+            *answers(lease, 0, input_tokens=12, output_tokens=30, finish_reason="length"),
+            *answers(lease, 1, input_tokens=12, output_tokens=3, finish_reason="stop", tokens=0),
+            *answers(lease, 2, input_tokens=5),
+            *answers(lease, 3),
+        ]
+
+        close(database, version_id, results, [lease])
+
+        rows = get_results(database, batch_id)
+        assert [(row.input_tokens, row.output_tokens, row.finish_reason) for row in rows] == [
+            (12, 30, "length"),
+            (12, 3, "stop"),
+            (5, None, None),
+            (None, None, None),
+        ]
 
     def test_of_a_part_keeps_the_lease(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)

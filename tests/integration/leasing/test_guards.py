@@ -25,8 +25,9 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from worker.leasing import claims, commit
+from worker.leasing import commit
 from worker.leasing.backlog import Backlog
+from worker.leasing.claiming import claims
 from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions

@@ -34,7 +34,8 @@ from tests.factories.batch_rows import (
 )
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions

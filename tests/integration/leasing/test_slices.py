@@ -9,7 +9,8 @@ from producer.batches.actions import delete, retry
 from producer.batches.actions.retry import RetrySelection
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, insert_batch
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import CRASH_LOOP_JOBS

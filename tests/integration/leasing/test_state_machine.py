@@ -43,7 +43,8 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions

@@ -15,7 +15,8 @@ from models.states import JobOutcome
 from producer.results import pages
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, get_results, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import BatchCommit, JobResult
 from worker.loading import versions
 

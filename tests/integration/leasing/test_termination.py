@@ -27,7 +27,8 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions

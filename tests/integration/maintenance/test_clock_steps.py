@@ -20,7 +20,8 @@ from producer.submission.request import SubmitRequest
 from producer.workers import workers
 from tests.factories import batch_rows
 from tests.factories.batch_rows import LEASE_SECONDS, claimant_for, execute, insert_batch
-from worker.leasing import claims, reclaim
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
 from worker.maintenance import batch_endings, clock_steps, tasks
 from worker.maintenance.loop import MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask

@@ -16,7 +16,7 @@ from producer.health import database_stats, findings
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, expire_leases, get_slice, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.maintenance import batch_endings, resend_wakeups, tasks
 from worker.maintenance.loop import MAX_BLOCKED_RUNS, MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask

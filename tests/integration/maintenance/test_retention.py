@@ -19,7 +19,7 @@ from producer.health import audit as auditor
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import LEASE_SECONDS, claimant_for, execute, get_batch, insert_batch, update_batch
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.maintenance import batch_endings, tasks
 
 GOOD = {"label": "POSITIVE", "score": 0.5}

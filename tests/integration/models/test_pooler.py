@@ -20,7 +20,8 @@ from producer.schedules.runs.output.output_table import OutputTable
 from tests import fake_worker
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs, insert_batch
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 

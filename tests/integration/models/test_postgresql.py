@@ -20,7 +20,8 @@ from tests import database_roles, fake_worker
 from tests.database_roles import DatabaseRoles
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, insert_batch
 from tests.servers import Postgres, PostgresDatabases
-from worker.leasing import claims, commit, leases
+from worker.leasing import commit, leases
+from worker.leasing.claiming import claims
 from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"

@@ -350,7 +350,7 @@ class TestMigrations:
 
         with empty.read() as connection:
             after = connection.execute(text("SELECT * FROM job_results ORDER BY position")).all()
-            assert after == [(*row, *[None] * 5, "default") for row in before]
+            assert after == [(*row, *[None] * 5, "default", *[None] * 3) for row in before]
             assert indexes_of_results(connection) == definitions
             assert len(definitions) >= 2
         with pytest.raises(IntegrityError):

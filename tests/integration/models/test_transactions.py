@@ -20,7 +20,7 @@ from tests.factories import batch_rows
 from tests.factories.batch_rows import claimant_for, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases, wait_until
 from tests.threads import run_concurrently
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 
 RENAME = text("UPDATE batches SET name = :name WHERE id = :id")
 

@@ -23,7 +23,8 @@ from tests.factories.batch_rows import (
     insert_batch,
 )
 from tests.servers import wait_until
-from worker.leasing import claims, reclaim
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.leases import HeldLeases, Lease
 from worker.process.heartbeat import STALE_WORKER_SECONDS, Heartbeat
 

@@ -22,7 +22,8 @@ from tests import fake_worker
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, insert_batch
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 

@@ -20,7 +20,7 @@ from producer.batches import views
 from tests import fake_worker
 from tests.factories.batch_rows import REVISION, assert_consistent, claimant_for, get_batch, get_unanswered_jobs
 from worker.engine.rendering import render
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Job
 
 NAME = "reviews"

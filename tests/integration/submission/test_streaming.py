@@ -34,7 +34,8 @@ from tests.factories.batch_rows import (
     get_slices,
     get_unanswered_jobs,
 )
-from worker.leasing import claims, commit, reclaim
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 from worker.maintenance import batch_endings

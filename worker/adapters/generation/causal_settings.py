@@ -8,8 +8,8 @@ from transformers import GenerationConfig, StopStringCriteria
 from transformers.generation import GenerationMode
 
 from models.errors import JobError
-from models.pipelines.generation_limits import GenerationLimits
-from models.tasks.decoding import DecodingParameters
+from models.pipelines.options.generation_limits import GenerationLimits
+from models.tasks.generation.decoding import DecodingParameters
 from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation import sampling
 from worker.adapters.generation.settings import (

@@ -11,7 +11,8 @@ from typing import Any
 from transformers import GenerationConfig, LogitsProcessorList, StopStringCriteria
 from transformers.generation import GenerationMode
 
-from models.errors import JobError, first_line
+from models.errors import JobError
+from models.foreign_errors import first_line
 from worker.adapters.tokenization.language_codes import LanguagePair
 
 # A model's generation config may ask for further outputs.

@@ -13,7 +13,8 @@ import structlog
 import torch
 
 from models.documents import to_json
-from models.errors import JobError, ModelError, first_line
+from models.errors import JobError, ModelError
+from models.foreign_errors import first_line
 from models.tasks import find_spec
 from models.tasks.generic.table_question_answering import TABLE_QUESTION_ANSWERING
 from models.tasks.generic.transformers_pipeline import PREFIX
@@ -174,17 +175,18 @@ class GenericPipeline:
         # Such as TAPAS's `sequential`, which makes one conversation of the rows of a pass.
         is_untried = repr(features.forward_parameters) != repr(self._sample_parameters)
         is_alone = form is None or is_untried or self._sharing is Sharing.ALONE
-        length = sum(ids.numel() for ids in passes.find_ids(features.inputs)) or 1
+        token_count = sum(ids.numel() for ids in passes.find_ids(features.inputs))
         by_length: Hashable = max(widths, default=0) if self._sharing is Sharing.BY_LENGTH else None
         return GenericRow(
             job,
             features,
-            length,
+            token_count or 1,
             truncated,
             None if is_alone else (key, form, by_length),
             *part,
             max_rows=1 if is_alone else None,
             input_bytes=passes.memory_bytes(features.inputs),
+            token_count=token_count,
         )
 
     def _check_length(self, job: Job, inputs: Sequence[Any]) -> bool:

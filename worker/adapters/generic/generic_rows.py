@@ -30,9 +30,18 @@ class PassOutput:
 
 @dataclass(slots=True)
 class GenericRow(Row):
-    """A row with the memory of its model inputs, which may hold a table."""
+    """A row with the memory of its model inputs, which may hold a table.
+
+    token_count: of the model inputs, which may be 0.
+    """
 
     input_bytes: int = 0
+    token_count: int = 0
+
+    @property
+    def has_tokens(self) -> bool:
+        """As `Row.has_tokens`."""
+        return self.token_count > 0
 
     @property
     def memory_bytes(self) -> int:

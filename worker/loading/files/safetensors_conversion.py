@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from models.embedding import sentence_files
 from models.embedding.sentence_files import SentenceFiles
-from models.errors import ModelError, first_line
+from models.errors import ModelError
+from models.foreign_errors import first_line
 
 PICKLED_WEIGHTS_FILE, PICKLED_INDEX_FILE, SAFETENSORS_FILE = (
     "pytorch_model.bin",

@@ -16,7 +16,8 @@ from huggingface_hub.errors import (
 
 from models.embedding import sentence_files
 from models.embedding.sentence_files import SentenceFiles
-from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
+from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable
+from models.foreign_errors import first_line
 from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
 from models.tasks.feature_extraction import FEATURE_EXTRACTION

@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 import torch
 
-from models.errors import LoadFailed, first_line
-from models.pipelines import placement
+from models.errors import LoadFailed
+from models.foreign_errors import first_line
+from models.pipelines.options import placement
 from models.pipelines.pipeline import Pipeline
 from worker.layers import spread_weights
 from worker.loading.files.snapshots import Snapshot

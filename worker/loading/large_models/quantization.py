@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from models.errors import LoadFailed, ModelError
+from models.pipelines.options.quantization import device_problem
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.quantization import device_problem
 from worker.layers import int8_linear
 from worker.loading.files.snapshots import Snapshot
 from worker.loading.large_models import torchao_layers

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 
-from models.errors import ModelError, first_line
+from models.errors import ModelError
+from models.foreign_errors import first_line
 from models.pipelines.pipeline import BUNDLED_PREFIX
 from worker.loading.files import vetting
 from worker.loading.files.snapshots import Snapshot

@@ -185,7 +185,7 @@ class StagedMerge:
             del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
-            advice = describe_renamed_column(difference.type_changed)
+            advice = describe_renamed_column(difference.type_changed.keys() & dict(GUARD_COLUMNS).keys())
             raise UsageError(
                 f"{column} in the table {name} is {table_type}, and in these results {result_type}; "
                 + (f"{advice}, " if advice else "")

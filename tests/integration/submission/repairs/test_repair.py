@@ -34,7 +34,8 @@ from producer.submission.repairs.repair import _Repair
 from producer.submission.repairs.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 

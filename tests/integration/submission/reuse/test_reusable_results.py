@@ -28,14 +28,15 @@ from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
-from producer.submission import cache_key as recipes
 from producer.submission import chunks, submit
+from producer.submission.identity import cache_key as recipes
 from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse import reusable_results as reuse
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
+from worker.leasing import commit
+from worker.leasing.claiming import claims
 from worker.leasing.commit import JobResult
 from worker.loading import versions
 
@@ -94,6 +95,9 @@ def compute(
                     embedding(job.input["text"]) if embeds else None,
                     truncated=truncated,
                     windows=2,
+                    input_tokens=6,
+                    output_tokens=4,
+                    finish_reason="length",
                 )
                 for job in jobs
             ]
@@ -420,6 +424,7 @@ class TestGuards:
         rows = list(pages.iter_by_position(database, again.batch_id))
         assert [[verdict["action"] for verdict in row.guards or ()] for row in rows] == [["pass"], ["pass"]]
         assert {row.windows for row in rows} == {2}
+        assert {(row.input_tokens, row.output_tokens, row.finish_reason) for row in rows} == {(6, 4, "length")}
         assert_consistent(database, again.batch_id)
         assert compute(database, self.GUARDED) == ["x"]
         assert counters(database, again.batch_id) == [("names", 2, 1)]

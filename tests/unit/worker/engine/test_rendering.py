@@ -5,7 +5,7 @@ from typing import Any
 
 from models.errors import JobError
 from models.guards.definition import Guard
-from models.pipelines.prompt_template import PromptTemplate, parse_templates
+from models.pipelines.options.prompt_template import PromptTemplate, parse_templates
 from models.tasks.fields import MAX_TEXT_CHARACTERS
 from worker.adapters.rows import Row
 from worker.engine.input_guards import InputGuards

@@ -55,7 +55,7 @@ def check_file(submission: Submission, file_id: str) -> Response:
     """Check the first rows of an uploaded file; raises NotFound."""
     context, tenant = submission.context, submission.request.tenant
     settings = context.settings
-    file = files.get_file(context.database, file_id, tenant)
+    file = files.get_file(context.database, file_id, tenant, "file_id")
     files.check_input(file, "file_id")
     read_request = submission.read_request
     preview = preview_file(settings, open_store(settings), file, read_request.file_format, read_request.column_names)

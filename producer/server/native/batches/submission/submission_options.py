@@ -13,7 +13,7 @@ from producer.readers import given_names
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
-from producer.server.requests.field_paths import field_error
+from producer.server.requests.field_paths import field_error, naming
 from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 
@@ -97,9 +97,10 @@ def parse_document(document: object) -> SubmissionOptions:
     """The options in a JSON body; raises UsageError naming the field."""
     if not isinstance(document, dict):
         raise UsageError('the body must be a JSON object, such as {"pipeline": "NAME", "inputs": ["a text"]}')
-    options = {name: value for name, value in document.items() if name not in BODY_ONLY}
-    if not is_storable(json.dumps(options, ensure_ascii=False)):
-        raise UsageError("an option has half a surrogate pair, which no database stores")
+    for name, value in document.items():
+        if name not in BODY_ONLY and not is_storable(json.dumps([name, value], ensure_ascii=False)):
+            param = name if is_storable(name) else None
+            raise UsageError("an option has half a surrogate pair, which no database stores", param=param)
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:
@@ -114,26 +115,28 @@ def parse_texts(pairs: Iterable[tuple[str, str]]) -> SubmissionOptions:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if name in BODY_ONLY:
-            raise UsageError(f"{name} goes into a JSON body; here the rows are the body")
+            raise UsageError(f"{name} goes into a JSON body; here the rows are the body", param=name)
         if name in LISTS:
             document.setdefault(name, []).extend(_parse_list(name, value))
         elif name in document:
-            raise UsageError(f"{name[:80]!r} is given twice; give it once")
+            raise UsageError(f"{name[:80]!r} is given twice; give it once", param=name[:80])
         else:
             document[name] = _parse_value(name, value)
     return parse_document(document)
 
 
 def _parse_value(name: str, value: str) -> object:
-    if name in OBJECTS:
-        return _parse_object(name, value)
-    return parse_json(name, value) if name in TEXT_OR_LIST and value.startswith("[") else value
+    with naming(name):
+        if name in OBJECTS:
+            return _parse_object(name, value)
+        return parse_json(name, value) if name in TEXT_OR_LIST and value.startswith("[") else value
 
 
 def _parse_list(name: str, value: str) -> list[Any]:
     if not value.startswith("["):
         return [value]
-    items = parse_json(name, value)
+    with naming(name):
+        items = parse_json(name, value)
     assert isinstance(items, list)
     return items
 
