@@ -21,6 +21,7 @@ RARE = (
     *("error_code", "error_message"),
     *("reused_from", "windows", "guards", "original_input", "source_batch_id", "source_position"),
     *("adapter", "adapter_revision"),
+    *("output_tokens", "finish_reason"),
 )
 
 # SQL for the JSON of an expression. `format` and `printf` write PostgreSQL's json as it is, and NULL as nothing.
