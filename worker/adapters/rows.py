@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from worker.leasing.leases import Job
 
@@ -24,6 +24,7 @@ class Row:
     max_rows: the most rows in a pass with this one, None = whatever the token budget allows.
     packed: whether the row shares its pass without padding.
     window_count: windows in which the job's text is read.
+    has_tokens: whether `length` counts tokens; a row without any still has a length.
     duplicates: further jobs with the same input and parameters, which get the same result.
     """
 
@@ -39,6 +40,7 @@ class Row:
     packed: bool = False
     duplicates: tuple[Job, ...] = ()
     window_count: int = 1
+    has_tokens: ClassVar[bool] = True
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -49,11 +51,6 @@ class Row:
     def memory_bytes(self) -> int:
         """The approximate size in memory, without the input of the job."""
         return ROW_BYTES + TOKEN_BYTES * self.length
-
-    @property
-    def has_tokens(self) -> bool:
-        """Whether `length` counts tokens; a row without any still has a length."""
-        return True
 
     @property
     def padded_length(self) -> int:

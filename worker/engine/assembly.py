@@ -4,11 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from models.states import FinishReason
 from worker.adapters.rows import GeneratedTexts, Row
 from worker.leasing.leases import Job, Lease
-
-STOP, LENGTH = FinishReason.STOP.value, FinishReason.LENGTH.value  # `value` is a property that takes longer to read
 
 
 @dataclass(slots=True)
@@ -40,22 +37,6 @@ class PartialJob:
         tokens = row.computed_tokens(width)
         truncated = row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
         return cls(jobs, [row] * count, [raw_output] * count, count - 1, truncated, row.length, tokens, device_seconds)
-
-    @property
-    def token_counts(self) -> tuple[int | None, int | None, str | None]:
-        """Tokens of the input in all its windows, generated tokens, and how the generated texts ended.
-
-        None: no model read an input with tokens, or the task generates nothing.
-        """
-        row, raw_output = self.encoded_rows[0], self.raw_outputs[0]
-        if row.features is None or not row.has_tokens:
-            return None, None, None
-        if not isinstance(raw_output, GeneratedTexts):  # nearly every job
-            return self.tokens, None, None
-        generated = [texts for texts in self.raw_outputs if isinstance(texts, GeneratedTexts)]
-        finish_reason = STOP if all(texts.has_ended for texts in generated) else LENGTH
-        # Several texts that are drawn for one prompt are rows of that prompt.
-        return row.length, sum(texts.tokens for texts in generated), finish_reason
 
     @property
     def failure(self) -> Exception | None:

@@ -11,13 +11,14 @@ from models import vectors
 from models.documents import to_json
 from models.errors import JobError
 from models.guards.screening import Screening
-from models.states import JobOutcome
+from models.states import FinishReason, JobOutcome
 from worker.adapters.interface import Adapter, BulkDecodingAdapter
 from worker.adapters.output_json import NUL, check_json, to_valid_json
+from worker.adapters.rows import GeneratedTexts
 from worker.engine.assembly import PartialJob
 from worker.failures import is_out_of_memory, is_transient
 from worker.guards.screener import GuardUnavailable
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import strip_tracebacks
 
@@ -120,8 +121,7 @@ def _check_dimensions(vector: bytes) -> bytes:
 
 def _success(partial_job: PartialJob, output: Output) -> JobResult:
     job = partial_job.jobs[0]
-    input_tokens, output_tokens, finish_reason = partial_job.token_counts
-    return JobResult(
+    result = JobResult(
         job.lease,
         job.position,
         JobOutcome.SUCCEEDED,
@@ -132,11 +132,10 @@ def _success(partial_job: PartialJob, output: Output) -> JobResult:
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=partial_job.encoded_rows[0].window_count or None,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        finish_reason=finish_reason,
+        input_tokens=partial_job.tokens if partial_job.encoded_rows[0].has_tokens else None,
         **_screening_fields(job.screening),
     )
+    return _with_text_ends(result, partial_job) if isinstance(partial_job.raw_outputs[0], GeneratedTexts) else result
 
 
 def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
@@ -145,8 +144,7 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
     if not isinstance(failure, JobError) and is_transient(failure):  # also a lack of memory that other processes had
         return failure
     code, message = _describe_failure(job, failure)
-    input_tokens, output_tokens, finish_reason = partial_job.token_counts
-    return JobResult(
+    result = JobResult(
         job.lease,
         job.position,
         JobOutcome.FAILED,
@@ -157,10 +155,20 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=None if row.features is None else row.window_count,  # none of an input that no model read
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        finish_reason=finish_reason,
+        input_tokens=partial_job.tokens if row.has_tokens and row.features is not None else None,
         **_screening_fields(job.screening),
+    )
+    return _with_text_ends(result, partial_job) if isinstance(partial_job.raw_outputs[0], GeneratedTexts) else result
+
+
+def _with_text_ends(result: JobResult, partial_job: PartialJob) -> JobResult:
+    """The result of a job that generates, with its tokens and how its texts ended."""
+    generated = [texts for texts in partial_job.raw_outputs if isinstance(texts, GeneratedTexts)]
+    return replace(
+        result,
+        input_tokens=partial_job.encoded_rows[0].length,  # several texts that are drawn for it are rows of one prompt
+        output_tokens=sum(texts.tokens for texts in generated),
+        finish_reason=(FinishReason.STOP if all(texts.has_ended for texts in generated) else FinishReason.LENGTH).value,
     )
 
 

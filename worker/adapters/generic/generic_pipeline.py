@@ -21,7 +21,7 @@ from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.adapters.encoding.collation import MAX_CUDA_ROWS, MAX_ROWS, Collator
 from worker.adapters.generic import passes, registry, tables
 from worker.adapters.generic.calls import Call, PipelineCalls
-from worker.adapters.generic.generic_rows import GenericRow, PassInputs, PassOutput
+from worker.adapters.generic.generic_rows import GenericRow, PassInputs, PassOutput, TokenlessRow
 from worker.adapters.generic.model_classes import ModelClasses
 from worker.adapters.generic.passes import Passes
 from worker.adapters.generic.plain_output import to_plain
@@ -177,7 +177,7 @@ class GenericPipeline:
         is_alone = form is None or is_untried or self._sharing is Sharing.ALONE
         token_count = sum(ids.numel() for ids in passes.find_ids(features.inputs))
         by_length: Hashable = max(widths, default=0) if self._sharing is Sharing.BY_LENGTH else None
-        return GenericRow(
+        return (GenericRow if token_count else TokenlessRow)(
             job,
             features,
             token_count or 1,
@@ -186,7 +186,6 @@ class GenericPipeline:
             *part,
             max_rows=1 if is_alone else None,
             input_bytes=passes.memory_bytes(features.inputs),
-            token_count=token_count,
         )
 
     def _check_length(self, job: Job, inputs: Sequence[Any]) -> bool:

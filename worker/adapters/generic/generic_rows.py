@@ -1,7 +1,7 @@
 """Rows of a pipeline's call, with the size of what they hold, which may be a table."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from worker.adapters.rows import ROW_BYTES, TOKEN_BYTES, Row
 
@@ -30,20 +30,17 @@ class PassOutput:
 
 @dataclass(slots=True)
 class GenericRow(Row):
-    """A row with the memory of its model inputs, which may hold a table.
-
-    token_count: of the model inputs, which may be 0.
-    """
+    """A row with the memory of its model inputs, which may hold a table."""
 
     input_bytes: int = 0
-    token_count: int = 0
-
-    @property
-    def has_tokens(self) -> bool:
-        """As `Row.has_tokens`."""
-        return self.token_count > 0
 
     @property
     def memory_bytes(self) -> int:
         """As `Row.memory_bytes`."""
         return ROW_BYTES + TOKEN_BYTES * self.length + self.input_bytes
+
+
+class TokenlessRow(GenericRow):
+    """A row whose model inputs have no tokens that could be counted."""
+
+    has_tokens: ClassVar[bool] = False
