@@ -37,7 +37,7 @@ class SubmitOptions:
         check_options(**{name: getattr(self, name) for name in CHECKED_OPTIONS})
 
     def request(
-        self, pipeline: Pipeline, source_batch_id: str | None = None, max_unanswered_jobs: int | None = None
+        self, pipeline: Pipeline, source_batch_id: str | None, max_unanswered_jobs: int | None
     ) -> SubmitRequest:
         """Return the request; raises UsageError, naming the option that is wrong.
 

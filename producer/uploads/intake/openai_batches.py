@@ -148,7 +148,8 @@ class _Creation:
 
     def _make_request(self, pipeline: Pipeline, first: FirstRequest) -> SubmitRequest:
         parameters = self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters)
-        return replace(self.order.submit_options, parameters=parameters, idempotency_key=self.key).request(pipeline)
+        options = replace(self.order.submit_options, parameters=parameters, idempotency_key=self.key)
+        return options.request(pipeline, source_batch_id=None, max_unanswered_jobs=None)  # opening sets the cap
 
 
 def invalid(param: str, message: str) -> UsageError:
