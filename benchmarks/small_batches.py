@@ -27,7 +27,7 @@ from models.db import Database
 from models.dialects.bulk_insert import insert_rows
 from models.pipelines import builtin
 from models.settings import Settings
-from models.tables import Batch
+from models.tables.batches import Batch
 from tests.factories.batch_rows import BATCH_VALUES, PIPELINE, TASK, get_unanswered_jobs
 from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer

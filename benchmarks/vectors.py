@@ -31,7 +31,7 @@ from tests.factories.batch_rows import MODEL_VERSION, claimant_for, insert_batch
 from tests.servers import Postgres
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, case, lit
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus
-from models.tables import Batch, ModelVersion, Result
+from models.tables.batches import Batch
+from models.tables.results import ModelVersion, Result
 from producer.advice import LIST_BATCHES
 from producer.batches import guard_counts, pace
 from producer.batches.batch_view import TIMESTAMP_FIELDS, GuardCounts, being_deleted

@@ -15,8 +15,8 @@ from models.dialects.columns import Key, UtcDateTime
 from models.dialects.fragments import SqlFragments
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
-from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
+from models.tables.schedules import Schedule as ScheduleRow
 from producer.advice import LIST_SCHEDULES
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition

@@ -20,7 +20,7 @@ from models.lifecycle import guard_counters
 from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.advice import LIST_BATCHES, see_batch, wait_until_ended
 from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.identity.cache_key import output_cache_key

@@ -15,10 +15,10 @@ from models.db import Database
 from models.dialects.fragments import SqlFragments
 from models.errors import NotFound, UsageError
 from models.processes.failpoints import failpoint
-from models.service_tables import StoredFile
 from models.settings import Settings
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
+from models.tables.service import StoredFile
 from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.uploads.storage.store import StoredBytes

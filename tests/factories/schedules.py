@@ -20,9 +20,9 @@ from models.db import Database
 from models.documents import to_json
 from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
-from models.schedule_tables import Run
 from models.settings import Settings
 from models.states import JobOutcome
+from models.tables.schedules import Run
 from producer.health import audit
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
@@ -35,7 +35,7 @@ from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_j
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.leasing import commit, leases
 from worker.leasing.claiming import claims
-from worker.leasing.commit import JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Job
 from worker.loading import versions
 
@@ -179,7 +179,7 @@ class ScheduleHarness:
                 ]
                 finished = {lease.slice_id for lease in batch_leases}
                 with self.database.write() as connection:
-                    commit.commit_results(connection, commit.BatchCommit(batch_leases, results, finished, version_id))
+                    commit.commit_results(connection, BatchCommit(batch_leases, results, finished, version_id))
 
     def run_schedule(self, now: datetime, output: Any = None, **answers: Any) -> None:
         """Run a schedule from planning through answers to the end."""

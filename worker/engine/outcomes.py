@@ -18,7 +18,7 @@ from worker.adapters.rows import GeneratedTexts
 from worker.engine.assembly import PartialJob
 from worker.failures import is_out_of_memory, is_transient
 from worker.guards.screener import GuardUnavailable
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import strip_tracebacks
 

@@ -27,7 +27,7 @@ from worker.engine.portions import RawOutputs
 from worker.leasing import activity, commit, usage
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claiming.claim_statements import LOCK_BATCHES
-from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
+from worker.leasing.job_results import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
 from worker.passes.watchdog import Watchdog

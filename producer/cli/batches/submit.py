@@ -86,9 +86,11 @@ from producer.webhooks import webhook_address
     metavar="NAME=VALUE",
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )
-@click.option("--name", help="A name for people; it need not be unique.")
+@click.option("--name", metavar="NAME", help="A name for people; it need not be unique.")
 @click.option("--tenant", metavar="NAME", default=DEFAULT_TENANT, show_default=True, help="To whom it belongs.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher priority run first.")
+@click.option(
+    "--priority", type=int, metavar="N", default=0, show_default=True, help="From -1000 to 1000; higher runs first."
+)
 @click.option(
     "--metadata",
     multiple=True,
@@ -158,7 +160,7 @@ def submit(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Submit files (JSON lines, CSV or Parquet, plain, .gz or .zst) as one batch, and print its id.
+    """Submit files (JSON lines, CSV, TSV, Parquet or text, plain, .gz or .zst) as one batch, and print its id.
 
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
     is a text, or an object with the fields that the pipeline reads. The first invalid rows are named, and then nothing

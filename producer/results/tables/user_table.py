@@ -9,7 +9,7 @@ from sqlalchemy import inspect
 from models.db import Database
 from models.errors import UsageError
 from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
-from models.schedule_tables import METADATA
+from models.tables.metadata import METADATA
 from producer.results.result_row import ResultRow
 from producer.results.tables.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
 from producer.results.tabular import (

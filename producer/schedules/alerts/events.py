@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.db import Database
 from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import format_timestamp
-from models.schedule_tables import Event
+from models.tables.schedules import Event
 from producer.readers.storable import make_storable
 
 log = structlog.get_logger(__name__)

@@ -18,7 +18,7 @@ from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters
-from models.tables import ModelVersion
+from models.tables.results import ModelVersion
 from producer.submission.identity import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest

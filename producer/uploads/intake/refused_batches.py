@@ -18,7 +18,7 @@ from models.documents import to_json
 from models.errors import IdempotencyConflict
 from models.lifecycle import termination
 from models.states import BatchStatus, Termination
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.readers.storable import make_storable
 from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import SET_DEADLINE

@@ -7,7 +7,7 @@ from sqlalchemy import insert
 
 from models.db import Database
 from models.states import BatchStatus
-from models.tables import Attempt
+from models.tables.results import Attempt
 from producer.batches import pace, views
 from producer.batches.progress.progress_tracker import ProgressTracker
 from tests import fake_worker

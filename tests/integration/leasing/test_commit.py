@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from models.db import Database
 from models.lifecycle import termination
 from models.states import JobOutcome, Termination
-from models.tables import ModelVersion, Result
+from models.tables.results import ModelVersion, Result
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
@@ -33,7 +33,7 @@ from tests.servers import wait_until
 from tests.threads import run_concurrently
 from worker.leasing import commit, reclaim
 from worker.leasing.claiming import claims
-from worker.leasing.commit import CommitResult, JobResult
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 
@@ -72,7 +72,7 @@ def close(
 ) -> CommitResult:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return commit.commit_results(connection, commit.BatchCommit(leases, results, ids, version_id), is_retry=again)
+        return commit.commit_results(connection, BatchCommit(leases, results, ids, version_id), is_retry=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
@@ -184,9 +184,7 @@ class TestClose:
 
         def close_and_fail() -> None:
             with database.write() as connection:
-                commit.commit_results(
-                    connection, commit.BatchCommit([lease], answers(lease), {lease.slice_id}, version_id)
-                )
+                commit.commit_results(connection, BatchCommit([lease], answers(lease), {lease.slice_id}, version_id))
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):

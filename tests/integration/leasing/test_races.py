@@ -12,7 +12,7 @@ from models.errors import BatchmillError, UsageError
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
-from models.tables import Job
+from models.tables.batches import Job
 from producer.batches.actions import retry
 from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
@@ -36,7 +36,7 @@ from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
 from worker.leasing import commit, reclaim
 from worker.leasing.claiming import claims
-from worker.leasing.commit import CommitResult, DeferredSlice, JobResult, RetryableFailure
+from worker.leasing.job_results import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
 from worker.maintenance import batch_endings
@@ -70,7 +70,7 @@ def close(
     with database.write() as connection:
         return commit.commit_results(
             connection,
-            commit.BatchCommit(
+            BatchCommit(
                 [lease],
                 answers,
                 set() if put_off else {lease.slice_id},
@@ -122,7 +122,7 @@ def work_off(database: Database) -> None:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, 1))
+                commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, 1))
 
 
 def test_of_two_that_close_the_same_slice_one_writes(database: Database) -> None:

@@ -45,7 +45,7 @@ from tests.factories.batch_rows import (
 )
 from worker.leasing import commit, reclaim
 from worker.leasing.claiming import claims
-from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
+from worker.leasing.job_results import BatchCommit, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
 from worker.maintenance import batch_endings, clock_steps
@@ -443,7 +443,7 @@ class Mill(RuleBasedStateMachine):
         with self.database.write() as connection:
             result = commit.commit_results(
                 connection,
-                commit.BatchCommit(
+                BatchCommit(
                     [lease],
                     answers,
                     {lease.slice_id} if finished else set(),

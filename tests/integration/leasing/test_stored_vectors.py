@@ -17,7 +17,7 @@ from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claiman
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 RANDOM = np.random.default_rng(0).standard_normal((4, 384)).astype("<f4")

@@ -29,7 +29,7 @@ from tests.factories.batch_rows import (
 from tests.threads import run_concurrently
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import JobResult
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 from worker.maintenance import batch_endings
@@ -41,16 +41,14 @@ def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> l
     return claims.claim(database, claimant_for(worker_id), room, SLICE)
 
 
-def answer(
-    database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED
-) -> commit.CommitResult:
+def answer(database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED) -> CommitResult:
     """Write these jobs of a slice, or all of it."""
     output = "{}" if status is JobOutcome.SUCCEEDED else None
     results = [JobResult(lease, lease.start_position + index, status, output) for index in indexes or range(lease.size)]
     finished = set() if indexes else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, commit.BatchCommit([lease], results, finished, version_id))
+        return commit.commit_results(connection, BatchCommit([lease], results, finished, version_id))
 
 
 class TestCancel:

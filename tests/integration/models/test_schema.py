@@ -22,7 +22,7 @@ from models import schema
 from models.db import Database
 from models.errors import SchemaMismatch
 from models.postgresql.grants import VIEWS
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases

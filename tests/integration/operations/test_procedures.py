@@ -28,7 +28,7 @@ from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get
 from tests.servers import PostgresDatabases
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 PAGE = (Path(batchmill.__file__).parent / "docs" / "how-to" / "operations.md").read_text("utf-8")

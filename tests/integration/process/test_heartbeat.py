@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
-from models.tables import Worker
+from models.tables.workers import Worker
 from producer.workers.workers import list_workers
 from tests.factories.batch_rows import (
     LEASE_SECONDS,

@@ -11,8 +11,10 @@ from sqlalchemy import update
 
 from models.db import Database
 from models.states import JobOutcome
-from models.tables import Job, ModelVersion, Result
+from models.tables.batches import Job
+from models.tables.results import ModelVersion, Result
 from producer.results import pages
+from producer.results.result_columns import RESULT_COLUMNS
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 
@@ -80,7 +82,7 @@ def fill(database: Database, batch_id: str, texts: list[str], choose: random.Ran
             "guards": some([document]),
             "input_tokens": some(choose.choice([0, LARGEST])),
             "output_tokens": some(choose.choice([0, LARGEST])),
-            "finish_reason": some(choose.choice(["stop", "length"])),
+            "finish_reason": some(text),
         }
         set_values(database, Result, batch_id, position, result)
 
@@ -114,6 +116,18 @@ def test_texts_are_those_of_python_byte_for_byte(database: Database, batch_id: s
 
         assert of_database == of_python
         assert [json.loads(line)["position"] for line in of_database] == list(range(len(HOSTILE) * 2))
+
+
+def test_no_column_is_left_out(database: Database, batch_id: str) -> None:
+    with database.write() as connection:
+        connection.execute(update(ModelVersion).values(adapter="lora", adapter_revision="1"))
+
+    rows, _ = pages.fetch_page(database, batch_id, 0, 1_000)
+
+    objects = [json.loads(row.text) for row in rows]
+    assert {name for row in objects for name, value in row.items() if value is not None} == {*RESULT_COLUMNS} - {
+        "vector"
+    }
 
 
 def test_a_vector_is_the_output(database: Database) -> None:

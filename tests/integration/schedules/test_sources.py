@@ -383,7 +383,7 @@ class TestFiles:
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
         (tmp_path / "2026-11-24.jsonl").mkdir()
         os.utime(tmp_path / "2026-11-24.jsonl", (self.LONG_AGO, self.LONG_AGO))
-        with pytest.raises(UnreadableSource, match="not a regular file"):
+        with pytest.raises(UnreadableSource, match="is a folder"):
             self.read(tmp_path / "{time:%Y-%m-%d}.jsonl")
 
     def test_a_run_without_rows_is_no_error(self, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from tests.factories.batch_rows import (
 )
 from worker.leasing import commit, reclaim
 from worker.leasing.claiming import claims
-from worker.leasing.commit import JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 from worker.maintenance import batch_endings
 
@@ -92,7 +92,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+                commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 

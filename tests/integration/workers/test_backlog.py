@@ -12,7 +12,8 @@ from tests.factories.batch_rows import claimant_for, execute, expire_leases, ins
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from worker.leasing import reclaim
 from worker.leasing.claiming import claims
-from worker.leasing.commit import BatchCommit, JobResult, commit_results
+from worker.leasing.commit import commit_results
+from worker.leasing.job_results import BatchCommit, JobResult
 
 SLICE = 4
 

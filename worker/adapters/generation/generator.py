@@ -11,12 +11,12 @@ from models.errors import JobError
 from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation.call_settings.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.decode_mask import with_kept_masks, with_known_padding
 from worker.adapters.generation.row_controls import ControlledRow, ProcessorRun, RowControls
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.schema_run import SchemaRun
-from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
 from worker.adapters.generation.text_ends import TextEnds
 from worker.adapters.generation.time_limit import RowTimeLimit

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from worker.adapters.generation.settings import GenerationSettings, end_token_ids
+from worker.adapters.generation.call_settings.settings import GenerationSettings, end_token_ids
 from worker.adapters.rows import GeneratedTexts
 
 

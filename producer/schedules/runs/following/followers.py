@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, insert, text
 
 from models.dialects.columns import Document
 from models.dialects.fragments import SqlFragments
-from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
+from models.tables.schedules import Run
 from producer.schedules.alerts import events
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView

@@ -24,7 +24,7 @@ from tests.factories.batch_rows import (
 )
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 
 SLICE = 4
@@ -50,7 +50,7 @@ def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) ->
 
 def _close(database: Database, lease: Lease, written: list[JobResult]) -> None:
     with database.write() as connection:
-        commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
+        commit.commit_results(connection, BatchCommit([lease], written, {lease.slice_id}))
 
 
 def test_a_retry_of_one_job_reads_its_surroundings_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from models.tables import Worker
+from models.tables.workers import Worker
 from producer.batches.actions import retry
 from producer.batches.actions.retry import RetrySelection
 from producer.batches.progress.progress_tracker import ProgressTracker

@@ -13,7 +13,7 @@ from sqlalchemy import event, insert, text, update
 from models.db import Database
 from models.dialects.bulk_insert import insert_rows
 from models.lifecycle import claim_order
-from models.tables import Batch, Slice
+from models.tables.batches import Batch, Slice
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     PIPELINE,

@@ -8,7 +8,8 @@ from sqlalchemy import insert, text, update
 
 from models.db import Database
 from models.states import AttemptOutcome, JobOutcome
-from models.tables import Result, Slice
+from models.tables.batches import Slice
+from models.tables.results import Result
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     REVISION,
@@ -24,6 +25,7 @@ from tests.factories.batch_rows import (
 from tests.threads import run_concurrently
 from worker.leasing import commit, reclaim
 from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Claimant, Lease, SliceRange
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
@@ -371,7 +373,7 @@ class TestRenew:
         insert_batch(database, 8)
         finished, held_lease = take(database)
         with database.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([finished], [], {finished.slice_id}))
+            commit.commit_results(connection, BatchCommit([finished], [], {finished.slice_id}))
 
         assert renew(database, [finished, held_lease]) == []
 
@@ -555,8 +557,8 @@ class TestSilence:
         self.lose_lease(database, 4)
         [lease] = take(database)
         with database.write() as connection:
-            answer = commit.JobResult(lease, 0, JobOutcome.SUCCEEDED, output="{}")
-            commit.commit_results(connection, commit.BatchCommit([lease], [answer], set()))
+            answer = JobResult(lease, 0, JobOutcome.SUCCEEDED, output="{}")
+            commit.commit_results(connection, BatchCommit([lease], [answer], set()))
         expire_leases(database, lease)
 
         assert reclaim.reclaim_expired(database, 3).requeued == [lease.slice_id]
@@ -591,8 +593,8 @@ class TestHistory:
         reclaim.reclaim_expired(database, 3)
         [lease] = take(database)
         with database.write() as connection:
-            results = [commit.JobResult(lease, index, JobOutcome.SUCCEEDED, output="{}") for index in range(4)]
-            commit.commit_results(connection, commit.BatchCommit([lease], results, {lease.slice_id}))
+            results = [JobResult(lease, index, JobOutcome.SUCCEEDED, output="{}") for index in range(4)]
+            commit.commit_results(connection, BatchCommit([lease], results, {lease.slice_id}))
 
         assert self.outcomes(database, batch_id) == [
             ("released", 1, 1, "worker-1", 0, 4),

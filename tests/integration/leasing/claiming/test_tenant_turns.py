@@ -17,7 +17,7 @@ from tests.factories.batch_rows import PIPELINE, claimant_for, execute, insert_b
 from worker.leasing import commit
 from worker.leasing.claiming import claims
 from worker.leasing.claiming.tenant_turns import order_turns
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 
 SLICE = 4

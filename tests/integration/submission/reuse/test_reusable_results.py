@@ -37,7 +37,7 @@ from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, execute, get_unanswered_jobs
 from worker.leasing import commit
 from worker.leasing.claiming import claims
-from worker.leasing.commit import JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
@@ -103,7 +103,7 @@ def compute(
             ]
             apply_guards(answers, pipeline, guard_revision)
             with database.write() as connection:
-                planned = commit.BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
+                planned = BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
                 commit.commit_results(connection, planned)
     return texts
 
@@ -237,7 +237,7 @@ class TestTheSameInput:
             JobResult(lease, place, JobOutcome.SUCCEEDED, to_json(said("abcd"[place]))) for place in range(SLICE)
         ]
         with database.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+            commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
 
         running = accept(database, ["d", "e"])
         cancel(database, first.batch_id)

@@ -50,7 +50,7 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     path.write_text("text\ngood\n")
 
     assert rows(path, "csv") == [Row(2, None, {"text": "good"})]
-    with pytest.raises(UnreadableSource, match=r"name its format: jsonl or csv or tsv"):
+    with pytest.raises(UnreadableSource, match=r"name its format: jsonl, csv, tsv"):
         rows(path)
 
 
@@ -118,12 +118,36 @@ def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
     assert rows(path) == []
 
 
+def test_a_folder_leads_to_its_files(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "folder.jsonl"):
+        path.mkdir(exist_ok=True)
+        with pytest.raises(UnreadableSource) as caught:
+            rows(path)
+        assert str(caught.value) == f"{path} is a folder; name the files in it, such as {path}/*.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.xlsx", "is a spreadsheet; save the sheet as CSV (UTF-8)"),
+        ("a.feather", "has a format that is not read; save it as Parquet"),
+        ("a.xml", "has a format that is not read; save it as JSON lines"),
+        ("a.log", "does not say by its name what it is; name its format: jsonl, csv, tsv, parquet or text"),
+    ],
+)
+def test_files_of_other_kinds_have_advice(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(UnreadableSource) as caught:
+        rows(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name} {advice}"
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.jsonl")  # it has no writer: opening must not wait
-    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "device.jsonl").symlink_to("/dev/zero")
 
-    for name in ("fifo.jsonl", "folder.jsonl", "device.jsonl"):
+    for name in ("fifo.jsonl", "device.jsonl"):
         with pytest.raises(UnreadableSource, match="is not a regular file"):
             rows(tmp_path / name)
 

@@ -15,7 +15,7 @@ from worker.adapters.interface import DecodableJob
 from worker.adapters.rows import GeneratedTexts, Row
 from worker.engine.assembly import PartAssembler
 from worker.engine.outcomes import results_for
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 9, 1, 1)

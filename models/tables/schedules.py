@@ -7,9 +7,7 @@ from sqlalchemy import ForeignKey, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId
-from models.tables import Base
-
-METADATA = Base.metadata
+from models.tables.base import Base
 
 
 class Schedule(Base):

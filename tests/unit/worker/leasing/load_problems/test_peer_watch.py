@@ -2,7 +2,12 @@
 
 import pytest
 
-from worker.leasing.peer_watch import MAX_MISSED_LEASES, MIN_SILENT_SECONDS, STALE_WORKER_SECONDS, PeerWatch
+from worker.leasing.load_problems.peer_watch import (
+    MAX_MISSED_LEASES,
+    MIN_SILENT_SECONDS,
+    STALE_WORKER_SECONDS,
+    PeerWatch,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from models.errors import JobError
 from worker import process_memory
 from worker.adapters.rows import Row
-from worker.engine.input_guards import DistinctJob, InputGuards, rejected_row
-from worker.engine.rendering import encode_rendered, rendered_bytes
+from worker.engine.preparing.input_guards import DistinctJob, InputGuards, rejected_row
+from worker.engine.preparing.rendering import encode_rendered, rendered_bytes
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.leases import Job, JobSize, SliceRange
 from worker.passes import planning

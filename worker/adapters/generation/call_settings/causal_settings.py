@@ -12,7 +12,7 @@ from models.pipelines.options.generation_limits import GenerationLimits
 from models.tasks.generation.decoding import DecodingParameters
 from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation import sampling
-from worker.adapters.generation.settings import (
+from worker.adapters.generation.call_settings.settings import (
     TEXT_ONLY_OUTPUT,
     GenerationSettings,
     SettingsResolver,

@@ -23,7 +23,7 @@ from models.lifecycle import termination
 from models.lifecycle.seats import worker_name_for
 from models.pipelines.pipeline import Pipeline, split_revision
 from models.states import Termination, WorkerState
-from worker.leasing.peer_watch import PeerWatch
+from worker.leasing.load_problems.peer_watch import PeerWatch
 
 MIN_LOAD_ATTEMPTS = 3  # before a batch without a revision fails because of them
 FAILURE_GRACE_SECONDS = 15.0  # from the first attempt

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 from transformers import GenerationConfig
 
-from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
+from worker.adapters.generation.call_settings.seq2seq_v4_defaults import Seq2SeqDefaults
 
 NEW, OLD = "4.57.6", "4.30.0"
 

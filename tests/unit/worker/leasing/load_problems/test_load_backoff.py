@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.leasing.load_backoff import MAX_SECONDS, PAUSE_TO_LOAD_RATIO, LoadBackoff
+from worker.leasing.load_problems.load_backoff import MAX_SECONDS, PAUSE_TO_LOAD_RATIO, LoadBackoff
 
 
 def backoff() -> LoadBackoff:

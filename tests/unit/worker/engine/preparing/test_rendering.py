@@ -8,9 +8,9 @@ from models.guards.definition import Guard
 from models.pipelines.options.prompt_template import PromptTemplate, parse_templates
 from models.tasks.fields import MAX_TEXT_CHARACTERS
 from worker.adapters.rows import Row
-from worker.engine.input_guards import InputGuards
-from worker.engine.preparation import MAX_CALL_BYTES, PreparedRows, RowPreparer, split_into_calls
-from worker.engine.rendering import render, rendered_bytes
+from worker.engine.preparing.input_guards import InputGuards
+from worker.engine.preparing.preparation import MAX_CALL_BYTES, PreparedRows, RowPreparer, split_into_calls
+from worker.engine.preparing.rendering import render, rendered_bytes
 from worker.guards.screener import Screener
 from worker.leasing.leases import Job, Lease
 from worker.passes.watchdog import Watchdog

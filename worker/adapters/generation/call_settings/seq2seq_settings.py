@@ -7,8 +7,8 @@ from typing import Any
 from transformers import GenerationConfig, LogitsProcessorList, StopStringCriteria
 
 from worker.adapters.generation import sampling
-from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
-from worker.adapters.generation.settings import TEXT_ONLY_OUTPUT, GenerationSettings, SettingsResolver
+from worker.adapters.generation.call_settings.seq2seq_v4_defaults import Seq2SeqDefaults
+from worker.adapters.generation.call_settings.settings import TEXT_ONLY_OUTPUT, GenerationSettings, SettingsResolver
 from worker.adapters.tokenization.language_codes import LanguageCodes
 
 # Parameters for our own sampler, and for the decoding of the output.

@@ -7,7 +7,7 @@ from models.errors import JobError
 from models.guards.definition import Guard
 from models.tasks.fields import MAX_TEXT_CHARACTERS
 from tests.factories.guards import make_screener
-from worker.engine.input_guards import InputGuards, ScreenedJobs
+from worker.engine.preparing.input_guards import InputGuards, ScreenedJobs
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10, 1, 1)

@@ -6,11 +6,8 @@ from typing import Any
 from sqlalchemy import Double, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models import schedule_tables
 from models.dialects.columns import DATABASE_CLOCK, Document, Key, RowId
-from models.tables import Base
-
-METADATA = schedule_tables.METADATA  # contains the tables of every module of this kind
+from models.tables.base import Base
 
 
 class ApiKey(Base):

@@ -9,9 +9,9 @@ import pytest
 from models.errors import JobError
 from tests.factories.guards import MODEL_GUARD, FakeGuardAdapter, make_screener
 from worker.adapters.rows import Row
-from worker.engine import preparation
-from worker.engine.input_guards import InputGuards
-from worker.engine.preparation import PreparedRows, RowPreparer
+from worker.engine.preparing import preparation
+from worker.engine.preparing.input_guards import InputGuards
+from worker.engine.preparing.preparation import PreparedRows, RowPreparer
 from worker.guards.screener import Screener
 from worker.leasing.leases import Job, Lease
 from worker.passes.watchdog import Watchdog

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worker.engine import preparation
+from worker.engine.preparing import preparation
 from worker.leasing.leases import Job, JobSize, Lease, SliceRange
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import delete, insert, select, update
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError
 from models.pipelines.pipeline import Pipeline
-from models.tables import Batch, LoadFailure, Worker
+from models.tables.batches import Batch
+from models.tables.workers import LoadFailure, Worker
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     MODEL,
@@ -22,14 +23,14 @@ from tests.factories.batch_rows import (
     get_results,
     insert_batch,
 )
-from worker.leasing import load_failures
-from worker.leasing.load_failures import (
+from worker.leasing.load_problems import load_failures
+from worker.leasing.load_problems.load_failures import (
     FAILURE_GRACE_SECONDS,
     MIN_LOAD_ATTEMPTS,
     MISSING_FILES_GRACE_SECONDS,
     LoadLocation,
 )
-from worker.leasing.peer_watch import STALE_WORKER_SECONDS, PeerWatch
+from worker.leasing.load_problems.peer_watch import STALE_WORKER_SECONDS, PeerWatch
 from worker.loading import versions
 
 PLACE = LoadLocation("host-a#1", "host", "cpu")
