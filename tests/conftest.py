@@ -168,7 +168,7 @@ def postgres_server() -> Iterator[PostgresDatabases]:
     if url := os.environ.get(DATABASE_VARIABLE):
         yield PostgresDatabases(url)
         return
-    with Postgres() as server:
+    with Postgres(autovacuum="off") as server:  # it would change databases, and the plans of queries, at any time
         yield server
 
 

@@ -86,6 +86,7 @@ def test_a_generated_text_says_its_tokens_and_whether_it_was_cut_off(browser: Te
     assert "1,234 read, 56 generated" in cut
     assert "Raise max_new_tokens" in cut
     assert "1,234 read, 56 generated" in whole
+    assert "ended by itself" in whole
     assert "Raise max_new_tokens" not in whole
     assert "Tokens" not in older
 
