@@ -151,6 +151,10 @@ class LazyGroup(click.Group):
         two_words = " ".join(args[:2])
         if two_words in COMMANDS:
             return two_words, self.get_command(ctx, two_words), args[2:]
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            module = importlib.import_module(f"{PREFIX}producer.cli.unknown_command")
+            advice = module.advise(args[0], list(COMMANDS))
+            ctx.fail(f"there is no command {args[0][:80]!r}; {advice}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -23,15 +23,17 @@ from sqlalchemy import insert, make_url, text
 
 from benchmarks import report
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import JobOutcome
-from models.tables import Batch
+from models.tables.batches import Batch
 from tests.factories.batch_rows import BATCH_VALUES, MODEL, PIPELINE, REVISION, TASK
 from tests.servers import Postgres, Valkey
-from worker.leasing import backlog, claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import backlog, commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Claimant, Lease
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
@@ -165,7 +167,7 @@ def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slic
         places = range(lease.start_position, lease.start_position + min(results_per_slice, lease.size))
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
+            commit.commit_results(connection, BatchCommit([lease], written, {lease.slice_id}))
 
 
 @contextmanager

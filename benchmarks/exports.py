@@ -19,7 +19,8 @@ from sqlalchemy import text
 
 from benchmarks import options, report
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.documents import to_json
 from producer.client import Client
 from producer.health import audit

@@ -23,18 +23,20 @@ from sqlalchemy import insert, text
 from benchmarks import report
 from benchmarks.noop_worker import load
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.pipelines import builtin
 from models.settings import Settings
-from models.tables import Batch
+from models.tables.batches import Batch
 from tests.factories.batch_rows import BATCH_VALUES, PIPELINE, TASK, get_unanswered_jobs
 from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import backlog, claims
+from worker.leasing import backlog
 from worker.leasing.backlog import Backlog
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 from worker.passes.token_budget import TokenBudgetTuner

@@ -21,15 +21,17 @@ from benchmarks import options, report, results_file
 from benchmarks.comparison import Candidate, run_interleaved
 from benchmarks.report import Target
 from models import schema
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.documents import to_json
 from models.lifecycle import slices
 from models.states import JobOutcome
 from producer.results import pages
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, insert_batch
 from tests.servers import Postgres
-from worker.leasing import claims, commit
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 

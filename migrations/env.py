@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,8 +1,8 @@
-"""The database: one engine, two dialects, and the few SQL fragments in which they differ."""
+"""The database: one engine, two dialects, and transactions that raise our own errors."""
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from models.dialects import sqlite
-from models.dialects.driver_cursor import open_cursor
 from models.dialects.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import from_json
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
@@ -33,46 +33,6 @@ RETRY_BASE_SECONDS = 0.1
 POOL_TIMEOUT_SECONDS = 60.0  # how long a thread waits for a free connection
 
 Done = TypeVar("Done")
-
-
-@dataclass(frozen=True, slots=True)
-class SqlFragments:
-    """SQL fragments that differ between the dialects.
-
-    Both clocks are the database's own, because workers' clocks may be an hour off.
-    """
-
-    now: str
-    now_plus_seconds: str  # now + :seconds
-    for_update: str
-    for_key_update: str  # permits changing a column with a unique index too, such as a batch's key
-    skip_locked: str
-    in_numbers: str  # is one of :numbers, in any quantity; see `comma_separated`
-
-    def seconds_from_now(self, seconds: float) -> str:
-        """SQL for the time `seconds` from now, without a parameter."""
-        return self.now_plus_seconds.replace(":seconds", f"{seconds:f}")
-
-
-SQL_FRAGMENTS = {
-    "postgresql": SqlFragments(
-        now="clock_timestamp()",
-        now_plus_seconds="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
-        for_update="FOR NO KEY UPDATE",  # still allows inserting rows that refer to it
-        for_key_update="FOR UPDATE",
-        skip_locked="FOR UPDATE SKIP LOCKED",
-        in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
-    ),
-    # SQLite has one writer at a time (BEGIN IMMEDIATE), so no row locks are needed.
-    "sqlite": SqlFragments(
-        now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
-        now_plus_seconds="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
-        for_update="",
-        for_key_update="",
-        skip_locked="",
-        in_numbers="IN (SELECT value FROM json_each('[' || :numbers || ']'))",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,49 +217,6 @@ def _explain_unwritable_file(url: str, error: DBAPIError) -> BatchmillError | No
     if driver_error_code(error) not in UNWRITABLE_SQLITE_CODES or not path:
         return None
     return private_files.find_refusal(Path(path).absolute())
-
-
-def insert_rows(
-    connection: Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    types: Sequence[str] | None = None,
-) -> None:
-    """Insert many rows the fastest way each database has: COPY on PostgreSQL, one prepared statement on SQLite.
-
-    types: the columns' types on PostgreSQL, to copy in its binary format; None = in its text format, which has no
-        vectors
-
-    Values are plain Python objects; documents must be JSON text (see `to_json`), and vectors bytes.
-    """
-    names = ", ".join(columns)
-    is_postgresql = connection.dialect.name == "postgresql"
-    values = "FROM STDIN" if is_postgresql else f"VALUES ({', '.join('?' * len(columns))})"
-    statement = f"{'COPY' if is_postgresql else 'INSERT INTO'} {table} ({names}) {values}"
-    with open_cursor(connection, statement) as cursor:
-        if is_postgresql:
-            _copy_rows(cursor, statement, rows, types)
-        else:
-            cursor.executemany(statement, rows)
-
-
-def _copy_rows(cursor: Any, statement: str, rows: Iterable[Sequence[Any]], types: Sequence[str] | None) -> None:
-    if types is not None:
-        from models.postgresql import binary_copy  # imports psycopg, which SQLite does not need
-
-        binary_copy.register_dumpers(cursor)
-        statement += " (FORMAT BINARY)"
-    with cursor.copy(statement) as copy:
-        if types is not None:
-            copy.set_types(types)
-        for row in rows:
-            copy.write_row(row)
-
-
-def comma_separated(values: Iterable[int]) -> str:
-    """Join integers into one value for `:numbers`, since one parameter each would exceed the drivers' limits."""
-    return ",".join(map(str, values))
 
 
 def _create_engine(

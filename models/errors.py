@@ -44,20 +44,22 @@ from models import validation
 
 
 class BatchmillError(Exception):
-    """The root of the tree; `exit_code` is the exit status of the command line."""
+    """The root of the tree; `exit_code` is the exit status of the command line.
+
+    param: the parameter or field of an HTTP request that is wrong, if one is
+    """
 
     code: str = "internal_error"
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
 
+    def __init__(self, *args: object, param: str | None = None) -> None:
+        super().__init__(*args)
+        self.param = param
+
 
 class UsageError(BatchmillError):
-    """The request is wrong, and nothing was written.
-
-    param: the field of an HTTP request that is wrong, if one is named
-    """
-
-    param: str | None = None
+    """The request is wrong, and nothing was written."""
 
     code = "invalid_request"
     exit_code = 2
@@ -76,7 +78,7 @@ class UnknownPipeline(UsageError):
 
     def __init__(self, name: str, names: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
         suggestion = validation.suggest(name, sorted(names), "this catalogue has", aliases)
-        super().__init__(f"there is no pipeline {name[:80]!r}; {suggestion}")
+        super().__init__(f"there is no pipeline {name[:80]!r}; {suggestion}", param="pipeline")
 
 
 class InvalidParameters(UsageError):
@@ -138,6 +140,9 @@ class IdempotencyConflict(UsageError):
     """The idempotency key belongs to a batch with another request or another source."""
 
     code = "idempotency_conflict"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="idempotency-key")
 
 
 class IdempotencyKeyInUse(BatchmillError):
@@ -287,15 +292,3 @@ class JobError(BatchmillError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a foreign exception's message, without a final colon, for use in a message of ours.
-
-    A first line that ends in a colon introduces the next one, so that line is appended.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):
-        lines[0] += f" {lines[1].lstrip('- ')}"
-    first_text = lines[0].rstrip(": ") if lines else ""
-    return first_text or type(error).__name__

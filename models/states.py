@@ -67,6 +67,13 @@ class JobOutcome(StrEnum):
     EXPIRED = "expired"
 
 
+class FinishReason(StrEnum):
+    """The end of generated texts, in OpenAI's words; of several texts of a job, `length` if any was cut off."""
+
+    STOP = "stop"  # the model ended it, or a stop string or an output schema did
+    LENGTH = "length"  # its limit of tokens or of time came first
+
+
 class Termination(StrEnum):
     """The reason why a batch ends before its jobs are done."""
 

@@ -11,6 +11,7 @@ from models.states import BatchStatus
 from producer import times
 from producer.connection import BatchQuery, Connection
 from producer.handle import BatchHandle
+from producer.readers import given_names
 from producer.readers.frames.frame import Table
 from producer.readers.input_source import PythonSource
 from producer.readers.mapping_advice import PYTHON_ADVICE
@@ -98,6 +99,7 @@ class Client:
         *,
         files: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
         file_format: str | None = None,
+        column_names: str | Iterable[str] | None = None,
         sql: str | None = None,
         bind: Mapping[str, Any] | None = None,
         ids: Iterable[str | int | None] | Table | None = None,
@@ -126,6 +128,8 @@ class Client:
             pandas, polars or Arrow, whose columns are the objects' keys, or a column of texts.
         files: in place of inputs: paths, patterns such as "parts/*.parquet", and URLs that the operator allows.
         file_format: one of jsonl, csv, tsv, parquet and text; None = by each file's name.
+        column_names: of all columns of CSV or TSV files without a header, such as ["text", "label"]; None = line 1 has
+            them.
         sql: in place of inputs: the query [sources.NAME] of batchmill.toml, with its parameters in `bind`.
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
@@ -151,7 +155,8 @@ class Client:
         """
         source_batch_id = from_batch.id if isinstance(from_batch, BatchHandle) else from_batch
         selection = ResultSelection.from_options(source_batch_id, status, labels, min_score, PYTHON_ADVICE, tenant)
-        source = PythonSource(inputs, ids, files, file_format, sql, bind, selection)
+        names = None if column_names is None else given_names.parse_names(column_names)
+        source = PythonSource(inputs, ids, files, file_format, sql, bind, selection, names)
         if ids is not None and id_column is not None:
             raise UsageError("ids and id_column both name the custom_ids; give one of them")
         options = SubmitOptions(

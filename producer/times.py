@@ -47,7 +47,8 @@ class Deadline:
         seconds = parse_duration(value)
         if seconds is not None:
             if not 0 < seconds <= MAX_SECONDS:
-                raise UsageError(f"deadline {value[:80]!r} is out of range; use more than nothing, at most ten years")
+                message = f"deadline {value[:80]!r} is out of range; use more than nothing, at most ten years"
+                raise UsageError(message, param="deadline")
             return cls(seconds=seconds)
         if (time_of_day := parse_time_of_day(value)) is not None:
             return cls(expires_at=_next_local_time(*time_of_day, now or datetime.now(UTC)), time_of_day=time_of_day)
@@ -63,7 +64,8 @@ class Deadline:
     def check_future(self) -> None:
         """Raise UsageError if the deadline has passed by this machine's clock."""
         if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
-            raise UsageError(f"the deadline {format_local(self.expires_at)} has passed; take a later one, or 6h")
+            message = f"the deadline {format_local(self.expires_at)} has passed; take a later one, or 6h"
+            raise UsageError(message, param="deadline")
 
     @property
     def comparable_values(self) -> list[Any]:
@@ -122,14 +124,19 @@ def parse_time_range(value: str, zone: tzinfo | None = None) -> TimeRange:
         ) from None
 
 
-def parse_moment(value: str, *, is_end: bool = False) -> datetime:
+def parse_moment(value: str, *, is_end: bool = False, param: str | None = None) -> datetime:
     """Return the time that an age such as 6h, a date or a time names; raises UsageError.
 
     is_end: whether a date is the end of its day, rather than its start
+    param: the parameter of a request that has it
     """
-    if parse_duration(value) is not None:
-        return datetime.now(UTC) - timedelta(seconds=parse_age(value))
-    span = parse_time_range(value)
+    try:
+        if parse_duration(value) is not None:
+            return datetime.now(UTC) - timedelta(seconds=parse_age(value))
+        span = parse_time_range(value)
+    except UsageError as error:
+        error.param = param
+        raise
     is_day = span.end - span.start > ONE_MINUTE
     return span.end if is_end and is_day else span.start
 
@@ -139,7 +146,7 @@ def parse_deadline_time(value: str, zone: tzinfo | None = None) -> datetime:
     try:
         start, end = parse_time_range(value, zone)
     except UsageError:
-        raise UsageError(f"deadline {value[:80]!r} is none of these: {DEADLINE_EXAMPLES}") from None
+        raise UsageError(f"deadline {value[:80]!r} is none of these: {DEADLINE_EXAMPLES}", param="deadline") from None
     return end if _is_date(value.strip()) else start
 
 

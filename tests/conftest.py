@@ -22,7 +22,7 @@ from batchmill import Client
 from models.db import Database
 from models.dialects import sqlite
 from models.log import BATCHMILL_LOGGERS
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 from tests.factories import minilm
 from tests.reusable_databases import ReusableDatabases, unique_database_name
 from tests.servers import WAIT_TIMEOUT_SECONDS, Postgres, PostgresDatabases, RedisDatabase, Valkey

@@ -5,10 +5,12 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.documents import to_json
 from models.states import BatchStatus, JobOutcome
-from models.tables import ModelVersion, Worker
+from models.tables.results import ModelVersion
+from models.tables.workers import Worker
 from worker.leasing import commit
 
 RESULT_COLUMNS = (

@@ -58,7 +58,7 @@ INSERT_LARGE_SLICES = """
 INSERT INTO slices (batch_id, start_position, size, state, attempts, fencing_token, first_claimed_at, leased_at,
                     done_at)
 {numbers} SELECT :id, i * :slice, CASE WHEN (i + 1) * :slice > :total THEN :total - i * :slice ELSE :slice END,
-    CASE WHEN (i + 1) * :slice <= :answered THEN 'done' ELSE 'queued' END, 1, 1, {hour_ago}, {hour_ago}, {hour_ago}
+    CASE WHEN (i + 1) * :slice <= :answered THEN 'done' ELSE 'queued' END, 1, 1, {hour_ago}, {hour_ago}, {spread}
 FROM numbers
 """
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from models.errors import BatchmillError, DatabaseRefused, LockTimeout, TransactionConflict, Unreachable, first_line
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, TransactionConflict, Unreachable
+from models.foreign_errors import first_line
 
 
 class ErrorKind(Enum):

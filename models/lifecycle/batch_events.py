@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from models.db import SqlFragments
+from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.states import BatchStatus
 

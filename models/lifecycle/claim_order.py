@@ -3,7 +3,7 @@
 One index holds the order, so a claim reads only the rows that it takes. Database triggers copy the key of the order
 from the batch to each of its slices:
 
-tenant: the batch's tenant. Tenants take turns (`worker/leasing/tenant_turns.py`); the rest orders the slices of one
+tenant: the batch's tenant. Tenants take turns (`worker/leasing/claiming/tenant_turns.py`); the rest orders one's slices
 priority_rank: the batch's priority, the highest first
 deadline_ms: the batch's deadline, in milliseconds; the largest number that fits, if it has none
 jobs_ahead: the number of the batch's jobs that are served before this slice

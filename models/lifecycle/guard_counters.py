@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from models.db import SqlFragments, comma_separated
+from models.dialects.fragments import SqlFragments, comma_separated
 from models.guards.definition import Guard
 from models.guards.verdict import Verdict, VerdictAction
 

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from models.db import SqlFragments, comma_separated, insert_rows
+from models.dialects.bulk_insert import insert_rows
+from models.dialects.fragments import SqlFragments, comma_separated
 from models.states import AttemptOutcome, SliceState
 
 INSERT_COLUMNS = ("batch_id", "start_position", "size", "state")

@@ -9,11 +9,11 @@ from models import operator_code, tasks
 from models.errors import UsageError
 from models.guards.definition import GUARD_NAME, MAX_GUARDS, Guard
 from models.hardware.device_names import DEVICE_PATTERN
-from models.pipelines import placement
-from models.pipelines.generation_limits import GenerationLimits
-from models.pipelines.placement import DeviceMap
-from models.pipelines.quantization import Quantization
-from models.pipelines.text_template import TextTemplate
+from models.pipelines.options import placement
+from models.pipelines.options.generation_limits import GenerationLimits
+from models.pipelines.options.placement import DeviceMap
+from models.pipelines.options.quantization import Quantization
+from models.pipelines.options.text_template import TextTemplate
 from models.tasks.spec import WindowAggregation
 
 MAX_LOGITS_PROCESSORS = 16

@@ -14,8 +14,8 @@ from models.errors import InvalidParameters, ModelError, SettingsError
 from models.pipelines import guard_checks
 from models.pipelines.pipeline import Pipeline
 from models.settings import settings_place
-from models.tasks.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
+from models.tasks.generation.decoding import BEAM_PARAMETERS, SAMPLING_PARAMETERS, DecodingParameters
 from models.tasks.text_ranking import TEXT_RANKING
 
 NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number

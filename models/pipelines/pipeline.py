@@ -12,12 +12,12 @@ from pydantic import PrivateAttr, model_validator
 
 from models import operator_code, tasks
 from models.errors import InvalidParameters, JobError
-from models.pipelines import prompt_template
 from models.pipelines.entry import CatalogueEntry
-from models.pipelines.generation_limits import GenerationLimits
-from models.pipelines.prompt_template import PROMPT, SYSTEM, PromptTemplate
-from models.pipelines.quantization import ENLARGE_FLOAT_DIFFERENCES
-from models.tasks.decoding import DecodingParameters
+from models.pipelines.options import prompt_template
+from models.pipelines.options.generation_limits import GenerationLimits
+from models.pipelines.options.prompt_template import PROMPT, SYSTEM, PromptTemplate
+from models.pipelines.options.quantization import ENLARGE_FLOAT_DIFFERENCES
+from models.tasks.generation.decoding import DecodingParameters
 from models.tasks.generic import transformers_pipeline
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE
 from models.tasks.own.own_spec import OwnTaskSpec

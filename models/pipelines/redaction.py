@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from models.documents import to_json
 from models.guards.definition import Guard
+from models.pipelines.options.prompt_template import PROMPT, SYSTEM
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.prompt_template import PROMPT, SYSTEM
 from models.tasks import SPECS
 from models.tasks.own import registry
 from models.tasks.spec import TaskSpec

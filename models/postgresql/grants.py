@@ -10,7 +10,7 @@ from enum import Enum
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 
 VERSION_TABLE = "alembic_version"
 VIEWS = ("job_results", "job_attempts", "batch_status", "pipeline_backlog")

@@ -20,7 +20,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 EXPORTED_NAMES = frozenset(
     {"position", "custom_id", "id", "batch_id", "status", "output", "error_code", "error_message", "truncated"}
     | {"windows", "guards", "original_input", "model", "revision", "dtype", "device", "attempts", "finished_at"}
-    | {"scheduled_at", "source_batch_id", "source_position"}
+    | {"scheduled_at", "source_batch_id", "source_position", "input_tokens", "output_tokens", "finish_reason"}
 )
 
 

@@ -8,9 +8,9 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from models.errors import JobError
-from models.tasks import output_schema, schema_probe
-from models.tasks.decoding import DecodingParameters
 from models.tasks.fields import MessagesField, TextField
+from models.tasks.generation import output_schema, schema_probe
+from models.tasks.generation.decoding import DecodingParameters
 from models.tasks.spec import TaskSpec
 
 

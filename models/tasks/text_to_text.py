@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from models.tasks.decoding import MAX_NEW_TOKENS, DecodingParameters
 from models.tasks.fields import TextField
+from models.tasks.generation.decoding import MAX_NEW_TOKENS, DecodingParameters
 from models.tasks.spec import TaskSpec
 
 LANGUAGE_CODE_PATTERN = r"^[A-Za-z0-9_-]{1,40}$"

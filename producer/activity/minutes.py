@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, column, text
 
-from models.db import SQL_FRAGMENTS
 from models.dialects.columns import UtcDateTime
+from models.dialects.fragments import SQL_FRAGMENTS
 
 MAX_MINUTES = 24 * 60  # of one reading; workers delete what is older
 MINUTE_SECONDS = 60

@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 
 from models.db import Database
 from models.errors import UsageError
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.batches import views
 from producer.batches.batch_view import BatchView
 from producer.batches.listing import BatchFilter, Place

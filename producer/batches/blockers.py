@@ -20,7 +20,7 @@ from models.pipelines.pipeline import split_revision
 from models.processes import home_lock
 from models.processes.holders import HolderId
 from models.states import BatchStatus, WorkerState
-from models.tables import LoadFailure
+from models.tables.workers import LoadFailure
 from producer.batches.blocker import Blocker as Blocker
 from producer.batches.views import BatchView
 from producer.workers import workers

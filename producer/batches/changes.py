@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, bindparam, func, select, text
 
 from models.db import Database
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.batches.views import JobCounts
 
 MAX_IDS = 1_000  # in one statement

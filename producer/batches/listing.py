@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, cast, func,
 
 from models.documents import to_json
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
 
 # The order of the list is (created_at, id), the newest first.
 # A batch's place in it: a cursor that stays valid although the batch is deleted.

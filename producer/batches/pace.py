@@ -1,11 +1,12 @@
 """How long workers worked on a batch, without the time in which nobody did, and the pace that results."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
-from models.db import SQL_FRAGMENTS
+from models.dialects.fragments import SQL_FRAGMENTS
 
 # The union of all claims. A claim lasts from `leased_at` until its slice is done, or until the outcome in `attempts`,
 # where there is one: a slice that waited in the queue may be done because its batch was cancelled. Claims of a process
@@ -67,15 +68,20 @@ def working_times(connection: Connection, batch_ids: Iterable[str]) -> dict[str,
     batch_ids, dialect = list(batch_ids), connection.dialect.name
     if not batch_ids:
         return {}
+    rows = connection.execute(_working_query(dialect), {"batch_ids": batch_ids})
+    return {
+        row.batch_id: WorkingTime(max(MIN_SECONDS, round(float(row.seconds), 3)), bool(row.running)) for row in rows
+    }
+
+
+@cache  # SQLAlchemy reads the text for parameters each time that it is built
+def _working_query(dialect: str) -> TextClause:
     query = SUM_WORKING_SECONDS.format(
         now=SQL_FRAGMENTS[dialect].now,
         seconds_of_claim=SECONDS_BETWEEN[dialect].format(start="began"),
         seconds_uncovered=SECONDS_BETWEEN[dialect].format(start="covered"),
     )
-    rows = connection.execute(text(query).bindparams(bindparam("batch_ids", expanding=True)), {"batch_ids": batch_ids})
-    return {
-        row.batch_id: WorkingTime(max(MIN_SECONDS, round(float(row.seconds), 3)), bool(row.running)) for row in rows
-    }
+    return text(query).bindparams(bindparam("batch_ids", expanding=True))
 
 
 def count_claimed_failures(dialect: str) -> str:

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, case, lit
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus
-from models.tables import Batch, ModelVersion, Result
+from models.tables.batches import Batch
+from models.tables.results import ModelVersion, Result
 from producer.advice import LIST_BATCHES
 from producer.batches import guard_counts, pace
 from producer.batches.batch_view import TIMESTAMP_FIELDS, GuardCounts, being_deleted
@@ -49,13 +50,19 @@ def check_exists(database: Database, batch_id: str) -> None:
 
 def check_visible(database: Database, batch_id: str, tenant: str | None) -> None:
     """Raise NotFound as `get_batch` does, or if the batch is being deleted; this reads only the batch's row."""
-    query = select(Batch.tenant, Batch.status).where(Batch.id == batch_id)
     with database.read() as connection:
-        row = connection.execute(query).one_or_none() if is_storable(batch_id) else None
+        found = connection.execute(_visibility_query(), {"batch_id": batch_id if is_storable(batch_id) else ""})
+        row = found.one_or_none()
     if row is None or (tenant is not None and row.tenant != tenant):
         raise _not_found(batch_id)
     if row.status == BatchStatus.DELETING:
         raise being_deleted(batch_id)
+
+
+@cache
+def _visibility_query() -> Select[Any]:
+    columns = Batch.__table__.c
+    return select(columns.tenant, columns.status).where(columns.id == bindparam("batch_id"))
 
 
 def _not_found(batch_id: str) -> NotFound:
@@ -69,8 +76,16 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     if batch_filter is not None:
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
-            get_batch(database, batch_filter.after, batch_filter.tenant)
+            _check_cursor(database, batch_filter.after, batch_filter.tenant)
     return _read_views(database, query)
+
+
+def _check_cursor(database: Database, batch_id: str, tenant: str | None) -> None:
+    try:
+        get_batch(database, batch_id, tenant)
+    except NotFound as error:
+        error.param = "after"
+        raise
 
 
 def list_brief(database: Database, query: Select[Any]) -> list[BatchView]:

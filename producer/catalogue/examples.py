@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from models.documents import to_json
+from models.pipelines.options.prompt_template import TEXT, PromptTemplate
 from models.pipelines.pipeline import SAMPLES_FOLDER, Pipeline
-from models.pipelines.prompt_template import TEXT, PromptTemplate
 
 EXAMPLES_FOLDER = SAMPLES_FOLDER / "examples"
 REVIEWS_FILE = SAMPLES_FOLDER / "reviews.jsonl"

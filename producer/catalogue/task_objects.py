@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models import tasks as all_tasks
-from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.options.generation_limits import GenerationLimits
 from models.pipelines.pipeline import Pipeline
 from models.tasks.generic import GENERIC_SPECS
 from models.tasks.generic.transformers_pipeline import TRANSFORMERS_PIPELINE

@@ -39,6 +39,7 @@ class DryRunReport:
     characters: int = 0  # of the inputs as they are stored
     forecast: Forecast | None = None
     doubts: list[str] = field(default_factory=list)  # what the reader had to assume
+    column_names: list[str] = field(default_factory=list)  # that were given to a table without a header
     guards: GuardTrial = field(default_factory=lambda: GuardTrial.for_guards({}))
 
     @property
@@ -70,6 +71,7 @@ class DryRunReport:
             "invalid_rows_by_code": dict(sorted(self.invalid.items())),
             "duplicate_ids": self.invalid["duplicate_id"],
             "problems": self.problems,
+            "column_names": self.column_names,
             "doubts": self.doubts,
             "lengths": {
                 "unit": self.lengths.unit,
@@ -102,7 +104,7 @@ def dry_run(
             report.add(chunk, chunker)
             on_progress(report.rows)
     report.slices = -(-report.rows // slice_size)
-    report.doubts = list(source.doubts)
+    report.column_names, report.doubts = list(source.column_names), list(source.doubts)
     return report
 
 

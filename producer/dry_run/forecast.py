@@ -12,7 +12,7 @@ from models import tasks
 from models.db import Database
 from models.dialects.columns import Document
 from models.pipelines.pipeline import Pipeline
-from models.tasks.decoding import DecodingParameters
+from models.tasks.generation.decoding import DecodingParameters
 from producer.batches import pace
 
 MAX_BATCHES = 20  # the last ones that are looked at

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from models.pipelines import embedding_checks, model_files
 from models.pipelines.model_files import ModelFiles
+from models.pipelines.options.prompt_template import PromptTemplate
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.prompt_template import PromptTemplate
 from models.tasks.feature_extraction import FEATURE_EXTRACTION
 from models.tasks.generic.transformers_pipeline import PREFIX
 from models.tasks.own.own_spec import OwnTaskSpec

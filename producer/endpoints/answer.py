@@ -18,6 +18,7 @@ class Answer(NamedTuple):
     vector: see `models/vectors.py`
     parameters: those of the batch
     options: how the response is written, see `Endpoint`
+    input_tokens, output_tokens, finish_reason: as in `ResultRow`
     """
 
     id: str
@@ -28,6 +29,9 @@ class Answer(NamedTuple):
     vector: bytes | None
     parameters: Mapping[str, Any]
     options: Mapping[str, Any]
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
 
     @property
     def output_text(self) -> str:

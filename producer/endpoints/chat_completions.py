@@ -16,7 +16,7 @@ from producer.endpoints.endpoint import (
     reject_rest,
     take_constants,
 )
-from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings
+from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings, usage_part
 
 CONSTANTS: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
@@ -105,12 +105,12 @@ def _write_body(answer: Answer) -> str:
     text = from_json(answer.output_text)[0]["generated_text"]
     if isinstance(text, list):  # the conversation, whose last message is the answer
         text = text[-1]["content"]
-    text, finish_reason = end_of_text(text, answer.parameters.get("stop_strings"))
+    text, finish_reason = end_of_text(text, answer)
     return (
         f'{{"id": {quote(f"chatcmpl-{answer.id}")}, "object": "chat.completion", "created": {answer.created_at}, '
         f'"model": {quote(answer.pipeline)}, "system_fingerprint": {quote(answer.fingerprint)}, '
         f'"choices": [{{"index": 0, "message": {{"role": "assistant", "content": {quote(text)}, "refusal": null}}, '
-        f'"logprobs": null, "finish_reason": {finish_reason}}}]}}'
+        f'"logprobs": null, "finish_reason": {finish_reason}}}]{usage_part(answer)}}}'
     )
 
 

@@ -7,7 +7,7 @@ from models.documents import from_json
 from models.tasks.text_generation import TEXT_GENERATION
 from producer.endpoints.answer import Answer, quote
 from producer.endpoints.endpoint import Endpoint, Settings, invalid, read_single_text, reject_rest, take_constants
-from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings
+from producer.endpoints.text_settings import complete_parameters, end_of_text, take_generation_settings, usage_part
 
 CONSTANTS: dict[str, tuple[Any, ...]] = {"best_of": (1,), "logprobs": (), "suffix": ("",)}
 
@@ -30,13 +30,12 @@ def _read_settings(settings: Mapping[str, Any]) -> Settings:
 
 
 def _write_body(answer: Answer) -> str:
-    text, finish_reason = from_json(answer.output_text)[0]["generated_text"], "null"
-    if not answer.parameters.get("return_full_text"):  # a prompt may have a stop string, which ends nothing
-        text, finish_reason = end_of_text(text, answer.parameters.get("stop_strings"))
+    text, finish_reason = end_of_text(from_json(answer.output_text)[0]["generated_text"], answer)
     return (
         f'{{"id": {quote(f"cmpl-{answer.id}")}, "object": "text_completion", "created": {answer.created_at}, '
         f'"model": {quote(answer.pipeline)}, "system_fingerprint": {quote(answer.fingerprint)}, '
-        f'"choices": [{{"index": 0, "text": {quote(text)}, "logprobs": null, "finish_reason": {finish_reason}}}]}}'
+        f'"choices": [{{"index": 0, "text": {quote(text)}, "logprobs": null, "finish_reason": {finish_reason}}}]'
+        f"{usage_part(answer)}}}"
     )
 
 

@@ -41,8 +41,13 @@ def _write_body(answer: Answer) -> str:
         embedding = f'"{base64.b64encode(vector).decode("ascii")}"'
     return (
         f'{{"object": "list", "data": [{{"object": "embedding", "index": 0, "embedding": {embedding}}}], '
-        f'"model": {quote(answer.pipeline)}}}'
+        f'"model": {quote(answer.pipeline)}{_usage_part(answer.input_tokens)}}}'
     )
+
+
+def _usage_part(tokens: int | None) -> str:
+    """The member `usage` after others; nothing if the tokens were not counted."""
+    return "" if tokens is None else f', "usage": {{"prompt_tokens": {tokens}, "total_tokens": {tokens}}}'
 
 
 ENDPOINT = Endpoint(

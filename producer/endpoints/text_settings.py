@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.tasks.decoding import SAMPLING_PARAMETERS
+from models.tasks.generation.decoding import SAMPLING_PARAMETERS
+from producer.endpoints.answer import Answer, quote
 from producer.endpoints.endpoint import BodyError, Settings, invalid, take_constants
 
 # What a request may leave as it is, and not change.
@@ -64,8 +65,26 @@ def _read_stop(value: object) -> list[str]:
     return stops
 
 
-def end_of_text(text: str, stop_strings: str | list[str] | None) -> tuple[str, str]:
+def end_of_text(text: str, answer: Answer) -> tuple[str, str]:
     """Return a text without the stop string that ended it, and its `finish_reason` as JSON; null = not known."""
+    if answer.parameters.get("return_full_text"):  # a prompt may have a stop string, which ends nothing
+        return text, _json_or_null(answer.finish_reason)
+    stop_strings = answer.parameters.get("stop_strings")
     stops = [stop_strings] if isinstance(stop_strings, str) else stop_strings or ()
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return (text[: min(ends)], '"stop"') if ends else (text, "null")
+    return (text[: min(ends)], '"stop"') if ends else (text, _json_or_null(answer.finish_reason))
+
+
+def usage_part(answer: Answer) -> str:
+    """The member `usage` after others; nothing if the tokens were not counted."""
+    prompt, completion = answer.input_tokens, answer.output_tokens
+    if prompt is None or completion is None:
+        return ""
+    return (
+        f', "usage": {{"prompt_tokens": {prompt}, "completion_tokens": {completion}, '
+        f'"total_tokens": {prompt + completion}}}'
+    )
+
+
+def _json_or_null(text: str | None) -> str:
+    return "null" if text is None else quote(text)

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, TextClause, bindparam, text
 
 from models import vectors
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.errors import NotFound
 from producer.advice import LIST_BATCHES
 from producer.health import counter_checks, row_checks

@@ -10,7 +10,7 @@ from sqlalchemy import column, literal_column, select, text
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.lifecycle.claim_order import IS_AVAILABLE
-from models.tables import MaintenanceTaskRow
+from models.tables.workers import MaintenanceTaskRow
 
 SELECT_SERVER_INFO = {
     "postgresql": "SELECT current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes",
@@ -35,7 +35,8 @@ SELECT DISTINCT b.pipeline, g.guard FROM batches b JOIN batch_guards g ON g.batc
 WHERE b.status = 'in_progress' AND b.guarded ORDER BY b.pipeline, g.guard
 """
 
-# All slices of a cancelling batch were revoked when its termination began.
+# All slices of a cancelling batch were revoked when its termination began. The batch of a run that waits for its
+# source, or for an earlier run, is left out: the findings on schedules have it.
 SELECT_TRANSITIONING = """
 SELECT id, status, {now} AS now, CASE status
        WHEN 'validating' THEN coalesce(holder_heartbeat_at, created_at)
@@ -43,7 +44,9 @@ SELECT id, status, {now} AS now, CASE status
        ELSE coalesce(cancelling_at, (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id), created_at)
        END AS since, CASE WHEN read_request IS NULL THEN 0 ELSE 1 END AS awaits_reading
 FROM batches b
-WHERE status IN ('validating', 'cancelling') OR (status = 'in_progress' AND ingesting) ORDER BY id LIMIT 1000
+WHERE status = 'cancelling' OR (status = 'in_progress' AND ingesting) OR (status = 'validating' AND NOT EXISTS (
+    SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.state = 'waiting'))
+ORDER BY id LIMIT 1000
 """
 
 

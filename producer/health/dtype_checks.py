@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
+from models.pipelines.options.quantization import device_problem
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
-from models.pipelines.quantization import device_problem
 from producer.health.findings import WARNING, Finding
 from producer.workers.workers import WorkerView
 

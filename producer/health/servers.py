@@ -9,7 +9,7 @@ from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.privacy.terminal import format_duration
 from models.processes import holders
-from models.service_tables import Server
+from models.tables.service import Server
 from producer.health.findings import OK, WARNING, Finding
 
 

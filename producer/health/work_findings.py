@@ -56,26 +56,32 @@ def check_backlogs(
     for backlog in backlogs:
         pipeline = backlog.pipeline
         serving = [worker for worker in workers if worker.alive and pipeline in worker.served_pipelines]
-        can_load = any((worker_name_for(worker.id), pipeline) not in failing_workers for worker in serving)
-        revisions = {worker.revision for worker in serving if worker.pipeline == pipeline and worker.revision}
         message = _describe_backlog(
             backlog, queue_depths.get(pipeline), len(serving), names_revision=revisions_waiting[pipeline] > 1
         )
+        can_load = any((worker_name_for(worker.id), pipeline) not in failing_workers for worker in serving)
         if not serving:
             yield Finding(PROBLEM, "work", message, f"start a worker: batchmill up --pipelines {pipeline}")
         elif not can_load:
             yield Finding(PROBLEM, "work", message, "none of its workers can load it: see the findings on models")
-        elif backlog.lease_expired:
-            yield Finding(WARNING, "work", message, "no process reclaims expired leases: see the workers' logs")
-        elif backlog.revision is not None and revisions and backlog.revision not in revisions:
-            advice = f"it began with revision {backlog.revision}, which no worker has now: "
-            advice += blockers.restore_advice(backlog.revision)
-            yield Finding(WARNING, "work", message, advice)
-        elif missing := _guards_of_none(serving, pipeline, needed_guards.get(pipeline, ())):
-            advice = f"batches need guards that no worker has now: {', '.join(missing)}; put them back"
+        elif advice := _advise(backlog, serving, needed_guards.get(pipeline, ())):
             yield Finding(WARNING, "work", message, advice)
         else:
             yield Finding(OK, "work", message)
+
+
+def _advise(backlog: Backlog, serving: Sequence[WorkerView], needed_guards: Sequence[str]) -> str:
+    """Return what to do for a backlog that workers serve and yet may not finish; empty if nothing is wrong."""
+    pipeline = backlog.pipeline
+    if backlog.lease_expired:
+        return "no process reclaims expired leases: see the workers' logs"
+    revisions = {worker.revision for worker in serving if worker.pipeline == pipeline and worker.revision}
+    if backlog.revision is not None and revisions and backlog.revision not in revisions:
+        restore = blockers.restore_advice(backlog.revision)
+        return f"it began with revision {backlog.revision}, which no worker has now: {restore}"
+    if missing := _guards_of_none(serving, pipeline, needed_guards):
+        return f"batches need guards that no worker has now: {', '.join(missing)}; put them back"
+    return ""
 
 
 def _guards_of_none(serving: Sequence[WorkerView], pipeline: str, needed: Collection[str]) -> list[str]:

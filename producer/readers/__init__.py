@@ -5,7 +5,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import BinaryIO
 
-from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
+from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource
+from models.foreign_errors import first_line
+from producer.readers import given_names
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.access import UNRESTRICTED, Access
 from producer.readers.files.source_files import FILE_FORMATS, STDIN, SourceFile, StreamFile, find_files
@@ -19,7 +21,6 @@ __all__ = ["FILE_FORMATS", "STDIN", "Access", "open_records", "open_source", "op
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 MAX_DOUBTS = 3  # of one source, which may have thousands of files
-ALL_COLUMNS = ColumnMapping((), (), is_id_required=False, keeps_all=True)
 
 Records = Iterable[tuple[int, object] | Problem]
 
@@ -38,17 +39,18 @@ def open_source(
     file_format: one of FILE_FORMATS; None = by each file's name.
     limits: None = the default limits.
 
-    Opening and reading raise UnreadableSource if a file is not in its format, SourceTooLarge beyond the limits, and
-    Unreachable if reading breaks off.
+    Raises UsageError for column names that are given to another format. Opening and reading raise UnreadableSource if a
+    file is not in its format, SourceTooLarge beyond the limits, and Unreachable if reading breaks off.
     """
     source_files = find_files([paths] if isinstance(paths, str) else paths, file_format, access)
+    _check_formats(source_files, columns)
     limits = limits or DEFAULT_LIMITS
     first, last = source_files[0], source_files[-1]
     name = first.name if first is last else f"the set of {len(source_files):,} files from {first.name} to {last.name}"
     doubts: list[str] = []
     with closing(_read_files(source_files, columns, Meter(limits), doubts)) as rows:
         files = tuple((file.name, file.unit) for file in source_files)
-        yield Source(name, first.unit, rows, files, limits, doubts=doubts)
+        yield Source(name, first.unit, rows, files, limits, column_names=columns.header, doubts=doubts)
 
 
 @contextmanager
@@ -61,20 +63,32 @@ def open_stream(
     file_format: one of FILE_FORMATS.
     """
     file = StreamFile(stream, name, file_format)
+    _check_formats([file], columns)
     doubts: list[str] = []
     with closing(_read_file(file, columns, Meter(limits), doubts)) as rows:
-        yield Source(name, file.unit, rows, limits=limits, doubts=doubts)
+        yield Source(name, file.unit, rows, limits=limits, column_names=columns.header, doubts=doubts)
 
 
 @contextmanager
-def open_records(stream: BinaryIO, name: str, file_format: str, limits: Limits) -> Iterator[Records]:
-    """The records of a stream with all their columns, before anything is mapped; the caller closes the stream.
+def open_records(
+    stream: BinaryIO, name: str, file_format: str, columns: ColumnMapping, limits: Limits
+) -> Iterator[tuple[Records, list[str]]]:
+    """The records of a stream with all their columns, before anything is mapped, and the reader's doubts.
 
-    Raises as `open_source` does.
+    The caller closes the stream. Raises as `open_source` does.
     """
     file = StreamFile(stream, name, file_format)
+    _check_formats([file], columns)
     with _explain_errors(name), file.open_stream() as content:
-        yield _read_records(content, file, ALL_COLUMNS, Meter(limits), [])
+        doubts: list[str] = []
+        yield _read_records(content, file, columns, Meter(limits), doubts), doubts
+
+
+def _check_formats(files: Iterable[SourceFile | StreamFile], columns: ColumnMapping) -> None:
+    """Raise UsageError if names are given to the columns of a file that has them itself, or has none."""
+    other = next((file for file in files if file.file_format not in DELIMITERS), None)
+    if columns.header and other is not None:
+        raise given_names.wrong_format(other.name, other.file_format)
 
 
 def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row | Problem]:
@@ -107,7 +121,10 @@ def _read_file(
     file: SourceFile | StreamFile, columns: ColumnMapping, meter: Meter, doubts: list[str]
 ) -> Generator[Row | Problem, None, None]:
     with _explain_errors(file.name), file.open_stream() as stream:
-        yield from rows_from_records(_read_records(stream, file, columns, meter, doubts), columns)
+        found: list[str] = []
+        records = _read_records(stream, file, columns, meter, found)
+        doubts.extend(f"{file.name}: {doubt}" for doubt in found[: MAX_DOUBTS - len(doubts)])
+        yield from rows_from_records(records, columns)
 
 
 @contextmanager
@@ -131,7 +148,7 @@ def _read_records(
         return text_lines.read_texts(stream, file.name, meter)
     if file.file_format not in DELIMITERS:
         return jsonl.read_records(stream, file.name, meter)
-    table = DelimitedReader(stream, file.name, DELIMITERS[file.file_format], meter)
+    table = DelimitedReader(stream, file.name, DELIMITERS[file.file_format], meter, columns)
     if not table.header:
         return ()
     doubt = table.find_doubt()
@@ -141,8 +158,8 @@ def _read_records(
         if doubt is None:
             raise
         raise UnreadableSource(f"{error}; {doubt}") from None
-    if doubt is not None and len(doubts) < MAX_DOUBTS:
-        doubts.append(f"{file.name}: {doubt}")
+    if doubt is not None:
+        doubts.append(doubt)
     optional = [column for _, column, required in columns.fields if not required and column in table.header]
     records = columns.restore_cells(table.records())
     return _drop_empty_cells(records, optional) if optional else records

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
-from producer.readers import kept_columns
+from producer.readers import given_names, kept_columns
 from producer.readers.mapping_advice import COMMAND_ADVICE, MappingAdvice
 from producer.readers.rows import NO_HINTS, Problem, Row
 from producer.readers.storable import UnreadableValue, is_storable
@@ -18,6 +18,7 @@ MAX_CUSTOM_ID_CHARACTERS = 512
 DEFAULT_ID_COLUMNS = ("custom_id", "id")
 WHOLE_ROW = "row"  # key of the kept input of an invalid row whose fields are unknown
 MAX_COLUMNS_LISTED = 20  # in a message about a missing column
+NO_MAPPING = "input_columns must be a mapping of inputs to columns, such as {'text': 'body'}"
 ALL_OTHER_COLUMNS = "*"  # as a passthrough column: all that are neither a field nor the custom_id
 
 
@@ -31,6 +32,7 @@ class ColumnMapping:
     passthrough: tuple[str, ...] = ()  # kept with each job
     keeps_all: bool = False  # all other columns are kept, too
     advice: MappingAdvice = COMMAND_ADVICE
+    header: tuple[str, ...] = ()  # of a table whose file has none
 
     all_includes_named: ClassVar[bool] = True  # a named passthrough column is nothing more than all other columns
 
@@ -54,11 +56,12 @@ class ColumnMapping:
         """
         input_columns = {} if input_columns is None else input_columns
         if not isinstance(input_columns, Mapping):
-            raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
+            raise UsageError(NO_MAPPING, param="input_columns")
         field_names = [field.name for field in spec.fields]
         for name in input_columns:
             if name not in field_names:
-                raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(field_names)}")
+                message = f"{spec.name} has no input {name[:80]!r}; it takes: {', '.join(field_names)}"
+                raise UsageError(message, param="input_columns")
         # A column that was named explicitly must exist; the default column of an optional field need not.
         fields = tuple(
             (field.name, input_columns.get(field.name, field.name), field.required or field.name in input_columns)
@@ -69,7 +72,7 @@ class ColumnMapping:
             raise UsageError("a column is named by text, or by a number as in a table of pandas")
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
-            raise UsageError(f"a column to keep has no name; {advice.passthrough}")
+            raise UsageError(f"a column to keep has no name; {advice.passthrough}", param="passthrough")
         keeps_all = ALL_OTHER_COLUMNS in passthrough
         if keeps_all:
             passthrough = () if cls.all_includes_named else tuple(n for n in passthrough if n != ALL_OTHER_COLUMNS)
@@ -77,6 +80,13 @@ class ColumnMapping:
         named_ids = DEFAULT_ID_COLUMNS if id_column is None or id_column == "" else (id_column,)
         is_id_required = use_ids and named_ids != DEFAULT_ID_COLUMNS
         return cls(fields, named_ids if use_ids else (), is_id_required, passthrough, keeps_all, advice)
+
+    def with_header(self, names: object) -> Self:
+        """The mapping for a table whose file has no header; raises UsageError.
+
+        names: of all its columns, as `given_names` reads them; None = the file has a header
+        """
+        return self if names is None else replace(self, header=given_names.parse_names(names))
 
     def with_text_names(self) -> Self:
         """The mapping for a table that has all its columns' names as text, such as '0' for column 0 of pandas."""

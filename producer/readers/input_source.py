@@ -9,6 +9,7 @@ from typing import Any
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
+from producer.readers import given_names
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.items import open_items
@@ -36,6 +37,8 @@ def open_source(
     """
     if bool(paths) + (source_name is not None) + (selection is not None) != 1:
         raise UsageError("say what to submit: files, - for standard input, --sql NAME or --from BATCH_ID")
+    if columns.header and not paths:
+        raise given_names.names_error(given_names.ONLY_FILES)
     if selection is not None:
         if file_format is not None or query_params:
             raise UsageError("--format and --bind do not apply to the results of a batch; leave them out")
@@ -81,22 +84,29 @@ class PythonSource:
     sql: str | None
     bind: Mapping[str, Any] | None
     selection: ResultSelection | None = None
+    column_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.inputs, self.files, self.sql, self.selection)) != 1:
             raise UsageError("say what to submit: inputs, files, sql or from_batch, and only one of them")
-        if self.file_format is not None and self.files is None:
-            raise UsageError("file_format is that of files; leave it out")
+        self._check_files()
         if self.bind and self.sql is None:
             raise UsageError("bind sets parameters of a query; name the query as sql")
         if self.ids is not None and self.inputs is None:
             raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
-        if self.file_format is not None and self.file_format not in FILE_FORMATS:
-            raise UsageError(f"there is no file_format {str(self.file_format)[:80]!r}; use {', '.join(FILE_FORMATS)}")
         if self.bind is not None and not isinstance(self.bind, Mapping):
             raise UsageError("bind must be a mapping of the query's parameters, such as {'day': 'monday'}")
         if self.sql is not None and not isinstance(self.sql, str):
             raise UsageError("sql must be text: the NAME of a query [sources.NAME] in batchmill.toml")
+
+    def _check_files(self) -> None:
+        if self.files is None:
+            if self.file_format is not None:
+                raise UsageError("file_format is that of files; leave it out")
+            if self.column_names is not None:
+                raise given_names.names_error(given_names.ONLY_FILES)
+        elif self.file_format is not None and self.file_format not in FILE_FORMATS:
+            raise UsageError(f"there is no file_format {str(self.file_format)[:80]!r}; use {', '.join(FILE_FORMATS)}")
 
     def list_paths(self) -> list[str]:
         """The paths of the files, which may be patterns and URLs; none for another source. Raises UsageError."""
@@ -109,6 +119,7 @@ class PythonSource:
 
         keep_invalid: results of a batch need not have the names of the columns.
         """
+        columns = columns.with_header(self.column_names)
         if self.inputs is not None:
             return nullcontext(open_items(self.inputs, self.ids, columns, Limits.from_settings(settings)))
         return open_source(

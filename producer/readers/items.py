@@ -62,7 +62,7 @@ def check_iterable(inputs: object) -> None:
 def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:
     for number, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
-            raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
+            raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}", param="ids")
         record = dict(item) if isinstance(item, Mapping) else item
         try:
             row: Row | Problem = columns.map_row(number, record)

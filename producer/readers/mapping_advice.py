@@ -10,6 +10,7 @@ class MappingAdvice(NamedTuple):
     field, id, passthrough: how to name another column
     selection: names of the options that choose among the results of a batch, and of the batch itself
     hints: how to repair a row, by error code
+    header: what to do if the first line of a table is data
     """
 
     field: str
@@ -17,6 +18,7 @@ class MappingAdvice(NamedTuple):
     passthrough: str
     hints: Mapping[str, str]
     selection: tuple[str, str] = ("", "")
+    header: str = "add a line of names above it"
 
 
 WRITE_NULL = ", or write null there"  # nobody can into the results of a batch
@@ -32,6 +34,7 @@ COMMAND_ADVICE = MappingAdvice(
         "missing_passthrough": "; leave that --passthrough out" + WRITE_NULL,
     },
     ("--status, --label and --min-score", "--from BATCH_ID"),
+    "name the columns: --column-names NAME,NAME",
 )
 PYTHON_ADVICE = MappingAdvice(
     "say which to use: input_columns={{'{field}': COLUMN}}",
@@ -44,6 +47,7 @@ PYTHON_ADVICE = MappingAdvice(
         "missing_passthrough": "; leave it out of passthrough" + WRITE_NULL,
     },
     ("status, labels and min_score", "from_batch=BATCH_ID"),
+    "name the columns: column_names=[NAME, NAME]",
 )
 HTTP_ADVICE = MappingAdvice(
     'say which to use: "input_columns": {{"{field}": "COLUMN"}}',
@@ -56,6 +60,7 @@ HTTP_ADVICE = MappingAdvice(
         "missing_passthrough": "; leave it out of passthrough" + WRITE_NULL,
     },
     ("status, labels and min_score", '"from_batch": "BATCH_ID"'),
+    'name the columns: "column_names": ["NAME", "NAME"]',
 )
 PAGE_ADVICE = MappingAdvice(
     "choose the column for {field} in the form",
@@ -67,4 +72,5 @@ PAGE_ADVICE = MappingAdvice(
         "invalid_id": "; choose another column for the ids in the form",
         "missing_passthrough": "; do not keep that column" + WRITE_NULL,
     },
+    header="name the columns in the form",
 )

@@ -78,6 +78,7 @@ class Source:
     rows: read from the source one by one.
     files: the name and unit of each file; with several, locations count in FILE_OFFSETs too.
     input_param: the part of a request that has the input, such as `body.input`; None = rows are no requests.
+    column_names: those that were given to a table without a header.
     doubts: sentences on what the reader had to assume, on the first files alone; complete once all rows were read.
     """
 
@@ -87,6 +88,7 @@ class Source:
     files: Sequence[tuple[str, str]] = ()
     limits: Limits = DEFAULT_LIMITS
     input_param: str | None = None
+    column_names: Sequence[str] = ()
     doubts: list[str] = field(default_factory=list)
 
     def describe_location(self, location: int) -> str:

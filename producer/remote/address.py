@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from models.errors import UsageError
 
+API_PATHS = ("v1", "api")  # of the server; OpenAI's clients want the first one in their URL
 URL_VARIABLE, KEY_VARIABLE, DATABASE_VARIABLE = "BATCHMILL_URL", "BATCHMILL_API_KEY", "BATCHMILL_DATABASE_URL"
 
 
@@ -90,6 +91,10 @@ def _split(url: str) -> SplitResult:
         raise UsageError("the server's URL has a user or password; leave it out, and give the key as api_key")
     if parts.query or parts.fragment:
         raise UsageError("the server's URL has a ? or #; write https://HOST or https://HOST:PORT")
+    prefix, _, last = parts.path.rstrip("/").rpartition("/")
+    if last in API_PATHS:
+        server = f"{parts.scheme}://{parts.netloc}{prefix.rstrip('/')}"
+        raise UsageError(f"the server's URL ends with /{last}, which the client adds itself; write {server}")
     return parts
 
 

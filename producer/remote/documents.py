@@ -60,6 +60,9 @@ ROW_FIELDS = (
     "source_position",
     "adapter",
     "adapter_revision",
+    "input_tokens",
+    "output_tokens",
+    "finish_reason",
 )
 
 

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO, Protocol
 import httpx2
 
 from models import version
-from models.errors import BatchmillError, Unreachable, UsageError, first_line
+from models.errors import BatchmillError, Unreachable, UsageError
+from models.foreign_errors import first_line
 from producer.remote.address import ServerAddress
 from producer.remote.errors import AnswerLost, error_from_response, foreign_response
 from producer.remote.retrying import REPEAT, RetryPolicy

@@ -16,7 +16,7 @@ def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]
     try:
         return tuple(dict.fromkeys(map(JobOutcome, names)))
     except (TypeError, ValueError):
-        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
+        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}", param="status") from None
 
 
 def check_cursor(after: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from models import vectors
 from models.db import Database
 from models.errors import UsageError
-from models.pipelines.prompt_template import find_batch_spec_if_known
+from models.pipelines.options.prompt_template import find_batch_spec_if_known
 from models.states import JobOutcome
 from models.tasks.feature_extraction import FEATURE_EXTRACTION, NO_POOLING
 from producer.batches.views import BatchView

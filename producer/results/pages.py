@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Generic
 
 from sqlalchemy import TextClause, text
 
@@ -13,7 +13,8 @@ from models.dialects.row_stream import stream_rows
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.pace import FAILURES_HINT
-from producer.results.result_columns import RESULT_COLUMNS, TO_RESULT_ROW, VECTOR_COLUMN
+from producer.results.json_lines import JSON, JsonResult
+from producer.results.result_columns import COLUMNS, Row, RowShape
 from producer.results.result_row import ResultRow
 
 # A page is in memory at once; it has fewer rows where rows are large.
@@ -23,12 +24,12 @@ FETCH_ROWS = 32  # rows that the server sends at once, which may all be large
 
 # The view's tables instead of the view: a page by position must state its start for `jobs` too. Otherwise PostgreSQL
 # merges the two from the beginning of the batch (200 ms in the middle of a million jobs, instead of 1 ms).
-SELECT_RESULTS = f"""
-SELECT {", ".join(RESULT_COLUMNS.values())} FROM results r{{hint}}
+SELECT_RESULTS = """
+SELECT {columns} FROM results r{hint}
 JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 LEFT JOIN model_versions m ON m.id = r.model_version_id
-WHERE r.batch_id = :batch_id{{filters}}
-"""  # noqa: S608
+WHERE r.batch_id = :batch_id{filters}
+"""
 
 # `seq` is the order of commits within the batch: later results have a greater one, so a cursor never misses a row.
 AFTER_SEQ = " AND r.seq > :cursor"
@@ -67,28 +68,30 @@ def fetch_page(
     limit: int,
     statuses: Sequence[JobOutcome] = (),
     max_characters: int | None = None,
-) -> tuple[list[ResultRow], bool]:
-    """Return the first of the same results, and whether there are more.
+) -> tuple[list[JsonResult], bool]:
+    """Return the first of the same results as JSON, and whether there are more.
 
     limit: maximum number of rows
-    max_characters: of documents; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
+    max_characters: of the JSON; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
     """
-    query = _results_query(database.engine.dialect.name, AFTER_SEQ + _status_filter(statuses), ORDER_BY_SEQ)
+    query = _by_seq_query(database.engine.dialect.name, JSON, statuses)
     params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_seq}
-    page = _fetch_page(database, query, limit=limit + 1, max_characters=max_characters, **params)
+    page = _fetch_page(database, query, JSON, limit=limit + 1, max_characters=max_characters, **params)
     return page.rows[:limit], not page.is_last or len(page.rows) > limit
 
 
 def fetch_failed_page(
     database: Database, batch_id: str, after_position: int, limit: int, error_code: str | None = None
-) -> tuple[list[ResultRow], bool]:
-    """Return failed jobs after a position in the order of the source, and whether there are more.
+) -> tuple[list[JsonResult], bool]:
+    """Return failed jobs after a position in the order of the source as JSON, and whether there are more.
 
     error_code: only failures with this code; None = all
     """
-    query = _by_position_query(database.engine.dialect.name, (JobOutcome.FAILED,), has_code=error_code is not None)
+    query = _by_position_query(
+        database.engine.dialect.name, JSON, (JobOutcome.FAILED,), has_code=error_code is not None
+    )
     params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": error_code}
-    page = _fetch_page(database, query, **params, limit=limit + 1)
+    page = _fetch_page(database, query, JSON, **params, limit=limit + 1)
     return page.rows[:limit], not page.is_last or len(page.rows) > limit
 
 
@@ -104,7 +107,7 @@ def iter_pages(
     database: Database, batch_id: str, after_seq: int = 0, limit: int | None = None, statuses: Sequence[JobOutcome] = ()
 ) -> Iterator[list[ResultRow]]:
     """Yield the same results in pages that are never empty; none for an unknown batch."""
-    query = _results_query(database.engine.dialect.name, AFTER_SEQ + _status_filter(statuses), ORDER_BY_SEQ)
+    query = _by_seq_query(database.engine.dialect.name, COLUMNS, statuses)
     for page in _iter_pages(database, query, {"batch_id": batch_id, "cursor": after_seq}, "seq", limit):
         if page.rows:
             yield page.rows
@@ -126,7 +129,7 @@ def iter_by_position(
     limit: maximum number of rows; None = all
     """
     views.check_not_deleting(views.get_batch(database, batch_id))
-    query = _by_position_query(database.engine.dialect.name, statuses, has_code=error_code is not None)
+    query = _by_position_query(database.engine.dialect.name, COLUMNS, statuses, has_code=error_code is not None)
     params = {"batch_id": batch_id, "cursor": -1, "after": after_seq, "code": error_code}
     for page in _iter_pages(database, query, params, "position", limit):
         yield from page.rows
@@ -140,7 +143,7 @@ def pages_by_position(
 
     statuses: only results with one of these; empty = all
     """
-    query = _by_position_query(database.engine.dialect.name, statuses, has_code=False)
+    query = _by_position_query(database.engine.dialect.name, COLUMNS, statuses, has_code=False)
     params = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": None}
     for page in _iter_pages(database, query, params, "position", None):
         if page.rows:
@@ -161,8 +164,8 @@ def fetch_page_by_position(database: Database, batch_id: str, after_position: in
 
 def first_success(database: Database, batch_id: str) -> ResultRow | None:
     """Return the first result with an output, whose structure decides the columns; None when no job has succeeded."""
-    query = _results_query(database.engine.dialect.name, _status_filter([JobOutcome.SUCCEEDED]), ORDER_BY_SEQ)
-    rows = _fetch_page(database, query, batch_id=batch_id, limit=1).rows
+    query = _by_seq_query(database.engine.dialect.name, COLUMNS, [JobOutcome.SUCCEEDED])
+    rows = _fetch_page(database, query, COLUMNS, batch_id=batch_id, cursor=0, limit=1).rows
     return rows[0] if rows else None
 
 
@@ -172,27 +175,27 @@ def fetch_at_positions(database: Database, batch_id: str, positions: Iterable[in
 
 
 def _fetch_at(database: Database, batch_id: str, after_position: int, limit: int) -> list[ResultRow]:
-    query = _by_position_query(database.engine.dialect.name, (), has_code=False)
-    return _fetch_page(database, query, batch_id=batch_id, cursor=after_position, after=0, limit=limit).rows
+    query = _by_position_query(database.engine.dialect.name, COLUMNS, (), has_code=False)
+    return _fetch_page(database, query, COLUMNS, batch_id=batch_id, cursor=after_position, after=0, limit=limit).rows
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _Page(Generic[Row]):
     """Rows, the length of their documents, and whether the query has no more of them."""
 
-    rows: list[ResultRow]
+    rows: list[Row]
     length: int
     is_last: bool
 
 
 def _iter_pages(
     database: Database, query: TextClause, params: dict[str, Any], cursor_field: str, limit: int | None
-) -> Iterator[_Page]:
+) -> Iterator[_Page[ResultRow]]:
     """Yield pages until the last, at most `limit` rows in all; `cursor_field` of a page's last row begins the next."""
     rows_left, page_rows = limit, PAGE_ROWS
     while rows_left is None or rows_left > 0:
         page = _fetch_page(
-            database, query, **params, limit=page_rows if rows_left is None else min(rows_left, page_rows)
+            database, query, COLUMNS, **params, limit=page_rows if rows_left is None else min(rows_left, page_rows)
         )
         yield page
         if page.is_last:
@@ -204,28 +207,40 @@ def _iter_pages(
 
 
 def _fetch_page(
-    database: Database, query: TextClause, *, limit: int, max_characters: int | None = None, **params: Any
-) -> _Page:
-    rows: list[ResultRow] = []
+    database: Database,
+    query: TextClause,
+    shape: RowShape[Row],
+    *,
+    limit: int,
+    max_characters: int | None = None,
+    **params: Any,
+) -> _Page[Row]:
+    rows: list[Row] = []
     length = 0
-    to_row = TO_RESULT_ROW[database.engine.dialect.name]
+    make_row = shape.make_row[database.engine.dialect.name]
     with (
         database.read() as connection,
         connection.begin(),
         closing(stream_rows(connection, query, {**params, "limit": limit}, FETCH_ROWS)) as fetched,
     ):
         for raw_rows in fetched:
-            rows += map(to_row, raw_rows)
+            rows += map(make_row, raw_rows)
             length += sum(row.documents_length for row in rows[-len(raw_rows) :])
             if length > (max_characters or PAGE_CHARACTERS) and len(rows) < limit:
                 return _Page(rows, length, is_last=False)
     return _Page(rows, length, is_last=len(rows) < limit)
 
 
-def _by_position_query(dialect: str, statuses: Sequence[JobOutcome], *, has_code: bool) -> TextClause:
+def _by_seq_query(dialect: str, shape: RowShape[Any], statuses: Sequence[JobOutcome]) -> TextClause:
+    return _results_query(dialect, shape.columns[dialect], AFTER_SEQ + _status_filter(statuses), ORDER_BY_SEQ)
+
+
+def _by_position_query(
+    dialect: str, shape: RowShape[Any], statuses: Sequence[JobOutcome], *, has_code: bool
+) -> TextClause:
     filters = AFTER_POSITION + _status_filter(statuses) + (" AND r.error_code = :code" if has_code else "")
     hint = FAILURES_HINT[dialect] if list(statuses) == [JobOutcome.FAILED] else ""
-    return _results_query(dialect, filters, ORDER_BY_POSITION, hint)
+    return _results_query(dialect, shape.columns[dialect], filters, ORDER_BY_POSITION, hint)
 
 
 def _status_filter(statuses: Sequence[JobOutcome]) -> str:
@@ -235,5 +250,5 @@ def _status_filter(statuses: Sequence[JobOutcome]) -> str:
 
 
 @cache
-def _results_query(dialect: str, filters: str, order: str, hint: str = "") -> TextClause:
-    return text(SELECT_RESULTS.format(vector=VECTOR_COLUMN[dialect], hint=hint, filters=filters) + order)
+def _results_query(dialect: str, columns: str, filters: str, order: str, hint: str = "") -> TextClause:
+    return text(SELECT_RESULTS.format(columns=columns, hint=hint, filters=filters) + order)

@@ -1,9 +1,10 @@
 """The columns of a result as the drivers return them, and the row that they make."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from models.states import JobOutcome
 from models.vectors import from_array_wire
@@ -38,9 +39,41 @@ RESULT_COLUMNS = {
     "source_position": "j.source_position",
     "adapter": "m.adapter",
     "adapter_revision": "m.adapter_revision",
+    "input_tokens": "r.input_tokens",
+    "output_tokens": "r.output_tokens",
+    "finish_reason": "r.finish_reason",
 }
 # PostgreSQL's text of a `real[]` takes several times as long to read.
 VECTOR_COLUMN = {"postgresql": "array_send(r.vector)", "sqlite": "r.vector"}
+
+
+class PlacedRow(Protocol):
+    """A row of any shape, as pages see it."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def documents_length(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=PlacedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape(Generic[Row]):
+    """The form in which results are read.
+
+    columns: SQL of what is selected, by dialect
+    make_row: makes a row of what the driver returns, by dialect
+    """
+
+    columns: Mapping[str, str]
+    make_row: Mapping[str, Callable[[Sequence[Any]], Row]]
+
 
 _STATUS_INDEX, _TRUNCATED_INDEX, _FINISHED_INDEX, _VECTOR_INDEX = (
     list(RESULT_COLUMNS).index(name) for name in ("status", "truncated", "finished_at", "vector")
@@ -70,4 +103,8 @@ def _parse_utc(moment: str) -> datetime:
     return datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
 
-TO_RESULT_ROW = {"postgresql": _from_postgresql, "sqlite": _from_sqlite}  # by dialect
+# All columns, for readers of values.
+COLUMNS = RowShape(
+    {dialect: ", ".join(RESULT_COLUMNS.values()).format(vector=vector) for dialect, vector in VECTOR_COLUMN.items()},
+    {"postgresql": _from_postgresql, "sqlite": _from_sqlite},
+)

@@ -49,6 +49,9 @@ class ResultRow(NamedTuple):
     source_position: int | None = None  # the position of its job there
     adapter: str | None = None  # the LoRA adapter on top of the model
     adapter_revision: str | None = None
+    input_tokens: int | None = None  # of the input, in all windows; None = no model read it, or it was not counted
+    output_tokens: int | None = None  # that were generated; None = the task generates nothing, or as before
+    finish_reason: str | None = None  # how a generated text ended, see `FinishReason`
 
     @property
     def input(self) -> dict[str, Any]:
@@ -122,7 +125,10 @@ class ResultRow(NamedTuple):
             f'"original_input": {self.original_input_json or "null"}, '
             f'"source_batch_id": {_quote(self.source_batch_id)}, '
             f'"source_position": {"null" if self.source_position is None else self.source_position}, '
-            f"{_adapter_part(self.adapter, self.adapter_revision)}}}\n"
+            f"{_adapter_part(self.adapter, self.adapter_revision)}, "
+            f'"input_tokens": {"null" if self.input_tokens is None else self.input_tokens}, '
+            f'"output_tokens": {"null" if self.output_tokens is None else self.output_tokens}, '
+            f'"finish_reason": {_quote(self.finish_reason)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
 

@@ -29,7 +29,13 @@ class ColumnType(Enum):
 
 LEADING_COLUMNS = (("position", ColumnType.INTEGER), ("custom_id", ColumnType.TEXT))
 STATUS_COLUMN = ("status", ColumnType.TEXT)
-GUARD_COLUMNS = (("windows", ColumnType.INTEGER), ("guards", ColumnType.JSON))  # a user's table may be older than these
+GUARD_COLUMNS = (("windows", ColumnType.INTEGER), ("guards", ColumnType.JSON))
+TOKEN_COLUMNS = (
+    ("input_tokens", ColumnType.INTEGER),
+    ("output_tokens", ColumnType.INTEGER),
+    ("finish_reason", ColumnType.TEXT),
+)
+LATER_COLUMNS = (*GUARD_COLUMNS, *TOKEN_COLUMNS)  # a user's table may be older than these
 TRAILING_COLUMNS = (
     ("error_code", ColumnType.TEXT),
     ("error_message", ColumnType.TEXT),
@@ -40,11 +46,11 @@ TRAILING_COLUMNS = (
     ("device", ColumnType.TEXT),
     ("attempts", ColumnType.INTEGER),
     ("finished_at", ColumnType.TIMESTAMP),
-    *GUARD_COLUMNS,
+    *LATER_COLUMNS,
 )
 ORIGIN_COLUMNS = (("source_batch_id", ColumnType.TEXT), ("source_position", ColumnType.INTEGER))
 # Results had no such columns before, so an older table may have them from columns that were passed through.
-RENAMED_COLUMNS = {name: f"meta_{name}" for name, _ in GUARD_COLUMNS}
+RENAMED_COLUMNS = {name: f"meta_{name}" for name, _ in LATER_COLUMNS}
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
 VECTOR_OUTPUT = (("embedding", ColumnType.VECTOR),)
 COLUMN_TYPE_BY_PYTHON_TYPE = {
@@ -166,6 +172,9 @@ class TabularLayout:
             row.finished_at,
             row.windows,
             row.guards_json,
+            row.input_tokens,
+            row.output_tokens,
+            row.finish_reason,
             *((row.source_batch_id, row.source_position) if self.has_origins else ()),
         ]
 

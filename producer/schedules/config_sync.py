@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from models.db import Database
 from models.errors import NotFound, UsageError
-from models.schedule_tables import Schedule as ScheduleRow
+from models.tables.schedules import Schedule as ScheduleRow
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import SELECT_AFTER, create, delete, select_after

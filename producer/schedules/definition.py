@@ -13,6 +13,7 @@ from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.tasks.spec import TaskSpec
+from producer.readers import DELIMITERS, given_names
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.source_files import format_from_name
 from producer.readers.results.columns import ResultColumns
@@ -55,8 +56,12 @@ def _text_to_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _parse_names(value: object) -> object:
+    return () if value in ((), []) else _run_check(given_names.parse_names, value)
+
+
 # Fields of schedules that have times of their own, and of those that follow another.
-TIMED_FIELDS = ("catchup", "catchup_window", "overlap", "lag", "since", "bind", "format")
+TIMED_FIELDS = ("catchup", "catchup_window", "overlap", "lag", "since", "bind", "format", "column_names")
 SELECTION_FIELDS = ("status", "labels", "min_score")
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_text_to_list)]
@@ -81,6 +86,9 @@ class ScheduleDefinition(BaseModel):
     file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {time:%Y-%m-%d}.")
     format: Literal["jsonl", "csv", "tsv", "parquet", "text"] | None = Field(
         default=None, description="Unset: by the name."
+    )
+    column_names: Annotated[tuple[str, ...], BeforeValidator(_parse_names)] = Field(
+        default=(), description="Of all columns of CSV or TSV files without a header, such as text,label."
     )
     status: Texts = Field(default=(), description="Of the results to read: succeeded, failed, …; unset: succeeded.")
     labels: Texts = Field(default=(), description="Read only results with one of these labels.")
@@ -133,9 +141,10 @@ class ScheduleDefinition(BaseModel):
             raise ValueError(f"bind {reserved[0]!r} is what the schedule binds itself; leave it out")
         if self.file is not None:
             _run_check(file_templates.check_template, self.file, self.timetable)
-            _run_check(
-                format_from_name, file_templates.render(self.file, EPOCH, self.timetable)
-            ) if self.format is None else None
+            name = file_templates.render(self.file, EPOCH, self.timetable)
+            file_format = self.format or _run_check(format_from_name, name)
+            if self.column_names and file_format not in DELIMITERS:
+                raise ValueError(str(given_names.wrong_format("the file", file_format)))
         self._check_storable()
         return self
 
@@ -176,7 +185,9 @@ class ScheduleDefinition(BaseModel):
     def columns_for(self, spec: TaskSpec) -> ColumnMapping:
         """Return the mapping from the source's columns to the task's fields; raises UsageError."""
         mapping = ColumnMapping if self.after is None else ResultColumns
-        return mapping.for_task(spec, self.input, self.id, passthrough=self.passthrough)
+        return mapping.for_task(spec, self.input, self.id, passthrough=self.passthrough).with_header(
+            self.column_names or None
+        )
 
     def selection_from(self, batch_id: str) -> ResultSelection:
         """Return which results of another schedule's batch a run reads; raises UsageError."""
@@ -220,6 +231,8 @@ class ScheduleDefinition(BaseModel):
             raise ValueError("say where its rows come from: sql or file, one of them")
         if self.file is None and self.format is not None:
             raise ValueError("format is of files, and sql names a query")
+        if self.file is None and self.column_names:
+            raise ValueError(given_names.ONLY_FILES)
         if self.sql is None and (self.bind or self.since or self.lag_duration):
             raise ValueError("bind, since and lag are of queries, and file names files")
         if chosen := [name for name in SELECTION_FIELDS if getattr(self, name) not in ((), None)]:

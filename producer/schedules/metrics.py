@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select
 
 from models.db import Database
-from models.schedule_tables import Run, Schedule
 from models.states import RunState
+from models.tables.schedules import Run, Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, SqlFragments
+from models.db import Database
 from models.dialects.columns import Key, UtcDateTime
+from models.dialects.fragments import SqlFragments
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
-from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
+from models.tables.schedules import Schedule as ScheduleRow
 from producer.advice import LIST_SCHEDULES
 from producer.schedules import chains
 from producer.schedules.definition import ScheduleDefinition

@@ -105,9 +105,7 @@ def error_response(error: BatchmillError, door: Door = Door.HTTP) -> JSONRespons
         headers["www-authenticate"] = "Bearer"
     message = public_message(error, door)
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
-    return JSONResponse(
-        error_body(status, message, error.code, getattr(error, "param", None), **problems), status, headers
-    )
+    return JSONResponse(error_body(status, message, error.code, error.param, **problems), status, headers)
 
 
 def status_of(error: BatchmillError) -> int:

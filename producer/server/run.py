@@ -26,7 +26,7 @@ from models.settings import Settings
 from producer.server.app import create_app
 from producer.server.context import ServerContext
 from producer.server.pages.frame import warm_up
-from producer.server.process import connections, refusals
+from producer.server.process import allocator, connections, refusals
 from producer.server.process.instances import Instance
 from producer.uploads.intake.intake_watch import IntakeWatch
 
@@ -126,6 +126,7 @@ def serve(
     """
     _raise_open_files_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
+    allocator.keep_freed_memory()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its warnings repeat what clients get wrong
     app = create_app(context, checks_origins=True)
     warm_up.build_routes(app)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from models.db import SqlFragments
+from models.dialects.fragments import SqlFragments
 from models.lifecycle import slices, termination
 from producer.batches.actions.requeue import plan_slices
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error

@@ -10,7 +10,8 @@ from typing import Any, Self
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.processes.failpoints import failpoint
 from models.states import JobOutcome
 from producer.readers.rows import Problem

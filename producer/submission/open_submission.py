@@ -12,18 +12,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, SqlFragments
+from models.db import Database
 from models.dialects.columns import Document
+from models.dialects.fragments import SqlFragments
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, NotFound
 from models.lifecycle import guard_counters
 from models.processes import holders
 from models.processes.holders import ProcessLease
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.advice import LIST_BATCHES, see_batch, wait_until_ended
-from producer.submission.batch_ids import new_batch_id
-from producer.submission.cache_key import output_cache_key
-from producer.submission.fingerprint import describe_difference, request_fingerprint
+from producer.submission.identity.batch_ids import new_batch_id
+from producer.submission.identity.cache_key import output_cache_key
+from producer.submission.identity.fingerprint import describe_difference, request_fingerprint
 from producer.submission.request import SubmitRequest
 from producer.tenants import job_cap
 

@@ -13,6 +13,7 @@ from producer.times import Deadline
 from producer.webhooks.webhook_address import check_webhook_url
 
 MAX_NAME_CHARACTERS = 200
+IDEMPOTENCY_KEY = "idempotency-key"  # the header over HTTP
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 255  # as Stripe has it
 # As OpenAI's Batch object has them.
 MAX_METADATA_ENTRIES, MAX_METADATA_KEY_CHARACTERS, MAX_METADATA_VALUE_CHARACTERS = 16, 64, 512
@@ -35,7 +36,8 @@ class FailureLimit:
         match = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", value.strip())
         if match is None or (match[2] is not None and float(match[2]) > 100):
             raise UsageError(
-                f"max_failures {value[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%"
+                f"max_failures {value[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%",
+                param="max_failures",
             )
         return cls(int(match[1])) if match[2] is None else cls(share=float(match[2]) / 100)
 
@@ -137,15 +139,17 @@ def check_options(
 ) -> None:
     """Raise UsageError for an option that is wrong whatever the pipeline is."""
     if name is not None:
-        _check_text("the name", name, MAX_NAME_CHARACTERS)
+        _check_text("the name", name, MAX_NAME_CHARACTERS, "name")
     if idempotency_key is not None:
-        _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS)
+        _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS, IDEMPOTENCY_KEY)
         if not idempotency_key.strip():
-            raise UsageError("the idempotency key is empty; use a name for this submission, such as a date")
+            message = "the idempotency key is empty; use a name for this submission, such as a date"
+            raise UsageError(message, param=IDEMPOTENCY_KEY)
     if priority not in PRIORITIES:
-        raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
+        message = f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}"
+        raise UsageError(message, param="priority")
     if on_invalid not in ON_INVALID:
-        raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
+        raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}", param="on_invalid")
     if max_failures is not None:
         FailureLimit.parse(str(max_failures))
     if webhook_url is not None:
@@ -155,16 +159,18 @@ def check_options(
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
     if len(metadata) > MAX_METADATA_ENTRIES:
-        raise UsageError(f"metadata has {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are kept")
+        message = f"metadata has {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are kept"
+        raise UsageError(message, param="metadata")
     for key, value in metadata.items():
-        _check_text("a metadata key", key, MAX_METADATA_KEY_CHARACTERS)
-        _check_text(f"metadata {key!r}", value, MAX_METADATA_VALUE_CHARACTERS)
+        _check_text("a metadata key", key, MAX_METADATA_KEY_CHARACTERS, "metadata")
+        _check_text(f"metadata {key!r}", value, MAX_METADATA_VALUE_CHARACTERS, "metadata")
 
 
-def _check_text(label: str, value: object, max_characters: int) -> None:
+def _check_text(label: str, value: object, max_characters: int, param: str) -> None:
     if not isinstance(value, str):
-        raise UsageError(f"{label} must be text")
+        raise UsageError(f"{label} must be text", param=param)
     if len(value) > max_characters:
-        raise UsageError(f"{label} has {len(value):,} characters; at most {max_characters} are kept")
+        raise UsageError(f"{label} has {len(value):,} characters; at most {max_characters} are kept", param=param)
     if not is_storable(value):
-        raise UsageError(f"{label} has a NUL character or half a surrogate pair, which no database stores")
+        message = f"{label} has a NUL character or half a surrogate pair, which no database stores"
+        raise UsageError(message, param=param)

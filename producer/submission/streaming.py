@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.lifecycle import slices, termination
 from producer.submission.chunks import Chunk
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error

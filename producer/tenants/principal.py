@@ -50,5 +50,6 @@ def check_tenant(name: str) -> str:
     if TENANT.fullmatch(name):
         return name
     raise UsageError(
-        f"{name[:80]!r} is no tenant's name; use 1 to 64 letters, digits, and - _ . after the first character"
+        f"{name[:80]!r} is no tenant's name; use 1 to 64 letters, digits, and - _ . after the first character",
+        param="tenant",
     )

@@ -62,10 +62,11 @@ class Days(NamedTuple):
         until: None = today
         """
         today = (now or datetime.now(UTC)).astimezone(UTC).date()
-        first = today - timedelta(days=DEFAULT_DAYS) if since is None else _parse_day(since)
-        last = today if until is None else _parse_day(until)
+        first = today - timedelta(days=DEFAULT_DAYS) if since is None else _parse_day(since, "since")
+        last = today if until is None else _parse_day(until, "until")
         if first > last:
-            raise UsageError(f"the report would begin on {first} and end on {last}; exchange since and until")
+            message = f"the report would begin on {first} and end on {last}; exchange since and until"
+            raise UsageError(message, param="since")
         return cls(first, last)
 
     @property
@@ -162,8 +163,8 @@ def _select(connection: Connection, query: str, days: Days, **conditions: str | 
     return [UsageRow(*row) for row in rows]
 
 
-def _parse_day(value: str) -> date:
+def _parse_day(value: str, param: str) -> date:
     try:
         return date.fromisoformat(value.strip())
     except ValueError:
-        return times.parse_moment(value).astimezone(UTC).date()
+        return times.parse_moment(value, param=param).astimezone(UTC).date()

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, insert, literal, or_, select, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.errors import NotFound, UsageError
 from models.processes.failpoints import failpoint
-from models.service_tables import StoredFile
 from models.settings import Settings
 from models.states import BatchStatus
-from models.tables import Batch
+from models.tables.batches import Batch
+from models.tables.service import StoredFile
 from producer.readers.storable import is_storable
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.uploads.storage.store import StoredBytes
@@ -27,6 +28,7 @@ ID_ALPHABET = string.ascii_letters + string.digits
 PURPOSE_BATCH, PURPOSE_OUTPUT, PURPOSE_ERRORS = "batch", "batch_output", "batch_errors"
 MAX_PAGE_FILES = 10_000  # as OpenAI has it
 DAY_SECONDS = 86_400
+WITHOUT_LINES = (".gz", ".zst", ".parquet", ".pq")  # at the end of names: the bytes of such files have no lines
 
 # As OpenAI has them: `expires_after` counts from `created_at`, for an hour to 30 days.
 ANCHOR, MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = "created_at", 3_600, 30 * DAY_SECONDS
@@ -60,6 +62,11 @@ class FileView:
     etag: str | None
     created_at: datetime
     expires_at: datetime | None
+
+    @property
+    def lines(self) -> int | None:
+        """How many lines it has; None where its bytes are compressed or binary."""
+        return None if self.filename.lower().endswith(WITHOUT_LINES) else self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,9 @@ def parse_expiry(anchor: str | None, seconds: str | int | None) -> int | None:
     if anchor is None and seconds is None:
         return None
     if anchor != ANCHOR:
-        raise UsageError(f"expires_after[anchor] must be {ANCHOR}")
+        raise UsageError(f"expires_after[anchor] must be {ANCHOR}", param="expires_after.anchor")
     if not isinstance(seconds, int) and not (seconds is not None and seconds.isascii() and seconds.isdecimal()):
-        raise UsageError("expires_after[seconds] must be a whole number of seconds")
+        raise UsageError("expires_after[seconds] must be a whole number of seconds", param="expires_after.seconds")
     number = int(str(seconds)[:12])
     if not MIN_EXPIRY_SECONDS <= number <= MAX_EXPIRY_SECONDS:
         raise UsageError(
@@ -158,10 +165,11 @@ def insert_file(connection: Connection, sql: SqlFragments, settings: Settings, n
     return file_id
 
 
-def get_file(database: Database, file_id: str, tenant: str | None = None) -> FileView:
+def get_file(database: Database, file_id: str, tenant: str | None = None, param: str | None = None) -> FileView:
     """Return one file; raises NotFound, also for a deleted, expired or empty one.
 
     tenant: whose it must be; None = anybody's
+    param: the field of the request that names it
     """
     query = _visible_files(database).where(StoredFile.id == file_id)
     if tenant is not None:
@@ -169,16 +177,15 @@ def get_file(database: Database, file_id: str, tenant: str | None = None) -> Fil
     with database.read() as connection:
         row = connection.execute(query).one_or_none() if is_storable(file_id) else None
     if row is None:
-        raise NotFound(f"there is no file {file_id[:80]!r}; it may be deleted, or have expired")
+        raise NotFound(f"there is no file {file_id[:80]!r}; it may be deleted, or have expired", param=param)
     return _view(row)
 
 
 def check_input(file: FileView, param: str) -> None:
     """Raise UsageError, which names the field of the request, for a file that no batch can read."""
     if file.purpose != PURPOSE_BATCH or file.location is None:
-        error = UsageError(f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}")
-        error.param = param
-        raise error
+        message = f"{file.id} has the purpose {file.purpose}; upload the input as {PURPOSE_BATCH}"
+        raise UsageError(message, param=param)
 
 
 def list_files(database: Database, limit: int, file_filter: FileFilter | None = None) -> FilePage:
@@ -211,7 +218,8 @@ def _is_behind(database: Database, file_filter: FileFilter) -> ColumnElement[boo
     with database.read() as connection:
         row = connection.execute(cursor).one_or_none() if is_storable(str(file_filter.after)) else None
     if row is None or (file_filter.tenant is not None and row.tenant != file_filter.tenant):
-        raise NotFound(f"there is no file {str(file_filter.after)[:80]!r} to list from; begin without `after`")
+        message = f"there is no file {str(file_filter.after)[:80]!r} to list from; begin without `after`"
+        raise NotFound(message, param="after")
     # Compared in SQL, because SQLite has times as texts of several forms.
     created_at = select(StoredFile.created_at).where(StoredFile.id == file_filter.after).scalar_subquery()
     if file_filter.oldest_first:

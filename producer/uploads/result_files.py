@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, or_, select, text, update
 
-from models.db import Database, SqlFragments
-from models.service_tables import StoredFile
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.settings import Settings
+from models.tables.service import StoredFile
 from producer.batches.views import BatchView
 from producer.uploads import files
 from producer.uploads.files import PURPOSE_ERRORS, PURPOSE_OUTPUT, NewFile

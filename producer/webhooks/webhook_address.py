@@ -57,22 +57,24 @@ def check_webhook_url(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port  # an invalid port raises only on access
     except ValueError:
-        raise UsageError("webhook is no URL with a host and a port; write https://host/path") from None
+        raise _refusal("webhook is no URL with a host and a port; write https://host/path") from None
     if (
         len(url) > MAX_URL_LENGTH
         or not url.isascii()
         or any(character <= " " or character == "\x7f" for character in url)
     ):
-        raise UsageError(
-            f"webhook is longer than {MAX_URL_LENGTH} characters, or has blanks in it or what is not ASCII"
-        )
+        raise _refusal(f"webhook is longer than {MAX_URL_LENGTH} characters, or has blanks in it or what is not ASCII")
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-        raise UsageError("webhook names a user or password, which its receiver's logs would show; put it into its path")
+        raise _refusal("webhook names a user or password, which its receiver's logs would show; put it into its path")
     if parts.scheme == "https" and parts.hostname:
         return url
     if parts.scheme == "http" and parts.hostname and _is_localhost(parts.hostname):
         return url
-    raise UsageError("webhook is not https; write https://host/path, or http:// to localhost alone")
+    raise _refusal("webhook is not https; write https://host/path, or http:// to localhost alone")
+
+
+def _refusal(message: str) -> UsageError:
+    return UsageError(message, param="webhook_url")
 
 
 def find_warnings(url: str, settings: Settings) -> list[str]:

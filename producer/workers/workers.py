@@ -10,7 +10,7 @@ from sqlalchemy import literal_column, select, text
 from models.db import Database
 from models.dialects.columns import UtcDateTime
 from models.states import BatchStatus
-from models.tables import Worker
+from models.tables.workers import Worker
 
 GONE_AFTER_LEASES = 3  # a process without heartbeats for this many leases counts as gone
 MAX_SCHEDULE_CHECK_AGE_SECONDS = 60.0  # the maintenance task runs every few seconds

@@ -8,7 +8,7 @@ from sqlalchemy import text, update
 
 from models.db import Database
 from models.states import BatchStatus
-from models.tables import Job
+from models.tables.batches import Job
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from tests.factories.batch_rows import insert_batch

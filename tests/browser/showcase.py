@@ -11,9 +11,9 @@ from sqlalchemy import insert, text
 
 from models.db import Database
 from models.schema import upgrade
-from models.service_tables import Activity
 from models.states import BatchStatus
-from models.tables import Worker
+from models.tables.service import Activity
+from models.tables.workers import Worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.schedules import ScheduleHarness
 from tests.factories.served_app import served

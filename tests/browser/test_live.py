@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import delete, insert
 
 from models.db import Database
-from models.service_tables import Activity
-from models.tables import Batch
+from models.tables.batches import Batch
+from models.tables.service import Activity
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.tenants import keys

@@ -91,6 +91,21 @@ def test_a_reload_keeps_what_was_entered(own_address: str, reviews: Path, visit:
     assert "csrf_token" not in page.url
 
 
+def test_the_dry_run_lets_wrong_rows_fail_alone(own_address: str, tmp_path: Path, visit: OpenVisit) -> None:
+    file = tmp_path / "reviews.jsonl"
+    file.write_text('{"text": "I like it"}\n{"text": ""}\n')
+    page = visit(own_address).open(f"/submit?pipeline={PIPELINE}")
+    page.get_by_label("Choose a file").set_input_files(file)
+    page.wait_for_url(re.compile("/submit/files/"))
+    page.get_by_label("Name", exact=True).fill("nightly")
+
+    page.get_by_role("button", name="let it fail alone").click()
+
+    expect(page.locator("#check")).to_contain_text("1 row will fail")
+    expect(page.get_by_label("Rows that can't be jobs")).to_have_value("fail-row")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("nightly")
+
+
 def test_a_killed_server_is_said_and_its_successor_found(system: tuple[Deployment, str], visit: OpenVisit) -> None:
     deployment, address = system
     visited = visit(address)

@@ -20,7 +20,8 @@ from tests.database_roles import DatabaseRoles
 from tests.deployment import Deployment, wait_for
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
 from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_deployment, numbered_texts, to_jsonl
-from worker.leasing import claims, reclaim
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
 from worker.maintenance import tasks
 
 GUARDS = """

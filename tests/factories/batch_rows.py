@@ -12,9 +12,11 @@ from models.db import Database
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters
 from models.states import BatchStatus, SliceState
-from models.tables import Batch, Job, Result, Slice
+from models.tables.batches import Batch, Job, Slice
+from models.tables.results import Result
 from producer.health import audit as auditor
-from worker.leasing import claims, leases
+from worker.leasing import leases
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant, Lease, SliceRange
 from worker.loading.versions import RuntimeVersion
 

@@ -2,7 +2,8 @@
 
 from sqlalchemy import text
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from tests import fake_worker
 
 BATCH_ID = "batch_sound"

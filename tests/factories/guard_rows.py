@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import insert
 
 from models.db import Database
-from models.tables import BatchGuard
+from models.tables.batches import BatchGuard
 from tests.factories.batch_rows import update_batch
 
 NO_VERDICT: dict[str, Any] = {

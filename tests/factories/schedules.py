@@ -1,7 +1,6 @@
 """Schedules under test: a ticket table as the source, an explicit clock, and answers without a model."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -21,10 +20,9 @@ from models.db import Database
 from models.documents import to_json
 from models.guards.verdict import Verdict
 from models.pipelines.catalogue import Catalogue
-from models.processes import failpoints
-from models.schedule_tables import Run
 from models.settings import Settings
 from models.states import JobOutcome
+from models.tables.schedules import Run
 from producer.health import audit
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
@@ -32,10 +30,12 @@ from producer.schedules.runs import manual_runs, run_views, tick
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
 from producer.times import TimeRange
+from tests.factories import tick_processes
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
-from worker.leasing import claims, commit, leases
-from worker.leasing.commit import JobResult
+from worker.leasing import commit, leases
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Job
 from worker.loading import versions
 
@@ -179,7 +179,7 @@ class ScheduleHarness:
                 ]
                 finished = {lease.slice_id for lease in batch_leases}
                 with self.database.write() as connection:
-                    commit.commit_results(connection, commit.BatchCommit(batch_leases, results, finished, version_id))
+                    commit.commit_results(connection, BatchCommit(batch_leases, results, finished, version_id))
 
     def run_schedule(self, now: datetime, output: Any = None, **answers: Any) -> None:
         """Run a schedule from planning through answers to the end."""
@@ -259,16 +259,10 @@ class ScheduleHarness:
         return process
 
     def kill_tick(self, now: datetime, point: str) -> None:
-        """Run everything due in a process that is killed at a failpoint; a fork starts a second sooner than Python."""
-        process = multiprocessing.get_context("fork").Process(target=self._tick_armed, args=(now, f"{point}:kill"))
-        process.start()
+        """Run everything due in a process that is killed at a failpoint."""
+        process = tick_processes.start_tick(self.settings, self.catalogue, now, f"{point}:kill")
         process.join(WAIT_TIMEOUT_SECONDS)
         assert process.exitcode == -signal.SIGKILL
-
-    def _tick_armed(self, now: datetime, failpoint: str) -> None:
-        failpoints.arm(failpoint)
-        database = Database(self.settings.resolved_database_url)  # the connections of the other are not this process'
-        tick.run_once(database, self.settings, self.catalogue, now)
 
     def close(self) -> None:
         """Close the connections."""

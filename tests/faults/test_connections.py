@@ -24,8 +24,9 @@ from tests.factories.batch_rows import (
     insert_batch,
 )
 from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_deployment, numbered_texts, to_jsonl
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import HeldLeases, Lease
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
@@ -161,7 +162,7 @@ class TestLeases:
         def writes() -> None:
             answers = [JobResult(first, first.start_position, commit.JobOutcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([first], answers, set()))
+                commit.commit_results(connection, BatchCommit([first], answers, set()))
                 written.set()
                 assert goes_on.wait(WAIT_TIMEOUT_SECONDS)
 
@@ -184,7 +185,7 @@ class TestLeases:
         insert_batch(writing, 4, slice_size=4)
         [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], [], {lease.slice_id}))
+            commit.commit_results(connection, BatchCommit([lease], [], {lease.slice_id}))
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 

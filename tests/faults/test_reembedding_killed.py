@@ -10,7 +10,8 @@ from models import vectors
 from models.states import RunState
 from tests.factories.batch_rows import expire_leases
 from tests.factories.schedules import ScheduleHarness, utc
-from worker.leasing import claims, reclaim
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Claimant
 
 OLD, NEW = "1" * 40, "2" * 40

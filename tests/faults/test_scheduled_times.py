@@ -1,6 +1,5 @@
 """Dozens of runs, and two processes that are killed over and over, at every step: exactly one run for each time."""
 
-import multiprocessing
 import random
 import signal
 import time
@@ -11,12 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, text
 
-from models import clock
-from models.db import Database
 from models.dialects.columns import UtcDateTime
-from models.processes import failpoints
 from producer.schedules import registry
-from producer.schedules.runs import tick
+from tests.factories import tick_processes
 from tests.factories.schedules import ScheduleHarness
 
 RUNS = 48
@@ -35,7 +31,6 @@ STEPS = (
 LIFE_SECONDS = (0.3, 1.2)  # of a ticker that no failpoint kills, at first
 LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
 PATIENCE_SECONDS = 500.0
-FORK = multiprocessing.get_context("fork")  # starts a second sooner than Python
 
 
 class Ticker:
@@ -65,19 +60,8 @@ class Ticker:
 
     def _start(self) -> None:
         point = f"{self._source.choice(STEPS)}:kill@{self._source.randint(1, 20)}"
-        self._harness.database.engine.dispose()  # SQLite's library keeps what it knows of open files over a fork
-        self._process = FORK.Process(target=self._tick, args=(point,), daemon=True)
-        self._process.start()
+        self._process = tick_processes.start_ticker(self._settings, self._harness.catalogue, point)
         self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS) * LONGER**self.deaths
-
-    def _tick(self, failpoint: str) -> None:
-        """Tick almost without a pause, by a clock that it shares with its like."""
-        failpoints.arm(failpoint)
-        database = Database(self._settings.resolved_database_url)
-        now = clock.clock_for(self._settings, database)
-        while True:
-            tick.run_once(database, self._settings, self._harness.catalogue, now())
-            time.sleep(0.02)
 
 
 @contextmanager

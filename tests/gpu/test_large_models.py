@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from models.pipelines.quantization import device_problem
+from models.pipelines.options.quantization import device_problem
 from tests.factories import tiny_models
 from tests.gpu.conftest import entry_for, load_on
 from tests.unit.worker.layers.test_packed_layers import encode_rows, max_difference, scores, texts

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 import batchmill
 from models import version
 from models.errors import BatchmillError, NotFound, Unreachable
+from producer.cli import unknown_command
 from producer.client import Client
 from producer.handle import BatchHandle
 
@@ -33,6 +35,15 @@ def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.
     )
 
 
+def commands_under(command: click.Command | None) -> Iterator[click.Command]:
+    """The command, and all below it."""
+    assert command is not None
+    yield command
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from commands_under(child)
+
+
 class TestHelp:
     def test_it_lists_every_command_in_its_own_words(self) -> None:
         for name, entry in batchmill.COMMANDS.items():
@@ -45,6 +56,43 @@ class TestHelp:
             result = CliRunner().invoke(batchmill.cli, [name, "--help"])
             assert result.exit_code == 0, name
             assert result.stdout.startswith("Usage: ")
+
+    @pytest.mark.parametrize(
+        ("name", "advice"),
+        [
+            ("submti", "there is no command 'submti'; is submit meant?"),
+            ("list", "there is no command 'list'; is ls meant?"),
+            ("xyzzy", "there is no command 'xyzzy'; there are: up, down, submit"),
+            ("\x1b[31m", "there is no command '\\x1b[31m'; there are"),
+        ],
+    )
+    def test_an_unknown_command_leads_to_one(self, name: str, advice: str) -> None:
+        result = CliRunner().invoke(batchmill.cli, [name])
+
+        assert result.exit_code == 2
+        assert advice in result.stderr
+
+    def test_names_of_other_tools_lead_to_commands(self) -> None:
+        assert unknown_command.OTHER_NAMES.keys().isdisjoint(batchmill.COMMANDS)
+        assert set(unknown_command.OTHER_NAMES.values()) <= batchmill.COMMANDS.keys()
+
+    def test_every_option_says_what_it_takes(self) -> None:
+        options = [
+            (name, option)
+            for name in batchmill.COMMANDS
+            for command in commands_under(batchmill.cli.get_command(click.Context(batchmill.cli), name))
+            for option in command.params
+            if isinstance(option, click.Option) and not option.hidden
+        ]
+
+        unexplained = [(name, option.opts[0]) for name, option in options if not option.help]
+        by_type = [
+            (name, option.opts[0])
+            for name, option in options
+            if not option.is_flag and option.metavar is None and not isinstance(option.type, click.Choice)
+        ]
+
+        assert (unexplained, by_type) == ([], [])
 
     def test_it_imports_next_to_nothing(self) -> None:
         script = (

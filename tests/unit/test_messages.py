@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import batchmill
-from models.errors import first_line
+from models.foreign_errors import first_line
 
 ROOT = Path(batchmill.__file__).parent
 HOLE = "\0"  # where a value stands

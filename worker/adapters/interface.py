@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
-from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.options.generation_limits import GenerationLimits
 from models.tasks.spec import WindowAggregation
 from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job

@@ -1,8 +1,8 @@
 """Rows are tokenized inputs of jobs, and micro-batches are the rows of one forward pass; lengths are in tokens."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from worker.leasing.leases import Job
 
@@ -24,6 +24,7 @@ class Row:
     max_rows: the most rows in a pass with this one, None = whatever the token budget allows.
     packed: whether the row shares its pass without padding.
     window_count: windows in which the job's text is read.
+    has_tokens: whether `length` counts tokens; a row without any still has a length.
     duplicates: further jobs with the same input and parameters, which get the same result.
     """
 
@@ -39,6 +40,7 @@ class Row:
     packed: bool = False
     duplicates: tuple[Job, ...] = ()
     window_count: int = 1
+    has_tokens: ClassVar[bool] = True
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -60,8 +62,21 @@ class Row:
         return self.length if self.packed else width
 
 
-class CutOutput(list[Any]):
-    """A raw output that the adapter ended before its own end, for lack of time; its job counts as truncated."""
+class GeneratedTexts(list[list[int]]):
+    """A raw output of an adapter that generates: the tokens of each text of a row.
+
+    tokens: that the model generated, with the end of each text.
+    has_ended: whether every text ended by itself, so that its limits of tokens and of time did not cut it off.
+    is_out_of_time: whether the limit of time cut one off; its job counts as truncated.
+    """
+
+    __slots__ = ("has_ended", "is_out_of_time", "tokens")
+
+    def __init__(self, texts: Iterable[list[int]], tokens: int, *, has_ended: bool, is_out_of_time: bool) -> None:
+        super().__init__(texts)
+        self.tokens = tokens
+        self.has_ended = has_ended
+        self.is_out_of_time = is_out_of_time
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from typing import Any
 from models.errors import BatchmillError
 from models.pipelines.pipeline import Pipeline
 from worker.cli.guard_models import FETCH_ADVICE
-from worker.loading import inventory, snapshots
+from worker.loading.files import inventory, snapshots
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.lora.adapter_files import AdapterFiles
-from worker.loading.snapshots import Snapshot
 
 
 def fetch(pipeline: Pipeline) -> Snapshot | None:

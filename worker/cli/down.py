@@ -19,7 +19,10 @@ MARGIN_SECONDS = 10.0
 
 @click.command(short_help="Stop what `batchmill up` started.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end; default: twice grace_seconds and 10."
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait for the end; unset: twice grace_seconds, and 10 more.",
 )
 def down(timeout: float | None) -> None:
     """Stop the `batchmill up` that runs in this home, with its workers and Valkey, and wait until they have ended.

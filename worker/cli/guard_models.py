@@ -3,7 +3,7 @@
 from typing import Any
 
 from models.pipelines.pipeline import Pipeline
-from worker.loading import snapshots
+from worker.loading.files import snapshots
 
 FETCH_ADVICE = "fetch it: batchmill models pull {}"
 

@@ -2,27 +2,23 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import click
 
 from models import schema
 from models.errors import UsageError
-from models.pipelines import embedding_checks, precision, redaction
+from models.pipelines import embedding_checks, redaction
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.checkpoint import Checkpoint
-from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
-from models.tasks.decoding import DecodingParameters
-from models.tasks.generic.transformers_pipeline import PREFIX
-from worker.cli import adapter_models, guard_models, pipeline_names
+from worker.cli import adapter_models, entry_lines, guard_models, pipeline_names
+from worker.cli.effective_values import EffectiveDtypes, EffectiveLimits
 from worker.cli.guard_models import FETCH_ADVICE
-from worker.loading import inventory, snapshots
-from worker.loading.inventory import InventoryItem
-from worker.loading.snapshots import Snapshot
+from worker.loading.files import inventory, snapshots
+from worker.loading.files.inventory import InventoryItem
+from worker.loading.files.snapshots import Snapshot
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "DTYPE", "GPU DTYPE", "BATCHES", "PIPELINES")
 
@@ -94,42 +90,59 @@ def show(pipeline: str, as_json: bool) -> None:
         "folder": str(files.folder) if files else _missing_folder(entry),
         "class": _architectures(files),
     }
-    guards, adapter = guard_models.describe_models(entry), adapter_models.describe(entry)
-    vectors, scores = embedding_checks.describe_vectors(entry), embedding_checks.describe_scores(entry)
-    limits, dtypes = EffectiveLimits.for_pipeline(entry), EffectiveDtypes.for_pipeline(entry, files)
+    used_by = [use.id for use in uses]
     if as_json:
-        definitions = {name: redaction.redact_guard(guard) for name, guard in entry.guards.items()}
-        redacted = {**redaction.redact_pipeline(entry), "guards": definitions}
-        document = {"object": "model", "pipeline": redacted, **properties, "adapter": adapter}
-        effective = limits.as_dict() | dtypes.as_dict()
-        if vectors is not None:
-            effective["vectors"] = vectors
-        if scores is not None:
-            effective["scores"] = scores
-        used_by = [use.id for use in uses]
-        terminal.echo_json({**document, "effective": effective, "guards": guards, "batches": used_by})
+        terminal.echo_json({**_describe_model(entry, files, properties), "batches": used_by})
         return
-    pairs = {
-        "pipeline": f"{entry.name} (task {entry.task})",
-        "input": _describe_input(entry),
+    lines = _model_lines(entry, files, properties)
+    click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(used_by) or "none yet")]))
+
+
+def _describe_model(pipeline: Pipeline, files: Snapshot | None, properties: Mapping[str, Any]) -> dict[str, Any]:
+    definitions = {name: redaction.redact_guard(guard) for name, guard in pipeline.guards.items()}
+    effective = (
+        EffectiveLimits.for_pipeline(pipeline).as_dict() | EffectiveDtypes.for_pipeline(pipeline, files).as_dict()
+    )
+    of_embeddings = {
+        "vectors": embedding_checks.describe_vectors(pipeline),
+        "scores": embedding_checks.describe_scores(pipeline),
+    }
+    return {
+        "object": "model",
+        "pipeline": {**redaction.redact_pipeline(pipeline), "guards": definitions},
         **properties,
-        "adapter": adapter_models.summary(entry, adapter),
+        "adapter": adapter_models.describe(pipeline),
+        "effective": effective | {name: value for name, value in of_embeddings.items() if value is not None},
+        "guards": guard_models.describe_models(pipeline),
+    }
+
+
+def _model_lines(pipeline: Pipeline, files: Snapshot | None, properties: Mapping[str, Any]) -> list[tuple[str, object]]:
+    limits, dtypes = EffectiveLimits.for_pipeline(pipeline), EffectiveDtypes.for_pipeline(pipeline, files)
+    vectors, scores = embedding_checks.describe_vectors(pipeline), embedding_checks.describe_scores(pipeline)
+    pairs = {
+        "pipeline": f"{pipeline.name} (task {pipeline.task})",
+        "input": entry_lines.describe_input(pipeline),
+        **properties,
+        "adapter": adapter_models.summary(pipeline, adapter_models.describe(pipeline)),
         "dtype": dtypes.text,
-        **_describe_options(entry),
+        **entry_lines.describe_options(pipeline),
         "max length": limits.max_length_text,
         "output length": limits.output_length,
-        "vectors": vectors and _describe_vectors(vectors),
+        "vectors": vectors and entry_lines.describe_vectors(vectors),
         "prompts": vectors and ", ".join(vectors["prompts"]),
         "refused": (vectors or scores or {}).get("refusal"),
         "scores": scores and not scores["refusal"] and f"by {scores['function']}",
         "query prompt": scores and scores["query_prompt"] and terminal.compact_json(scores["query_prompt"]),
-        "limits": entry.generation_limits and terminal.compact_json(entry.generation_limits.model_dump()),
+        "limits": pipeline.generation_limits and terminal.compact_json(pipeline.generation_limits.model_dump()),
         "parameters": terminal.compact_json(limits.parameters),
     }
-    lines = [(name, value) for name, value in pairs.items() if value]
-    guard_lines = guard_models.guard_lines(entry, guards, has_advice=files is not None or entry.folder is not None)
+    lines: list[tuple[str, object]] = [(name, value) for name, value in pairs.items() if value]
+    guard_lines = guard_models.guard_lines(
+        pipeline, guard_models.describe_models(pipeline), has_advice=files is not None or pipeline.folder is not None
+    )
     lines += zip(itertools.chain(["guards"], itertools.repeat("")), guard_lines, strict=False)
-    click.echo(terminal.format_pairs([*lines, ("batches", ", ".join(use.id for use in uses) or "none yet")]))
+    return lines
 
 
 def _describe_files(files: Snapshot, adapter: Snapshot | None = None) -> dict[str, Any]:
@@ -155,141 +168,12 @@ def _missing_folder(pipeline: Pipeline) -> str:
     return f"not here; {FETCH_ADVICE.format(pipeline.name)}"
 
 
-def _describe_input(pipeline: Pipeline) -> str:
-    source = ", which its prompt names" if pipeline.template is not None else ""
-    return f"{pipeline.spec.field_names}{source}"
-
-
-def _describe_options(pipeline: Pipeline) -> dict[str, object]:
-    aggregates = pipeline.truncation == "stride" and pipeline.spec.aggregates_windows
-    return {
-        "quantization": pipeline.quantization,
-        "attention": pipeline.attention,
-        "device": pipeline.device,
-        "device map": pipeline.device_map and _describe_device_map(pipeline),
-        "truncation": _describe_truncation(pipeline),
-        "window aggregation": aggregates and pipeline.effective_window_aggregation,
-        "deterministic": pipeline.deterministic and "yes",
-    }
-
-
-def _describe_device_map(pipeline: Pipeline) -> str:
-    limits = ", ".join(f"{device} {size}" for device, size in (pipeline.max_memory or {}).items())
-    return f"{pipeline.device_map}, at most {limits or '80 % of what is free on each device'}"
-
-
-def _describe_vectors(vectors: Mapping[str, Any]) -> str:
-    size = f"{vectors['dimensions']:,} numbers, " if vectors["dimensions"] else ""
-    normalized = ", normalized" if vectors["normalized"] else ""
-    return f"{size}pooled by {' + '.join(vectors['pooling']) or 'none'}{normalized}"
-
-
-def _describe_truncation(pipeline: Pipeline) -> str:
-    effects = {"error": "longer inputs fail", "stride": "longer inputs are read in overlapping windows"}
-    effect = effects.get(pipeline.truncation, "longer inputs are cut, and their results marked")
-    if pipeline.spec.name == "question-answering":
-        effect = "longer contexts are read in overlapping windows"
-    elif pipeline.spec.name == "text-generation" and pipeline.truncation == "truncate":
-        effect = "longer prompts fail, unless handle_long_generation is hole"
-    elif pipeline.spec.name.startswith(PREFIX) and pipeline.truncation == "truncate":
-        effect = "longer inputs fail, unless the pipeline of transformers cuts them"
-    return f"{pipeline.truncation}: {effect}"
-
-
-@dataclass(frozen=True, slots=True)
-class EffectiveDtypes:
-    """The dtype of a pipeline's files, and those in which it runs; None = not known until the model is here."""
-
-    entry: str
-    files: str | None
-    cpu: str | None
-    gpu: str | None
-    gpu_warning: str | None
-
-    @classmethod
-    def for_pipeline(cls, pipeline: Pipeline, files: Snapshot | None) -> Self:
-        """Read the headers of the model's weights."""
-        checkpoint, config = (Checkpoint.read(files.transformer_folder), files.config) if files else (None, {})
-        cpu, gpu = (precision.effective_dtype(pipeline, kind, config, checkpoint) for kind in ("cpu", "cuda"))
-        warning = precision.slow_dtype_warning(pipeline, "cuda", gpu)
-        return cls(pipeline.dtype, checkpoint.dtype if checkpoint else None, cpu, gpu, warning)
-
-    @property
-    def text(self) -> str:
-        """What the entry asks for, and what comes of it."""
-        factor = f", about {precision.FLOAT32_FACTOR_ON_CUDA} times slower than float16 (estimated)"
-        factor = factor if self.gpu_warning else ""
-        files = f"; files: {self.files}" if self.files else ""
-        gpu = self.gpu or "that of the model's files"
-        return f"{self.entry}: {self.cpu} on a CPU, {gpu} on a GPU{factor}{files}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the part of the object that `models show --json` prints as `effective`."""
-        return {"file_dtype": self.files, "cpu_dtype": self.cpu, "gpu_dtype": self.gpu}
-
-
-@dataclass(frozen=True, slots=True)
-class EffectiveLimits:
-    """The lengths and parameters with which a worker runs a pipeline, as far as the model is on this machine."""
-
-    max_length: int | None  # of the entry
-    model_max_length: int | None
-    is_model_here: bool
-    output_length: str | None  # of generated texts
-    parameters: dict[str, Any]
-
-    @classmethod
-    def for_pipeline(cls, pipeline: Pipeline) -> Self:
-        """Merge the entry with the model's own defaults."""
-        files, parameters = ModelFiles.find(pipeline), pipeline.spec.parameters().model_dump(mode="json")
-        output_length = None
-        if files is None and (known := pipeline.generation_limits) is not None:
-            output_length = f"up to {pipeline.parameters.get('max_new_tokens') or known.max_new_tokens:,} new tokens"
-            parameters["max_time"] = known.max_time
-        if files is not None and issubclass(pipeline.spec.parameters, DecodingParameters):
-            limits, new_tokens = pipeline.generation_limits, pipeline.parameters.get("max_new_tokens")
-            parameters |= files.generation_defaults(pipeline)
-            output_length = files.output_length(pipeline.task)
-            output_length = f"up to {new_tokens:,} new tokens" if new_tokens else output_length
-            if limits is not None and not new_tokens:
-                output_length = files.limited_output_length(limits.max_new_tokens)
-                parameters["max_time"] = limits.max_time
-                if parameters.get("max_new_tokens"):
-                    parameters["max_new_tokens"] = min(parameters["max_new_tokens"], limits.max_new_tokens)
-        parameters = {name: value for name, value in {**parameters, **pipeline.parameters}.items() if value is not None}
-        limit = None
-        if files is not None:
-            limit = files.max_length if pipeline.max_length else files.default_max_length
-        redacted = redaction.redact_parameters(parameters)
-        return cls(pipeline.max_length, limit, files is not None, output_length, redacted)
-
-    @property
-    def max_length_text(self) -> str:
-        """The most tokens of an input, and whose limit that is."""
-        if self.model_max_length is None:
-            unlimited = "no limit" if self.is_model_here else "the model's own, which is not here"
-            return f"{self.max_length:,} tokens" if self.max_length else unlimited
-        if self.max_length is None:
-            return f"{self.model_max_length:,} tokens, the model's own"
-        is_refused = "; more is refused at submit" if self.max_length > self.model_max_length else ""
-        return f"{self.max_length:,} tokens; the model takes {self.model_max_length:,}{is_refused}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object that `models show --json` prints as `effective`."""
-        return {
-            "max_length": min(filter(None, (self.max_length, self.model_max_length)), default=None),
-            "model_max_length": self.model_max_length,
-            "output_length": self.output_length,
-            "parameters": self.parameters,
-        }
-
-
 def _fetch(pipeline: Pipeline, *, convert: bool) -> tuple[Snapshot, Snapshot]:
     """Fetch the files of the model, and of its tokenizer."""
     if convert:
         if pipeline.folder is not None:
             raise UsageError(f"{pipeline.name} is a folder; --convert is for models of the Hub")
-        from worker.loading import safetensors_conversion  # loading torch takes seconds
+        from worker.loading.files import safetensors_conversion  # loading torch takes seconds
 
         safetensors_conversion.convert(pipeline.model, snapshots.fetch_model_unchecked(pipeline).folder)
     files = snapshots.fetch_model(pipeline)

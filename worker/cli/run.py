@@ -46,6 +46,7 @@ def _check_devices(_ctx: click.Context, _parameter: click.Parameter, text: str |
 
 devices_option = click.option(
     "--devices",
+    metavar="DEVICES",
     callback=_check_devices,
     help="One process for each: cuda:0,cuda:1, or cuda:0*4 for four on one GPU; unset: all GPUs, or the CPU.",
 )
@@ -54,7 +55,9 @@ devices_option = click.option(
 @click.command(short_help="Run worker processes for pipelines.")
 @pipeline_names.several(default="")
 @devices_option
-@click.option("--micro-batch-tokens", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
+@click.option(
+    "--micro-batch-tokens", type=click.IntRange(min=1), metavar="N", help="Most padded tokens in one micro-batch."
+)
 @log.file_option
 def worker(names: list[str], devices: str | None, micro_batch_tokens: int | None, log_file: Path | None) -> None:
     """Run one process or several for each device until Ctrl-C or SIGTERM.

@@ -28,7 +28,7 @@ STACKS_SECONDS = 0.5
 
 @click.command("tasks check", short_help="Try a task with its model, and say what to change.")
 @click.argument("name")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--timeout",
     default=120.0,
@@ -43,6 +43,7 @@ STACKS_SECONDS = 0.5
     default=2_000,
     show_default=True,
     type=click.IntRange(1, 1_000_000),
+    metavar="N",
     help="How many inputs the check of memory runs.",
 )
 @click.option(
@@ -50,6 +51,7 @@ STACKS_SECONDS = 0.5
     default=20.0,
     show_default=True,
     type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
     help="How long the check of memory runs at most.",
 )
 @terminal.json_option

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from worker.adapters.rows import CutOutput, Row
+from worker.adapters.rows import GeneratedTexts, Row
 from worker.leasing.leases import Job, Lease
 
 
@@ -35,7 +35,7 @@ class PartialJob:
         """
         jobs, count = row.jobs if row.duplicates else (row.job,), row.part_count
         tokens = row.computed_tokens(width)
-        truncated = row.truncated or isinstance(raw_output, CutOutput)
+        truncated = row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
         return cls(jobs, [row] * count, [raw_output] * count, count - 1, truncated, row.length, tokens, device_seconds)
 
     @property
@@ -51,7 +51,9 @@ class PartialJob:
         self.encoded_rows[row.part_index] = row
         self.raw_outputs[row.part_index] = raw_output
         self.missing_rows -= 1
-        self.truncated = self.truncated or row.truncated or isinstance(raw_output, CutOutput)
+        self.truncated = (
+            self.truncated or row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
+        )
         self.tokens += row.length
         self.padded_tokens += row.computed_tokens(width)
         self.device_seconds += device_seconds

@@ -10,9 +10,9 @@ from models.errors import Unreachable
 from models.pipelines import redaction
 from models.processes.failpoints import failpoint
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.leasing import claims, quarantine_turns
+from worker.leasing.claiming import claims, quarantine_turns
+from worker.leasing.claiming.quarantine_turns import QuarantineShare, Turn
 from worker.leasing.leases import JobSize, Lease
-from worker.leasing.quarantine_turns import QuarantineShare, Turn
 from worker.leasing.retry import retry_while_unreachable
 
 MAX_BATCHES_LOGGED = 16  # of one claim by id; of a claim with more, only the counts

@@ -12,7 +12,7 @@ from worker.engine.wakeup import WakeupSignal
 from worker.leasing.backlog import Backlog
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
-from worker.leasing.load_failures import LoadLocation
+from worker.leasing.load_problems.load_failures import LoadLocation
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.passes.token_budget import TokenBudgetTuner
 from worker.passes.watchdog import OnHang

@@ -21,18 +21,19 @@ from models import tasks
 from models.errors import DatabaseRefused, Unreachable
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import Row
-from worker.engine import measurement, preparation
+from worker.engine import measurement
 from worker.engine.claiming import SliceClaimer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import DeviceLoop
-from worker.engine.input_guards import InputGuards
 from worker.engine.output_guards import OutputGuards
 from worker.engine.output_queue import OutputQueue
 from worker.engine.portions import PrefetchedRows, RawOutputs
-from worker.engine.preparation import PreparedRows, RowPreparer
+from worker.engine.preparing import preparation
+from worker.engine.preparing.input_guards import InputGuards
+from worker.engine.preparing.preparation import PreparedRows, RowPreparer
 from worker.engine.writer import ResultWriter
 from worker.guards.loaded_guards import LoadedGuards
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Job, JobSize, Lease, SliceRange
 from worker.leasing.retry import retry_while_unreachable
 from worker.passes.planning import MicroBatchPlanner

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 
 from models.states import JobOutcome
-from worker.leasing.commit import BatchCommit, CommitResult, JobResult
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.metrics.recorder import MetricsRecorder
 
 

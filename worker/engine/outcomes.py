@@ -11,14 +11,15 @@ from models import vectors
 from models.documents import to_json
 from models.errors import JobError
 from models.guards.screening import Screening
-from models.states import JobOutcome
+from models.states import FinishReason, JobOutcome
 from worker.adapters.interface import Adapter, BulkDecodingAdapter
 from worker.adapters.output_json import NUL, check_json, to_valid_json
+from worker.adapters.rows import GeneratedTexts
 from worker.engine.assembly import PartialJob
 from worker.failures import is_out_of_memory, is_transient
 from worker.guards.screener import GuardUnavailable
-from worker.leasing.commit import JobResult, RetryableFailure
-from worker.leasing.leases import Lease
+from worker.leasing.job_results import JobResult, RetryableFailure
+from worker.leasing.leases import Job, Lease
 from worker.passes.bisection import strip_tracebacks
 
 log = structlog.get_logger(__name__)
@@ -120,7 +121,7 @@ def _check_dimensions(vector: bytes) -> bytes:
 
 def _success(partial_job: PartialJob, output: Output) -> JobResult:
     job = partial_job.jobs[0]
-    return JobResult(
+    result = JobResult(
         job.lease,
         job.position,
         JobOutcome.SUCCEEDED,
@@ -131,23 +132,19 @@ def _success(partial_job: PartialJob, output: Output) -> JobResult:
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=partial_job.encoded_rows[0].window_count or None,
+        input_tokens=partial_job.tokens if partial_job.encoded_rows[0].has_tokens else None,
         **_screening_fields(job.screening),
     )
+    return _with_text_ends(result, partial_job) if isinstance(partial_job.raw_outputs[0], GeneratedTexts) else result
 
 
 def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception:
     """The result of a job without an output, or its transient error."""
     job, row, failure = partial_job.jobs[0], partial_job.encoded_rows[0], strip_tracebacks(error)
-    if isinstance(failure, JobError):
-        code, message = failure.code, str(failure)
-    elif is_transient(failure):  # asked first: other processes may have had the memory
+    if not isinstance(failure, JobError) and is_transient(failure):  # also a lack of memory that other processes had
         return failure
-    elif is_out_of_memory(failure):
-        code, message = "out_of_memory", OUT_OF_MEMORY_MESSAGE
-    else:
-        log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
-        code, message = "model_error", f"the model could not answer this input ({type(failure).__name__})"
-    return JobResult(
+    code, message = _describe_failure(job, failure)
+    result = JobResult(
         job.lease,
         job.position,
         JobOutcome.FAILED,
@@ -158,8 +155,31 @@ def _failure(partial_job: PartialJob, error: Exception) -> JobResult | Exception
         padded_tokens=partial_job.padded_tokens,
         device_seconds=partial_job.device_seconds,
         windows=None if row.features is None else row.window_count,  # none of an input that no model read
+        input_tokens=partial_job.tokens if row.has_tokens and row.features is not None else None,
         **_screening_fields(job.screening),
     )
+    return _with_text_ends(result, partial_job) if isinstance(partial_job.raw_outputs[0], GeneratedTexts) else result
+
+
+def _with_text_ends(result: JobResult, partial_job: PartialJob) -> JobResult:
+    """The result of a job that generates, with its tokens and how its texts ended."""
+    generated = [texts for texts in partial_job.raw_outputs if isinstance(texts, GeneratedTexts)]
+    return replace(
+        result,
+        input_tokens=partial_job.encoded_rows[0].length,  # several texts that are drawn for it are rows of one prompt
+        output_tokens=sum(texts.tokens for texts in generated),
+        finish_reason=(FinishReason.STOP if all(texts.has_ended for texts in generated) else FinishReason.LENGTH).value,
+    )
+
+
+def _describe_failure(job: Job, failure: Exception) -> tuple[str, str]:
+    """The code and the message of an error that is not transient."""
+    if isinstance(failure, JobError):
+        return failure.code, str(failure)
+    if is_out_of_memory(failure):
+        return "out_of_memory", OUT_OF_MEMORY_MESSAGE
+    log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
+    return "model_error", f"the model could not answer this input ({type(failure).__name__})"
 
 
 def retry_or_fail(

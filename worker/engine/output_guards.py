@@ -9,7 +9,7 @@ from models.guards.screening import Screening
 from models.states import JobOutcome
 from worker.engine import outcomes
 from worker.guards.screener import Screener
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 
 Outcome = JobResult | RetryableFailure
 WITHOUT_TEXTS = "[]"

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 
 from models import backoff
-from models.db import SqlFragments, comma_separated
 from models.dialects import driver_errors
+from models.dialects.fragments import SqlFragments, comma_separated
 from models.errors import DatabaseRefused
 from models.processes.failpoints import failpoint
 from models.states import JobOutcome
@@ -26,8 +26,8 @@ from worker.engine.output_guards import OutputGuards
 from worker.engine.portions import RawOutputs
 from worker.leasing import activity, commit, usage
 from worker.leasing.chunking import split_into_chunks
-from worker.leasing.claim_statements import LOCK_BATCHES
-from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
+from worker.leasing.claiming.claim_statements import LOCK_BATCHES
+from worker.leasing.job_results import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
 from worker.passes.watchdog import Watchdog

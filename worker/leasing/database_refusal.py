@@ -11,7 +11,7 @@ from models import schema
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable
 from worker import exit_status
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.leasing.leases import HeldLeases
 
 log = structlog.get_logger(__name__)

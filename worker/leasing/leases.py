@@ -9,7 +9,7 @@ from typing import Any
 
 from models.guards.definition import Guard
 from models.guards.screening import Screening
-from models.pipelines.prompt_template import PromptTemplate
+from models.pipelines.options.prompt_template import PromptTemplate
 from worker.leasing.quarantine import must_run_alone
 
 

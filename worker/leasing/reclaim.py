@@ -12,12 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from worker.leasing import activity, commit
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Recovery, decide_recovery, is_crash_loop
 from worker.leasing.usage import ComputedWork

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
-from models.db import SqlFragments, comma_separated
+from models.dialects.fragments import SqlFragments, comma_separated
 
 if TYPE_CHECKING:
-    from worker.leasing.commit import JobResult
+    from worker.leasing.job_results import JobResult
 
 # The model reads this: a retry starts again from the input as submitted, if it was kept.
 INPUT_TO_READ = "coalesce(j.original_input, j.input)"

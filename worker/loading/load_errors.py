@@ -6,7 +6,8 @@ end a batch, because other machines may serve it. Only an error that the content
 
 import errno
 
-from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable, first_line
+from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
+from models.foreign_errors import first_line
 from worker.failures import exception_chain, is_device_error, is_device_lost, is_out_of_memory, is_transient
 
 OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")

@@ -8,9 +8,9 @@ import torch
 from models.pipelines.pipeline import Pipeline
 from models.version import full_version
 from worker.adapters.control import output_schemas
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.large_models import quantization
 from worker.loading.lora.adapter_files import AdapterFiles
-from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
 RECORDED_LIBRARIES = ("transformers", "tokenizers")

@@ -11,38 +11,30 @@ import structlog
 import torch
 from transformers.utils import logging as transformers_logging
 
-from models import operator_code, tasks
 from models.errors import LoadFailed, ModelError
-from models.pipelines import precision
 from models.pipelines.pipeline import Pipeline, join_revisions
-from models.settings import Settings
-from worker import adapters
-from worker.adapters.control import output_schemas
-from worker.adapters.interface import Adapter, CompletingAdapter, LaunchingAdapter, Limits
-from worker.adapters.own.no_tokenizer import NoTokenizer
+from worker.adapters.interface import Adapter, LaunchingAdapter
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.layers import int8_linear, spread_weights, torchao_linear
 from worker.loading import (
     guard_models,
-    integrity,
     load_errors,
+    load_report,
     loaded_version,
     memory_share,
     shared_weights,
-    snapshots,
+    task_adapter,
     token_budgets,
-    tokenizer_loading,
     weights,
 )
+from worker.loading.files import integrity, snapshots
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.lora.adapter_files import AdapterFiles
-from worker.loading.snapshots import Snapshot
 from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
 
 Role = Literal["pipeline", "guard"]
-
-DEFAULT_TRIAL_SECONDS = Settings.model_fields["forward_timeout_seconds"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,33 +223,16 @@ def _assemble(
         used_snapshots.append(tokenizer_files)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if pipeline.registered_by is not None:
-        operator_code.load_object(pipeline.registered_by)  # its import registers the pipeline with transformers
-    output_schemas.check_package(pipeline.parameters)
-    adapter = adapters.adapter_for(pipeline.task)
-    model = weights.load(pipeline, adapter.auto_model_class, files, device, lora_files, options.offload_parent)
-    has_tokenizer = getattr(adapter, "uses_tokenizer", True)
-    tokenizer = tokenizer_loading.load(tokenizer_files) if has_tokenizer else NoTokenizer(model.config)
-    default_length = _complete(adapter, model, tokenizer, files)
-    max_length, stride = token_budgets.max_length(pipeline, model, tokenizer, default_length), pipeline.stride
-    if role == "guard" and stride is None:
-        stride = guard_models.default_overlap(max_length)
-    limits = Limits(
-        max_length,
-        pipeline.truncation,
-        stride,
-        pipeline.deterministic,
-        pipeline.name,
-        generation=pipeline.generation_limits,
-        window_aggregation=pipeline.effective_window_aggregation,
-        trial_seconds=pipeline.pass_seconds or DEFAULT_TRIAL_SECONDS,
-        logits_processors=pipeline.logits_processors,
-        examples=tuple(map(tasks.find_spec(pipeline.task).normalise, pipeline.examples)),
-    )
-    loaded_adapter = adapter(model, tokenizer, limits, pipeline.task)
-    is_generator = not isinstance(loaded_adapter, LaunchingAdapter)
+    adapter_class = task_adapter.find_class(pipeline)
+    model = weights.load(pipeline, adapter_class.auto_model_class, files, device, lora_files, options.offload_parent)
+    tokenizer = task_adapter.load_tokenizer(adapter_class, tokenizer_files, model)
+    default_length = task_adapter.complete(adapter_class, model, tokenizer, files)
+    max_length = token_budgets.max_length(pipeline, model, tokenizer, default_length)
+    limits = task_adapter.limits_for(pipeline, max_length, is_guard=role == "guard")
+    adapter = adapter_class(model, tokenizer, limits, pipeline.task)
+    is_generator = not isinstance(adapter, LaunchingAdapter)
     runtime = Runtime(
-        loaded_adapter,
+        adapter,
         loaded_version.describe(pipeline, files, tokenizer_files, model, lora_files),
         micro_batch_tokens
         or pipeline.tokens_per_batch
@@ -273,65 +248,12 @@ def _assemble(
     )
     if changed := _changed_files_error(used_snapshots):
         raise changed
-    _log_loaded(pipeline.name, runtime, limits, started, role)
-    _warn_of_other_base(pipeline, lora_files)
-    _warn_of_slow_dtype(pipeline, runtime)
+    load_report.log_loaded(pipeline.name, runtime, limits, started, role)
+    load_report.warn_of_other_base(pipeline, lora_files)
+    load_report.warn_of_slow_dtype(pipeline, runtime)
     return runtime
-
-
-def _complete(adapter: Any, model: Any, tokenizer: Any, files: Snapshot) -> int | None:
-    """As `CompletingAdapter.complete`; None for any other adapter."""
-    if not issubclass(adapter, CompletingAdapter):
-        return None
-    try:
-        return adapter.complete(model, tokenizer, files.folder)
-    except ModelError as error:
-        raise ModelError(f"{files.name}: {error}") from error
 
 
 def _weight_bytes(model: Any) -> int:
     sizes = (torchao_linear.size_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
     return sum(sizes) + sum(int8_linear.packed_sizes(model).values())
-
-
-def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float, role: Role) -> None:
-    loaded = runtime.version
-    log.info(
-        "model.loaded",
-        pipeline=pipeline_name,
-        role=role,
-        model=loaded.model,
-        revision=loaded.revision,
-        adapter=loaded.adapter,
-        adapter_revision=loaded.adapter_revision,
-        tokenizer=loaded.tokenizer,
-        dtype=loaded.dtype,
-        quantization=loaded.quantization,
-        device_name=loaded.device,
-        attention=loaded.attention,
-        max_length=limits.max_length,
-        truncation=limits.truncation,
-        deterministic=limits.deterministic,
-        packed=runtime.adapter.uses_packing,
-        micro_batch_tokens=runtime.micro_batch_tokens,
-        seconds=round(time.monotonic() - started_at, 2),
-    )
-
-
-def _warn_of_other_base(pipeline: Pipeline, lora_files: AdapterFiles | None) -> None:
-    if lora_files is not None and lora_files.is_for_other(pipeline.model):
-        log.warning(
-            "adapter.other_model",
-            pipeline=pipeline.name,
-            adapter=lora_files.snapshot.name,
-            model=pipeline.model,
-            trained_on=lora_files.trained_on,
-        )
-
-
-def _warn_of_slow_dtype(pipeline: Pipeline, runtime: Runtime) -> None:
-    loaded, kind = runtime.version, runtime.device.type
-    if kind in ("cpu", "cuda") and (reason := precision.slow_dtype_warning(pipeline, kind, loaded.dtype)):
-        log.warning(
-            "model.slow_dtype", pipeline=pipeline.name, dtype=loaded.dtype, device_name=loaded.device, reason=reason
-        )

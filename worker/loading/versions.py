@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.db import Database
 from models.documents import to_json
 from models.pipelines.pipeline import join_revisions
-from models.tables import ModelVersion
+from models.tables.results import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from models.hardware.gpus import VISIBLE_DEVICES
 from models.pipelines.pipeline import Pipeline
 from models.tasks.own.own_spec import OwnTaskSpec
 from worker.layers import fused_gelu, onednn_linear
-from worker.loading import load_errors, shared_weights, vetting
+from worker.loading import load_errors, shared_weights
+from worker.loading.files import vetting
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.large_models import device_map, quantization
 from worker.loading.lora.adapter_files import AdapterFiles
 from worker.loading.lora.adapter_layers import add_adapter
 from worker.loading.shared_weights import BaseModel
-from worker.loading.snapshots import Snapshot
 
 # The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
 # their weights (ModernBERT's for tokens and for texts) and would load silently.

@@ -11,7 +11,8 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.lifecycle import due_intakes, slices
 from models.lifecycle.termination import lock_batch
 from models.settings import Settings

@@ -6,11 +6,10 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import text
 
-from models import file_store_ids
 from models.db import Database
 from models.lifecycle import due_intakes
 from models.processes.command_launcher import CommandLauncher
-from models.settings import Settings
+from models.settings import Settings, file_store_ids
 
 log = structlog.get_logger(__name__)
 

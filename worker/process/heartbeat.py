@@ -15,10 +15,12 @@ from models.errors import DatabaseRefused, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.processes.background import PeriodicThread, UnexpectedErrorLog
 from models.states import WorkerState
-from worker.leasing import claims, database_refusal, load_failures
+from worker.leasing import database_refusal
+from worker.leasing.claiming import claims
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
-from worker.leasing.peer_watch import STALE_WORKER_SECONDS
+from worker.leasing.load_problems import load_failures
+from worker.leasing.load_problems.peer_watch import STALE_WORKER_SECONDS
 from worker.process.database_contact import DatabaseContact
 
 log = structlog.get_logger(__name__)

@@ -2,8 +2,8 @@
 
 from models.errors import BatchmillError, LoadFailed, MissingModel
 from models.pipelines import folder_hash
+from models.pipelines.options.quantization import device_problem
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.quantization import device_problem
 from worker.process_device import ProcessDevice
 
 KINDS = ("cpu", "cuda", "mps")

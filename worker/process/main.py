@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -73,8 +73,6 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     held_leases = HeldLeases()
     on_refusal = partial(database_refusal.end_process, database, held_leases)
     claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
-    offload_parent = settings.home_path / offload_folder.FOLDER_NAME
-    offload_folder.remove_abandoned(offload_parent)  # of processes that were killed
     context = WorkerContext(
         worker_id=worker_id,
         device=own_device.label,
@@ -98,21 +96,8 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
         guards=guards,
         on_refusal=on_refusal,
     )
-
-    def load(pipeline: Pipeline) -> Runtime:
-        placed = pipeline.model_copy(update={"device": own_device.torch_name_for(pipeline.device)})
-        return runtime.load(
-            placed,
-            torch_name,
-            threads=threads,
-            micro_batch_tokens=settings.micro_batch_tokens,
-            processes=own_device.processes,
-            offload_parent=offload_parent,
-        )
-
-    def check(pipeline: Pipeline) -> BatchmillError | None:
-        return load_checks.find_problem(pipeline, own_device)
-
+    load = _make_loader(settings, own_device, torch_name, threads)
+    check = partial(load_checks.find_problem, process_device=own_device)
     maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     maintenance = MaintenanceLoop(
         maintenance_database,
@@ -145,6 +130,26 @@ def _resolve_device(requested: str) -> str:
         return str(weights.resolve_device(requested))
     except Exception:  # torch raises its own errors for unknown names and broken drivers, and nothing is logged yet
         return requested
+
+
+def _make_loader(
+    settings: Settings, own_device: ProcessDevice, torch_name: str, threads: int | None
+) -> Callable[[Pipeline], Runtime]:
+    """Return the function that loads a pipeline onto this process's device."""
+    offload_parent = settings.home_path / offload_folder.FOLDER_NAME
+    offload_folder.remove_abandoned(offload_parent)  # of processes that were killed
+
+    def load(pipeline: Pipeline) -> Runtime:
+        return runtime.load(
+            pipeline.model_copy(update={"device": own_device.torch_name_for(pipeline.device)}),
+            torch_name,
+            threads=threads,
+            micro_batch_tokens=settings.micro_batch_tokens,
+            processes=own_device.processes,
+            offload_parent=offload_parent,
+        )
+
+    return load
 
 
 def _serve(

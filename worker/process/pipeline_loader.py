@@ -13,10 +13,10 @@ from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.engine.claim_size import ClaimSizer, default_max_jobs
 from worker.engine.context import LoadedPipeline, WorkerContext
-from worker.leasing import load_failures
 from worker.leasing.leases import Claimant
-from worker.leasing.load_backoff import LoadBackoff
-from worker.leasing.peer_watch import PeerWatch
+from worker.leasing.load_problems import load_failures
+from worker.leasing.load_problems.load_backoff import LoadBackoff
+from worker.leasing.load_problems.peer_watch import PeerWatch
 from worker.leasing.retry import retry_while_unreachable
 from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import ModelCache

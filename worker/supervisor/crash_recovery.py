@@ -13,9 +13,10 @@ from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import AttemptOutcome
 from worker.exit_status import DEVICE_HUNG, SCHEMA_OUTDATED
-from worker.leasing import load_failures, reclaim
-from worker.leasing.load_backoff import LoadBackoff
-from worker.leasing.load_failures import LoadLocation
+from worker.leasing import reclaim
+from worker.leasing.load_problems import load_failures
+from worker.leasing.load_problems.load_backoff import LoadBackoff
+from worker.leasing.load_problems.load_failures import LoadLocation
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
 from worker.supervisor.supervisor import ChildExit
 

@@ -13,7 +13,7 @@ from models.pipelines import precision
 from models.pipelines.checkpoint import Checkpoint
 from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
-from models.tasks.decoding import DecodingParameters
+from models.tasks.generation.decoding import DecodingParameters
 from worker.process_device import SHARED_MEMORY_FRACTION, ProcessDevice
 from worker.supervisor.process_count import LoadEstimate, ProcessCount, choose_process_count
 

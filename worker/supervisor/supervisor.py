@@ -225,10 +225,7 @@ def supervise(
     with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
-                for index, group in enumerate(children):
-                    if index == 0 or is_ready():
-                        for child in group:
-                            child.run_once(time.monotonic())
+                _run_groups(children, is_ready)
                 if any(child.schema_outdated for group in children for child in group):
                     log.error("supervisor.aborted", reason="a child needs tables of another version: none is restarted")
                     return SchemaMismatch.exit_code
@@ -237,6 +234,13 @@ def supervise(
             for group in reversed(children):
                 _stop_group(group, grace_seconds)
     return 128 + signal.SIGINT if signal.SIGINT in received else os.EX_OK
+
+
+def _run_groups(children: Sequence[Sequence[Child]], is_ready: Callable[[], bool]) -> None:
+    for index, group in enumerate(children):
+        if index == 0 or is_ready():
+            for child in group:
+                child.run_once(time.monotonic())
 
 
 @contextmanager

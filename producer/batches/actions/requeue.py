@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.errors import UsageError
 from models.lifecycle import guard_counters
 from models.lifecycle import slices as slicing
@@ -28,9 +29,11 @@ SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND s
 """
 ARCHIVE_RESULTS = """
 INSERT INTO superseded_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-                          slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector)
+                          slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector,
+                          input_tokens, output_tokens, finish_reason)
 SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-       slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector
+       slice_id, fencing_token, model_version_id, finished_at, windows, guards, vector,
+       input_tokens, output_tokens, finish_reason
 FROM results WHERE batch_id = :batch_id AND position {in_numbers}
 """
 DELETE_RESULTS = "DELETE FROM results WHERE batch_id = :batch_id AND position {in_numbers}"

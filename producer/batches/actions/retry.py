@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
 from models import validation
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.errors import NothingToRetry, UsageError
 from models.states import JobOutcome
 from producer.advice import DoorText, join_texts
@@ -74,9 +75,10 @@ class RetrySelection:
 
     def __post_init__(self) -> None:
         if len(self.positions) > MAX_POSITIONS:
-            raise UsageError(f"{len(self.positions):,} positions are too many; name at most {MAX_POSITIONS:,} at once")
+            message = f"{len(self.positions):,} positions are too many; name at most {MAX_POSITIONS:,} at once"
+            raise UsageError(message, param="positions")
         if any(isinstance(position, bool) or position not in POSITIONS for position in self.positions):
-            raise UsageError("a position is the number of a job among the inputs, from 0")
+            raise UsageError("a position is the number of a job among the inputs, from 0", param="positions")
 
     def includes_failure(self, code: str) -> bool:
         """Whether all failed jobs with this error code are selected."""
@@ -208,7 +210,7 @@ def _check_codes(batch_id: str, selection: RetrySelection, codes: Sequence[str])
     known = (
         validation.suggest(code, list(dict.fromkeys(codes)), "its codes are") if codes else "no job of it has failed"
     )
-    raise UsageError(f"{batch_id} has no failed job with the code {code[:80]!r}; {known}")
+    raise UsageError(f"{batch_id} has no failed job with the code {code[:80]!r}; {known}", param="codes")
 
 
 def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, invalid_rows: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ from producer.readers.rows import Source
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
+MAX_NAMES_LISTED = 20
 TRIAL_ENDS = {
     TrialEnd.SLOW: "the rules are slow, so the rows after these were not tried",
     TrialEnd.FAILED: "the last of these rows would fail, because a rule takes too long; those after it were not tried",
@@ -52,6 +53,7 @@ def _format_report(report: DryRunReport) -> str:
         ("jobs", f"{report.jobs:,} in {terminal.format_count(report.slices, 'slice')}"),
         ("invalid rows", _format_invalid_rows(report)),
         *(("", terminal.to_printable(problem)) for problem in report.problems),
+        ("columns", _format_names(report)),
         *(("note", terminal.to_printable(doubt)) for doubt in report.doubts),
         ("takes", _format_estimate(report)),
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
@@ -60,6 +62,16 @@ def _format_report(report: DryRunReport) -> str:
         *zip(itertools.chain(["guards"], itertools.repeat("")), _guard_lines(report.guards), strict=False),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value is not None])
+
+
+def _format_names(report: DryRunReport) -> str | None:
+    """The first names that were given to the columns of a file without a header."""
+    names = report.column_names
+    if not names:
+        return None
+    more = len(names) - MAX_NAMES_LISTED
+    shown = terminal.to_printable(", ".join(names[:MAX_NAMES_LISTED]))
+    return f"{shown}{f' and {more:,} more' if more > 0 else ''}, as named; line 1 is a row"
 
 
 def _format_invalid_rows(report: DryRunReport) -> str:

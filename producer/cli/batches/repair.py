@@ -20,6 +20,7 @@ USABLE_PARAMETERS = frozenset(
     {
         "as_json",
         "bound",
+        "column_names",
         "custom_id",
         "deadline",
         "inputs",
@@ -44,6 +45,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
     deadline = None if given["deadline"] is None else Deadline.parse_future(given["deadline"])
     with common.open_database(settings) as database:
         columns = RepairColumns.for_batch(database, batch_id, given["inputs"], given["custom_id"])
+        columns = columns.with_header(given["column_names"])
         source = input_source.open_source(
             settings,
             columns,

@@ -37,6 +37,9 @@ from producer.webhooks import webhook_address
 @click.option(
     "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by the file's name; - is jsonl."
 )
+@click.option(
+    "--column-names", metavar="NAME,…", help="Of all columns of CSV or TSV files without a header, such as text,label."
+)
 @click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
 @click.option(
     "--bind",
@@ -83,9 +86,11 @@ from producer.webhooks import webhook_address
     metavar="NAME=VALUE",
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )
-@click.option("--name", help="A name for people; it need not be unique.")
+@click.option("--name", metavar="NAME", help="A name for people; it need not be unique.")
 @click.option("--tenant", metavar="NAME", default=DEFAULT_TENANT, show_default=True, help="To whom it belongs.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher priority run first.")
+@click.option(
+    "--priority", type=int, metavar="N", default=0, show_default=True, help="From -1000 to 1000; higher runs first."
+)
 @click.option(
     "--metadata",
     multiple=True,
@@ -137,6 +142,7 @@ def submit(
     paths: tuple[str, ...],
     pipeline: str | None,
     kind: str | None,
+    column_names: str | None,
     sql: str | None,
     bound: dict[str, Any],
     from_batch: str | None,
@@ -154,7 +160,7 @@ def submit(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Submit files (JSON lines, CSV or Parquet, plain, .gz or .zst) as one batch, and print its id.
+    """Submit files (JSON lines, CSV, TSV, Parquet or text, plain, .gz or .zst) as one batch, and print its id.
 
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
     is a text, or an object with the fields that the pipeline reads. The first invalid rows are named, and then nothing
@@ -181,6 +187,7 @@ def submit(
     _print_webhook_warnings(settings, request)
     mapping = ColumnMapping if selection is None else ResultColumns
     columns = mapping.for_task(catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough)
+    columns = columns.with_header(column_names)
     source = input_source.open_source(
         settings,
         columns,

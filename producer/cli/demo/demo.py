@@ -69,6 +69,7 @@ DEMO_BATCHES = (
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
     envvar="BATCHMILL_HOME",
     default=".demo",
     show_default=True,

@@ -16,7 +16,7 @@ from models.privacy import private_files, terminal
 
 MAX_LOG_LINES = 15
 STOP_TIMEOUT_SECONDS = 60.0
-CONFIG_TEXT = "# Settings of the demo in this folder; see `Settings` in models/settings.py for what can be set.\n"
+CONFIG_TEXT = "# Settings of the demo in this folder; see `Settings` in models/settings for what can be set.\n"
 
 
 @contextmanager

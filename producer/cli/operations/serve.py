@@ -28,7 +28,9 @@ tls_file = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(short_help="Serve the web page and the HTTP API until Ctrl-C.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (BATCHMILL_SERVE_HOST).")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0: any free one (BATCHMILL_SERVE_PORT).")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), metavar="PORT", help="Port; 0: any free one (BATCHMILL_SERVE_PORT)."
+)
 @click.option("--tls-cert", type=tls_file, metavar="FILE", help="Certificate chain (BATCHMILL_SERVE_TLS_CERT).")
 @click.option("--tls-key", type=tls_file, metavar="FILE", help="Its private key (BATCHMILL_SERVE_TLS_KEY).")
 @click.option("--insecure", is_flag=True, help="Serve other machines without TLS, as behind a proxy that ends it.")

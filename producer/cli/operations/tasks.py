@@ -5,7 +5,7 @@ from typing import Any, get_args
 import click
 
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.options.generation_limits import GenerationLimits
 from models.privacy import terminal
 from models.settings import Settings
 from models.tasks.generic.transformers_pipeline import PREFIX as TRANSFORMERS_PREFIX

@@ -16,9 +16,19 @@ ERROR_WIDTH = 60
 
 @click.command(short_help="Show failed and retried attempts of a batch, or all attempts of one job.")
 @click.argument("batch_id", metavar="ID")
-@click.option("--position", type=click.IntRange(min=0), help="Only the job at this position, with all its attempts.")
-@click.option("--id", "custom_id", help="Only the job with this custom_id, with all its attempts.")
-@click.option("--limit", "-n", type=click.IntRange(min=1, max=100_000), default=100, show_default=True)
+@click.option(
+    "--position", type=click.IntRange(min=0), metavar="N", help="Only the job at this position, with all its attempts."
+)
+@click.option("--id", "custom_id", metavar="CUSTOM_ID", help="Only the job with this custom_id, with all its attempts.")
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=1, max=100_000),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="At most so many attempts of a batch.",
+)
 @common.json_option
 def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: int, as_json: bool) -> None:
     """Show the failed and retried attempts of the batch ID: the last ones, oldest first.

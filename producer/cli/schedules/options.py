@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from producer.cli import common
+from producer.readers.files.source_files import FILE_FORMATS
 
 
 def definition_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -20,9 +21,19 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             "--sql", metavar="NAME", help="The query [sources.NAME]; it may name :scheduled_at, :since and :until."
         ),
         click.option("--file", metavar="PATTERN", help="A file instead of a query, such as in/{time:%Y-%m-%d}.jsonl."),
-        click.option("--status", multiple=True, help="With --after: results of this status; unset: succeeded."),
-        click.option("--label", "labels", multiple=True, help="With --after: only results of this label."),
-        click.option("--min-score", type=float, help="With --after: only results with at least this score."),
+        click.option("--format", type=click.Choice(FILE_FORMATS), help="With --file; unset: by the file's name."),
+        click.option(
+            "--column-names", metavar="NAME,…", help="With --file: of all columns of CSV or TSV without a header."
+        ),
+        click.option(
+            "--status", multiple=True, metavar="STATUS", help="With --after: results of this status; unset: succeeded."
+        ),
+        click.option(
+            "--label", "labels", multiple=True, metavar="LABEL", help="With --after: only results of this label."
+        ),
+        click.option(
+            "--min-score", type=float, metavar="SCORE", help="With --after: only results with at least this score."
+        ),
         click.option(
             "--bind",
             multiple=True,
@@ -48,15 +59,21 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             help="A parameter of the task. May be repeated.",
         ),
         click.option("--tenant", metavar="NAME", help="To whom it and its batches belong; unset: default."),
-        click.option("--priority", type=int, help="Batches with a higher priority go first."),
+        click.option("--priority", type=int, metavar="N", help="From -1000 to 1000; higher goes first; unset: 0."),
         click.option(
-            "--on-invalid", help="How to treat a row that can't be a job: reject or fail-row; unset: fail-row."
+            "--on-invalid",
+            metavar="HOW",
+            help="How to treat a row that can't be a job: reject or fail-row; unset: fail-row.",
         ),
         click.option("--max-failures", metavar="N|P%", help="Fail the run after more failed jobs than this."),
         click.option("--reuse", is_flag=True, default=None, help="Reuse existing results for equal inputs."),
-        click.option("--catchup", help="Missed runs to make up for: latest, all or none; unset: latest."),
+        click.option(
+            "--catchup", metavar="WHICH", help="Missed runs to make up for: latest, all or none; unset: latest."
+        ),
         click.option("--catchup-window", metavar="SPAN", help="How late a missed run may start; unset: 24h."),
-        click.option("--overlap", help="skip, queue or allow a run while the one before is open; unset: skip."),
+        click.option(
+            "--overlap", metavar="HOW", help="skip, queue or allow a run while the one before is open; unset: skip."
+        ),
         click.option(
             "--deadline",
             metavar="WHEN",

@@ -29,6 +29,13 @@ FORMAT_BY_SUFFIX = {
 }
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_FILES = 100_000  # that one pattern may match
+SPREADSHEET, OTHER_TABLE = "is a spreadsheet; save the sheet as CSV (UTF-8)", "has a format that is not read"
+# Files that people have, and which are not read, with the advice.
+OTHER_FORMATS = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), SPREADSHEET),
+    **dict.fromkeys((".feather", ".arrow", ".avro", ".orc"), f"{OTHER_TABLE}; save it as Parquet"),
+    **dict.fromkeys((".xml", ".yaml", ".yml"), f"{OTHER_TABLE}; save it as JSON lines"),
+}
 UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zip", ".7z", ".lz4")
 
 
@@ -119,7 +126,12 @@ def format_from_name(path: str) -> str:
         suffixes.pop()
     if suffixes and suffixes[-1] in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffixes[-1]]
-    raise UnreadableSource(f"{name} does not say by its name what it is; name its format: {' or '.join(FILE_FORMATS)}")
+    if suffixes and suffixes[-1] in OTHER_FORMATS:
+        raise UnreadableSource(f"{name} {OTHER_FORMATS[suffixes[-1]]}")
+    *formats, last = FILE_FORMATS
+    raise UnreadableSource(
+        f"{name} does not say by its name what it is; name its format: {', '.join(formats)} or {last}"
+    )
 
 
 def _unit(file_format: str) -> str:
@@ -141,6 +153,8 @@ def _expand_pattern(path_or_url: str, access: Access) -> list[str]:
         # Before any file is read, because the missing one may be the last of several.
         if not _exists(path):
             raise MissingSource(f"there is no file {path}")
+        if Path(path).is_dir():
+            raise UnreadableSource(f"{path} is a folder; name the files in it, such as {Path(path) / '*.jsonl'}")
         return [path]
     if not matches:
         raise MissingSource(f"no file matches {urls.redact_path(path)}")

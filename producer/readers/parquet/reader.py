@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from models.errors import UnreadableSource, first_line
+from models.errors import UnreadableSource
+from models.foreign_errors import first_line
 from producer.readers.column_mapping import ColumnMapping, check_unique
 from producer.readers.limits import Meter, size_bytes
 from producer.readers.parquet.decompression import BrokenBlock

@@ -46,10 +46,11 @@ class ResultSelection:
         tenant: to whom the batch must belong; None = to anybody.
         """
         if not isinstance(batch_id, str) or not batch_id or not is_storable(batch_id):
-            raise UsageError("name the batch whose results are taken by its id; " + LIST_BATCHES)
+            raise UsageError("name the batch whose results are taken by its id; " + LIST_BATCHES, param="from_batch")
         selection = cls(batch_id, _parse_statuses(status), _parse_labels(labels), _parse_score(min_score), tenant)
         if selection.reads_labels and selection.statuses != (JobOutcome.SUCCEEDED,):
-            raise UsageError("labels and scores are those of outputs, so they choose among succeeded results only")
+            message = "labels and scores are those of outputs, so they choose among succeeded results only"
+            raise UsageError(message, param="status")
         return selection
 
     @classmethod
@@ -67,7 +68,8 @@ class ResultSelection:
             return cls.create(batch_id, status, labels, min_score, tenant)
         if status or labels or min_score is not None:
             options, batch = advice.selection
-            raise UsageError(f"{options} choose among the results of a batch; name it: {batch}")
+            param = "status" if status else "labels" if labels else "min_score"
+            raise UsageError(f"{options} choose among the results of a batch; name it: {batch}", param=param)
         return None
 
     @property
@@ -94,19 +96,20 @@ def _parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...
     try:
         return tuple(dict.fromkeys(map(JobOutcome, names))) or (JobOutcome.SUCCEEDED,)
     except (TypeError, ValueError):
-        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
+        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}", param="status") from None
 
 
 def _parse_labels(labels: str | Iterable[str] | None) -> tuple[str, ...]:
     names = [labels] if isinstance(labels, str) else [] if labels is None else labels
     if not isinstance(names, Iterable):
-        raise UsageError("labels must be a text, or a list of texts")
+        raise UsageError("labels must be a text, or a list of texts", param="labels")
     names = list(names)
     if any(not isinstance(name, str) or not name for name in names):
-        raise UsageError("a label must be text that is not empty")
+        raise UsageError("a label must be text that is not empty", param="labels")
     unique = tuple(dict.fromkeys(names))
     if len(unique) > MAX_LABELS:
-        raise UsageError(f"{len(unique)} labels are too many to choose by; at most {MAX_LABELS} are taken")
+        message = f"{len(unique)} labels are too many to choose by; at most {MAX_LABELS} are taken"
+        raise UsageError(message, param="labels")
     return unique
 
 
@@ -114,5 +117,5 @@ def _parse_score(min_score: float | None) -> float | None:
     if min_score is None:
         return None
     if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not math.isfinite(min_score):
-        raise UsageError("the least score must be a number, such as 0.9")
+        raise UsageError("the least score must be a number, such as 0.9", param="min_score")
     return float(min_score)

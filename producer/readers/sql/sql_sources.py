@@ -69,16 +69,20 @@ class SqlSource(BaseModel):
         names, schedule_times = self.parameter_names, schedule_times or {}
         for name, value in arguments.items():
             if name in schedule_times:
-                raise UsageError(f"parameter {name!r} of {self.label} is set by the schedule; leave it out")
+                raise _bind_error(f"parameter {name!r} of {self.label} is set by the schedule; leave it out")
             if name not in names:
-                raise UsageError(f"{self.label} has no parameter {name[:80]!r}; it has: {_join_names(names)}")
+                raise _bind_error(f"{self.label} has no parameter {name[:80]!r}; it has: {_join_names(names)}")
             if not isinstance(value, str | int | float | bool | None):
-                raise UsageError(f"parameter {name!r} of {self.label} must be text, a number or null")
+                raise _bind_error(f"parameter {name!r} of {self.label} must be text, a number or null")
         values = {**self.parameters, **arguments, **schedule_times}
         missing = [name for name in names if name not in values]
         if missing:
-            raise UsageError(f"{self.label} needs {_join_names(missing)}; bind {missing[0]}=VALUE")
+            raise _bind_error(f"{self.label} needs {_join_names(missing)}; bind {missing[0]}=VALUE")
         return {name: values[name] for name in names}
+
+
+def _bind_error(message: str) -> UsageError:
+    return UsageError(message, param="bind")
 
 
 def find_sql_source(settings: Settings, name: str, tenant: str = DEFAULT_TENANT) -> SqlSource:
@@ -89,7 +93,8 @@ def find_sql_source(settings: Settings, name: str, tenant: str = DEFAULT_TENANT)
     names = [key for key, source in settings.sources.items() if _is_for_tenant(source, tenant)]
     if name not in names:
         others = f"there are: {_join_names(sorted(names))}" if names else "there are none"
-        raise UsageError(f"there is no source {name!r}; {others}; an operator adds [sources.{name}] to batchmill.toml")
+        adding = f"an operator adds [sources.{name[:80]}] to batchmill.toml"
+        raise UsageError(f"there is no source {name[:80]!r}; {others}; {adding}", param="sql")
     try:
         source = SqlSource(**{**settings.sources[name], "name": name})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Delimited text is CSV or TSV with a header.
+"""Delimited text is CSV or TSV, with a header, or with names that are given to its columns.
 
 Excel writes CSV with semicolons where people write numbers with commas, so a header shows which of them a file has.
 """
@@ -11,7 +11,8 @@ from itertools import chain
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers.column_mapping import WHOLE_ROW, check_unique
+from producer.readers import given_names
+from producer.readers.column_mapping import WHOLE_ROW, ColumnMapping, check_unique
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
 from producer.readers.text import text_lines
@@ -32,10 +33,12 @@ UNCLOSED_QUOTE_MESSAGE = f"begins a row of more than {MAX_ROW_BYTES // 2**20} Mi
 MAX_CELLS = 2**17  # in one record, because each is a Python object
 TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 
-UNIQUE_ADVICE = "rename one, or add a line of names if line 1 is data"
+UNIQUE_ADVICE = "rename one, or if line 1 is data, {}"
+MAX_NAMES_LISTED = 5  # in a message about their number
 QUOTED_TEXT = re.compile('"[^"]*"')
 
 COMMA, SEMICOLON = ",", ";"
+ANY_COLUMNS = ColumnMapping((), (), is_id_required=False, keeps_all=True)
 
 # Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
@@ -47,28 +50,63 @@ LATE_HEADER = "seems to have semicolons between its cells; put the whole header 
 
 
 class DelimitedReader:
-    """Reads a table row by row; its `header` is read at once."""
+    """Reads a table row by row; its `header` is read at once.
 
-    def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
-        self._name = name
+    columns: may have the header, where the file has none, and the advice for messages
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        delimiter: str,
+        meter: Meter | None = None,
+        columns: ColumnMapping = ANY_COLUMNS,
+    ) -> None:
+        self._name, self._columns = name, columns
         numbered_lines = text_lines.read_lines(stream, name, meter)
         if (first := next(numbered_lines, None)) is not None:
             numbered_lines = chain([first], numbered_lines)
-            if delimiter == COMMA and _has_semicolons(first[1]):
+            # A single column has no delimiter, so semicolons belong to its text.
+            if delimiter == COMMA and len(columns.header) != 1 and _has_semicolons(first[1]):
                 delimiter = SEMICOLON
+        self._delimiter = delimiter
         self._lines = _BoundedLines(numbered_lines, delimiter)
         csv.field_size_limit(MAX_FIELD_CHARACTERS)  # for the whole process; 128 KiB by default
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
-        self.header = self._read_header(delimiter)
+        self.header = list(columns.header) or self._read_header(delimiter)
         self._rows = self._parse_rows()
 
     def find_doubt(self) -> str | None:
-        """A sentence if the header looks like a row of data, by the row after it; None = it looks like names."""
+        """A sentence if the header looks like a row of data, by the row after it; None = it looks like names.
+
+        Raises UnreadableSource if names are given, and the first row has another number of cells.
+        """
         first = next(self._rows, None)
         if first is None:
             return None
         self._rows = chain([first], self._rows)
-        return None if isinstance(first[1], Problem) else find_doubt(self.header, first[1])
+        number, cells = first
+        if isinstance(cells, Problem):
+            return None
+        if self._columns.header:
+            return self._compare_names(number, cells)
+        return find_doubt(self.header, cells, self._columns.advice.header)
+
+    def _compare_names(self, number: int, cells: list[str]) -> str | None:
+        """A sentence if the first row has the names that are given; raises UnreadableSource if their number differs."""
+        names = self.header
+        if len(cells) != len(names):
+            if len(cells) == 1:
+                self._reject_other_delimiter(self._delimiter)
+            raise UnreadableSource(
+                f"{self._name} has {_count(len(cells), 'cell')} in line {number}, and "
+                f"{_count(len(names), 'column name')} ({_join_names(names)}); name each column",
+                param=given_names.PARAM,
+            )
+        if [cell.strip() for cell in cells] == names:
+            return "the first line has the names of the columns, and is read as a row; if it is a header, name none"
+        return None
 
     def records(self) -> Iterator[tuple[int, dict[str, str]] | Problem]:
         """Each row as a dictionary, with the number of its first line; blank lines are skipped."""
@@ -77,7 +115,8 @@ class DelimitedReader:
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
-                message = f"has another number of cells than the header: {len(cells)} instead of {width}"
+                than = "there are column names" if self._columns.header else "the header"
+                message = f"has another number of cells than {than}: {len(cells)} instead of {width}"
                 yield Problem(number, message, raw_input={WHOLE_ROW: cells})
             else:
                 yield number, dict(zip(header, cells, strict=True))
@@ -90,7 +129,7 @@ class DelimitedReader:
             header = [cell.strip() for cell in cells]
             if len(header) == 1:
                 self._reject_other_delimiter(delimiter)
-            check_unique(self._name, header, UNIQUE_ADVICE)
+            check_unique(self._name, header, UNIQUE_ADVICE.format(self._columns.advice.header))
             return header
         return []
 
@@ -144,6 +183,15 @@ def _has_semicolons(header_line: bytes) -> bool:
         return False
     line = QUOTED_TEXT.sub('""', line)
     return SEMICOLON in line and COMMA not in line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _join_names(names: list[str]) -> str:
+    shown = [repr(name[:40])[1:-1] for name in names[:MAX_NAMES_LISTED]]
+    return ", ".join(shown) + (", …" if len(names) > MAX_NAMES_LISTED else "")
 
 
 def _describe_error(error: csv.Error) -> str:

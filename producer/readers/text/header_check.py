@@ -13,11 +13,13 @@ DATA = ("number", "date", "address", "sentence")  # kinds of cells that no name 
 ANSWERED = ("?", ":")  # how the question of a survey ends, which is a name
 
 
-def find_doubt(header: Sequence[str], first_row: Sequence[str]) -> str | None:
+def find_doubt(header: Sequence[str], first_row: Sequence[str], advice: str) -> str | None:
     """Return a sentence if a header looks like data; None = it looks like names.
 
     A column shows that it has data in its first line if that and the cell below are of one kind which no name has, such
     as numbers. A single name over such a cell shows the contrary. Files of years or of numbered columns are no doubt.
+
+    advice: what to do if it is data
     """
     if len(header) != len(first_row):
         return None
@@ -31,8 +33,7 @@ def find_doubt(header: Sequence[str], first_row: Sequence[str]) -> str | None:
         return None
     shown = ", ".join(_shown(name) for name in header[:SHOWN_NAMES])
     more = ", …" if len(header) > SHOWN_NAMES else ""
-    advice = "if it is data, add a line of names above it"
-    return f"the first line is taken as the names of the columns: {shown}{more}; {advice}"
+    return f"the first line is taken as the names of the columns: {shown}{more}; if it is data, {advice}"
 
 
 def _kind(cell: str) -> str:

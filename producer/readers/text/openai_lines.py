@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
-from models.errors import JobError, Unreachable, UnreadableSource, first_line
+from models.errors import JobError, Unreachable, UnreadableSource
+from models.foreign_errors import first_line
 from models.tasks.fields import describe_type
 from producer.endpoints import BodyError, Endpoint
 from producer.endpoints.endpoint import MODEL, Settings

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.errors import Forbidden, NotFound, UsageError
-from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping
+from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, NO_MAPPING, ColumnMapping
 from producer.readers.mapping_advice import PYTHON_ADVICE
 from producer.remote.http import ServerHttp
 from producer.remote.pages import quote_name
@@ -33,7 +33,7 @@ def map_columns(options: SubmitOptions, fields: Fields | None, *, use_ids: bool)
     """
     named = options.input_columns or {}
     if not isinstance(named, Mapping):
-        raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
+        raise UsageError(NO_MAPPING)
     columns: tuple[tuple[str, Any, bool], ...]
     if fields is None:
         columns = tuple((field, column, True) for field, column in named.items()) or ((TEXT_FIELD, TEXT_FIELD, False),)

@@ -1,7 +1,7 @@
 """Files of this machine as the body of a submission: one as it is, several as JSON lines."""
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -11,6 +11,7 @@ from models.errors import InvalidRows
 from producer import readers
 from producer.readers.column_mapping import WHOLE_ROW, ColumnMapping
 from producer.readers.files.source_files import find_files
+from producer.readers.input_source import PythonSource
 from producer.readers.rows import Problem, Row, Source
 from producer.remote.sending import inputs
 from producer.remote.sending.columns import FindFields, map_columns
@@ -27,33 +28,39 @@ class FileBody:
     name: of the source, for messages
     file_format: one of FILE_FORMATS
     restate: makes a sentence of a line's number and what is wrong with it
+    column_names: of a table without a header, for the server to read
     """
 
     file: BinaryIO
     name: str
     file_format: str
     restate: Callable[[int, str], str]
+    column_names: tuple[str, ...] | None = None
 
 
 @contextmanager
-def open_files(
-    paths: Sequence[str], file_format: str | None, options: SubmitOptions, find_fields: FindFields
-) -> Iterator[FileBody]:
+def open_files(source: PythonSource, options: SubmitOptions, find_fields: FindFields) -> Iterator[FileBody]:
     """Yield the body that the files make; raises UnreadableSource.
 
     find_fields: asks the server for the pipeline's
     """
+    paths, file_format = source.list_paths(), source.file_format
     found = find_files(paths, file_format)
     if len(found) == 1:
         file = found[0]
         unit = "row" if file.file_format == "parquet" else "line"
         with file.access.open_file(file.path) as stream:
-            yield FileBody(stream, file.name, file.file_format, lambda number, message: f"{unit} {number}: {message}")
+            restate = _restate_by(unit)
+            yield FileBody(stream, file.name, file.file_format, restate, source.column_names)
         return
-    columns = _whole_records(options, find_fields)
-    with readers.open_source(paths, columns, file_format) as source, inputs.spool() as spooled:
-        restate = _write_rows(spooled, source, columns, keeps_invalid=options.on_invalid != "reject")
-        yield FileBody(spooled, source.name, "jsonl", restate)
+    columns = _whole_records(options, find_fields).with_header(source.column_names)
+    with readers.open_source(paths, columns, file_format) as rows, inputs.spool() as spooled:
+        restate = _write_rows(spooled, rows, columns, keeps_invalid=options.on_invalid != "reject")
+        yield FileBody(spooled, rows.name, "jsonl", restate)
+
+
+def _restate_by(unit: str) -> Callable[[int, str], str]:
+    return lambda number, message: f"{unit} {number}: {message}"
 
 
 def _write_rows(

@@ -11,6 +11,7 @@ from models.documents import to_json
 from models.errors import BatchmillError, InvalidRows, UsageError
 from models.states import BatchStatus
 from producer.batches import polling
+from producer.readers.column_mapping import NO_MAPPING
 from producer.readers.input_source import PythonSource
 from producer.remote.errors import make_error
 from producer.remote.http import ServerHttp, Upload
@@ -53,9 +54,9 @@ def submit(http: ServerHttp, pipeline: str, source: PythonSource, options: Submi
             fields |= {"id_column": records.id_column or fields["id_column"], "file_format": "jsonl"}
             document = _send(http, fields, headers, Upload(file, NDJSON))
         elif source.files is not None:
-            body = cleanup.enter_context(open_files(source.list_paths(), source.file_format, options, find_fields))
+            body = cleanup.enter_context(open_files(source, options, find_fields))
             cleanup.enter_context(restate_rows(body.name, body.restate))
-            fields["file_format"] = body.file_format
+            fields |= {"file_format": body.file_format, "column_names": body.column_names}
             document = _send(http, fields, headers, Upload(body.file, MEDIA_TYPES[body.file_format]))
         else:
             document = _send(http, fields, headers, None)
@@ -107,7 +108,7 @@ def _fields(pipeline: str, source: PythonSource, options: SubmitOptions) -> Docu
 
 def _text_names(names: object) -> dict[str, str]:
     if not isinstance(names, Mapping):
-        raise UsageError("input_columns must be a mapping of inputs to columns, such as {'text': 'body'}")
+        raise UsageError(NO_MAPPING)
     return {str(field): str(column) for field, column in names.items()}
 
 

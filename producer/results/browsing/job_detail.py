@@ -29,7 +29,7 @@ SELECT_JOB = f"""
 SELECT j.position, j.custom_id, j.invalid, j.source_batch_id, j.source_position,
        {", ".join(f"substr(CAST({sql} AS TEXT), 1, :most), length(CAST({sql} AS TEXT))" for sql in DOCUMENTS.values())},
        {{vector}} AS vector, r.status, r.error_code, r.error_message, r.truncated, r.windows, r.attempts, r.seq,
-       r.finished_at, r.reused_from, r.model_version_id
+       r.finished_at, r.reused_from, r.model_version_id, r.input_tokens, r.output_tokens, r.finish_reason
 FROM jobs j LEFT JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
 WHERE j.batch_id = :batch_id AND j.position = :position
 """  # noqa: S608
@@ -96,6 +96,9 @@ class JobResult:
     attempts: int = 0
     reused_from: str | None = None
     guards: Text | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ def _job_query(dialect: str) -> Any:
     names = ["position", "custom_id", "invalid", "source_batch_id", "source_position"]
     names += [part for name in DOCUMENTS for part in (name, f"{name}_length")]
     names += ["vector", "status", "error_code", "error_message", "truncated", "windows", "attempts", "seq"]
-    names += ["finished_at", "reused_from", "model_version_id"]
+    names += ["finished_at", "reused_from", "model_version_id", "input_tokens", "output_tokens", "finish_reason"]
     query = SELECT_JOB.format(vector=VECTOR_COLUMN[dialect])
     return text(query).columns(*(column(name, types.get(name)) for name in names))
 
@@ -215,6 +218,9 @@ def _to_result(connection: Connection, row: Any) -> JobResult:
         attempts=row.attempts,
         reused_from=row.reused_from,
         guards=_text(row, "guards"),
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        finish_reason=row.finish_reason,
     )
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Boolean, Connection, TextualSelect, column, text
 
-from models.db import Database, comma_separated
+from models.db import Database
 from models.dialects.columns import UtcDateTime
+from models.dialects.fragments import comma_separated
 from models.states import JobOutcome
 from models.vectors import from_array_wire
 from producer.results.result_columns import VECTOR_COLUMN

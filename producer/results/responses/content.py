@@ -23,7 +23,7 @@ from producer.endpoints import Endpoint, find_endpoint
 from producer.results import pages
 from producer.results.responses.lines import LineWriter
 
-FORMAT_VERSION = 1  # part of the etag: increase it when lines change
+FORMAT_VERSION = 2  # part of the etag: increase it when lines change
 BLOCK_BYTES = 2**18  # sent at once; it ends with a line, so that a client may decode each block alone
 MAX_CHECKPOINTS = 100_000  # of all files that are remembered
 ETAG_DIGITS = 32

@@ -8,7 +8,7 @@ from models.states import JobOutcome
 from producer.batches.views import BatchView
 from producer.endpoints import Answer, Endpoint
 from producer.endpoints.answer import quote
-from producer.results.result_row import ResultRow
+from producer.results.result_row import ResultRow, escape_line_separators
 
 # As OpenAI calls what became of requests that were not run.
 CODES = {"cancelled": "batch_cancelled", "deadline_exceeded": "batch_expired", "duplicate_id": "duplicate_custom_id"}
@@ -32,7 +32,7 @@ class LineWriter:
         start = f'{{"id": "{request_id}", "custom_id": {_quote(row.custom_id)}, "response": '
         if row.status is not JobOutcome.SUCCEEDED:
             code = row.error_code or ""
-            return (
+            return escape_line_separators(
                 f'{start}null, "error": {{"code": {quote(CODES.get(code, code))}, '
                 f'"message": {quote(row.error_message or "")}}}}}\n'
             )
@@ -46,9 +46,12 @@ class LineWriter:
             row.vector,
             self._parameters,
             self._options,
+            row.input_tokens,
+            row.output_tokens,
+            row.finish_reason,
         )
         body = self._endpoint.write_body(answer)
-        return (
+        return escape_line_separators(
             f'{start}{{"status_code": 200, "request_id": "{request_id}", "body": {body}}}, '
             f'"error": null, "truncated": {"true" if row.truncated else "false"}, "computed_by": {computed_by}}}\n'
         )

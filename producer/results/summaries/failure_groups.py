@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Boolean, Connection, column, text
 
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.error_catalogue import Explanation, explain
 from producer.batches.pace import FAILURES_HINT
 from producer.results.summaries.marks import PICK_RESULTS

@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import TextualSelect, column, text
 
-from models.db import Database, comma_separated
+from models.db import Database
 from models.dialects.columns import UtcDateTime
+from models.dialects.fragments import comma_separated
 
 MARKS = 60
 RECENT_MARKS = 24

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Boolean, column, text
 
-from models.db import Database, comma_separated
+from models.db import Database
+from models.dialects.fragments import comma_separated
 from models.documents import from_json
 from producer.results.summaries.marks import PICK_RESULTS, spread
 

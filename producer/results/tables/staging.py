@@ -18,7 +18,8 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.dialects.columns import Document, Vector
 from models.errors import UsageError
 from models.postgresql.session import MAX_NAME_BYTES

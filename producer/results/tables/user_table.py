@@ -9,11 +9,11 @@ from sqlalchemy import inspect
 from models.db import Database
 from models.errors import UsageError
 from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
-from models.schedule_tables import METADATA
+from models.tables.metadata import METADATA
 from producer.results.result_row import ResultRow
 from producer.results.tables.staging import STAGING_TABLE_NAME, SchemaDiff, TableSchema, stage_rows
 from producer.results.tabular import (
-    GUARD_COLUMNS,
+    LATER_COLUMNS,
     ORIGIN_COLUMNS,
     RENAMED_COLUMNS,
     ColumnType,
@@ -102,7 +102,7 @@ def _is_compatible(diff: SchemaDiff, schema: TableSchema, output_names: list[str
     It may have batches whose inputs are results of another batch, beside others.
     """
     origins = {name for name, _ in ORIGIN_COLUMNS}
-    addable = origins | {name for name, _ in GUARD_COLUMNS}
+    addable = origins | {name for name, _ in LATER_COLUMNS}
     if diff.missing.keys() >= set(output_names):
         addable.update(output_names)
     has_other_columns = not origins.issuperset(diff.extra) and bool(output_names)

@@ -9,9 +9,10 @@ import structlog
 from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.db import SQL_FRAGMENTS, Database
+from models.db import Database
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import format_timestamp
-from models.schedule_tables import Event
+from models.tables.schedules import Event
 from producer.readers.storable import make_storable
 
 log = structlog.get_logger(__name__)

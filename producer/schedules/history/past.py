@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from models.db import Database
 from models.documents import format_timestamp
 from models.errors import NotFound, UsageError
-from models.schedule_tables import Schedule as ScheduleRow
+from models.tables.schedules import Schedule as ScheduleRow
 from producer.advice import text_of
 from producer.schedules import registry
 from producer.schedules.schedule_view import ScheduleView, view_from_row

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, literal_column
 
 from models.db import Database
 from models.dialects.columns import Document
-from models.schedule_tables import Run
 from models.states import RunState
+from models.tables.schedules import Run
 from producer.schedules.runs import run_views
 from producer.schedules.runs.run_views import RunView
 

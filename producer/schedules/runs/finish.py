@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam
 from models.db import Database
 from models.dialects.columns import Document
 from models.errors import NotFound, Unreachable, UsageError
-from models.pipelines.prompt_template import find_batch_spec_if_known
+from models.pipelines.options.prompt_template import find_batch_spec_if_known
 from models.processes.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, RunState, RunTrigger

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, insert
 
 from models.db import Database
 from models.pipelines.catalogue import Catalogue
-from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
+from models.tables.schedules import Run
 from producer.schedules.definition import ScheduleDefinition
 from producer.submission import open_submission
-from producer.submission.batch_ids import new_batch_id
+from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline

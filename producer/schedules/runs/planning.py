@@ -18,8 +18,8 @@ from models.dialects.columns import Document, UtcDateTime
 from models.errors import BatchmillError, Unreachable, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.processes.failpoints import failpoint
-from models.schedule_tables import Run
 from models.states import RunState, RunTrigger
+from models.tables.schedules import Run
 from producer.readers.storable import make_storable
 from producer.schedules.alerts import events
 from producer.schedules.definition import ScheduleDefinition

@@ -31,8 +31,8 @@ from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_r
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import IdTypes, SourceTimes
 from producer.submission import discard, open_submission, submit
-from producer.submission.cache_key import embedding_key, resolve_revision
 from producer.submission.chunks import limit_rows
+from producer.submission.identity.cache_key import embedding_key, resolve_revision
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)

@@ -11,9 +11,9 @@ from models.db import Database
 from models.dialects.columns import Key, UtcDateTime
 from models.documents import format_timestamp
 from models.lifecycle import due_runs
-from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, RunState, RunTrigger
-from models.tables import Batch
+from models.tables.batches import Batch
+from models.tables.schedules import Run, Schedule
 from producer.schedules.runs import run_summary as summaries
 
 PAGE_SIZE = 50

@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from models.documents import to_json
 from models.errors import BatchmillError, UsageError
 from producer.results.arguments import MAX_SEQ
-from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.json_lines import JsonResult
+from producer.results.result_row import escape_line_separators
 from producer.server.downloads import IncompleteResponse
 
 MEDIA_TYPE = "text/event-stream"
@@ -61,9 +62,9 @@ def event(name: str, document: Any, event_id: int | None = None) -> bytes:
     return f"{id_line}event: {name}\ndata: {escape_line_separators(to_json(document))}\n\n".encode()
 
 
-def result_events(rows: Sequence[ResultRow]) -> bytes:
+def result_events(rows: Sequence[JsonResult]) -> bytes:
     """An event for each result; its id is `seq`, from which the client goes on."""
-    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.json_line()}\n" for row in rows)
+    events = "".join(f"id: {row.seq}\nevent: result\ndata: {row.text}\n\n" for row in rows)
     return escape_line_separators(events).encode()
 
 
@@ -72,5 +73,6 @@ def parse_last_id(header: str | None, after: int) -> int:
     if not header:
         return after
     if not (header.isascii() and header.isdigit() and len(header) <= 19 and int(header) <= MAX_SEQ):
-        raise UsageError("Last-Event-ID is the id of an event of this stream, which is a number; leave it out")
+        message = "Last-Event-ID is the id of an event of this stream, which is a number; leave it out"
+        raise UsageError(message, param="last-event-id")
     return int(header)

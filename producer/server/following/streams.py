@@ -14,7 +14,8 @@ from producer.batches import views
 from producer.batches.changes import BatchState
 from producer.batches.views import BatchView
 from producer.results import pages
-from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.json_lines import JsonResult
+from producer.results.result_row import escape_line_separators
 from producer.server.downloads import IncompleteResponse
 from producer.server.errors import error_body
 from producer.server.following import event_stream
@@ -23,7 +24,7 @@ from producer.server.native import shown
 
 HEARTBEAT_SECONDS = 15.0  # proxies close what is silent for 30 or 60
 # A follower that reads slowly holds one page, as bytes; its rows exist only in one of the few threads that read pages.
-PAGE_ROWS, PAGE_CHARACTERS = 500, 64 * 1024
+PAGE_ROWS, PAGE_CHARACTERS = 500, 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class _Page:
 
 
 async def _read_page(
-    database: Database, watch: BatchWatch, follow: Follow, cursor: int, write: Callable[[Sequence[ResultRow]], bytes]
+    database: Database, watch: BatchWatch, follow: Follow, cursor: int, write: Callable[[Sequence[JsonResult]], bytes]
 ) -> _Page:
     """Read the next results, and write those that are to be sent."""
 
@@ -164,5 +165,5 @@ async def _read_page(
     return await to_thread.run_sync(read, limiter=watch.page_threads)
 
 
-def _lines(rows: Sequence[ResultRow]) -> bytes:
-    return escape_line_separators("".join(row.json_line() for row in rows)).encode()
+def _lines(rows: Sequence[JsonResult]) -> bytes:
+    return escape_line_separators("".join(f"{row.text}\n" for row in rows)).encode()

@@ -68,7 +68,7 @@ def file_object(file: FileView, size_bytes: int | None) -> dict[str, Any]:
         "purpose": PURPOSE_OUTPUT if file.purpose == PURPOSE_ERRORS else file.purpose,
         "status": "processed",
         "status_details": None,
-        "lines": file.rows,
+        "lines": file.lines,
         "sha256": file.sha256,
         "batch_id": file.batch_id,
     }

@@ -1,12 +1,13 @@
 """The place of a field in a request, as its client has written it, and what is wrong with it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
-from models.errors import UsageError
+from models.errors import BatchmillError, NotFound, UsageError
 
 MAX_NAME_CHARACTERS = 80
 MESSAGE_BY_TYPE = {
@@ -30,10 +31,22 @@ def field_message(problem: Mapping[str, Any]) -> str:
     return MESSAGE_BY_TYPE.get(problem["type"], str(problem["msg"]))
 
 
+@contextmanager
+def naming(param: str, *kinds: type[BatchmillError]) -> Iterator[None]:
+    """Let an error that names no part of the request name this one.
+
+    kinds: of the errors that are about it; empty = a UsageError, or a NotFound
+    """
+    try:
+        yield
+    except BatchmillError as error:
+        if isinstance(error, kinds or (UsageError, NotFound)):
+            error.param = error.param or param
+        raise
+
+
 def field_error(error: ValidationError) -> UsageError:
     """Return the error that names the first field of a body that is wrong."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     path = field_path(first["loc"])
-    usage_error = UsageError(f"{path or 'the body'}: {field_message(first)}")
-    usage_error.param = path or None
-    return usage_error
+    return UsageError(f"{path or 'the body'}: {field_message(first)}", param=path or None)

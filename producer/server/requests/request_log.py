@@ -75,17 +75,18 @@ class RequestLog:
         except BatchmillError as error:
             await self._answer(error, scope, receive, response)
         except Exception as error:
-            request_id = response.request_id
             if response.status and isinstance(error.__cause__, BatchmillError):  # as Starlette wraps it
                 await self._answer(error.__cause__, scope, receive, response)
-                return
-            log.exception(
-                "request.failed", error_type=type(error).__name__, route=route_template(scope), request_id=request_id
-            )
-            if not response.status:
-                # The message is left out: drivers and parsers may quote an input in it.
-                message = f"a defect in Batchmill ({type(error).__name__}); its log has more under {request_id}"
-                await send_json(response.send, 500, error_body(500, message, "internal_error"))
+            else:
+                await self._answer_defect(error, scope, response)
+
+    async def _answer_defect(self, error: Exception, scope: Scope, response: _Response) -> None:
+        kind, request_id = type(error).__name__, response.request_id
+        log.exception("request.failed", error_type=kind, route=route_template(scope), request_id=request_id)
+        if not response.status:
+            # The message is left out: drivers and parsers may quote an input in it.
+            message = f"a defect in Batchmill ({kind}); its log has more under {request_id}"
+            await send_json(response.send, 500, error_body(500, message, "internal_error"))
 
     async def _answer(self, error: BatchmillError, scope: Scope, receive: Receive, response: _Response) -> None:
         if not response.status:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnClause, Connection, Row, bindparam, column, text
 
-from models.db import Database, comma_separated
+from models.db import Database
 from models.dialects.columns import Document
+from models.dialects.fragments import comma_separated
 from models.documents import to_json
 from models.errors import JobError
 from producer.readers.rows import Problem

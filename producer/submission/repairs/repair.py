@@ -10,9 +10,11 @@ from functools import partial
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, comma_separated, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
+from models.dialects.fragments import comma_separated
 from models.errors import UsageError
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.options.prompt_template import find_batch_spec
 from models.states import JobOutcome
 from producer.advice import wait_until_ended
 from producer.batches import views

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from models.db import Database
 from models.errors import JobError, UnreadableSource
-from models.pipelines.prompt_template import find_batch_spec
+from models.pipelines.options.prompt_template import find_batch_spec
 from producer.batches import views
 from producer.readers import kept_columns
 from producer.readers.column_mapping import DEFAULT_ID_COLUMNS, ColumnMapping

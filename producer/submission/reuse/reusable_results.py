@@ -13,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, select, text
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.guards.definition import Guard
 from models.lifecycle import guard_counters
-from models.tables import ModelVersion
-from producer.submission import cache_key
+from models.tables.results import ModelVersion
+from producer.submission.identity import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse.reuse_statements import (

@@ -127,9 +127,10 @@ RESET_LOOKUP_SETTINGS = ("SET LOCAL enable_hashjoin = on", "SET LOCAL enable_mer
 # A copy of a reused result names the batch that computed it. Results deleted since the lookup are not copied.
 COPY_RESULTS = """
 INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from,
-                     windows, guards, vector)
+                     windows, guards, vector, input_tokens, output_tokens, finish_reason)
 SELECT :batch_id, f.position, :last_seq + row_number() OVER (ORDER BY f.position), r.status, r.output, r.truncated, 0,
-       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards, r.vector
+       r.model_version_id, coalesce(r.reused_from, r.batch_id), r.windows, r.guards, r.vector,
+       r.input_tokens, r.output_tokens, r.finish_reason
 FROM reusable f CROSS JOIN results r
 WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 'succeeded'
 """

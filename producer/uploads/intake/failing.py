@@ -8,7 +8,7 @@ from sqlalchemy import Connection, update
 from models.db import Database
 from models.lifecycle import termination
 from models.states import Termination
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.readers.storable import make_storable
 from producer.submission import discard, open_submission
 from producer.submission.open_submission import OpenSubmission

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, text
 
-from models import file_store_ids
 from models.db import Database
 from models.errors import (
     BatchmillError,
@@ -33,7 +32,7 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.processes import holders
 from models.processes.failpoints import failpoint
-from models.settings import Settings
+from models.settings import Settings, file_store_ids
 from producer.advice import Door, message_of
 from producer.readers.limits import Limits
 from producer.readers.rows import Source

@@ -7,7 +7,7 @@ agree on one batch, because both make the same idempotency key from the last suc
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import text
@@ -21,7 +21,7 @@ from producer.readers.files.compression import decompress
 from producer.readers.rows import Problem
 from producer.readers.text import openai_lines
 from producer.readers.text.openai_lines import FirstRequest
-from producer.submission.request import REJECT, SubmitRequest, check_options
+from producer.submission.request import SubmitRequest
 from producer.times import MAX_SECONDS, parse_duration
 from producer.uploads import files
 from producer.uploads.files import FileView
@@ -35,7 +35,6 @@ from producer.uploads.intake.refused_batches import BatchOrder, Refusal
 
 REPEAT_SECONDS = 120.0
 FIRST = "first"  # in place of the id of a batch before
-CHECKED_OPTIONS = ("name", "priority", "max_failures", "on_invalid", "webhook_url")
 PARAMETERS_OF_KEYS = {
     "max_tokens": "max_new_tokens",
     "max_completion_tokens": "max_new_tokens",
@@ -70,9 +69,8 @@ def create_batch(intake: Intake, order: BatchOrder) -> OpenedBatch:
             "endpoint", f"there is no endpoint {order.endpoint[:80]!r} for batches; use {', '.join(ENDPOINTS)}"
         )
     _check_window(order.completion_window)
-    checked = {name: order.options[name] for name in CHECKED_OPTIONS if name in order.options}
-    check_options(metadata=order.metadata, idempotency_key=order.idempotency_key, **checked)
-    file = files.get_file(database, order.input_file_id, order.tenant)
+    replace(order.submit_options, idempotency_key=order.idempotency_key).check()
+    file = files.get_file(database, order.input_file_id, order.tenant, "input_file_id")
     files.check_input(file, "input_file_id")
     key = order.idempotency_key
     if key is None:
@@ -105,14 +103,14 @@ class _Creation:
         return opened
 
     def _open(self, pipeline: Pipeline, first: FirstRequest) -> OpenedBatch:
-        intake, options = self.intake, self.order.options
+        intake, options = self.intake, self.order.submit_options
         read_request = ReadRequest(
             endpoint=self.endpoint.path,
             completion_window=self.order.completion_window,
             response_options=first.settings.options or None,
-            on_invalid=options.get("on_invalid") or REJECT,
-            max_failures=options.get("max_failures"),
-            reuse=bool(options.get("reuse")),
+            on_invalid=options.on_invalid,
+            max_failures=None if options.max_failures is None else str(options.max_failures),
+            reuse=options.reuse,
         )
         is_small = is_immediate(intake.store, self.file.location or "", self.file.size_bytes or 0)
         try:
@@ -149,28 +147,13 @@ class _Creation:
         return pipeline, found
 
     def _make_request(self, pipeline: Pipeline, first: FirstRequest) -> SubmitRequest:
-        options = self.order.options
-        return SubmitRequest.create(
-            pipeline,
-            parameters=self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters),
-            name=options.get("name"),
-            metadata=self.order.metadata,
-            priority=options.get("priority") or 0,
-            on_invalid=options.get("on_invalid") or REJECT,
-            deadline=self.order.completion_window,
-            max_failures=options.get("max_failures"),
-            idempotency_key=self.key,
-            reuse=bool(options.get("reuse")),
-            tenant=self.order.tenant,
-            webhook_url=options.get("webhook_url"),
-        )
+        parameters = self.endpoint.complete_parameters(pipeline.parameters, first.settings.parameters)
+        return replace(self.order.submit_options, parameters=parameters, idempotency_key=self.key).request(pipeline)
 
 
 def invalid(param: str, message: str) -> UsageError:
     """The error of one field of a request."""
-    error = UsageError(message)
-    error.param = param
-    return error
+    return UsageError(message, param=param)
 
 
 def _find_key(first: FirstRequest, message: str) -> str | None:

@@ -15,8 +15,8 @@ from models.processes.failpoints import failpoint
 from models.settings import Settings
 from producer.batches import views
 from producer.submission import open_submission
-from producer.submission.batch_ids import new_batch_id
-from producer.submission.fingerprint import request_fingerprint
+from producer.submission.identity.batch_ids import new_batch_id
+from producer.submission.identity.fingerprint import request_fingerprint
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 from producer.uploads import result_files

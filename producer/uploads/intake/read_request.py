@@ -11,6 +11,7 @@ from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer.advice import Door
+from producer.readers import DELIMITERS, given_names
 from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.mapping_advice import HTTP_ADVICE, PAGE_ADVICE, MappingAdvice
@@ -28,6 +29,7 @@ class ReadRequest:
     completion_window: as an OpenAI client asked for it
     response_options: how the endpoint writes its responses
     file_format: one of FILE_FORMATS
+    column_names: of all columns of a CSV or TSV file without a header; empty = it has one
     sql, bind: the name of a query and its parameters, in place of a file
     from_batch, status, labels, min_score: results of a batch, in place of a file
     is_from_page: whether a form of the pages asked for it, so that messages speak of the form
@@ -37,6 +39,7 @@ class ReadRequest:
     completion_window: str | None = None
     response_options: Mapping[str, Any] | None = None
     file_format: str = "jsonl"
+    column_names: tuple[str, ...] = ()
     sql: str | None = None
     bind: Mapping[str, Any] | None = None
     from_batch: str | None = None
@@ -82,24 +85,33 @@ class ReadRequest:
             use_ids=self.use_ids,
             passthrough=self.passthrough,
             advice=self._advice,
-        )
+        ).with_header(self.column_names or None)
 
     def check(self, settings: Settings, pipeline: Pipeline, *, has_file: bool) -> None:
         """Raise UsageError for all that is wrong before any row is read."""
         sources = (has_file, self.sql is not None, self.from_batch is not None)
         if sum(sources) != 1:
             raise UsageError("say what to submit: a file, sql or from_batch, and only one of them")
-        if self.file_format not in FILE_FORMATS:
-            raise UsageError(f"there is no file_format {self.file_format[:80]!r}; use {', '.join(FILE_FORMATS)}")
+        self._check_format(has_file=has_file)
         if self.bind and self.sql is None:
-            raise UsageError("bind sets parameters of a query; name the query as sql")
+            raise UsageError("bind sets parameters of a query; name the query as sql", param="bind")
         if self.on_invalid not in ON_INVALID:
-            raise UsageError(f"on_invalid {self.on_invalid[:80]!r} is not known; use {' or '.join(ON_INVALID)}")
+            message = f"on_invalid {self.on_invalid[:80]!r} is not known; use {' or '.join(ON_INVALID)}"
+            raise UsageError(message, param="on_invalid")
         if self.sql is not None:
             sql_sources.find_sql_source(settings, self.sql).bind(self.bind or {})
         _ = self.failure_limit, self.selection
         if self.endpoint is None:
             self.columns(pipeline)
+
+    def _check_format(self, *, has_file: bool) -> None:
+        if self.file_format not in FILE_FORMATS:
+            message = f"there is no file_format {self.file_format[:80]!r}; use {', '.join(FILE_FORMATS)}"
+            raise UsageError(message, param="file_format")
+        if self.column_names and not has_file:
+            raise given_names.names_error(given_names.ONLY_FILES)
+        if self.column_names and self.file_format not in DELIMITERS:
+            raise given_names.wrong_format("the file", self.file_format)
 
     def as_document(self) -> dict[str, Any]:
         """The JSON document; what has its default is left out."""

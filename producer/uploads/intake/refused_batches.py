@@ -12,15 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models.db import Database, SqlFragments
+from models.db import Database
+from models.dialects.fragments import SqlFragments
 from models.documents import to_json
 from models.errors import IdempotencyConflict
 from models.lifecycle import termination
 from models.states import BatchStatus, Termination
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.readers.storable import make_storable
-from producer.submission.batch_ids import new_batch_id
+from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import SET_DEADLINE
+from producer.submission.options import SubmitOptions
 from producer.tenants.principal import DEFAULT_TENANT
 from producer.times import Deadline
 from producer.uploads.intake.failing import MAX_INPUT_ERRORS
@@ -36,8 +38,7 @@ MAX_PIPELINE_CHARACTERS = 200
 class BatchOrder:
     """What an OpenAI client asks for.
 
-    options: ours, as `SubmitRequest.create` and `ReadRequest` take them: name, priority, max_failures, on_invalid,
-        reuse and webhook_url
+    options: ours, as SubmitOptions has them: name, priority, max_failures, on_invalid, reuse and webhook_url
     """
 
     input_file_id: str
@@ -47,6 +48,13 @@ class BatchOrder:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     tenant: str = DEFAULT_TENANT
+
+    @property
+    def submit_options(self) -> SubmitOptions:
+        """All options but those that its lines have."""
+        return SubmitOptions(
+            metadata=self.metadata, deadline=self.completion_window, tenant=self.tenant, **self.options
+        )
 
 
 class Refusal(Exception):

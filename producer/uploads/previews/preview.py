@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -19,13 +19,15 @@ from models.errors import (
 )
 from models.settings import Settings
 from producer import readers
+from producer.readers import DELIMITERS
+from producer.readers.column_mapping import ColumnMapping
 from producer.readers.files.compression import GZIP_MAGIC, ZSTD_MAGIC, decompress
 from producer.readers.files.sniffing import SNIFFED_BYTES, find_format
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.limits import Limits, OutOfTime
+from producer.readers.mapping_advice import PAGE_ADVICE
 from producer.readers.parquet.footer import read_row_groups
 from producer.readers.rows import Problem
-from producer.readers.text.header_check import find_doubt
 from producer.uploads.files import FileView
 from producer.uploads.storage.store import FileStore
 
@@ -42,7 +44,7 @@ NO_ROWS_MESSAGE = (
 OPENAI_KEYS = {"custom_id", "method", "url", "body"}  # of a line in OpenAI's batch format
 LINE_TEXT = "text"  # the name of the only column of records that are bare texts
 NUMBER = re.compile(r"[-+]?\d{1,18}(\.\d{1,18})?")  # as a cell of CSV, which has only texts
-DELIMITED = ("csv", "tsv")
+ANY_COLUMNS = ColumnMapping((), (), is_id_required=False, keeps_all=True, advice=PAGE_ADVICE)
 COMPRESSIONS = {GZIP_MAGIC: "gzip", ZSTD_MAGIC: "Zstandard"}
 
 
@@ -105,7 +107,8 @@ class Preview:
     is_whole: the file has no more rows than the sample
     row_count: of the whole file, None = not known; with `is_count_exact` False it is the number of lines
     error: why the file can't be read, or not any further
-    doubt: why the first line may be no header; None = it looks like one, or the format needs none
+    has_header: its first line has the names of the columns
+    doubt: why that may be wrong; None = nothing shows that
     """
 
     file_format: str
@@ -123,6 +126,7 @@ class Preview:
     row_count: int | None = None
     is_count_exact: bool = False
     error: str | None = None
+    has_header: bool = False
     doubt: str | None = None
 
     @property
@@ -136,10 +140,17 @@ class Preview:
         return self.file_format == "jsonl" and set(self.columns) >= OPENAI_KEYS
 
 
-def preview_file(settings: Settings, store: FileStore, file: FileView, file_format: str | None = None) -> Preview:
+def preview_file(
+    settings: Settings,
+    store: FileStore,
+    file: FileView,
+    file_format: str | None = None,
+    column_names: str | Sequence[str] = "",
+) -> Preview:
     """Read the beginning of a file.
 
     file_format: one of FILE_FORMATS; None = by the file's name, or else by its content
+    column_names: of a table without a header; empty = the file has one
 
     Raises UsageError for an unknown format, SourceNotReady if another machine has the file, and FileStoreUnavailable.
     """
@@ -151,10 +162,13 @@ def preview_file(settings: Settings, store: FileStore, file: FileView, file_form
     limits = Limits.from_settings(settings)
     cut = replace(limits, max_source_bytes=min(limits.max_source_bytes, MAX_BYTES), max_seconds=MAX_SECONDS)
     try:
+        columns = ANY_COLUMNS.with_header(column_names or None)
+        preview.has_header = preview.file_format in DELIMITERS and not columns.header
         with (
             store.open(file.location or "") as stream,
-            readers.open_records(stream, "the file", preview.file_format, cut) as records,
+            readers.open_records(stream, "the file", preview.file_format, columns, cut) as (records, doubts),
         ):
+            preview.doubt = next(iter(doubts), None)
             _sample(preview, records, is_cut=cut.max_source_bytes < limits.max_source_bytes)
         _count_rows(preview, store, file)
     except (SourceNotReady, FileStoreUnavailable, Unreachable):
@@ -213,8 +227,6 @@ def _note_problem(preview: Preview, problem: Problem) -> None:
 
 def _add_record(preview: Preview, location: int, record: object) -> None:
     cells = {}
-    if preview.sampled_rows == 1 and preview.file_format in DELIMITED and isinstance(record, dict):
-        preview.doubt = find_doubt(list(record), list(record.values()))
     for name, value in _named_values(preview, record):
         if name not in preview.columns:
             if len(preview.columns) >= MAX_COLUMNS:
@@ -222,7 +234,7 @@ def _add_record(preview: Preview, location: int, record: object) -> None:
                 continue
             preview.columns[name] = ColumnSummary(name, is_shown=len(preview.columns) < SHOWN_COLUMNS)
         column = preview.columns[name]
-        cell = make_cell(value, has_only_texts=preview.file_format in DELIMITED)
+        cell = make_cell(value, has_only_texts=preview.file_format in DELIMITERS)
         column.add(cell)
         cells[name] = cell if column.is_shown else replace(cell, text=cell.text[:MAX_HIDDEN_CELL_CHARACTERS])
     if len(preview.rows) < SHOWN_ROWS:
@@ -274,4 +286,4 @@ def _count_rows(preview: Preview, store: FileStore, file: FileView) -> None:
             preview.row_count = sum(group.row_count for group in read_row_groups(stream, ()))
         preview.is_count_exact = True
     elif file.rows is not None:
-        preview.row_count = file.rows - (preview.file_format in DELIMITED)
+        preview.row_count = file.rows - preview.has_header

@@ -16,15 +16,22 @@ class PreviewCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._previews: OrderedDict[tuple[str, str | None], Preview] = OrderedDict()
+        self._previews: OrderedDict[tuple[str, str | None, str], Preview] = OrderedDict()
 
-    def get(self, settings: Settings, store: FileStore, file: FileView, file_format: str | None = None) -> Preview:
+    def get(
+        self,
+        settings: Settings,
+        store: FileStore,
+        file: FileView,
+        file_format: str | None = None,
+        column_names: str = "",
+    ) -> Preview:
         """Return the preview of a file; raises as `preview_file` does."""
-        key = (file.id, file_format)
+        key = (file.id, file_format, column_names)
         with self._lock:
             preview = self._previews.get(key)
         if preview is None:
-            preview = preview_file(settings, store, file, file_format)
+            preview = preview_file(settings, store, file, file_format, column_names)
         with self._lock:
             self._previews[key] = preview
             self._previews.move_to_end(key)

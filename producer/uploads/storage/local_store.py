@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from models import file_store_ids
 from models.errors import FileStoreUnavailable
-from models.file_store_ids import ID_FILE
 from models.privacy import private_files
+from models.settings import file_store_ids
+from models.settings.file_store_ids import ID_FILE
 from producer.uploads.storage.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error
 
 PARTIAL_SUFFIX = ".part"  # of a file that is being written

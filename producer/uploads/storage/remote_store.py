@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, BinaryIO, TypeVar
 
-from models import file_store_ids
 from models.errors import BatchmillError, FileStoreUnavailable
 from models.privacy import urls
+from models.settings import file_store_ids
 from producer.readers.files import remote
 from producer.timeouts import call_within
 from producer.uploads.storage.store import MARK_PREFIX, NAME_PATTERN, FileStore, FileWriter, StoredName, gone_error

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from models import file_store_ids
 from models.errors import MissingSource, SourceNotReady
-from models.settings import Settings
+from models.settings import Settings, file_store_ids
 
 MARK_PREFIX = "database-"  # of the name of a mark
 NAME_PATTERN = re.compile(r"[0-9a-f]{32}")

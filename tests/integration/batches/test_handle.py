@@ -172,6 +172,14 @@ class TestExports:
         with database.read() as connection:
             assert connection.scalars(text("SELECT position FROM labels ORDER BY position")).all() == [1, 2]
 
+    def test_rows_have_their_tokens(self, batch: BatchHandle, database: Database) -> None:
+        tokens = "UPDATE results SET input_tokens = 7, output_tokens = 3, finish_reason = 'length' WHERE position = 2"
+        execute(database, tokens)
+
+        rows = {row.position: (row.input_tokens, row.output_tokens, row.finish_reason) for row in batch.results()}
+
+        assert (rows[2], rows[1]) == ((7, 3, "length"), (None, None, None))
+
     def test_statuses_filter_results_and_their_followers(self, batch: BatchHandle) -> None:
         assert [row.position for row in batch.results(status="failed")] == [0, 3]
         assert [row.position for row in batch.results(2, status=["succeeded"])] == [1]

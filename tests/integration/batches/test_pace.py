@@ -7,12 +7,12 @@ from sqlalchemy import insert
 
 from models.db import Database
 from models.states import BatchStatus
-from models.tables import Attempt
+from models.tables.results import Attempt
 from producer.batches import pace, views
 from producer.batches.progress.progress_tracker import ProgressTracker
 from tests import fake_worker
 from tests.factories.batch_rows import FIRST_CREATED_AT, claimant_for, execute, insert_batch, set_claim_times
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 

@@ -65,7 +65,17 @@ class TestTableWithoutHeader:
 
         assert result.exit_code == 0, result.stderr
         assert "rows          1" in result.stdout
-        assert f"{DOUBT}; if it is data, add a line of names above it" in result.stdout
+        assert f"{DOUBT}; if it is data, name the columns: --column-names NAME,NAME" in result.stdout
+
+    def test_names_that_are_given_show_in_the_report(self, database: Database, tmp_path: Path) -> None:
+        names = ("--column-names", "id,text,stars", "--dry-run")
+
+        report = self.submit(tmp_path, *names).stdout
+        document = json.loads(self.submit(tmp_path, *names, "--json").stdout)
+
+        assert "rows          2" in report
+        assert "columns       id, text, stars, as named; line 1 is a row" in report
+        assert (document["column_names"], document["doubts"]) == (["id", "text", "stars"], [])
 
     def test_a_submission_warns(self, database: Database, tmp_path: Path) -> None:
         result = self.submit(tmp_path, "--input", "text=good as it is", "--no-id")

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from models.db import Database
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import SAMPLES_FOLDER, Pipeline
-from models.tables import ModelVersion
+from models.tables.results import ModelVersion
 from producer.batches import views
 from producer.results.pages import iter_by_position
 from tests.factories.batch_rows import assert_consistent, get_batch, insert_batch

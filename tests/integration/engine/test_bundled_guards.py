@@ -11,7 +11,7 @@ from models.db import Database
 from models.guards.definition import Guard
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
-from models.tables import Job
+from models.tables.batches import Job
 from tests.factories.batch_rows import assert_consistent, claimant_for, get_batch, get_results, insert_batch
 from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.servers import wait_until

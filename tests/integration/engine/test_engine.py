@@ -16,7 +16,8 @@ from models import vectors
 from models.db import Database
 from models.errors import Unreachable
 from models.states import JobOutcome
-from models.tables import Attempt, Slice
+from models.tables.batches import Slice
+from models.tables.results import Attempt
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     assert_consistent,
@@ -39,8 +40,9 @@ from worker.engine import writer
 from worker.engine.engine import Engine
 from worker.engine.portions import PrefetchedRows
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import claims, commit, quarantine_turns, reclaim, retry, usage
-from worker.leasing.commit import JobResult
+from worker.leasing import commit, reclaim, retry, usage
+from worker.leasing.claiming import claims, quarantine_turns
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES
 from worker.loading import versions
@@ -384,7 +386,7 @@ class TestBacklog:
         results = [JobResult(lease, index, JobOutcome.SUCCEEDED, "1") for index in range(4)]
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            work = commit.commit_results(connection, commit.BatchCommit([lease], results, [], version_id)).work
+            work = commit.commit_results(connection, BatchCommit([lease], results, [], version_id)).work
             claims.release(connection, [lease, untouched])
             usage.add_usage(connection, filter(None, [work]), "stopped")
 
@@ -498,7 +500,7 @@ class TestVectors:
     ) -> None:
         commit_results, sizes = commit.commit_results, []
 
-        def record(connection: Connection, planned: commit.BatchCommit, **options: Any) -> commit.CommitResult:
+        def record(connection: Connection, planned: BatchCommit, **options: Any) -> CommitResult:
             sizes.append(len(planned.results))
             return commit_results(connection, planned, **options)
 
@@ -879,7 +881,7 @@ class TestLostLease:
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
             results = [JobResult(newer, index, JobOutcome.SUCCEEDED, '"thief"') for index in range(SLICE)]
-            commit.commit_results(connection, commit.BatchCommit([newer], results, {newer.slice_id}, version_id))
+            commit.commit_results(connection, BatchCommit([newer], results, {newer.slice_id}, version_id))
         assert {row.output for row in get_results(other, stolen_id)} == {"thief"}
         assert_consistent(other, stolen_id)
 

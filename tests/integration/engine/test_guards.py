@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from models.db import Database
 from models.guards.definition import Guard
-from models.tables import Attempt, BatchGuard, Job
+from models.tables.batches import BatchGuard, Job
+from models.tables.results import Attempt
 from tests.factories.batch_rows import (
     MODEL_VERSION,
     assert_consistent,

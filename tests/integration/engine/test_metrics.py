@@ -30,9 +30,9 @@ from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.fakes import FakeAdapter
 from tests.servers import wait_until
 from worker.engine.engine import Engine
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 from worker.loading.runtime import Runtime
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings, tasks
 from worker.metrics import listener
 from worker.metrics.listener import MAX_CONNECTIONS, MetricsServer
 from worker.metrics.recorder import NO_METRICS, MetricsRecorder
@@ -145,7 +145,7 @@ def test_a_batch_that_misses_its_deadline_has_a_negative_margin(
 ) -> None:
     insert_batch(database, 4, expires_at=datetime.now(UTC) - timedelta(seconds=30))
 
-    tasks.expire_batches(database, metrics)
+    batch_endings.expire_batches(database, metrics)
 
     samples = {(name, *dict(labels).values()): value for (name, labels), value in scrape(port).items()}
     ended, margin = "batchmill_batches_ended_total", "batchmill_deadline_margin_seconds_bucket"

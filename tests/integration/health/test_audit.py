@@ -32,8 +32,9 @@ from tests.factories.batch_rows import (
 )
 from tests.factories.consistent_batch import BATCH_ID, execute_all
 from tests.terminals import output_on_terminal
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import JobResult
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 LEASE_SECONDS = 30.0
@@ -131,7 +132,7 @@ class TestLived:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+                commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
                 claims.release(connection, others)
 
         return run_one
@@ -272,7 +273,7 @@ def test_what_is_wrong_with_guards_is_named(
     answers[0].redacted_input, answers[0].keep_original = '{"text": ""}', True
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        commit.commit_results(connection, commit.BatchCommit([lease], answers, (), version_id, guards=guards))
+        commit.commit_results(connection, BatchCommit([lease], answers, (), version_id, guards=guards))
     assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
 
     corrupt(database_url, statement)
@@ -322,7 +323,7 @@ def test_what_is_wrong_with_vectors_is_named(
     ]
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+        commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
     assert audit.audit_batch(database, batch_id, LEASE_SECONDS).problems == ()
 
     changed = change.format(**LITERALS[database.engine.dialect.name])

@@ -21,6 +21,7 @@ from producer.schedules.definition import ScheduleDefinition
 from tests import fake_worker
 from tests.factories import consistent_batch
 from tests.factories.consistent_batch import BATCH_ID, execute_all
+from tests.factories.schedules import insert_run
 from tests.servers import Valkey
 
 ROOT = Path(__file__).parents[3]
@@ -159,6 +160,17 @@ class TestWork:
         assert about("batches", run_doctor()) == []
         execute_all(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00'")
         assert [level for level, _ in about("batches", run_doctor())] == ["warning"]
+
+    def test_the_batch_of_a_run_that_waits_for_its_source_is_not_stuck(self, database: Database) -> None:
+        consistent_batch.insert_batch_in_progress(database)
+        execute_all(database, "UPDATE batches SET status = 'validating', holder_heartbeat_at = '2020-01-01 00:00:00'")
+        assert len(about("batches", run_doctor())) == 1
+
+        definition = ScheduleDefinition.from_fields("nightly", {"pipeline": "p", "cron": "@daily", "sql": "x"})
+        registry.create(database, definition, datetime.now(UTC))
+        insert_run(database, "nightly", datetime.now(UTC), state="waiting", batch_id=BATCH_ID)
+
+        assert about("batches", run_doctor()) == []
 
     def test_maintenance(self, database: Database) -> None:
         moments = "'2999-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00'"

@@ -6,8 +6,9 @@ from sqlalchemy import text
 from models.db import Database
 from models.states import AttemptOutcome, JobOutcome
 from tests.factories.batch_rows import claimant_for, execute, insert_batch
-from worker.leasing import activity, claims, commit, reclaim
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing import activity, commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.usage import ComputedWork
 

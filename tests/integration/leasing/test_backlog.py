@@ -6,8 +6,8 @@ import pytest
 
 from models.db import Database
 from tests.factories.batch_rows import PIPELINE, REVISION, claimant_for, execute, insert_batch
-from worker.leasing import claims
 from worker.leasing.backlog import Backlog, ClaimableWork
+from worker.leasing.claiming import claims
 
 
 class TestHasWork:

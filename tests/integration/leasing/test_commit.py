@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from models.db import Database
 from models.lifecycle import termination
 from models.states import JobOutcome, Termination
-from models.tables import ModelVersion, Result
+from models.tables.results import ModelVersion, Result
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
@@ -31,8 +31,9 @@ from tests.factories.batch_rows import (
 )
 from tests.servers import wait_until
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import CommitResult, JobResult
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 
@@ -71,7 +72,7 @@ def close(
 ) -> CommitResult:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return commit.commit_results(connection, commit.BatchCommit(leases, results, ids, version_id), is_retry=again)
+        return commit.commit_results(connection, BatchCommit(leases, results, ids, version_id), is_retry=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
@@ -113,6 +114,26 @@ class TestClose:
         assert get_slice(database, lease).done_at is not None
         assert get_slice(database, other).state == "leased"
         assert_consistent(database, batch_id)
+
+    def test_writes_tokens_and_how_a_text_ended(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+        results = [
+            *answers(lease, 0, input_tokens=12, output_tokens=30, finish_reason="length"),
+            *answers(lease, 1, input_tokens=12, output_tokens=3, finish_reason="stop", tokens=0),
+            *answers(lease, 2, input_tokens=5),
+            *answers(lease, 3),
+        ]
+
+        close(database, version_id, results, [lease])
+
+        rows = get_results(database, batch_id)
+        assert [(row.input_tokens, row.output_tokens, row.finish_reason) for row in rows] == [
+            (12, 30, "length"),
+            (12, 3, "stop"),
+            (5, None, None),
+            (None, None, None),
+        ]
 
     def test_of_a_part_keeps_the_lease(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -163,9 +184,7 @@ class TestClose:
 
         def close_and_fail() -> None:
             with database.write() as connection:
-                commit.commit_results(
-                    connection, commit.BatchCommit([lease], answers(lease), {lease.slice_id}, version_id)
-                )
+                commit.commit_results(connection, BatchCommit([lease], answers(lease), {lease.slice_id}, version_id))
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):

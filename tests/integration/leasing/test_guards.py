@@ -12,7 +12,7 @@ from models.errors import DatabaseRefused
 from models.guards.definition import Guard
 from models.guards.verdict import Verdict, VerdictAction
 from models.states import JobOutcome
-from models.tables import BatchGuard, Job
+from models.tables.batches import BatchGuard, Job
 from producer.batches.actions.retry import RetrySelection, retry_jobs
 from tests.factories.batch_rows import (
     MODEL_VERSION,
@@ -25,9 +25,10 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from worker.leasing import claims, commit
+from worker.leasing import commit
 from worker.leasing.backlog import Backlog
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 
@@ -74,7 +75,7 @@ def write(
     *,
     guards: Mapping[str, Guard] = GUARDS,
     is_retry: bool = False,
-) -> commit.CommitResult:
+) -> CommitResult:
     leases = {result.lease.slice_id: result.lease for result in results}
     finished = [
         lease.slice_id

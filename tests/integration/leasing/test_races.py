@@ -12,7 +12,7 @@ from models.errors import BatchmillError, UsageError
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
-from models.tables import Job
+from models.tables.batches import Job
 from producer.batches.actions import retry
 from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
@@ -34,11 +34,12 @@ from tests.factories.batch_rows import (
 )
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import CommitResult, DeferredSlice, JobResult, RetryableFailure
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 ROUNDS = 6
 SLICE = 4
@@ -69,7 +70,7 @@ def close(
     with database.write() as connection:
         return commit.commit_results(
             connection,
-            commit.BatchCommit(
+            BatchCommit(
                 [lease],
                 answers,
                 set() if put_off else {lease.slice_id},
@@ -121,7 +122,7 @@ def work_off(database: Database) -> None:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, 1))
+                commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, 1))
 
 
 def test_of_two_that_close_the_same_slice_one_writes(database: Database) -> None:
@@ -160,9 +161,9 @@ def test_closing_and_a_deadline(database: Database) -> None:
 
         *closed, expired = run_concurrently(
             *[lambda lease=lease: close(database, lease).results_written for lease in leases],
-            lambda: tasks.expire_batches(database) and 1,
+            lambda: batch_endings.expire_batches(database) and 1,
         )
-        tasks.finish_terminations(database, {})
+        batch_endings.finish_terminations(database, {})
 
         row = get_batch(database, batch_id)
         assert row.succeeded == sum(closed)

@@ -9,8 +9,9 @@ from producer.batches.actions import delete, retry
 from producer.batches.actions.retry import RetrySelection
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, insert_batch
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import JobResult
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import CRASH_LOOP_JOBS
 from worker.loading import versions
@@ -19,12 +20,12 @@ MAX_ATTEMPTS = 3
 MANY = 262_144  # jobs: the most that a window may have
 
 
-def close(database: Database, lease: Lease, indexes: range, *, again: bool = False) -> commit.CommitResult:
+def close(database: Database, lease: Lease, indexes: range, *, again: bool = False) -> CommitResult:
     version = versions.register_version(database, MODEL_VERSION)
     answers = [JobResult(lease, index, JobOutcome.SUCCEEDED, "{}") for index in indexes]
     with database.write() as connection:
         return commit.commit_results(
-            connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version), is_retry=again
+            connection, BatchCommit([lease], answers, {lease.slice_id}, version), is_retry=again
         )
 
 
@@ -138,7 +139,7 @@ def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Datab
     version = versions.register_version(database, MODEL_VERSION)
     first = [JobResult(lease, index, JobOutcome.SUCCEEDED, "{}") for index in range(3)]
     with database.write() as connection:
-        commit.commit_results(connection, commit.BatchCommit([lease], first, set(), version))
+        commit.commit_results(connection, BatchCommit([lease], first, set(), version))
 
     result = close(database, lease, range(8), again=True)
 

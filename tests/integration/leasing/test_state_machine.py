@@ -43,11 +43,12 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
-from worker.maintenance import clock_steps, tasks
+from worker.maintenance import batch_endings, clock_steps
 
 EXAMPLES, STEPS = int(os.environ.get("BATCHMILL_TEST_EXAMPLES", "25")), 40
 SLICE = 4
@@ -136,7 +137,7 @@ class Mill(RuleBasedStateMachine):
             elif how == "broken off":
                 discard.abort_stream(self.database, entry, "the source is gone")
             else:
-                tasks.end_abandoned_batches(self.database, DAY_SECONDS)
+                batch_endings.end_abandoned_batches(self.database, DAY_SECONDS)
         key = batch_rows.get_batch(self.database, entry.batch_id).idempotency_key
         assert (key is None) == (how != "whole"), "a key is free exactly when nobody goes on with its batch"
 
@@ -267,7 +268,7 @@ class Mill(RuleBasedStateMachine):
             termination.terminate(self.database, batch_id, ending, "code", "message")
         elif ending is Termination.EXPIRED:
             execute(self.database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
-            tasks.expire_batches(self.database)
+            batch_endings.expire_batches(self.database)
         else:
             with suppress(UsageError):
                 cancel.cancel(self.database, batch_id)
@@ -288,7 +289,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_ends(self) -> None:
-        tasks.finish_terminations(self.database, {})
+        batch_endings.finish_terminations(self.database, {})
         assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
 
     @precondition(lambda self: self.batches)
@@ -442,7 +443,7 @@ class Mill(RuleBasedStateMachine):
         with self.database.write() as connection:
             result = commit.commit_results(
                 connection,
-                commit.BatchCommit(
+                BatchCommit(
                     [lease],
                     answers,
                     {lease.slice_id} if finished else set(),

@@ -15,8 +15,9 @@ from models.states import JobOutcome
 from producer.results import pages
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, get_results, insert_batch
 from tests.factories.sqlite_vec import connect_with_sqlite_vec
-from worker.leasing import claims, commit
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 RANDOM = np.random.default_rng(0).standard_normal((4, 384)).astype("<f4")

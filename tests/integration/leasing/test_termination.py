@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.processes import holders
@@ -26,11 +27,12 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 SLICE = 4
 
@@ -39,16 +41,14 @@ def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> l
     return claims.claim(database, claimant_for(worker_id), room, SLICE)
 
 
-def answer(
-    database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED
-) -> commit.CommitResult:
+def answer(database: Database, lease: Lease, *indexes: int, status: JobOutcome = JobOutcome.SUCCEEDED) -> CommitResult:
     """Write these jobs of a slice, or all of it."""
     output = "{}" if status is JobOutcome.SUCCEEDED else None
     results = [JobResult(lease, lease.start_position + index, status, output) for index in indexes or range(lease.size)]
     finished = set() if indexes else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, commit.BatchCommit([lease], results, finished, version_id))
+        return commit.commit_results(connection, BatchCommit([lease], results, finished, version_id))
 
 
 class TestCancel:
@@ -100,7 +100,7 @@ class TestCancel:
         assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
         assert take(database) == []
 
-        assert batch_id in tasks.finish_terminations(database, {})
+        assert batch_id in batch_endings.finish_terminations(database, {})
 
         assert get_batch(database, batch_id).status == "cancelled"
         assert_consistent(database, batch_id)
@@ -110,7 +110,7 @@ class TestCancel:
     ) -> None:
         # Given a batch whose answered jobs are more than a duty looks at in one run
         monkeypatch.setattr(termination, "CHUNK_JOBS", 2)
-        monkeypatch.setattr(tasks, "MAX_CHUNKS_PER_RUN", 2)
+        monkeypatch.setattr(batch_endings, "MAX_CHUNKS_PER_RUN", 2)
         batch_id = insert_batch(database, 20)
         for lease in take(database, room=15):
             answer(database, lease)
@@ -119,7 +119,7 @@ class TestCancel:
 
         # When it runs again and again
         runs = 0
-        while tasks.finish_terminations(database, positions):
+        while batch_endings.finish_terminations(database, positions):
             runs += 1
             assert runs <= 5, "it begins anew each time"
 
@@ -222,7 +222,7 @@ class TestDeadline:
         answer(database, take(database, room=1)[0])
         update_batch(database, batch_id, expires_at=datetime.now(UTC) - timedelta(seconds=1))
 
-        assert batch_id in tasks.expire_batches(database)
+        assert batch_id in batch_endings.expire_batches(database)
 
         row = get_batch(database, batch_id)
         assert (row.status, row.succeeded, row.expired) == ("expired", 4, 4)
@@ -238,7 +238,7 @@ class TestDeadline:
     def test_to_come_changes_nothing(self, database: Database) -> None:
         batch_id = insert_batch(database, 8, expires_at=datetime.now(UTC) + timedelta(hours=1))
 
-        assert tasks.expire_batches(database) == ""
+        assert batch_endings.expire_batches(database) == ""
 
         assert get_batch(database, batch_id).status == "in_progress"
 
@@ -294,8 +294,8 @@ class TestAbandoned:
             insert_batch(database, 2, holder_id=exited),
         ]
 
-        assert tasks.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
-        assert orphan in tasks.delete_old_batches(database, None)
+        assert batch_endings.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
+        assert orphan in batch_endings.delete_old_batches(database, None)
 
         assert {view.id for view in views.list_batches(database, 100)} == set(others)
 
@@ -304,7 +304,7 @@ class TestAbandoned:
         old = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=silent)
         young = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=datetime.now(UTC))
 
-        assert old in tasks.end_abandoned_batches(database, 3600.0)
+        assert old in batch_endings.end_abandoned_batches(database, 3600.0)
 
         row = get_batch(database, old)
         assert (row.status, row.total, row.failed, row.error_code) == ("failed", 6, 6, "submission_abandoned")

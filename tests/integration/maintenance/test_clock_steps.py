@@ -20,8 +20,9 @@ from producer.submission.request import SubmitRequest
 from producer.workers import workers
 from tests.factories import batch_rows
 from tests.factories.batch_rows import LEASE_SECONDS, claimant_for, execute, insert_batch
-from worker.leasing import claims, reclaim
-from worker.maintenance import clock_steps, tasks
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
+from worker.maintenance import batch_endings, clock_steps, tasks
 from worker.maintenance.loop import MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask
 
@@ -222,7 +223,7 @@ class TestSubmitters:
 
         assert seconds_ahead(database, "batches", "holder_heartbeat_at") <= 0
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
-        assert batch_id in tasks.end_abandoned_batches(database, 60.0)
+        assert batch_id in batch_endings.end_abandoned_batches(database, 60.0)
 
     def test_whose_file_is_read_later_keep_their_backoff(self, database: Database, batch_id: str, step: float) -> None:
         execute(database, "UPDATE batches SET holder_id = NULL, read_request = '{}' WHERE id = :id", id=batch_id)

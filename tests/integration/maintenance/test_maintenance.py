@@ -16,8 +16,8 @@ from producer.health import database_stats, findings
 from tests.factories.batch_rows import PIPELINE, claimant_for, execute, expire_leases, get_slice, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS
 from tests.threads import run_concurrently
-from worker.leasing import claims
-from worker.maintenance import resend_wakeups, tasks
+from worker.leasing.claiming import claims
+from worker.maintenance import batch_endings, resend_wakeups, tasks
 from worker.maintenance.loop import MAX_BLOCKED_RUNS, MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask
 
@@ -54,7 +54,7 @@ def test_old_minutes_of_activity_go_though_batches_can_t_be_deleted(
     def fail(_database: Database, _days: float | None) -> str:
         raise ValueError
 
-    monkeypatch.setattr(tasks, "delete_old_batches", fail)
+    monkeypatch.setattr(batch_endings, "delete_old_batches", fail)
     columns = "(minute, worker_id, tenant, pipeline, error_code)"
     execute(database, f"INSERT INTO activity {columns} VALUES (9, '', 't', 'p', '')")
     chosen = [

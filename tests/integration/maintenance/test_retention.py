@@ -19,8 +19,8 @@ from producer.health import audit as auditor
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import LEASE_SECONDS, claimant_for, execute, get_batch, insert_batch, update_batch
-from worker.leasing import claims
-from worker.maintenance import tasks
+from worker.leasing.claiming import claims
+from worker.maintenance import batch_endings, tasks
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 TABLES = ("jobs", "results", "superseded_results", "slices", "attempts")
@@ -205,23 +205,23 @@ class TestDuty:
     def test_deletes_what_is_old_where_that_is_set(self, database: Database) -> None:
         old, young = ended(database, days=31), ended(database)
 
-        assert tasks.delete_old_batches(database, None) == ""
-        assert tasks.delete_old_batches(database, 30.0) == f"deleted: {old}"
+        assert batch_endings.delete_old_batches(database, None) == ""
+        assert batch_endings.delete_old_batches(database, 30.0) == f"deleted: {old}"
 
         assert ids(database) == {young}
-        assert tasks.delete_old_batches(database, 30.0) == ""
+        assert batch_endings.delete_old_batches(database, 30.0) == ""
 
     def test_goes_on_with_what_somebody_began(self, database: Database) -> None:
         batch_id = ended(database)
         retention.begin_deletion(database, batch_id)
 
-        assert tasks.delete_old_batches(database, None) == f"deleted: {batch_id}"
+        assert batch_endings.delete_old_batches(database, None) == f"deleted: {batch_id}"
 
     def test_takes_only_so_long(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tasks, "MAX_DELETE_SECONDS", 0.0)
+        monkeypatch.setattr(batch_endings, "MAX_DELETE_SECONDS", 0.0)
         old = ended(database, days=31)
 
-        assert tasks.delete_old_batches(database, 30.0) == ""
+        assert batch_endings.delete_old_batches(database, 30.0) == ""
 
         update_batch(database, old, name="still there")
         assert get_batch(database, old).status == "deleting"

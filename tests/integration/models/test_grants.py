@@ -15,7 +15,7 @@ from models.db import Database
 from models.errors import InsufficientPrivilege
 from models.postgresql import access, grants, privileges
 from models.postgresql.grants import Purpose
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 from tests import database_roles, fake_worker
 from tests.database_roles import DatabaseRoles
 from tests.factories.batch_rows import execute, insert_batch

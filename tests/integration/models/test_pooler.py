@@ -20,8 +20,9 @@ from producer.schedules.runs.output.output_table import OutputTable
 from tests import fake_worker
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs, insert_batch
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"
@@ -97,7 +98,7 @@ def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     found = [JobResult(job.lease, job.position, commit.JobOutcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
     with database.write() as connection:
         done = commit.commit_results(
-            connection, commit.BatchCommit(leases, found, {lease.slice_id for lease in leases}, version)
+            connection, BatchCommit(leases, found, {lease.slice_id for lease in leases}, version)
         )
 
     assert done.final_status is BatchStatus.COMPLETED

@@ -20,7 +20,9 @@ from tests import database_roles, fake_worker
 from tests.database_roles import DatabaseRoles
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, insert_batch
 from tests.servers import Postgres, PostgresDatabases
-from worker.leasing import claims, commit, leases
+from worker.leasing import commit, leases
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"
@@ -193,10 +195,10 @@ class TestManyParameters:
         batch_id = insert_batch(database, self.COUNT, slice_size=self.COUNT)
         version = versions.register_version(database, MODEL_VERSION)
         [lease] = claims.claim(database, claimant_for(), self.COUNT, self.COUNT)
-        found = [commit.JobResult(lease, place, commit.JobOutcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
+        found = [JobResult(lease, place, commit.JobOutcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
         with database.write() as connection:
             done = commit.commit_results(
-                connection, commit.BatchCommit([lease], found, {lease.slice_id}, version), is_retry=True
+                connection, BatchCommit([lease], found, {lease.slice_id}, version), is_retry=True
             )
         assert (done.results_written, batch_id) == (self.COUNT, lease.batch_id)
 

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from models import vectors
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.guards.definition import Guard
 from models.lifecycle import termination
 from models.settings import Settings
@@ -25,8 +26,9 @@ from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.factories.consistent_batch import execute_all
 from tests.servers import PostgresDatabases
-from worker.leasing import backlog, claims
-from worker.leasing.claim_statements import MAX_SLICES
+from worker.leasing import backlog
+from worker.leasing.claiming import claims
+from worker.leasing.claiming.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
 from worker.maintenance import tasks
 

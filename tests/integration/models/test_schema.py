@@ -22,7 +22,7 @@ from models import schema
 from models.db import Database
 from models.errors import SchemaMismatch
 from models.postgresql.grants import VIEWS
-from models.service_tables import METADATA
+from models.tables.metadata import METADATA
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
@@ -350,7 +350,7 @@ class TestMigrations:
 
         with empty.read() as connection:
             after = connection.execute(text("SELECT * FROM job_results ORDER BY position")).all()
-            assert after == [(*row, *[None] * 5, "default") for row in before]
+            assert after == [(*row, *[None] * 5, "default", *[None] * 3) for row in before]
             assert indexes_of_results(connection) == definitions
             assert len(definitions) >= 2
         with pytest.raises(IntegrityError):

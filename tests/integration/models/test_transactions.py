@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 
 from models import db
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import slices
 from models.states import AttemptOutcome
@@ -19,7 +20,7 @@ from tests.factories import batch_rows
 from tests.factories.batch_rows import claimant_for, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases, wait_until
 from tests.threads import run_concurrently
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 
 RENAME = text("UPDATE batches SET name = :name WHERE id = :id")
 

@@ -26,8 +26,9 @@ from producer.health import audit
 from producer.results import pages
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs, insert_batch
 from tests.servers import PostgresDatabases
-from worker.leasing import claims, commit
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 PAGE = (Path(batchmill.__file__).parent / "docs" / "how-to" / "operations.md").read_text("utf-8")

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
-from models.tables import Worker
+from models.tables.workers import Worker
 from producer.workers.workers import list_workers
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
@@ -23,7 +23,8 @@ from tests.factories.batch_rows import (
     insert_batch,
 )
 from tests.servers import wait_until
-from worker.leasing import claims, reclaim
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
 from worker.leasing.leases import HeldLeases, Lease
 from worker.process.heartbeat import STALE_WORKER_SECONDS, Heartbeat
 

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
-from models.tables import LoadFailure, ModelVersion, Result, Worker
+from models.tables.results import ModelVersion, Result
+from models.tables.workers import LoadFailure, Worker
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
     MODEL_VERSION,
@@ -26,9 +27,9 @@ from tests.factories.batch_rows import (
 from tests.factories.engines import end_switcher, make_context
 from tests.fakes import FakeAdapter, ForwardGate
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
-from worker.leasing import load_backoff
-from worker.leasing import load_failures as failing
 from worker.leasing.leases import Lease
+from worker.leasing.load_problems import load_backoff
+from worker.leasing.load_problems import load_failures as failing
 from worker.loading.runtime import Runtime
 from worker.metrics.recorder import MetricsRecorder
 from worker.process.heartbeat import Heartbeat

@@ -363,3 +363,19 @@ def test_errors_of_the_server_are_those_of_sql(client: Client) -> None:
         _ = client.settings
     with pytest.raises(UsageError, match="passed"):
         client.submit(PIPELINE, ["a"], deadline="2020-01-01")
+
+
+def test_tables_without_a_header_have_the_names_that_are_given(
+    client: Client, database: Database, tmp_path: Path
+) -> None:
+    for name, content in (("a.csv", "17,good\n"), ("b.csv", "23,bad\n")):
+        (tmp_path / name).write_text(content)
+
+    client.submit(PIPELINE, files=tmp_path / "a.csv", column_names="id,text")
+    client.submit(PIPELINE, files=str(tmp_path / "*.csv"), column_names=["id", "text"])
+    with pytest.raises(UnreadableSource, match=r"has 2 cells in line 1, and 1 column name \(text\)"):
+        client.submit(PIPELINE, files=tmp_path / "a.csv", column_names=["text"])
+    with pytest.raises(UsageError, match="column names are for CSV and TSV files"):
+        client.submit(PIPELINE, ["a"], column_names=["text"])
+
+    assert sorted(jobs(database)) == [("17", "good", None), ("17", "good", None), ("23", "bad", None)]

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,8 @@ from models.db import Database
 from models.states import JobOutcome
 from producer.cli.results import errors as errors_command
 from producer.results import pages
+from producer.results.json_lines import JSON
+from producer.results.result_columns import COLUMNS, RowShape
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.guard_rows import insert_guards
@@ -102,10 +105,13 @@ def _results(batch_id: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in run("results", batch_id).stdout.splitlines()]
 
 
-def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
+@pytest.mark.parametrize("shape", [COLUMNS, JSON], ids=["columns", "json"])
+def test_few_failures_among_many_are_found_by_their_index(
+    database: Database, batch_id: str, shape: RowShape[Any]
+) -> None:
     dialect = database.engine.dialect.name
     explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
-    query = f"{explain} {pages._by_position_query(dialect, [JobOutcome.FAILED], has_code=False).text}"
+    query = f"{explain} {pages._by_position_query(dialect, shape, [JobOutcome.FAILED], has_code=False).text}"
     with database.read() as connection:
         if dialect == "postgresql":
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest

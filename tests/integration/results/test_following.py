@@ -22,8 +22,9 @@ from tests import fake_worker
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, insert_batch
 from tests.threads import run_concurrently
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +49,7 @@ class Writer:
                     done = {lease.slice_id} if finished else set()
                     with database.write() as connection:
                         written += commit.commit_results(
-                            connection, commit.BatchCommit(leases, rows, done, self._version_id)
+                            connection, BatchCommit(leases, rows, done, self._version_id)
                         ).results_written
         finally:
             database.close()

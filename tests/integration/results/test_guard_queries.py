@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text, update
 
 from models.db import Database
-from models.tables import Result
+from models.tables.results import Result
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 from tests.factories.guard_rows import insert_guards, verdict

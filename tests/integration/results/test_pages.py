@@ -28,6 +28,7 @@ from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.workers import workers
 from tests import fake_worker
+from tests.factories.batch_rows import execute
 from tests.terminals import output_on_terminal
 
 ROOT = Path(__file__).parents[3]
@@ -469,6 +470,8 @@ class TestResultsCommand:
 def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) -> None:
     batch_id = submitted(3)
     fake_worker.write_results(database, batch_id, [(2, GOOD), (0, "text_too_long")])
+    tokens = "UPDATE results SET input_tokens = 7, output_tokens = 3, finish_reason = 'stop' WHERE position = 2"
+    execute(database, tokens)
 
     with database.read() as connection:
         query = f"SELECT {', '.join(result_columns.RESULT_COLUMNS)} FROM job_results ORDER BY position"
@@ -514,6 +517,9 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         "adapter",
         "adapter_revision",
         "tenant",
+        "input_tokens",
+        "output_tokens",
+        "finish_reason",
     ]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import insert, text
 from structlog.testing import capture_logs
 
 from models.db import Database
-from models.schedule_tables import Schedule
+from models.tables.schedules import Schedule
 from producer.schedules.alerts import events
 from producer.schedules.alerts.events import EventKind
 from tests.threads import run_concurrently

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import insert
 
 from models.db import Database
-from models.schedule_tables import Run, Schedule
 from models.states import RunState
+from models.tables.schedules import Run, Schedule
 from producer.schedules.metrics import ScheduleMetrics, collect
 
 FIRST = datetime(2026, 3, 1, 1, tzinfo=UTC)

@@ -287,6 +287,15 @@ class TestFiles:
         assert self.read(f"file://{tmp_path}/{{time:%Y-%m-%d}}-a.csv") == [{"text": "a"}]
         assert self.read(f"file://{tmp_path}/{{time:%Y-%m-%d}}-*.csv") == [{"text": "a"}, {"text": "b"}]
 
+    def test_a_table_without_a_header_has_the_names_that_the_schedule_gives(self, tmp_path: Path) -> None:
+        self.put(tmp_path / "2026-11-24.csv", "1,good\n2,bad\n")
+
+        for names in ("id,text", ["id", "text"]):
+            assert self.read(tmp_path / "{time:%Y-%m-%d}.csv", column_names=names) == [
+                {"text": "good"},
+                {"text": "bad"},
+            ]
+
     def test_a_file_that_is_not_there_is_waited_for(self, tmp_path: Path) -> None:
         with pytest.raises(SourceNotReady, match=r"there is no file .*2026-11-24\.jsonl"):
             self.read(tmp_path / "{time:%Y-%m-%d}.jsonl")
@@ -374,7 +383,7 @@ class TestFiles:
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
         (tmp_path / "2026-11-24.jsonl").mkdir()
         os.utime(tmp_path / "2026-11-24.jsonl", (self.LONG_AGO, self.LONG_AGO))
-        with pytest.raises(UnreadableSource, match="not a regular file"):
+        with pytest.raises(UnreadableSource, match="is a folder"):
             self.read(tmp_path / "{time:%Y-%m-%d}.jsonl")
 
     def test_a_run_without_rows_is_no_error(self, tmp_path: Path) -> None:

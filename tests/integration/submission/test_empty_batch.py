@@ -16,7 +16,7 @@ from producer.batches import views
 from producer.health import audit
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
-from producer.submission.batch_ids import new_batch_id
+from producer.submission.identity.batch_ids import new_batch_id
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 

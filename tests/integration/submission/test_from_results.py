@@ -338,9 +338,16 @@ class TestSubmit:
             table = batch.to_arrow()
 
         header, first = (tmp_path / "new.csv").read_text().splitlines()[:2]
-        assert header.endswith(",windows,guards,source_batch_id,source_position")
+        assert header.endswith(
+            ",windows,guards,input_tokens,output_tokens,finish_reason,source_batch_id,source_position"
+        )
         assert first.endswith(f",{batch_id},0")
-        assert (tmp_path / "old.csv").read_text().splitlines()[0].endswith(",windows,guards")
+        assert (
+            (tmp_path / "old.csv")
+            .read_text()
+            .splitlines()[0]
+            .endswith(",windows,guards,input_tokens,output_tokens,finish_reason")
+        )
         lines = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
         assert [(line["source_batch_id"], line["source_position"]) for line in lines] == [(batch_id, 0), (batch_id, 1)]
         assert table.column("source_position").to_pylist() == [0, 1]

@@ -31,7 +31,7 @@ from producer.times import Deadline
 from tests.factories.batch_rows import execute
 from tests.servers import wait_until
 from tests.threads import run_concurrently
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sample-sentiment-analysis"]
@@ -198,8 +198,8 @@ class TestAbandoned:
 
     def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
         first = half_way(database, on_invalid=on_invalid)
-        assert first in tasks.end_abandoned_batches(database, 60.0)
-        tasks.finish_terminations(database, {})
+        assert first in batch_endings.end_abandoned_batches(database, 60.0)
+        batch_endings.finish_terminations(database, {})
 
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
@@ -225,7 +225,7 @@ class TestAbandoned:
 
         def abandoned() -> str:
             execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
-            return tasks.end_abandoned_batches(database, 60.0)
+            return batch_endings.end_abandoned_batches(database, 60.0)
 
         with pytest.raises(BatchmillError, match="ended while it was"):
             accept(database, rows(), on_invalid=on_invalid)
@@ -455,8 +455,8 @@ class TestCommand:
     ) -> None:
         self.kill_half_way(path, database)
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
-        assert "abandoned" in tasks.end_abandoned_batches(database, 86_400.0)
-        tasks.finish_terminations(database, {})
+        assert "abandoned" in batch_endings.end_abandoned_batches(database, 86_400.0)
+        batch_endings.finish_terminations(database, {})
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 

@@ -19,8 +19,8 @@ from models.settings import Settings
 from producer.batches import views
 from tests import fake_worker
 from tests.factories.batch_rows import REVISION, assert_consistent, claimant_for, get_batch, get_unanswered_jobs
-from worker.engine.rendering import render
-from worker.leasing import claims
+from worker.engine.preparing.rendering import render
+from worker.leasing.claiming import claims
 from worker.leasing.leases import Job
 
 NAME = "reviews"

@@ -62,6 +62,17 @@ def test_a_table_without_a_header_is_noticed(client: Client) -> None:
     assert batch.warning.startswith("b.csv: the first line is taken as the names of the columns: '17'")
 
 
+def test_a_table_without_a_header_has_the_names_that_are_given(client: Client) -> None:
+    Path("b.csv").write_text("17,good as it is,4.5\n23,bad,1.0\n")
+
+    lists = client.submit(PIPELINE, files="b.csv", column_names=["id", "text", "stars"])
+    with pytest.raises(UnreadableSource, match=r"b\.csv has 3 cells in line 1, and 1 column name \(text\)"):
+        client.submit(PIPELINE, files="b.csv", column_names="text")
+
+    assert "the first line" not in str(lists.warning)
+    assert ids_of(lists) == ["17", "23"]
+
+
 def test_the_format_may_be_named(client: Client) -> None:
     Path("a.jsonl").rename("a.data")
 
@@ -101,6 +112,10 @@ WHAT_TO_SUBMIT = "say what to submit: inputs, files, sql or from_batch, and only
         ({"files": "a.jsonl", "ids": ["a"]}, "ids go with inputs"),
         ({"files": "a.jsonl", "bind": {"day": "monday"}}, "bind sets parameters of a query"),
         ({"sql": "reviews", "file_format": "csv"}, "file_format is that of files"),
+        ({"sql": "reviews", "column_names": ["a"]}, "column names are for CSV and TSV files; leave them out"),
+        ({"inputs": ["a"], "column_names": ["a"]}, "column names are for CSV and TSV files; leave them out"),
+        ({"files": "a.jsonl", "column_names": ["a"]}, "column names are for CSV and TSV, and a.jsonl is read as jsonl"),
+        ({"files": "b.csv", "column_names": []}, "column_names has no name"),
         ({"sql": "others"}, "there is no source 'others'"),
         ({"sql": 5}, "sql must be text"),
         ({"sql": "reviews", "bind": [1]}, "bind must be a mapping"),

@@ -34,10 +34,11 @@ from tests.factories.batch_rows import (
     get_slices,
     get_unanswered_jobs,
 )
-from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import JobResult
+from worker.leasing import commit, reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings
 
 PIPELINE = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sentiment-analysis"]
 SLICE = 2
@@ -91,7 +92,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+                commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 
@@ -200,7 +201,7 @@ class TestAnEndBeforeTheSourceS:
                 cancel(database, batch_id)
             elif kind == "deadline":
                 execute(database, "UPDATE batches SET expires_at = created_at")
-                tasks.expire_batches(database)
+                batch_endings.expire_batches(database)
                 termination.finish_termination(database, batch_id)
             else:
                 termination.terminate(database, batch_id, Termination.FAILED, "model_error", "no weights")
@@ -351,7 +352,7 @@ class TestASubmitterThatIsGone:
                     "UPDATE batches SET holder_heartbeat_at = "
                     + database.sql.now_plus_seconds.replace(":seconds", str(-silent))
                 )
-            effects.append(tasks.end_abandoned_batches(database, 86_400.0))
+            effects.append(batch_endings.end_abandoned_batches(database, 86_400.0))
 
         items: list[str | Problem | Step] = ["a", "b", silence, "c"]
         if ends:
@@ -370,7 +371,7 @@ class TestASubmitterThatIsGone:
         submission = accept(database, ["a", "b"])
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
 
-        assert tasks.end_abandoned_batches(database, 1.0) == ""
+        assert batch_endings.end_abandoned_batches(database, 1.0) == ""
         assert (
             termination.terminate(
                 database, submission.batch_id, Termination.FAILED, None, None, only_while_ingesting=True
@@ -436,7 +437,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
         case "cancel" if number % 3 == 0:
             termination.terminate(database, batch_id, Termination.CANCELLED, None, None)
         case "finish":
-            tasks.finish_terminations(database, {})
+            batch_endings.finish_terminations(database, {})
         case "replay":
             with suppress(UsageError):
                 retry.retry_jobs(database, batch_id, RetrySelection((JobOutcome.CANCELLED, JobOutcome.FAILED)), SLICE)

@@ -16,8 +16,9 @@ from models.states import JobOutcome
 from producer.tenants import usage as reports
 from producer.tenants.usage import Days, UsageRow
 from tests.factories.batch_rows import assert_usage_equals_counters, claimant_for, execute, expire_leases, insert_batch
-from worker.leasing import claims, commit, reclaim, usage
-from worker.leasing.commit import BatchCommit, JobResult
+from worker.leasing import commit, reclaim, usage
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 
 TODAY = Days(*(datetime.now(UTC).date() + timedelta(days=days) for days in (-1, 1)))

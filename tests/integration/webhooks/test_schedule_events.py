@@ -15,8 +15,8 @@ from sqlalchemy import insert, text, update
 from structlog.testing import capture_logs
 
 from models.db import Database
-from models.schedule_tables import Run, Schedule
 from models.settings import Settings
+from models.tables.schedules import Run, Schedule
 from producer.schedules.alerts import events
 from producer.schedules.alerts.event_outbox import SCHEDULE_EVENTS
 from producer.schedules.alerts.events import EventKind

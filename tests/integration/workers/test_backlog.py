@@ -10,8 +10,10 @@ from models.states import JobOutcome, Termination
 from producer.workers.backlog import count_backlogs
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
 from tests.servers import WAIT_TIMEOUT_SECONDS
-from worker.leasing import claims, reclaim
-from worker.leasing.commit import BatchCommit, JobResult, commit_results
+from worker.leasing import reclaim
+from worker.leasing.claiming import claims
+from worker.leasing.commit import commit_results
+from worker.leasing.job_results import BatchCommit, JobResult
 
 SLICE = 4
 

@@ -12,7 +12,7 @@ from models.db import Database
 from models.errors import SettingsError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from models.tables import Worker
+from models.tables.workers import Worker
 from producer.client import Client
 
 SETTINGS = """

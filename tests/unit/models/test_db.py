@@ -11,11 +11,13 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from models import vectors
-from models.db import Database, insert_rows
+from models.db import Database
+from models.dialects.bulk_insert import insert_rows
 from models.dialects.columns import UtcDateTime
 from models.documents import from_json, to_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable
-from models.tables import Batch, Result
+from models.tables.batches import Batch
+from models.tables.results import Result
 
 JOBS = ("batch_id", "position", "custom_id", "input")
 RESULTS = ("batch_id", "position", "seq", "status", "output", "error_message", "truncated", "attempts", "vector")

@@ -1,9 +1,7 @@
 import inspect
 
-import pytest
-
 from models import errors
-from models.errors import BatchmillError, InvalidRows, UnknownPipeline, UsageError, first_line
+from models.errors import BatchmillError, InvalidRows, UnknownPipeline, UsageError
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BatchmillError)]
 
@@ -37,19 +35,3 @@ def test_a_refused_batch_lists_its_rows() -> None:
         "a.jsonl was refused and nothing was submitted; mend these rows first:",
         "  line 2: is empty",
     ]
-
-
-@pytest.mark.parametrize(
-    ("message", "line"),
-    [
-        ("a\nb", "a"),
-        ("  a  \n", "a"),
-        ("", "ValueError"),
-        ("All failures were:\n- host a: refused\n", "All failures were: host a: refused"),
-        ("It failed:", "It failed"),
-        ("It failed:\n\n  because", "It failed: because"),
-        (": ", "ValueError"),
-    ],
-)
-def test_a_foreign_message_in_one_line_names_its_cause(message: str, line: str) -> None:
-    assert first_line(ValueError(message)) == line

@@ -26,11 +26,11 @@ ELSEWHERE = (
     "models/dialects/driver_errors.py",  # `PUBLIC_MESSAGES` of the server says less
     "models/hardware",
     "models/log.py",
-    "models/pipelines/prompt_template.py",  # in the operator's batchmill.toml
+    "models/pipelines/options/prompt_template.py",  # in the operator's batchmill.toml
     "models/postgresql",
     "models/privacy",
     "models/processes",
-    "models/settings.py",
+    "models/settings",
     "models/version.py",
     "producer/cli",
     "producer/health",  # the doctor says what the operator runs on the server's machine

@@ -8,7 +8,8 @@ import torch
 from transformers import LogitsProcessor
 
 from models import operator_code
-from models.errors import BatchmillError, JobError, LoadFailed, first_line
+from models.errors import BatchmillError, JobError, LoadFailed
+from models.foreign_errors import first_line
 from models.tasks.own.input_fields import checked_job_error
 from worker.adapters.control.logits_control import LogitsControl, LogitsRow
 from worker.adapters.interface import Interrupted

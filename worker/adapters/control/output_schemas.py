@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer
 
 from models.errors import JobError, LoadFailed
-from models.tasks import output_schema, schema_probe
+from models.tasks.generation import output_schema, schema_probe
 
 # Room for the schemas of several batches that run in turn. A large one takes megabytes.
 MAX_COMPILED = 32

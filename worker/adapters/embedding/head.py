@@ -13,7 +13,8 @@ from torch.nn import functional
 from models.embedding.activations import find_activation
 from models.embedding.recipe import Recipe
 from models.embedding.sentence_files import SentenceFiles, Step
-from models.errors import InvalidParameters, ModelError, first_line
+from models.errors import InvalidParameters, ModelError
+from models.foreign_errors import first_line
 
 WEIGHTS_FILE = "model.safetensors"
 NORM_EPSILON, LAYER_NORM_EPSILON = 1e-12, 1e-5  # torch's own

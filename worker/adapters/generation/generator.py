@@ -11,19 +11,20 @@ from models.errors import JobError
 from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation.call_settings.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.decode_mask import with_kept_masks, with_known_padding
 from worker.adapters.generation.row_controls import ControlledRow, ProcessorRun, RowControls
 from worker.adapters.generation.sampling import Noise
 from worker.adapters.generation.schema_run import SchemaRun
-from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
+from worker.adapters.generation.text_ends import TextEnds
 from worker.adapters.generation.time_limit import RowTimeLimit
-from worker.adapters.rows import CutOutput
+from worker.adapters.rows import GeneratedTexts
 from worker.layers.model_state import ModelState
 
-# A row's sequences of tokens, the error of an operator's code, or None = the model's scores were not finite.
-RawOutput = list[list[int]] | JobError | None
+# A row's texts, the error of an operator's code, or None = the model's scores were not finite.
+RawOutput = GeneratedTexts | JobError | None
 
 NO_PROCESSORS = LogitsProcessors(())
 
@@ -106,7 +107,7 @@ class Generator:
         sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
         per_row = len(sequences) // rows
         texts = [(row, sequences[row * per_row : (row + 1) * per_row]) for row in range(len(prefill.rows))]
-        return self._raw_outputs(texts, hooks, rows, end_token_ids(settings.config))
+        return self._raw_outputs(texts, hooks, rows, TextEnds.of_run(settings, has_encoder=self._has_encoder))
 
     def supports_continuous(self, settings: GenerationSettings) -> bool:
         """Whether rows can leave and join a run with these settings."""
@@ -122,7 +123,7 @@ class Generator:
         intake: the rows; they enter as many at a time as it says.
         can_merge: whether rows may enter before all others have left.
         """
-        micro_batch, end_ids = DecodeMicroBatch(self._model), end_token_ids(settings.config)
+        micro_batch, ends = DecodeMicroBatch(self._model), TextEnds.of_run(settings, has_encoder=self._has_encoder)
         prefills: dict[PrefillGroup, tuple[PrefillRows, GenerationHooks]] = {}
         while True:
             running = len(micro_batch), max((prefill.width for prefill, _ in prefills.values()), default=0)
@@ -131,7 +132,7 @@ class Generator:
                 for group, rows in finished:
                     prefill, hooks = prefills[group] if len(group) else prefills.pop(group)
                     texts = [(row, [ids[prefill.width :]]) for row, ids in rows]
-                    outputs = self._raw_outputs(texts, hooks, len(prefill.rows), end_ids)
+                    outputs = self._raw_outputs(texts, hooks, len(prefill.rows), ends)
                     yield [(prefill.rows[row], output) for (row, _), output in zip(rows, outputs, strict=True)]
             elif (can_refill or not micro_batch) and (joining := intake.next_rows(*running)):
                 if not micro_batch:
@@ -159,31 +160,22 @@ class Generator:
             self._state.restore()
 
     def _raw_outputs(
-        self,
-        texts: Sequence[tuple[int, list[list[int]]]],
-        hooks: GenerationHooks,
-        row_count: int,
-        end_ids: Sequence[int],
+        self, texts: Sequence[tuple[int, list[list[int]]]], hooks: GenerationHooks, row_count: int, ends: TextEnds
     ) -> list[RawOutput]:
         """Return the output of each row, given its index and its sequences."""
         finite = hooks.finite_scores.finite_rows(row_count)
         errors = hooks.controls.errors(row_count) if hooks.controls else [None] * row_count
+        stopped = hooks.stop_strings.stopped() if hooks.stop_strings is not None else []
+        is_out_of_time = hooks.time_limit is not None and hooks.time_limit.is_over
         return [
-            None if not finite[row] else errors[row] or self._mark_cut(sequences, row, hooks, end_ids)
+            None
+            if not finite[row]
+            else errors[row]
+            or ends.read(
+                sequences, stopped[row * len(sequences) : (row + 1) * len(sequences)], is_out_of_time=is_out_of_time
+            )
             for row, sequences in texts
         ]
-
-    def _mark_cut(
-        self, sequences: list[list[int]], row: int, hooks: GenerationHooks, end_ids: Sequence[int]
-    ) -> list[list[int]]:
-        """Return the sequences of a row, marked if it ran out of time before they ended."""
-        if hooks.time_limit is None or not hooks.time_limit.is_over:
-            return sequences
-        start = 1 if self._has_encoder else 0  # a decoder may start with the end token
-        has_ended = all(any(token in end_ids for token in ids[start:]) for ids in sequences)
-        if has_ended or (hooks.stop_strings is not None and hooks.stop_strings.has_stopped(row)):
-            return sequences
-        return CutOutput(sequences)
 
     def _make_hooks(self, prefill: PrefillRows, settings: GenerationSettings) -> GenerationHooks:
         time_limit = None

@@ -104,9 +104,10 @@ class StopStringTracker(StoppingCriteria, RowAware):
             self._lengths_at_stop[self._row_indices] = torch.where(ended, shorter, lengths)
         return ended
 
-    def has_stopped(self, row: int) -> bool:
-        """Whether any sequence of this row, of those at the beginning, has ended at a stop string."""
-        return bool(self._lengths_at_stop[row] < MAX_INT32)
+    def stopped(self) -> list[bool]:
+        """Return for each sequence, of those at the beginning, whether it ended at a stop string. Not for beams."""
+        flags: list[bool] = (self._lengths_at_stop < MAX_INT32).tolist()
+        return flags
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
         """Keep watching these rows; the recorded lengths of the others stay."""

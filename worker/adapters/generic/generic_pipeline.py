@@ -13,14 +13,15 @@ import structlog
 import torch
 
 from models.documents import to_json
-from models.errors import JobError, ModelError, first_line
+from models.errors import JobError, ModelError
+from models.foreign_errors import first_line
 from models.tasks import find_spec
 from models.tasks.generic.table_question_answering import TABLE_QUESTION_ANSWERING
 from models.tasks.generic.transformers_pipeline import PREFIX
 from worker.adapters.encoding.collation import MAX_CUDA_ROWS, MAX_ROWS, Collator
 from worker.adapters.generic import passes, registry, tables
 from worker.adapters.generic.calls import Call, PipelineCalls
-from worker.adapters.generic.generic_rows import GenericRow, PassInputs, PassOutput
+from worker.adapters.generic.generic_rows import GenericRow, PassInputs, PassOutput, TokenlessRow
 from worker.adapters.generic.model_classes import ModelClasses
 from worker.adapters.generic.passes import Passes
 from worker.adapters.generic.plain_output import to_plain
@@ -174,12 +175,12 @@ class GenericPipeline:
         # Such as TAPAS's `sequential`, which makes one conversation of the rows of a pass.
         is_untried = repr(features.forward_parameters) != repr(self._sample_parameters)
         is_alone = form is None or is_untried or self._sharing is Sharing.ALONE
-        length = sum(ids.numel() for ids in passes.find_ids(features.inputs)) or 1
+        token_count = sum(ids.numel() for ids in passes.find_ids(features.inputs))
         by_length: Hashable = max(widths, default=0) if self._sharing is Sharing.BY_LENGTH else None
-        return GenericRow(
+        return (GenericRow if token_count else TokenlessRow)(
             job,
             features,
-            length,
+            token_count or 1,
             truncated,
             None if is_alone else (key, form, by_length),
             *part,

@@ -1,7 +1,7 @@
 """Rows of a pipeline's call, with the size of what they hold, which may be a table."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from worker.adapters.rows import ROW_BYTES, TOKEN_BYTES, Row
 
@@ -38,3 +38,9 @@ class GenericRow(Row):
     def memory_bytes(self) -> int:
         """As `Row.memory_bytes`."""
         return ROW_BYTES + TOKEN_BYTES * self.length + self.input_bytes
+
+
+class TokenlessRow(GenericRow):
+    """A row whose model inputs have no tokens that could be counted."""
+
+    has_tokens: ClassVar[bool] = False

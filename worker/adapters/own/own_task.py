@@ -20,6 +20,7 @@ from models.tasks.own.own_spec import OwnTaskSpec
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import DecodableJob, Limits, never_interrupted
 from worker.adapters.output_json import to_valid_json
+from worker.adapters.outputs.job_groups import decode_in_groups
 from worker.adapters.own import results
 from worker.adapters.own.author_calls import AuthorCalls
 from worker.adapters.own.no_tokenizer import NoTokenizer
@@ -30,7 +31,6 @@ from worker.adapters.own.task_errors import TaskErrors, call_author
 from worker.adapters.own.trial import TaskTrial, TrialResult
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization import vocabulary
 from worker.layers import int8_linear
 from worker.leasing.leases import Job

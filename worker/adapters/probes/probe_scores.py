@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from models.errors import ModelError, first_line
+from models.errors import ModelError
+from models.foreign_errors import first_line
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.adapters.tokenization.token_array import token_array
 from worker.failures import is_device_error, is_machine_problem

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from models.errors import first_line
+from models.foreign_errors import first_line
 from worker.adapters.probes import probe_scores
 from worker.adapters.probes.probe_scores import (
     ProbeRow,

@@ -4,60 +4,25 @@ It runs on a small copy when the model is loaded, once for each configuration (d
 rows may share a pass, and whether the model's state must be restored before each pass.
 """
 
-import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import torch
 
 from models.errors import ModelError
-from worker.adapters.probes import small_copy
-from worker.adapters.probes.probe_scores import reraise_machine_problem, scale_of, scores_match
+from worker.adapters.probes import positions, small_copy
+from worker.adapters.probes.examination import Examination, SamenessTrial
 from worker.adapters.probes.sharing import Sharing, SharingPolicy
 from worker.layers import int8_linear
-from worker.layers.model_state import ModelState
 
 log = structlog.get_logger(__name__)
 
-TokenIds = list[int]
-Scores = torch.Tensor
-
-# Copies to try until one runs, and the number of weights up to which each check gets copied weights.
-MAX_COPIES = 6
-MAX_COPIED_WEIGHTS = 1_000_000
-
-# Types of rotary positions that change with a text's length.
-LENGTH_DEPENDENT_ROTARY = ("longrope", "dynamic")
-
-
-SharingMode = tuple[Sharing, bool]
-
-
-class SamenessTrial(Protocol):
-    """The way in which the models of a family of tasks are tested.
-
-    modes: how rows may share passes, the best first, each with whether rows may leave and enter.
-    """
-
-    modes: Sequence[SharingMode]
-
-    def make_rows(self, model: Any, max_tokens: int) -> list[TokenIds]:
-        """Synthetic rows of at most `max_tokens` tokens, two of each length."""
-
-    def score_alone(self, model: Any, row: TokenIds) -> Scores:
-        """A row's scores in a pass without other rows, as transformers computes it."""
-
-    def score_together(self, model: Any, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """The rows' scores in shared passes, one list for each kind of pass that the mode allows."""
-
-    def is_short(self, row: TokenIds) -> bool:
-        """Whether a row stays within the length at which the copy changes its positions."""
+MAX_COPIES = 6  # to try until one runs
 
 
 def decide_sharing(model: Any, trial: SamenessTrial, max_length: int | None) -> SharingPolicy:
@@ -67,14 +32,14 @@ def decide_sharing(model: Any, trial: SamenessTrial, max_length: int | None) -> 
 
     Raises ModelError if the model's answers can't be repeated, or if a model that needs the probe can't be tested.
     """
-    name, switch = type(model).__name__, _switch_length(model.config)
+    name, switch = type(model).__name__, positions.switch_length(model.config)
     if int8_linear.is_quantized_across_rows(model):
         return _log_limits(name, SharingPolicy(Sharing.ALONE, supports_continuous=False))
-    result = _examine(_ModelTrial(model, trial, _can_exceed_positions(model.config, max_length)))
+    result = _examine(_ModelTrial(model, trial, positions.can_exceed_positions(model.config, max_length)))
     if isinstance(result, str):
         raise ModelError(f"{name} {result}; take another model")
     if result is None:
-        if switch is not None or _has_sparse_attention(model.config):
+        if switch is not None or positions.has_sparse_attention(model.config):
             raise ModelError(
                 f"{name}'s answers may depend on the length of its texts, and it can't be tested; take another model"
             )
@@ -130,175 +95,3 @@ def _examine(model_trial: _ModelTrial) -> SharingPolicy | str | None:
             Examination(model, model_trial.trial).examine() for model in islice(model_trial.copies(), MAX_COPIES)
         )
         return next((result for result in results if result is not None), None)
-
-
-class Examination:
-    """The checks on one copy."""
-
-    def __init__(self, model: Any, trial: SamenessTrial) -> None:
-        self._model, self._trial = model, trial
-        self._stateful_classes: frozenset[str] = frozenset()
-        self._scale = 0.0
-
-    def examine(self) -> SharingPolicy | str | None:
-        """As `_examine`, for this copy."""
-        scored_rows = [
-            (row, scores)
-            for row in self._trial.make_rows(self._model, _max_positions(self._model.config))
-            if (scores := self._score_alone(row)) is not None
-        ]
-        rows, alone = [row for row, _ in scored_rows], [scores for _, scores in scored_rows]
-        if len(set(map(len, rows))) < 2 or not _distinguishes_texts(alone):
-            return None
-        self._scale = scale_of(alone)
-        torch.manual_seed(1)
-        if not self._match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
-            return "draws random numbers as it reads, so the same text gets different answers"
-        self._stateful_classes = self._find_stateful_classes(rows, alone)
-        if self._stateful_classes and not self._matches_in_sequence(rows, alone):
-            return "keeps state from earlier texts, so the same text gets different answers"
-        sharing, supports_continuous = next(
-            (mode for mode in self._trial.modes if self._matches_in_mode(rows, alone, mode)), (Sharing.ALONE, False)
-        )
-        can_share_short = sharing is not Sharing.TOGETHER and self._short_rows_match(rows, alone)
-        return SharingPolicy(sharing, supports_continuous, self._stateful_classes, 1 if can_share_short else None)
-
-    def _match(self, scores: Scores, expected: Scores) -> bool:
-        return scores_match(scores, expected, scale=self._scale)
-
-    def _score_alone(self, row: TokenIds) -> Scores | None:
-        """A row's scores from a fresh copy; None if it can't read the row, as some can't read three tokens."""
-        try:
-            return self._trial.score_alone(self._fresh_copy(), row)
-        except Exception as error:  # a copy may raise anything
-            reraise_machine_problem(error)
-            return None
-
-    def _fresh_copy(self) -> Any:
-        """The copy in its initial state. Large ones share their weights, because copying them takes time."""
-        weights = list(self._model.parameters())
-        shared = sum(weight.numel() for weight in weights) > MAX_COPIED_WEIGHTS
-        return copy.deepcopy(self._model, {id(weight): weight for weight in weights} if shared else None)
-
-    def _find_stateful_classes(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> frozenset[str]:
-        """The classes to restore; none if earlier texts do not change the scores."""
-        model = self._fresh_copy()
-        state = ModelState(model)
-        changed: frozenset[str] = frozenset()
-        depends_on_state = False
-        # The longest is first and last, so each of the others follows a longer row and a shorter one.
-        for index in (*range(len(rows) - 1, -1, -1), *range(len(rows))):
-            scores = self._trial.score_alone(model, rows[index])
-            depends_on_state = depends_on_state or not self._match(scores, alone_scores[index])
-            changed |= state.changed_classes()
-        return changed if depends_on_state else frozenset()
-
-    def _matches_in_sequence(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> bool:
-        model = self._fresh_copy()
-        state = ModelState(model, self._stateful_classes)
-        for row, scores in (*zip(rows[::-1], alone_scores[::-1], strict=True), *zip(rows, alone_scores, strict=True)):
-            state.restore()
-            if not self._match(self._trial.score_alone(model, row), scores):
-                return False
-        return True
-
-    def _matches_in_mode(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores], mode: SharingMode) -> bool:
-        """Whether rows that share passes in this mode get the scores that they get alone."""
-        try:
-            return all(
-                self._match(scores, alone_scores[index])
-                for indices in _group_rows(rows, mode[0])
-                for pass_scores in self._run_passes([rows[index] for index in indices], mode)
-                for index, scores in zip(indices, pass_scores, strict=True)
-            )
-        except Exception as error:  # a model that can't read rows together may raise anything
-            reraise_machine_problem(error)
-            return False
-
-    def _run_passes(self, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """Each kind of pass on a copy that has read a row before, and is restored if necessary."""
-        model = self._fresh_copy()
-        state = ModelState(model, self._stateful_classes)
-        self._trial.score_alone(model, rows[-1])
-        with _restore_between_runs(model, state):
-            yield from self._trial.score_together(model, rows, mode)
-
-    def _short_rows_match(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> bool:
-        short = [index for index, row in enumerate(rows) if self._trial.is_short(row)]
-        mode = (Sharing.TOGETHER, True)
-        return (
-            mode in self._trial.modes
-            and len(short) > 1
-            and self._matches_in_mode([rows[index] for index in short], [alone_scores[index] for index in short], mode)
-        )
-
-
-@contextmanager
-def _restore_between_runs(model: Any, state: ModelState) -> Iterator[None]:
-    """Let `restore_state` restore the model before each run inside this context, as the adapters do."""
-    model.__dict__["restore_state"] = state.restore
-    try:
-        yield
-    finally:
-        del model.__dict__["restore_state"]
-
-
-def restore_state(model: Any) -> None:
-    """Restore a copy before another run."""
-    restore: Callable[[], None] = model.__dict__.get("restore_state", lambda: None)
-    restore()
-
-
-def _group_rows(rows: Sequence[TokenIds], sharing: Sharing) -> list[list[int]]:
-    if sharing is Sharing.TOGETHER:
-        return [list(range(len(rows)))]
-    lengths = dict.fromkeys(map(len, rows))
-    return [[index for index, row in enumerate(rows) if len(row) == length] for length in lengths]
-
-
-def _distinguishes_texts(alone_scores: Sequence[Scores]) -> bool:
-    """Whether scores are finite and differ between texts: a copy that can't distinguish texts proves nothing."""
-    if not all(torch.isfinite(scores).all() for scores in alone_scores):
-        return False
-    flat = [scores.flatten()[:2] for scores in alone_scores]
-    return not all(torch.allclose(flat[0], scores, rtol=1e-3, atol=1e-6) for scores in flat[1:])
-
-
-def _rotary_settings(config: Any) -> Iterator[dict[str, Any]]:
-    """The settings of rotary positions, for each kind of layer."""
-    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    for settings in (parameters, *parameters.values()):
-        if isinstance(settings, dict) and isinstance(settings.get("rope_type"), str):
-            yield settings
-
-
-def _switch_length(config: Any) -> int | None:
-    """The number of tokens beyond which a model's positions change; None if they never do."""
-    text = config.get_text_config()
-    lengths = [
-        rotary.get("original_max_position_embeddings")
-        or getattr(text, "original_max_position_embeddings", None)
-        or text.max_position_embeddings
-        for rotary in _rotary_settings(config)
-        if rotary["rope_type"] in LENGTH_DEPENDENT_ROTARY
-    ]
-    return min(lengths, default=None)
-
-
-def _can_exceed_positions(config: Any, max_length: int | None) -> bool:
-    """Whether texts may be longer than positions with dynamic scaling were trained for."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    dynamic = any(rotary["rope_type"] == "dynamic" for rotary in _rotary_settings(config))
-    return dynamic and (max_length is None or positions is None or max_length > positions)
-
-
-def _has_sparse_attention(config: Any) -> bool:
-    return getattr(config, "attention_type", None) == "block_sparse"
-
-
-def _max_positions(config: Any) -> int:
-    """How many tokens a copy can read; rotary positions set no limit."""
-    text = config.get_text_config()
-    names = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions", "max_seq_len")
-    limit = next((size for name in names if isinstance(size := getattr(text, name, None), int) and size > 0), 10**6)
-    return 10**6 if any(_rotary_settings(config)) else limit

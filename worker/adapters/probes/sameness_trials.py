@@ -10,7 +10,7 @@ from worker.adapters.generation import continuous_batching
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.row_state import RowAware
 from worker.adapters.probes import probe_scores
-from worker.adapters.probes.sameness import Scores, SharingMode, TokenIds, restore_state
+from worker.adapters.probes.examination import Scores, SharingMode, TokenIds, restore_state
 from worker.adapters.probes.sharing import Sharing
 from worker.adapters.probes.small_copy import MAX_LENGTHS, MAX_VOCABULARY_SIZE
 from worker.adapters.tokenization import vocabulary

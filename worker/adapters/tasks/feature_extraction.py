@@ -19,10 +19,10 @@ from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
 from worker.adapters.output_json import to_valid_json
+from worker.adapters.outputs.job_groups import Floats, are_finite, decode_in_groups, stack
+from worker.adapters.outputs.label_scores import aggregate_windows
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_vector
-from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
-from worker.adapters.tasks.label_scores import aggregate_windows
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS

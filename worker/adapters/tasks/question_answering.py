@@ -20,11 +20,17 @@ from models.tasks.question_answering import QuestionAnsweringParameters
 from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.outputs.job_groups import are_finite, decode_in_groups
+from worker.adapters.outputs.qa_answers import (
+    EqualWindows,
+    WindowAnswers,
+    answers_of_job,
+    answers_of_windows,
+    span_count,
+)
+from worker.adapters.outputs.qa_spans import Booleans, Floats, best_spans
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
-from worker.adapters.tasks.job_groups import are_finite, decode_in_groups
-from worker.adapters.tasks.qa_answers import EqualWindows, WindowAnswers, answers_of_job, answers_of_windows, span_count
-from worker.adapters.tasks.qa_spans import Booleans, Floats, best_spans
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS

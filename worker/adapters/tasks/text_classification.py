@@ -13,10 +13,10 @@ from models.documents import to_json
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.outputs import label_scores
+from worker.adapters.outputs.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.rows import Row
-from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores
-from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.batch_tokenizer import BatchTokenizer
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, LongTextTokenizer

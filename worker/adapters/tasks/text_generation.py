@@ -18,10 +18,10 @@ from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.generation import cache_memory, sampling
 from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
-from worker.adapters.generation.causal_settings import CausalSettings
+from worker.adapters.generation.call_settings.causal_settings import CausalSettings
+from worker.adapters.generation.call_settings.settings import GenerationSettings, end_token_ids
 from worker.adapters.generation.generator import Generator, PrefillRows, RawOutput
 from worker.adapters.generation.row_intake import RowIntake
-from worker.adapters.generation.settings import GenerationSettings, end_token_ids
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate

@@ -12,12 +12,12 @@ from models.embedding.cross_encoder_files import FUNCTIONS, CrossEncoderFiles
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.outputs import label_scores
+from worker.adapters.outputs.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.ranking.activation import activate
 from worker.adapters.ranking.pairs import PairTemplate, PairWindow
 from worker.adapters.rows import Row
-from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
-from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.letter_case import lower_texts
 from worker.adapters.tokenization.special_tokens import SpecialTokens
 from worker.adapters.tokenization.text_windows import WindowSize, check_stride, describe_room

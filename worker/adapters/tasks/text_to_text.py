@@ -20,10 +20,10 @@ from worker.adapters.control.logits_processors import LogitsProcessors
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.generation import cache_memory, sampling
 from worker.adapters.generation.cache_memory import FIXED_ROWS, RowLimit, RowSize
+from worker.adapters.generation.call_settings.seq2seq_settings import Seq2SeqSettings
+from worker.adapters.generation.call_settings.seq2seq_v4_defaults import Seq2SeqDefaults
+from worker.adapters.generation.call_settings.settings import GenerationSettings
 from worker.adapters.generation.generator import Generator, PrefillRows, RawOutput
-from worker.adapters.generation.seq2seq_settings import Seq2SeqSettings
-from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
-from worker.adapters.generation.settings import GenerationSettings
 from worker.adapters.interface import Limits, never_interrupted
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate

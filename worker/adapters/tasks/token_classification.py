@@ -14,11 +14,11 @@ from models.errors import JobError, ModelError
 from worker.adapters.encoding.device_pass import DevicePass
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.outputs.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
+from worker.adapters.outputs.entity_spans import Floats
+from worker.adapters.outputs.job_groups import decode_in_groups
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.entities import EntityFinder, EntityOptions, TaggedTexts, entities_to_json, label_names
-from worker.adapters.tasks.entity_spans import Floats
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, output_or_error, rows_or_error
-from worker.adapters.tasks.job_groups import decode_in_groups
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
 from worker.adapters.tokenization.text_windows import WindowSize, check_stride

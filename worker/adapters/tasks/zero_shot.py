@@ -14,10 +14,10 @@ from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from worker.adapters.encoding.sequence_classifier import SequenceClassifier
 from worker.adapters.interface import DecodableJob, Limits
+from worker.adapters.outputs import label_scores
+from worker.adapters.outputs.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.rows import Row
-from worker.adapters.tasks import label_scores
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
-from worker.adapters.tasks.job_groups import Floats, are_finite, decode_in_groups, stack
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.adapters.tokenization.text_windows import TextWindow, WindowSize, check_stride, describe_room
 from worker.adapters.tokenization.token_array import TokenArray

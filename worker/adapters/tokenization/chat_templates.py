@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 from transformers import PreTrainedTokenizerBase
 
-from models.errors import JobError, first_line
+from models.errors import JobError
+from models.foreign_errors import first_line
 from worker.adapters.tokenization import template_process
 
 log = structlog.get_logger(__name__)

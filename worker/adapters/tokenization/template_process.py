@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from models.errors import first_line
+from models.foreign_errors import first_line
 from models.processes import memory_limit
 
 CPU_SECONDS = 2.0  # per conversation; a real template takes less than a thousandth of it

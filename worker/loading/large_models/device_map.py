@@ -11,12 +11,13 @@ from typing import Any
 import structlog
 import torch
 
-from models.errors import LoadFailed, first_line
-from models.pipelines import placement
+from models.errors import LoadFailed
+from models.foreign_errors import first_line
+from models.pipelines.options import placement
 from models.pipelines.pipeline import Pipeline
 from worker.layers import spread_weights
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.large_models.offload_folder import FOLDER_NAME, OffloadFolder
-from worker.loading.snapshots import Snapshot
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from models.errors import LoadFailed, ModelError
+from models.pipelines.options.quantization import device_problem
 from models.pipelines.pipeline import Pipeline
-from models.pipelines.quantization import device_problem
 from worker.layers import int8_linear
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.large_models import torchao_layers
-from worker.loading.snapshots import Snapshot
 
 INSTALL_ADVICE = "pip install -c constraints.txt '.[quantization]'"
 BITSANDBYTES_BITS = {"int8": 8, "int4": 4}

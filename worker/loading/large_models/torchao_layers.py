@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 import torch
 
-from models.errors import LoadFailed, ModelError, first_line
+from models.errors import LoadFailed, ModelError
+from models.foreign_errors import first_line
 
 log = structlog.get_logger(__name__)
 

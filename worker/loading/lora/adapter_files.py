@@ -10,10 +10,11 @@ from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 
-from models.errors import ModelError, first_line
+from models.errors import ModelError
+from models.foreign_errors import first_line
 from models.pipelines.pipeline import BUNDLED_PREFIX
-from worker.loading import vetting
-from worker.loading.snapshots import Snapshot
+from worker.loading.files import vetting
+from worker.loading.files.snapshots import Snapshot
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 SHARDS = "adapter_model-*.safetensors"

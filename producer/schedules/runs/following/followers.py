@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, text
 
-from models.db import SqlFragments
 from models.dialects.columns import Document
-from models.schedule_tables import Run
+from models.dialects.fragments import SqlFragments
 from models.states import RunState, RunTrigger
+from models.tables.schedules import Run
 from producer.schedules.alerts import events
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView

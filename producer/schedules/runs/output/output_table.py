@@ -14,10 +14,11 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from models.db import SQL_FRAGMENTS, Database
+from models.db import Database
 from models.dialects import driver_errors
 from models.dialects.columns import UtcDateTime
 from models.dialects.driver_errors import ErrorKind, classify_error, driver_error_code
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import JobOutcome
@@ -184,7 +185,7 @@ class StagedMerge:
             del difference.type_changed[vectors.vector]  # the run replaces all of them
         if difference.type_changed:
             column, (table_type, result_type) = next(iter(difference.type_changed.items()))
-            advice = describe_renamed_column(difference.type_changed)
+            advice = describe_renamed_column(difference.type_changed.keys() & dict(GUARD_COLUMNS).keys())
             raise UsageError(
                 f"{column} in the table {name} is {table_type}, and in these results {result_type}; "
                 + (f"{advice}, " if advice else "")

@@ -60,7 +60,7 @@ async def retry_batch(
     body = body or RetryBody.model_validate({})
     outcomes = export.parse_statuses(body.status)
     if not outcomes or JobOutcome.SUCCEEDED in outcomes:
-        raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
+        raise UsageError("a retry takes jobs with the status failed, cancelled or expired", param="status")
     codes = (body.codes,) if isinstance(body.codes, str) else tuple(body.codes)
     selection = RetrySelection(outcomes, codes, tuple(body.positions))
     act = changes.retry_act(context, principal, batch_id, selection, body.deadline)

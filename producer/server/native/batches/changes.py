@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.errors import InvalidRows, UnreadableSource
 from producer import readers
 from producer.batches.actions import cancel as cancelling
 from producer.batches.actions import delete as deleting
@@ -20,6 +21,7 @@ from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts
 from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.submission import warnings
+from producer.server.requests.field_paths import naming
 from producer.submission.repairs.repair import repair_jobs
 from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal
@@ -98,6 +100,8 @@ def repair_act(
             context.get_batch(principal, batch_id)
             columns = RepairColumns.for_batch(context.database, batch_id, advice=RENAMING_ADVICE)
             when = None if deadline is None else Deadline.parse_future(deadline)
+            if not isinstance(rows.content, Upload):
+                cleanup.enter_context(naming("inputs", InvalidRows, UnreadableSource))
             with _open_rows(context, columns, rows) as source:
                 size, cap_of = context.settings.slice_size, context.settings.unanswered_jobs_cap
                 return requeue(context, repair_jobs(context.database, batch_id, source, size, when, cap_of))

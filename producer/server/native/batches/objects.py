@@ -203,6 +203,11 @@ class Result(BaseModel):
     source_position: int | None
     adapter: str | None
     adapter_revision: str | None
+    input_tokens: int | None = Field(description="As the model read the input, in all its windows.")
+    output_tokens: int | None = Field(description="That were generated, with the end token of each text.")
+    finish_reason: Literal["stop", "length"] | None = Field(
+        description="How a generated text ended; length: at its limit of tokens or of time."
+    )
 
 
 class ResultPage(BaseModel):

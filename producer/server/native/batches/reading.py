@@ -13,6 +13,7 @@ from producer.server.access import Reader
 from producer.server.context import Context
 from producer.server.native import responses, shown
 from producer.server.native.batches import objects
+from producer.server.requests.field_paths import naming
 
 router = APIRouter(tags=["batches"])
 
@@ -39,8 +40,8 @@ def list_batches(
         status or None,
         pipeline,
         name,
-        None if since is None else times.parse_moment(since),
-        None if until is None else times.parse_moment(until, is_end=True),
+        None if since is None else times.parse_moment(since, param="since"),
+        None if until is None else times.parse_moment(until, is_end=True, param="until"),
         after,
         tenant=principal.tenant,
         search=search,
@@ -83,10 +84,11 @@ def list_attempts(
 ) -> Response:
     """List the last failed and retried attempts of a batch, or every attempt and result of one job."""
     if position is not None and custom_id is not None:
-        raise UsageError("position and custom_id both name the job; give one of them")
+        raise UsageError("position and custom_id both name the job; give one of them", param="custom_id")
     context.get_batch(principal, batch_id)
     if custom_id is not None:
-        position = history.find_position(context.database, batch_id, custom_id)
+        with naming("custom_id"):
+            position = history.find_position(context.database, batch_id, custom_id)
     if position is not None:
         attempts = history.job_history(context.database, batch_id, position)
     else:

@@ -8,7 +8,7 @@ from models.errors import NotFound, UsageError
 from producer.batches import views
 from producer.results import export, pages
 from producer.results.arguments import MAX_SEQ
-from producer.results.result_row import ResultRow
+from producer.results.json_lines import JsonResult
 from producer.server import downloads
 from producer.server.access import Reader
 from producer.server.context import Context
@@ -58,9 +58,9 @@ def choose_format(request: Request, given: Format | None) -> Format:
     return next((formats[name] for name in accepted if name in formats), "json")
 
 
-def page_response(rows: list[ResultRow], *, has_more: bool, next_after: int) -> Response:
-    """A page of rows, whose JSON is put together from text: a model for each row takes longer than the query."""
-    data = ",".join(row.json_line()[:-1] for row in rows)
+def page_response(rows: list[JsonResult], *, has_more: bool, next_after: int) -> Response:
+    """A page of rows, whose JSON comes from the database: a model for each row takes longer than the query."""
+    data = ",".join([row.text for row in rows])
     end = f'],"has_more":{"true" if has_more else "false"},"next_after":{next_after}}}'
     return Response(f'{{"object":"list","data":[{data}{end}', media_type=responses.JSON)
 
@@ -68,7 +68,8 @@ def page_response(rows: list[ResultRow], *, has_more: bool, next_after: int) -> 
 def page_limit(limit: int | None) -> int:
     """The rows of a page of JSON; raises UsageError beyond what fits into one."""
     if limit is not None and limit > MAX_LIMIT:
-        raise UsageError(f"a page of JSON has at most {MAX_LIMIT:,} rows; use the cursor `after`, or format=ndjson")
+        message = f"a page of JSON has at most {MAX_LIMIT:,} rows; use the cursor `after`, or format=ndjson"
+        raise UsageError(message, param="limit")
     return limit or DEFAULT_LIMIT
 
 
@@ -100,7 +101,8 @@ def read_results(
         rows, has_more = pages.fetch_page(context.database, batch_id, after, count, statuses)
         return page_response(rows, has_more=has_more, next_after=rows[-1].seq if rows else after)
     if chosen == "npy" and (after or limit or statuses or order == "seq"):
-        raise UsageError("a .npy file has a row for each job of the batch; leave out after, limit, status and order")
+        message = "a .npy file has a row for each job of the batch; leave out after, limit, status and order"
+        raise UsageError(message, param="format")
     batch = context.get_batch(principal, batch_id)
     views.check_not_deleting(batch)
     if order == "seq":
@@ -151,9 +153,10 @@ def read_errors(
         rows, has_more = pages.fetch_failed_page(context.database, batch_id, after, count, code)
         return page_response(rows, has_more=has_more, next_after=rows[-1].position if rows else after)
     if chosen == "npy":
-        raise UsageError("errors are no vectors, which a .npy file needs; ask for ndjson, csv or parquet")
+        message = "errors are no vectors, which a .npy file needs; ask for ndjson, csv or parquet"
+        raise UsageError(message, param="format")
     if after >= 0:
-        raise UsageError("a file has all failed jobs; leave out after")
+        raise UsageError("a file has all failed jobs; leave out after", param="after")
     batch = context.get_batch(principal, batch_id)
     views.check_not_deleting(batch)
     failed = pages.iter_failed(context.database, batch_id, code, limit)

@@ -84,7 +84,9 @@ async def check_submission(request: Request, context: Context, principal: Submit
             if submission.options.file_id is not None and submission.options.inputs is None:
                 return sample_check.check_file(submission, submission.options.file_id)
             if submission.options.inputs is None:
-                raise UsageError("a dry run checks a sample: give inputs, file_id, or rows as the body")
+                names = [name for name in ("sql", "from_batch") if getattr(submission.options, name) is not None]
+                message = "a dry run checks a sample: give inputs, file_id, or rows as the body"
+                raise UsageError(message, param=next(iter(names), None))
             return sample_check.check_sample(submission, submission.open_inputs())
         options = _complete_format(_parse_query(request), bodies.FORMAT_BY_TYPE[kind], None)
         submission = Submission(context, principal, options)
@@ -137,8 +139,9 @@ async def _answer(context: ServerContext, principal: Principal, submitted: Submi
 
 
 def _parse_document(request: Request, body: bytes) -> SubmissionOptions:
-    if any(name not in QUERY_ONLY for name in request.query_params):
-        raise UsageError("options go into the JSON body; leave them out of the query string")
+    name = next((name for name in request.query_params if name not in QUERY_ONLY), None)
+    if name is not None:
+        raise UsageError("options go into the JSON body; leave them out of the query string", param=name)
     return submission_options.parse_document(submission_options.parse_json("the body", body))
 
 
@@ -149,7 +152,7 @@ def _parse_query(request: Request) -> SubmissionOptions:
 def _form_options(request: Request, upload: Upload) -> SubmissionOptions:
     for name in QUERY_ONLY:
         if name in upload.fields:
-            raise UsageError(f"{name} goes into the query string, also with a form")
+            raise UsageError(f"{name} goes into the query string, also with a form", param=name)
     options = submission_options.parse_texts([*_query_pairs(request), *upload.fields.items()])
     return _complete_format(options, None, upload.filename)
 
@@ -165,5 +168,5 @@ def _complete_format(options: SubmissionOptions, file_format: str | None, filena
     if file_format is None and filename is not None:
         file_format = format_from_name(filename)
     if file_format is None:
-        raise UsageError("say what the body is: file_format=jsonl, csv, tsv, parquet or text")
+        raise UsageError("say what the body is: file_format=jsonl, csv, tsv, parquet or text", param="file_format")
     return options.model_copy(update={"file_format": file_format})

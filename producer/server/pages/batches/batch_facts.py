@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.documents import from_json, to_json
+from models.documents import to_json
 from producer.batches.batch_view import BatchView
+from producer.server.pages.outputs.cut_json import Unreadable, read_cut_json
 
 MAX_SHORT = 120
 MAX_FULL = 20_000
@@ -29,10 +30,10 @@ def pairs_of(document: Mapping[str, Any]) -> tuple[Pair, ...]:
 
 
 def first_text(input_text: str) -> str:
-    """Return the first text of an input, which is JSON, or the beginning of JSON."""
+    """Return the first text of an input, as far as it goes, which is JSON or the beginning of JSON."""
     try:
-        document = from_json(input_text)
-    except ValueError:  # cut
+        document = read_cut_json(input_text)
+    except Unreadable:
         return input_text
     if isinstance(document, dict):
         return next((value for value in document.values() if isinstance(value, str)), input_text)

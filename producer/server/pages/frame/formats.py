@@ -8,14 +8,17 @@ from markupsafe import Markup
 from models.privacy.terminal import format_count
 
 MISSING = "–"  # noqa: RUF001 (an en dash, which is what it looks like)
+MIN_TENTHS = 0.095  # seconds; fewer are written in milliseconds
 UNITS = ("B", "kB", "MB", "GB", "TB")
 LARGE_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """1234567 as `1,234,567`."""
+    """1234567 as `1,234,567`; with digits, a value that is not 0 never reads as 0."""
     if value is None:
         return MISSING
+    if digits and 0 < value < 0.5 * 10**-digits:
+        return f"< {10**-digits:.{digits}f}"
     return f"{value:.3g}" if abs(value) >= 1e15 else f"{value:,.{digits}f}"
 
 
@@ -37,15 +40,25 @@ def rate(per_second: float | None, unit: str = "jobs") -> str:
         return MISSING
     if per_second and per_second < 0.95:
         return f"{per_second * 60:.1f} {unit}/min"
-    return f"{per_second:,.{0 if per_second >= 100 else 1}f} {unit}/s"
+    return rate_per_second(per_second, unit)
+
+
+def rate_per_second(per_second: float | None, unit: str = "jobs") -> str:
+    """A pace in a column, where all have one unit: `375 jobs/s`, `2.3 jobs/s` or `0.04 jobs/s`."""
+    if per_second is None:
+        return MISSING
+    digits = 2 if 0 < per_second < 0.95 else 0 if per_second >= 100 else 1
+    return f"{number(per_second, digits)} {unit}/s"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as `0.4 s`, `3 min 20 s`, `2 h 5 min` or `3 d 4 h`."""
+    """Seconds as `21 ms`, `0.4 s`, `3 min 20 s`, `2 h 5 min` or `3 d 4 h`."""
     if seconds is None:
         return MISSING
     if seconds < 0:
         return f"-{duration(-seconds)}"
+    if 0 < seconds < MIN_TENTHS:
+        return f"{max(1, round(1000 * seconds))} ms"
     if round(seconds, 1) < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -113,6 +126,7 @@ FILTERS = {
     "counted": format_count,
     "share": share,
     "rate": rate,
+    "rate_per_second": rate_per_second,
     "duration": duration,
     "size": size,
     "moment": moment,

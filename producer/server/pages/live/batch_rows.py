@@ -41,10 +41,7 @@ class BatchRowsChannel(Channel):
     async def show_states(self, states: tuple[BatchState, ...]) -> None:
         """Render the rows of batches that changed, at most 50 in two seconds."""
         self._waiting |= dict.fromkeys(state.id for state in states)
-        if joined := tuple(self._joined):
-            changed = await to_thread.run_sync(self._find_changed, joined, limiter=self._threads)
-            self._waiting |= dict.fromkeys(changed)
-            del self._joined[: len(joined)]
+        await self._add_changed_before_joining()
         if time.monotonic() < self._due_at:
             return
         shown = frozenset().union(*(follower.rows for follower in self.followers))
@@ -58,10 +55,18 @@ class BatchRowsChannel(Channel):
         for batch_id in ids:
             self._waiting.pop(batch_id, None)
         for batch_id, html in rows.items():
-            event = part_event(f"row-{batch_id}", html, moment)
-            for follower in self.followers:
-                if batch_id in follower.rows:
-                    follower.put(batch_id, event)
+            self._send_row(batch_id, part_event(f"row-{batch_id}", html, moment))
+
+    async def _add_changed_before_joining(self) -> None:
+        if joined := tuple(self._joined):
+            changed = await to_thread.run_sync(self._find_changed, joined, limiter=self._threads)
+            self._waiting |= dict.fromkeys(changed)
+            del self._joined[: len(joined)]
+
+    def _send_row(self, batch_id: str, event: bytes) -> None:
+        for follower in self.followers:
+            if batch_id in follower.rows:
+                follower.put(batch_id, event)
 
     def _find_changed(self, joined: Sequence[PageFollower]) -> set[str]:
         """Find the rows that may have changed since their pages were rendered: of an ended batch nobody tells later."""

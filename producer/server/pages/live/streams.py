@@ -32,8 +32,13 @@ async def stream_page(
             events = await follower.take(BEAT_SECONDS)
             if anyio.current_time() >= next_check:
                 next_check = anyio.current_time() + CHECK_SECONDS
-                with suppress(Unreachable):
-                    if not await is_allowed():
-                        yield event_stream.event("signed-out", {})
-                        return
+                if await _is_signed_out(is_allowed):
+                    yield event_stream.event("signed-out", {})
+                    return
             yield events or event_stream.event("beat", {"at": now_milliseconds()})
+
+
+async def _is_signed_out(is_allowed: Callable[[], Awaitable[bool]]) -> bool:
+    with suppress(Unreachable):
+        return not await is_allowed()
+    return False

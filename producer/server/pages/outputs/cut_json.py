@@ -23,9 +23,18 @@ def read_json(text: str) -> Any:
 
 def read_cut_json(text: str) -> Any:
     """Return what a document has before the place where it was cut; raises Unreadable."""
+    for candidate in _completions(text):
+        try:
+            return read_json(candidate)
+        except Unreadable:
+            continue
+    raise Unreadable
+
+
+def _completions(text: str) -> tuple[str, str]:
+    """Return the text with its last value and brackets closed, and the same of the text before its last comma."""
     open_brackets: list[str] = []
-    safe_end, closing_there = 0, ""
-    tail = None
+    comma, closing_at_comma, tail = 0, "", text
     for token in TOKEN.finditer(text):
         sign = token[0]
         if sign in CLOSING:
@@ -33,13 +42,8 @@ def read_cut_json(text: str) -> Any:
         elif sign in "}]" and open_brackets:
             open_brackets.pop()
         elif sign == ",":
-            safe_end, closing_there = token.start(), "".join(reversed(open_brackets))
+            comma, closing_at_comma = token.start(), "".join(reversed(open_brackets))
         elif sign == '"':
             tail = HALF_ESCAPE.sub("", text) + '"'
             break
-    for candidate in ((tail or text) + "".join(reversed(open_brackets)), text[:safe_end] + closing_there):
-        try:
-            return read_json(candidate)
-        except Unreadable:
-            continue
-    raise Unreadable
+    return tail + "".join(reversed(open_brackets)), text[:comma] + closing_at_comma

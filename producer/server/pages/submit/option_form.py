@@ -78,8 +78,7 @@ class MissingColumn(UsageError):
     """
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"choose the column that has the {field}")
-        self.param = COLUMN + field
+        super().__init__(f"choose the column that has the {field}", param=COLUMN + field)
 
 
 def parse(
@@ -97,6 +96,8 @@ def parse(
     """
     document: dict[str, Any] = {name: text for name in TEXTS if (text := values.get(name))}
     document |= {"pipeline": pipeline.name, "file_id": file.id, "file_format": file_format, "tenant": file.tenant}
+    if names := values.get("column_names"):
+        document["column_names"] = names
     if priority := values.get("priority"):
         document["priority"] = _parse_priority(priority)
     if metadata := values.get("metadata"):
@@ -114,7 +115,7 @@ def parse_metadata(text: str) -> dict[str, str]:
     for line in filter(None, map(str.strip, text.splitlines())):
         key, separator, value = line.partition("=")
         if not separator or not key.strip():
-            raise _error("metadata", "metadata has a line without a key; write each as key=value")
+            raise UsageError("metadata has a line without a key; write each as key=value", param="metadata")
         entries[key.strip()] = value.strip()
     return entries
 
@@ -139,7 +140,7 @@ def _parse_priority(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise _error("priority", "priority must be a whole number from -1000 to 1000") from None
+        raise UsageError("priority must be a whole number from -1000 to 1000", param="priority") from None
 
 
 def _parse_parameters(values: FormValues, parameters: Iterable[ParameterField]) -> dict[str, Any]:
@@ -167,9 +168,3 @@ def _parse_columns(values: FormValues, pipeline: Pipeline) -> dict[str, Any]:
     elif id_column:
         document["id_column"] = id_column
     return document
-
-
-def _error(param: str, message: str) -> UsageError:
-    error = UsageError(message)
-    error.param = param
-    return error

@@ -22,8 +22,9 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 
 SLICE = 4
@@ -42,13 +43,14 @@ def run(database: Database, *failing: int, code: str = "model_error") -> list[in
 
 def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) -> JobResult:
     if position in failing:
-        return JobResult(lease, position, JobOutcome.FAILED, error_code=code, error_message="No.")
+        tokens: dict[str, Any] = {"input_tokens": 6, "output_tokens": 4, "finish_reason": "length"}
+        return JobResult(lease, position, JobOutcome.FAILED, error_code=code, error_message="No.", **tokens)
     return JobResult(lease, position, JobOutcome.SUCCEEDED, output="{}")
 
 
 def _close(database: Database, lease: Lease, written: list[JobResult]) -> None:
     with database.write() as connection:
-        commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
+        commit.commit_results(connection, BatchCommit([lease], written, {lease.slice_id}))
 
 
 def test_a_retry_of_one_job_reads_its_surroundings_alone(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +70,8 @@ def test_a_retry_of_one_job_reads_its_surroundings_alone(database: Database, mon
 def past(database: Database, batch_id: str) -> list[Any]:
     with database.read() as connection:
         query = text(
-            "SELECT position, seq, status, error_code FROM superseded_results WHERE batch_id = :id ORDER BY seq"
+            "SELECT position, seq, status, error_code, input_tokens, output_tokens, finish_reason "
+            "FROM superseded_results WHERE batch_id = :id ORDER BY seq"
         )
         return list(connection.execute(query, {"id": batch_id}))
 
@@ -94,6 +97,7 @@ def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> Non
     assert [(row.position, row.status, row.error_code) for row in superseded] == [
         (place, "failed", "model_error") for place in (1, 2, 9)
     ]
+    assert {(row.input_tokens, row.output_tokens, row.finish_reason) for row in superseded} == {(6, 4, "length")}
     seqs = [row.seq for row in get_results(database, batch_id)] + [row.seq for row in superseded]
     assert sorted(seqs) == list(range(1, 16)), "a cursor sees the new rows behind all others"
 

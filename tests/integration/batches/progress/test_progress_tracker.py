@@ -10,14 +10,14 @@ from sqlalchemy import insert
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from models.tables import Worker
+from models.tables.workers import Worker
 from producer.batches.actions import retry
 from producer.batches.actions.retry import RetrySelection
 from producer.batches.progress.progress_tracker import ProgressTracker
 from tests import fake_worker
 from tests.factories.batch_rows import claimant_for, insert_batch
 from tests.terminals import output_on_terminal
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 
 ROOT = Path(__file__).parents[4]
 GOOD = {"label": "POSITIVE", "score": 0.5}

@@ -10,7 +10,7 @@ from producer.batches.actions import retry as retrying
 from producer.batches.actions.retry import RetrySelection
 from producer.results.browsing import job_detail
 from producer.results.browsing.job_detail import Neighbours
-from tests.factories.batch_rows import insert_batch
+from tests.factories.batch_rows import execute, insert_batch
 from tests.fake_worker import end_batch, write_results
 
 
@@ -52,6 +52,20 @@ def test_a_replay_keeps_the_result_before(database: Database) -> None:
     assert job.result is not None
     assert job.result.status is JobOutcome.SUCCEEDED
     assert [old.error_code for old in job.superseded] == ["bad"]
+
+
+def test_a_generated_text_says_how_it_ended(database: Database) -> None:
+    batch_id = insert_batch(database, 2)
+    write_results(database, batch_id, [(place, [{"generated_text": "yes"}]) for place in range(2)])
+    tokens = "UPDATE results SET input_tokens = 7, output_tokens = 3, finish_reason = 'length' WHERE position = 1"
+    execute(database, tokens)
+
+    older, job = (job_detail.get_job(database, batch_id, place).result for place in range(2))
+
+    assert job is not None
+    assert (job.input_tokens, job.output_tokens, job.finish_reason) == (7, 3, "length")
+    assert older is not None
+    assert (older.input_tokens, older.output_tokens, older.finish_reason) == (None, None, None)
 
 
 def test_a_vector_is_read_whole(database: Database) -> None:

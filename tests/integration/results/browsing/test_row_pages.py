@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.db import SQL_FRAGMENTS, Database
+from models.db import Database
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.documents import to_json
 from models.states import JobOutcome
 from producer.results.browsing import row_filter, row_pages, row_preview

@@ -84,7 +84,7 @@ def test_verdicts_and_windows_are_columns_that_an_older_table_gets(database: Dat
         assert "other columns" in run("results", batch_id, "--to-sql", table).stderr
 
 
-@pytest.mark.parametrize("column", ["windows", "guards"])
+@pytest.mark.parametrize("column", ["windows", "guards", "output_tokens", "finish_reason"])
 def test_a_column_of_the_user_s_own_with_such_a_name_is_to_be_renamed(database: Database, column: str) -> None:
     layout = TabularLayout(("text",), (column,), (("label", ColumnType.TEXT),))
     user_table.write_table(database, "batch_1", "labels", [], layout)

@@ -19,7 +19,7 @@ from producer.tenants.keys import KeyRequest
 from producer.tenants.principal import Scope
 from tests.factories.batch_rows import claimant_for, execute, insert_batch
 from tests.factories.http_server import patient_app
-from worker.leasing import claims
+from worker.leasing.claiming import claims
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -5,7 +5,7 @@ import gzip
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from anyio import to_thread
@@ -570,3 +570,68 @@ def test_a_table_without_a_header_is_noticed(api: TestClient) -> None:
     [doubt] = trial.json()["doubts"]
     assert doubt.startswith("the body: the first line is taken as the names of the columns: '17'")
     assert submitted.json()["warning"].startswith(doubt)
+
+
+class TestColumnNames:
+    """Names for the columns of a table without a header, which every kind of request takes."""
+
+    CONTENT = b"17,good as it is\n23,bad\n"
+    OPTIONS: ClassVar = {"pipeline": "sample-sentiment-analysis", "column_names": "id,text"}
+
+    def test_a_body_has_them(self, api: TestClient, database: Database) -> None:
+        headers = {"content-type": "text/csv"}
+        as_json = {**self.OPTIONS, "column_names": '["id", "text"]'}
+
+        trial = api.post("/api/dry-run", params=self.OPTIONS, content=self.CONTENT, headers=headers)
+        batches = [
+            api.post("/api/batches", params=params, content=self.CONTENT, headers=headers)
+            for params in (self.OPTIONS, as_json)
+        ]
+        form = api.post("/api/batches", data=self.OPTIONS, files={"file": ("a.csv", self.CONTENT)})
+
+        assert (trial.json()["rows"], trial.json()["column_names"], trial.json()["doubts"]) == (2, ["id", "text"], [])
+        for response in (*batches, form):
+            assert response.status_code == 201, response.text
+            assert response.json()["request_counts"]["total"] == 2
+            assert "the first line" not in str(response.json()["warning"])
+
+    def test_an_uploaded_file_has_them(self, api: TestClient) -> None:
+        file = api.post("/v1/files", data={"purpose": "batch"}, files={"file": ("a.csv", self.CONTENT)}).json()
+        body = {"pipeline": "sample-sentiment-analysis", "file_id": file["id"], "file_format": "csv"}
+
+        trial = api.post("/api/dry-run", json={**body, "column_names": ["id", "text"]})
+        batch = api.post("/api/batches", json={**body, "column_names": ["id", "text"]})
+
+        assert (trial.json()["rows"], trial.json()["column_names"]) == (2, ["id", "text"])
+        assert (batch.status_code, batch.json()["request_counts"]["total"]) == (201, 2)
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ({"inputs": ["a"]}, "column names are for CSV and TSV"),
+            ({"from_batch": "batch_a"}, "column names are for CSV and TSV files"),
+            ({"inputs": ["a"], "column_names": []}, "column_names has no name"),
+            ({"inputs": ["a"], "column_names": "text,text"}, "the column name 'text' is given twice"),
+        ],
+    )
+    def test_names_out_of_place_are_refused(self, api: TestClient, body: dict[str, Any], message: str) -> None:
+        response = api.post("/api/batches", json={**self.OPTIONS, **body})
+
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "column_names")
+        assert response.json()["error"]["message"].startswith(message)
+
+    def test_their_number_must_fit(self, api: TestClient) -> None:
+        params = {**self.OPTIONS, "column_names": "text"}
+
+        response = api.post("/api/batches", params=params, content=self.CONTENT, headers={"content-type": "text/csv"})
+
+        assert response.json()["error"]["param"] == "column_names"
+        assert "the body has 2 cells in line 1, and 1 column name (text)" in response.json()["error"]["message"]
+
+    def test_a_header_that_looks_like_data_leads_to_them(self, api: TestClient) -> None:
+        params = {"pipeline": "sample-sentiment-analysis"}
+
+        response = api.post("/api/batches", params=params, content=self.CONTENT, headers={"content-type": "text/csv"})
+
+        message = response.json()["error"]["message"]
+        assert message.endswith('if it is data, name the columns: "column_names": ["NAME", "NAME"]')

@@ -7,6 +7,8 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types import Completion, CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
 from sqlalchemy import text
 
 from models import vectors
@@ -16,10 +18,12 @@ from models.settings import Settings
 from models.states import Termination
 from producer.uploads.intake import immediate_reading
 from producer.uploads.intake.intake import Intake, take_in_waiting
+from tests.factories.batch_rows import execute
 from tests.fake_worker import end_batch, write_results
 from tests.integration.server.openai_api.conftest import Door, request_line
 
 POSITIVE = {"label": "POSITIVE", "score": 0.9}
+USER = {"role": "user", "content": "Hi"}
 
 
 def completed(door: Door, *outputs: Any, endpoint: str = "/v1/pipelines/sentiment-analysis", **body: Any) -> Any:
@@ -438,6 +442,30 @@ class TestResponses:
         assert bodies[0]["data"][0]["embedding"] == [1.0, 0.5]
         assert bodies[1]["data"][0]["embedding"] == "AACAPwAAAD8="
 
+    @pytest.mark.parametrize(
+        ("endpoint", "body", "response_type"),
+        [
+            ("/v1/embeddings", {"model": "feature-extraction", "input": "x"}, CreateEmbeddingResponse),
+            ("/v1/chat/completions", {"model": "text-generation", "messages": [USER]}, ChatCompletion),
+            ("/v1/completions", {"model": "text-generation", "prompt": "x"}, Completion),
+        ],
+    )
+    def test_each_line_is_what_openais_types_demand(
+        self, door: Door, endpoint: str, body: dict[str, Any], response_type: Any
+    ) -> None:
+        output: Any = vectors.from_numbers([1.0, 0.5]) if "input" in body else [{"generated_text": "Hello\u2028 é"}]
+        batch = completed(door, output, output, endpoint=endpoint, **body)
+        tokens = "UPDATE results SET input_tokens = 7, output_tokens = 3, finish_reason = 'length' WHERE batch_id = :id"
+        execute(door.database, tokens, id=batch.id)
+
+        responses = [
+            response_type.model_validate(line["response"]["body"], strict=True)
+            for line in door.lines_of(batch.output_file_id)
+        ]
+
+        assert [response.usage.prompt_tokens for response in responses] == [7, 7]
+        assert {response.usage.total_tokens for response in responses} == {7 if "input" in body else 10}
+
     def test_moderations_and_completions_have_openais_shapes(self, sqlite_door: Door) -> None:
         flagged = completed(
             sqlite_door,
@@ -459,8 +487,10 @@ class TestResponses:
         (line,) = sqlite_door.lines_of(flagged.output_file_id)
         assert line["response"]["body"]["results"][0]["flagged"] is True
         content = sqlite_door.openai.files.content(chat.output_file_id).content
-        assert content.count(b"\n") == 1
-        assert "Hello\u2028 é".encode() in content
+        assert len(content.decode().splitlines()) == 1
+        assert "é".encode() in content
+        [answer] = sqlite_door.lines_of(chat.output_file_id)
+        assert answer["response"]["body"]["choices"][0]["message"]["content"] == "Hello\u2028 é"
 
 
 class TestOtherRoutes:

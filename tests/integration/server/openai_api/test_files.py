@@ -33,6 +33,12 @@ def ended(door: Door, *outputs: Any) -> Any:
 
 
 class TestUploads:
+    @pytest.mark.parametrize(("name", "lines"), [("rows.jsonl", 2), ("rows.jsonl.gz", None), ("rows.parquet", None)])
+    def test_lines_are_counted_where_a_file_has_them(self, door: Door, name: str, lines: int | None) -> None:
+        file = door.openai.files.create(file=(name, b"a\nb\n"), purpose="batch")
+
+        assert file.lines == lines
+
     def test_a_file_is_kept_as_it_was_sent(self, door: Door) -> None:
         content = b'{"a": "\xc3\xa9"}\r\nlast'
 

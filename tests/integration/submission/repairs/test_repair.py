@@ -34,8 +34,9 @@ from producer.submission.repairs.repair import _Repair
 from producer.submission.repairs.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 PIPELINE = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sentiment-analysis")
@@ -78,7 +79,7 @@ def work_off(database: Database, failing: tuple[int, ...] = (), code: str = "mod
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, commit.BatchCommit([lease], results, {lease.slice_id}, version_id))
+                commit.commit_results(connection, BatchCommit([lease], results, {lease.slice_id}, version_id))
             positions += [result.position for result in results]
     return sorted(positions)
 

@@ -28,15 +28,16 @@ from producer.batches.actions.cancel import cancel
 from producer.batches.actions.retry import RetrySelection
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
-from producer.submission import cache_key as recipes
 from producer.submission import chunks, submit
+from producer.submission.identity import cache_key as recipes
 from producer.submission.ingestion import SubmitResult
 from producer.submission.request import SubmitRequest
 from producer.submission.reuse import reusable_results as reuse
 from tests.factories import batch_rows
 from tests.factories.batch_rows import MODEL_VERSION, assert_consistent, claimant_for, execute, get_unanswered_jobs
-from worker.leasing import claims, commit
-from worker.leasing.commit import JobResult
+from worker.leasing import commit
+from worker.leasing.claiming import claims
+from worker.leasing.job_results import BatchCommit, JobResult
 from worker.loading import versions
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
@@ -94,12 +95,15 @@ def compute(
                     embedding(job.input["text"]) if embeds else None,
                     truncated=truncated,
                     windows=2,
+                    input_tokens=6,
+                    output_tokens=4,
+                    finish_reason="length",
                 )
                 for job in jobs
             ]
             apply_guards(answers, pipeline, guard_revision)
             with database.write() as connection:
-                planned = commit.BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
+                planned = BatchCommit([lease], answers, {lease.slice_id}, version_id, guards=pipeline.guards)
                 commit.commit_results(connection, planned)
     return texts
 
@@ -233,7 +237,7 @@ class TestTheSameInput:
             JobResult(lease, place, JobOutcome.SUCCEEDED, to_json(said("abcd"[place]))) for place in range(SLICE)
         ]
         with database.write() as connection:
-            commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
+            commit.commit_results(connection, BatchCommit([lease], answers, {lease.slice_id}, version_id))
 
         running = accept(database, ["d", "e"])
         cancel(database, first.batch_id)
@@ -420,6 +424,7 @@ class TestGuards:
         rows = list(pages.iter_by_position(database, again.batch_id))
         assert [[verdict["action"] for verdict in row.guards or ()] for row in rows] == [["pass"], ["pass"]]
         assert {row.windows for row in rows} == {2}
+        assert {(row.input_tokens, row.output_tokens, row.finish_reason) for row in rows} == {(6, 4, "length")}
         assert_consistent(database, again.batch_id)
         assert compute(database, self.GUARDED) == ["x"]
         assert counters(database, again.batch_id) == [("names", 2, 1)]

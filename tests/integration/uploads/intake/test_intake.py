@@ -28,7 +28,7 @@ from producer.uploads.storage.store import FileStore
 from tests.factories.batch_rows import assert_consistent, execute, get_batch
 from tests.integration.uploads.conftest import PIPELINE, Uploads, lines
 from tests.servers import wait_until
-from worker.maintenance import tasks
+from worker.maintenance import batch_endings, tasks
 from worker.maintenance.intake_launcher import MAX_IDLE_SECONDS, IntakeLauncher
 from worker.maintenance.loop import MaintenanceLoop
 
@@ -526,14 +526,14 @@ class TestMaintenance:
         failpoints.arm("")
         execute(uploads.database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00+00:00'")
 
-        assert tasks.end_abandoned_batches(uploads.database, 1e10) == ""
+        assert batch_endings.end_abandoned_batches(uploads.database, 1e10) == ""
         assert intake.take_in_waiting(uploads.intake) == 2
 
     def test_a_batch_that_nobody_reads_fails_after_the_timeout(self, uploads: Uploads) -> None:
         opened = uploads.open(uploads.upload(lines(3)))
         execute(uploads.database, "UPDATE batches SET created_at = '2020-01-01 00:00:00+00:00'")
 
-        assert opened.id in tasks.end_abandoned_batches(uploads.database, 86_400)
+        assert opened.id in batch_endings.end_abandoned_batches(uploads.database, 86_400)
 
         batch = views.get_batch(uploads.database, opened.id)
         assert (batch.status, batch.error_code) == (BatchStatus.FAILED, "intake_abandoned")

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from models.db import SQL_FRAGMENTS, Database
+from models.db import Database
+from models.dialects.fragments import SQL_FRAGMENTS
 from models.lifecycle import due_intakes
 from models.lifecycle.due_intakes import SMALL_FILE_BYTES
 from models.states import BatchStatus

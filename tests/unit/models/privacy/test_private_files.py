@@ -76,7 +76,7 @@ class TestSocketElsewhere:
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
         with tempfile.TemporaryDirectory(prefix="t") as short:  # a socket's path has 107 bytes at most
             monkeypatch.setattr("tempfile.tempdir", short)
-            monkeypatch.setattr("models.settings.MAX_SOCKET_PATH_BYTES", 20)
+            monkeypatch.setattr("models.settings.home_folder.MAX_SOCKET_PATH_BYTES", 20)
             yield Settings.load(home=tmp_path / ("x" * 100))
 
     def test_a_folder_of_our_own_is_fine(self, settings: Settings) -> None:

@@ -6,6 +6,8 @@ from array import array
 from typing import Any
 
 import pytest
+from openai.types import Completion, CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
 
 from models import vectors
 from models.tasks import find_spec
@@ -181,6 +183,49 @@ def test_a_chat_answer_ends_before_its_stop_string() -> None:
         1_700_000_000,
         "model@abc",
     )
+
+
+def counted(name: str, *, text: str = "Yes", **more: Any) -> Any:
+    """A response to an answer whose tokens were counted."""
+    counts = {"input_tokens": 7, "output_tokens": 3, "finish_reason": "length", **more}
+    return write(name, [{"generated_text": text}], **counts)
+
+
+def test_responses_are_what_the_official_client_reads() -> None:
+    vector = vectors.from_numbers([0.5, -1.25])
+
+    chat = ChatCompletion.model_validate(counted("chat/completions"), strict=True)
+    text = Completion.model_validate(counted("completions"), strict=True)
+    embedding = CreateEmbeddingResponse.model_validate(write("embeddings", None, vector, input_tokens=7), strict=True)
+
+    for usage in (chat.usage, text.usage):
+        assert usage is not None
+        assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (7, 3, 10)
+    assert (chat.choices[0].finish_reason, text.choices[0].finish_reason) == ("length", "length")
+    assert (embedding.usage.prompt_tokens, embedding.usage.total_tokens) == (7, 7)
+
+
+def test_results_of_older_workers_have_no_usage() -> None:
+    generated = [{"generated_text": "Yes"}]
+    responses = [write(name, generated, input_tokens=7) for name in ("chat/completions", "completions")]
+
+    assert all("usage" not in body for body in (*responses, write("embeddings", None, vectors.from_numbers([0.5]))))
+    assert [body["choices"][0]["finish_reason"] for body in responses] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["chat/completions", "completions"])
+def test_a_text_at_a_stop_string_has_stopped(name: str) -> None:
+    [choice] = counted(name, text="Yes.\nNo", parameters={"stop_strings": "\n"}, finish_reason="stop")["choices"]
+
+    assert (choice.get("text") or choice["message"]["content"], choice["finish_reason"]) == ("Yes.", "stop")
+
+
+def test_a_stop_string_of_an_echoed_prompt_ends_nothing() -> None:
+    echoed = {"stop_strings": "\n", "return_full_text": True}
+
+    [choice] = counted("completions", text="A\nprompt and more", parameters=echoed)["choices"]
+
+    assert (choice["text"], choice["finish_reason"]) == ("A\nprompt and more", "length")
 
 
 def test_completions_and_pipelines_give_their_output() -> None:

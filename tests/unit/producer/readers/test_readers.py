@@ -50,7 +50,7 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     path.write_text("text\ngood\n")
 
     assert rows(path, "csv") == [Row(2, None, {"text": "good"})]
-    with pytest.raises(UnreadableSource, match=r"name its format: jsonl or csv or tsv"):
+    with pytest.raises(UnreadableSource, match=r"name its format: jsonl, csv, tsv"):
         rows(path)
 
 
@@ -118,12 +118,36 @@ def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
     assert rows(path) == []
 
 
+def test_a_folder_leads_to_its_files(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "folder.jsonl"):
+        path.mkdir(exist_ok=True)
+        with pytest.raises(UnreadableSource) as caught:
+            rows(path)
+        assert str(caught.value) == f"{path} is a folder; name the files in it, such as {path}/*.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.xlsx", "is a spreadsheet; save the sheet as CSV (UTF-8)"),
+        ("a.feather", "has a format that is not read; save it as Parquet"),
+        ("a.xml", "has a format that is not read; save it as JSON lines"),
+        ("a.log", "does not say by its name what it is; name its format: jsonl, csv, tsv, parquet or text"),
+    ],
+)
+def test_files_of_other_kinds_have_advice(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(UnreadableSource) as caught:
+        rows(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name} {advice}"
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.jsonl")  # it has no writer: opening must not wait
-    (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "device.jsonl").symlink_to("/dev/zero")
 
-    for name in ("fifo.jsonl", "folder.jsonl", "device.jsonl"):
+    for name in ("fifo.jsonl", "device.jsonl"):
         with pytest.raises(UnreadableSource, match="is not a regular file"):
             rows(tmp_path / name)
 
@@ -346,3 +370,94 @@ def test_doubts_name_the_first_files_alone(tmp_path: Path) -> None:
         assert len(list(source.rows)) == 5
 
     assert [Path(doubt.partition(":")[0]).name for doubt in source.doubts] == ["a.csv", "b.csv", "c.csv"]
+
+
+class TestColumnNames:
+    def read(self, path: Path, names: str, **mapping: Any) -> list[Row | Problem]:
+        columns = ColumnMapping.for_task(SPEC, **mapping).with_header(names)
+        with readers.open_source(str(path), columns) as source:
+            rows = list(source.rows)
+        self.doubts = source.doubts
+        assert tuple(source.column_names) == columns.header
+        return rows
+
+    def put(self, tmp_path: Path, content: str, name: str = "a.csv") -> Path:
+        path = tmp_path / name
+        path.write_text(content)
+        return path
+
+    def test_the_first_line_is_a_row(self, tmp_path: Path) -> None:
+        path = self.put(tmp_path, "17,good as it is,4.5\n23,bad,1.0\n")
+
+        rows = self.read(path, "id,text,stars", passthrough=["stars"])
+
+        assert rows == [
+            Row(1, "17", {"text": "good as it is"}, {"stars": "4.5"}),
+            Row(2, "23", {"text": "bad"}, {"stars": "1.0"}),
+        ]
+        assert self.doubts == []
+
+    def test_several_files_have_the_same_columns(self, tmp_path: Path) -> None:
+        self.put(tmp_path, "1\tgood\n", "a.tsv")
+        self.put(tmp_path, "\ufeff2,bad\n")
+
+        assert [row.custom_id for row in self.read(tmp_path / "a.*", "id,text")] == ["2", "1"]
+
+    @pytest.mark.parametrize(
+        ("content", "names", "texts"),
+        [
+            ("1;good\n2;bad\n", "id,text", ["good", "bad"]),
+            ("good; really\nbad\n", "text", ["good; really", "bad"]),
+            ('"good\nday",1\n', "text,id", ["good\nday"]),
+            ("\n\n1,good\n", "id,text", ["good"]),
+            ("", "id,text", []),
+        ],
+    )
+    def test_odd_files_are_read(self, tmp_path: Path, content: str, names: str, texts: list[str]) -> None:
+        rows = self.read(self.put(tmp_path, content), names)
+
+        assert [row.raw_input for row in rows] == [{"text": text} for text in texts]
+
+    @pytest.mark.parametrize(
+        ("content", "names", "message"),
+        [
+            ("1,good,5\n", "id,text", "a.csv has 3 cells in line 1, and 2 column names (id, text); name each column"),
+            ("good\n", "id,text", "a.csv has 1 cell in line 1, and 2 column names (id, text); name each column"),
+            ("1,good\n", "id,body", "a.csv has no column 'text'; it has: id, body"),
+            ("1\tgood\n", "id,text", "a.csv seems to have tabs between its cells; name its format: tsv"),
+        ],
+    )
+    def test_names_that_do_not_fit_are_refused(self, tmp_path: Path, content: str, names: str, message: str) -> None:
+        with pytest.raises(UnreadableSource) as caught:
+            self.read(self.put(tmp_path, content), names)
+
+        assert message in str(caught.value)
+
+    def test_a_later_row_with_other_cells_is_its_problem_alone(self, tmp_path: Path) -> None:
+        [_, problem] = self.read(self.put(tmp_path, "1,good\n2\n"), "id,text")
+
+        assert isinstance(problem, Problem)
+        assert problem.message == "has another number of cells than there are column names: 1 instead of 2"
+
+    def test_a_header_after_all_is_in_doubt(self, tmp_path: Path) -> None:
+        path = self.put(tmp_path, "id, text\n1,good\n")
+
+        assert len(self.read(path, "id,text")) == 2
+        assert self.doubts == [
+            f"{path}: the first line has the names of the columns, and is read as a row; if it is a header, name none"
+        ]
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.txt"])
+    def test_other_formats_take_none(self, tmp_path: Path, name: str) -> None:
+        path = self.put(tmp_path, '"a"\n', name)
+
+        with pytest.raises(UsageError, match=r"column names are for CSV and TSV, and .* is read as") as caught:
+            self.read(path, "text")
+        assert caught.value.param == "column_names"
+
+    def test_repeated_names_in_a_header_lead_to_the_option(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(UnreadableSource, match="if line 1 is data, name the columns: --column-names NAME,NAME"),
+            readers.open_source(str(self.put(tmp_path, "5,5\n4,1\n")), ColumnMapping.for_task(SPEC)) as source,
+        ):
+            next(source.rows)

@@ -47,6 +47,33 @@ def test_a_url_that_can_not_be_one_is_refused_without_a_word_of_it(url: str) -> 
     assert url.partition("://")[2] not in str(error.value) or url == "https://"
 
 
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("https://host/v1", "https://host"),
+        ("https://host:8443/v1/", "https://host:8443"),
+        ("https://host/team/api", "https://host/team"),
+    ],
+)
+def test_the_url_of_openais_clients_has_too_much(
+    url: str, server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BATCHMILL_HOME", str(tmp_path))
+    monkeypatch.setenv("BATCHMILL_URL", url)
+
+    for find_it in (lambda: Client(url), find):
+        with pytest.raises(UsageError, match="which the client adds itself") as error:
+            find_it()
+        assert str(error.value).endswith(f"; write {server}")
+
+
+def test_a_prefix_may_be_called_anything_else() -> None:
+    server = find("https://host/v1.example/apis")
+
+    assert server is not None
+    assert server.url == "https://host/v1.example/apis"
+
+
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "ключ"])
 def test_a_key_that_is_none_is_refused_without_a_word_of_it(key: str) -> None:
     with pytest.raises(UsageError, match="API key") as error:

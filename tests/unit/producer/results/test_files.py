@@ -46,13 +46,16 @@ class TestResultRow:
             "source_position": None,
             "adapter": None,
             "adapter_revision": None,
+            "input_tokens": None,
+            "output_tokens": None,
+            "finish_reason": None,
         }
 
     def test_guards_and_windows_come_before_the_origin(self) -> None:
         verdicts = [verdict("pii", "redact", label="EMAIL", spans=2)]
         row = result_row(windows=3, guards=verdicts, input={"text": "[EMAIL]"}, original_input={"text": "a@b.c"})
 
-        assert list(row.as_dict().items())[-7:-4] == [
+        assert list(row.as_dict().items())[-10:-7] == [
             ("windows", 3),
             ("guards", verdicts),
             ("original_input", {"text": "a@b.c"}),

@@ -15,8 +15,8 @@ def test_a_flat_output_gets_columns() -> None:
 
     assert layout.column_names[:6] == ["position", "custom_id", "text", "status", "label", "score"]
     assert layout.row_values(result_row())[:6] == [0, None, "good", "succeeded", "POSITIVE", 0.5]
-    assert layout.column_names[-3:] == ["finished_at", "windows", "guards"]
-    assert layout.row_values(result_row(windows=2, guards=[]))[-3:] == [FINISHED_AT, 2, "[]"]
+    assert layout.column_names[-6:-3] == ["finished_at", "windows", "guards"]
+    assert layout.row_values(result_row(windows=2, guards=[]))[-6:-3] == [FINISHED_AT, 2, "[]"]
     assert len(layout.row_values(result_row())) == len(layout.columns)
 
 
@@ -135,5 +135,5 @@ def test_csv_cells_are_safe_in_a_spreadsheet() -> None:
     )
 
     assert line[2:6] == ["'=cmd()", "'+1 ", "succeeded", "'@a"]
-    assert line[-3] == "2026-01-02T12:00:00.250Z"
-    assert line[-1].startswith('[{"guard":')
+    assert line[-6] == "2026-01-02T12:00:00.250Z"
+    assert line[-4].startswith('[{"guard":')

@@ -134,6 +134,8 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"file": "/in/{time:%Y-%m-%d}.jsonl"}, "sql or file, one of them"),
         ({"sql": None}, "sql or file, one of them"),
         ({"format": "csv"}, "format is of files"),
+        ({"column_names": "text,label"}, "column names are for CSV and TSV files; leave them out"),
+        ({"column_names": ["text", "text"]}, "column_names: the column name 'text' is given twice"),
         ({"into_source": "x"}, "name that with into"),
         ({"metadata": {"scheduled_at": "x"}}, "metadata 'scheduled_at' is what the schedule writes"),
         ({"bind": {"since": "2020-01-01"}}, "bind 'since' is what the schedule binds"),
@@ -173,6 +175,8 @@ def test_one_sentence_names_what_is_wrong(fields: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"column_names": "text"}, "column names are for CSV and TSV, and the file is read as jsonl"),
+        ({"format": "text", "column_names": "text"}, "is read as text"),
         ({"file": "/in/all.jsonl"}, r"has no \{time:…\} in it"),
         ({"cron": "0 * * * *"}, "is the same for the runs of"),
         ({"bind": {"a": 1}}, "bind, since and lag are of queries"),

@@ -16,7 +16,8 @@ from worker.adapters.tasks.token_classification import Window
 from worker.adapters.tokenization import prompts, special_tokens
 from worker.adapters.tokenization.qa_windows import Window as PassageWindow
 from worker.leasing.leases import Job, Lease
-from worker.loading import runtime, tokenizer_loading
+from worker.loading import runtime
+from worker.loading.tokenizers import tokenizer_loading
 
 MODULES = (special_tokens, prompts, question_answering, text_classification, text_to_text, token_classification)
 RANDOM = random.Random(2)

@@ -6,7 +6,7 @@ from models.guards.definition import Guard
 from models.guards.verdict import Verdict
 from models.states import JobOutcome
 from worker.engine import measurement
-from worker.leasing.commit import BatchCommit, CommitResult, JobResult
+from worker.leasing.job_results import BatchCommit, CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.usage import ComputedWork
 from worker.metrics.recorder import MetricsRecorder

@@ -8,13 +8,14 @@ import pytest
 
 from models import vectors
 from models.documents import to_json
+from models.errors import JobError
 from models.states import JobOutcome
 from tests.fakes import UNUSUAL_OUTPUTS, BulkFakeAdapter, FakeAdapter
 from worker.adapters.interface import DecodableJob
-from worker.adapters.rows import Row
+from worker.adapters.rows import GeneratedTexts, Row
 from worker.engine.assembly import PartAssembler
 from worker.engine.outcomes import results_for
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 9, 1, 1)
@@ -32,6 +33,29 @@ def raise_in_the_middle(documents: list[str | Exception]) -> Iterator[str | Exce
 
 def return_the_wrong_type(_documents: list[str | Exception]) -> Any:
     return None
+
+
+def generated(tokens: int, *, has_ended: bool, is_out_of_time: bool = False) -> GeneratedTexts:
+    return GeneratedTexts([[1] * tokens], tokens, has_ended=has_ended, is_out_of_time=is_out_of_time)
+
+
+def token_counts(result: JobResult | RetryableFailure) -> tuple[int | None, int | None, str | None]:
+    assert isinstance(result, JobResult)
+    return result.input_tokens, result.output_tokens, result.finish_reason
+
+
+class GeneratingFakeAdapter(FakeAdapter):
+    """Gives one text for each job."""
+
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
+        return [{"generated_text": "yes"}]
+
+
+class FailingFakeAdapter(FakeAdapter):
+    """Gives no text."""
+
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
+        raise JobError("schema_unmet", "the text ended before it met its output_schema")
 
 
 def raw_rows(texts: Sequence[str]) -> list[tuple[Row, Any]]:
@@ -96,6 +120,47 @@ def test_duplicates_share_the_output_and_the_first_carries_the_cost() -> None:
     assert (first.output, first.truncated) == (second.output, second.truncated)
     assert (first.position, first.tokens, first.padded_tokens, first.device_seconds) == (0, 2, 2, 0.5)
     assert (second.position, second.tokens, second.padded_tokens, second.device_seconds) == (1, 0, 0, 0.0)
+
+
+def test_each_duplicate_has_the_tokens_of_its_input() -> None:
+    job, duplicate = (Job(LEASE, position, {"text": "a b"}) for position in (0, 1))
+    row = Row(job, "a b", 2, truncated=False, duplicates=(duplicate,))
+
+    counts = [token_counts(result) for result in results(BulkFakeAdapter(list), [(row, 2)])]
+
+    assert counts == [(2, None, None)] * 2
+
+
+def test_windows_are_summed_and_an_input_that_no_model_read_has_no_tokens() -> None:
+    long, unread = Job(LEASE, 0, {"text": "a b c"}), Job(LEASE, 1, {"text": "d"})
+    parts = [(Row(long, "a b", 2, False, part_index=part, part_count=2, window_count=2), 1) for part in (0, 1)]
+    rejected = Row(unread, None, 0, truncated=False, window_count=0)
+
+    first, second = results(FakeAdapter(), [*parts, (rejected, JobError("empty_text", "it is empty"))])
+
+    assert token_counts(first) == (4, None, None)
+    assert token_counts(second) == (None, None, None)
+
+
+def test_texts_drawn_for_one_prompt_are_summed_and_its_tokens_count_once() -> None:
+    job = Job(LEASE, 0, {"text": "a b c"})
+    drawn = [generated(5, has_ended=True), generated(4, has_ended=False)]
+    rows = [(Row(job, "a b c", 3, False, part_index=part, part_count=2), texts) for part, texts in enumerate(drawn)]
+
+    [result] = results(GeneratingFakeAdapter(), rows)
+    [whole] = results(GeneratingFakeAdapter(), [(Row(job, "a b c", 3, False), drawn[0])])
+
+    assert token_counts(result) == (3, 9, "length")
+    assert token_counts(whole) == (3, 5, "stop")
+
+
+def test_a_generated_text_that_fails_has_its_tokens() -> None:
+    row = Row(Job(LEASE, 0, {"text": "NUL"}), "NUL", 3, truncated=False)
+
+    [result] = results(FailingFakeAdapter(), [(row, generated(7, has_ended=False, is_out_of_time=True))])
+
+    assert isinstance(result, JobResult)
+    assert (result.status, result.truncated, token_counts(result)) == (JobOutcome.FAILED, True, (3, 7, "length"))
 
 
 def test_a_transient_error_in_decoding_is_retried() -> None:

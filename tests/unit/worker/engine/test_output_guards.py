@@ -9,7 +9,7 @@ from models.guards.verdict import Verdict
 from models.states import JobOutcome
 from tests.factories.guards import make_screener
 from worker.engine.output_guards import OutputGuards
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 
 LEASE = Lease(1, "batch", 0, 4, 1, 1)

@@ -7,7 +7,7 @@ from worker.adapters.rows import Row
 from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
 from worker.failures import mark_transient
-from worker.leasing.commit import JobResult, RetryableFailure
+from worker.leasing.job_results import JobResult, RetryableFailure
 from worker.leasing.leases import Job, Lease
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})

@@ -12,7 +12,8 @@ from models.guards.definition import Guard
 from models.pipelines.pipeline import Pipeline
 from tests.factories import tiny_encoders
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
-from worker.loading import guard_models, runtime, shared_weights, snapshots
+from worker.loading import guard_models, runtime, shared_weights
+from worker.loading.files import snapshots
 from worker.loading.runtime import Runtime
 
 Made = Callable[[str], Path]

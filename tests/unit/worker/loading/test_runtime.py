@@ -21,9 +21,11 @@ from models.version import full_version
 from tests.factories import tiny_models
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
-from worker.loading import loaded_version, runtime, snapshots, tokenizer_loading, weights
+from worker.loading import loaded_version, runtime, weights
+from worker.loading.files import snapshots
 from worker.loading.runtime import Runtime
 from worker.loading.token_budgets import CPU_TOKENS_BY_WIDTH
+from worker.loading.tokenizers import tokenizer_loading
 
 Made = Callable[[str], Path]
 

@@ -55,10 +55,10 @@ def check_file(submission: Submission, file_id: str) -> Response:
     """Check the first rows of an uploaded file; raises NotFound."""
     context, tenant = submission.context, submission.request.tenant
     settings = context.settings
-    file = files.get_file(context.database, file_id, tenant)
+    file = files.get_file(context.database, file_id, tenant, "file_id")
     files.check_input(file, "file_id")
     read_request = submission.read_request
-    preview = preview_file(settings, open_store(settings), file, read_request.file_format)
+    preview = preview_file(settings, open_store(settings), file, read_request.file_format, read_request.column_names)
     trial = try_file(context.database, settings, submission.request, file, read_request, preview.row_count)
     trial.report.forecast = trial.forecast
     document = {**trial.report.as_dict(), "file_rows": trial.row_count, "is_sample": not trial.is_whole}

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import UsageError
+from producer.readers import given_names
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
-from producer.server.requests.field_paths import field_error
+from producer.server.requests.field_paths import field_error, naming
 from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 
@@ -22,9 +23,10 @@ EXAMPLE: dict[str, Any] = {
     "name": "reviews",
     "metadata": {"day": "monday"},
 }
-# In a query string or a form these are JSON, and the last ones may also be one plain text.
+# In a query string or a form these are JSON; LISTS may be repeated, and the last two kinds may also be plain text.
 OBJECTS = ("parameters", "metadata", "input_columns", "bind")
 LISTS = ("passthrough", "labels", "status")
+TEXT_OR_LIST = ("column_names",)
 # What only a JSON body can have.
 BODY_ONLY = ("inputs", "ids")
 
@@ -45,6 +47,9 @@ class SubmissionOptions(BaseModel):
     min_score: float | None = Field(None, description="Of `from_batch`: only results with at least this score.")
     file_id: str | None = Field(None, max_length=100, description="A file that was uploaded to `/v1/files`.")
     file_format: str | None = Field(None, description=f"Of the file or body: {', '.join(FILE_FORMATS)}.")
+    column_names: str | list[str] | None = Field(
+        None, description="Of all columns of a CSV or TSV file without a header, such as `text,label`."
+    )
     parameters: dict[str, Any] | None = Field(None, description="The task's parameters; null = the pipeline's.")
     name: str | None = Field(None, description="For people; it need not be unique.")
     metadata: dict[str, str] | None = Field(None, description="Kept with the batch; up to 16 texts.")
@@ -71,6 +76,7 @@ class SubmissionOptions(BaseModel):
         """How the rows are read."""
         return ReadRequest(
             file_format=self.file_format or ReadRequest().file_format,
+            column_names=() if self.column_names is None else given_names.parse_names(self.column_names),
             sql=self.sql,
             bind=self.bind,
             from_batch=self.from_batch,
@@ -91,9 +97,10 @@ def parse_document(document: object) -> SubmissionOptions:
     """The options in a JSON body; raises UsageError naming the field."""
     if not isinstance(document, dict):
         raise UsageError('the body must be a JSON object, such as {"pipeline": "NAME", "inputs": ["a text"]}')
-    options = {name: value for name, value in document.items() if name not in BODY_ONLY}
-    if not is_storable(json.dumps(options, ensure_ascii=False)):
-        raise UsageError("an option has half a surrogate pair, which no database stores")
+    for name, value in document.items():
+        if name not in BODY_ONLY and not is_storable(json.dumps([name, value], ensure_ascii=False)):
+            param = name if is_storable(name) else None
+            raise UsageError("an option has half a surrogate pair, which no database stores", param=param)
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:
@@ -108,20 +115,28 @@ def parse_texts(pairs: Iterable[tuple[str, str]]) -> SubmissionOptions:
     document: dict[str, Any] = {}
     for name, value in pairs:
         if name in BODY_ONLY:
-            raise UsageError(f"{name} goes into a JSON body; here the rows are the body")
+            raise UsageError(f"{name} goes into a JSON body; here the rows are the body", param=name)
         if name in LISTS:
             document.setdefault(name, []).extend(_parse_list(name, value))
         elif name in document:
-            raise UsageError(f"{name[:80]!r} is given twice; give it once")
+            raise UsageError(f"{name[:80]!r} is given twice; give it once", param=name[:80])
         else:
-            document[name] = _parse_object(name, value) if name in OBJECTS else value
+            document[name] = _parse_value(name, value)
     return parse_document(document)
+
+
+def _parse_value(name: str, value: str) -> object:
+    with naming(name):
+        if name in OBJECTS:
+            return _parse_object(name, value)
+        return parse_json(name, value) if name in TEXT_OR_LIST and value.startswith("[") else value
 
 
 def _parse_list(name: str, value: str) -> list[Any]:
     if not value.startswith("["):
         return [value]
-    items = parse_json(name, value)
+    with naming(name):
+        items = parse_json(name, value)
     assert isinstance(items, list)
     return items
 

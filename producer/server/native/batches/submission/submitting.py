@@ -8,7 +8,7 @@ that are wrong, or accepted. Otherwise the batch is `validating` until its rows 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
-from models.errors import Forbidden, UsageError
+from models.errors import Forbidden, InvalidParameters, InvalidRows, NotFound, UnreadableSource, UsageError
 from models.pipelines.pipeline import Pipeline
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
@@ -17,6 +17,7 @@ from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
 from producer.server.native.batches.submission import warnings
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
+from producer.server.requests.field_paths import naming
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
@@ -28,6 +29,8 @@ from producer.uploads.intake.read_request import ReadRequest
 from producer.uploads.multipart import Upload
 from producer.uploads.storage.store import FileStore, open_store
 from producer.webhooks import webhook_address
+
+OTHER_SOURCES = ("sql", "from_batch", "file_id")  # than a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,10 @@ class Submission:
         has_rows = options.sql is None and options.from_batch is None
         self.read_request.check(self.context.settings, self._pipeline, has_file=has_rows)
         if options.ids is not None and options.inputs is None:
-            raise UsageError("ids go with inputs; name the column that has the custom_ids as id_column")
+            message = "ids go with inputs; name the column that has the custom_ids as id_column"
+            raise UsageError(message, param="ids")
         if options.ids is not None and options.id_column is not None:
-            raise UsageError("ids and id_column both name the custom_ids; give one of them")
+            raise UsageError("ids and id_column both name the custom_ids; give one of them", param="id_column")
 
     @property
     def request(self) -> SubmitRequest:
@@ -79,9 +83,12 @@ class Submission:
         if options.webhook_url is not None:
             webhook_address.check_allowed(options.webhook_url, self.context.settings)
         given = replace(options.submit_options, idempotency_key=self.idempotency_key, tenant=self._tenant)
-        return given.request(
-            self._pipeline, options.from_batch, self.context.settings.unanswered_jobs_cap(self._tenant)
-        )
+        max_unanswered_jobs = self.context.settings.unanswered_jobs_cap(self._tenant)
+        try:
+            return given.request(self._pipeline, options.from_batch, max_unanswered_jobs)
+        except InvalidParameters as error:
+            error.param = "parameters"
+            raise
 
     @property
     def read_request(self) -> ReadRequest:
@@ -95,19 +102,22 @@ class Submission:
         if sum(source is not None for source in given) != 1:
             raise UsageError("say what to submit: inputs, sql, from_batch or file_id, and only one of them")
         if options.inputs is not None:
-            return self._submit_now(self.open_inputs())
+            with naming("inputs", InvalidRows, UnreadableSource):
+                return self._submit_now(self.open_inputs())
         if options.file_id is not None:
-            file = files.get_file(self.context.database, options.file_id, self._tenant)
+            file = files.get_file(self.context.database, options.file_id, self._tenant, "file_id")
             files.check_input(file, "file_id")
             return self._open(file)
-        return self._open(None)
+        with naming("from_batch", NotFound):
+            return self._open(None)
 
     def submit_upload(self, upload: Upload) -> Submitted:
         """Submit a body that is in the file store."""
         with ExitStack() as cleanup:
             cleanup.callback(self._store.delete, upload.stored.location)
-            if any((self.options.sql, self.options.from_batch, self.options.file_id)):
-                raise UsageError("the body has the rows already; leave out sql, from_batch and file_id")
+            if other := next((name for name in OTHER_SOURCES if getattr(self.options, name) is not None), None):
+                message = "the body has the rows already; leave out sql, from_batch and file_id"
+                raise UsageError(message, param=other)
             if is_immediate(self._store, upload.stored.location, upload.stored.size_bytes):
                 return self._submit_now(self.open_upload(upload))
             new = NewFile(upload.filename, tenant=self._tenant, stored=upload.stored)
@@ -178,7 +188,7 @@ class Submission:
         if wanted is None or wanted == self.principal.home_tenant:
             return self.principal.home_tenant
         if self.principal.tenant is not None:
-            raise Forbidden(f"this key submits for {self.principal.tenant} only; leave out tenant")
+            raise Forbidden(f"this key submits for {self.principal.tenant} only; leave out tenant", param="tenant")
         return check_tenant(wanted)
 
     @property

@@ -104,6 +104,16 @@
     });
   }
   if (!form) return;
+  // A choice in the dry run is made in the form, which stays where it is, and checked again.
+  form.addEventListener("click", (event) => {
+    const choice = event.target.closest("#check button[name]");
+    if (!choice) return;
+    event.preventDefault();
+    const field = document.getElementById(choice.name);
+    field.value = choice.value;
+    for (const name of ["input", "change"]) field.dispatchEvent(new Event(name, {bubbles: true}));
+    form.querySelector(".check-panel > .actions [formaction]").click();
+  });
   form.addEventListener("input", () => form.classList.add("is-changed"));
   // The address has what was entered, so that a reload, the back button, or signing in again loses nothing of it.
   const MAX_ADDRESS = 1500, UNSHARED = ["csrf_token", "key", "webhook_url"];

@@ -103,8 +103,8 @@ def test_results_that_nobody_computed_have_no_pace(pages: TestClient, database: 
     ended = text_of(pages, f"/batches/{reused}")
 
     assert "No job of this batch was computed by a worker, so there is no pace to draw: 2 results were reused." in ended
-    assert "No worker has answered a job yet" not in ended
-    assert "No worker has answered a job yet" in text_of(pages, f"/batches/{waiting}")
+    assert "The pace appears here" not in ended
+    assert "The pace appears here seconds after the first results" in text_of(pages, f"/batches/{waiting}")
 
 
 def test_a_pause_is_named_and_not_drawn(pages: TestClient, database: Database) -> None:

@@ -72,6 +72,25 @@ def test_a_replaced_result_stands_in_the_history(browser: TestClient, database: 
     assert "SECOND" in page.text
 
 
+def test_a_generated_text_says_its_tokens_and_whether_it_was_cut_off(browser: TestClient, database: Database) -> None:
+    batch_id = insert_batch(database, 3)
+    write_results(database, batch_id, [(place, [{"generated_text": "yes"}]) for place in range(3)])
+    tokens = (
+        "UPDATE results SET input_tokens = 1234, output_tokens = 56, finish_reason = :reason WHERE position = :place"
+    )
+    for place, reason in enumerate(("length", "stop")):
+        execute(database, tokens, reason=reason, place=place)
+
+    cut, whole, older = (Page(browser.get(f"/batches/{batch_id}/rows/{place}").text).text for place in range(3))
+
+    assert "1,234 read, 56 generated" in cut
+    assert "Raise max_new_tokens" in cut
+    assert "1,234 read, 56 generated" in whole
+    assert "ended by itself" in whole
+    assert "Raise max_new_tokens" not in whole
+    assert "Tokens" not in older
+
+
 def test_a_row_links_to_where_it_came_from(browser: TestClient, database: Database) -> None:
     source, batch_id = insert_batch(database, 9), insert_batch(database, 2)
     update_batch(database, source, tenant="acme")

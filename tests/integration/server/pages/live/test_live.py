@@ -15,7 +15,7 @@ from sqlalchemy import delete
 
 from models.db import Database
 from models.errors import Unreachable
-from models.tables import Batch
+from models.tables.batches import Batch
 from producer.batches import views
 from producer.batches.batch_view import BatchView
 from producer.batches.changes import read_states

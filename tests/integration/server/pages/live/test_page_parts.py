@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from models.db import Database
-from models.service_tables import Usage
+from models.tables.service import Usage
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.server.context import ServerContext

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from models.db import Database
 from models.errors import Unreachable
-from models.service_tables import Usage
+from models.tables.service import Usage
 from producer.server.pages.operations import usage as usage_page
 from producer.tenants import usage as reports
 from producer.tenants.principal import Scope

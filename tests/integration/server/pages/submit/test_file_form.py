@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from models.db import Database
 from tests.factories.hostile import HOSTILE, HOSTILE_NAME, assert_shown_as_text
 from tests.factories.page_clients import csrf_token
-from tests.factories.submit_pages import PIPELINE, batch_of, inputs_of, submit, uploaded
+from tests.factories.submit_pages import PIPELINE, batch_of, form_of, inputs_of, submit, uploaded
 
 
 def test_it_shows_what_is_in_the_file(browser: TestClient) -> None:
@@ -107,6 +107,35 @@ def test_a_table_without_a_header_is_noticed(browser: TestClient) -> None:
     assert "The first line is taken as the names of the columns" in page
     assert "<script>alert" not in page
     assert "is taken as the names" not in ordinary
+
+
+def test_a_table_without_a_header_has_the_names_of_the_form(browser: TestClient, database: Database) -> None:
+    address = uploaded(browser, b"17,<script>alert(1)</script>\n23,a bad day\n", "a.csv").partition("?")[0]
+    names = {"column_names": 'id,"review, long"'}
+
+    doubtful = browser.get(address).text
+    page = browser.get(address, params=names)
+    wrong = browser.get(address, params={"column_names": "<script>alert(1)</script>"}).text
+    form = {**form_of(page.text), **names, "column.text": "review, long"}
+    check = browser.post(f"{address}/check", data=form).text
+    response = browser.post(address, data=form)
+
+    assert "name the columns in the form" in doubtful
+    assert '<label for="column_names">Names of the columns</label>' in doubtful
+    assert '<span class="column-name">review, long</span>' in page.text
+    assert 'type="hidden" name="column_names" value="id,&#34;review, long&#34;"' in page.text
+    assert "Submit 2 rows" in page.text
+    assert "has 2 cells in line 1, and 1 column name" in wrong
+    assert "<script>alert" not in page.text + wrong + check
+    assert "All rows can be jobs." in check
+    assert inputs_of(database, batch_of(response)) == [("17", "<script>alert(1)</script>"), ("23", "a bad day")]
+
+
+def test_other_files_have_no_names_to_give(browser: TestClient) -> None:
+    address = uploaded(browser, b'{"text": "a fine day"}\n', "a.jsonl").partition("?")[0]
+
+    assert 'name="column_names"' not in browser.get(address).text
+    assert "column names are for CSV and TSV" in browser.get(address, params={"column_names": "text"}).text
 
 
 def test_a_file_that_cannot_be_read_says_why(browser: TestClient) -> None:

@@ -1,6 +1,7 @@
 """The dry run of a form, and its submission, also twice."""
 
 import gzip
+import re
 
 import pytest
 from starlette.testclient import TestClient
@@ -52,6 +53,18 @@ class TestCheck:
         assert "The file would be refused, because 2 rows can't be jobs" in rejecting
         assert "line 3: has custom_id" in rejecting
         assert "2 rows will fail" in failing
+
+    def test_wrong_rows_can_be_let_fail_alone_there(self, browser: TestClient) -> None:
+        address = uploaded(browser, b"id,review\n1,good\n2,\n")
+        choice = re.search(
+            r'name="(\w+)" value="([\w-]+)" formaction="([^"]+)">let it fail', self.check(browser, address)
+        )
+
+        page = self.check(browser, address, part=False, **{choice[1]: choice[2]})
+
+        assert choice[3] == f"{address.partition('?')[0]}/check"
+        assert "1 row will fail" in page
+        assert '<option value="fail-row" selected>' in page
 
     def test_a_wrong_row_speaks_of_the_form(self, browser: TestClient) -> None:
         address = uploaded(browser, b'{"review": "good"}\n{"note": "bad"}\n', "reviews.jsonl")

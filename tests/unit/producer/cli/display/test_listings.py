@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import batchmill
 from models import tasks
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from models.pipelines.generation_limits import GenerationLimits
+from models.pipelines.options.generation_limits import GenerationLimits
 from models.tasks.generic import GENERIC_SPECS
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from producer.readers.text.header_check import find_doubt
 
+ADVICE = "name the columns"
 LONG = "the battery lasted for two days and then it did not charge"
 LONGER = "a screen that breaks after one fall from a low table is no screen"
 
@@ -32,7 +33,7 @@ LONGER = "a screen that breaks after one fall from a low table is no screen"
     ],
 )
 def test_ordinary_headers_are_no_doubt(header: list[str], first_row: list[str]) -> None:
-    assert find_doubt(header, first_row) is None
+    assert find_doubt(header, first_row, ADVICE) is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_ordinary_headers_are_no_doubt(header: list[str], first_row: list[str]) 
     ],
 )
 def test_headers_like_the_row_below_are_in_doubt(header: list[str], first_row: list[str]) -> None:
-    doubt = find_doubt(header, first_row)
+    doubt = find_doubt(header, first_row, ADVICE)
 
     assert doubt is not None
     assert doubt.startswith("the first line is taken as the names of the columns: ")
@@ -59,11 +60,11 @@ def test_headers_like_the_row_below_are_in_doubt(header: list[str], first_row: l
 def test_a_hostile_cell_is_read_once() -> None:
     cell = "a@" + "x." * 2**20 + " x"  # each dot might begin the end of an address
 
-    assert find_doubt([cell, "1"], ["a", "b"]) is None
+    assert find_doubt([cell, "1"], ["a", "b"], ADVICE) is None
 
 
 def test_the_sentence_shows_some_names_and_the_beginning_of_each() -> None:
-    assert find_doubt(["9", "<script>\n" + "x" * 60, "3.5", "4"], ["8", "b", "2.5", "7"]) == (
+    assert find_doubt(["9", "<script>\n" + "x" * 60, "3.5", "4"], ["8", "b", "2.5", "7"], ADVICE) == (
         f"the first line is taken as the names of the columns: '9', '<script>\\n{'x' * 21}…', '3.5', …; "
-        "if it is data, add a line of names above it"
+        "if it is data, name the columns"
     )

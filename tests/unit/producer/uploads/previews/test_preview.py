@@ -26,7 +26,9 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     monkeypatch.setattr(preview, "MAX_SECONDS", 100.0)  # a busy machine is no large file
     store = LocalStore(tmp_path / "files")
 
-    def preview_of(content: bytes, filename: str = "a.csv", file_format: str | None = None) -> Preview:
+    def preview_of(
+        content: bytes, filename: str = "a.csv", file_format: str | None = None, column_names: str = ""
+    ) -> Preview:
         with store.create() as writer:
             writer.write(content)
             stored = writer.commit()
@@ -43,7 +45,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
             created_at=now,
             expires_at=None,
         )
-        return preview_file(Settings(), store, file, file_format)
+        return preview_file(Settings(), store, file, file_format, column_names)
 
     return preview_of
 
@@ -59,6 +61,27 @@ def test_a_table_shows_its_columns_and_rows(look: Look) -> None:
     ]
     assert [(location, cells["text"].text) for location, cells in shown.rows] == [(2, "a fine day"), (3, "a bad day")]
     assert (shown.sampled_rows, shown.row_count, shown.is_count_exact, shown.is_whole) == (2, 2, True, True)
+
+
+def test_a_table_without_a_header_has_the_names_that_are_given(look: Look) -> None:
+    content = b"17,a fine day\n23,a bad day\n"
+
+    doubtful, shown = look(content), look(content, column_names="id,text")
+    wrong, other = look(content, column_names="id"), look(b'"a"\n', "a.jsonl", column_names="text")
+
+    assert doubtful.doubt is not None
+    assert doubtful.doubt.startswith("the first line is taken as the names of the columns: '17', 'a fine day'; ")
+    assert doubtful.doubt.endswith("if it is data, name the columns in the form")
+    assert (list(shown.columns), shown.sampled_rows, shown.row_count, shown.doubt) == (["id", "text"], 2, 2, None)
+    assert "has 2 cells in line 1, and 1 column name (id)" in str(wrong.error)
+    assert "column names are for CSV and TSV" in str(other.error)
+
+
+def test_rows_are_counted_by_lines_with_or_without_a_header(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "MAX_ROWS", 20)
+    content = b"a fine day\n" * 100
+
+    assert (look(content).row_count, look(content, column_names="text").row_count) == (99, 100)
 
 
 def test_only_the_start_of_a_long_file_is_read(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

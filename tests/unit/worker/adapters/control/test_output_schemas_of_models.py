@@ -17,7 +17,7 @@ from tests.factories.forward_passes import TEXTS, encode_texts, load_adapter
 from tests.factories.tiny_decoders import VOCABULARY
 from worker.adapters.control import output_schemas
 from worker.adapters.control.output_schemas import OutputSchemas
-from worker.adapters.rows import CutOutput, MicroBatch, Row
+from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.passes import planning
@@ -132,7 +132,8 @@ def test_a_row_without_time_fails(adapter: Any) -> None:
 
     [raw] = adapter.forward(MicroBatch(tuple(rows)))
 
-    assert isinstance(raw, CutOutput)
+    assert raw.is_out_of_time
+    assert not raw.has_ended
     with pytest.raises(JobError, match="ended before it met its output_schema"):
         adapter.decode(rows, [raw])
 

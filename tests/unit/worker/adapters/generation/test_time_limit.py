@@ -14,7 +14,7 @@ from tests.factories import tiny_decoders
 from tests.factories.tiny_decoders import pipeline_for
 from worker.adapters.generation import continuous_batching
 from worker.adapters.generation.time_limit import RowTimeLimit
-from worker.adapters.rows import CutOutput, MicroBatch
+from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
@@ -55,10 +55,11 @@ def test_a_text_without_time_is_marked_and_a_whole_one_is_not(tmp_path: Path) ->
     [whole] = generate(adapter, 1, max_new_tokens=3)
     [beams] = generate(adapter, 1, max_new_tokens=20, min_new_tokens=20, num_beams=2, max_time=1e-9)
 
-    assert isinstance(cut, CutOutput)
+    assert cut.is_out_of_time
     assert len(cut[0]) == 1
-    assert not isinstance(whole, CutOutput)
-    assert isinstance(beams, CutOutput)
+    assert not whole.is_out_of_time
+    assert beams.is_out_of_time
+    assert [cut.has_ended, whole.has_ended, beams.has_ended] == [False] * 3
 
 
 def test_the_limit_of_the_pipeline_holds_where_a_batch_names_none(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_the_limit_of_the_pipeline_holds_where_a_batch_names_none(tmp_path: Path
     [cut] = generate(adapter, 1, min_new_tokens=4, max_new_tokens=100)
     [row] = adapter.encode([Job(Lease(1, "batch", 0, 1, 1, 1), 0, {"text": "love"})])[0]
 
-    assert isinstance(cut, CutOutput)
+    assert cut.is_out_of_time
     assert row.key[1][0] == 5  # the most new tokens
 
 

@@ -53,6 +53,16 @@ def sharing_of(events: list[Any]) -> tuple[str, str | None]:
     return event["sharing"], event["reason"]
 
 
+class PlainNumbersPipeline(PairPipeline):
+    """Reads an input without a tokenizer."""
+
+    def preprocess(self, inputs: Any, truncation: bool = False) -> Any:
+        return {"numbers": torch.ones(1, 4)}
+
+    def _forward(self, model_inputs: Any) -> Any:
+        return self.model(input_ids=model_inputs["numbers"].long())
+
+
 class EchoPipeline(PairPipeline):
     """Returns what its class attribute holds."""
 
@@ -145,6 +155,19 @@ class ObjectPipeline(PairPipeline):
     def preprocess(self, inputs: Any, truncation: bool = False) -> Any:
         """Tokenize both texts."""
         return self.tokenizer(inputs["first"], inputs["second"], return_tensors="pt")
+
+
+def test_rows_count_tokens_where_the_inputs_have_any(tmp_path: Path) -> None:
+    folder = tiny_models.bert(tmp_path / "model")
+
+    with_tokens, without = (
+        encode(load(folder, kind), {"text": "love"}) for kind in (PairPipeline, PlainNumbersPipeline)
+    )
+
+    assert isinstance(with_tokens, list)
+    assert isinstance(without, list)
+    assert [(row.has_tokens, row.length) for row in with_tokens] == [(True, 3)]
+    assert [(row.has_tokens, row.length) for row in without] == [(False, 1)]
 
 
 def test_a_pipeline_of_objects_is_tried_with_the_examples(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from models.errors import JobError
 from models.pipelines.catalogue import Pipeline
 from tests.factories import tiny_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
-from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.rows import GeneratedTexts, MicroBatch, Row
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -125,6 +125,42 @@ class TestCompany:
 
         assert run_jobs(adapter, batch_jobs) == whole
         assert observed == [3, 3, 1]
+
+
+class TestTokens:
+    @pytest.mark.parametrize("parameters", [{"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 2}], ids=str)
+    @pytest.mark.parametrize("name", ["bart", "t5", "marian"])
+    def test_are_counted_without_the_decoders_start_and_padding(
+        self, load: Load, name: str, parameters: dict[str, Any]
+    ) -> None:
+        adapter = load(name, "translation" if name == "marian" else "summarization")
+        encoded = rows(adapter.encode(jobs(TEXTS, {"max_new_tokens": 9, **parameters})))
+
+        together = [adapter.forward(batch) for batch in planning.plan_micro_batches(encoded, 10_000, adapter.max_rows)]
+        alone = [adapter.forward(MicroBatch((row,)))[0] for row in encoded]
+
+        for texts in [*(texts for outputs in together for texts in outputs), *alone]:
+            assert isinstance(texts, GeneratedTexts)
+            assert 0 < texts.tokens <= 9 * len(texts)
+            assert texts.has_ended or texts.tokens >= 9
+        counts = [(texts.tokens, texts.has_ended) for texts in alone if isinstance(texts, GeneratedTexts)]
+        assert sorted(counts) == sorted(
+            (texts.tokens, texts.has_ended)
+            for outputs in together
+            for texts in outputs
+            if isinstance(texts, GeneratedTexts)
+        )
+
+    @pytest.mark.parametrize("name", ["bart", "t5"])
+    def test_of_a_text_that_its_limit_cut_off(self, load: Load, name: str) -> None:
+        """Also where the last token that fits is forced to be the end."""
+        adapter = load(name, "summarization")
+        encoded = rows(adapter.encode(jobs(["a house"], {"max_new_tokens": 4, "min_new_tokens": 4, "num_beams": 1})))
+
+        [texts] = adapter.forward(MicroBatch(tuple(encoded)))
+
+        assert isinstance(texts, GeneratedTexts)
+        assert (texts.tokens, texts.has_ended) == (4, False)
 
 
 class TestSampling:

@@ -12,9 +12,9 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests.factories import tiny_encoders as encoders
 from tests.factories.tiny_models import wordpiece_tokenizer
+from worker.adapters.outputs.entities import EntityFinder, label_names
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import token_classification
-from worker.adapters.tasks.entities import EntityFinder, label_names
 from worker.adapters.tasks.job_errors import output_or_error
 from worker.adapters.tasks.token_classification import TokenClassification, Window
 from worker.leasing.leases import Job, Lease

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from models.errors import ModelError
 from models.pipelines.folder_hash import content_hash
+from worker.loading.files.snapshots import Snapshot
 from worker.loading.lora.adapter_files import WEIGHTS_NAME, AdapterFiles, check_config
-from worker.loading.snapshots import Snapshot
 
 
 def read(folder: Path) -> AdapterFiles:

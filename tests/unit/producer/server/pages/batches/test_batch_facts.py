@@ -25,5 +25,6 @@ def test_the_first_text_of_an_input() -> None:
     assert first_text('{"n": 1, "question": "why?"}') == "why?"
     assert first_text('{"n": 1}') == '{"n": 1}'
     assert first_text('["a"]') == '["a"]'
-    assert first_text('{"text": "cut') == '{"text": "cut'
+    assert first_text('{"text": "cut \\u00') == "cut "
+    assert first_text('{"te') == '{"te'
     assert first_text("") == ""

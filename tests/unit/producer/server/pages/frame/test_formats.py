@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ MOMENT = datetime(2026, 3, 2, 1, 0, 5, 900_000, timezone(timedelta(hours=1)))
     ("write", "value", "text"),
     [
         (formats.number, 1_234_567, "1,234,567"),
+        (partial(formats.number, digits=2), 0.0, "0.00"),
+        (partial(formats.number, digits=2), 0.004, "< 0.01"),
+        (partial(formats.number, digits=2), 0.006, "0.01"),
         (formats.share, 0.0, "0 %"),
         (formats.share, 0.000_1, "< 0.1 %"),
         (formats.share, 0.123_4, "12.3 %"),
@@ -26,7 +30,15 @@ MOMENT = datetime(2026, 3, 2, 1, 0, 5, 900_000, timezone(timedelta(hours=1)))
         (formats.rate, 0.5, "30.0 jobs/min"),
         (formats.rate, 0.95, "0.9 jobs/s"),
         (formats.rate, 1_375.4, "1,375 jobs/s"),
-        (formats.duration, 0.04, "0.0 s"),
+        (formats.rate_per_second, 0.0, "0.0 jobs/s"),
+        (formats.rate_per_second, 0.001, "< 0.01 jobs/s"),
+        (formats.rate_per_second, 0.5, "0.50 jobs/s"),
+        (formats.rate_per_second, 0.95, "0.9 jobs/s"),
+        (formats.rate_per_second, 1_375.4, "1,375 jobs/s"),
+        (formats.duration, 0.0, "0.0 s"),
+        (formats.duration, 0.000_1, "1 ms"),
+        (formats.duration, 0.041, "41 ms"),
+        (formats.duration, 0.096, "0.1 s"),
         (formats.duration, 9.94, "9.9 s"),
         (formats.duration, 9.96, "10 s"),
         (formats.duration, 59.4, "59 s"),

@@ -1,6 +1,6 @@
 from sqlalchemy.orm import Mapper
 
-from models.tables import Base
+from models.tables.base import Base
 from producer.server.pages.frame import rendering, static_files, warm_up
 
 

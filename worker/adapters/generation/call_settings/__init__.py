@@ -1,0 +1,1 @@
+"""The settings of a `generate` call: a batch's parameters, resolved for one model and its defaults."""

@@ -1,0 +1,1 @@
+"""Outputs: from the scores of a model to labels, entities, answers and vectors, for many jobs at once."""
