@@ -33,6 +33,8 @@ DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be 
 PAGES = Path(__file__).parent / "integration" / "server" / "pages"
 ON_BOTH_DATABASES = ("test_handle.py", "test_all_pages.py", "test_sign_in.py")
 
+WAITING_TESTS = ("tests/e2e/", "tests/faults/")
+
 DEVICE_VARIABLE = "BATCHMILL_TEST_DEVICE"  # the device of the tests marked `gpu`, by default cuda
 
 HOME_NUMBERS = itertools.count()
@@ -80,7 +82,8 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run tests of pages and of a client over HTTP on SQLite alone, where those of the SQL behind them run on both.
 
-    On PostgreSQL too run a client's handle, and all pages once with rows on them.
+    On PostgreSQL too run a client's handle, and all pages once with rows on them. Tests that wait for processes go
+    first: one of the parallel test processes has them while the others compute. At the end, all would wait.
     """
 
     def is_needed(item: pytest.Item) -> bool:
@@ -89,7 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return True
         return params.get("client") != "http" and not item.path.is_relative_to(PAGES)
 
-    items[:] = [item for item in items if is_needed(item)]
+    needed = [item for item in items if is_needed(item)]
+    items[:] = sorted(needed, key=lambda item: not item.nodeid.startswith(WAITING_TESTS))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -168,7 +172,7 @@ def postgres_server() -> Iterator[PostgresDatabases]:
     if url := os.environ.get(DATABASE_VARIABLE):
         yield PostgresDatabases(url)
         return
-    with Postgres(autovacuum="off") as server:  # it would change databases, and the plans of queries, at any time
+    with Postgres() as server:
         yield server
 
 

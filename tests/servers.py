@@ -198,10 +198,9 @@ class Postgres(Server, PostgresDatabases):
     Commits survive a crash of the server, but not of the machine: the tests have no use for syncing the disk.
     """
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self) -> None:
         Server.__init__(self)
         PostgresDatabases.__init__(self, f"postgresql+psycopg://postgres@{HOST}:{self.port}/postgres")
-        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -248,7 +247,6 @@ class Postgres(Server, PostgresDatabases):
             "shared_buffers": "64MB",
             "fsync": "off",
             "full_page_writes": "off",  # protects only from a crash of the machine
-            **self._settings,
         }
         return [f"--{name}={value}" for name, value in settings.items()]
 

@@ -47,14 +47,17 @@ def test_its_tables_are_empty_and_ids_begin_at_one(
     postgres_server: PostgresDatabases, reusable_databases: ReusableDatabases
 ) -> None:
     name, state = reusable_databases.acquire()
-    for _ in range(3):
+    reuses = 0
+    for _ in range(5):  # the server's own autovacuum may change the catalogs at any time, so some are dropped
         with closing(Database(postgres_server.url(name))) as database:
             insert_batch(database, 10)
             assert versions.register_version(database, MODEL_VERSION) == 1
 
         reusable_databases.release(name, state)
 
-        assert reusable_databases.acquire() == (name, state)
+        previous = name
+        name, state = reusable_databases.acquire()
+        reuses += name == previous
         with connect(postgres_server, name) as connection:
             tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
             counts = {
@@ -63,6 +66,7 @@ def test_its_tables_are_empty_and_ids_begin_at_one(
             }
         assert {table for table, count in counts.items() if count != (0,)} == {"alembic_version"}
     reusable_databases.release(name, state)
+    assert reuses >= 2
 
 
 @pytest.mark.parametrize("addition", ADDITIONS)
@@ -70,16 +74,21 @@ def test_what_was_added_is_dropped(
     postgres_server: PostgresDatabases, reusable_databases: ReusableDatabases, addition: str
 ) -> None:
     name, state = reusable_databases.acquire()
-    with connect(postgres_server, name) as connection:
-        before = connection.execute(SELECT_RELATIONS).fetchall()
-        connection.execute(addition.encode())
+    reuses = 0
+    for _ in range(5):  # as above
+        with connect(postgres_server, name) as connection:
+            before = connection.execute(SELECT_RELATIONS).fetchall()
+            connection.execute(addition.encode())
 
-    reusable_databases.release(name, state)
+        reusable_databases.release(name, state)
 
-    assert reusable_databases.acquire() == (name, state)
-    with connect(postgres_server, name) as connection:
-        assert connection.execute(SELECT_RELATIONS).fetchall() == before
+        previous = name
+        name, state = reusable_databases.acquire()
+        reuses += name == previous
+        with connect(postgres_server, name) as connection:
+            assert connection.execute(SELECT_RELATIONS).fetchall() == before
     reusable_databases.release(name, state)
+    assert reuses >= 2
 
 
 @pytest.mark.parametrize("change", CHANGES)
