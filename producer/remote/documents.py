@@ -60,10 +60,9 @@ ROW_FIELDS = (
     "source_position",
     "adapter",
     "adapter_revision",
-    "input_tokens",
-    "output_tokens",
-    "finish_reason",
 )
+# Columns that an older server does not send: it may run on while tables and clients are newer.
+LATER_ROW_FIELDS = ("input_tokens", "output_tokens", "finish_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,7 @@ def result_row(document: Mapping[str, Any], task: str) -> ResultRow:
     is_vector = task == FEATURE_EXTRACTION.name and _is_vector(output)
     return ResultRow(
         **{name: document[name] for name in ROW_FIELDS},
+        **{name: document.get(name) for name in LATER_ROW_FIELDS},
         passthrough_json=_json_or_none(document["passthrough"]),
         guards_json=_json_or_none(document["guards"]),
         original_input_json=_json_or_none(document["original_input"]),
