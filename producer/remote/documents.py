@@ -61,8 +61,6 @@ ROW_FIELDS = (
     "adapter",
     "adapter_revision",
 )
-# Columns that an older server does not send: it may run on while tables and clients are newer.
-LATER_ROW_FIELDS = ("input_tokens", "output_tokens", "finish_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,6 @@ def result_row(document: Mapping[str, Any], task: str) -> ResultRow:
     is_vector = task == FEATURE_EXTRACTION.name and _is_vector(output)
     return ResultRow(
         **{name: document[name] for name in ROW_FIELDS},
-        **{name: document.get(name) for name in LATER_ROW_FIELDS},
         passthrough_json=_json_or_none(document["passthrough"]),
         guards_json=_json_or_none(document["guards"]),
         original_input_json=_json_or_none(document["original_input"]),
@@ -113,6 +110,9 @@ def result_row(document: Mapping[str, Any], task: str) -> ResultRow:
         output_json=None if is_vector or status is not JobOutcome.SUCCEEDED else to_json(output),
         vector=vectors.from_numbers(output) if is_vector else None,
         finished_at=_time(document["finished_at"]),
+        input_tokens=document.get("input_tokens"),  # which an older server does not send
+        output_tokens=document.get("output_tokens"),
+        finish_reason=document.get("finish_reason"),
     )
 
 

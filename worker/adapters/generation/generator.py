@@ -102,8 +102,9 @@ class Generator:
         with with_known_padding(has_padding), with_kept_masks(keeps_masks=has_fixed_width):
             output_ids = self._generate(prefill, settings, hooks, custom_generate)
         ids = output_ids[:, prompt_width:].tolist()
-        lengths = (hooks.lengths_at_end(prompt_width) if settings.num_beams == 1 else []) or [None] * len(ids)
-        sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
+        if settings.num_beams == 1 and (lengths := hooks.lengths_at_end(prompt_width)):
+            ids = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+        sequences = [self._cut_at_end(row, settings.config) for row in ids]
         per_row = len(sequences) // rows
         texts = [(row, sequences[row * per_row : (row + 1) * per_row]) for row in range(len(prefill.rows))]
         return self._raw_outputs(texts, hooks, rows, TextEnds.of_run(settings, has_encoder=self._has_encoder))
