@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from models import vectors
 from models.documents import format_timestamp, from_json
 from models.pipelines.pipeline import join_revisions
+from models.privacy.folders import last_part
 from models.states import JobOutcome
 
 LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")  # those that JSON need not escape
@@ -101,6 +102,11 @@ class ResultRow(NamedTuple):
             + len(self.passthrough_json or "")
             + len(self.original_input_json or "")
         )
+
+    def without_folders(self) -> "ResultRow":
+        """Return the row for readers who see no folders of the operator's machines."""
+        model, adapter = (None if name is None else last_part(name) for name in (self.model, self.adapter))
+        return self._replace(model=model, adapter=adapter)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that is printed and exported, with times as ISO 8601 in UTC; its keys are stable."""
