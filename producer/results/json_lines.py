@@ -112,7 +112,7 @@ def _shape(columns: Mapping[str, str]) -> RowShape[JsonResult]:
 
 
 JSON = _shape(RESULT_COLUMNS)
-# The same as of `ResultRow.without_folders`.
+# The same of `result_row.without_folders`.
 JSON_WITHOUT_FOLDERS = _shape(
     RESULT_COLUMNS | {name: LAST_PART_SQL.format(sql=RESULT_COLUMNS[name]) for name in ("model", "adapter")}
 )

@@ -75,7 +75,7 @@ def fetch_page(
 
     limit: maximum number of rows
     max_characters: of the JSON; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
-    hides_folders: see `ResultRow.without_folders`
+    hides_folders: see `without_folders`
     """
     shape = JSON_WITHOUT_FOLDERS if hides_folders else JSON
     query = _by_seq_query(database.engine.dialect.name, shape, statuses)
@@ -96,7 +96,7 @@ def fetch_failed_page(
     """Return failed jobs after a position in the order of the source as JSON, and whether there are more.
 
     error_code: only failures with this code; None = all
-    hides_folders: see `ResultRow.without_folders`
+    hides_folders: see `without_folders`
     """
     shape = JSON_WITHOUT_FOLDERS if hides_folders else JSON
     query = _by_position_query(

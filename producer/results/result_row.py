@@ -103,11 +103,6 @@ class ResultRow(NamedTuple):
             + len(self.original_input_json or "")
         )
 
-    def without_folders(self) -> "ResultRow":
-        """Return the row for readers who see no folders of the operator's machines."""
-        model, adapter = (None if name is None else last_part(name) for name in (self.model, self.adapter))
-        return self._replace(model=model, adapter=adapter)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that is printed and exported, with times as ISO 8601 in UTC; its keys are stable."""
         document: dict[str, Any] = json.loads(self.json_line())
@@ -137,6 +132,12 @@ class ResultRow(NamedTuple):
             f'"finish_reason": {_quote(self.finish_reason)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
+
+
+def without_folders(row: ResultRow) -> ResultRow:
+    """Return the row for readers who see no folders of the operator's machines."""
+    model, adapter = (None if name is None else last_part(name) for name in (row.model, row.adapter))
+    return row._replace(model=model, adapter=adapter)
 
 
 def escape_line_separators(line: str) -> str:

@@ -8,7 +8,7 @@ from models.states import JobOutcome
 from producer.batches.views import BatchView
 from producer.endpoints import Answer, Endpoint
 from producer.endpoints.answer import quote
-from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.result_row import ResultRow, escape_line_separators, without_folders
 from producer.tenants.principal import DEFAULT_TENANT
 
 # As OpenAI calls what became of requests that were not run.
@@ -61,7 +61,7 @@ class LineWriter:
     def _describe_version(self, row: ResultRow) -> tuple[str, str]:
         """The fingerprint of the model that computed a result, and a JSON object that describes it."""
         if self._hides_folders:
-            row = row.without_folders()
+            row = without_folders(row)
         key = (row.model, row.revision, row.dtype, row.device, row.adapter, row.adapter_revision)
         known = self._versions.get(key)
         if known is None:

@@ -6,7 +6,7 @@ from typing import Any
 from models.privacy.folders import last_part
 from producer.batches.blocker import Blocker
 from producer.batches.views import BatchView
-from producer.results.result_row import ResultRow
+from producer.results.result_row import ResultRow, without_folders
 
 FOLDER_FIELDS = ("model", "adapter", "tokenizer", "offload_folder", "registered_by")
 OWN_CODES = ("queued", "waiting_for_retry", "guard_missing", "other_revision")  # messages about the batch alone
@@ -38,7 +38,7 @@ def hide_folders(document: Mapping[str, Any], tenant: str | None) -> dict[str, A
 
 def result_rows(rows: Iterable[ResultRow], tenant: str | None) -> Iterable[ResultRow]:
     """Return results as their reader may see them."""
-    return rows if tenant is None else (row.without_folders() for row in rows)
+    return rows if tenant is None else map(without_folders, rows)
 
 
 def worker_object(document: Mapping[str, Any], tenant: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from models.tables.batches import Job
 from models.tables.results import ModelVersion, Result
 from producer.results import pages
 from producer.results.result_columns import RESULT_COLUMNS
+from producer.results.result_row import without_folders
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 
@@ -128,7 +129,7 @@ def test_a_folder_is_named_by_its_last_part(database: Database, batch_id: str, n
     rows, _ = pages.fetch_page(database, batch_id, 0, 1_000, hides_folders=True)
 
     assert [f"{row.text}\n" for row in rows] == [
-        row.without_folders().json_line() for row in pages.iter_results(database, batch_id)
+        without_folders(row).json_line() for row in pages.iter_results(database, batch_id)
     ]
     assert "/srv" not in "".join(row.text for row in rows)
 
