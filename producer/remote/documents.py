@@ -60,9 +60,6 @@ ROW_FIELDS = (
     "source_position",
     "adapter",
     "adapter_revision",
-    "input_tokens",
-    "output_tokens",
-    "finish_reason",
 )
 
 
@@ -113,6 +110,9 @@ def result_row(document: Mapping[str, Any], task: str) -> ResultRow:
         output_json=None if is_vector or status is not JobOutcome.SUCCEEDED else to_json(output),
         vector=vectors.from_numbers(output) if is_vector else None,
         finished_at=_time(document["finished_at"]),
+        input_tokens=document.get("input_tokens"),  # which an older server does not send
+        output_tokens=document.get("output_tokens"),
+        finish_reason=document.get("finish_reason"),
     )
 
 

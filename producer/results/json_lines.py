@@ -4,10 +4,11 @@ The interpreter takes a quarter of the time of ResultRow.json_line, which makes 
 databases work without holding up its other threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from models.privacy.folders import LAST_PART_SQL
 from models.vectors import from_array_wire, vector_json
 from producer.results.result_columns import RESULT_COLUMNS, VECTOR_COLUMN, RowShape
 
@@ -67,36 +68,36 @@ def _with_vector(text: str, vector: bytes) -> str:
     return text.replace(VECTOR_PLACE, vector_json(vector))
 
 
-def _select(dialect: str) -> str:
+def _select(dialect: str, columns: Mapping[str, str]) -> str:
     """Return the SQL for the columns of JsonResult, and for the vector."""
-    names = [name for name in RESULT_COLUMNS if name not in ("vector", "passthrough")]
+    names = [name for name in columns if name not in ("vector", "passthrough")]
     names.insert(names.index("input") + 1, "passthrough")  # its place in the object
     members = [
-        _rare_members(dialect, list(group)) if is_rare else _members(dialect, list(group))
+        (_rare_members if is_rare else _members)(dialect, {name: columns[name] for name in group})
         for is_rare, group in groupby(names, RARE.__contains__)
     ]
     pattern = ", ".join(pattern for pattern, _ in members)
     values = ", ".join(values for _, values in members)
-    plain = ", ".join(RESULT_COLUMNS[name] for name in ("position", "seq", "status"))
+    plain = ", ".join(columns[name] for name in ("position", "seq", "status"))
     return f"{plain}, {FORMAT[dialect]}('{{{pattern}}}', {values}), {VECTOR_COLUMN[dialect]}"
 
 
-def _members(dialect: str, names: Sequence[str]) -> tuple[str, str]:
+def _members(dialect: str, columns: Mapping[str, str]) -> tuple[str, str]:
     """Return the pattern of some members of the object, and the SQL for its values."""
-    return ", ".join(f'"{name}": %s' for name in names), ", ".join(_json_of(dialect, name) for name in names)
+    values = ", ".join(_json_of(dialect, name, sql) for name, sql in columns.items())
+    return ", ".join(f'"{name}": %s' for name in columns), values
 
 
-def _rare_members(dialect: str, names: Sequence[str]) -> tuple[str, str]:
+def _rare_members(dialect: str, columns: Mapping[str, str]) -> tuple[str, str]:
     """Return the same as one value, which is a constant where all of the columns are NULL."""
-    pattern, values = _members(dialect, names)
-    are_null = " AND ".join(f"{RESULT_COLUMNS[name]} IS NULL" for name in names)
+    pattern, values = _members(dialect, columns)
+    are_null = " AND ".join(f"{sql} IS NULL" for sql in columns.values())
     nulls = pattern.replace("%s", "null")
     return "%s", f"CASE WHEN {are_null} THEN '{nulls}' ELSE {FORMAT[dialect]}('{pattern}', {values}) END"
 
 
-def _json_of(dialect: str, name: str) -> str:
+def _json_of(dialect: str, name: str, sql: str) -> str:
     """Return the SQL for the JSON of a column."""
-    sql = RESULT_COLUMNS[name]
     if name in DOCUMENTS:
         document = DOCUMENT_JSON.format(sql=sql)
         return OUTPUT_JSON.format(document=document, place=PLACE[dialect]) if name == "output" else document
@@ -105,6 +106,13 @@ def _json_of(dialect: str, name: str) -> str:
     return (TIME_JSON if name in TIMES else SCALAR_JSON)[dialect].format(sql=sql)
 
 
-JSON = RowShape(
-    {dialect: _select(dialect) for dialect in VECTOR_COLUMN}, {"postgresql": _from_postgresql, "sqlite": _from_sqlite}
+def _shape(columns: Mapping[str, str]) -> RowShape[JsonResult]:
+    make_row = {"postgresql": _from_postgresql, "sqlite": _from_sqlite}
+    return RowShape({dialect: _select(dialect, columns) for dialect in VECTOR_COLUMN}, make_row)
+
+
+JSON = _shape(RESULT_COLUMNS)
+# The same of `result_row.without_folders`.
+JSON_WITHOUT_FOLDERS = _shape(
+    RESULT_COLUMNS | {name: LAST_PART_SQL.format(sql=RESULT_COLUMNS[name]) for name in ("model", "adapter")}
 )

@@ -13,7 +13,7 @@ from models.dialects.row_stream import stream_rows
 from models.states import JobOutcome
 from producer.batches import views
 from producer.batches.pace import FAILURES_HINT
-from producer.results.json_lines import JSON, JsonResult
+from producer.results.json_lines import JSON, JSON_WITHOUT_FOLDERS, JsonResult
 from producer.results.result_columns import COLUMNS, Row, RowShape
 from producer.results.result_row import ResultRow
 
@@ -68,30 +68,42 @@ def fetch_page(
     limit: int,
     statuses: Sequence[JobOutcome] = (),
     max_characters: int | None = None,
+    *,
+    hides_folders: bool = False,
 ) -> tuple[list[JsonResult], bool]:
     """Return the first of the same results as JSON, and whether there are more.
 
     limit: maximum number of rows
     max_characters: of the JSON; the page ends with the 32 rows that reach it; None = PAGE_CHARACTERS
+    hides_folders: see `without_folders`
     """
-    query = _by_seq_query(database.engine.dialect.name, JSON, statuses)
+    shape = JSON_WITHOUT_FOLDERS if hides_folders else JSON
+    query = _by_seq_query(database.engine.dialect.name, shape, statuses)
     params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_seq}
-    page = _fetch_page(database, query, JSON, limit=limit + 1, max_characters=max_characters, **params)
+    page = _fetch_page(database, query, shape, limit=limit + 1, max_characters=max_characters, **params)
     return page.rows[:limit], not page.is_last or len(page.rows) > limit
 
 
 def fetch_failed_page(
-    database: Database, batch_id: str, after_position: int, limit: int, error_code: str | None = None
+    database: Database,
+    batch_id: str,
+    after_position: int,
+    limit: int,
+    error_code: str | None = None,
+    *,
+    hides_folders: bool = False,
 ) -> tuple[list[JsonResult], bool]:
     """Return failed jobs after a position in the order of the source as JSON, and whether there are more.
 
     error_code: only failures with this code; None = all
+    hides_folders: see `without_folders`
     """
+    shape = JSON_WITHOUT_FOLDERS if hides_folders else JSON
     query = _by_position_query(
-        database.engine.dialect.name, JSON, (JobOutcome.FAILED,), has_code=error_code is not None
+        database.engine.dialect.name, shape, (JobOutcome.FAILED,), has_code=error_code is not None
     )
     params: dict[str, Any] = {"batch_id": batch_id, "cursor": after_position, "after": 0, "code": error_code}
-    page = _fetch_page(database, query, JSON, **params, limit=limit + 1)
+    page = _fetch_page(database, query, shape, **params, limit=limit + 1)
     return page.rows[:limit], not page.is_last or len(page.rows) > limit
 
 

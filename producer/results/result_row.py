@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from models import vectors
 from models.documents import format_timestamp, from_json
 from models.pipelines.pipeline import join_revisions
+from models.privacy.folders import last_part
 from models.states import JobOutcome
 
 LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")  # those that JSON need not escape
@@ -131,6 +132,12 @@ class ResultRow(NamedTuple):
             f'"finish_reason": {_quote(self.finish_reason)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
+
+
+def without_folders(row: ResultRow) -> ResultRow:
+    """Return the row for readers who see no folders of the operator's machines."""
+    model, adapter = (None if name is None else last_part(name) for name in (row.model, row.adapter))
+    return row._replace(model=model, adapter=adapter)
 
 
 def escape_line_separators(line: str) -> str:

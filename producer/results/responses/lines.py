@@ -8,7 +8,8 @@ from models.states import JobOutcome
 from producer.batches.views import BatchView
 from producer.endpoints import Answer, Endpoint
 from producer.endpoints.answer import quote
-from producer.results.result_row import ResultRow, escape_line_separators
+from producer.results.result_row import ResultRow, escape_line_separators, without_folders
+from producer.tenants.principal import DEFAULT_TENANT
 
 # As OpenAI calls what became of requests that were not run.
 CODES = {"cancelled": "batch_cancelled", "deadline_exceeded": "batch_expired", "duplicate_id": "duplicate_custom_id"}
@@ -23,6 +24,7 @@ class LineWriter:
         self._parameters = batch.parameters
         self._options: Mapping[str, Any] = batch.response_options
         self._endpoint = endpoint
+        self._hides_folders = batch.tenant != DEFAULT_TENANT  # by the batch: a file is the same for all who read it
         self._id_start = f"{REQUEST_PREFIX}{batch.id.removeprefix('batch_')}_"
         self._versions: dict[tuple[str | None, ...], tuple[str, str]] = {}
 
@@ -58,6 +60,8 @@ class LineWriter:
 
     def _describe_version(self, row: ResultRow) -> tuple[str, str]:
         """The fingerprint of the model that computed a result, and a JSON object that describes it."""
+        if self._hides_folders:
+            row = without_folders(row)
         key = (row.model, row.revision, row.dtype, row.device, row.adapter, row.adapter_revision)
         known = self._versions.get(key)
         if known is None:

@@ -157,7 +157,8 @@ async def _read_page(
     """Read the next results, and write those that are to be sent."""
 
     def read() -> _Page:
-        rows, has_more = pages.fetch_page(database, follow.batch_id, cursor, PAGE_ROWS, max_characters=PAGE_CHARACTERS)
+        limits, hides_folders = (PAGE_ROWS, (), PAGE_CHARACTERS), follow.tenant is not None
+        rows, has_more = pages.fetch_page(database, follow.batch_id, cursor, *limits, hides_folders=hides_folders)
         # Not filtered in SQL: the cursor must advance over the other rows, or each change would read them again.
         selected = [row for row in rows if not follow.statuses or row.status in follow.statuses]
         return _Page(write(selected), rows[-1].seq if rows else cursor, has_more)

@@ -1,11 +1,12 @@
 """What tenants see of the operator's machines: no folders, hosts or processes."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from models.privacy.folders import last_part
 from producer.batches.blocker import Blocker
 from producer.batches.views import BatchView
+from producer.results.result_row import ResultRow, without_folders
 
 FOLDER_FIELDS = ("model", "adapter", "tokenizer", "offload_folder", "registered_by")
 OWN_CODES = ("queued", "waiting_for_retry", "guard_missing", "other_revision")  # messages about the batch alone
@@ -30,9 +31,14 @@ def hide_folders(document: Mapping[str, Any], tenant: str | None) -> dict[str, A
     if tenant is None:
         return dict(document)
     return {
-        name: _last_part(value) if name in FOLDER_FIELDS and isinstance(value, str) else value
+        name: last_part(value) if name in FOLDER_FIELDS and isinstance(value, str) else value
         for name, value in document.items()
     }
+
+
+def result_rows(rows: Iterable[ResultRow], tenant: str | None) -> Iterable[ResultRow]:
+    """Return results as their reader may see them."""
+    return rows if tenant is None else map(without_folders, rows)
 
 
 def worker_object(document: Mapping[str, Any], tenant: str | None) -> dict[str, Any]:
@@ -52,10 +58,3 @@ def blocker_objects(blockers: Iterable[Blocker], pipeline: str, tenant: str | No
         for blocker in blockers
     ]
     return [blocker.as_dict() for blocker in dict.fromkeys(public)]
-
-
-def _last_part(text: str) -> str:
-    for path in (PurePosixPath(text), PureWindowsPath(text)):
-        if path.is_absolute():
-            return path.name
-    return text

@@ -15,6 +15,7 @@ from models.tables.batches import Job
 from models.tables.results import ModelVersion, Result
 from producer.results import pages
 from producer.results.result_columns import RESULT_COLUMNS
+from producer.results.result_row import without_folders
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
 
@@ -116,6 +117,21 @@ def test_texts_are_those_of_python_byte_for_byte(database: Database, batch_id: s
 
         assert of_database == of_python
         assert [json.loads(line)["position"] for line in of_database] == list(range(len(HOSTILE) * 2))
+
+
+@pytest.mark.parametrize(
+    "name", ["/srv/models/größe 1", "/m", "//srv/a//b", "distilbert/base", "sha256:1", "'/x", "ü/ü", "", None]
+)
+def test_a_folder_is_named_by_its_last_part(database: Database, batch_id: str, name: str | None) -> None:
+    with database.write() as connection:
+        connection.execute(update(ModelVersion).values(model=name or "", adapter=name))
+
+    rows, _ = pages.fetch_page(database, batch_id, 0, 1_000, hides_folders=True)
+
+    assert [f"{row.text}\n" for row in rows] == [
+        without_folders(row).json_line() for row in pages.iter_results(database, batch_id)
+    ]
+    assert "/srv" not in "".join(row.text for row in rows)
 
 
 def test_no_column_is_left_out(database: Database, batch_id: str) -> None:

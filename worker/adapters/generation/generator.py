@@ -102,9 +102,9 @@ class Generator:
         with with_known_padding(has_padding), with_kept_masks(keeps_masks=has_fixed_width):
             output_ids = self._generate(prefill, settings, hooks, custom_generate)
         ids = output_ids[:, prompt_width:].tolist()
-        tracker = hooks.stop_strings
-        lengths = tracker.lengths_at_stop(prompt_width) if tracker and settings.num_beams == 1 else [None] * len(ids)
-        sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
+        if settings.num_beams == 1 and (lengths := hooks.lengths_at_end(prompt_width)):
+            ids = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+        sequences = [self._cut_at_end(row, settings.config) for row in ids]
         per_row = len(sequences) // rows
         texts = [(row, sequences[row * per_row : (row + 1) * per_row]) for row in range(len(prefill.rows))]
         return self._raw_outputs(texts, hooks, rows, TextEnds.of_run(settings, has_encoder=self._has_encoder))
@@ -165,14 +165,14 @@ class Generator:
         """Return the output of each row, given its index and its sequences."""
         finite = hooks.finite_scores.finite_rows(row_count)
         errors = hooks.controls.errors(row_count) if hooks.controls else [None] * row_count
-        stopped = hooks.stop_strings.stopped() if hooks.stop_strings is not None else []
+        ended = hooks.ended()
         is_out_of_time = hooks.time_limit is not None and hooks.time_limit.is_over
         return [
             None
             if not finite[row]
             else errors[row]
             or ends.read(
-                sequences, stopped[row * len(sequences) : (row + 1) * len(sequences)], is_out_of_time=is_out_of_time
+                sequences, ended[row * len(sequences) : (row + 1) * len(sequences)], is_out_of_time=is_out_of_time
             )
             for row, sequences in texts
         ]

@@ -122,6 +122,7 @@ class RowControls:
     """
 
     def __init__(self, processors: ProcessorRun | None, schema: SchemaRun | None, *, ends_rows: bool) -> None:
+        self.schema = schema
         self._run, self._finite_scores = processors, FiniteScoreCheck()
         self.processors: list[LogitsProcessor] = []
         self.criteria: list[StoppingCriteria] = []

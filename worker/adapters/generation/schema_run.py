@@ -8,6 +8,8 @@ from transformers import LogitsProcessor, StoppingCriteria
 from worker.adapters.control.output_schemas import OutputSchemas
 from worker.adapters.generation.row_state import RowAware
 
+NOT_ENDED = 2**31 - 1  # more tokens than a text has
+
 
 class SchemaRun(LogitsProcessor, RowAware):
     """Allows only tokens with which a row's text can go on; it must be the last processor but for the sampler.
@@ -19,6 +21,8 @@ class SchemaRun(LogitsProcessor, RowAware):
         self._schemas = schemas
         # None = a filler row, or one whose text has ended.
         self._matchers: list[Any] = [schemas.matcher(schema) if row < rows else None for row in range(tensor_rows)]
+        self._row_indices = list(range(tensor_rows))
+        self._lengths_at_end = [NOT_ENDED] * tensor_rows  # of all rows, with their prompts
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return scores `(rows, vocabulary)` that are minus infinity for every token that is not allowed."""
@@ -38,12 +42,23 @@ class SchemaRun(LogitsProcessor, RowAware):
             matcher = self._matchers[row]
             if matcher is not None and (not matcher.consume_token(token) or matcher.is_stopped()):
                 self._matchers[row] = None
+                self._lengths_at_end[self._row_indices[row]] = input_ids.shape[1]
         ended = [matcher is None for matcher in self._matchers]
         return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
-        """Keep only the rows at these indices."""
-        self._matchers = [self._matchers[row] for row in row_indices.tolist()]
+        """Keep only the rows at these indices; the recorded lengths of the others stay."""
+        kept = row_indices.tolist()
+        self._matchers = [self._matchers[row] for row in kept]
+        self._row_indices = [self._row_indices[row] for row in kept]
+
+    def lengths_at_end(self, prompt_width: int) -> list[int]:
+        """Return each row's new tokens when its text ended, of those at the beginning; a huge number if it did not."""
+        return [length - prompt_width for length in self._lengths_at_end]
+
+    def ended(self) -> list[bool]:
+        """Return for each row, of those at the beginning, whether its text ended."""
+        return [length < NOT_ENDED for length in self._lengths_at_end]
 
 
 class SchemaEndCriteria(StoppingCriteria, RowAware):

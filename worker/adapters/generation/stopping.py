@@ -104,7 +104,7 @@ class StopStringTracker(StoppingCriteria, RowAware):
             self._lengths_at_stop[self._row_indices] = torch.where(ended, shorter, lengths)
         return ended
 
-    def stopped(self) -> list[bool]:
+    def ended(self) -> list[bool]:
         """Return for each sequence, of those at the beginning, whether it ended at a stop string. Not for beams."""
         flags: list[bool] = (self._lengths_at_stop < MAX_INT32).tolist()
         return flags
@@ -113,10 +113,20 @@ class StopStringTracker(StoppingCriteria, RowAware):
         """Keep watching these rows; the recorded lengths of the others stay."""
         self._padding_lengths, self._row_indices = self._padding_lengths[row_indices], self._row_indices[row_indices]
 
-    def lengths_at_stop(self, prompt_width: int) -> list[int]:
+    def lengths_at_end(self, prompt_width: int) -> list[int]:
         """Return each row's new tokens at its first stop string, a huge number without one. Not for beam search."""
         lengths: list[int] = (self._lengths_at_stop - prompt_width).tolist()
         return lengths
+
+
+class EndTracker(Protocol):
+    """What ends sequences before their end token, and records where; of the sequences at the beginning."""
+
+    def ended(self) -> list[bool]:
+        """Return for each sequence whether it ended so."""
+
+    def lengths_at_end(self, prompt_width: int) -> list[int]:
+        """Return each sequence's new tokens at that point, a huge number if it did not end so."""
 
 
 class Controls(Protocol):
@@ -129,6 +139,10 @@ class Controls(Protocol):
     @property
     def criteria(self) -> Sequence[StoppingCriteria]:
         """What may end a row."""
+
+    @property
+    def schema(self) -> EndTracker | None:
+        """What ends a text that meets its schema; None = there is no schema."""
 
     def errors(self, row_count: int) -> list[JobError | None]:
         """Return the error of each row, None = there is none."""
@@ -150,3 +164,17 @@ class GenerationHooks:
         checks = (self.interrupt_criteria, self.stop_strings, self.time_limit)
         own = self.controls.criteria if self.controls else ()
         return StoppingCriteriaList([*(check for check in checks if check is not None), *own])
+
+    def ended(self) -> list[bool]:
+        """Return for each sequence whether a stop string or its schema ended it; empty = nothing looks."""
+        return [any(flags) for flags in zip(*(tracker.ended() for tracker in self._end_trackers), strict=True)]
+
+    def lengths_at_end(self, prompt_width: int) -> list[int]:
+        """Return each sequence's new tokens at that point, a huge number for others. Not for beam search."""
+        lengths = [tracker.lengths_at_end(prompt_width) for tracker in self._end_trackers]
+        return [min(of_sequence) for of_sequence in zip(*lengths, strict=True)]
+
+    @property
+    def _end_trackers(self) -> list[EndTracker]:
+        trackers = (self.stop_strings, self.controls.schema if self.controls else None)
+        return [tracker for tracker in trackers if tracker is not None]

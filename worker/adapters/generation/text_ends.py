@@ -44,7 +44,7 @@ class TextEnds:
     def read(self, texts: Sequence[list[int]], stopped: Sequence[bool], *, is_out_of_time: bool) -> GeneratedTexts:
         """The texts of one row.
 
-        stopped: whether each text ended at a stop string; empty = none did, or it is not known.
+        stopped: whether each text ended at a stop string or with its schema; empty = none did, or it is not known.
         is_out_of_time: whether the row had its time, which ended the texts that were not complete.
         """
         tokens, has_ended, is_cut = 0, True, False

@@ -12,7 +12,7 @@ from producer.results.json_lines import JsonResult
 from producer.server import downloads
 from producer.server.access import Reader
 from producer.server.context import Context
-from producer.server.native import responses
+from producer.server.native import responses, shown
 from producer.server.native.batches import objects
 from producer.server.native.batches.reading import BatchId
 from producer.server.requests.accept_header import accepted_types
@@ -96,10 +96,12 @@ def read_results(
     """
     statuses, chosen = export.parse_statuses(status), choose_format(request, format)
     if chosen == "json":
-        count = page_limit(limit)
+        count, hides_folders = page_limit(limit), principal.tenant is not None
         views.check_visible(context.database, batch_id, principal.tenant)
-        rows, has_more = pages.fetch_page(context.database, batch_id, after, count, statuses)
-        return page_response(rows, has_more=has_more, next_after=rows[-1].seq if rows else after)
+        page, has_more = pages.fetch_page(
+            context.database, batch_id, after, count, statuses, hides_folders=hides_folders
+        )
+        return page_response(page, has_more=has_more, next_after=page[-1].seq if page else after)
     if chosen == "npy" and (after or limit or statuses or order == "seq"):
         message = "a .npy file has a row for each job of the batch; leave out after, limit, status and order"
         raise UsageError(message, param="format")
@@ -109,7 +111,8 @@ def read_results(
         selected = pages.iter_results(context.database, batch_id, after, limit, statuses)
     else:
         selected = pages.iter_by_position(context.database, batch_id, after, statuses, limit=limit)
-    blocks = export.open_export(context.database, batch, selected, SUFFIXES.get(chosen, chosen))
+    rows = shown.result_rows(selected, principal.tenant)
+    blocks = export.open_export(context.database, batch, rows, SUFFIXES.get(chosen, chosen))
     file_name = f"{batch_id}.{SUFFIXES.get(chosen, chosen)}"
     return downloads.download(blocks, context.download_threads, MEDIA_TYPES[chosen], file_name)
 
@@ -126,7 +129,8 @@ def read_result(
     rows = pages.fetch_at_positions(context.database, batch_id, [position])
     if not rows or rows[0].position != position:
         raise NotFound(f"{batch_id} has no result at position {position:,}; it may land later")
-    return Response(rows[0].json_line(), media_type=responses.JSON)
+    [row] = shown.result_rows(rows, principal.tenant)
+    return Response(row.json_line(), media_type=responses.JSON)
 
 
 @router.get(
@@ -148,10 +152,12 @@ def read_errors(
     """Read the failed jobs in the order of the inputs: a page of JSON, or a file with all of them."""
     chosen = choose_format(request, format)
     if chosen == "json":
-        count = page_limit(limit)
+        count, hides_folders = page_limit(limit), principal.tenant is not None
         views.check_visible(context.database, batch_id, principal.tenant)
-        rows, has_more = pages.fetch_failed_page(context.database, batch_id, after, count, code)
-        return page_response(rows, has_more=has_more, next_after=rows[-1].position if rows else after)
+        page, has_more = pages.fetch_failed_page(
+            context.database, batch_id, after, count, code, hides_folders=hides_folders
+        )
+        return page_response(page, has_more=has_more, next_after=page[-1].position if page else after)
     if chosen == "npy":
         message = "errors are no vectors, which a .npy file needs; ask for ndjson, csv or parquet"
         raise UsageError(message, param="format")
@@ -160,7 +166,8 @@ def read_errors(
     batch = context.get_batch(principal, batch_id)
     views.check_not_deleting(batch)
     failed = pages.iter_failed(context.database, batch_id, code, limit)
-    blocks = export.open_export(context.database, batch, failed, SUFFIXES.get(chosen, chosen))
+    rows = shown.result_rows(failed, principal.tenant)
+    blocks = export.open_export(context.database, batch, rows, SUFFIXES.get(chosen, chosen))
     file_name = f"{batch_id}-errors.{SUFFIXES.get(chosen, chosen)}"
     return downloads.download(blocks, context.download_threads, MEDIA_TYPES[chosen], file_name)
 

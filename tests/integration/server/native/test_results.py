@@ -17,6 +17,7 @@ from producer.results import export, files, pages
 from producer.server.native.batches import objects
 from tests import fake_worker
 from tests.factories.batch_rows import execute, insert_batch
+from tests.factories.http_server import client_over, key_headers
 
 GOOD = {"label": "=POSITIVE", "score": 0.5}
 
@@ -201,3 +202,25 @@ class TestFiles:
             (200, None, None),
             (None, b"a block", True),
         ]
+
+
+class TestTenants:
+    def test_a_tenant_sees_the_last_part_of_a_models_folder(self, database: Database, database_url: str) -> None:
+        batch_id = insert_batch(database, 2, tenant="acme")
+        fake_worker.write_results(database, batch_id, [(0, GOOD), (1, "model_error")])
+        fake_worker.end_batch(database, batch_id)
+        execute(database, "UPDATE model_versions SET model = '/srv/secret/bert', adapter = '/srv/secret/lora'")
+        views = ("results", "results?format=ndjson", "results?format=csv&order=seq", "results/0", "follow")
+        views += ("follow?format=ndjson", "errors", "errors?format=ndjson", "errors?format=csv")
+
+        with client_over(database, database_url) as client:
+            read = {
+                tenant: [client.get(f"/api/batches/{batch_id}/{view}", headers=headers) for view in views]
+                for tenant, headers in [(tenant, key_headers(database, tenant)) for tenant in ("acme", None)]
+            }
+
+        for of_tenant, of_operator in zip(read["acme"], read[None], strict=True):
+            assert (of_tenant.status_code, of_operator.status_code) == (200, 200)
+            assert "/srv/secret" not in of_tenant.text
+            assert of_operator.text.count("/srv/secret/bert") == of_tenant.text.count("bert") > 0
+            assert of_tenant.text.count("lora") == of_operator.text.count("/srv/secret/lora")

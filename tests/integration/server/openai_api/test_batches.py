@@ -492,6 +492,17 @@ class TestResponses:
         [answer] = sqlite_door.lines_of(chat.output_file_id)
         assert answer["response"]["body"]["choices"][0]["message"]["content"] == "Hello\u2028 é"
 
+    def test_the_lines_of_a_tenant_name_no_folder(self, sqlite_door: Door) -> None:
+        own, of_tenant = (completed(sqlite_door, {"label": "POSITIVE", "score": 0.5}) for _ in range(2))
+        execute(sqlite_door.database, "UPDATE batches SET tenant = 'acme' WHERE id = :id", id=of_tenant.id)
+        execute(sqlite_door.database, "UPDATE model_versions SET model = '/srv/secret/bert'")
+
+        [own_line], [line] = (sqlite_door.lines_of(batch.output_file_id) for batch in (own, of_tenant))
+
+        assert own_line["computed_by"]["model"] == "/srv/secret/bert"
+        assert line["computed_by"] == own_line["computed_by"] | {"model": "bert"}
+        assert "/srv" not in str(line)
+
 
 class TestOtherRoutes:
     @pytest.mark.parametrize("path", ["embeddings", "chat/completions", "completions", "moderations", "pipelines/x"])

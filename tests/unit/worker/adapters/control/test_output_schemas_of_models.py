@@ -13,7 +13,7 @@ import pytest
 from models.errors import JobError, LoadFailed
 from models.pipelines.pipeline import Pipeline
 from tests.factories import logits_controls, tiny_decoders
-from tests.factories.forward_passes import TEXTS, encode_texts, load_adapter
+from tests.factories.forward_passes import TEXTS, encode_texts, forward_all, load_adapter
 from tests.factories.tiny_decoders import VOCABULARY
 from worker.adapters.control import output_schemas
 from worker.adapters.control.output_schemas import OutputSchemas
@@ -49,6 +49,34 @@ def error_of(adapter: Any, rows: Sequence[Row]) -> JobError:
     with pytest.raises(JobError) as error:
         texts_of(adapter, rows)
     return error.value
+
+
+@pytest.mark.parametrize("parameters", [GREEDY, {"seed": 5, "max_new_tokens": 40}], ids=["greedy", "seeded"])
+def test_a_text_counts_its_tokens_up_to_the_end_of_its_schema_also_beside_longer_ones(
+    adapter: Any, parameters: dict[str, Any]
+) -> None:
+    rows = encode_texts(adapter, TEXTS, output_schema=PATTERN, **parameters)
+
+    together, alone = forward_all(adapter, rows), {}
+    for row in rows:
+        alone |= forward_all(adapter, [row])
+
+    assert together == alone
+    assert {place: texts.tokens for place, texts in together.items()} == {
+        place: texts.tokens for place, texts in alone.items()
+    }
+    assert len({texts.tokens for texts in together.values()}) > 1
+    assert all(texts.has_ended for texts in together.values())
+
+
+def test_a_text_that_meets_its_schema_with_the_last_token_is_not_cut_off(adapter: Any) -> None:
+    schema = {"output_schema": "[a-f]{3}", "do_sample": False}
+    [texts] = forward_all(adapter, encode_texts(adapter, ["love"], max_new_tokens=40, **schema)).values()
+
+    [at_limit] = forward_all(adapter, encode_texts(adapter, ["love"], max_new_tokens=texts.tokens, **schema)).values()
+
+    assert at_limit == texts
+    assert (at_limit.tokens, at_limit.has_ended) == (len(texts[0]), True)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "mistral", "bloom"])
