@@ -52,6 +52,7 @@ class BatchmillError(Exception):
     code: str = "internal_error"
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+    param: str | None = None
 
     def __init__(self, *args: object, param: str | None = None) -> None:
         super().__init__(*args)

@@ -1,10 +1,12 @@
 """Names that are given to the columns of a CSV or TSV file without a header."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterable
 
 from models.errors import UsageError
+from producer.readers.storable import is_storable
 
 PARAM = "column_names"  # the option, in Python, over HTTP and in a schedule
 MAX_NAMES, MAX_NAME_CHARACTERS = 2_000, 200
@@ -17,7 +19,7 @@ def parse_names(names: object) -> tuple[str, ...]:
     Raises UsageError.
     """
     given = _split(names) if isinstance(names, str) else names
-    if not isinstance(given, Iterable) or isinstance(given, (bytes, dict)):
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, dict, set, frozenset)):
         raise names_error("column_names must be a list of texts, or one text such as text,label")
     found = list(given)
     if not all(isinstance(name, str) for name in found):
@@ -42,7 +44,7 @@ def wrong_format(source_name: str, file_format: str) -> UsageError:
 
 def _split(text: str) -> list[str]:
     try:
-        rows = list(csv.reader(text.splitlines(), strict=True))
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except csv.Error:
         raise names_error('a quote in column_names is not closed; write names such as text,"a, b"') from None
     if len(rows) > 1:
@@ -60,6 +62,11 @@ def _check(names: list[str]) -> None:
     if longest := max(names, key=len)[MAX_NAME_CHARACTERS:]:
         length = MAX_NAME_CHARACTERS + len(longest)
         raise names_error(f"a column name has {length:,} characters; at most {MAX_NAME_CHARACTERS} are taken")
+    unstorable = next((number for number, name in enumerate(names, start=1) if not is_storable(name)), None)
+    if unstorable is not None:
+        raise names_error(
+            f"column name {unstorable} has a NUL character or half a surrogate pair, which no database stores"
+        )
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise names_error(f"the column name {repeated[:40]!r} is given twice; name each column once")

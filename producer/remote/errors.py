@@ -57,6 +57,8 @@ def error_from_response(url: str, response: httpx2.Response) -> BatchmillError:
         return foreign_response(url, response)
     message = str(document["message"])[:MAX_MESSAGE_CHARACTERS]
     error = make_error(document.get("code"), message, CLASS_BY_STATUS.get(response.status_code, BatchmillError))
+    if isinstance(param := document.get("param"), str):
+        error.param = param
     if isinstance(error, TooManyRequests):
         error.retry_after_seconds = retry_after_seconds(response)
     if isinstance(error, InvalidRows):

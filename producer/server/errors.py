@@ -105,7 +105,8 @@ def error_response(error: BatchmillError, door: Door = Door.HTTP) -> JSONRespons
         headers["www-authenticate"] = "Bearer"
     message = public_message(error, door)
     problems: dict[str, Any] = {"problems": list(error.problems)} if isinstance(error, InvalidRows) else {}
-    return JSONResponse(error_body(status, message, error.code, error.param, **problems), status, headers)
+    param = error.param and error.param[:MAX_PARAM_CHARACTERS]
+    return JSONResponse(error_body(status, message, error.code, param, **problems), status, headers)
 
 
 def status_of(error: BatchmillError) -> int:

@@ -106,6 +106,24 @@ def test_the_dry_run_lets_wrong_rows_fail_alone(own_address: str, tmp_path: Path
     expect(page.get_by_label("Name", exact=True)).to_have_value("nightly")
 
 
+def test_enter_submits_the_form_as_it_is(own_address: str, tmp_path: Path, visit: OpenVisit) -> None:
+    file = tmp_path / "reviews.jsonl"
+    file.write_text('{"text": "I like it"}\n{"text": ""}\n')
+    visited = visit(own_address)
+    visited.expected = ["status of 400"]
+    page = visited.open(f"/submit?pipeline={PIPELINE}")
+    page.get_by_label("Choose a file").set_input_files(file)
+    page.wait_for_url(re.compile("/submit/files/"))
+    expect(page.get_by_role("button", name="let it fail alone")).to_be_visible()
+
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.get_by_label("Name", exact=True).press("Enter")
+
+    assert re.search("/submit/files/file-[^/]+$", sent.value.url)
+    expect(page.locator("main")).to_contain_text("text is empty")
+    expect(page.get_by_label("Rows that can't be jobs")).to_have_value("reject")
+
+
 def test_a_killed_server_is_said_and_its_successor_found(system: tuple[Deployment, str], visit: OpenVisit) -> None:
     deployment, address = system
     visited = visit(address)

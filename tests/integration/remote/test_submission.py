@@ -13,7 +13,7 @@ import polars
 import pytest
 from sqlalchemy import text
 
-from batchmill import Client, InvalidRows, Unauthorized, UnknownPipeline, UnreadableSource, UsageError
+from batchmill import Client, InvalidRows, NotFound, Unauthorized, UnknownPipeline, UnreadableSource, UsageError
 from models.db import Database
 from models.dialects.columns import Document
 from models.pipelines.catalogue import Catalogue
@@ -283,7 +283,13 @@ class TestRepeats:
         assert (again.id, first.already_submitted, again.already_submitted) == (first.id, False, True)
         with pytest.raises(UsageError) as error:
             client.submit(PIPELINE, ["b"], idempotency_key="k")
-        assert error.value.code == "idempotency_conflict"
+        assert (error.value.code, error.value.param) == ("idempotency_conflict", "idempotency-key")
+
+    def test_an_error_about_no_field_names_none(self, client: Client) -> None:
+        with pytest.raises(NotFound) as error:
+            client.batch("batch_none")
+
+        assert error.value.param is None
 
     def test_a_retry_whose_answer_is_lost_is_not_sent_again(self, address: str, database: Database) -> None:
         batch_id = insert_batch(database, 2)

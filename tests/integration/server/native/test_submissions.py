@@ -162,6 +162,9 @@ class TestJson:
             ({"file_id": "file-none"}, 404, "file-none"),
             ({"from_batch": "b", "labels": "\ud800"}, 400, "surrogate"),
             ({"from_batch": "b", "input_columns": {"text": "\ud800"}}, 400, "surrogate"),
+            *(({"file_id": "file-a", name: ["a\0"]}, 400, "NUL") for name in ("passthrough", "column_names")),
+            ({"file_id": "file-a", "input_columns": {"text": "\\\0"}}, 400, "NUL"),
+            ({"file_id": "file-none", "passthrough": ["\\u0000"]}, 404, "file-none"),
             ({"inputs": [], "status": ["succeeded"]}, 400, "choose among the results of a batch"),
         ],
     )
@@ -183,6 +186,11 @@ class TestJson:
         response = api.post("/api/batches", content=content, headers={"content-type": "application/json"})
 
         assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_request")
+
+    def test_a_long_name_is_cut_in_the_error(self, api: TestClient) -> None:
+        response = api.post(f"/api/batches?{'x' * 2_000}=1", json={"pipeline": PIPELINE, "inputs": ["a"]})
+
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "x" * 200)
 
     def test_a_body_that_would_fill_the_memory_is_refused(self, api: TestClient) -> None:
         content = b'{"pipeline": "x", "inputs": [' + b'{"a":{}},' * 300_000 + b"0]}"

@@ -18,6 +18,8 @@ from producer.readers.given_names import parse_names
         ("text", ("text",)),
         (["text", "a, b"], ("text", "a, b")),
         (("text",), ("text",)),
+        ("text,label\n", ("text", "label")),
+        ('id,"a\nb"', ("id", "a\nb")),
     ],
 )
 def test_a_text_or_a_list_is_read(given: Any, names: tuple[str, ...]) -> None:
@@ -38,6 +40,9 @@ def test_a_text_or_a_list_is_read(given: Any, names: tuple[str, ...]) -> None:
         (["text", 7], "column_names must be a list of texts"),
         ({"text": "a"}, "column_names must be a list of texts"),
         (b"text", "column_names must be a list of texts"),
+        ({"text", "label"}, "column_names must be a list of texts"),  # which has no order
+        (["text", "a\0"], "column name 2 has a NUL character"),
+        (["\ud800"], "column name 1 has a NUL character or half a surrogate pair"),
         (["x" * 201], "a column name has 201 characters; at most 200 are taken"),
         ([str(n) for n in range(2_001)], "there are 2,001 column names; at most 2,000 are taken"),
     ],

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, Any] = {
 OBJECTS = ("parameters", "metadata", "input_columns", "bind")
 LISTS = ("passthrough", "labels", "status")
 TEXT_OR_LIST = ("column_names",)
+ESCAPED_NUL = "\\u0000"  # as JSON has it
 # What only a JSON body can have.
 BODY_ONLY = ("inputs", "ids")
 
@@ -98,13 +99,19 @@ def parse_document(document: object) -> SubmissionOptions:
     if not isinstance(document, dict):
         raise UsageError('the body must be a JSON object, such as {"pipeline": "NAME", "inputs": ["a text"]}')
     for name, value in document.items():
-        if name not in BODY_ONLY and not is_storable(json.dumps([name, value], ensure_ascii=False)):
-            param = name if is_storable(name) else None
-            raise UsageError("an option has half a surrogate pair, which no database stores", param=param)
+        if name not in BODY_ONLY and not _is_storable([name, value]):
+            message = "an option has a NUL character or half a surrogate pair, which no database stores"
+            raise UsageError(message, param=name if is_storable(name) else None)
     try:
         return SubmissionOptions.model_validate(document)
     except ValidationError as error:
         raise field_error(error) from None
+
+
+def _is_storable(value: object) -> bool:
+    """Whether every database can store all texts of a document."""
+    text = json.dumps(value, ensure_ascii=False)
+    return is_storable(text) and ESCAPED_NUL not in text.replace("\\\\", "")  # without backslashes that are text
 
 
 def parse_texts(pairs: Iterable[tuple[str, str]]) -> SubmissionOptions:
