@@ -124,16 +124,21 @@ def test_sessions_that_a_test_left_open_are_ended(
     postgres_server: PostgresDatabases, reusable_databases: ReusableDatabases
 ) -> None:
     name, state = reusable_databases.acquire()
-    with closing(connect(postgres_server, name)) as idle, closing(connect(postgres_server, name)) as writer:
-        writer.execute("BEGIN; LOCK TABLE batches")
+    reuses = 0
+    for _ in range(5):  # as above
+        with closing(connect(postgres_server, name)) as idle, closing(connect(postgres_server, name)) as writer:
+            writer.execute("BEGIN; LOCK TABLE batches")
 
-        reusable_databases.release(name, state)
+            reusable_databases.release(name, state)
 
-        for session in (idle, writer):
-            with pytest.raises(psycopg.OperationalError):
-                session.execute("SELECT 1")
-    assert reusable_databases.acquire() == (name, state)
+            for session in (idle, writer):
+                with pytest.raises(psycopg.OperationalError):
+                    session.execute("SELECT 1")
+        previous = name
+        name, state = reusable_databases.acquire()
+        reuses += name == previous
     reusable_databases.release(name, state)
+    assert reuses >= 2
 
 
 def test_one_that_is_gone_is_replaced(
