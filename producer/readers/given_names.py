@@ -10,6 +10,7 @@ from producer.readers.storable import is_storable
 
 PARAM = "column_names"  # the option, in Python, over HTTP and in a schedule
 MAX_NAMES, MAX_NAME_CHARACTERS = 2_000, 200
+NO_NAMES = "column_names must be a list of texts, or one text such as text,label"
 ONLY_FILES = "column names are for CSV and TSV files; leave them out"
 
 
@@ -20,10 +21,10 @@ def parse_names(names: object) -> tuple[str, ...]:
     """
     given = _split(names) if isinstance(names, str) else names
     if not isinstance(given, Iterable) or isinstance(given, (bytes, dict, set, frozenset)):
-        raise names_error("column_names must be a list of texts, or one text such as text,label")
+        raise names_error(NO_NAMES)
     found = list(given)
     if not all(isinstance(name, str) for name in found):
-        raise names_error("column_names must be a list of texts, or one text such as text,label")
+        raise names_error(NO_NAMES)
     stripped = [name.strip() for name in found]
     _check(stripped)
     return tuple(stripped)

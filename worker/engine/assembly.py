@@ -35,7 +35,7 @@ class PartialJob:
         """
         jobs, count = row.jobs if row.duplicates else (row.job,), row.part_count
         tokens = row.computed_tokens(width)
-        truncated = row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
+        truncated = _is_truncated(row, raw_output)
         return cls(jobs, [row] * count, [raw_output] * count, count - 1, truncated, row.length, tokens, device_seconds)
 
     @property
@@ -51,12 +51,15 @@ class PartialJob:
         self.encoded_rows[row.part_index] = row
         self.raw_outputs[row.part_index] = raw_output
         self.missing_rows -= 1
-        self.truncated = (
-            self.truncated or row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
-        )
+        self.truncated = self.truncated or _is_truncated(row, raw_output)
         self.tokens += row.length
         self.padded_tokens += row.computed_tokens(width)
         self.device_seconds += device_seconds
+
+
+def _is_truncated(row: Row, raw_output: Any) -> bool:
+    """Whether the input was cut, or a text that it gives was out of time."""
+    return row.truncated or (isinstance(raw_output, GeneratedTexts) and raw_output.is_out_of_time)
 
 
 class PartAssembler:

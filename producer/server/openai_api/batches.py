@@ -8,6 +8,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictInt,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -52,7 +53,7 @@ def _check_max_failures(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 Text = Annotated[str, AfterValidator(_check_storable)]
-MaxFailures = Annotated[Text | int | None, WrapValidator(_check_max_failures)]
+MaxFailures = Annotated[Text | StrictInt | None, WrapValidator(_check_max_failures)]
 
 
 class CreateBatch(BaseModel):

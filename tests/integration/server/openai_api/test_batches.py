@@ -179,6 +179,10 @@ class TestCreation:
                 '{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "max_failures": 1.5}',
                 "max_failures",
             ),
+            (
+                '{"input_file_id": "f", "endpoint": "e", "completion_window": "24h", "max_failures": true}',
+                "max_failures",
+            ),
             ("[]", None),
             ("", None),
         ],

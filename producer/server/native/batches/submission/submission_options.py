@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from models.errors import UsageError
 from producer.readers import given_names
@@ -57,7 +57,7 @@ class SubmissionOptions(BaseModel):
     priority: int = Field(0, ge=-1000, le=1000, description="Batches with a higher priority run first.")
     on_invalid: Literal["reject", "fail-row"] = Field("reject", description="What becomes of rows that can't be jobs.")
     deadline: str | None = Field(None, description="`6h`, or a time; remaining jobs expire then.")
-    max_failures: int | str | None = Field(None, description="`20` or `2.5%`; more failed jobs end the batch.")
+    max_failures: StrictInt | str | None = Field(None, description="`20` or `2.5%`; more failed jobs end the batch.")
     input_columns: dict[str, str] | None = Field(None, description="Keys of the objects by field of the task.")
     id_column: str | None = Field(None, description="The key of the custom_id; null = custom_id, else id.")
     use_ids: bool = Field(True, description="False: rows get no custom_id.")
