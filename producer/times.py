@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from models.errors import UsageError
+from producer.error_params import naming
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -130,13 +131,10 @@ def parse_moment(value: str, *, is_end: bool = False, param: str | None = None) 
     is_end: whether a date is the end of its day, rather than its start
     param: the parameter of a request that has it
     """
-    try:
+    with naming(param):
         if parse_duration(value) is not None:
             return datetime.now(UTC) - timedelta(seconds=parse_age(value))
         span = parse_time_range(value)
-    except UsageError as error:
-        error.param = param
-        raise
     is_day = span.end - span.start > ONE_MINUTE
     return span.end if is_end and is_day else span.start
 

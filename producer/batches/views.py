@@ -19,6 +19,7 @@ from producer.batches.batch_view import JobCounts as JobCounts
 from producer.batches.batch_view import check_not_deleting as check_not_deleting
 from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
+from producer.error_params import naming
 from producer.readers.storable import is_storable
 
 IDS_PER_QUERY = 500
@@ -76,16 +77,9 @@ def list_batches(database: Database, limit: int, batch_filter: BatchFilter | Non
     if batch_filter is not None:
         query = batch_filter.apply(query, dialect)
         if batch_filter.after is not None:
-            _check_cursor(database, batch_filter.after, batch_filter.tenant)
+            with naming("after"):
+                get_batch(database, batch_filter.after, batch_filter.tenant)
     return _read_views(database, query)
-
-
-def _check_cursor(database: Database, batch_id: str, tenant: str | None) -> None:
-    try:
-        get_batch(database, batch_id, tenant)
-    except NotFound as error:
-        error.param = "after"
-        raise
 
 
 def list_brief(database: Database, query: Select[Any]) -> list[BatchView]:

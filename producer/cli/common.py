@@ -1,7 +1,7 @@
 """Helpers that commands share: opening the database, warnings, and parsers of options."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,19 @@ from producer.batches import blockers
 from producer.workers import model_checks, workers
 
 json_option = terminal.json_option
+
+
+def limit_option(what: str, *, most: int, default: int) -> Callable[[Any], Any]:
+    """Return the option `--limit` of a command that lists `what`."""
+    return click.option(
+        "--limit",
+        "-n",
+        type=click.IntRange(min=1, max=most),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help=f"At most so many {what}.",
+    )
 
 
 @contextmanager

@@ -16,15 +16,7 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 
 
 @click.command(short_help="List batches, the newest first.")
-@click.option(
-    "--limit",
-    "-n",
-    type=click.IntRange(min=1, max=10_000),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="At most so many batches.",
-)
+@common.limit_option("batches", most=10_000, default=20)
 @click.option("--after", metavar="ID", help="Only batches after this one in the list, which are older.")
 @click.option(
     "--status",

@@ -20,15 +20,7 @@ ERROR_WIDTH = 60
     "--position", type=click.IntRange(min=0), metavar="N", help="Only the job at this position, with all its attempts."
 )
 @click.option("--id", "custom_id", metavar="CUSTOM_ID", help="Only the job with this custom_id, with all its attempts.")
-@click.option(
-    "--limit",
-    "-n",
-    type=click.IntRange(min=1, max=100_000),
-    metavar="N",
-    default=100,
-    show_default=True,
-    help="At most so many attempts of a batch.",
-)
+@common.limit_option("attempts of a batch", most=100_000, default=100)
 @common.json_option
 def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: int, as_json: bool) -> None:
     """Show the failed and retried attempts of the batch ID: the last ones, oldest first.

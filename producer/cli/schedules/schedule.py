@@ -137,15 +137,7 @@ def delete(name: str, purge: bool) -> None:
 
 @schedule.command(short_help="List a schedule's runs.")
 @click.argument("name")
-@click.option(
-    "--limit",
-    "-n",
-    type=click.IntRange(min=1, max=10_000),
-    metavar="N",
-    default=20,
-    show_default=True,
-    help="At most so many runs.",
-)
+@common.limit_option("runs", most=10_000, default=20)
 @common.json_option
 def history(name: str, limit: int, as_json: bool) -> None:
     """List the runs of NAME, latest first, with their outcomes and the drift of their results."""

@@ -1,13 +1,12 @@
 """The place of a field in a request, as its client has written it, and what is wrong with it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from models.errors import BatchmillError, NotFound, UsageError
+from models.errors import UsageError
 
 MAX_NAME_CHARACTERS = 80
 MESSAGE_BY_TYPE = {
@@ -29,20 +28,6 @@ def field_path(location: Sequence[int | str]) -> str:
 def field_message(problem: Mapping[str, Any]) -> str:
     """Return what pydantic finds wrong with a field, without the value, which may be an input."""
     return MESSAGE_BY_TYPE.get(problem["type"], str(problem["msg"]))
-
-
-@contextmanager
-def naming(param: str, *kinds: type[BatchmillError]) -> Iterator[None]:
-    """Let an error that names no part of the request name this one.
-
-    kinds: of the errors that are about it; empty = a UsageError, or a NotFound
-    """
-    try:
-        yield
-    except BatchmillError as error:
-        if isinstance(error, kinds or (UsageError, NotFound)):
-            error.param = error.param or param
-        raise
 
 
 def field_error(error: ValidationError) -> UsageError:

@@ -12,6 +12,7 @@ from producer.batches.actions import delete as deleting
 from producer.batches.actions import retry as retrying
 from producer.batches.actions.retry import RetryResult, RetrySelection
 from producer.batches.views import BatchView
+from producer.error_params import naming
 from producer.readers.files.compression import decompress
 from producer.readers.files.sniffing import find_format
 from producer.readers.items import open_items
@@ -21,7 +22,6 @@ from producer.server.context import ServerContext
 from producer.server.native.batches import long_acts
 from producer.server.native.batches.long_acts import Act
 from producer.server.native.batches.submission import warnings
-from producer.server.requests.field_paths import naming
 from producer.submission.repairs.repair import repair_jobs
 from producer.submission.repairs.repair_columns import RENAMING_ADVICE, RepairColumns
 from producer.tenants.principal import Principal

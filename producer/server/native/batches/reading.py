@@ -8,12 +8,12 @@ from models.errors import UsageError
 from producer import times
 from producer.batches import blockers, views
 from producer.batches.listing import BatchFilter
+from producer.error_params import naming
 from producer.results import attempts as history
 from producer.server.access import Reader
 from producer.server.context import Context
 from producer.server.native import responses, shown
 from producer.server.native.batches import objects
-from producer.server.requests.field_paths import naming
 
 router = APIRouter(tags=["batches"])
 

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from models.errors import UsageError
+from producer.error_params import naming
 from producer.readers import given_names
 from producer.readers.files.source_files import FILE_FORMATS
 from producer.readers.storable import is_storable
 from producer.readers.text import jsonl
-from producer.server.requests.field_paths import field_error, naming
+from producer.server.requests.field_paths import field_error
 from producer.submission.options import SubmitOptions
 from producer.uploads.intake.read_request import ReadRequest
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from models.errors import Forbidden, InvalidParameters, InvalidRows, NotFound, UnreadableSource, UsageError
 from models.pipelines.pipeline import Pipeline
+from producer.error_params import naming
 from producer.readers.items import open_items
 from producer.readers.limits import Limits
 from producer.readers.rows import Source
@@ -17,7 +18,6 @@ from producer.readers.sql import sql_sources
 from producer.server.context import ServerContext
 from producer.server.native.batches.submission import warnings
 from producer.server.native.batches.submission.submission_options import SubmissionOptions
-from producer.server.requests.field_paths import naming
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from producer.tenants.principal import Principal, check_tenant
